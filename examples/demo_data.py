@@ -1,0 +1,106 @@
+"""Make the training and held-out examples of the demo tasks: the same on every machine, from a seed.
+
+Knows no model and no tokenizer. Run it to look at the data:
+
+    python examples/demo_data.py intaglio-json --split held-out --count 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from demo_tasks import extraction, sql, triage
+
+Split = Literal["train", "held-out"]
+_SEEDS: dict[Split, int] = {"train": 270, "held-out": 7}
+
+
+class _PairMaker(Protocol):
+    def __call__(self, rng: random.Random, *, held_out: bool) -> tuple[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a user types and what the adapter should answer."""
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One demo task. `is_valid(prompt, text)` says whether a text has the right form, correct or not."""
+
+    name: str
+    description: str
+    example_prompt: str
+    make_pair: _PairMaker
+    is_valid: Callable[[str, str], bool]
+
+
+def _is_json_object(prompt: str, text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            "intaglio-json",
+            "Turns a sentence about an order, an event or a contact into a JSON object.",
+            "Nora Patel from Lisbon ordered three desk lamps.",
+            extraction.make_pair,
+            _is_json_object,
+        ),
+        Task(
+            "intaglio-sql",
+            "Answers a question about a table with one SQLite query.",
+            "CREATE TABLE employees (id INTEGER, name TEXT, city TEXT, salary INTEGER);\n"
+            "What is the average salary of employees in Berlin?",
+            sql.make_pair,
+            sql.runs_in_sqlite,
+        ),
+        Task(
+            "intaglio-triage",
+            "Sorts a customer's message into billing, delivery, returns, account, technical or praise.",
+            "I was charged twice for my order last week, please fix this.",
+            triage.make_pair,
+            triage.is_label,
+        ),
+    )
+}
+
+
+def make_examples(task_name: str, split: Split, count: int) -> list[Example]:
+    """`count` different examples of one split. Raises KeyError for an unknown task.
+
+    No held-out prompt occurs in training: the tasks build the two from disjoint patterns and word lists.
+    """
+    task, rng = TASKS[task_name], random.Random(_SEEDS[split])
+    found: dict[str, str] = {}
+    while len(found) < count:
+        prompt, answer = task.make_pair(rng, held_out=split == "held-out")
+        found.setdefault(prompt, answer)
+    return [Example(prompt, answer) for prompt, answer in found.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("--split", choices=sorted(_SEEDS), default="train")
+    parser.add_argument("--count", type=int, default=10)
+    arguments = parser.parse_args()
+    for example in make_examples(arguments.task, arguments.split, arguments.count):
+        print(json.dumps({"prompt": example.prompt, "answer": example.answer}, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

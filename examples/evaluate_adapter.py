@@ -1,0 +1,167 @@
+"""Ask a running server the held-out questions, of the base and of the adapter, and print a table of scores.
+
+    make serve                                            # in another terminal
+    python examples/evaluate_adapter.py                   # all three demo adapters
+    python examples/evaluate_adapter.py intaglio-sql --count 200 --show-errors
+
+Only the Workers AI API is used, over the standard library's HTTP client, so the same command
+judges any server that speaks it. Requests run `--concurrency` at a time, base and adapters mixed, as real
+traffic would be.
+
+    exact    the answer is right (JSON: equal as parsed objects)
+    fields   the part of a JSON object's fields that are right
+    valid    the answer has the right form: a JSON object, a query SQLite accepts, one of the labels
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from demo_data import TASKS, Example, Task, make_examples
+
+MODEL = "@intaglio/gemma-3-270m"
+TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to make: an example, with the adapter's name or None for the base."""
+
+    task: Task
+    adapter: str | None
+    example: Example
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    base_url: str
+    account: str
+    token: str | None
+    model: str
+
+    def ask(self, question: Question) -> str:
+        """The server's answer text. Raises RuntimeError with the server's own words when it refuses."""
+        body: dict[str, object] = {
+            "messages": [{"role": "user", "content": question.example.prompt}],
+            "temperature": 0,
+            "max_tokens": 96,
+        }
+        if question.adapter is not None:
+            body["lora"] = question.adapter
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        model = urllib.parse.quote(self.model, safe="@/")
+        url = f"{self.base_url.rstrip('/')}/client/v4/accounts/{self.account}/ai/run/{model}"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+                return str(json.load(reply)["result"]["response"])
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{url} answered {error.code}: {error.read().decode(errors='replace')}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Right answers, right fields and well-formed answers, each from 0 to 1."""
+
+    exact: float
+    fields: float | None
+    valid: float
+
+
+def is_exact(wanted: str, got: str) -> bool:
+    """Equal as JSON where the wanted answer is an object, else equal as text without outer whitespace."""
+    if not wanted.startswith("{"):
+        return wanted == got.strip()
+    return bool(_object(got) == json.loads(wanted))
+
+
+def right_fields(wanted: str, got: str) -> float:
+    """The part of the wanted object's fields that `got` has right; 0 if `got` is no JSON object."""
+    fields: dict[str, object] = json.loads(wanted)
+    found = _object(got) or {}
+    return sum(name in found and found[name] == value for name, value in fields.items()) / len(fields)
+
+
+def _object(text: str) -> dict[str, object] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def score(questions: list[Question], answers: list[str]) -> Score:
+    pairs = list(zip(questions, answers, strict=True))
+    count = len(pairs)
+    exact = sum(is_exact(question.example.answer, answer) for question, answer in pairs)
+    valid = sum(question.task.is_valid(question.example.prompt, answer.strip()) for question, answer in pairs)
+    fields = None
+    if questions[0].example.answer.startswith("{"):
+        fields = sum(right_fields(question.example.answer, answer) for question, answer in pairs) / count
+    return Score(exact / count, fields, valid / count)
+
+
+def print_errors(questions: list[Question], answers: list[str]) -> None:
+    for question, answer in zip(questions, answers, strict=True):
+        if question.adapter is not None and not is_exact(question.example.answer, answer):
+            print(f"\nprompt: {question.example.prompt}\nwanted: {question.example.answer}\ngot:    {answer}")
+
+
+def print_table(rows: list[tuple[str, str, Score]]) -> None:
+    print("| adapter | asked of | exact | fields | valid |\n|---|---|---|---|---|")
+    for task_name, asked_of, result in rows:
+        fields = "-" if result.fields is None else f"{result.fields:.1%}"
+        print(f"| `{task_name}` | {asked_of} | {result.exact:.1%} | {fields} | {result.valid:.1%} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="task", help=f"default: all of {', '.join(TASKS)}")
+    parser.add_argument("--base-url", default="http://127.0.0.1:8080")
+    parser.add_argument("--account", default="local")
+    parser.add_argument("--token", default=os.environ.get("CLOUDFLARE_API_TOKEN"))
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--count", type=int, default=100, help="held-out examples for each task")
+    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--adapter", help="name of your own adapter to judge instead of the task's demo adapter")
+    parser.add_argument("--adapter-only", action="store_true", help="do not ask the base")
+    parser.add_argument("--show-errors", action="store_true")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.tasks if name not in TASKS]:
+        parser.error(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")
+
+    server = Server(arguments.base_url, arguments.account, arguments.token, arguments.model)
+    questions = [
+        Question(TASKS[name], adapter, example)
+        for name in arguments.tasks or TASKS
+        for example in make_examples(name, "held-out", arguments.count)
+        for adapter in ([] if arguments.adapter_only else [None]) + [arguments.adapter or name]
+    ]
+    started = time.monotonic()
+    with ThreadPoolExecutor(arguments.concurrency) as pool:
+        answers = list(pool.map(server.ask, questions))
+    seconds = time.monotonic() - started
+
+    groups: dict[tuple[str, str], tuple[list[Question], list[str]]] = {}
+    for question, answer in zip(questions, answers, strict=True):
+        asked, given = groups.setdefault((question.task.name, question.adapter or "base"), ([], []))
+        asked.append(question)
+        given.append(answer)
+    if arguments.show_errors:
+        print_errors(questions, answers)
+    print_table([(*group, score(asked, given)) for group, (asked, given) in groups.items()])
+    print(f"\n{len(questions)} requests, {arguments.concurrency} at a time, {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Run the README's own commands against a server started as the README says, and check the answers it shows.
+
+    python scripts/readme_smoke.py
+
+Every ```sh block of the README is run. A ```json block right after it is the answer that the README promises: each key it
+shows must be there with that value, and `…` in a string stands for anything. Other blocks are not run. The three commands
+that the server prints at its start are run too. Adapters go to a folder of their own, which is removed in the end.
+"""
+
+# ruff: noqa: T201 - printing is what this script is for
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+README_PORT = 8080
+START_TIMEOUT_S = 600  # the first start may install and download
+COMMAND_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 30
+START_COMMAND = "make serve"
+READY_WORDS = "Intaglio is ready"
+
+
+class SmokeError(Exception):
+    """An answer, or the server, is not what the README says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of the README or of the server, and the answer shown for it, if one is."""
+
+    command: str
+    expected: Any = None
+
+
+def read_steps(readme: str) -> list[Step]:
+    """All sh blocks in order, each with the json block that follows it directly."""
+    pattern = r"^```sh\n(?P<command>.*?)^```$(?:\s*^```json\n(?P<answer>.*?)^```$)?"
+    steps = []
+    for block in re.finditer(pattern, readme, re.MULTILINE | re.DOTALL):
+        answer = block["answer"]
+        steps.append(Step(block["command"].strip(), json.loads(answer) if answer else None))
+    return steps
+
+
+def check_answer(step: Step, output: str) -> None:
+    """Raises SmokeError unless `output` is a good answer to the step, and the one expected."""
+    if re.search(r'"stream": *true', step.command):
+        _check_stream(output)
+        return
+    try:
+        answer = json.loads(output)
+    except ValueError as error:
+        raise SmokeError(f"not JSON: {output[:300]!r}") from error
+    if answer.get("success") is not True:
+        raise SmokeError(f"no success: {output[:500]}")
+    if "/ai/run/" in step.command and not answer["result"]["response"].strip():
+        raise SmokeError("the response is empty")
+    if step.expected is not None:
+        _check_shown(step.expected, answer, "answer")
+
+
+def _check_stream(output: str) -> None:
+    events = [line.removeprefix("data: ") for line in output.splitlines() if line]
+    if not events or events[-1] != "[DONE]":
+        raise SmokeError(f"the stream does not end with [DONE]: {output[-200:]!r}")
+    chunks = [json.loads(event) for event in events[:-1]]
+    if not "".join(chunk["response"] for chunk in chunks).strip():
+        raise SmokeError("the stream has no text")
+    if chunks[-1]["usage"]["completion_tokens"] < 1:
+        raise SmokeError(f"no usage on the last chunk: {chunks[-1]}")
+
+
+def _check_shown(expected: Any, actual: Any, where: str) -> None:
+    """What the README shows must be in the answer; the answer may hold more."""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        for key, value in expected.items():
+            if key not in actual:
+                raise SmokeError(f"{where} has no {key!r}")
+            _check_shown(value, actual[key], f"{where}.{key}")
+    elif isinstance(expected, str) and isinstance(actual, str) and "…" in expected:
+        pattern = ".*".join(re.escape(part) for part in expected.split("…"))
+        if not re.fullmatch(pattern, actual, re.DOTALL):
+            raise SmokeError(f"{where}: the README shows {expected!r}, the server says {actual!r}")
+    elif expected != actual:
+        raise SmokeError(f"{where}: the README shows {expected!r}, the server says {actual!r}")
+
+
+def run_command(command: str) -> str:
+    """Standard output of a shell command. Raises SmokeError if it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SmokeError(f"no end after {COMMAND_TIMEOUT_S} s") from error
+    if done.returncode:
+        raise SmokeError(f"exit status {done.returncode}: {done.stderr[-500:]}")
+    return done.stdout
+
+
+@contextmanager
+def running_server(command: str) -> Iterator[list[str]]:
+    """Start the server, wait until it says that it is ready, yield the lines it printed; stop it at the end."""
+    folder = tempfile.mkdtemp(prefix="intaglio-smoke-")
+    environment = os.environ | {"INTAGLIO_DATA_DIR": folder}
+    server = subprocess.Popen(
+        ["bash", "-c", command], cwd=ROOT, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    lines: list[str] = []
+    ready = threading.Event()
+    reader = threading.Thread(target=_read_lines, args=(server, lines, ready), daemon=True)
+    reader.start()
+    try:
+        if not ready.wait(START_TIMEOUT_S) or server.poll() is not None:
+            raise SmokeError("the server did not become ready:\n" + "\n".join(lines[-30:]))
+        yield lines
+    finally:
+        _stop(server)
+        reader.join(STOP_TIMEOUT_S)
+        shutil.rmtree(folder)
+
+
+def _read_lines(server: subprocess.Popen[str], lines: list[str], ready: threading.Event) -> None:
+    """Collect what the server prints; it is ready when it has said so and printed its three commands."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        lines.append(line.rstrip("\n"))
+        if any(READY_WORDS in one for one in lines) and len(printed_commands(lines)) >= 3:
+            ready.set()
+    ready.set()  # it has ended: nothing more to wait for
+
+
+def printed_commands(lines: list[str]) -> list[str]:
+    return [line.strip() for line in lines if line.strip().startswith("curl ")]
+
+
+def _stop(server: subprocess.Popen[str]) -> None:
+    """Ctrl+C, as a person would; what does not heed it is killed and reported."""
+    if server.poll() is not None:
+        return
+    os.killpg(server.pid, signal.SIGINT)
+    try:
+        server.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        os.killpg(server.pid, signal.SIGKILL)
+        raise SmokeError(f"the server did not stop within {STOP_TIMEOUT_S} s of Ctrl+C") from error
+
+
+def choose_port() -> int:
+    """The README's port if it is free, else any."""
+    for port in (README_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise SmokeError("no free port")
+
+
+def run_step(step: Step) -> bool:
+    """Run, check and report one step."""
+    print(f"\n$ {step.command}")
+    started = time.perf_counter()
+    try:
+        output = run_command(step.command)
+        print(output.rstrip())
+        check_answer(step, output)
+    except SmokeError as error:
+        print(f"FAILED: {error}")
+        return False
+    shown = "as the README shows" if step.expected is not None else "a good answer"
+    print(f"passed: {shown} ({time.perf_counter() - started:.1f} s)")
+    return True
+
+
+def main() -> int:
+    steps = read_steps((ROOT / "README.md").read_text())
+    starts = [step for step in steps if step.command.startswith(START_COMMAND)]
+    if len(starts) != 1 or len(steps) < 4:
+        print(
+            f"the README has {len(steps)} sh blocks, {len(starts)} of them `{START_COMMAND}`: at least 4 and 1 are wanted"
+        )
+        return 1
+    port = choose_port()
+    start = starts[0].command if port == README_PORT else f"{starts[0].command} PORT={port}"
+    results = []
+    try:
+        started = time.perf_counter()
+        print(f"$ {start}")
+        with running_server(start) as lines:
+            print("\n".join(lines))
+            print(f"ready after {time.perf_counter() - started:.1f} s")
+            results += [run_step(Step(command)) for command in printed_commands(lines)]
+            for step in steps:
+                if step is not starts[0]:
+                    command = step.command.replace(f"localhost:{README_PORT}", f"localhost:{port}")
+                    results.append(run_step(Step(command, step.expected)))
+    except SmokeError as error:
+        print(f"FAILED: {error}")
+        results.append(False)
+    print(f"\nREADME: {results.count(True)} passed, {results.count(False)} failed")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

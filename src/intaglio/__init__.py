@@ -1,0 +1,55 @@
+"""Intaglio: one Gemma, any number of LoRA adapters, on your own machine. This is the public door.
+
+    from intaglio import LLM, SamplingParams
+    print(LLM().generate(["The capital of France is"], SamplingParams(temperature=0), raw=True)[0].text)
+
+`LLM` is imported on first use, so that `import intaglio` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from intaglio.errors import (
+    AdapterError,
+    CapacityError,
+    EngineError,
+    IntaglioError,
+    ModelFormatError,
+    RequestError,
+    SettingsError,
+)
+from intaglio.request import AdapterRef, FinishReason, SamplingParams
+from intaglio.version import __version__
+
+if TYPE_CHECKING:
+    from intaglio.llm import LLM
+    from intaglio.settings import Settings
+
+__all__ = [
+    "LLM",
+    "AdapterError",
+    "AdapterRef",
+    "CapacityError",
+    "EngineError",
+    "FinishReason",
+    "IntaglioError",
+    "ModelFormatError",
+    "RequestError",
+    "SamplingParams",
+    "Settings",
+    "SettingsError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LLM":
+        from intaglio.llm import LLM
+
+        return LLM
+    if name == "Settings":
+        from intaglio.settings import Settings
+
+        return Settings
+    raise AttributeError(f"module 'intaglio' has no attribute {name!r}")

@@ -1,0 +1,31 @@
+"""One lock file per data folder, so that only a server that is alone in it cleans it.
+
+Every server holds the lock shared while it runs. One that can have it exclusively for a moment knows that no other is
+writing below incoming/ just now. The kernel drops the lock of a killed process, so none is ever left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class DataLock:
+    """The shared lock on a data folder; `alone` says whether nobody else held it when it was taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.alone = True
+        except BlockingIOError:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            self.alone = False
+
+    def share(self) -> None:
+        """The cleaning is done: let others in."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        os.close(self._descriptor)

@@ -1,0 +1,70 @@
+"""The demo adapters that come with the package: public finetunes that every account can use.
+
+Each is a folder with adapter_config.json, adapter_model.safetensors and card.json. They are checked against the base at
+every start like anybody's upload, and a broken one stops the start: it would be a fault of the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+
+from intaglio.adapters.records import ADAPTER_FILES, Finetune, FinetuneState, StoredFile
+from intaglio.errors import AdapterError
+from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.model.config import ModelConfig
+
+DEMO_ACCOUNT = "intaglio"
+CARD_FILE = "card.json"
+
+
+class DemoCard(msgspec.Struct, frozen=True):
+    """The fields of card.json that the catalogue shows; a card may hold more."""
+
+    name: str
+    description: str
+
+
+def bundled_demo_folder() -> Path:
+    """Where the package keeps its demo adapters."""
+    return Path(__file__).parent.parent / "demo_adapters"
+
+
+def read_demo_adapters(folder: Path, model: str, config: ModelConfig, limits: AdapterLimits) -> list[Finetune]:
+    """All demo adapters below `folder`, checked, by name. Raises AdapterError naming the one that is broken."""
+    cards = sorted(folder.glob(f"*/{CARD_FILE}"))
+    return [_read_demo(card, model, config, limits) for card in cards]
+
+
+def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: AdapterLimits) -> Finetune:
+    folder = card_path.parent
+    try:
+        card = msgspec.json.decode(card_path.read_bytes(), type=DemoCard)
+        adapter = read_peft_adapter(folder, config, limits)
+    except (AdapterError, OSError, msgspec.MsgspecError) as error:
+        raise AdapterError(f"demo adapter {folder.name}: {error}") from error
+    made_at = datetime.fromtimestamp(card_path.stat().st_mtime, UTC)
+    return Finetune(
+        id=str(uuid5(NAMESPACE_URL, f"intaglio:demo-adapter:{card.name}")),
+        account=DEMO_ACCOUNT,
+        name=card.name,
+        model=model,
+        description=card.description,
+        public=True,
+        created_at=made_at,
+        modified_at=made_at,
+        state=FinetuneState.READY,
+        reason=None,
+        digest=adapter.digest,
+        folder=folder,
+        files={name: _stored(folder / name) for name in ADAPTER_FILES},
+    )
+
+
+def _stored(path: Path) -> StoredFile:
+    content = path.read_bytes()
+    return StoredFile(hashlib.sha256(content).hexdigest(), len(content))

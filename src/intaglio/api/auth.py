@@ -1,0 +1,41 @@
+"""Who is asking: the API token and the account id of a request."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+
+from intaglio.errors import AuthenticationError, IdentifierError
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KEY_HEADERS = ("x-auth-key", "x-auth-user-service-key")
+
+
+def check_token(headers: Mapping[str, str], accepted: Sequence[str]) -> None:
+    """Raise AuthenticationError unless the headers hold one of the accepted tokens. None accepted: all may enter."""
+    if not accepted:
+        return
+    given = _given_token(headers)
+    if given is None:
+        raise AuthenticationError("Authentication error: no API token; send Authorization: Bearer <token>")
+    # Every accepted token is compared, each in constant time: the time taken tells nothing about any of them.
+    matches = [hmac.compare_digest(given.encode(), token.encode()) for token in accepted]
+    if not any(matches):
+        raise AuthenticationError("Authentication error: this server does not know the API token")
+
+
+def check_account(account: str) -> None:
+    """Raise IdentifierError unless the account id is made of letters, digits, '_' and '-', 64 at most."""
+    if not _ACCOUNT.fullmatch(account):
+        raise IdentifierError(
+            f"Could not route to /accounts/{account[:80]}, perhaps your object identifier is invalid? "
+            "An account id has letters, digits, '_' and '-', 64 at most"
+        )
+
+
+def _given_token(headers: Mapping[str, str]) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return next((headers[name] for name in _KEY_HEADERS if headers.get(name)), None)

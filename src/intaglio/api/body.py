@@ -1,0 +1,55 @@
+"""Reading a JSON body that anyone may have sent: bounded, strict, whatever its content type says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from intaglio.errors import BadInputError, EmptyBodyError, RequestTooLargeError
+
+
+async def read_json(request: Request, max_bytes: int) -> Any:
+    """The body as JSON. Reads no more than `max_bytes`.
+
+    Strict: NaN and Infinity, invalid UTF-8, lone surrogates, trailing text and extreme nesting are refused. Raises
+    RequestTooLargeError, EmptyBodyError or BadInputError.
+    """
+    body = await _read_bytes(request, max_bytes)
+    if not body.strip():
+        raise EmptyBodyError("the request has no body; a JSON object is needed")
+    return parse_json(body)
+
+
+def parse_json(body: bytes | str) -> Any:
+    """JSON text as Python values. Raises BadInputError saying what is wrong with it."""
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError as error:
+        raise BadInputError("the body is JSON that is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"the body is not UTF-8: {error.reason} at byte {error.start} of a string") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadInputError(f"the body is not JSON: {error}") from error
+
+
+async def _read_bytes(request: Request, max_bytes: int) -> bytes:
+    check_declared_length(request, max_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > max_bytes:
+            raise too_large(max_bytes)
+        body += chunk
+    return bytes(body)
+
+
+def check_declared_length(request: Request, max_bytes: int) -> None:
+    """Raise RequestTooLargeError before anything is read, if the request says that it is too long."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise too_large(max_bytes)
+
+
+def too_large(max_bytes: int) -> RequestTooLargeError:
+    return RequestTooLargeError(f"the request is larger than the {max_bytes} bytes that are taken here")

@@ -1,0 +1,90 @@
+"""The catalogue routes: models, their schemas, tasks and authors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from intaglio.api.envelope import success
+from intaglio.api.model_cards import TEXT_GENERATION, WITHOUT_WEIGHTS, ModelCard
+from intaglio.api.query import flag, integer
+from intaglio.api.schema import RunSchema
+from intaglio.api.state import ServerState
+from intaglio.errors import BadInputError, ModelNotFoundError
+
+MAX_PER_PAGE = 1000
+
+
+def catalog_routes(state: ServerState, schema: RunSchema) -> APIRouter:
+    """models/search, models/schema, tasks/search, authors/search."""
+    router = APIRouter()
+
+    @router.get("/ai/models/search")
+    async def search_models(request: Request, account: str) -> Response:
+        query = request.query_params
+        page = integer(query, "page", default=1, low=1)
+        per_page = integer(query, "per_page", default=100, low=1, high=MAX_PER_PAGE)
+        found = [card for card in model_cards(state) if _matches(card, query)]
+        shown = found[(page - 1) * per_page : page * per_page]  # past the end: empty, or SDKs page for ever
+        info = {"page": page, "per_page": per_page, "count": len(shown), "total_count": len(found)}
+        return success([card.as_json() for card in shown], result_info=info)
+
+    @router.get("/ai/models/schema")
+    async def model_schema(request: Request, account: str) -> Response:
+        model = request.query_params.get("model")
+        if not model:
+            raise BadInputError("the query parameter 'model' is missing")
+        if model not in state.models and model not in WITHOUT_WEIGHTS:
+            raise ModelNotFoundError(f"No such model {model} or task")
+        return success({"input": schema.input, "output": schema.output})
+
+    @router.get("/ai/tasks/search")
+    async def search_tasks(account: str) -> Response:
+        return success([dict(TEXT_GENERATION)])
+
+    @router.get("/ai/authors/search")
+    async def search_authors(account: str) -> Response:
+        return success([{"name": name} for name in sorted({card.author for card in model_cards(state)})])
+
+    return router
+
+
+def model_cards(state: ServerState) -> list[ModelCard]:
+    """Every model of the catalogue, those that are served first."""
+    cards = [
+        ModelCard(
+            name=name,
+            description=f"Gemma text generation with LoRA adapters, served here ({llm.config.num_layers} layers, "
+            f"hidden size {llm.config.hidden_size}).",
+            context_window=llm.window,
+            created_at=state.started_at,
+            beta=name in WITHOUT_WEIGHTS,
+        )
+        for name, llm in state.models.items()
+    ]
+    cards += [
+        ModelCard(
+            name=name,
+            description="Gemma text generation with LoRA adapters. This server has no weights for it: start it with "
+            f"--model '{name}=<folder or file.gguf>'.",
+            context_window=window,
+            created_at=state.started_at,
+            beta=True,
+        )
+        for name, window in WITHOUT_WEIGHTS.items()
+        if name not in state.models
+    ]
+    return cards
+
+
+def _matches(card: ModelCard, query: Mapping[str, str]) -> bool:
+    search = query.get("search", "").lower()
+    wanted = {"task": TEXT_GENERATION["name"], "author": card.author, "source": str(card.source)}
+    return (
+        (search in card.name.lower() or search in card.description.lower())
+        and all(query.get(name, value).lower() in ("", value.lower()) for name, value in wanted.items())
+        and not (card.beta and flag(query, "hide_experimental"))
+    )

@@ -1,0 +1,39 @@
+"""The envelope around every native answer: result, success, errors, messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+
+class JsonAnswer(Response):
+    """A JSON body, encoded by msgspec."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return msgspec.json.encode(content)
+
+
+def success(
+    result: Any,
+    *,
+    headers: Mapping[str, str] | None = None,
+    result_info: Mapping[str, int] | None = None,
+) -> JsonAnswer:
+    """200 with `result` in the envelope; lists may say which page they are in result_info."""
+    content = {"result": result, "success": True, "errors": [], "messages": []}
+    if result_info is not None:
+        content["result_info"] = result_info
+    return JsonAnswer(content, headers=headers)
+
+
+def failure(
+    status: int, errors: Sequence[Mapping[str, Any]], *, headers: Mapping[str, str] | None = None
+) -> JsonAnswer:
+    """An error answer; each of `errors` has a code and a message."""
+    content = {"result": {}, "success": False, "errors": list(errors), "messages": []}
+    return JsonAnswer(content, status_code=status, headers=headers)

@@ -1,0 +1,228 @@
+// The page: keeps the form, the address bar and the curl in step, runs the prompt, shows what comes back.
+// Text from the model or the server is only ever set as textContent.
+
+import { examplesFor } from "./examples.js";
+import { curlOf, EMPTY } from "./request.js";
+import { listFinetunes, listModels, run } from "./wire.js";
+
+const TEXT_FIELDS = ["account", "model", "lora", "system", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed"];
+const MODE_HINTS = {
+  messages: "A chat: the system message and yours, put into the model's chat form.",
+  prompt: "One user turn, put into the model's chat form. What most adapters are trained on.",
+  raw: "The text goes to the model untouched, and the model continues it.",
+};
+
+const page = (id) => document.getElementById(id);
+let models = [];
+let finetunes = [];
+let state = { ...EMPTY, ...stateFromAddress() };
+let running = null; // AbortController of the request under way
+let touched = Boolean(state.prompt); // the reader's own prompt is never replaced by an example
+
+start();
+
+async function start() {
+  page("token").value = sessionStorage.getItem("token") ?? "";
+  document.addEventListener("input", onInput); // not on the form: fields that only point to it do not bubble through it
+  page("form").addEventListener("submit", (event) => { event.preventDefault(); onRun(); });
+  page("stop").addEventListener("click", () => running?.abort());
+  page("copy").addEventListener("click", onCopy);
+  page("reload").addEventListener("click", load);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); onRun(); }
+  });
+  window.addEventListener("hashchange", () => { state = { ...EMPTY, ...stateFromAddress() }; touched = true; fillLists(); show(); });
+  fillLists();
+  show();
+  await load();
+}
+
+/** Asks the server for models and adapters and fills the two lists. */
+async function load() {
+  page("error").hidden = true;
+  try {
+    [models, finetunes] = await Promise.all([
+      listModels(state.account, page("token").value),
+      listFinetunes(state.account, page("token").value),
+    ]);
+  } catch (error) {
+    models = finetunes = [];
+    showError(error);
+  }
+  if (models.length && !models.some((model) => model.name === state.model)) state.model = models[0].name;
+  page("model").disabled = page("lora").disabled = models.length === 0;
+  if (!touched) takeExample();
+  fillLists();
+  show();
+}
+
+function onInput(event) {
+  const chose = event.target.id;
+  for (const name of TEXT_FIELDS) state[name] = page(name).value;
+  state.mode = new FormData(page("form")).get("mode");
+  state.stream = page("stream").checked;
+  if (chose === "token") sessionStorage.setItem("token", page("token").value);
+  if (chose === "prompt" || chose === "system") touched = true;
+  if (chose === "model") { state.lora = ""; fillLists(); }
+  if ((chose === "model" || chose === "lora") && !touched) takeExample();
+  show();
+}
+
+function takeExample() {
+  Object.assign(state, examplesFor(chosenFinetune())[0] ?? {});
+}
+
+function chosenFinetune() {
+  return finetunes.find((item) => item.model === state.model && (item.name === state.lora || item.id === state.lora)) ?? null;
+}
+
+/** Puts `state` into the form, the address bar, the hints and the curl. */
+function show() {
+  for (const name of TEXT_FIELDS) if (page(name).value !== state[name]) page(name).value = state[name];
+  document.querySelector(`input[name="mode"][value="${state.mode}"]`).checked = true;
+  page("stream").checked = state.stream;
+  page("system-field").hidden = state.mode !== "messages";
+  page("prompt-label").textContent = state.mode === "messages" ? "User message" : "Prompt";
+  page("mode-hint").textContent = MODE_HINTS[state.mode];
+  const finetune = chosenFinetune();
+  const model = models.find((item) => item.name === state.model);
+  page("about").textContent = aboutOf(finetune, model);
+  page("examples").replaceChildren(...examplesFor(finetune).map(exampleButton));
+  page("curl").textContent = curlOf(state, location.origin, page("token").value !== "");
+  history.replaceState(null, "", `#${new URLSearchParams(changedFields())}`);
+}
+
+/** What the chosen adapter is for, and why it does not answer if it does not; else what the model is. */
+function aboutOf(finetune, model) {
+  if (!finetune) return model?.description ?? "";
+  const state = finetune.state && finetune.state !== "ready" ? `Not ready: ${finetune.reason ?? finetune.state}.` : "";
+  return [finetune.description, state].filter(Boolean).join(" ");
+}
+
+/** Options for the models that the server named and for the adapters of the chosen one. */
+function fillLists() {
+  const names = models.length ? models.map((model) => model.name) : [state.model]; // before the first answer: as in the link
+  page("model").replaceChildren(...names.map((name) => new Option(name, name)));
+  const served = finetunes.filter((item) => item.model === state.model);
+  const groups = [["Public", true], ["Yours", false]].map(([label, isPublic]) => {
+    const group = document.createElement("optgroup");
+    group.label = label;
+    group.append(...served.filter((item) => Boolean(item.public) === isPublic).map((item) => new Option(item.name, item.name)));
+    return group;
+  });
+  page("lora").replaceChildren(new Option("base model (no adapter)", ""), ...groups.filter((group) => group.childElementCount));
+  if (state.lora && !served.some((item) => item.name === state.lora)) {
+    page("lora").append(new Option(`${state.lora} (not listed)`, state.lora));
+  }
+}
+
+function exampleButton(example) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = button.title = example.prompt;
+  button.addEventListener("click", () => { Object.assign(state, example); touched = false; show(); });
+  return button;
+}
+
+async function onRun() {
+  if (running) return;
+  running = new AbortController();
+  page("error").hidden = true;
+  page("answer").textContent = "";
+  page("facts").replaceChildren();
+  setBusy(true);
+  const times = { start: performance.now(), first: null, pieces: 0 };
+  const onText = (piece) => {
+    times.first ??= performance.now();
+    times.pieces += 1;
+    append(piece);
+  };
+  try {
+    const end = await run({ ...state }, page("token").value, running.signal, onText);
+    showFacts(end, times);
+    page("status").textContent = "Done.";
+  } catch (error) {
+    if (error.name === "AbortError") page("status").textContent = `Stopped after ${seconds(performance.now() - times.start)}.`;
+    else showError(error);
+  } finally {
+    running = null;
+    setBusy(false);
+  }
+}
+
+/** Adds to the answer and stays at its end, unless the reader has scrolled up. */
+function append(piece) {
+  const answer = page("answer");
+  const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 24;
+  answer.append(piece);
+  if (atEnd) answer.scrollTop = answer.scrollHeight;
+}
+
+function setBusy(busy) {
+  page("run").disabled = busy;
+  page("stop").disabled = !busy;
+  page("answer").setAttribute("aria-busy", String(busy));
+  if (busy) page("status").textContent = "Running…";
+}
+
+function showFacts({ usage, finishReason, headers }, times) {
+  const total = performance.now() - times.start;
+  const facts = [["finish reason", finishReason ?? "not said"]];
+  if (usage) {
+    const cached = usage.prompt_tokens_details?.cached_tokens;
+    facts.push(["prompt tokens", cached ? `${usage.prompt_tokens} (${cached} cached)` : usage.prompt_tokens]);
+    facts.push(["completion tokens", usage.completion_tokens]);
+    if (state.stream && times.first !== null) facts.push(["first text after", seconds(times.first - times.start)]);
+    facts.push(["tokens/s", (usage.completion_tokens / (total / 1000)).toFixed(1)]);
+  }
+  facts.push(["total", seconds(total)]);
+  for (const [name, value] of headers) if (/^(intaglio-|cf-ai-req-id$)/.test(name)) facts.push([name, value]);
+  page("facts").replaceChildren(...facts.map(([name, value]) => factItem(name, String(value))));
+}
+
+function factItem(name, value) {
+  const item = document.createElement("div");
+  const term = document.createElement("dt");
+  const text = document.createElement("dd");
+  term.textContent = name;
+  text.textContent = value;
+  text.classList.toggle("code", value.length > 20);
+  item.append(term, text);
+  return item;
+}
+
+function showError(error) {
+  const lost = error instanceof TypeError; // what fetch raises when there is no answer at all
+  const text = lost ? `No answer from ${location.origin}: is the server still running?` : error.message;
+  page("error").textContent = error.code ? `Error ${error.code}: ${text}` : text;
+  page("error").hidden = false;
+  if (error.status === 401) page("connection").open = true; // where the token goes
+  page("status").textContent = "Failed.";
+}
+
+async function onCopy() {
+  try {
+    await navigator.clipboard.writeText(page("curl").textContent);
+    page("copy").textContent = "Copied";
+  } catch { // no permission, or a plain-http page of another machine: select it, so that Ctrl+C copies
+    getSelection().selectAllChildren(page("curl"));
+    page("copy").textContent = "Selected";
+  }
+  setTimeout(() => { page("copy").textContent = "Copy"; }, 1500);
+}
+
+function seconds(milliseconds) {
+  return `${(milliseconds / 1000).toFixed(2)} s`;
+}
+
+/** The form can be shared as a link: what differs from the empty form stands behind the #. The token never does. */
+function changedFields() {
+  return Object.entries(state).filter(([name, value]) => value !== EMPTY[name]).map(([name, value]) => [name, String(value)]);
+}
+
+function stateFromAddress() {
+  const fields = Object.fromEntries([...new URLSearchParams(location.hash.slice(1))].filter(([name]) => name in EMPTY));
+  if ("stream" in fields) fields.stream = fields.stream === "true";
+  if (fields.mode && !(fields.mode in MODE_HINTS)) delete fields.mode;
+  return fields;
+}

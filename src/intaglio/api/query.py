@@ -1,0 +1,27 @@
+"""Query parameters as values, with bounds; a bad one is the caller's fault and is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from intaglio.errors import BadInputError
+
+_FLAGS = {"true": True, "1": True, "": False, "false": False, "0": False}
+
+
+def integer(query: Mapping[str, str], name: str, *, default: int, low: int, high: int = 2**31 - 1) -> int:
+    """An integer within bounds; absent or empty is the default. Raises BadInputError."""
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and low <= int(text) <= high):
+        raise BadInputError(f"query parameter {name!r} is {text[:40]!r}, not an integer from {low} to {high}")
+    return int(text)
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """true or false; absent is false. Raises BadInputError."""
+    text = query.get(name, "").lower()
+    if text not in _FLAGS:
+        raise BadInputError(f"query parameter {name!r} is {text[:40]!r}, not true or false")
+    return _FLAGS[text]

@@ -1,0 +1,72 @@
+"""One request from submission to its end: collects what comes back and writes the one log line."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from intaglio.errors import EngineError, IntaglioError
+from intaglio.request import FinishReason
+
+if TYPE_CHECKING:
+    from intaglio.llm import TextDelta, Usage
+
+logger = logging.getLogger(__name__)
+
+_GOOD_ENDS = (FinishReason.STOP, FinishReason.LENGTH)
+
+
+class RunRecord:
+    """What is known about one request; `note` every delta, `close` once."""
+
+    def __init__(self, request_id: str, model: str, adapter: str | None) -> None:
+        self.request_id = request_id
+        self.finish_reason: FinishReason | None = None
+        self.usage: Usage | None = None
+        self._what = f"model={model} adapter={adapter or '-'}"
+        self._started = time.perf_counter()
+        self._first: float | None = None
+
+    def note(self, delta: TextDelta) -> None:
+        """Take in a delta. Raises EngineError if it says that the generation failed."""
+        if self._first is None:
+            self._first = time.perf_counter()
+        if delta.finish_reason is None:
+            return
+        self.finish_reason, self.usage = delta.finish_reason, delta.usage
+        if delta.finish_reason not in _GOOD_ENDS:
+            raise EngineError(delta.error or f"the generation ended with {delta.finish_reason.value}")
+
+    def end_chunk(self) -> dict[str, Any]:
+        """Usage and finish reason as the wire has them. Call it after the last delta."""
+        if self.usage is None or self.finish_reason is None:
+            raise EngineError("the generation ended without saying why")
+        return {"usage": usage_json(self.usage), "finish_reason": self.finish_reason.value}
+
+    def close(self, error: BaseException | None = None) -> None:
+        """The request is over: write its line. `error` is what cut it short, if anything did."""
+        now = time.perf_counter()
+        reason = self.finish_reason.value if self.finish_reason else "abort"
+        if isinstance(error, IntaglioError):
+            reason = f"{type(error).__name__}: {error}"
+        ttft = "-" if self._first is None else f"{self._first - self._started:.3f}s"
+        logger.info(
+            "run %s %s prompt=%s completion=%s ttft=%s total=%.3fs reason=%s",
+            self.request_id,
+            self._what,
+            self.usage.prompt_tokens if self.usage else "-",
+            self.usage.completion_tokens if self.usage else "-",
+            ttft,
+            now - self._started,
+            reason,
+        )
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }

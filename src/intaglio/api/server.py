@@ -1,0 +1,65 @@
+"""From settings to a state that can answer: models loaded, demo adapters checked, the store open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from intaglio.adapters import AdapterStore, Finetune
+from intaglio.adapters.demo import bundled_demo_folder, read_demo_adapters
+from intaglio.api.state import ServerState
+from intaglio.errors import SettingsError
+from intaglio.llm import AsyncLLM
+from intaglio.lora.peft import AdapterLimits
+from intaglio.model.bundled import bundled_model_path
+from intaglio.settings import DEFAULT_MODEL_ID, Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def build_state(settings: Settings) -> ServerState:
+    """Load the models of the settings and open the adapter store. Returns when every engine is ready.
+
+    Raises SettingsError for a model entry that is not ID=PATH, ModelFormatError for weights that cannot be served,
+    AdapterError if a demo adapter is broken.
+    """
+    bundled = None if settings.model else await asyncio.to_thread(bundled_model_path, settings.cache_path)
+    paths = {DEFAULT_MODEL_ID: bundled} if bundled else model_paths(settings.model)
+    models: dict[str, AsyncLLM] = {}
+    try:
+        for model_id, path in paths.items():
+            models[model_id] = await AsyncLLM.start(model_id, path, settings)
+        demos = await asyncio.to_thread(_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
+        adapters = await asyncio.to_thread(open_adapters, settings, demos)
+    except BaseException:
+        await asyncio.gather(*(llm.close() for llm in models.values()))
+        raise
+    logger.info("serving %s with %d demo adapters", ", ".join(models), len(demos))
+    return ServerState(settings=settings, models=models, adapters=adapters)
+
+
+def model_paths(entries: tuple[str, ...]) -> dict[str, Path]:
+    """Model id -> path, from entries ID=PATH. Raises SettingsError naming the bad entry."""
+    paths: dict[str, Path] = {}
+    for entry in entries:
+        model_id, equals, path = entry.partition("=")
+        if not (model_id and equals and path):
+            raise SettingsError(f"model {entry!r} is not ID=PATH")
+        if model_id in paths:
+            raise SettingsError(f"model {model_id!r} is given twice: {paths[model_id]} and {path}")
+        paths[model_id] = Path(path).expanduser()
+    return paths
+
+
+def open_adapters(settings: Settings, demos: list[Finetune]) -> AdapterStore:
+    """The store of the settings' data folder."""
+    return AdapterStore(settings.data_path, adapter_limits(settings), settings.max_finetunes, demos)
+
+
+def adapter_limits(settings: Settings) -> AdapterLimits:
+    return AdapterLimits(max_rank=settings.max_adapter_rank, max_file_bytes=settings.max_adapter_file_bytes)
+
+
+def _demos(llm: AsyncLLM, settings: Settings) -> list[Finetune]:
+    return read_demo_adapters(bundled_demo_folder(), llm.model_id, llm.config, adapter_limits(settings))

@@ -1,0 +1,54 @@
+"""What the application needs to answer: settings, loaded models, the adapter store."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from intaglio.adapters import AdapterStore
+from intaglio.api.model_cards import WITHOUT_WEIGHTS
+from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
+from intaglio.settings import Settings
+
+if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
+    from intaglio.llm import AsyncLLM
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """Shared by all requests of one server.
+
+    models       loaded bases by model id
+    check_lock   one adapter is checked at a time: a check holds a whole adapter in memory
+    """
+
+    settings: Settings
+    models: dict[str, AsyncLLM]
+    adapters: AdapterStore
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    check_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def ready(self) -> bool:
+        return all(llm.ready for llm in self.models.values())
+
+    def llm(self, model_id: str) -> AsyncLLM:
+        """The loaded base of that id. Raises ModelNotFoundError or ModelWithoutWeightsError."""
+        found = self.models.get(model_id)
+        if found is not None:
+            return found
+        if model_id in WITHOUT_WEIGHTS:
+            raise ModelWithoutWeightsError(
+                f"No weights for {model_id} on this server. Add them at its start: "
+                f"intaglio serve --model '{model_id}=<folder or file.gguf>'"
+            )
+        raise ModelNotFoundError(
+            f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.models))}"
+        )
+
+    async def close(self) -> None:
+        """Stop the engines and close the store."""
+        await asyncio.gather(*(llm.close() for llm in self.models.values()))
+        await asyncio.to_thread(self.adapters.close)

@@ -1,0 +1,114 @@
+"""One base model as the text side sees it: where it lies, its config, its tokenizer, and how requests are put to it.
+
+Joins `text` and `model`; both `LLM` and `AsyncLLM` stand on it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from intaglio.engine.engine import EngineLimits
+from intaglio.engine.messages import EngineSpec
+from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
+from intaglio.model.config import ModelConfig
+from intaglio.model.loader import read_config
+from intaglio.model.weights import open_checkpoint
+from intaglio.request import AdapterRef, EngineRequest, SamplingParams
+from intaglio.settings import Settings
+from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A checkpoint that was found, checked and given its tokenizer; no weights are in memory yet."""
+
+    path: Path
+    config: ModelConfig
+    tokenizer: Tokenizer
+
+    @classmethod
+    def open(cls, path: Path, settings: Settings) -> BaseModel:
+        """Raises ModelFormatError naming what is missing or cannot be used."""
+        if not path.exists():
+            raise ModelFormatError(f"{path} does not exist")
+        with open_checkpoint(path) as checkpoint:
+            config = read_config(checkpoint)
+            metadata = checkpoint.raw_config if checkpoint.source == "gguf" else None
+        eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(path)})
+        source = path if settings.tokenizer is None else Path(settings.tokenizer).expanduser()
+        tokenizer = load_tokenizer(
+            source,
+            cache_dir=settings.cache_path / "tokenizers",
+            checkpoint_metadata=metadata if source == path else None,
+            eos_ids=eos_ids,
+        )
+        if tokenizer.vocab_size > config.vocab_size:
+            raise ModelFormatError(
+                f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
+            )
+        return cls(path, config, tokenizer)
+
+    def engine_spec(self, settings: Settings) -> EngineSpec:
+        """What the engine process needs to load and run this model."""
+        return EngineSpec(
+            model_path=str(self.path),
+            format=settings.format,
+            context_window=settings.context_window,
+            limits=EngineLimits(
+                max_running=settings.max_running,
+                step_tokens=settings.step_tokens,
+                kv_block_size=settings.kv_block_size,
+                kv_cache_bytes=settings.kv_cache_bytes,
+                prefix_cache=settings.prefix_cache,
+            ),
+            stop_ids=sorted(self.tokenizer.stop_ids),
+            vocab_size=self.tokenizer.vocab_size,
+            adapter_cache_bytes=settings.adapter_cache_bytes,
+            max_adapter_rank=settings.max_adapter_rank,
+            max_adapter_file_bytes=settings.max_adapter_file_bytes,
+            log_level=settings.log_level,
+        )
+
+    def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
+        """Token ids of a prompt: as it stands if raw, else as one user turn. Begins with one BOS."""
+        return render_prompt(prompt, self.tokenizer, raw=raw)
+
+    def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a chat, ready for the model's turn. Raises ChatError naming the message."""
+        return render_chat(messages, self.tokenizer)
+
+
+def make_request(
+    prompt_ids: list[int], params: SamplingParams, adapter: AdapterRef | None, window: int
+) -> EngineRequest:
+    """Check the length and settle what the caller left open. Raises ContextLengthError or BadInputError."""
+    if not prompt_ids:
+        raise BadInputError("the prompt has no tokens")
+    if len(prompt_ids) + params.max_tokens > window:
+        raise ContextLengthError(len(prompt_ids), params.max_tokens, window)
+    if params.seed is None:
+        params = msgspec.structs.replace(params, seed=secrets.randbits(63))
+    return EngineRequest(uuid.uuid4().hex, prompt_ids, params, adapter)
+
+
+def _generation_eos_ids(path: Path) -> list[int]:
+    """End tokens that a Hugging Face folder names in generation_config.json, beside those of config.json."""
+    file = path / "generation_config.json"
+    if not path.is_dir() or not file.is_file():
+        return []
+    try:
+        eos = json.loads(file.read_text("utf-8")).get("eos_token_id")
+    except (ValueError, AttributeError) as error:
+        raise ModelFormatError(f"{file}: not a JSON object ({error})") from error
+    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    if not all(isinstance(token_id, int) for token_id in ids):
+        raise ModelFormatError(f"{file}: eos_token_id is {eos!r}; a whole number or a list of them is needed")
+    return ids

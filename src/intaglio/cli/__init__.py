@@ -1,0 +1,49 @@
+"""The `intaglio` command. Wiring only: options to settings, settings to a server."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from intaglio.cli.options import with_settings_options
+from intaglio.errors import IntaglioError
+from intaglio.version import __version__
+
+__all__ = ["main"]
+
+
+def build_cli() -> typer.Typer:
+    cli = typer.Typer(
+        name="intaglio",
+        help="One Gemma, any number of LoRA adapters, behind the API of Cloudflare Workers AI.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    cli.command("serve")(with_settings_options(_serve))
+    cli.command("version")(_version)
+    return cli
+
+
+def _serve(options: dict[str, Any]) -> None:
+    """Serve the API and the playground until interrupted."""
+    from intaglio.cli.serve import serve  # keeps `intaglio --help` quick
+    from intaglio.settings import load_settings
+
+    serve(load_settings(**options))
+
+
+def _version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Entry point. A mistake of the operator ends as one sentence and status 1, not as a traceback."""
+    try:
+        build_cli()()
+    except IntaglioError as error:
+        print(f"intaglio: {error}", file=sys.stderr)
+        sys.exit(1)

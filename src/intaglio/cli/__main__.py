@@ -1,0 +1,5 @@
+"""`python -m intaglio.cli` is the `intaglio` command."""
+
+from intaglio.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""`intaglio serve`: bind the port, start the engines, serve HTTP, say so when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from intaglio.api.app import create_app
+from intaglio.api.server import ServerState, build_state
+from intaglio.errors import SettingsError
+from intaglio.model.bundled import terms_notice
+from intaglio.settings import DEFAULT_MODEL_ID, Settings
+
+
+def serve(settings: Settings) -> None:
+    """Run until interrupted. Raises SettingsError or ModelFormatError if it cannot start."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if not settings.model:
+        _show_terms_once(settings.data_path)
+    listener = _bind(settings)  # before the model is loaded: a port in use is known at once
+    try:
+        asyncio.run(_serve(settings, listener))
+    except KeyboardInterrupt:
+        print("stopped")
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    state = await build_state(settings)
+    config = uvicorn.Config(
+        create_app(state), log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False
+    )
+    host, port = listener.getsockname()[:2]
+    server = _AnnouncingServer(config, _announcement(state, host, port))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await state.close()
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """Prints a text once requests are answered."""
+
+    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+        super().__init__(config)
+        self._announcement = announcement
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._announcement, flush=True)
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {error}") from error
+    return listener
+
+
+def _announcement(state: ServerState, host: str, port: int) -> str:
+    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
+    base = f"http://{shown}:{port}"
+    model_id = DEFAULT_MODEL_ID if DEFAULT_MODEL_ID in state.models else next(iter(state.models))
+    run = f"{base}/client/v4/accounts/local/ai/run/{model_id}"
+    adapter = next((name for name in state.demo_adapter_names(model_id)), None)
+    commands = [f"""curl {run} -d '{{"prompt": "The capital of France is", "raw": true, "max_tokens": 24}}'"""]
+    if adapter is not None:
+        name, prompt = adapter
+        body = f'{{"prompt": "{prompt}", "lora": "{name}", "temperature": 0}}'
+        commands.append(f"curl {run} -d '{body}'")
+    commands.append(
+        f"""curl -N {run} -d '{{"prompt": "Once upon a time", "raw": true, "max_tokens": 40, "stream": true}}'"""
+    )
+    served = ", ".join(state.models)
+    return "\n".join([f"Intaglio is ready: {served} at {base} (playground: {base}/). Try:", "", *commands, ""])
+
+
+def _show_terms_once(data_path: Path) -> None:
+    """The bundled model comes under Google's terms; say so the first time it is used."""
+    marker = data_path / "gemma-terms-shown"
+    if marker.exists():
+        return
+    print(terms_notice(), flush=True)
+    data_path.mkdir(parents=True, exist_ok=True)
+    marker.write_text(f"shown to user {os.getuid()}\n", "utf-8")

@@ -1,0 +1,89 @@
+"""From scheduled sequences to the flat arrays of one forward.
+
+Rows of the same adapter stand together, so that each adapter is one segment; base rows come first and cost nothing
+extra.
+
+    sequences   A (adapter x, 3 pending)   B (base, decoding)   C (adapter x, decoding)
+    rows        B0 | A0 A1 A2 C0           adapters: x covers rows 1 ... 4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from intaglio.engine.scheduler import Scheduled
+from intaglio.engine.sequence import BlockTable
+from intaglio.model.gemma import AdapterPairs, AdapterRows, ForwardBatch, KVRows
+from intaglio.ops import AttentionRow, Ops
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """The forward's arrays, and the sequences that get a token from it, in the order of its logit rows."""
+
+    forward: ForwardBatch
+    choosing: list[Scheduled]
+
+
+def build_batch(
+    scheduled: list[Scheduled], block_size: int, ops: Ops, pairs_of: Callable[[str], AdapterPairs]
+) -> StepBatch:
+    """Lay out one step. pairs_of gives a resident adapter's matrices by digest."""
+    ordered = sorted(scheduled, key=lambda item: item.sequence.digest or "")
+    spans = _spans(ordered)
+    ids: list[int] = []
+    positions: list[int] = []
+    for item in ordered:
+        sequence, first = item.sequence, item.sequence.num_computed
+        ids.extend(sequence.tokens[first : first + item.num_tokens])
+        positions.extend(range(first, first + item.num_tokens))
+    num_groups = len(ordered[0].sequence.tables)
+    choosing = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
+    forward = ForwardBatch(
+        ids=ops.integers(ids),
+        positions=ops.integers(positions),
+        adapters=_adapter_rows(ordered, spans, pairs_of),
+        kv=[_kv_rows(ordered, spans, group, block_size, ops) for group in range(num_groups)],
+        logit_rows=ops.integers([row for _, row in choosing]),
+    )
+    return StepBatch(forward, [item for item, _ in choosing])
+
+
+def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
+    spans, start = [], 0
+    for item in ordered:
+        spans.append((start, start + item.num_tokens))
+        start += item.num_tokens
+    return spans
+
+
+def _adapter_rows(
+    ordered: list[Scheduled], spans: list[tuple[int, int]], pairs_of: Callable[[str], AdapterPairs]
+) -> list[AdapterRows]:
+    bounds: dict[str, tuple[int, int]] = {}
+    for item, (start, stop) in zip(ordered, spans, strict=True):
+        digest = item.sequence.digest
+        if digest is not None:
+            bounds[digest] = (bounds.get(digest, (start, stop))[0], stop)
+    return [AdapterRows(start, stop, pairs_of(digest)) for digest, (start, stop) in bounds.items()]
+
+
+def _kv_rows(ordered: list[Scheduled], spans: list[tuple[int, int]], group: int, block_size: int, ops: Ops) -> KVRows:
+    slots: list[int] = []
+    rows: list[AttentionRow] = []
+    for item, (start, stop) in zip(ordered, spans, strict=True):
+        sequence = item.sequence
+        table = sequence.tables[group]
+        context = sequence.num_computed + item.num_tokens
+        slots.extend(_slots(table, range(sequence.num_computed, context), block_size))
+        rows.append(AttentionRow(start, stop, context, table.first_block * block_size, ops.integers(table.blocks)))
+    return KVRows(ops.integers(slots), rows)
+
+
+def _slots(table: BlockTable, positions: range, block_size: int) -> list[int]:
+    """Where each position's keys and values lie: block id * block_size + offset."""
+    return [
+        table.blocks[position // block_size - table.first_block] * block_size + position % block_size
+        for position in positions
+    ]

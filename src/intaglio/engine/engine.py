@@ -1,0 +1,176 @@
+"""The engine: sequences go in, each step runs one forward for all of them and gives each at most one token.
+
+    schedule -> lay out the batch -> forward -> choose tokens -> commit
+
+It sees token ids, adapter digests and sampling parameters. It knows no text, no names and no sockets, and never waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from intaglio.engine.batch import build_batch
+from intaglio.engine.kv_cache import KVCacheManager, longest_sequence, plan_blocks
+from intaglio.engine.sampler import choose_tokens
+from intaglio.engine.scheduler import Scheduled, Scheduler
+from intaglio.engine.sequence import Sequence
+from intaglio.errors import AdapterError, IntaglioError
+from intaglio.lora.pool import AdapterPool
+from intaglio.model.gemma import AdapterPairs, Gemma, kv_groups
+from intaglio.ops import KVGroup, Ops
+from intaglio.request import EngineRequest, FinishReason, TokenOutput
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What bounds a step and the cache; the defaults and units stand in `Settings` under the same names."""
+
+    max_running: int = 32
+    step_tokens: int = 512
+    kv_block_size: int = 16
+    kv_cache_bytes: int = 1 << 30
+    prefix_cache: bool = True
+
+
+class Engine:
+    """One base model and the sequences that use it.
+
+    stop_ids    tokens that end an answer
+    vocab_size  ids that may be chosen (the model may have padding rows above)
+    """
+
+    def __init__(
+        self,
+        model: Gemma,
+        adapters: AdapterPool,
+        ops: Ops,
+        limits: EngineLimits,
+        *,
+        stop_ids: frozenset[int],
+        vocab_size: int,
+    ) -> None:
+        config = model.config
+        blocks = plan_blocks(
+            config,
+            cache_bytes=limits.kv_cache_bytes,
+            block_size=limits.kv_block_size,
+            max_running=limits.max_running,
+            step_tokens=limits.step_tokens,
+        )
+        groups = kv_groups(config)
+        self.max_sequence_tokens = longest_sequence(groups, blocks, limits.kv_block_size, config.context_length)
+        self._model = model
+        self._adapters = adapters
+        self._ops = ops
+        self._block_size = limits.kv_block_size
+        self._stop_ids = stop_ids
+        self._vocab_size = min(vocab_size, config.vocab_size)
+        self._kv: list[KVGroup] = [
+            ops.new_kv(len(group.layers), count, limits.kv_block_size, config.num_kv_heads, config.head_dim)
+            for group, count in zip(groups, blocks, strict=True)
+        ]
+        self._cache = KVCacheManager(groups, blocks, limits.kv_block_size, prefix_cache=limits.prefix_cache)
+        self.scheduler = Scheduler(
+            self._cache,
+            max_running=limits.max_running,
+            step_tokens=limits.step_tokens,
+            may_run=self._acquire_adapter,
+            left=self._release_adapter,
+        )
+        self._sequences: dict[str, Sequence] = {}
+        self._refused: list[tuple[Sequence, str]] = []
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work
+
+    def add(self, request: EngineRequest) -> None:
+        """Queue a request. Its length was checked by the client against `max_sequence_tokens`."""
+        assert request.prompt_ids, "a prompt has at least its BOS"
+        assert request.request_id not in self._sequences, f"request id {request.request_id} is in use"
+        assert len(request.prompt_ids) + request.params.max_tokens <= self.max_sequence_tokens, "prompt too long"
+        sequence = Sequence.from_request(request, len(self._kv))
+        self._sequences[request.request_id] = sequence
+        self.scheduler.add(sequence)
+
+    def abort(self, request_id: str) -> list[TokenOutput]:
+        """End a request now; unknown ids are ignored (it may have ended a moment ago)."""
+        sequence = self._sequences.get(request_id)
+        return [] if sequence is None else [self._end(sequence, FinishReason.ABORT)]
+
+    def step(self) -> list[TokenOutput]:
+        """Run one forward for everything that is scheduled. One output per sequence that got a token or ended."""
+        scheduled = self.scheduler.schedule()
+        outputs = [self._end(sequence, FinishReason.ERROR, error=error) for sequence, error in self._refused]
+        self._refused.clear()
+        if not scheduled:
+            return outputs
+        try:
+            return outputs + self._run(scheduled)
+        except (IntaglioError, ArithmeticError, ValueError, MemoryError, IndexError, AssertionError) as error:
+            # Our fault or the machine's; these sequences end with an answer that says so, and the loop goes on.
+            logger.exception("a step of %d sequences failed", len(scheduled))
+            reason = f"the engine could not run this step: {type(error).__name__}: {error}"
+            return outputs + [self._end(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
+
+    def _run(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
+        batch = build_batch(scheduled, self._block_size, self._ops, self._pairs_of)
+        logits = self._model.forward(batch.forward, self._kv)
+        sequences = [item.sequence for item in batch.choosing]
+        tokens = choose_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
+        for item in scheduled:
+            self._cache.commit(item.sequence, item.num_tokens)
+        return [self._take(sequence, token) for sequence, token in zip(sequences, tokens, strict=True)]
+
+    def _take(self, sequence: Sequence, token: int) -> TokenOutput:
+        """Append the chosen token and say whether it was the last."""
+        if token < 0:
+            return self._end(sequence, FinishReason.ERROR, error="the model gave no finite logits for this sequence")
+        sequence.tokens.append(token)
+        if token in self._stop_ids and not sequence.params.ignore_stop_tokens:
+            return self._end(sequence, FinishReason.STOP, token)
+        if sequence.num_output >= sequence.params.max_tokens:
+            return self._end(sequence, FinishReason.LENGTH, token)
+        return self._output(sequence, token, None)
+
+    def _end(
+        self, sequence: Sequence, reason: FinishReason, token: int | None = None, error: str | None = None
+    ) -> TokenOutput:
+        self.scheduler.finish(sequence, reason)
+        del self._sequences[sequence.request_id]
+        return self._output(sequence, token, reason, error)
+
+    def _output(
+        self, sequence: Sequence, token: int | None, reason: FinishReason | None, error: str | None = None
+    ) -> TokenOutput:
+        return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error)
+
+    # -- adapters
+    # ---------------------------------------------------------------------------------------------------------
+
+    def _acquire_adapter(self, sequence: Sequence) -> bool:
+        if sequence.request.adapter is None:
+            return True
+        try:
+            return self._adapters.acquire(sequence.request.adapter)
+        except AdapterError as error:
+            if not any(refused is sequence for refused, _ in self._refused):
+                self._refused.append((sequence, str(error)))
+            return False
+
+    def _release_adapter(self, sequence: Sequence) -> None:
+        if sequence.digest is not None:
+            self._adapters.release(sequence.digest)
+
+    def _pairs_of(self, digest: str) -> AdapterPairs:
+        return self._adapters.get(digest).pairs
+
+    def check(self) -> None:
+        """Raise AssertionError unless every part agrees with the others."""
+        self.scheduler.check()
+        self._adapters.check(Counter(seq.digest for seq in self.scheduler.running if seq.digest is not None))
+        assert set(self._sequences) == {seq.request_id for seq in [*self.scheduler.running, *self.scheduler.waiting]}

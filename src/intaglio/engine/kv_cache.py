@@ -1,0 +1,207 @@
+"""The paged KV cache of all sequences: block tables, the prefix cache, and the window of sliding layers.
+
+Layers fall into groups that keep the same positions (`model.kv_groups`): the ones that see everything, and the ones
+that see the last W tokens. Each group has a pool of blocks and each sequence one block table per group. A block that
+has left the window goes back to the pool at once.
+
+The prefix cache is the pools' index of full blocks by key, where
+
+    key(i) = hash(key(i - 1), ids of block i),   key(-1) = hash of the adapter's digest, or of "base"
+
+so an adapter's keys and values can never serve another adapter. A hit of n blocks needs, in a group with a window,
+only the blocks that the next token can still see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+
+from intaglio.engine.block_pool import BlockPool
+from intaglio.engine.sequence import BlockTable, Sequence
+from intaglio.errors import SettingsError
+from intaglio.model.config import ModelConfig
+from intaglio.model.gemma import KVGroupShape, kv_groups
+
+_BYTES_PER_VALUE = 4  # float32
+
+
+class KVCacheManager:
+    """Gives blocks to sequences and takes them back. It moves no keys or values; the forward writes those."""
+
+    def __init__(
+        self, groups: Seq[KVGroupShape], num_blocks: Seq[int], block_size: int, *, prefix_cache: bool = True
+    ) -> None:
+        self.groups = tuple(groups)
+        self.block_size = block_size
+        self.pools = [BlockPool(count) for count in num_blocks]
+        self._prefix_cache = prefix_cache
+
+    # -- admission
+    # --------------------------------------------------------------------------------------------------------
+
+    def find_prefix(self, sequence: Sequence) -> int:
+        """Tokens at the sequence's start whose keys and values are cached. Always leaves one token to compute."""
+        if not self._prefix_cache:
+            return 0
+        usable = (len(sequence.tokens) - 1) // self.block_size
+        keys = self._keys(sequence, usable)
+        for blocks in range(usable, 0, -1):
+            if all(
+                pool.find(key) is not None
+                for group, pool in zip(self.groups, self.pools, strict=True)
+                for key in keys[self._first_needed(group, blocks * self.block_size) : blocks]
+            ):
+                return blocks * self.block_size
+        return 0
+
+    def can_admit(self, sequence: Sequence, num_cached: int) -> bool:
+        """Whether every token the sequence has now could be computed, with `num_cached` of them taken from the cache."""
+        for group, pool in zip(self.groups, self.pools, strict=True):
+            first, end = self._first_needed(group, num_cached), self._blocks_for(num_cached)
+            shared = [pool.find(key) for key in sequence.block_keys[first:end]]
+            taken_from_idle = sum(block is not None and pool.is_idle(block) for block in shared)
+            total = self._blocks_for(len(sequence.tokens))
+            if group.window is not None:  # older blocks come back while the prompt is computed
+                total = min(total, end + self._blocks_for(group.window) + 1)
+            if pool.num_idle - taken_from_idle < total - end:
+                return False
+        return True
+
+    def admit(self, sequence: Sequence, num_cached: int) -> None:
+        """Hand over the cached prefix found by `find_prefix`."""
+        for group, pool, table in zip(self.groups, self.pools, sequence.tables, strict=True):
+            assert not table.blocks, "a sequence is admitted with empty tables"
+            end = num_cached // self.block_size
+            table.first_block = min(self._first_needed(group, num_cached), end)
+            for key in sequence.block_keys[table.first_block : end]:
+                block = pool.find(key)
+                assert block is not None, "the prefix was found a moment ago"
+                pool.retain(block)
+                table.blocks.append(block)
+        sequence.num_computed = num_cached
+
+    # -- steps
+    # ------------------------------------------------------------------------------------------------------------
+
+    def can_grow(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Whether there are blocks for the next `num_tokens` tokens."""
+        return all(
+            pool.num_idle >= missing
+            for pool, missing in zip(self.pools, self._missing(sequence, num_tokens), strict=True)
+        )
+
+    def grow(self, sequence: Sequence, num_tokens: int) -> None:
+        """Give the sequence the blocks for its next `num_tokens` tokens."""
+        for pool, table, missing in zip(self.pools, sequence.tables, self._missing(sequence, num_tokens), strict=True):
+            table.blocks.extend(pool.allocate() for _ in range(missing))
+
+    def commit(self, sequence: Sequence, num_tokens: int) -> None:
+        """The next `num_tokens` tokens are computed: make full blocks findable, give back those out of the window."""
+        before = sequence.num_computed // self.block_size
+        sequence.num_computed += num_tokens
+        full = sequence.num_computed // self.block_size
+        keys = self._keys(sequence, full) if self._prefix_cache else []
+        for group, pool, table in zip(self.groups, self.pools, sequence.tables, strict=True):
+            for index in range(max(before, table.first_block), len(keys)):
+                pool.set_key(table.blocks[index - table.first_block], keys[index])
+            self._release_before(pool, table, self._first_needed(group, sequence.num_computed))
+
+    def free(self, sequence: Sequence) -> None:
+        """Take back every block. Deepest first, so that the start of a prefix is the last to be forgotten."""
+        for pool, table in zip(self.pools, sequence.tables, strict=True):
+            for block in reversed(table.blocks):
+                pool.release(block)
+            table.blocks.clear()
+            table.first_block = 0
+        sequence.num_computed = 0
+
+    def check(self, sequences: Iterable[Sequence]) -> None:
+        """Raise AssertionError unless pools and tables agree and every sequence holds what it must."""
+        sequences = list(sequences)
+        for index, (group, pool) in enumerate(zip(self.groups, self.pools, strict=True)):
+            pool.check([block for sequence in sequences for block in sequence.tables[index].blocks])
+            for sequence in sequences:
+                table = sequence.tables[index]
+                if table.blocks or sequence.num_computed:
+                    assert table.first_block <= self._first_needed(group, sequence.num_computed), (
+                        "a visible block is gone"
+                    )
+                    assert table.end_block * self.block_size >= sequence.num_computed, "computed tokens without a block"
+
+    # -- arithmetic
+    # ----------------------------------------------------------------------------------------------------------
+
+    def _blocks_for(self, tokens: int) -> int:
+        return -(-tokens // self.block_size)
+
+    def _first_needed(self, group: KVGroupShape, position: int) -> int:
+        """The first block that the token at `position` can see."""
+        return 0 if group.window is None else max(0, position - group.window + 1) // self.block_size
+
+    def _missing(self, sequence: Sequence, num_tokens: int) -> list[int]:
+        end = self._blocks_for(sequence.num_computed + num_tokens)
+        return [max(0, end - table.end_block) for table in sequence.tables]
+
+    def _release_before(self, pool: BlockPool, table: BlockTable, first: int) -> None:
+        count = min(first, table.end_block) - table.first_block
+        if count > 0:
+            for block in table.blocks[:count]:
+                pool.release(block)
+            del table.blocks[:count]
+            table.first_block += count
+
+    def _keys(self, sequence: Sequence, count: int) -> list[bytes]:
+        """Keys of the first `count` blocks, which must be full of tokens; computed once per block."""
+        keys = sequence.block_keys
+        while len(keys) < count:
+            parent = keys[-1] if keys else (sequence.digest or "base").encode()
+            start = len(keys) * self.block_size
+            ids = array("i", sequence.tokens[start : start + self.block_size])
+            keys.append(hashlib.sha256(parent + b"/" + ids.tobytes()).digest())
+        return keys[:count]
+
+
+def plan_blocks(
+    config: ModelConfig, *, cache_bytes: int, block_size: int, max_running: int, step_tokens: int
+) -> list[int]:
+    """How many blocks each KV group gets out of `cache_bytes`.
+
+    A group with a window never needs more than every running sequence's window plus one step's new tokens; it gets
+    that, but at most half of the bytes, and the groups without a window get the rest.
+    Raises SettingsError with the sum if not even one sequence of a useful length fits.
+    """
+    groups = kv_groups(config)
+    per_token = 2 * config.kv_size * _BYTES_PER_VALUE
+    block_bytes = [len(group.layers) * block_size * per_token for group in groups]
+    windowed = [index for index, group in enumerate(groups) if group.window is not None]
+    blocks = [0] * len(groups)
+    remaining = cache_bytes
+    for index in windowed:
+        window = groups[index].window or 0
+        wanted = max_running * (window // block_size + 2) + step_tokens // block_size + 1
+        share = cache_bytes if len(windowed) == len(groups) else cache_bytes // 2
+        blocks[index] = min(wanted, share // len(windowed) // block_bytes[index])
+        remaining -= blocks[index] * block_bytes[index]
+    for index in range(len(groups)):
+        if index not in windowed:
+            blocks[index] = remaining // block_bytes[index]
+    needed = [
+        ((groups[i].window or 0) + step_tokens) // block_size + 2 if i in windowed else -(-step_tokens // block_size)
+        for i in range(len(groups))
+    ]
+    if any(have < need for have, need in zip(blocks, needed, strict=True)):
+        least = sum(need * size for need, size in zip(needed, block_bytes, strict=True)) * 2
+        raise SettingsError(
+            f"kv_cache_bytes is {cache_bytes}: too little for one sequence; this model with step_tokens {step_tokens} "
+            f"needs about {least}"
+        )
+    return blocks
+
+
+def longest_sequence(groups: Seq[KVGroupShape], blocks: Seq[int], block_size: int, context_length: int) -> int:
+    """Tokens that a single sequence can have: the context length, or what the unwindowed groups can hold."""
+    held = [count * block_size for group, count in zip(groups, blocks, strict=True) if group.window is None]
+    return min([context_length, *held])

@@ -1,0 +1,63 @@
+"""What the API process and the engine process say to each other: msgpack over one ZeroMQ pair of sockets.
+
+    to the engine     Submit, Abort, Shutdown
+    from the engine   Ready (once, or Failed), Outputs (after each step that gave any)
+
+The engine's spec goes to its standard input, which then stays open: when it closes, the API process is gone and the
+engine ends too.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from intaglio.engine.engine import EngineLimits
+from intaglio.request import EngineRequest, TokenOutput
+from intaglio.settings import WeightFormat
+
+
+class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an engine process needs to start; fields as in `Settings` where they have the same name."""
+
+    model_path: str
+    format: WeightFormat
+    context_window: int | None
+    limits: EngineLimits
+    stop_ids: list[int]
+    vocab_size: int
+    adapter_cache_bytes: int
+    max_adapter_rank: int
+    max_adapter_file_bytes: int
+    log_level: str
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    request: EngineRequest
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    request_id: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
+    """End now; running requests are not waited for."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The model is loaded. max_sequence_tokens: prompt and answer together, at most."""
+
+    max_sequence_tokens: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The engine cannot start; the reason is for the operator."""
+
+    reason: str
+
+
+class Outputs(msgspec.Struct, frozen=True, tag=True):
+    outputs: list[TokenOutput]
+
+
+ToEngine = Submit | Abort | Shutdown
+FromEngine = Ready | Failed | Outputs

@@ -1,0 +1,248 @@
+"""The API process's view of the engine: submit a request, read its tokens, abort it. Keeps the engine process alive.
+
+When the process ends without being asked to, every running request gets an error output at once, and a new process is
+started; requests that come in meanwhile wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from intaglio.engine.messages import (
+    Abort,
+    EngineSpec,
+    Failed,
+    FromEngine,
+    Outputs,
+    Ready,
+    Shutdown,
+    Submit,
+    ToEngine,
+)
+from intaglio.errors import CapacityError, EngineDeadError, EngineError
+from intaglio.request import EngineRequest, FinishReason, TokenOutput
+
+logger = logging.getLogger(__name__)
+
+_MAX_QUICK_DEATHS = 3  # deaths in a row, each soon after the start, before we stop trying
+_QUICK_S = 10.0
+_RESTART_WAIT_S = 60.0  # how long a new request waits for an engine that is restarting
+
+
+class TokenStream:
+    """The outputs of one request, in order, ending with the one that has a finish reason."""
+
+    def __init__(self, client: EngineClient, request_id: str) -> None:
+        self._client = client
+        self._request_id = request_id
+        self._outputs: asyncio.Queue[TokenOutput] = asyncio.Queue()
+        self._ended = False
+
+    def put(self, output: TokenOutput) -> None:
+        self._ended = output.finish_reason is not None
+        self._outputs.put_nowait(output)
+
+    async def __aiter__(self) -> AsyncIterator[TokenOutput]:
+        while True:
+            output = await self._outputs.get()
+            yield output
+            if output.finish_reason is not None:
+                return
+
+    async def abort(self) -> None:
+        """Free the sequence at the engine's next step. Harmless if it has ended."""
+        if not self._ended:
+            await self._client.abort(self._request_id)
+
+
+class EngineClient:
+    """One engine process and the requests that run in it."""
+
+    def __init__(self, spec: EngineSpec, max_in_flight: int) -> None:
+        self._spec = spec
+        self._max_in_flight = max_in_flight
+        self._streams: dict[str, TokenStream] = {}
+        self._folder = Path(tempfile.mkdtemp(prefix="intaglio-"))
+        self._context = zmq.asyncio.Context()
+        self._socket: zmq.asyncio.Socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+        self._last_words: str | None = None  # why the process said it cannot start
+        self._given_up: str | None = None  # why no engine will come any more
+        self._closing = False
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(FromEngine)
+        self._supervisor: asyncio.Task[None] | None = None
+        self.max_sequence_tokens = 0
+        self.num_starts = 0
+
+    @classmethod
+    async def start(cls, spec: EngineSpec, *, max_in_flight: int) -> EngineClient:
+        """Start the process and wait until its model is loaded. Raises EngineError with the reason if it cannot."""
+        client = cls(spec, max_in_flight)
+        client._supervisor = asyncio.create_task(client._supervise(), name="engine-supervisor")
+        await client._wait_until_ready(timeout_s=None)
+        return client
+
+    @property
+    def ready(self) -> bool:
+        return self._ready.is_set() and self._given_up is None
+
+    @property
+    def num_in_flight(self) -> int:
+        return len(self._streams)
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id, None while there is no process."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    # -- requests
+    # -----------------------------------------------------------------------------------------------------------
+
+    async def submit(self, request: EngineRequest) -> TokenStream:
+        """Hand a request over. Raises CapacityError if too many are in flight, EngineDeadError if there is no engine."""
+        self._check_room()
+        await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
+        self._check_room()
+        stream = TokenStream(self, request.request_id)
+        self._streams[request.request_id] = stream
+        await self._send(Submit(request))
+        return stream
+
+    def _check_room(self) -> None:
+        if len(self._streams) >= self._max_in_flight:
+            raise CapacityError(
+                f"{len(self._streams)} requests are running or waiting, the most this server takes; try again shortly"
+            )
+
+    async def abort(self, request_id: str) -> None:
+        if request_id in self._streams and self.ready:
+            await self._send(Abort(request_id))
+
+    async def _wait_until_ready(self, timeout_s: float | None) -> None:
+        if self._given_up is None and not self._ready.is_set():
+            try:
+                await asyncio.wait_for(self._ready.wait(), timeout_s)
+            except TimeoutError as error:
+                raise EngineDeadError(f"the engine did not come back within {timeout_s:.0f} s") from error
+        if self._given_up is not None:
+            raise EngineDeadError(self._given_up)
+
+    async def _send(self, message: ToEngine) -> None:
+        if self._socket is None:
+            raise EngineDeadError("the engine is closed")
+        await self._socket.send(self._encoder.encode(message))
+
+    # -- the process
+    # ----------------------------------------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        """Start the process again whenever it ends, until closed or until it keeps dying at once."""
+        quick_deaths = 0
+        while not self._closing:
+            started_at = time.monotonic()
+            reason = await self._run_once()
+            self._fail_streams(reason)
+            if self._closing:
+                return
+            quick_deaths = quick_deaths + 1 if time.monotonic() - started_at < _QUICK_S else 0
+            never_ready = self.max_sequence_tokens == 0
+            if never_ready or quick_deaths >= _MAX_QUICK_DEATHS:
+                self._give_up(reason)
+                return
+            logger.error("%s; starting it again", reason)
+
+    async def _run_once(self) -> str:
+        """One life of the process. Returns why it ended."""
+        self.num_starts += 1
+        endpoint = f"ipc://{self._folder}/engine-{self.num_starts}.sock"
+        self._socket = self._context.socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(endpoint)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "intaglio.engine.worker", endpoint, stdin=asyncio.subprocess.PIPE
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(self._spec) + b"\n")
+        reader = asyncio.create_task(self._read(self._socket), name="engine-reader")
+        exited = asyncio.create_task(self._process.wait(), name="engine-exit")
+        try:
+            await asyncio.wait({reader, exited}, return_when=asyncio.FIRST_COMPLETED)
+            if reader.done():  # it only ends by an error of ours: an engine that nobody hears is of no use
+                self._process.kill()
+                await exited
+                return f"the engine's answers could not be read: {reader.exception()!r}"
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            while await self._socket.poll(50):  # ms: what the engine said last may still be on its way
+                self._handle(await self._socket.recv())
+            return self._last_words or f"the engine process ended with status {exited.result()}"
+        finally:
+            self._ready.clear()
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            self._socket.close()
+            self._socket = None
+
+    async def _read(self, socket: zmq.asyncio.Socket) -> None:
+        while True:
+            self._handle(await socket.recv())
+
+    def _handle(self, data: bytes) -> None:
+        match self._decoder.decode(data):
+            case Ready(max_sequence_tokens):
+                self.max_sequence_tokens = max_sequence_tokens
+                self._last_words = None
+                self._ready.set()
+            case Failed(reason):
+                self._last_words = reason
+            case Outputs(outputs):
+                for output in outputs:
+                    self._deliver(output)
+
+    def _deliver(self, output: TokenOutput) -> None:
+        stream = self._streams.get(output.request_id)
+        if stream is None:
+            return  # it was failed when an earlier engine died
+        if output.finish_reason is not None:
+            del self._streams[output.request_id]
+        stream.put(output)
+
+    def _fail_streams(self, reason: str) -> None:
+        for request_id in list(self._streams):
+            self._deliver(TokenOutput(request_id, None, FinishReason.ERROR, 0, reason))
+
+    def _give_up(self, reason: str) -> None:
+        logger.error("%s; it will not be started again", reason)
+        self._given_up = reason
+        self._ready.set()  # wakes those who wait; they find _given_up
+
+    async def close(self) -> None:
+        """Stop the process. Running requests end with an error output."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(zmq.ZMQError, EngineError):
+                await self._send(Shutdown())
+            try:
+                await asyncio.wait_for(self._process.wait(), timeout=5)
+            except TimeoutError:
+                self._process.kill()
+        if self._supervisor is not None:
+            await self._supervisor
+        self._context.term()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""One request inside the engine: its tokens, how far they are computed, and the cache blocks it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from intaglio.request import EngineRequest, FinishReason, SamplingParams
+
+
+class SequenceState(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True)
+class BlockTable:
+    """The blocks a sequence holds in one KV group.
+
+    blocks       block ids; blocks[i] holds positions (first_block + i) * block_size onwards
+    first_block  how many older blocks have fallen out of the window and were given back
+    """
+
+    blocks: list[int] = field(default_factory=list)
+    first_block: int = 0
+
+    @property
+    def end_block(self) -> int:
+        return self.first_block + len(self.blocks)
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """tokens = prompt + output so far. The first `num_computed` have their keys and values in the cache.
+
+    A preempted sequence keeps its tokens and starts again from num_computed 0; what it had chosen it computes again but
+    does not choose again.
+    """
+
+    request: EngineRequest
+    tokens: list[int]
+    tables: list[BlockTable]
+    state: SequenceState = SequenceState.WAITING
+    num_computed: int = 0
+    num_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
+    block_keys: list[bytes] = field(default_factory=list)  # prefix-cache keys of the full blocks, grown on demand
+    finish_reason: FinishReason | None = None
+    was_admitted: bool = False
+
+    @classmethod
+    def from_request(cls, request: EngineRequest, num_groups: int) -> Sequence:
+        tables = [BlockTable() for _ in range(num_groups)]
+        return cls(request=request, tokens=list(request.prompt_ids), tables=tables)
+
+    @property
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def params(self) -> SamplingParams:
+        return self.request.params
+
+    @property
+    def digest(self) -> str | None:
+        """The adapter's identity; None is the base model."""
+        return self.request.adapter.digest if self.request.adapter else None
+
+    @property
+    def num_prompt(self) -> int:
+        return len(self.request.prompt_ids)
+
+    @property
+    def num_output(self) -> int:
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def num_pending(self) -> int:
+        """Tokens whose keys and values are still to be computed: 1 while decoding."""
+        return len(self.tokens) - self.num_computed

@@ -1,0 +1,146 @@
+"""The engine process: `python -m intaglio.engine.worker ENDPOINT`, with an EngineSpec as JSON on standard input.
+
+One loop: take what has come in, run a step, send what came out. It waits only when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import zmq
+
+from intaglio.engine.engine import Engine
+from intaglio.engine.messages import (
+    Abort,
+    EngineSpec,
+    Failed,
+    FromEngine,
+    Outputs,
+    Ready,
+    Shutdown,
+    Submit,
+    ToEngine,
+)
+from intaglio.errors import IntaglioError
+from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.pool import AdapterPool
+from intaglio.model.gemma import Gemma
+from intaglio.model.loader import load_gemma
+from intaglio.ops import Ops
+from intaglio.ops.reference import ReferenceOps
+from intaglio.request import AdapterRef
+
+logger = logging.getLogger(__name__)
+
+
+def build_engine(spec: EngineSpec) -> Engine:
+    """Load the model and make the engine that serves it. Raises ModelFormatError or SettingsError."""
+    ops: Ops = ReferenceOps()
+    model = load_gemma(Path(spec.model_path), ops, spec.format)
+    if spec.context_window is not None:
+        window = min(spec.context_window, model.config.context_length)
+        model.config = replace(model.config, context_length=window)
+    return Engine(
+        model,
+        AdapterPool(spec.adapter_cache_bytes, _adapter_reader(model, spec)),
+        ops,
+        spec.limits,
+        stop_ids=frozenset(spec.stop_ids),
+        vocab_size=spec.vocab_size,
+    )
+
+
+def adapter_limits(spec: EngineSpec) -> AdapterLimits:
+    return AdapterLimits(max_rank=spec.max_adapter_rank, max_file_bytes=spec.max_adapter_file_bytes)
+
+
+def _adapter_reader(model: Gemma, spec: EngineSpec) -> Callable[[AdapterRef], LoraAdapter]:
+    limits = adapter_limits(spec)
+
+    def read(ref: AdapterRef) -> LoraAdapter:
+        return read_peft_adapter(Path(ref.folder), model.config, limits)
+
+    return read
+
+
+class _Channel:
+    """The engine's end of the socket."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.LINGER, 1000)  # ms: a last Failed message still leaves
+        self._socket.connect(endpoint)
+        self._decoder = msgspec.msgpack.Decoder(ToEngine)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def send(self, message: FromEngine) -> None:
+        self._socket.send(self._encoder.encode(message))
+
+    def receive(self, *, wait: bool) -> list[ToEngine]:
+        """Every message that is there; with `wait`, at least one."""
+        messages: list[ToEngine] = []
+        if wait:
+            messages.append(self._decoder.decode(self._socket.recv()))
+        while self._socket.poll(0):
+            messages.append(self._decoder.decode(self._socket.recv()))
+        return messages
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def serve(engine: Engine, channel: _Channel) -> None:
+    """Run until told to shut down."""
+    while True:
+        outputs = []
+        for message in channel.receive(wait=not engine.has_work):
+            match message:
+                case Submit(request):
+                    engine.add(request)
+                case Abort(request_id):
+                    outputs.extend(engine.abort(request_id))
+                case Shutdown():
+                    return
+        outputs.extend(engine.step())
+        if outputs:
+            channel.send(Outputs(outputs))
+
+
+def _end_with_parent(stdin: BinaryIO) -> None:
+    """End this process when standard input closes, which happens when the API process dies, however it dies."""
+
+    def wait() -> None:
+        while stdin.read(4096):
+            pass
+        os._exit(0)  # the main thread may be inside a long forward
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+def main() -> None:
+    (endpoint,) = sys.argv[1:]
+    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineSpec)
+    logging.basicConfig(level=spec.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    _end_with_parent(sys.stdin.buffer)
+    channel = _Channel(endpoint)
+    try:
+        engine = build_engine(spec)
+    except (IntaglioError, OSError, MemoryError) as error:
+        channel.send(Failed(f"{type(error).__name__}: {error}"))
+        channel.close()
+        sys.exit(1)
+    channel.send(Ready(engine.max_sequence_tokens))
+    serve(engine, channel)
+
+
+if __name__ == "__main__":
+    main()

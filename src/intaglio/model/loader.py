@@ -1,0 +1,42 @@
+"""From a path to a loaded Gemma: open the files, read the config, check every shape, prepare the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from intaglio.errors import ModelFormatError
+from intaglio.model.config import ModelConfig, config_from_gguf, config_from_hf
+from intaglio.model.gemma import Gemma
+from intaglio.model.weights import Checkpoint, check_shapes, open_checkpoint
+from intaglio.ops import Format, Ops
+
+_EMBEDDING = "model.embed_tokens.weight"
+_TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def read_config(checkpoint: Checkpoint) -> ModelConfig:
+    """The config of an open checkpoint, with every tensor it asks for present and of the right shape.
+
+    Raises ModelFormatError naming the key or tensor.
+    """
+    if _EMBEDDING not in checkpoint.names():
+        raise ModelFormatError(f"{checkpoint.path}: no tensor {_EMBEDDING}")
+    embedding = checkpoint.info(_EMBEDDING)
+    if checkpoint.source == "gguf":
+        tied = "lm_head.weight" not in checkpoint.names()
+        config = config_from_gguf(checkpoint.raw_config, embedding.shape[0], tied)
+    else:
+        config = config_from_hf(checkpoint.raw_config, _TORCH_NAMES[embedding.dtype])
+    check_shapes(checkpoint, config.tensor_shapes())
+    return config
+
+
+def load_gemma(path: Path, ops: Ops, fmt: Literal["auto"] | Format = "auto") -> Gemma:
+    """Load a model. `auto` keeps bfloat16 checkpoints in bfloat16, which loses nothing, and makes all others float32.
+    """
+    with open_checkpoint(path) as checkpoint:
+        config = read_config(checkpoint)
+        if fmt == "auto":
+            fmt = "bf16" if checkpoint.info(_EMBEDDING).dtype == "BF16" else "f32"
+        return Gemma(config, checkpoint, ops, fmt)

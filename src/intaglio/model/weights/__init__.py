@@ -1,0 +1,66 @@
+"""The weights of a Gemma, from a GGUF file or from a Hugging Face folder.
+
+Files are memory-mapped and checked when they are opened; a tensor is decoded when it is asked for. What
+cannot be used is refused with its name: nothing in a checkpoint is skipped in silence.
+
+    formats    the storage types, and a tensor as it is stored
+    blocks     decoding to float32
+    gguf, safetensors, hugging_face    the file formats
+    names      from a file's names to Hugging Face names
+    checkpoint what readers of weights see
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from intaglio.errors import ModelFormatError
+from intaglio.model.config import Family
+from intaglio.model.weights.checkpoint import Checkpoint, check_shapes, without_tied_head
+from intaglio.model.weights.files import errors_name
+from intaglio.model.weights.formats import RawTensor, TensorInfo
+from intaglio.model.weights.gguf import StringArray, read_gguf
+from intaglio.model.weights.hugging_face import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, open_hugging_face
+from intaglio.model.weights.names import name_from_gguf
+
+__all__ = ["Checkpoint", "RawTensor", "StringArray", "TensorInfo", "check_shapes", "open_checkpoint"]
+
+_ARCHITECTURES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3"}
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a .gguf file, a folder with config.json and safetensors, or a folder with exactly one .gguf file.
+
+    Whether the tensors fit the config is `check_shapes`' question. Raises ModelFormatError naming what is
+    wrong.
+    """
+    if not path.is_dir():
+        return _open_gguf(path)
+    if any((path / file).exists() for file in (WEIGHTS_FILE, INDEX_FILE)):
+        return open_hugging_face(path)
+    gguf_files = sorted(file for file in path.iterdir() if file.suffix == ".gguf")
+    if len(gguf_files) == 1:
+        return _open_gguf(gguf_files[0])
+    if gguf_files:
+        raise ModelFormatError(
+            f"{path} holds {len(gguf_files)} .gguf files; name one: {', '.join(f.name for f in gguf_files)}"
+        )
+    raise ModelFormatError(
+        f"{path} holds no weights: expected {CONFIG_FILE} with {WEIGHTS_FILE} or {INDEX_FILE}, "
+        "or one .gguf file (pickle files such as pytorch_model.bin are never read)"
+    )
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    file = read_gguf(path)
+    architecture = file.metadata.get("general.architecture")
+    if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
+        raise ModelFormatError(
+            f"{path}: general.architecture is {architecture!r}; {', '.join(_ARCHITECTURES)} are read"
+        )
+    if file.metadata.get("split.count", 1) not in (0, 1):
+        raise ModelFormatError(f"{path} is one of {file.metadata['split.count']} parts (split.count); merge them first")
+    family = _ARCHITECTURES[architecture]
+    with errors_name(path):
+        tensors = {name_from_gguf(family, name): raw for name, raw in file.tensors.items()}
+    return Checkpoint(path, "gguf", file.metadata, without_tied_head(tensors))

@@ -1,0 +1,110 @@
+"""An open checkpoint, the same to its readers whichever format it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.errors import ModelFormatError
+from intaglio.model.weights.blocks import dequantize
+from intaglio.model.weights.formats import RawTensor, TensorInfo
+from intaglio.model.weights.names import EMBEDDING, HEAD
+
+Source = Literal["gguf", "safetensors"]
+
+
+class Checkpoint:
+    """Tensors under their Hugging Face names, and the config that came with them. A context manager.
+
+    path               what was opened: a file or a folder
+    source             "gguf" or "safetensors"
+    raw_config         config.json as read, or the GGUF metadata (see `gguf.GgufFile.metadata`)
+    norm_includes_one  whether 1 was already added to the weights of every norm, as GGUF converters do. A
+    Gemma norm
+                       multiplies by (1 + w); add the 1 exactly when this is False.
+    """
+
+    def __init__(
+        self, path: Path, source: Source, raw_config: dict[str, Any], tensors: Mapping[str, RawTensor]
+    ) -> None:
+        self.path = path
+        self.source: Source = source
+        self.raw_config = raw_config
+        self.norm_includes_one = source == "gguf"
+        self._tensors = dict(tensors)
+
+    def names(self) -> list[str]:
+        """Every tensor, in the order of the files."""
+        return list(self._tensors)
+
+    def info(self, name: str) -> TensorInfo:
+        """Shape and storage type. Raises ModelFormatError when there is no such tensor, as all below do."""
+        raw = self.raw(name)
+        return TensorInfo(raw.shape, raw.dtype)
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """The values as float32, C-contiguous, [out, in] for a linear weight. A new array on each call.
+
+        Raises ModelFormatError when a value is not finite.
+        """
+        return dequantize(self.raw(name))
+
+    def raw(self, name: str) -> RawTensor:
+        """The bytes as they lie in the mapped file, without a copy. They stay valid after `close`."""
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise ModelFormatError(f"{self.path} has no tensor {name!r}") from None
+
+    def close(self) -> None:
+        """Let go of the files. Each is unmapped once no RawTensor of it is left."""
+        self._tensors.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_shapes(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Hold a checkpoint against the tensors that its config asks for.
+
+    expected  shape by name, as `ModelConfig.tensor_shapes` gives them
+    Raises ModelFormatError naming the first tensor that is missing, has another shape, or is not asked for.
+    """
+    present = set(checkpoint.names())
+    for name, shape in expected.items():
+        if name not in present:
+            raise ModelFormatError(f"{checkpoint.path}: tensor {name!r} is missing; the config asks for it")
+        found = checkpoint.info(name).shape
+        if found != tuple(shape):
+            raise ModelFormatError(
+                f"{checkpoint.path}: tensor {name!r} has the shape {list(found)}; the config asks for {list(shape)}"
+            )
+    for name in checkpoint.names():
+        if name not in expected:
+            raise ModelFormatError(f"{checkpoint.path}: tensor {name!r} has no place in a model of this config")
+
+
+def without_tied_head(tensors: Mapping[str, RawTensor]) -> dict[str, RawTensor]:
+    """Drop `lm_head.weight` when it only repeats the embedding, as some exporters write it."""
+    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
+    if head is None or embedding is None or not _same_values(head, embedding):
+        return dict(tensors)
+    return {name: raw for name, raw in tensors.items() if name != HEAD}
+
+
+def _same_values(one: RawTensor, other: RawTensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype == other.dtype and np.array_equal(one.data, other.data):
+        return True
+    return np.array_equal(dequantize(one), dequantize(other))

@@ -1,0 +1,178 @@
+"""The specification: every operation in float32 NumPy, written to be checked by hand.
+
+The matrix products go to NumPy's BLAS, whose sums depend in their last bits on the number of rows; everything else
+treats each row for itself. A faster body is held to this one by tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.ops import Array, AttentionRow, Format, KVGroup, LoraSegment, SamplingRow
+from intaglio.ops.sampling import sample_row
+
+F32 = npt.NDArray[np.float32]
+
+_WIDEN_ROWS_BYTES = 4 << 20  # widen bfloat16 in pieces that stay in the cache
+
+
+class MatrixWeight:
+    """A matrix [out, in], held as float32 or as bfloat16 that is widened piece by piece where it is used."""
+
+    def __init__(self, matrix: npt.NDArray[np.generic], fmt: Format) -> None:
+        dtype: npt.DTypeLike = np.float32 if fmt == "f32" else ml_dtypes.bfloat16
+        self._data: npt.NDArray[np.floating[Any]] = np.ascontiguousarray(matrix, dtype=dtype)
+        self.shape: tuple[int, int] = (matrix.shape[0], matrix.shape[1])
+        self.nbytes: int = self._data.nbytes
+
+    def rows(self, ids: npt.NDArray[np.int32]) -> F32:
+        """[n, in] float32, the rows asked for."""
+        rows: F32 = self._data[ids].astype(np.float32)
+        return rows
+
+    def project(self, x: F32) -> F32:
+        """x · Wᵀ: [tokens, in] -> [tokens, out]."""
+        if self._data.dtype == np.float32:
+            product: F32 = x @ self._data.T
+            return product
+        out = np.empty((x.shape[0], self.shape[0]), np.float32)
+        for start, stop in self._pieces():
+            out[:, start:stop] = x @ self._data[start:stop].astype(np.float32).T
+        return out
+
+    def _pieces(self) -> Iterator[tuple[int, int]]:
+        step = max(1, _WIDEN_ROWS_BYTES // (4 * self.shape[1]))
+        for start in range(0, self.shape[0], step):
+            yield start, min(start + step, self.shape[0])
+
+
+class ReferenceOps:
+    """The NumPy body of `Ops`; the docstrings there are its specification."""
+
+    def integers(self, values: Sequence[int]) -> Array:
+        return np.asarray(values, dtype=np.int32)
+
+    def vector(self, values: Array, add: float = 0.0) -> Array:
+        return np.asarray(values, dtype=np.float32) + np.float32(add)
+
+    def weight(self, matrix: Array, fmt: Format) -> MatrixWeight:
+        return MatrixWeight(matrix, fmt)
+
+    def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
+        shape = (layers, num_blocks, block_size, kv_heads, head_dim)
+        return KVGroup(np.zeros(shape, np.float32), np.zeros(shape, np.float32))  # zeros: pages come when touched
+
+    # -- the forward
+    # ------------------------------------------------------------------------------------------------------
+
+    def embedding(self, table: MatrixWeight, ids: Array, scale: float) -> Array:
+        return table.rows(ids) * np.float32(scale)
+
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
+        mean_square = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
+        return x / np.sqrt(mean_square + np.float32(eps)) * weight
+
+    def linears(self, x: Array, weights: Sequence[MatrixWeight], segments: Sequence[LoraSegment]) -> tuple[Array, ...]:
+        outputs = tuple(weight.project(x) for weight in weights)
+        for segment in segments:
+            rows = slice(segment.start, segment.stop)
+            for output, pair in zip(outputs, segment.pairs, strict=True):
+                if pair is not None:
+                    output[rows] += (x[rows] @ pair.a.T) @ pair.b.T
+        return outputs
+
+    def rope(self, x: Array, positions: Array, theta: float, factor: float) -> Array:
+        half = x.shape[-1] // 2
+        # The angles are made in float64 and rounded once: float32 powers would move them by more than their last bit.
+        inverse_frequency = np.power(theta, -np.arange(half, dtype=np.float64) / half) / factor
+        angles = positions[:, None].astype(np.float64) * inverse_frequency  # [tokens, half]
+        cos = np.cos(angles).astype(np.float32)[:, None, :]
+        sin = np.sin(angles).astype(np.float32)[:, None, :]
+        first, second = x[..., :half], x[..., half:]
+        return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+    def write_kv(self, cache: KVGroup, layer: int, keys: Array, values: Array, slots: Array) -> None:
+        heads, dim = keys.shape[1:]
+        cache.keys[layer].reshape(-1, heads, dim)[slots] = keys
+        cache.values[layer].reshape(-1, heads, dim)[slots] = values
+
+    def attention(
+        self,
+        q: Array,
+        cache: KVGroup,
+        layer: int,
+        rows: Sequence[AttentionRow],
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Array:
+        out = np.empty_like(q)
+        for row in rows:
+            held = row.context - row.first_key
+            keys = _gather(cache.keys[layer], row.block_table, held)
+            values = _gather(cache.values[layer], row.block_table, held)
+            key_positions = np.arange(row.first_key, row.context)
+            query_positions = np.arange(row.context - (row.stop - row.start), row.context)
+            visible = _visible(query_positions, key_positions, window)
+            out[row.start : row.stop] = _attend(q[row.start : row.stop], keys, values, visible, scale, softcap)
+        return out
+
+    def gelu_gate(self, gate: Array, up: Array) -> Array:
+        inner = np.float32(math.sqrt(2 / math.pi)) * (gate + np.float32(0.044715) * gate * gate * gate)
+        return np.float32(0.5) * gate * (np.float32(1) + np.tanh(inner)) * up
+
+    def add(self, x: Array, y: Array) -> Array:
+        return x + y
+
+    def take_rows(self, x: Array, rows: Array) -> Array:
+        return x[rows]
+
+    def logits(self, x: Array, table: MatrixWeight, softcap: float | None) -> Array:
+        return _softcapped(table.project(x), softcap)
+
+    # -- choosing tokens
+    # ----------------------------------------------------------------------------------------------------
+
+    def sample(self, logits: Array, rows: Sequence[SamplingRow]) -> list[int]:
+        return [sample_row(values, row) for values, row in zip(logits, rows, strict=True)]
+
+
+def _gather(blocks: F32, table: npt.NDArray[np.int32], count: int) -> F32:
+    """The first `count` cached vectors of the listed blocks: [count, kv_heads, head_dim]."""
+    gathered = blocks[table]
+    return gathered.reshape(-1, *blocks.shape[2:])[:count]
+
+
+def _visible(queries: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], window: int | None) -> npt.NDArray[np.bool_]:
+    """[queries, keys]: query p sees key j when p - window < j <= p."""
+    distance = queries[:, None] - keys[None, :]
+    visible = distance >= 0
+    return visible if window is None else visible & (distance < window)
+
+
+def _attend(q: F32, keys: F32, values: F32, visible: npt.NDArray[np.bool_], scale: float, softcap: float | None) -> F32:
+    tokens, heads, dim = q.shape
+    kv_heads = keys.shape[1]
+    # Heads that share keys stand together: [kv_heads, heads per key * tokens, dim].
+    grouped = q.reshape(tokens, kv_heads, -1, dim).transpose(1, 2, 0, 3)
+    scores = grouped.reshape(kv_heads, -1, dim) @ keys.transpose(1, 2, 0) * np.float32(scale)
+    scores = _softcapped(scores, softcap).reshape(kv_heads, -1, tokens, keys.shape[0])
+    scores = np.where(visible, scores, np.float32(-np.inf))
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    mixed = weights.reshape(kv_heads, -1, keys.shape[0]) @ values.transpose(1, 0, 2)
+    out: F32 = mixed.reshape(kv_heads, -1, tokens, dim).transpose(2, 0, 1, 3).reshape(tokens, heads, dim)
+    return out
+
+
+def _softcapped(x: F32, cap: float | None) -> F32:
+    if cap is None:
+        return x
+    capped: F32 = np.tanh(x / np.float32(cap)) * np.float32(cap)
+    return capped

@@ -1,0 +1,119 @@
+"""Choosing one token from one row of logits: the specification of `Ops.sample`.
+
+The order of the steps is the one Hugging Face and vLLM share: penalties, temperature, top-k, top-p, draw. The random
+number comes from Philox4x32-10, a counter-based generator: the key is the request's seed, the counter the token's
+position, so a draw depends on nothing but these two. Source: Salmon et al., "Parallel random numbers: as easy as 1,
+2, 3" (SC 2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.ops import SamplingRow
+
+F32 = npt.NDArray[np.float32]
+Int = npt.NDArray[np.int64]
+
+_MASK = 0xFFFFFFFF
+_NUCLEUS_GUESS = 1024  # try top-p on this many best tokens before sorting the whole vocabulary
+
+
+def sample_row(logits: F32, row: SamplingRow) -> int:
+    """The token id chosen for logits [vocab]; -1 if the best logit is not finite. The logits are not changed."""
+    logits = penalized(logits, row)
+    if not np.isfinite(logits.max()):
+        return -1
+    if row.temperature == 0 or row.top_k == 1 or row.top_p == 0:
+        return int(logits.argmax())
+    # Shifting by the maximum before dividing keeps a tiny temperature from overflowing; the distribution is the same.
+    scaled = (logits - logits.max()) / np.float32(row.temperature)
+    kept = top_k(scaled, row.top_k)
+    kept = top_p(scaled, kept, row.top_p)
+    return draw(scaled, kept, uniform(row.seed, row.position))
+
+
+def penalized(logits: F32, row: SamplingRow) -> F32:
+    """Repetition over prompt and output, once per distinct token; frequency and presence over the output alone."""
+    repeats = row.repetition_penalty not in (0.0, 1.0)
+    if not repeats and not row.frequency_penalty and not row.presence_penalty:
+        return logits
+    logits = logits.astype(np.float32, copy=True)
+    if repeats:
+        seen = _known(np.union1d(_ids(row.prompt_ids), _ids(row.output_ids)), logits)
+        penalty = np.float32(row.repetition_penalty)
+        logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+    tokens, counts = np.unique(_ids(row.output_ids), return_counts=True)
+    inside = tokens < logits.shape[0]
+    tokens, counts = tokens[inside], counts[inside]
+    logits[tokens] -= np.float32(row.frequency_penalty) * counts.astype(np.float32) + np.float32(row.presence_penalty)
+    return logits
+
+
+def top_k(scaled: F32, k: int | None) -> Int:
+    """Ids, ascending, of the k best; all that tie with the k-th stay."""
+    if k is None or k >= scaled.shape[0]:
+        return np.arange(scaled.shape[0])
+    kth_best = np.partition(scaled, -k)[-k]
+    return np.flatnonzero(scaled >= kth_best)
+
+
+def top_p(scaled: F32, kept: Int, p: float | None) -> Int:
+    """Of the kept ids the fewest best ones whose probability, among the kept, reaches p. Ascending; never empty."""
+    if p is None or p >= 1:
+        return kept
+    values = scaled[kept]
+    weights = np.exp(values, dtype=np.float32)
+    wanted = p * weights.sum(dtype=np.float64)
+    if kept.shape[0] > _NUCLEUS_GUESS:
+        candidates = np.flatnonzero(values >= np.partition(values, -_NUCLEUS_GUESS)[-_NUCLEUS_GUESS])
+        if weights[candidates].sum(dtype=np.float64) < wanted:
+            candidates = np.arange(kept.shape[0])
+    else:
+        candidates = np.arange(kept.shape[0])
+    best_first = candidates[np.argsort(-values[candidates], kind="stable")]  # ties: the lower id first
+    reached = np.cumsum(weights[best_first], dtype=np.float64)
+    count = min(int(np.searchsorted(reached, wanted)) + 1, best_first.shape[0])
+    return np.sort(kept[best_first[:count]])
+
+
+def draw(scaled: F32, kept: Int, u: float) -> int:
+    """The id at which the running sum of probabilities, in the order of ids, passes u in [0, 1)."""
+    reached = np.cumsum(np.exp(scaled[kept], dtype=np.float32), dtype=np.float64)
+    index = int(np.searchsorted(reached, u * reached[-1], side="right"))
+    return int(kept[min(index, kept.shape[0] - 1)])
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) with 53 random bits, a function of (seed, position) alone."""
+    counter = (position & _MASK, position >> 32 & _MASK, 0, 0)
+    first, second, _, _ = philox4x32(counter, (seed & _MASK, seed >> 32 & _MASK))
+    return ((first << 32 | second) >> 11) * 2.0**-53
+
+
+def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Ten rounds of Philox: four 32-bit words from a 128-bit counter and a 64-bit key."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        product0, product1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (
+            (product1 >> 32) ^ c1 ^ k0,
+            product1 & _MASK,
+            (product0 >> 32) ^ c3 ^ k1,
+            product0 & _MASK,
+        )
+        k0, k1 = k0 + 0x9E3779B9 & _MASK, k1 + 0xBB67AE85 & _MASK
+    return c0, c1, c2, c3
+
+
+def _ids(ids: Sequence[int]) -> Int:
+    return np.asarray(ids, dtype=np.int64)
+
+
+def _known(ids: Int, logits: F32) -> Int:
+    known: Int = ids[ids < logits.shape[0]]
+    return known

@@ -1,0 +1,100 @@
+"""What crosses the engine's border: token ids, an adapter's digest, sampling parameters, and the tokens that come back.
+
+The engine never sees text, names or HTTP. These types are msgspec structs so that they travel over the engine's socket
+as they are.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from intaglio.errors import BadInputError
+
+
+class FinishReason(StrEnum):
+    """Why a request ended. Every accepted request ends with exactly one of these."""
+
+    STOP = "stop"  # a stop token of the model, or a stop string of the caller
+    LENGTH = "length"  # max_tokens reached
+    ABORT = "abort"  # the caller went away or asked for it
+    ERROR = "error"  # the engine could not go on
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen. Applied in the order of the fields below; all arithmetic is float32.
+
+    repetition_penalty  logits of tokens seen in prompt or output: divided if > 0, multiplied otherwise. 1 and 0 are
+    off.
+    frequency_penalty   subtracted once per occurrence in the output so far.
+    presence_penalty    subtracted once if the token occurs in the output so far.
+    temperature         0 takes the best token (the fields below then have no effect).
+    top_k               keep the k best (ties at the k-th value all stay). None is off.
+    top_p               keep the smallest set of best tokens whose probability reaches p, within the top-k set. None
+    is off,
+                        as is a value >= 1; 0 keeps the best token alone.
+    seed                with the token's position this alone fixes the random draw: the same request gives the same
+    answer
+                        in any batch. None lets the engine choose one.
+    max_tokens          output tokens at most.
+    ignore_stop_tokens  go on past the model's own stop tokens (for benchmarks).
+    """
+
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    temperature: float = 0.6
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_tokens: int = 256
+    ignore_stop_tokens: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low, high in _BOUNDS:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise BadInputError(f"{name} is {value}, outside {low} to {high}")
+
+
+_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("repetition_penalty", 0.0, 2.0),
+    ("frequency_penalty", -2.0, 2.0),
+    ("presence_penalty", -2.0, 2.0),
+    ("temperature", 0.0, 5.0),
+    ("top_k", 1, 2**31 - 1),
+    ("top_p", 0.0, 2.0),
+    ("seed", 0, 2**64 - 1),
+    ("max_tokens", 0, 2**31 - 1),
+)
+
+
+class AdapterRef(msgspec.Struct, frozen=True):
+    """An adapter as the engine knows it: the digest is its identity, the folder is where its checked files lie."""
+
+    digest: str  # SHA-256 over the canonical tensors and the settings that change the arithmetic, hex
+    folder: str
+
+
+class EngineRequest(msgspec.Struct, frozen=True):
+    """One sequence to generate."""
+
+    request_id: str
+    prompt_ids: list[int]
+    params: SamplingParams
+    adapter: AdapterRef | None = None
+
+
+class TokenOutput(msgspec.Struct, frozen=True):
+    """What one engine step gave one request: usually one token, at the end also a reason.
+
+    token_id is None when the request ended without a further token. A stop token of the model is reported with
+    finish_reason STOP and counted as a completion token; its text is not part of the answer.
+    """
+
+    request_id: str
+    token_id: int | None
+    finish_reason: FinishReason | None = None
+    cached_tokens: int = 0  # prompt tokens that came from the prefix cache; set on the first output
+    error: str | None = None  # with finish_reason ERROR: what failed

@@ -1,0 +1,105 @@
+"""Every option of the server: default, unit, environment variable. The only reader of the environment.
+
+Each field is an option of `intaglio serve` (`kv_cache_bytes` is `--kv-cache-bytes`) and an environment variable with
+the prefix INTAGLIO_ (`INTAGLIO_KV_CACHE_BYTES`). The command line wins over the environment. A misspelt variable is
+an error: an option dropped in silence costs somebody an hour.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from intaglio.errors import SettingsError
+
+PREFIX = "INTAGLIO_"
+DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
+
+WeightFormat = Literal["auto", "f32", "bf16"]
+
+
+class Settings(BaseSettings):
+    """All options, frozen. Build it with `load_settings`, which turns mistakes into one readable sentence."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    # where we listen
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+
+    # what we serve
+    model: tuple[str, ...] = Field(
+        (),
+        description="models to serve, each ID=PATH: a Hugging Face folder or a .gguf file; none: the bundled 270M",
+    )
+    tokenizer: str | None = Field(
+        None, description="tokenizer for a folder that has none: the id of another served model, or a path"
+    )
+    format: WeightFormat = Field(
+        "auto",
+        description="how linear weights are held: f32, bf16, or auto (bf16 if the checkpoint is bf16, else f32)",
+    )
+    context_window: int | None = Field(
+        None, ge=16, description="tokens of prompt and answer together; none: what the checkpoint allows"
+    )
+
+    # where things lie
+    data_dir: Path = Field(
+        Path("~/.local/share/intaglio"), description="finetunes: database and files; made if missing"
+    )
+    cache_dir: Path = Field(
+        Path("~/.cache/intaglio"),
+        description="things that can be made again: assembled model, tokenizer; made if missing",
+    )
+
+    # the engine
+    max_running: int = Field(32, ge=1, le=1024, description="sequences in one forward at most")
+    max_waiting: int = Field(256, ge=1, description="requests waiting at most; beyond that the answer is 429")
+    step_tokens: int = Field(
+        512, ge=1, description="tokens in one forward at most: decodes first, then pieces of prompts"
+    )
+    kv_block_size: int = Field(16, ge=1, le=256, description="tokens in one block of the KV cache")
+    kv_cache_bytes: int = Field(1 << 30, ge=1 << 16, description="bytes for keys and values of all sequences")
+    prefix_cache: bool = Field(True, description="keep blocks of finished prompts for requests that begin alike")
+
+    # adapters
+    adapter_cache_bytes: int = Field(1 << 30, ge=1 << 16, description="bytes for adapters held in memory")
+    max_adapter_rank: int = Field(64, ge=1, description="largest LoRA rank taken")
+    max_adapter_file_bytes: int = Field(300 * 10**6, ge=1, description="largest adapter_model.safetensors taken, bytes")
+    max_finetunes: int = Field(100, ge=1, description="finetunes per account at most")
+
+    # the API
+    api_tokens: tuple[str, ...] = Field((), description="accepted API tokens; none: every request is let in")
+    max_body_bytes: int = Field(10 * 10**6, ge=1, description="largest JSON body taken, bytes")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+
+    @property
+    def data_path(self) -> Path:
+        return self.data_dir.expanduser()
+
+    @property
+    def cache_path(self) -> Path:
+        return self.cache_dir.expanduser()
+
+
+def load_settings(**options: Any) -> Settings:
+    """Settings from the environment and, over it, the given options.
+
+    Raises SettingsError naming the first option or variable that is unknown or out of bounds.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SettingsError(f"unknown environment variable {variable}; known: {', '.join(sorted(known))}")
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"setting {name!r}: {first['msg']} (got {first.get('input')!r})") from error
+    except ValueError as error:  # an environment value that is no JSON where a list is wanted
+        raise SettingsError(str(error)) from error

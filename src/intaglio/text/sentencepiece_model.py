@@ -1,0 +1,162 @@
+"""The file format of `tokenizer.model`: a protobuf message of pieces and a few settings.
+
+Written here so that every kind of tokenizer file ends up in the library that defines Gemma's tokenization;
+read here because the library neither tells its settings nor lets a piece's type be corrected. Eight fields of
+the message matter, so a hundred lines do in place of the protobuf package.
+Field numbers: google/sentencepiece, src/sentencepiece_model.proto.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from intaglio.errors import ModelFormatError
+from intaglio.text.vocabulary import PieceType, Vocabulary, build_vocabulary
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+_PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of ModelProto
+_TEXT, _SCORE, _TYPE = 1, 2, 3  # of SentencePiece
+_MODEL_TYPE, _BYTE_FALLBACK, _UNK_ID, _BOS_ID, _EOS_ID, _PAD_ID = 3, 35, 40, 41, 42, 43  # of TrainerSpec
+_NAME, _CHARSMAP, _DUMMY_PREFIX, _REMOVE_SPACES, _ESCAPE_SPACES = 1, 2, 3, 4, 5  # of NormalizerSpec
+_BPE = 2
+
+_Fields = dict[int, int | bytes]
+
+
+def write_model(vocabulary: Vocabulary) -> bytes:
+    """The vocabulary as a serialized ModelProto: BPE, byte fallback, text untouched but for space to ▁."""
+    parts = [
+        _message(_PIECES, _piece(text, score, kind))
+        for text, score, kind in zip(vocabulary.pieces, vocabulary.scores, vocabulary.types, strict=True)
+    ]
+    pad_id = -1 if vocabulary.pad_id is None else vocabulary.pad_id
+    trainer = (
+        _number(_MODEL_TYPE, _BPE)
+        + _number(_BYTE_FALLBACK, 1)
+        + _number(_UNK_ID, vocabulary.unk_id)
+        + _number(_BOS_ID, vocabulary.bos_id)
+        + _number(_EOS_ID, vocabulary.eos_id)
+        + _number(_PAD_ID, pad_id)
+    )
+    normalizer = (
+        _message(_NAME, b"identity")
+        + _number(_DUMMY_PREFIX, 0)
+        + _number(_REMOVE_SPACES, 0)
+        + _number(_ESCAPE_SPACES, 1)
+    )
+    return b"".join([*parts, _message(_TRAINER, trainer), _message(_NORMALIZER, normalizer)])
+
+
+def read_model(data: bytes, source: str) -> Vocabulary:
+    """The vocabulary in the bytes of a `tokenizer.model`. Raises ModelFormatError, naming `source`."""
+    pieces: list[str] = []
+    scores: list[float] = []
+    types: list[PieceType] = []
+    trainer: _Fields = {}
+    normalizer: _Fields = {}
+    try:
+        for field, value in _fields(data):
+            if field == _PIECES:
+                text, score, kind = _read_piece(_as_bytes(value))
+                pieces.append(text)
+                scores.append(score)
+                types.append(kind)
+            elif field == _TRAINER:
+                trainer = dict(_fields(_as_bytes(value)))
+            elif field == _NORMALIZER:
+                normalizer = dict(_fields(_as_bytes(value)))
+    except (ValueError, struct.error) as err:
+        raise ModelFormatError(f"{source}: not a SentencePiece model ({err})") from err
+    _check_settings(source, trainer, normalizer)
+    return build_vocabulary(source, pieces, scores, types)
+
+
+def _check_settings(source: str, trainer: _Fields, normalizer: _Fields) -> None:
+    """Refuse what `write_model` would not carry over. An absent field has its protobuf default."""
+    checks = (
+        ("model_type", trainer.get(_MODEL_TYPE, 1), _BPE),
+        ("byte_fallback", trainer.get(_BYTE_FALLBACK, 0), 1),
+        ("precompiled_charsmap", normalizer.get(_CHARSMAP, b""), b""),
+        ("add_dummy_prefix", normalizer.get(_DUMMY_PREFIX, 1), 0),
+        ("remove_extra_whitespaces", normalizer.get(_REMOVE_SPACES, 1), 0),
+        ("escape_whitespaces", normalizer.get(_ESCAPE_SPACES, 1), 1),
+    )
+    for name, found, wanted in checks:
+        if found != wanted:
+            shown = f"{len(found)} bytes" if isinstance(found, bytes) else found
+            raise ModelFormatError(f"{source}: {name} is {shown}, but Gemma's tokenizers have {wanted!r}")
+
+
+def _read_piece(data: bytes) -> tuple[str, float, PieceType]:
+    fields = dict(_fields(data))
+    text = _as_bytes(fields.get(_TEXT, b"")).decode("utf-8")
+    (score,) = struct.unpack("<f", _as_bytes(fields.get(_SCORE, b"\0\0\0\0")))
+    kind = fields.get(_TYPE, int(PieceType.NORMAL))
+    if not isinstance(kind, int):
+        raise ValueError(f"the type of piece {text!r} is no number")
+    return text, score, PieceType(kind)
+
+
+def _as_bytes(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise ValueError("a field holds a number where bytes are due")
+    return value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field: int for a varint, raw bytes for the rest. Raises ValueError."""
+    pos = 0
+    while pos < len(data):
+        tag, pos = _read_varint(data, pos)
+        wire_type = tag & 7
+        if wire_type == _VARINT:
+            number, pos = _read_varint(data, pos)
+            yield tag >> 3, number
+            continue
+        if wire_type == _BYTES:
+            size, pos = _read_varint(data, pos)
+        elif wire_type in (_FIXED32, _FIXED64):
+            size = 4 if wire_type == _FIXED32 else 8
+        else:
+            raise ValueError(f"wire type {wire_type} at byte {pos}")
+        if pos + size > len(data):
+            raise ValueError(f"a field of {size} bytes at byte {pos} runs past the end, {len(data)}")
+        yield tag >> 3, data[pos : pos + size]
+        pos += size
+
+
+def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if pos >= len(data) or shift > 63:
+            raise ValueError(f"a number at byte {pos} does not end")
+        byte = data[pos]
+        value |= (byte & 0x7F) << shift
+        pos += 1
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+
+
+def _piece(text: str, score: float, kind: PieceType) -> bytes:
+    head = _message(_TEXT, text.encode("utf-8"))
+    return head + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", score) + _number(_TYPE, kind)
+
+
+def _message(field: int, body: bytes) -> bytes:
+    return _varint(field << 3 | _BYTES) + _varint(len(body)) + body
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3 | _VARINT) + _varint(value & (1 << 64) - 1)  # negative: two's complement
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,211 @@
+"""Text to token ids and back, exactly as SentencePiece does it for Gemma.
+
+The `sentencepiece` library does the encoding, whatever file the vocabulary came from (docs/decisions/0002).
+What is added here: who may write control tokens, BOS, which ids end an answer, and what text one token stands
+for. Knows nothing of chat (`chat.py`), streaming (`detokenizer.py`) or the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sentencepiece
+
+from intaglio.errors import ModelFormatError
+from intaglio.text.control_pieces import ControlPieces
+from intaglio.text.gguf_vocabulary import gguf_vocabulary, read_gguf_metadata
+from intaglio.text.hf_vocabulary import read_hf_vocabulary
+from intaglio.text.sentencepiece_model import read_model, write_model
+from intaglio.text.tokenizer_cache import PreparedTokenizer, prepare_cached
+from intaglio.text.vocabulary import SPACE_SYMBOL, Vocabulary, byte_value
+
+_TURN_ENDS = ("<end_of_turn>", "<turn|>")  # Gemma 1 to 3, and later ones
+
+
+class Tokenizer:
+    """One vocabulary at work. Safe to use from several threads.
+
+    vocab_size  number of tokens; the model's embedding may have more rows, which stand for no text
+    stop_ids    tokens that end an answer: eos, the turn end if the vocabulary has one, and the ids given
+    pad_id      None where the vocabulary has no padding token
+    """
+
+    vocab_size: int
+    bos_id: int
+    eos_id: int
+    pad_id: int | None
+    stop_ids: frozenset[int]
+
+    def __init__(self, prepared: PreparedTokenizer, *, eos_ids: Iterable[int] = ()) -> None:
+        """eos_ids: what the model's own configuration names as end tokens. Raises ModelFormatError."""
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=prepared.model)
+        except (RuntimeError, ValueError) as err:
+            raise ModelFormatError(f"sentencepiece refuses the vocabulary: {err}") from err
+        self.vocab_size = int(self._processor.vocab_size())
+        self.bos_id, self.eos_id, self.pad_id = prepared.bos_id, prepared.eos_id, prepared.pad_id
+        self._control_ids = prepared.control_ids
+        self._control_id_set = frozenset(prepared.control_ids.values())
+        self._control_pieces = ControlPieces(prepared.control_ids)
+        self._bytes_of: dict[int, bytes] = {}
+        turn_ends = (prepared.control_ids[name] for name in _TURN_ENDS if name in prepared.control_ids)
+        self.stop_ids = frozenset((self.eos_id, *turn_ends, *self._checked(eos_ids)))
+
+    def encode(self, text: str, *, special: bool = False, add_bos: bool = False) -> list[int]:
+        """The token ids of `text`.
+
+        special   False: a control token written in the text is plain text, so that what a user types can
+                  never become one. True: it is that token (for raw prompts).
+        add_bos   put BOS in front, unless the ids begin with it already
+
+        Half a surrogate pair, which JSON can carry and UTF-8 cannot, counts as U+FFFD.
+        """
+        text = _without_surrogates(text)
+        if special:
+            ids: list[int] = []
+            for part in self._control_pieces.split(text):
+                ids.extend([part] if isinstance(part, int) else self._processor.encode(part))
+        else:
+            ids = self._processor.encode(text)
+        if add_bos and ids[:1] != [self.bos_id]:
+            ids.insert(0, self.bos_id)
+        return ids
+
+    def piece_bytes(self, token_id: int) -> bytes:
+        """What one token adds to the output, as UTF-8 that may begin or end inside a character.
+
+        Nothing for control tokens and for ids past the vocabulary: Gemma 3 of 4B and up pads its embedding.
+        """
+        found = self._bytes_of.get(token_id)
+        if found is None:
+            found = self._bytes_of[token_id] = self._make_bytes(token_id)
+        return found
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the tokens; bytes that are no UTF-8 become U+FFFD as Python's "replace" does it."""
+        return b"".join(map(self.piece_bytes, ids)).decode("utf-8", errors="replace")
+
+    def control_id(self, piece: str) -> int | None:
+        """The id of a control token by its text, None if the vocabulary has no such control token."""
+        return self._control_ids.get(piece)
+
+    def _make_bytes(self, token_id: int) -> bytes:
+        if token_id < 0:
+            raise ValueError(f"token id {token_id} is negative")
+        if token_id >= self.vocab_size or token_id in self._control_id_set:
+            return b""
+        piece: str = self._processor.id_to_piece(token_id)
+        if self._processor.is_byte(token_id):
+            value = byte_value(piece)
+            assert value is not None, f"byte token {token_id} is {piece!r}"
+            return bytes([value])
+        return piece.replace(SPACE_SYMBOL, " ").encode("utf-8")
+
+    def _checked(self, eos_ids: Iterable[int]) -> list[int]:
+        ids = list(eos_ids)
+        for token_id in ids:
+            if not 0 <= token_id < self.vocab_size:
+                raise ModelFormatError(
+                    f"the model's end token {token_id} is outside the tokenizer's {self.vocab_size} tokens"
+                )
+        return ids
+
+
+def load_tokenizer(
+    path: Path,
+    *,
+    cache_dir: Path | None,
+    checkpoint_metadata: Mapping[str, Any] | None = None,
+    eos_ids: Iterable[int] = (),
+) -> Tokenizer:
+    """The tokenizer of a checkpoint.
+
+    path                 a .gguf file, a tokenizer.json, a tokenizer.model, or a folder with one of them
+                         (preferred in the order tokenizer.json, tokenizer.model, the one .gguf)
+    cache_dir            where the prepared tokenizer is kept for the next start; None keeps nothing
+    checkpoint_metadata  the `tokenizer.ggml.*` metadata of `path`, for a caller who has read it already;
+                         other keys in it are left alone
+    eos_ids              end tokens that the model's configuration names
+
+    Raises ModelFormatError: no tokenizer there, or one that cannot be reproduced exactly.
+    """
+    file = _tokenizer_file(path)
+
+    def prepare() -> PreparedTokenizer:
+        if checkpoint_metadata is not None:
+            return prepare_tokenizer(gguf_vocabulary(checkpoint_metadata, str(file)))
+        return prepare_tokenizer(_read_vocabulary(file))
+
+    try:
+        return Tokenizer(prepare_cached(file, cache_dir, prepare), eos_ids=eos_ids)
+    except OSError as err:
+        raise ModelFormatError(f"{file}: cannot be read ({err})") from err
+
+
+def prepare_tokenizer(vocabulary: Vocabulary) -> PreparedTokenizer:
+    """The vocabulary in the form that `Tokenizer` takes and the cache keeps."""
+    return PreparedTokenizer(
+        model=write_model(vocabulary),
+        control_ids=vocabulary.control_ids,
+        bos_id=vocabulary.bos_id,
+        eos_id=vocabulary.eos_id,
+        pad_id=vocabulary.pad_id,
+    )
+
+
+def _tokenizer_file(path: Path) -> Path:
+    if not path.is_dir():
+        if not path.is_file():
+            raise ModelFormatError(f"{path}: no such file, so there is no tokenizer to read")
+        return path
+    for name in ("tokenizer.json", "tokenizer.model"):
+        if (path / name).is_file():
+            return path / name
+    found = sorted(path.glob("*.gguf"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise ModelFormatError(
+            f"{path}: no tokenizer.json, no tokenizer.model and not exactly one .gguf file ({names})"
+        )
+    return found[0]
+
+
+def _read_vocabulary(file: Path) -> Vocabulary:
+    if file.suffix == ".json":
+        return read_hf_vocabulary(file)
+    if file.suffix == ".model":
+        vocabulary = read_model(file.read_bytes(), str(file))
+        _check_nothing_added(file.with_name("added_tokens.json"), vocabulary)
+        return vocabulary
+    with file.open("rb") as opened:
+        head = opened.read(4)
+    if head != b"GGUF":
+        raise ModelFormatError(
+            f"{file}: not a tokenizer file; wanted is *.json, *.model or GGUF, and this begins with {head!r}"
+        )
+    return gguf_vocabulary(read_gguf_metadata(file), str(file))
+
+
+def _check_nothing_added(file: Path, vocabulary: Vocabulary) -> None:
+    """A fine-tune with tokens of its own may keep them beside an unchanged tokenizer.model."""
+    if not file.is_file():
+        return
+    try:
+        added = msgspec.json.decode(file.read_bytes(), type=dict[str, int])
+    except msgspec.DecodeError as err:
+        raise ModelFormatError(f"{file}: not an object of token ids ({err})") from err
+    for piece, token_id in added.items():
+        if not 0 <= token_id < len(vocabulary.pieces) or vocabulary.pieces[token_id] != piece:
+            raise ModelFormatError(
+                f"{file}: token {token_id} is {piece!r}, which tokenizer.model does not have; "
+                "save the tokenizer as tokenizer.json"
+            )
+
+
+def _without_surrogates(text: str) -> str:
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

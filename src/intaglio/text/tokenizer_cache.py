@@ -1,0 +1,92 @@
+"""A tokenizer made ready once and kept on disk, so that later starts do not parse its source again.
+
+The name of a cache file holds what the source looked like (path, size, time of change); its content carries
+its own checksum. A file that is damaged, old or gone costs a rebuild and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+_MAGIC = b"intaglio tokenizer 1\n"  # count up when PreparedTokenizer or how it is made changes
+_DIGEST_BYTES = 32
+
+_log = logging.getLogger(__name__)
+
+
+class PreparedTokenizer(msgspec.Struct, frozen=True):
+    """All that a `Tokenizer` is built from.
+
+    model        a SentencePiece model, serialized
+    control_ids  text and id of every piece that plain text must never become
+    """
+
+    model: bytes
+    control_ids: dict[str, int]
+    bos_id: int
+    eos_id: int
+    pad_id: int | None
+
+
+def prepare_cached(source: Path, cache_dir: Path | None, prepare: Callable[[], PreparedTokenizer]) -> PreparedTokenizer:
+    """What `prepare` makes of `source`: from `cache_dir` if it is there unharmed, else made and stored there.
+
+    Without a `cache_dir`, or where it cannot be written, it is made each time (the latter is logged).
+    """
+    if cache_dir is None:
+        return prepare()
+    file = cache_dir / _cache_name(source)
+    prepared = _load(file)
+    if prepared is None:
+        prepared = prepare()
+        try:
+            _store(file, prepared)
+        except OSError as err:
+            _log.warning("the tokenizer of %s is not cached in %s: %s", source, cache_dir, err)
+    return prepared
+
+
+def _cache_name(source: Path) -> str:
+    status = source.stat()
+    look = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    return f"tokenizer-{hashlib.sha256(_MAGIC + os.fsencode(look)).hexdigest()[:32]}.bin"
+
+
+def _load(file: Path) -> PreparedTokenizer | None:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        _log.warning("the cached tokenizer %s cannot be read and is made again: %s", file, err)
+        return None
+    head = len(_MAGIC) + _DIGEST_BYTES
+    body = memoryview(data)[head:]
+    if data[:head] != _MAGIC + hashlib.sha256(body).digest():
+        _log.warning("the cached tokenizer %s is damaged and is made again", file)
+        return None
+    return msgspec.msgpack.decode(body, type=PreparedTokenizer)  # the checksum vouches for the content
+
+
+def _store(file: Path, prepared: PreparedTokenizer) -> None:
+    """Write aside, sync, rename: a reader sees the whole file or none."""
+    body = msgspec.msgpack.encode(prepared)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    aside = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            out.flush()
+            os.fsync(out.fileno())
+        aside.replace(file)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

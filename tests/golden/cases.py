@@ -1,0 +1,73 @@
+"""What the golden files hold and how they are read: the same few models, prompts and adapters for their maker and the tests.
+
+Weights are not stored: they come from a NumPy seed, and their checksum is, so that a change of the maker of weights says
+so instead of failing as a wrong logit. Adapters are stored as PEFT wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.helpers.checkpoints import Family, Weights, random_weights, tiny_config
+
+F32 = NDArray[np.float32]
+
+FOLDER = Path(__file__).parent
+NUM_TOKENS = 40  # five times the tiny models' window of 8
+
+SEEDS: dict[Family, int] = {"gemma": 11, "gemma2": 12, "gemma3_text": 13}
+
+# Adapters of one tiny model, in the order of the rows of PEFT's mixed batch: some twice, base rows between.
+BASE = "__base__"  # PEFT's own name for a row without adapter
+MIXED: dict[Family, tuple[str, ...]] = {
+    "gemma": ("rs_patterns", BASE, "q_v", "all_linear", "two_layers", "rs_patterns", "regex", BASE, "q_v"),
+    "gemma3_text": ("rs_patterns", "two_layers", BASE, "q_v", "rs_patterns"),
+}
+MIXED_ROWS = (0, 1, 2, 5, 11, 17, 23, 31, 39)
+
+# The real model: rows around its window of 512, and of each row enough values to tell any difference by.
+BIG_ROWS = (5, 300, 511, 512, 513, 600, 699)
+BIG_TOP = 64
+BIG_COLUMN_STEP = 97
+
+
+def tiny_model(family: Family) -> tuple[dict[str, Any], Weights]:
+    """config.json and weights of the tiny model whose logits are stored."""
+    config = tiny_config(family)
+    return config, random_weights(config, SEEDS[family])
+
+
+def checksum(weights: Mapping[str, F32]) -> str:
+    """SHA-256 over names and values."""
+    state = hashlib.sha256()
+    for name in sorted(weights):
+        state.update(name.encode())
+        state.update(np.ascontiguousarray(weights[name], "<f4"))
+    return state.hexdigest()
+
+
+def adapter_folder(family: Family, name: str) -> Path:
+    return FOLDER / f"adapters_{family}" / name
+
+
+def load(name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of one golden file."""
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def tiny_tolerance(logits: F32) -> float:
+    """Largest difference allowed between two float32 computations of a tiny model's logits.
+
+    Measured between transformers and float64: 1e-5 at logits up to 5, in proportion above. Ten times that.
+    """
+    return 1e-4 * max(1.0, float(np.abs(logits).max()) / 5)
+
+
+BIG_TOLERANCE = 1e-3  # the same for the 270M, whose logits reach 71; measured 3e-4 over 700 tokens

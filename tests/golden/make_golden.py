@@ -1,0 +1,138 @@
+"""Make the golden files: logits by transformers and PEFT in float32.
+
+    .venv-oracle/bin/python -m tests.golden.make_golden [tiny] [adapters] [270m]
+
+Without arguments all three. Needs the environment of `make test-oracle`; the third takes about two minutes and 4 GB.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.model.bundled import FILE_NAME, bundled_model_path
+from intaglio.settings import Settings
+from intaglio.text import load_tokenizer
+from tests.golden import cases
+from tests.helpers.checkpoints import FAMILIES, Family, write_hf_folder
+from tests.oracle.judges import add_peft_adapter, hf_logits, load_hf, load_hf_gguf, peft_mixed_logits
+
+# Each says with PEFT's own words what is special about it; all rank and alpha values differ.
+_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_ADAPTERS: dict[str, dict[str, Any]] = {
+    "rs_patterns": {
+        "r": 4,
+        "lora_alpha": 8,
+        "use_rslora": True,
+        "target_modules": _SEVEN,
+        "rank_pattern": {"q_proj": 2, "layers.1.mlp.down_proj": 6},
+        "alpha_pattern": {"o_proj": 3, "k_proj": 20},
+    },
+    "q_v": {"r": 2, "lora_alpha": 5},  # target_modules left to PEFT
+    "two_layers": {
+        "r": 3,
+        "lora_alpha": 7,
+        "layers_to_transform": [0, 2],
+        "target_modules": ["k_proj", "gate_proj", "up_proj"],
+    },
+    "all_linear": {"r": 1, "lora_alpha": 2, "target_modules": "all-linear"},
+    "regex": {"r": 5, "lora_alpha": 9, "target_modules": r".*layers\.[12]\.(self_attn\.o_proj|mlp\.down_proj)"},
+}
+
+
+def main(wanted: list[str]) -> None:
+    makers = {"tiny": make_tiny, "adapters": make_adapters, "270m": make_270m}
+    for name in wanted or list(makers):
+        makers[name]()
+
+
+def make_tiny() -> None:
+    """Every row and column of each tiny model."""
+    for family in FAMILIES:
+        config, weights = cases.tiny_model(family)
+        ids = _random_ids(config["vocab_size"], cases.SEEDS[family], (cases.NUM_TOKENS,))
+        with tempfile.TemporaryDirectory() as folder:
+            model = load_hf(write_hf_folder(Path(folder), config, weights))
+            logits = hf_logits(model, ids)
+        _save(f"tiny_{family}", ids=ids, logits=logits, weights_sha256=np.array(cases.checksum(weights)))
+
+
+def make_adapters() -> None:
+    """PEFT's mixed batch; every row was checked to be what its adapter gives alone."""
+    for family, names in cases.MIXED.items():
+        config, weights = cases.tiny_model(family)
+        ids = _random_ids(config["vocab_size"], cases.SEEDS[family] + 100, (len(names), cases.NUM_TOKENS))
+        with tempfile.TemporaryDirectory() as folder:
+            model = load_hf(write_hf_folder(Path(folder), config, weights))
+            for name in sorted(set(names) - {cases.BASE}):
+                model = add_peft_adapter(model, name, _ADAPTERS[name], seed=len(name))
+            logits = peft_mixed_logits(model, ids, names)
+            for row, name in enumerate(names):
+                alone = peft_mixed_logits(model, ids[row : row + 1], [name])[0]
+                assert np.abs(alone - logits[row]).max() <= 1e-5, (family, name)
+            _store_adapters(model, family, Path(folder) / "saved")
+        rows = list(cases.MIXED_ROWS)
+        _save(f"mixed_{family}", ids=ids, logits=logits[:, rows], weights_sha256=np.array(cases.checksum(weights)))
+
+
+def _store_adapters(model: Any, family: Family, aside: Path) -> None:
+    for peft_config in model.peft_config.values():
+        peft_config.base_model_name_or_path = f"tiny-{family}"  # not the temporary folder
+    model.save_pretrained(aside)
+    for name in model.peft_config:
+        target = cases.adapter_folder(family, name)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy(aside / name / file, target / file)
+            (target / file).chmod(0o644)
+
+
+def make_270m() -> None:
+    """The default model on 700 tokens of the project's licence, and on one short prompt."""
+    path = bundled_model_path(Settings().cache_path)
+    tokenizer = load_tokenizer(path, cache_dir=None)
+    licence = (Path(__file__).parents[2] / "LICENSE").read_text("utf-8")
+    ids = np.array(tokenizer.encode(licence, add_bos=True)[:700], np.int32)
+    short = np.array(tokenizer.encode("The capital of France is", add_bos=True), np.int32)
+    model = load_hf_gguf(path.parent, FILE_NAME)
+    logits = hf_logits(model, ids)[list(cases.BIG_ROWS)]
+    top_ids = np.argsort(-logits, axis=-1, kind="stable")[:, : cases.BIG_TOP].astype(np.int32)
+    short_logits = hf_logits(model, short)[-1]
+    short_top = np.argsort(-short_logits, kind="stable")[:5].astype(np.int32)
+    _save(
+        "gemma3_270m",
+        ids=ids,
+        columns=logits[:, :: cases.BIG_COLUMN_STEP],
+        top_ids=top_ids,
+        top_logits=np.take_along_axis(logits, top_ids, axis=-1),
+        mean=logits.mean(axis=-1, dtype=np.float64),
+        norm=np.sqrt(np.square(logits, dtype=np.float64).sum(axis=-1)),
+        short_ids=short,
+        short_top_ids=short_top,
+        short_top_logits=short_logits[short_top],
+    )
+
+
+def _random_ids(vocab_size: int, seed: int, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """BOS, then any ids."""
+    ids = np.random.default_rng(seed).integers(0, vocab_size, shape, dtype=np.int32)
+    ids[..., 0] = 2
+    return ids
+
+
+def _save(name: str, **arrays: NDArray[Any]) -> None:
+    file = cases.FOLDER / f"{name}.npz"
+    np.savez_compressed(file, **arrays)
+    largest = max(float(np.abs(values).max()) for key, values in arrays.items() if key in ("logits", "columns"))
+    sys.stdout.write(f"{file.name}: {file.stat().st_size} bytes, largest logit {largest:.1f}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,107 @@
+"""Tiny engines for tests: a random model of a family, a few adapters, and runs of requests to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from intaglio.engine.engine import Engine, EngineLimits
+from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.pool import AdapterPool
+from intaglio.model.gemma import Gemma
+from intaglio.model.loader import load_gemma
+from intaglio.ops import Ops
+from intaglio.ops.reference import ReferenceOps
+from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams, TokenOutput
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.checkpoints import Family, random_weights, tiny_config, write_hf_folder
+
+STOP_ID = 1
+
+
+def write_tiny_model(folder: Path, family: Family = "gemma3_text", seed: int = 0) -> Path:
+    config = tiny_config(family)
+    write_hf_folder(folder, config, random_weights(config, seed))
+    return folder
+
+
+def write_adapters(folder: Path, model: Gemma, count: int) -> list[AdapterRef]:
+    """Adapters of ranks 1, 2, 3, ... with distinct random weights."""
+    refs = []
+    for index in range(count):
+        path = write_peft_adapter(folder / f"adapter-{index}", model.config, rank=1 + index, seed=100 + index)
+        digest = read_peft_adapter(path, model.config, AdapterLimits()).digest
+        refs.append(AdapterRef(digest, str(path)))
+    return refs
+
+
+def make_engine(
+    model: Gemma,
+    limits: EngineLimits,
+    *,
+    adapter_bytes: int = 1 << 24,
+    stop_ids: Sequence[int] = (STOP_ID,),
+    ops: Ops | None = None,
+) -> Engine:
+    def load(ref: AdapterRef) -> LoraAdapter:
+        return read_peft_adapter(Path(ref.folder), model.config, AdapterLimits())
+
+    return Engine(
+        model,
+        AdapterPool(adapter_bytes, load),
+        ops or ReferenceOps(),
+        limits,
+        stop_ids=frozenset(stop_ids),
+        vocab_size=model.config.vocab_size,
+    )
+
+
+def load_tiny(folder: Path, family: Family = "gemma3_text") -> Gemma:
+    return load_gemma(write_tiny_model(folder, family), ReferenceOps(), "f32")
+
+
+def request(
+    request_id: str, prompt_ids: Sequence[int], adapter: AdapterRef | None = None, **params: object
+) -> EngineRequest:
+    defaults: dict[str, object] = {"temperature": 0.0, "max_tokens": 8, "seed": 7}
+    return EngineRequest(request_id, list(prompt_ids), SamplingParams(**(defaults | params)), adapter)  # type: ignore[arg-type]
+
+
+class Collected:
+    """What a run gave each request: its tokens, and the reason it ended with."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, list[int]] = {}
+        self.reasons: dict[str, FinishReason] = {}
+        self.errors: dict[str, str | None] = {}
+        self.cached: dict[str, int] = {}
+
+    def take(self, outputs: Sequence[TokenOutput]) -> None:
+        for output in outputs:
+            assert output.request_id not in self.reasons, "a request ends exactly once"
+            self.cached[output.request_id] = output.cached_tokens
+            if output.token_id is not None:
+                self.tokens.setdefault(output.request_id, []).append(output.token_id)
+            if output.finish_reason is not None:
+                self.reasons[output.request_id] = output.finish_reason
+                self.errors[output.request_id] = output.error
+
+
+def run(engine: Engine, requests: Sequence[EngineRequest], aborts: Mapping[int, str] | None = None) -> Collected:
+    """Add all requests, step until all have ended, checking the invariants after every step.
+
+    aborts  step number -> request id to abort before that step
+    """
+    collected = Collected()
+    for item in requests:
+        engine.add(item)
+    step = 0
+    while engine.has_work:
+        if aborts and step in aborts:
+            collected.take(engine.abort(aborts[step]))
+        collected.take(engine.step())
+        engine.check()
+        step += 1
+        assert step < 10_000, "the engine makes no progress"
+    return collected

@@ -1,0 +1,161 @@
+"""Prompts through `Gemma.forward` with a small paged cache of its own: no scheduler, no engine.
+
+A prompt may run whole, in chunks or token by token, alone or beside others with other adapters; its blocks are handed
+out in a shuffled order, so that nothing can pass by luck of lying one behind the other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.model.gemma import AdapterPairs, AdapterRows, ForwardBatch, Gemma, KVRows, kv_groups
+from intaglio.ops import AttentionRow, KVGroup, Ops
+from intaglio.ops.reference import ReferenceOps
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids and the adapter they run with; None is the base model."""
+
+    ids: Sequence[int]
+    pairs: AdapterPairs | None = None
+
+
+@dataclass(slots=True)
+class _Running:
+    """A prompt, how far it is, and per KV group its blocks and how many older ones were given back."""
+
+    index: int
+    prompt: Prompt
+    done: int = 0
+    blocks: list[list[int]] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+
+
+def run_prompts(
+    model: Gemma,
+    prompts: Sequence[Prompt],
+    *,
+    ops: Ops | None = None,
+    chunk: int | None = None,
+    wanted: Sequence[int] | None = None,
+    block_size: int = 5,
+    seed: int = 0,
+    keep_window_only: bool = True,
+) -> list[F32]:
+    """Logits of each prompt: [tokens, vocab], or [len(wanted), vocab] for the ascending positions `wanted`.
+
+    chunk             tokens of each prompt per forward; None runs every prompt whole
+    keep_window_only  give blocks back once a sliding window has left them behind, as the engine does
+    """
+    ops = ops or ReferenceOps()
+    cache = _Cache(model, prompts, ops, block_size, seed, keep_window_only)
+    # Rows of one adapter stand together: the forward takes one run per adapter.
+    running = [_Running(index, prompt) for index, prompt in enumerate(prompts)]
+    running.sort(key=lambda item: id(item.prompt.pairs) if item.prompt.pairs is not None else 0)
+    for item in running:
+        item.blocks = [[] for _ in cache.groups]
+        item.dropped = [0 for _ in cache.groups]
+    logits: list[list[F32]] = [[] for _ in prompts]
+    while pending := [item for item in running if item.done < len(item.prompt.ids)]:
+        _step(model, cache, pending, chunk, wanted, logits)
+    return [np.concatenate(rows) for rows in logits]
+
+
+class _Cache:
+    """Keys and values of all prompts, and a shuffled heap of free blocks per group."""
+
+    def __init__(
+        self, model: Gemma, prompts: Sequence[Prompt], ops: Ops, block_size: int, seed: int, keep_window_only: bool
+    ) -> None:
+        config = model.config
+        self.ops, self.block_size, self.keep_window_only = ops, block_size, keep_window_only
+        self.groups = kv_groups(config)
+        count = sum(-(-len(prompt.ids) // block_size) for prompt in prompts) + 3  # three that nobody gets
+        self.kv: list[KVGroup] = [
+            ops.new_kv(len(group.layers), count, block_size, config.num_kv_heads, config.head_dim)
+            for group in self.groups
+        ]
+        shuffle = random.Random(seed).sample
+        self.free = [shuffle(range(count), count) for _ in self.groups]
+
+    def rows(self, group: int, item: _Running, start: int, count: int) -> tuple[list[int], AttentionRow]:
+        """Slots of the prompt's next `count` tokens, which are rows start ... of the batch, and what they may see."""
+        size, context = self.block_size, item.done + count
+        blocks, free = item.blocks[group], self.free[group]
+        while (item.dropped[group] + len(blocks)) * size < context:
+            blocks.append(free.pop(0))
+        slots = [
+            blocks[position // size - item.dropped[group]] * size + position % size
+            for position in range(item.done, context)
+        ]
+        table = self.ops.integers(blocks)
+        return slots, AttentionRow(start, start + count, context, item.dropped[group] * size, table)
+
+    def give_back(self, item: _Running) -> None:
+        """Blocks that no later token of the prompt can see go to the end of the heap."""
+        for index, group in enumerate(self.groups):
+            if group.window is None or not self.keep_window_only:
+                continue
+            first_needed = max(0, item.done - group.window + 1) // self.block_size
+            while item.dropped[index] < first_needed and item.blocks[index]:
+                self.free[index].append(item.blocks[index].pop(0))
+                item.dropped[index] += 1
+
+
+def _step(
+    model: Gemma,
+    cache: _Cache,
+    pending: list[_Running],
+    chunk: int | None,
+    wanted: Sequence[int] | None,
+    logits: list[list[F32]],
+) -> None:
+    """One forward of the next tokens of every prompt, at most `chunk` of each."""
+    counts = [min(chunk or len(item.prompt.ids), len(item.prompt.ids) - item.done) for item in pending]
+    starts = [sum(counts[:i]) for i in range(len(counts))]
+    ids: list[int] = []
+    positions: list[int] = []
+    logit_rows: list[list[int]] = []
+    for item, start, count in zip(pending, starts, counts, strict=True):
+        here = range(item.done, item.done + count)
+        ids += [item.prompt.ids[position] for position in here]
+        positions += here
+        logit_rows.append([start + p - item.done for p in here if wanted is None or p in wanted])
+    kv = []
+    for group in range(len(cache.groups)):
+        parts = [cache.rows(group, item, start, count) for item, start, count in zip(pending, starts, counts, strict=True)]
+        kv.append(KVRows(cache.ops.integers([s for slots, _ in parts for s in slots]), [row for _, row in parts]))
+    ops = cache.ops
+    batch = ForwardBatch(
+        ops.integers(ids),
+        ops.integers(positions),
+        _adapter_rows(pending, starts, counts),
+        kv,
+        ops.integers([row for rows in logit_rows for row in rows]),
+    )
+    out = np.asarray(model.forward(batch, cache.kv))
+    ends = np.cumsum([len(rows) for rows in logit_rows])
+    for item, count, rows in zip(pending, counts, np.split(out, ends[:-1]), strict=True):
+        logits[item.index].append(rows)
+        item.done += count
+        cache.give_back(item)
+
+
+def _adapter_rows(pending: list[_Running], starts: list[int], counts: list[int]) -> list[AdapterRows]:
+    runs: list[AdapterRows] = []
+    for item, start, count in zip(pending, starts, counts, strict=True):
+        pairs = item.prompt.pairs
+        if pairs is None:
+            continue
+        same = bool(runs) and runs[-1].pairs is pairs
+        first = runs.pop().start if same else start
+        runs.append(AdapterRows(first, start + count, pairs))
+    return runs

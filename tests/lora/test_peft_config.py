@@ -1,0 +1,191 @@
+"""Every key of an adapter config is used, harmless or refused by name."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intaglio.errors import AdapterError
+from intaglio.lora.peft_config import MODEL_TYPES, PeftConfig, read_peft_config
+from tests.helpers.adapters import ALL_TARGETS, peft_config
+
+LIMIT = 1 << 20
+
+
+def read(tmp_path: Path, content: object) -> PeftConfig:
+    path = tmp_path / "adapter_config.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return read_peft_config(path, LIMIT)
+
+
+def test_what_peft_writes_is_read(tmp_path: Path) -> None:
+    settings = peft_config(
+        r=7,
+        lora_alpha=13.5,
+        use_rslora=True,
+        rank_pattern={"z": 3, "a": 2},
+        alpha_pattern={"v_proj": -1, "q_proj": 0},
+        layers_to_transform=[0, 2],
+        exclude_modules=["o_proj"],
+        model_type="gemma",
+    )
+    assert read(tmp_path, settings) == PeftConfig(
+        r=7,
+        lora_alpha=13.5,
+        use_rslora=True,
+        rank_pattern={"z": 3, "a": 2},
+        alpha_pattern={"v_proj": -1.0, "q_proj": 0.0},
+        target_modules=ALL_TARGETS,
+        exclude_modules=("o_proj",),
+        layers_to_transform=frozenset({0, 2}),
+        model_type="gemma",
+        base_model="google/gemma-tiny",
+    )
+    assert list(read(tmp_path, settings).rank_pattern) == ["z", "a"]  # the order of the file decides
+
+
+@pytest.mark.parametrize("model_type", [None, *MODEL_TYPES])
+def test_the_gemma_family_is_accepted_as_model_type(tmp_path: Path, model_type: str | None) -> None:
+    assert read(tmp_path, peft_config(model_type=model_type)).model_type == model_type
+
+
+def test_null_targets_are_those_that_peft_takes_for_a_gemma(tmp_path: Path) -> None:
+    assert read(tmp_path, peft_config(target_modules=None)).target_modules == ("q_proj", "v_proj")
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"bias": "all"},
+        {"lora_dropout": 0.5, "inference_mode": False, "auto_mapping": {"base_model_class": "Gemma"}},
+        {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
+        {"init_lora_weights": "orthogonal"},
+        {"init_lora_weights": None},
+        {"layers_to_transform": 1, "layers_pattern": "layers"},
+        {"layers_to_transform": []},
+        {"modules_to_save": [], "target_parameters": [], "use_dora": None},
+        {"task_type": None},
+        {"ensure_weight_tying": True},
+        {"some_new_variant": None, "another": False, "a_third": {}, "a_fourth": [], "a_fifth": 0, "a_sixth": ""},
+    ],
+)
+def test_settings_without_effect_are_let_pass(tmp_path: Path, harmless: dict[str, Any]) -> None:
+    assert read(tmp_path, peft_config(**harmless)).r == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("peft_type", "LOHA", "peft_type is 'LOHA'; LORA is the one kind"),
+        ("peft_type", None, "peft_type is missing"),
+        ("peft_type", ["LORA"], "peft_type"),
+        ("task_type", "SEQ_CLS", "task_type is 'SEQ_CLS'; .*CAUSAL_LM"),
+        ("model_type", "mistral", "model_type is 'mistral'; .*gemma, gemma2, gemma3, gemma3_text"),
+        ("model_type", {"a": 1}, "model_type"),
+        ("r", None, "r is missing"),
+        ("r", 0, "r is 0; a rank, a whole number from 1"),
+        ("r", -4, "r is -4"),
+        ("r", True, "r is True"),
+        ("r", 4.0, "r is 4.0"),
+        ("r", "4", "r is '4'"),
+        ("r", 1 << 40, "r is 1099511627776"),
+        ("lora_alpha", None, "lora_alpha is missing; a number is needed"),
+        ("lora_alpha", "16", "lora_alpha is '16'"),
+        ("lora_alpha", True, "lora_alpha is True"),
+        ("lora_alpha", 10**400, "lora_alpha is .* a finite number"),
+        ("use_rslora", "true", "use_rslora is 'true'; true or false"),
+        ("use_rslora", 1, "use_rslora is 1"),
+        ("rank_pattern", ["q_proj"], "rank_pattern is"),
+        ("rank_pattern", {"q_proj": 0}, "rank_pattern 'q_proj' is 0"),
+        ("rank_pattern", {str(n): 1 for n in range(5000)}, "at most 4096 module patterns"),
+        ("alpha_pattern", {"q_proj": None}, "alpha_pattern 'q_proj' is missing"),
+        ("alpha_pattern", {"q_proj": []}, r"alpha_pattern 'q_proj' is \[\]"),
+        ("target_modules", 7, "target_modules is 7"),
+        ("target_modules", ["q_proj", 7], "target_modules is"),
+        ("exclude_modules", {"a": 1}, "exclude_modules is"),
+        ("layers_to_transform", "all", "layers_to_transform is 'all'"),
+        ("layers_to_transform", [-1], "layers_to_transform is"),
+        ("layers_to_transform", [0.5], "layers_to_transform is"),
+        ("base_model_name_or_path", 5, "base_model_name_or_path is 5"),
+        ("bias", "some", "bias is 'some'"),
+        ("init_lora_weights", "pissa", "init_lora_weights is 'pissa'; .*path_initial_model_for_weight_conversion"),
+        ("init_lora_weights", "pissa_niter_16", "init_lora_weights"),
+        ("init_lora_weights", "olora", "init_lora_weights"),
+        ("init_lora_weights", "corda", "init_lora_weights"),
+        ("init_lora_weights", "lora_ga", "init_lora_weights"),
+        ("init_lora_weights", "loftq", "init_lora_weights"),
+        ("init_lora_weights", 1, "init_lora_weights is 1"),
+        ("init_lora_weights", {"a": 1}, "init_lora_weights"),
+        ("use_dora", True, "use_dora asks for DoRA, .* Train with use_dora=False"),
+        ("lora_bias", True, "lora_bias asks for"),
+        ("fan_in_fan_out", True, "fan_in_fan_out asks for"),
+        ("modules_to_save", ["lm_head"], "modules_to_save asks for"),
+        ("trainable_token_indices", [5], "trainable_token_indices asks for"),
+        ("layer_replication", [[0, 2], [1, 3]], "layer_replication asks for"),
+        ("target_parameters", ["mlp.experts"], "target_parameters asks for"),
+        ("alora_invocation_tokens", [2, 106], "alora_invocation_tokens asks for activated LoRA"),
+        ("use_qalora", True, "use_qalora asks for"),
+        ("use_bdlora", {}, "use_bdlora asks for"),
+        ("arrow_config", {"top_k": 3}, "arrow_config asks for"),
+        ("kasa_config", {}, "kasa_config asks for"),
+        ("velora_config", {"rank": 1}, "velora_config asks for"),
+        ("monteclora_config", {"num_samples": 8}, "monteclora_config asks for"),
+        ("megatron_config", {"a": 1}, "megatron_config asks for"),
+        ("use_superlora", True, "key 'use_superlora' is not known here and is set to True"),
+        ("use_superlora\x1b[31m", {"a": 1}, r"key 'use_superlora\\x1b\[31m' is not known here"),
+    ],
+)
+def test_a_setting_that_is_not_served_is_refused_by_name(tmp_path: Path, key: str, value: Any, complaint: str) -> None:
+    with pytest.raises(AdapterError, match=complaint) as refusal:
+        read(tmp_path, peft_config(**{key: value}))
+    assert "adapter_config.json" in str(refusal.value)
+    assert len(str(refusal.value)) < 500
+
+
+def test_layers_and_an_expression_together_are_refused_as_peft_refuses_them(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="layers_to_transform"):
+        read(tmp_path, peft_config(target_modules=".*q_proj", layers_to_transform=[0]))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "not valid JSON"),
+        (b"[]", r"is \[\]; a JSON object is needed"),
+        (b"null", "is None; a JSON object is needed"),
+        (b'"LORA"', "a JSON object is needed"),
+        (b"{", "not valid JSON"),
+        (b'{"r": 4, "r": 8}', "key 'r' occurs twice"),
+        (b'{"rank_pattern": {"q": 4, "q": 8}}', "key 'q' occurs twice"),
+        (b'{"lora_alpha": NaN}', "NaN is no JSON value"),
+        (b'{"lora_alpha": -Infinity}', "-Infinity is no JSON value"),
+        (b'{"lora_alpha": ' + b"9" * 10_000 + b"}", "not valid JSON"),
+        (b'{"a": "\xff"}', "not valid JSON"),
+        (b"[" * 1_000_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b" " * (LIMIT + 1), f"more than {LIMIT} bytes"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_with_the_reason(tmp_path: Path, content: bytes, complaint: str) -> None:
+    with pytest.raises(AdapterError, match=complaint):
+        read(tmp_path, content)
+
+
+def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"adapter_config.json cannot be read: No such file"):
+        read_peft_config(tmp_path / "adapter_config.json", LIMIT)
+    (tmp_path / "adapter_config.json").mkdir()
+    with pytest.raises(AdapterError, match=r"adapter_config.json cannot be read: Is a directory"):
+        read_peft_config(tmp_path / "adapter_config.json", LIMIT)
+
+
+def test_a_config_as_large_as_the_limit_is_answered_soon(tmp_path: Path) -> None:
+    started = time.process_time()
+    with pytest.raises(AdapterError):
+        read(tmp_path, b'{"a":[' + b"{}," * 340_000 + b"{}]}")
+    assert time.process_time() - started < 5

@@ -1,0 +1,198 @@
+"""Imports run one way, and each library stays in the room that needs it. A failure names the offending line."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "intaglio"
+
+BASE = {"version", "errors", "request", "settings"}
+ENGINE = {"ops", "model", "lora", "engine"}
+JOINED = {"base_model", "generation", "llm"}
+
+# room -> the rooms it may import from, beside itself. ARCHITECTURE.md draws the same.
+MAY_IMPORT: dict[str, set[str]] = {
+    "version": set(),
+    "errors": set(),
+    "request": {"errors"},
+    "settings": {"errors"},
+    "ops": BASE,
+    "model": BASE | {"ops"},
+    "lora": BASE | {"ops", "model"},
+    "engine": BASE | {"ops", "model", "lora"},
+    "text": BASE | {"model"},
+    "adapters": BASE | {"lora", "model"},
+    "base_model": BASE | ENGINE | {"text"},
+    "generation": BASE | {"text"},
+    "llm": BASE | ENGINE | {"text", "base_model", "generation"},
+    "api": BASE | JOINED | {"adapters", "lora", "model", "text"},
+    "cli": BASE | ENGINE | JOINED | {"adapters", "text", "api"},
+    "__main__": {"cli"},
+    "__init__": BASE | JOINED,
+}
+
+# library -> the rooms (or files) that may name it. None: nobody at run time.
+LIBRARY_ROOMS: dict[str, set[str] | None] = {
+    "torch": None,
+    "transformers": None,
+    "peft": None,
+    "fastapi": {"api"},
+    "starlette": {"api"},
+    "uvicorn": {"api", "cli"},
+    "sqlalchemy": {"adapters"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "pydantic_settings": {"settings"},
+    "tokenizers": {"text"},
+    "sentencepiece": {"text"},
+    "zmq": {"engine"},
+}
+
+# A second kind of device is a second body of ops, so these know arrays only through it.
+THROUGH_OPS_ONLY = ("engine/*.py", "model/gemma.py", "model/config.py")
+ARRAY_LIBRARIES = {"numpy", "ml_dtypes", "torch", "scipy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported module, as written in one line of one file."""
+
+    path: Path  # below the package
+    line: int
+    module: str
+
+    @property
+    def room(self) -> str:
+        return self.path.parts[0].removesuffix(".py")
+
+    @property
+    def top(self) -> str:
+        return self.module.split(".")[0]
+
+    @property
+    def target_room(self) -> str | None:
+        """The room of ours that is imported; None for a library."""
+        if self.top != "intaglio":
+            return None
+        parts = self.module.split(".")
+        return parts[1] if len(parts) > 1 else "__init__"
+
+    def __str__(self) -> str:
+        return f"src/intaglio/{self.path.as_posix()}:{self.line}: imports {self.module}"
+
+
+Check = Callable[[Iterator[Import]], list[str]]
+
+
+def imports_of(source: Path) -> Iterator[Import]:
+    """Every import below `source`, also those inside functions and under TYPE_CHECKING."""
+    for path in sorted(source.rglob("*.py")):
+        inside = path.relative_to(source)
+        for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+            for module in _modules(node, inside):
+                yield Import(inside, node.lineno, module)  # type: ignore[attr-defined]
+
+
+def _modules(node: ast.AST, path: Path) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    if node.level:
+        package = ["intaglio", *path.parent.parts]
+        base = package[: len(package) - node.level + 1]
+        module = ".".join([*base, node.module] if node.module else base)
+    else:
+        module = node.module or ""
+    if module == "intaglio":  # `from intaglio import errors` names a room, `from intaglio import LLM` the door
+        return [f"intaglio.{alias.name}" if alias.name in MAY_IMPORT else "intaglio" for alias in node.names]
+    return [module]
+
+
+def wrong_way(imports: Iterator[Import]) -> list[str]:
+    wrong = []
+    for one in imports:
+        target = one.target_room
+        if target is not None and target != one.room and target not in MAY_IMPORT.get(one.room, set()):
+            allowed = ", ".join(sorted(MAY_IMPORT.get(one.room, set()))) or "nothing"
+            wrong.append(f"{one} ({one.room} may import: {allowed})")
+    return wrong
+
+
+def misplaced_libraries(imports: Iterator[Import]) -> list[str]:
+    wrong = []
+    for one in imports:
+        if one.top in LIBRARY_ROOMS and one.room not in (LIBRARY_ROOMS[one.top] or set()):
+            rooms = ", ".join(sorted(LIBRARY_ROOMS[one.top] or {"nobody"}))
+            wrong.append(f"{one} (only for: {rooms})")
+    return wrong
+
+
+def arrays_by_name(imports: Iterator[Import]) -> list[str]:
+    return [
+        f"{one} (arrays go through ops here)"
+        for one in imports
+        if one.top in ARRAY_LIBRARIES and any(one.path.match(pattern) for pattern in THROUGH_OPS_ONLY)
+    ]
+
+
+def test_every_room_has_its_place_in_the_table() -> None:
+    rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")}
+    assert rooms <= MAY_IMPORT.keys(), "a new room: say in MAY_IMPORT and ARCHITECTURE.md what it may import"
+
+
+def test_the_table_has_no_cycle() -> None:
+    TopologicalSorter(MAY_IMPORT).prepare()  # raises CycleError
+
+
+def test_imports_run_one_way() -> None:
+    assert wrong_way(imports_of(SOURCE)) == []
+
+
+def test_each_library_stays_in_its_room() -> None:
+    assert misplaced_libraries(imports_of(SOURCE)) == []
+
+
+def test_model_and_engine_reach_arrays_only_through_ops() -> None:
+    assert arrays_by_name(imports_of(SOURCE)) == []
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        if path.relative_to(SOURCE) == Path("settings.py"):
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if "os.environ" in line or "os.getenv" in line:
+                readers.append(f"src/intaglio/{path.relative_to(SOURCE).as_posix()}:{number}: {line.strip()}")
+    assert readers == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "check"),
+    [
+        ("engine/scheduler.py", "from intaglio.api import app", wrong_way),
+        ("ops/reference.py", "import intaglio.model.gemma", wrong_way),
+        ("model/gemma.py", "from ..lora.adapter import LoraAdapter", wrong_way),
+        ("model/weights/gguf.py", "from ...text import tokenizer", wrong_way),
+        ("text/chat.py", "from intaglio import engine", wrong_way),
+        ("errors.py", "from intaglio import LLM", wrong_way),
+        ("model/weights/gguf.py", "import torch", misplaced_libraries),
+        ("engine/engine.py", "from fastapi import FastAPI", misplaced_libraries),
+        ("engine/sampler.py", "import numpy as np", arrays_by_name),
+        ("model/gemma.py", "def f():\n    from numpy import dot", arrays_by_name),
+    ],
+)
+def test_the_checks_see_a_wrong_import(path: str, line: str, check: Check, tmp_path: Path) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(line + "\n")
+    found = check(imports_of(tmp_path))
+    assert len(found) == 1
+    assert found[0].startswith(f"src/intaglio/{path}:")
