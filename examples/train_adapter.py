@@ -20,9 +20,10 @@ import argparse
 import json
 import math
 import random
-import shutil
+import shlex
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +134,10 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - 20) / max(1, steps - 20))))
 
 
-def train(model: PeftModel, examples: list[Tokens], arguments: argparse.Namespace) -> None:
+def train(
+    model: PeftModel, examples: list[Tokens], arguments: argparse.Namespace, save_now: Callable[[], None]
+) -> None:
+    """Run all steps, calling `save_now` every 50 and at the end, so that a run cut short leaves a usable adapter."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=arguments.learning_rate, weight_decay=0.0)
     feed = batches(examples, arguments.batch_size, random.Random(0))
@@ -148,16 +152,20 @@ def train(model: PeftModel, examples: list[Tokens], arguments: argparse.Namespac
         optimizer.step()
         optimizer.zero_grad()
         recent = loss.item() if step == 0 else 0.9 * recent + 0.1 * loss.item()
-        if step % 10 == 0 or step == arguments.steps - 1:
+        last = step == arguments.steps - 1
+        if last or step % 50 == 49:
+            save_now()
+        if last or step % 10 == 0:
             print(f"step {step:4}  loss {recent:.4f}  {time.monotonic() - started:5.0f} s", flush=True)
 
 
 def save(model: PeftModel, task_name: str, folder: Path, command: str) -> None:
     """PEFT's two files in bfloat16, with the `model_type` Workers AI asks for, and the server's card."""
     model.peft_config["default"].base_model_name_or_path = "google/gemma-3-270m"
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=False)  # asking the hub about them needs a network
     weights = folder / "adapter_model.safetensors"
     save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    weights.chmod(0o644)  # safetensors makes files that only their owner can read
     config_path = folder / "adapter_config.json"
     config = json.loads(config_path.read_text()) | {"model_type": "gemma"}
     config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set: make the file reproducible
@@ -199,10 +207,9 @@ def main() -> None:
     model = get_peft_model(base, config)  # autocast_adapter_dtype keeps A and B in float32
     model.print_trainable_parameters()
     examples = make_examples(arguments.task, "train", arguments.examples)
-    train(model, [tokenize(tokenizer, example) for example in examples], arguments)
-    shutil.rmtree(arguments.out, ignore_errors=True)
-    command = f"python examples/train_adapter.py {arguments.task} --out {arguments.task} --steps {arguments.steps}"
-    save(model, arguments.task, arguments.out, command)
+    command = f"python examples/train_adapter.py {shlex.join(sys.argv[1:])}"
+    tokens = [tokenize(tokenizer, example) for example in examples]
+    train(model, tokens, arguments, lambda: save(model, arguments.task, arguments.out, command))
     print(f"saved {arguments.out}")
 
 

@@ -2,9 +2,9 @@
 
     python scripts/readme_smoke.py
 
-Every ```sh block of the README is run. A ```json block right after it is the answer that the README promises: each key it
-shows must be there with that value, and `…` in a string stands for anything. Other blocks are not run. The three commands
-that the server prints at its start are run too. Adapters go to a folder of their own, which is removed in the end.
+Every ```sh block of the README is run. A ```json block right after it is the answer that the README promises: each key
+it shows must be there with that value, and `…` in a string stands for anything. Other blocks are not run. The three
+commands that the server prints at its start are run too. Adapters go to a folder of their own, removed in the end.
 """
 
 # ruff: noqa: T201 - printing is what this script is for
@@ -35,6 +35,8 @@ COMMAND_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 START_COMMAND = "make serve"
 READY_WORDS = "Intaglio is ready"
+NUM_PRINTED_COMMANDS = 3  # what the server shows when it is ready
+PRINT_TIMEOUT_S = 5
 
 
 class SmokeError(Exception):
@@ -115,53 +117,67 @@ def run_command(command: str) -> str:
     return done.stdout
 
 
+class Server:
+    """The server process and what it has printed so far."""
+
+    def __init__(self, command: str, environment: dict[str, str]) -> None:
+        self.lines: list[str] = []
+        self._ready = threading.Event()
+        self._announced = threading.Event()
+        self._process = subprocess.Popen(
+            ["bash", "-c", command], cwd=ROOT, env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if READY_WORDS in line:
+                self._ready.set()
+            if len(self.commands) >= NUM_PRINTED_COMMANDS:
+                self._announced.set()
+        self._ready.set()  # it has ended: nothing more to wait for
+        self._announced.set()
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands that it printed for a person to paste."""
+        return [line.strip() for line in self.lines if line.strip().startswith("curl ")]
+
+    def wait_until_ready(self) -> None:
+        if not self._ready.wait(START_TIMEOUT_S) or self._process.poll() is not None:
+            raise SmokeError("the server did not become ready:\n" + "\n".join(self.lines[-30:]))
+        self._announced.wait(PRINT_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Ctrl+C, as a person would; what does not heed it is killed and reported."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGINT)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise SmokeError(f"the server did not stop within {STOP_TIMEOUT_S} s of Ctrl+C") from error
+        finally:
+            self._reader.join(STOP_TIMEOUT_S)
+
+
 @contextmanager
-def running_server(command: str) -> Iterator[list[str]]:
-    """Start the server, wait until it says that it is ready, yield the lines it printed; stop it at the end."""
+def running_server(command: str) -> Iterator[Server]:
+    """Start the server with a data folder of its own, yield it when it is ready, stop it at the end."""
     folder = tempfile.mkdtemp(prefix="intaglio-smoke-")
-    environment = os.environ | {"INTAGLIO_DATA_DIR": folder}
-    server = subprocess.Popen(
-        ["bash", "-c", command], cwd=ROOT, env=environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    lines: list[str] = []
-    ready = threading.Event()
-    reader = threading.Thread(target=_read_lines, args=(server, lines, ready), daemon=True)
-    reader.start()
+    server = Server(command, os.environ | {"INTAGLIO_DATA_DIR": folder})
     try:
-        if not ready.wait(START_TIMEOUT_S) or server.poll() is not None:
-            raise SmokeError("the server did not become ready:\n" + "\n".join(lines[-30:]))
-        yield lines
+        server.wait_until_ready()
+        yield server
     finally:
-        _stop(server)
-        reader.join(STOP_TIMEOUT_S)
-        shutil.rmtree(folder)
-
-
-def _read_lines(server: subprocess.Popen[str], lines: list[str], ready: threading.Event) -> None:
-    """Collect what the server prints; it is ready when it has said so and printed its three commands."""
-    assert server.stdout is not None
-    for line in server.stdout:
-        lines.append(line.rstrip("\n"))
-        if any(READY_WORDS in one for one in lines) and len(printed_commands(lines)) >= 3:
-            ready.set()
-    ready.set()  # it has ended: nothing more to wait for
-
-
-def printed_commands(lines: list[str]) -> list[str]:
-    return [line.strip() for line in lines if line.strip().startswith("curl ")]
-
-
-def _stop(server: subprocess.Popen[str]) -> None:
-    """Ctrl+C, as a person would; what does not heed it is killed and reported."""
-    if server.poll() is not None:
-        return
-    os.killpg(server.pid, signal.SIGINT)
-    try:
-        server.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        os.killpg(server.pid, signal.SIGKILL)
-        raise SmokeError(f"the server did not stop within {STOP_TIMEOUT_S} s of Ctrl+C") from error
+        try:
+            server.stop()
+        finally:
+            shutil.rmtree(folder)
 
 
 def choose_port() -> int:
@@ -177,13 +193,19 @@ def choose_port() -> int:
     raise SmokeError("no free port")
 
 
+def shortened(output: str) -> str:
+    """An output without its middle: a stream has a line for each token."""
+    lines = [line for line in output.splitlines() if line]
+    return "\n".join(lines if len(lines) <= 6 else [*lines[:3], "…", *lines[-3:]])
+
+
 def run_step(step: Step) -> bool:
     """Run, check and report one step."""
     print(f"\n$ {step.command}")
     started = time.perf_counter()
     try:
         output = run_command(step.command)
-        print(output.rstrip())
+        print(shortened(output))
         check_answer(step, output)
     except SmokeError as error:
         print(f"FAILED: {error}")
@@ -198,7 +220,7 @@ def main() -> int:
     starts = [step for step in steps if step.command.startswith(START_COMMAND)]
     if len(starts) != 1 or len(steps) < 4:
         print(
-            f"the README has {len(steps)} sh blocks, {len(starts)} of them `{START_COMMAND}`: at least 4 and 1 are wanted"
+            f"the README has {len(steps)} sh blocks, {len(starts)} of them `{START_COMMAND}`; wanted: at least 4, and 1"
         )
         return 1
     port = choose_port()
@@ -207,10 +229,12 @@ def main() -> int:
     try:
         started = time.perf_counter()
         print(f"$ {start}")
-        with running_server(start) as lines:
-            print("\n".join(lines))
+        with running_server(start) as server:
+            print("\n".join(server.lines))
             print(f"ready after {time.perf_counter() - started:.1f} s")
-            results += [run_step(Step(command)) for command in printed_commands(lines)]
+            results.append(len(server.commands) == NUM_PRINTED_COMMANDS)
+            print(f"it printed {len(server.commands)} commands, {NUM_PRINTED_COMMANDS} are promised")
+            results += [run_step(Step(command)) for command in server.commands]
             for step in steps:
                 if step is not starts[0]:
                     command = step.command.replace(f"localhost:{README_PORT}", f"localhost:{port}")

@@ -41,7 +41,7 @@ def test_the_version_heads_the_changelog() -> None:
 
 
 def drawn_tree() -> dict[str, str | None]:
-    """Class -> base, as drawn at the top of errors.py: four columns of drawing per level, below the root's own indent."""
+    """Class -> base, as drawn at the top of errors.py: four columns of drawing per level."""
     lines = [re.match(r"^([ │├└─]*)([A-Z]\w*Error)\b", line) for line in (errors.__doc__ or "").splitlines()]
     drawn = [(len(match[1]), match[2]) for match in lines if match]
     branch: list[str] = []
@@ -56,9 +56,7 @@ def drawn_tree() -> dict[str, str | None]:
 def test_every_error_stands_in_the_drawn_tree_under_its_base() -> None:
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, errors.IntaglioError)]
     root = errors.IntaglioError
-    assert drawn_tree() == {
-        one.__name__: None if one is root else (one.__base__ or object).__name__ for one in classes
-    }
+    assert drawn_tree() == {one.__name__: None if one is root else (one.__base__ or object).__name__ for one in classes}
 
 
 def test_every_error_says_what_it_means() -> None:

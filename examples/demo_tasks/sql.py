@@ -31,7 +31,7 @@ from .sql_wording import (
 
 def make_pair(rng: random.Random, *, held_out: bool) -> tuple[str, str]:
     """One (prompt, answer): a table definition and a question below it, and the query."""
-    table = rng.choice(read_tables(held_out=held_out))
+    table = _some_columns(rng, rng.choice(read_tables(held_out=held_out)))
     question, query = _Asker(rng, table, HELD_OUT if held_out else TRAIN, held_out).ask()
     if not held_out and rng.random() < 0.1:
         question = question[0].lower() + question[1:]
@@ -160,6 +160,17 @@ class _Asker:
 
     def _say(self, phrases: Sequence[str], **slots: str) -> str:
         return self._rng.choice(phrases).format(t=self._table.name, **slots)
+
+
+def _some_columns(rng: random.Random, table: Table) -> Table:
+    """The table with one to three of its columns of each type: more variety, and shorter prompts to train on."""
+    texts = rng.sample(list(table.texts), rng.randint(1, len(table.texts)))
+    numbers = rng.sample(list(table.numbers), rng.randint(1, len(table.numbers)))
+    return Table(
+        table.name,
+        {column: table.texts[column] for column in texts},
+        {column: table.numbers[column] for column in numbers},
+    )
 
 
 def _definition(rng: random.Random, table: Table, held_out: bool) -> str:

@@ -18,11 +18,12 @@ import msgspec
 from intaglio.engine.engine import EngineLimits
 from intaglio.engine.messages import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
+from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
 from intaglio.model.loader import read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.request import AdapterRef, EngineRequest, SamplingParams
-from intaglio.settings import Settings
+from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt
 
 
@@ -43,7 +44,7 @@ class BaseModel:
             config = read_config(checkpoint)
             metadata = checkpoint.raw_config if checkpoint.source == "gguf" else None
         eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(path)})
-        source = path if settings.tokenizer is None else Path(settings.tokenizer).expanduser()
+        source = _tokenizer_source(path, settings)
         tokenizer = load_tokenizer(
             source,
             cache_dir=settings.cache_path / "tokenizers",
@@ -97,6 +98,21 @@ def make_request(
     if params.seed is None:
         params = msgspec.structs.replace(params, seed=secrets.randbits(63))
     return EngineRequest(uuid.uuid4().hex, prompt_ids, params, adapter)
+
+
+def _tokenizer_source(path: Path, settings: Settings) -> Path:
+    """The model's own tokenizer; where a folder has none, the one the settings name by model id or path."""
+    has_own = path.is_file() or any(any(path.glob(name)) for name in ("tokenizer.json", "tokenizer.model", "*.gguf"))
+    if has_own:
+        return path
+    if settings.tokenizer is None:
+        raise ModelFormatError(
+            f"{path} has no tokenizer.json or tokenizer.model; name one with --tokenizer <id of a served model, or path>"
+        )
+    served = dict(entry.split("=", 1) for entry in settings.model if "=" in entry)
+    if settings.tokenizer == DEFAULT_MODEL_ID and settings.tokenizer not in served:
+        return bundled_model_path(settings.cache_path)
+    return Path(served.get(settings.tokenizer, settings.tokenizer)).expanduser()
 
 
 def _generation_eos_ids(path: Path) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsParseError
 
 from intaglio.errors import SettingsError
 
@@ -86,6 +87,16 @@ class Settings(BaseSettings):
         return self.cache_dir.expanduser()
 
 
+def _not_json(error: SettingsParseError) -> str:
+    """The variables of list settings hold JSON; say which one does not."""
+    for name, field in Settings.model_fields.items():
+        if f'"{name}"' in str(error):
+            variable = PREFIX + name.upper()
+            given = os.environ.get(variable)
+            return f'{variable} is {given!r}; a JSON list is needed, for example ["a", "b"] ({field.description})'
+    return str(error)
+
+
 def load_settings(**options: Any) -> Settings:
     """Settings from the environment and, over it, the given options.
 
@@ -101,5 +112,5 @@ def load_settings(**options: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"setting {name!r}: {first['msg']} (got {first.get('input')!r})") from error
-    except ValueError as error:  # an environment value that is no JSON where a list is wanted
-        raise SettingsError(str(error)) from error
+    except SettingsParseError as error:
+        raise SettingsError(_not_json(error)) from error

@@ -178,5 +178,3 @@ def test_a_repetition_penalty_makes_repeats_rarer(tiny_gemma3: Gemma, penalty: f
     plain = alone(tiny_gemma3, 5, 1, None, max_tokens=40)
     penalized = alone(tiny_gemma3, 5, 1, None, max_tokens=40, repetition_penalty=penalty)
     assert len(set(penalized)) > len(set(plain))
-
-

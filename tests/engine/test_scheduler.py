@@ -106,6 +106,4 @@ def test_every_sequence_ends_whatever_arrives(
         if not arriving and not scheduler.has_work:
             break
     assert all(seq.finish_reason is not None for seq in sequences)
-    assert all(
-        seq.num_output == seq.params.max_tokens for seq in sequences if seq.finish_reason is FinishReason.LENGTH
-    )
+    assert all(seq.num_output == seq.params.max_tokens for seq in sequences if seq.finish_reason is FinishReason.LENGTH)

@@ -84,7 +84,7 @@ def make_adapters() -> None:
 def _store_adapters(model: Any, family: Family, aside: Path) -> None:
     for peft_config in model.peft_config.values():
         peft_config.base_model_name_or_path = f"tiny-{family}"  # not the temporary folder
-    model.save_pretrained(aside)
+    model.save_pretrained(aside, save_embedding_layers=False)  # else PEFT looks the base up
     for name in model.peft_config:
         target = cases.adapter_folder(family, name)
         shutil.rmtree(target, ignore_errors=True)

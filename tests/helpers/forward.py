@@ -131,7 +131,9 @@ def _step(
         logit_rows.append([start + p - item.done for p in here if wanted is None or p in wanted])
     kv = []
     for group in range(len(cache.groups)):
-        parts = [cache.rows(group, item, start, count) for item, start, count in zip(pending, starts, counts, strict=True)]
+        parts = [
+            cache.rows(group, item, start, count) for item, start, count in zip(pending, starts, counts, strict=True)
+        ]
         kv.append(KVRows(cache.ops.integers([s for slots, _ in parts for s in slots]), [row for _, row in parts]))
     ops = cache.ops
     batch = ForwardBatch(

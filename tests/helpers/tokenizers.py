@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def _learn_merges(count: int) -> list[str]:
     words = [list("\u2581" + word) for word in _CORPUS.split()]
     merged = list(_FIRST_MERGES)
     while len(merged) < count:
-        pairs = Counter(pair for word in words for pair in zip(word, word[1:], strict=False))
+        pairs = Counter(pair for word in words for pair in pairwise(word))
         if not pairs:
             break
         (left, right), _ = max(pairs.items(), key=lambda item: (item[1], item[0]))

@@ -33,16 +33,16 @@ def rules(**changes: Any) -> ModuleRules:
 
 
 def test_scaling_is_alpha_over_rank_and_over_its_root_with_rslora() -> None:
-    assert rules().scaling(Q) == 2.0
-    assert rules(use_rslora=True).scaling(Q) == 4.0
-    assert rules(r=7, lora_alpha=-3.5, use_rslora=True).scaling(Q) == -3.5 / math.sqrt(7)
-    assert rules(lora_alpha=0.0).scaling(Q) == 0.0
+    assert rules().scaling(Q, 4) == 2.0
+    assert rules(use_rslora=True).scaling(Q, 4) == 4.0
+    assert rules(r=7, lora_alpha=-3.5, use_rslora=True).scaling(Q, 7) == -3.5 / math.sqrt(7)
+    assert rules(lora_alpha=0.0).scaling(Q, 4) == 0.0
 
 
 def test_patterns_change_rank_and_alpha_of_the_modules_they_match() -> None:
     both = rules(rank_pattern={"q_proj": 2}, alpha_pattern={r".*\.1[0-9]\.mlp\..*": 3.0, "self_attn.q_proj": 16.0})
-    assert (both.rank(Q), both.scaling(Q)) == (2, 8.0)
-    assert (both.rank(DOWN), both.scaling(DOWN)) == (4, 0.75)
+    assert (both.rank(Q), both.scaling(Q, 2)) == (2, 8.0)
+    assert (both.rank(DOWN), both.scaling(DOWN, 4)) == (4, 0.75)
 
 
 @pytest.mark.parametrize(

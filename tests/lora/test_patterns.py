@@ -7,7 +7,7 @@ import time
 import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.errors import AdapterError
@@ -55,7 +55,26 @@ def test_real_expressions_match_as_re_does(pattern: str) -> None:
 
 
 atoms = st.sampled_from(
-    ["a", "b", ".", r"\.", "[ab]", "[^a]", "[a-c.]", r"\d", r"\w", r"\W", r"\b", r"\B", "^", "$", "0", r"\s", r"\A", r"\Z"]
+    [
+        "a",
+        "b",
+        ".",
+        r"\.",
+        "[ab]",
+        "[^a]",
+        "[a-c.]",
+        r"\d",
+        r"\w",
+        r"\W",
+        r"\b",
+        r"\B",
+        "^",
+        "$",
+        "0",
+        r"\s",
+        r"\A",
+        r"\Z",
+    ]
 )
 
 
@@ -70,11 +89,13 @@ def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
+@settings(deadline=None)
 @given(st.recursive(atoms, grown, max_leaves=6), st.text("ab.0", min_size=1, max_size=7))
 def test_any_expression_matches_as_re_does(pattern: str, text: str) -> None:
     assert says_ours(pattern, text) == says_re(pattern, text)
 
 
+@settings(deadline=None)
 @given(st.text(r"ab.0()[]{}*+?|\^$-:=!<>P,dwbZi1", max_size=12), st.text("ab.0", min_size=1, max_size=7))
 def test_any_text_is_an_expression_or_refused(pattern: str, text: str) -> None:
     try:
@@ -84,6 +105,7 @@ def test_any_text_is_an_expression_or_refused(pattern: str, text: str) -> None:
     assert answer == says_re(pattern, text)
 
 
+@settings(deadline=None)
 @given(st.text("abq_.|(*)+", max_size=8), st.text("ab.q_", min_size=1, max_size=9))
 def test_pattern_keys_match_as_peft_matches_them(key: str, path: str) -> None:
     try:

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save, save_file
 
@@ -71,7 +71,10 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "a tensor that is a number": (packed({"t": 1}), "tensor 't' is 1"),
     "a tensor without shape": (packed({"t": {"dtype": "F32", "data_offsets": [0, 8]}}), "tensor 't'"),
     "a tensor with another key": (packed({"t": entry() | {"layout": "sparse"}}, bytes(8)), "tensor 't'"),
-    "integers": (packed({"t": entry(dtype="I64", stop=16)}, bytes(16)), "dtype 'I64'; save it as one of F32, F16, BF16"),
+    "integers": (
+        packed({"t": entry(dtype="I64", stop=16)}, bytes(16)),
+        "dtype 'I64'; save it as one of F32, F16, BF16",
+    ),
     "a dtype that is a list": (packed({"t": entry(dtype=[])}, bytes(8)), r"dtype \[\]"),
     "a negative size": (packed({"t": entry([-1])}, bytes(8)), r"shape \[-1\]"),
     "a boolean size": (packed({"t": entry([True, 2])}, bytes(8)), r"shape \[True, 2\]"),
@@ -84,9 +87,15 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "fewer bytes than the shape": (packed({"t": entry([3])}, bytes(8)), "needs 12 bytes; its offsets span 8"),
     "a file cut short": (packed({"t": entry()}, bytes(7)), "tensor 't' ends at byte"),
     "offsets far outside": (packed({"t": entry([2], 1 << 39, (1 << 39) + 8)}, bytes(8)), "tensor 't' ends at byte"),
-    "an overlap": (packed({"t": entry(), "u": entry([2], 4, 12)}, bytes(12)), "tensor 'u' at byte .* overlaps tensor 't'"),
+    "an overlap": (
+        packed({"t": entry(), "u": entry([2], 4, 12)}, bytes(12)),
+        "tensor 'u' at byte .* overlaps tensor 't'",
+    ),
     "the same bytes twice": (packed({"t": entry(), "u": entry()}, bytes(8)), "overlaps tensor 't'"),
-    "a gap": (packed({"t": entry(), "u": entry([1], 12, 16)}, bytes(16)), "'u' at byte .* leaves a gap after tensor 't'"),
+    "a gap": (
+        packed({"t": entry(), "u": entry([1], 12, 16)}, bytes(16)),
+        "'u' at byte .* leaves a gap after tensor 't'",
+    ),
     "a gap at the front": (packed({"t": entry([1], 4, 8)}, bytes(8)), "leaves a gap after the header"),
     "bytes at the end": (packed({"t": entry()}, bytes(11)), "3 bytes follow tensor 't'"),
     "a long name": (packed({"t" * (MAX_NAME_CHARS + 1): entry()}, bytes(8)), f"at most {MAX_NAME_CHARS}"),
@@ -160,6 +169,7 @@ def peak_bytes(path: Path, limit: int) -> int:
 GOOD = save({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones((3, 1), np.float16)}, {"format": "pt"})
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_what_the_official_reader_refuses_is_refused_here(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     spoiled = bytearray(GOOD)

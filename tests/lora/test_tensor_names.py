@@ -55,7 +55,10 @@ def test_wrappers_inside_a_path_are_taken_out() -> None:
         ("lm_head.lora_A.weight", "changes the output head"),
         ("lm_head.weight", "changes the output head"),
         ("score.weight", "belongs to a classification head"),
-        ("model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", "belongs to the vision tower"),
+        (
+            "model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.lora_A.weight",
+            "belongs to the vision tower",
+        ),
         ("model.multi_modal_projector.mm_input_projection.lora_A.weight", "belongs to the image projector"),
         ("model.layers.0.self_attn.q_norm.lora_A.weight", "is no LoRA weight of a Gemma layer"),
         ("model.layers.0.mlp.experts.0.up_proj.lora_A.weight", "is no LoRA weight of a Gemma layer"),

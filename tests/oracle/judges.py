@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is first imported; no network in any test
+# Read when transformers is first imported: no network in any test, no progress bars in its output.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 F32 = NDArray[np.float32]
 

@@ -30,8 +30,14 @@ def gemma3_metadata(gemma3_file: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def gemma3_tokenizer(gemma3_file: Path, gemma3_metadata: dict[str, Any]) -> Tokenizer:
-    return load_tokenizer(gemma3_file, cache_dir=None, checkpoint_metadata=gemma3_metadata)
+def gemma3_cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gemma3 cache")
+
+
+@pytest.fixture(scope="session")
+def gemma3_tokenizer(gemma3_file: Path, gemma3_metadata: dict[str, Any], gemma3_cache_dir: Path) -> Tokenizer:
+    """Made from the file's metadata, and cached by that."""
+    return load_tokenizer(gemma3_file, cache_dir=gemma3_cache_dir, checkpoint_metadata=gemma3_metadata)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 from tests.helpers.tokenizers import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Pieces, normal_merges
@@ -44,7 +45,7 @@ class PlainBpe:
     def _encode_plain(self, text: str) -> list[int]:
         symbols = list(text)
         none = float("-inf")
-        scores = [self._score.get(a + b, none) for a, b in zip(symbols, symbols[1:], strict=False)]
+        scores = [self._score.get(a + b, none) for a, b in pairwise(symbols)]
         while scores and (best := max(scores)) > none:
             i = scores.index(best)
             symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]

@@ -58,8 +58,8 @@ def test_gemma3_chat_prompt_has_the_known_ids(gemma3_tokenizer: Tokenizer) -> No
 
 
 def test_ids_equal_the_official_templates_text_put_through_the_tokenizer(gemma3_tokenizer: Tokenizer) -> None:
-    harmless = [s for s in awkward_strings(1200, seed=5) if not any(c in s for c in "<[") or s.count("<td>")]
-    harmless = [s for s in harmless if gemma3_tokenizer.encode(s, special=True) == gemma3_tokenizer.encode(s)]
+    strings = awkward_strings(1200, seed=5)
+    harmless = [s for s in strings if gemma3_tokenizer.encode(s, special=True) == gemma3_tokenizer.encode(s)]
     assert len(harmless) > 500
     for first, second, third in zip(harmless, harmless[1:], harmless[2:], strict=False):
         messages = [user(first), assistant(second), user(third)]

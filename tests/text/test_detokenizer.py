@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +96,14 @@ def test_stop_string_whose_end_comes_first_wins_then_the_longer(tiny_tokenizer: 
     ids = tiny_tokenizer.encode("xabcd")
     assert stream(tiny_tokenizer, ids, ("abcd", "b"))[1] == "b"
     assert stream(tiny_tokenizer, ids, ("bc", "abc", "c"))[1] == "abc"
+
+
+def test_stop_string_is_found_after_any_false_start_of_its_own(tiny_tokenizer: Tokenizer) -> None:
+    for stop in map("".join, itertools.product("ab", repeat=9)):
+        for begun in range(1, 9):
+            text = stop[:begun] + stop
+            pieces, stopped = stream(tiny_tokenizer, tiny_tokenizer.encode(text + "b"), (stop,))
+            assert ("".join(pieces), stopped) == (text.partition(stop)[0], stop)
 
 
 def test_empty_stop_string_is_refused(tiny_tokenizer: Tokenizer) -> None:

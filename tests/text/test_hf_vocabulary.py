@@ -10,7 +10,7 @@ import pytest
 from intaglio.errors import ModelFormatError
 from intaglio.text import load_tokenizer
 from intaglio.text.hf_vocabulary import read_hf_vocabulary
-from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
+from tests.helpers.tokenizers import USER_DEFINED, tiny_pieces, write_tokenizer_json
 
 
 @pytest.fixture
@@ -34,6 +34,15 @@ def test_pieces_and_types_are_the_originals(tmp_path: Path, added_ids: set[int] 
     assert list(found.pieces) == pieces.tokens
     assert list(found.types) == pieces.types
     assert (found.bos_id, found.eos_id, found.unk_id, found.pad_id) == (2, 1, 3, 0)
+
+
+def test_given_pieces_are_recognised_by_their_place_and_by_being_runs(tmp_path: Path) -> None:
+    pieces = tiny_pieces()
+    pieces.tokens[6], pieces.types[6] = "KEY:", USER_DEFINED  # among the reserved ones, before the bytes
+    pieces.tokens[511], pieces.types[511] = "\t\t\t", USER_DEFINED  # Gemma's tab runs come last
+    write_tokenizer_json(tmp_path / "tokenizer.json", pieces, added_ids={0, 1, 2, 3})
+    assert list(read_hf_vocabulary(tmp_path / "tokenizer.json").types) == pieces.types
+    assert load_tokenizer(tmp_path, cache_dir=None).encode("KEY:\t\t\t") == [6, 511]
 
 
 def test_a_fine_tunes_own_tokens_are_kept(document: dict[str, Any], tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_tokens_added_beside_an_unchanged_model_are_refused_by_name(model_file: 
     beside.write_text(json.dumps({"<start_of_turn>": 7}))
     assert load_tokenizer(model_file, cache_dir=None).vocab_size == 512
     beside.write_text(json.dumps({"<think>": 512}))
-    with pytest.raises(ModelFormatError, match="token 512 is '<think>', which tokenizer.model does not have"):
+    with pytest.raises(ModelFormatError, match=r"token 512 is '<think>', which tokenizer\.model does not have"):
         load_tokenizer(model_file, cache_dir=None)
     beside.write_text("[]")
     with pytest.raises(ModelFormatError, match="not an object of token ids"):

@@ -7,7 +7,6 @@ writing below incoming/ just now. The kernel drops the lock of a killed process,
 from __future__ import annotations
 
 import fcntl
-import os
 from pathlib import Path
 
 
@@ -15,17 +14,17 @@ class DataLock:
     """The shared lock on a data folder; `alone` says whether nobody else held it when it was taken."""
 
     def __init__(self, folder: Path) -> None:
-        self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = (folder / "lock").open("ab")
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.alone = True
         except BlockingIOError:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            fcntl.flock(self._file, fcntl.LOCK_SH)
             self.alone = False
 
     def share(self) -> None:
         """The cleaning is done: let others in."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._file.close()

@@ -27,6 +27,7 @@ class DemoCard(msgspec.Struct, frozen=True):
 
     name: str
     description: str
+    example_prompt: str
 
 
 def bundled_demo_folder() -> Path:
@@ -62,6 +63,7 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
         digest=adapter.digest,
         folder=folder,
         files={name: _stored(folder / name) for name in ADAPTER_FILES},
+        example_prompt=card.example_prompt,
     )
 
 

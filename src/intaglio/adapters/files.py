@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -86,25 +87,29 @@ class FileStore:
     def blob_path(self, sha256: str) -> Path:
         return self._blobs / sha256[:2] / sha256
 
-    def assemble(self, files: Mapping[str, Path]) -> Path:
-        """A folder under incoming/ in which the given files have their right names. The caller keeps or removes it."""
+    @contextmanager
+    def assembled(self, files: Mapping[str, Path]) -> Iterator[Path]:
+        """A folder in which the given files have their right names, gone afterwards unless it was kept."""
         folder = self._incoming / uuid4().hex
         folder.mkdir()
-        for name, path in files.items():
-            os.link(path, folder / name)
-        _sync_folder(folder)
-        return folder
+        try:
+            for name, path in files.items():
+                os.link(path, folder / name)
+            yield folder
+        finally:
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def keep_folder(self, folder: Path, files: Mapping[str, StoredFile]) -> str:
         """Move an assembled folder to its place. Returns its name, the hash of what is in it."""
         names = "\n".join(f"{name} {files[name].sha256}" for name in sorted(files))
         key = hashlib.sha256(names.encode()).hexdigest()
+        _sync_folder(folder)
         try:
             folder.rename(self._adapters / key)
-        except OSError:
+        except OSError:  # another finetune may have the same two files: share its folder
             if not self.folder_path(key).is_dir():
                 raise
-            shutil.rmtree(folder)  # another finetune has the same two files: share its folder
         _sync_folder(self._adapters)
         return key
 

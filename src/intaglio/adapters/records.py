@@ -47,6 +47,7 @@ class Finetune:
     digest      identity of the adapter's arithmetic (hex SHA-256); set when READY
     folder      where adapter_config.json and adapter_model.safetensors lie together; set when READY
     files       accepted files by name
+    example_prompt  a prompt that shows what it does; demo adapters have one
     """
 
     id: str
@@ -62,6 +63,7 @@ class Finetune:
     digest: str | None
     folder: Path | None
     files: Mapping[str, StoredFile]
+    example_prompt: str | None = None
 
     @property
     def missing_files(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ upload durable: check, file in place and synced, row committed, return.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -20,7 +19,6 @@ from intaglio.adapters.files import FileStore, StagedFile
 from intaglio.adapters.names import check_finetune_name
 from intaglio.adapters.records import ADAPTER_FILES, Finetune, FinetuneState
 from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotReadyError
-from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
 from intaglio.lora.peft_config import CONFIG_FILE
 from intaglio.model.config import ModelConfig
@@ -71,6 +69,10 @@ class AdapterStore:
             raise BadInputError(f"orderBy is {order_by!r}, not one of {', '.join(ORDER_COLUMNS)}")
         found = sorted([*self._demos, *self._catalogue.list_public()], key=attrgetter(order_by))
         return found[offset : offset + limit]
+
+    def list_demos(self, model: str) -> list[Finetune]:
+        """The demo adapters of one base."""
+        return [demo for demo in self._demos if demo.model == model]
 
     def find(self, account: str, name_or_id: str) -> Finetune:
         """By name or id: a demo, or what the catalogue finds for the account. Raises FinetuneNotFoundError."""
@@ -138,27 +140,23 @@ class AdapterStore:
         return now
 
     def _check_and_keep(self, finetune: Finetune, file_name: str, staged: StagedFile, config: ModelConfig) -> None:
-        if file_name == CONFIG_FILE:
-            check_config_file(staged.path, self.limits)
-        else:
-            check_weights_file(staged.path, self.limits)
         others = {name: file for name, file in finetune.files.items() if name != file_name}
-        if not others:
-            self._catalogue.add_file(finetune.id, file_name, self._files.keep(staged))
-            return
         paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
-        folder = self._files.assemble({**paths, file_name: staged.path})
-        adapter = self._read_pair(folder, config)
-        stored = self._files.keep(staged)
-        key = self._files.keep_folder(folder, {**others, file_name: stored})
+        with self._files.assembled({**paths, file_name: staged.path}) as folder:
+            self._check_alone(folder / file_name)
+            if not others:
+                self._catalogue.add_file(finetune.id, file_name, self._files.keep(staged))
+                return
+            adapter = read_peft_adapter(folder, config, self.limits)
+            stored = self._files.keep(staged)
+            key = self._files.keep_folder(folder, {**others, file_name: stored})
         self._catalogue.make_ready(finetune.id, file_name, stored, adapter.digest, key)
 
-    def _read_pair(self, folder: Path, config: ModelConfig) -> LoraAdapter:
-        try:
-            return read_peft_adapter(folder, config, self.limits)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
+    def _check_alone(self, path: Path) -> None:
+        if path.name == CONFIG_FILE:
+            check_config_file(path, self.limits)
+        else:
+            check_weights_file(path, self.limits)
 
     def _clean_up(self) -> None:
         """Put right what a crash may have left. Only while nobody else uses the folder."""

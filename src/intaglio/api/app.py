@@ -52,6 +52,7 @@ def create_app(state: ServerState) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.include_router(_health(state))
     app.include_router(_api(state), prefix=API_ROOT)
+    app.add_api_route(API_ROOT + "/{rest:path}", _nowhere, methods=ALL_METHODS, include_in_schema=False)
     app.mount("/", StaticFiles(directory=PLAYGROUND, html=True, check_dir=False))
     return app
 
@@ -73,11 +74,6 @@ def _api(state: ServerState) -> APIRouter:
     for routes in account_routes:
         api.include_router(routes, prefix=ACCOUNT_ROOT, dependencies=[Depends(identify)])
     api.include_router(token_routes())
-
-    @api.api_route("/{rest:path}", methods=ALL_METHODS, include_in_schema=False)
-    async def nowhere(request: Request) -> Response:
-        raise _no_route(request)
-
     return api
 
 
@@ -93,10 +89,10 @@ def _health(state: ServerState) -> APIRouter:
     return router
 
 
-def _no_route(request: Request) -> RouteError:
+async def _nowhere(request: Request) -> Response:
     """The path is unknown, or known with another method: another route then matches it in part."""
     matches = [route.matches(request.scope)[0] for route in request.app.router.routes]
-    return _method_not_allowed(request) if Match.PARTIAL in matches else _unknown_path(request)
+    raise _method_not_allowed(request) if Match.PARTIAL in matches else _unknown_path(request)
 
 
 def _unknown_path(request: Request) -> RouteError:

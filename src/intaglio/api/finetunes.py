@@ -85,7 +85,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
 
 
 def finetune_json(finetune: Finetune) -> dict[str, Any]:
-    """A finetune as the lists have it, and beyond that its state, why it was refused, and its digest."""
+    """A finetune as the lists have it, and beyond that its state, why it was refused, its digest, an example."""
     content = {
         "id": finetune.id,
         "account_id": finetune.account,
@@ -97,11 +97,12 @@ def finetune_json(finetune: Finetune) -> dict[str, Any]:
         "modified_at": _time(finetune.modified_at),
         "state": finetune.state.value,
     }
-    if finetune.reason is not None:
-        content["reason"] = finetune.reason
-    if finetune.digest is not None:
-        content["digest"] = finetune.digest
-    return content
+    extras = {
+        "reason": finetune.reason,
+        "digest": finetune.digest,
+        "example_prompt": finetune.example_prompt,
+    }
+    return content | {name: value for name, value in extras.items() if value is not None}
 
 
 def _asset_json(finetune: Finetune, file_name: str) -> dict[str, Any]:

@@ -43,8 +43,7 @@ _WORDS = MappingProxyType({
     "maximum": "'{where}' must be <= {limit}",
     "minLength": "Length of '{where}' must be >= {limit} not met",
     "maxItems": "Number of items of '{where}' must be <= {limit} not met",
-    "oneOfNotValid": "oneOf at '{where}' not met, 0 matches",
-    "oneOfMultipleValid": "oneOf at '{where}' not met, 2 matches",
+    "oneOf": "oneOf at '{where}' not met",
 })  # fmt: skip
 
 
@@ -97,12 +96,11 @@ def json_type(value: object) -> str:
 def _describe(error: jsonschema_rs.ValidationError, form: dict[str, Any]) -> str:
     """One fault as the service's validator words it."""
     where = "/" + "/".join(str(step) for step in error.instance_path)
-    kind, limit = error.kind.name, error.kind.value
-    if kind == "required":
-        limit = _at(form, error.schema_path[:-1])["required"]  # all that are needed, not only the one that is missing
-    words = _WORDS.get(kind, "'{where}': {message}")
-    limits = ",".join(limit) if isinstance(limit, list) else limit
-    return words.format(where=where, limit=limits, given=json_type(error.instance), message=error.message)
+    words = _WORDS.get(error.kind.name, "'{where}': {message}")
+    limit = _at(form, error.schema_path)
+    if error.kind.name in ("required", "type") and isinstance(limit, list):  # all that are needed or allowed
+        limit = ",".join(limit)
+    return words.format(where=where, limit=limit, given=json_type(error.instance), message=error.message)
 
 
 def _at(schema: Any, path: Sequence[str | int]) -> Any:

@@ -15,6 +15,8 @@ from intaglio.lora.peft import AdapterLimits
 from intaglio.model.bundled import bundled_model_path
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 
+__all__ = ["ServerState", "adapter_limits", "build_state", "model_paths", "open_adapters"]
+
 logger = logging.getLogger(__name__)
 
 

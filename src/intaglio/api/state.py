@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no en
     from intaglio.llm import AsyncLLM
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerState:
     """Shared by all requests of one server.
 
@@ -29,6 +29,7 @@ class ServerState:
     adapters: AdapterStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     check_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _closed: bool = False
 
     @property
     def ready(self) -> bool:
@@ -48,7 +49,14 @@ class ServerState:
             f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.models))}"
         )
 
+    def demo_adapter_names(self, model_id: str) -> list[tuple[str, str]]:
+        """Name and example prompt of each demo adapter of a base."""
+        return [(demo.name, demo.example_prompt or "") for demo in self.adapters.list_demos(model_id)]
+
     async def close(self) -> None:
-        """Stop the engines and close the store."""
+        """Stop the engines and close the store. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.gather(*(llm.close() for llm in self.models.values()))
         await asyncio.to_thread(self.adapters.close)

@@ -21,6 +21,7 @@ def build_cli() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # square brackets in the help are meant
     )
     cli.command("serve")(with_settings_options(_serve))
     cli.command("version")(_version)

@@ -33,8 +33,9 @@ def _parameter(name: str, hint: Any) -> inspect.Parameter:
     field = Settings.model_fields[name]
     default = "" if field.default in (None, (), PydanticUndefined) else f" [default: {field.default}]"
     option = typer.Option(
-        help=f"{field.description}{default} [env: {PREFIX}{name.upper()}]", show_default=False,
-        rich_help_panel="Settings"
+        help=f"{field.description}{default} [env: {PREFIX}{name.upper()}]",
+        show_default=False,
+        rich_help_panel="Settings",
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_plain(hint), option]

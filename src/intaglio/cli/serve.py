@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import shlex
 import socket
 from pathlib import Path
 
@@ -73,17 +75,20 @@ def _announcement(state: ServerState, host: str, port: int) -> str:
     base = f"http://{shown}:{port}"
     model_id = DEFAULT_MODEL_ID if DEFAULT_MODEL_ID in state.models else next(iter(state.models))
     run = f"{base}/client/v4/accounts/local/ai/run/{model_id}"
-    adapter = next((name for name in state.demo_adapter_names(model_id)), None)
-    commands = [f"""curl {run} -d '{{"prompt": "The capital of France is", "raw": true, "max_tokens": 24}}'"""]
-    if adapter is not None:
-        name, prompt = adapter
-        body = f'{{"prompt": "{prompt}", "lora": "{name}", "temperature": 0}}'
-        commands.append(f"curl {run} -d '{body}'")
-    commands.append(
-        f"""curl -N {run} -d '{{"prompt": "Once upon a time", "raw": true, "max_tokens": 40, "stream": true}}'"""
-    )
+    commands = [
+        _curl(run, {"prompt": "The three primary colors are", "raw": True, "max_tokens": 7, "temperature": 0}),
+        *(
+            _curl(run, {"prompt": prompt, "lora": name, "temperature": 0})
+            for name, prompt in state.demo_adapter_names(model_id)[:1]
+        ),
+        _curl(run, {"prompt": "Once upon a time", "raw": True, "max_tokens": 24, "stream": True}, "-N "),
+    ]
     served = ", ".join(state.models)
     return "\n".join([f"Intaglio is ready: {served} at {base} (playground: {base}/). Try:", "", *commands, ""])
+
+
+def _curl(url: str, body: dict[str, object], options: str = "") -> str:
+    return f"curl {options}{url} -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
 
 
 def _show_terms_once(data_path: Path) -> None:

@@ -93,7 +93,11 @@ class EngineClient:
         """Start the process and wait until its model is loaded. Raises EngineError with the reason if it cannot."""
         client = cls(spec, max_in_flight)
         client._supervisor = asyncio.create_task(client._supervise(), name="engine-supervisor")
-        await client._wait_until_ready(timeout_s=None)
+        try:
+            await client._wait_until_ready(timeout_s=None)
+        except EngineDeadError:
+            await client.close()
+            raise
         return client
 
     @property
@@ -227,7 +231,10 @@ class EngineClient:
 
     def _give_up(self, reason: str) -> None:
         logger.error("%s; it will not be started again", reason)
-        self._given_up = reason
+        self._refuse_from_now_on(reason)
+
+    def _refuse_from_now_on(self, reason: str) -> None:
+        self._given_up = self._given_up or reason
         self._ready.set()  # wakes those who wait; they find _given_up
 
     async def close(self) -> None:
@@ -235,6 +242,7 @@ class EngineClient:
         if self._closing:
             return
         self._closing = True
+        self._refuse_from_now_on("the engine is closed")
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(zmq.ZMQError, EngineError):
                 await self._send(Shutdown())

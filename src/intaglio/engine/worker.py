@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 import zmq
@@ -115,11 +114,11 @@ def serve(engine: Engine, channel: _Channel) -> None:
             channel.send(Outputs(outputs))
 
 
-def _end_with_parent(stdin: BinaryIO) -> None:
+def _end_with_parent(stdin_fd: int) -> None:
     """End this process when standard input closes, which happens when the API process dies, however it dies."""
 
     def wait() -> None:
-        while stdin.read(4096):
+        while os.read(stdin_fd, 4096):
             pass
         os._exit(0)  # the main thread may be inside a long forward
 
@@ -130,7 +129,7 @@ def main() -> None:
     (endpoint,) = sys.argv[1:]
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineSpec)
     logging.basicConfig(level=spec.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    _end_with_parent(sys.stdin.buffer)
+    _end_with_parent(sys.stdin.fileno())
     channel = _Channel(endpoint)
     try:
         engine = build_engine(spec)

@@ -44,8 +44,8 @@ class ModuleRules:
     def rank(self, path: str) -> int:
         return self._ranks.value(path, self._budget)
 
-    def scaling(self, path: str) -> float:
-        rank = self.rank(path)
+    def scaling(self, path: str, rank: int) -> float:
+        """rank is the module's own, as `rank` gives it."""
         return self._alphas.value(path, self._budget) / (math.sqrt(rank) if self._config.use_rslora else rank)
 
 

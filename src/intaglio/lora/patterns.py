@@ -25,7 +25,7 @@ from intaglio.errors import AdapterError
 
 MAX_PATTERN_CHARS = 4096
 
-# 434 modules (62 layers) against dozens of expressions stay below a tenth of this; to use it all takes a few seconds.
+# 434 modules (62 layers) against an expression per layer take under half of this; all of it is a few seconds.
 MATCH_STEPS = 4_000_000
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
@@ -127,21 +127,26 @@ class _Run:
         self._text = text
         self._budget = budget
         self._unsupported = unsupported
-        self._occurrences: dict[str, int] = {}  # character -> positions in front of it
-        for index, char in enumerate(text):
-            self._occurrences[char] = self._occurrences.get(char, 0) | 1 << index
+        self._occurrences: dict[int, int] = {}  # character code -> positions in front of it
+        for index, code in enumerate(map(ord, text)):
+            self._occurrences[code] = self._occurrences.get(code, 0) | 1 << index
         self._classes: dict[int, int] = {}  # identity of a [class] node -> positions in front of its members
 
     def sequence(self, nodes: Iterable[tuple[Any, Any]], positions: int) -> int:
+        steps = 0
         for op, argument in nodes:
             if not positions:
                 break
-            self._budget.spend(1)
-            positions = self._node(op, argument, positions)
+            steps += 1
+            if op is sre.LITERAL:  # most nodes: worth the short way
+                positions = (positions & self._occurrences.get(argument, 0)) << 1
+            else:
+                positions = self._node(op, argument, positions)
+        self._budget.spend(steps)
         return positions
 
     def _node(self, op: Any, argument: Any, positions: int) -> int:
-        if op in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
+        if op in (sre.NOT_LITERAL, sre.ANY, sre.IN):
             return (positions & self._before(op, argument)) << 1
         if op is sre.BRANCH:
             return self._branch(argument[1], positions)
@@ -161,7 +166,7 @@ class _Run:
         raise self._unsupported(str(op).lower().replace("_", " "))
 
     def _before(self, op: Any, argument: Any) -> int:
-        """The positions in front of a character that the node accepts."""
+        """The positions in front of a character that the node, other than a literal, accepts."""
         everywhere = (1 << len(self._text)) - 1
         if op is sre.ANY:  # module paths hold no line breaks
             return everywhere
@@ -169,14 +174,13 @@ class _Run:
             if id(argument) not in self._classes:
                 self._classes[id(argument)] = self._members(argument)
             return self._classes[id(argument)]
-        found = self._occurrences.get(chr(argument), 0)
-        return found if op is sre.LITERAL else everywhere & ~found
+        return everywhere & ~self._occurrences.get(argument, 0)
 
     def _members(self, items: list[tuple[Any, Any]]) -> int:
         found = 0
-        for char, positions in self._occurrences.items():
+        for code, positions in self._occurrences.items():
             self._budget.spend(len(items))
-            if _in_class(items, char):
+            if _in_class(items, chr(code)):
                 found |= positions
         return found
 

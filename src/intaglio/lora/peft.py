@@ -24,6 +24,15 @@ from intaglio.lora.tensor_names import ModuleKey, PairNames, pair_tensors
 from intaglio.model.config import ModelConfig
 from intaglio.ops import LoraPair
 
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "AdapterLimits",
+    "check_config_file",
+    "check_weights_file",
+    "read_peft_adapter",
+]
+
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 # "gemma" is what Workers AI has people write for the whole family, so it fits every base.
@@ -44,25 +53,20 @@ def read_peft_adapter(folder: Path, config: ModelConfig, limits: AdapterLimits) 
 
     Raises AdapterError naming the file, key or tensor, what is wrong and where it can be mended.
     """
-    peft = check_config_file(folder / CONFIG_FILE, limits)
+    peft, rules = _read_config(folder / CONFIG_FILE, limits)
     _check_family(peft, config)
-    rules = ModuleRules(peft)
     with SafetensorsFile(folder / WEIGHTS_FILE, limits.max_file_bytes) as file:
         modules = _checked_pairs(file, limits)
         for key, names in modules.items():
             _check_base(file, key, names, config)
             _check_config(file, key, names, rules)
-        pairs = {key: _read_pair(file, names, rules.scaling(names.path)) for key, names in modules.items()}
+        pairs = {key: _read_pair(file, names, rules) for key, names in modules.items()}
     return LoraAdapter.from_pairs(pairs)
 
 
 def check_config_file(path: Path, limits: AdapterLimits) -> PeftConfig:
     """Check an `adapter_config.json` alone, as when the weights have not come yet. Raises AdapterError."""
-    config = read_peft_config(path, limits.max_config_bytes)
-    if config.r > limits.max_rank:
-        raise AdapterError(f"{CONFIG_FILE}: r is {config.r}; this server takes ranks up to {limits.max_rank}")
-    ModuleRules(config)  # its expressions are compiled, which is their check
-    return config
+    return _read_config(path, limits)[0]
 
 
 def check_weights_file(path: Path, limits: AdapterLimits) -> None:
@@ -74,6 +78,14 @@ def check_weights_file(path: Path, limits: AdapterLimits) -> None:
         _checked_pairs(file, limits)
         for name in file.entries:
             file.check_values(name)
+
+
+def _read_config(path: Path, limits: AdapterLimits) -> tuple[PeftConfig, ModuleRules]:
+    """The config and its compiled expressions; compiling them is their check."""
+    config = read_peft_config(path, limits.max_config_bytes)
+    if config.r > limits.max_rank:
+        raise AdapterError(f"{CONFIG_FILE}: r is {config.r}; this server takes ranks up to {limits.max_rank}")
+    return config, ModuleRules(config)
 
 
 def _check_family(peft: PeftConfig, config: ModelConfig) -> None:
@@ -135,8 +147,9 @@ def _check_config(file: SafetensorsFile, key: ModuleKey, names: PairNames, rules
         )
 
 
-def _read_pair(file: SafetensorsFile, names: PairNames, scaling: float) -> LoraPair:
+def _read_pair(file: SafetensorsFile, names: PairNames, rules: ModuleRules) -> LoraPair:
     a, b = file.read(names.a), file.read(names.b)
+    scaling = rules.scaling(names.path, a.shape[0])
     with np.errstate(over="ignore"):  # checked in the next line, with the tensor's name
         b *= np.float32(scaling)
     if not np.isfinite(b).all():

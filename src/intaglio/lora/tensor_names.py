@@ -57,7 +57,7 @@ _REFUSED_KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class TensorName:
-    """A tensor's place. path is its module's, as PEFT saw it in training: what the config's patterns are matched with."""
+    """A tensor's place. path is its module's as PEFT saw it in training, which the config's patterns are about."""
 
     key: ModuleKey
     half: Half

@@ -121,7 +121,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
     Raises ModelFormatError naming the key.
     """
     if raw.get("model_type") == "gemma3" and "text_config" in raw:  # the multimodal wrapper
-        raw = raw["text_config"]
+        raw = {"tie_word_embeddings": raw.get("tie_word_embeddings", True)} | raw["text_config"]
     model_type = str(raw.get("model_type"))
     if model_type not in _MODEL_TYPES:
         raise ModelFormatError(
@@ -131,7 +131,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
     _refuse_unknown_arithmetic(raw)
     hidden, heads = _integer(raw, "hidden_size"), _integer(raw, "num_attention_heads")
     head_dim = _integer(raw, "head_dim", 256)
-    scalar = float(raw.get("query_pre_attn_scalar") or head_dim) if family != "gemma" else float(head_dim)
+    scalar = _number(raw, "query_pre_attn_scalar", 256.0) if family != "gemma" else float(head_dim)
     num_layers = _integer(raw, "num_hidden_layers")
     return _checked(
         ModelConfig(
@@ -144,7 +144,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
             num_kv_heads=_integer(raw, "num_key_value_heads", heads),
             head_dim=head_dim,
             context_length=_integer(raw, "max_position_embeddings", 8192),
-            rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
+            rms_norm_eps=_number(raw, "rms_norm_eps", 1e-6),
             score_scale=1.0 / math.sqrt(scalar),
             embed_scale=rounded_embed_scale(hidden, weight_dtype),
             layers=_hf_layers(raw, family, num_layers),
@@ -166,6 +166,10 @@ def _refuse_unknown_arithmetic(raw: Mapping[str, Any]) -> None:
     for key in ("hidden_activation", "hidden_act"):
         if raw.get(key) not in _TANH_GELU:
             raise ModelFormatError(f"config.json: {key} is {raw[key]!r}; Gemma's is the tanh form of GELU")
+    if raw.get("model_type") == "gemma3_text" and raw.get("attn_logit_softcapping") is not None:
+        raise ModelFormatError(
+            "config.json: attn_logit_softcapping is set; no Gemma 3 has one and transformers ignores it"
+        )
     if raw.get("quantization_config"):
         raise ModelFormatError("config.json: quantization_config is set; take an unquantized folder or a GGUF file")
 
@@ -173,8 +177,8 @@ def _refuse_unknown_arithmetic(raw: Mapping[str, Any]) -> None:
 def _hf_layers(raw: Mapping[str, Any], family: Family, num_layers: int) -> tuple[LayerConfig, ...]:
     sliding = _hf_sliding_layers(raw, family, num_layers)
     window = _integer(raw, "sliding_window", 4096) if any(sliding) else None
-    full_theta, full_factor = _hf_rope(raw, "full_attention", float(raw.get("rope_theta") or _full_theta(family)))
-    local_default = float(raw.get("rope_local_base_freq") or 10000.0) if family == "gemma3" else full_theta
+    full_theta, full_factor = _hf_rope(raw, "full_attention", _number(raw, "rope_theta", _full_theta(family)))
+    local_default = _number(raw, "rope_local_base_freq", 10_000.0) if family == "gemma3" else full_theta
     local_theta, local_factor = _hf_rope(raw, "sliding_attention", local_default)
     if family != "gemma3":  # one rope for all layers
         local_theta, local_factor = full_theta, full_factor
@@ -212,16 +216,16 @@ def _hf_rope(raw: Mapping[str, Any], kind: str, theta: float) -> tuple[float, fl
     rope_type = parameters.get("rope_type", parameters.get("type", "default"))
     if rope_type not in ("default", "linear"):
         raise ModelFormatError(f"config.json: rope type {rope_type!r} of {kind}; Gemma has 'default' and 'linear'")
-    factor = float(parameters.get("factor", 1.0)) if rope_type == "linear" else 1.0
-    return float(parameters.get("rope_theta", theta)), factor
+    factor = _number(parameters, "factor", 1.0) if rope_type == "linear" else 1.0
+    return _number(parameters, "rope_theta", theta), factor
 
 
 def _softcap(raw: Mapping[str, Any], key: str, family: Family) -> float | None:
     if family == "gemma":
         return None
     defaults = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0} if family == "gemma2" else {}
-    value = raw.get(key, defaults.get(key))
-    return None if value is None else float(value)
+    value = raw.get(key, defaults.get(key))  # null is off, absent the family's default
+    return None if value is None else _number(raw, key, value)
 
 
 # ------------------------------------------------------------------------------------------------------- GGUF metadata
@@ -255,11 +259,11 @@ def config_from_gguf(raw: Mapping[str, Any], vocab_size: int, tied_head: bool = 
             num_kv_heads=_integer(values, "attention.head_count_kv", heads),
             head_dim=head_dim,
             context_length=_integer(values, "context_length"),
-            rms_norm_eps=float(values.get("attention.layer_norm_rms_epsilon", 1e-6)),
+            rms_norm_eps=_number(values, "attention.layer_norm_rms_epsilon", 1e-6),
             score_scale=_gguf_score_scale(family, num_layers, hidden, heads, head_dim),
             embed_scale=math.sqrt(hidden),
             layers=_gguf_layers(values, family, num_layers),
-            attn_softcap=float(values.get("attn_logit_softcapping", 50.0)) if family == "gemma2" else None,
+            attn_softcap=_number(values, "attn_logit_softcapping", 50.0) if family == "gemma2" else None,
             final_softcap=_gguf_final_softcap(values, family),
             tied_head=tied_head,
             eos_ids=_ids(raw.get("tokenizer.ggml.eos_token_id", 1)),
@@ -275,22 +279,22 @@ def _gguf_score_scale(family: str, num_layers: int, hidden: int, heads: int, hea
 
 def _gguf_final_softcap(values: Mapping[str, Any], family: str) -> float | None:
     if family == "gemma2":
-        return float(values.get("final_logit_softcapping", 30.0))
+        return _number(values, "final_logit_softcapping", 30.0)
     cap = values.get("final_logit_softcapping") if family == "gemma3" else None
     return None if not cap else float(cap)
 
 
 def _gguf_layers(values: Mapping[str, Any], family: Family, num_layers: int) -> tuple[LayerConfig, ...]:
-    theta = float(values.get("rope.freq_base", 10000.0))
+    theta = _number(values, "rope.freq_base", 10_000.0)
     scaling = values.get("rope.scaling.type", "none")
     if scaling not in ("none", "linear"):
         raise ModelFormatError(f"{family}.rope.scaling.type is {scaling!r}; Gemma has 'none' and 'linear'")
-    factor = float(values.get("rope.scaling.factor", 1.0)) if scaling == "linear" else 1.0
+    factor = _number(values, "rope.scaling.factor", 1.0) if scaling == "linear" else 1.0
     # Neither the local theta nor the period need be in a file: 10000, and every 6th (Gemma 3) or 2nd layer global.
     window = values.get("attention.sliding_window", 4096 if family == "gemma2" else None)
     if family == "gemma" or not window:
         return (LayerConfig(None, theta, factor),) * num_layers
-    local_theta = float(values.get("rope.freq_base_swa", 10000.0 if family == "gemma3" else theta))
+    local_theta = _number(values, "rope.freq_base_swa", 10_000.0 if family == "gemma3" else theta)
     period = values.get("attention.sliding_window_pattern", _period(family))
     is_sliding = (
         [bool(flag) for flag in period]  # newer files: one flag per layer
@@ -339,6 +343,14 @@ def _integer(raw: Mapping[str, Any], key: str, default: int | None = None) -> in
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ModelFormatError(f"{key} is {value!r}; a positive whole number is needed")
     return value
+
+
+def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    value = raw.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ModelFormatError(f"{key} is {value!r}; a positive number is needed")
+    return float(value)
 
 
 def _checked(config: ModelConfig) -> ModelConfig:

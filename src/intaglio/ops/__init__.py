@@ -137,7 +137,7 @@ class Ops(Protocol):
         """
 
     def write_kv(self, cache: KVGroup, layer: int, keys: Array, values: Array, slots: Array) -> None:
-        """Store k and v [tokens, kv_heads, head_dim] at slots [tokens] int32 = block · block_size + offset. In place."""
+        """Store k, v [tokens, kv_heads, head_dim] at slots [tokens] int32 = block · block_size + offset. In place."""
 
     def attention(
         self,

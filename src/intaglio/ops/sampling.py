@@ -27,10 +27,12 @@ def sample_row(logits: F32, row: SamplingRow) -> int:
     logits = penalized(logits, row)
     if not np.isfinite(logits.max()):
         return -1
-    if row.temperature == 0 or row.top_k == 1 or row.top_p == 0:
+    temperature = np.float32(row.temperature)  # what rounds to 0 is 0
+    if temperature == 0 or row.top_k == 1 or row.top_p == 0:
         return int(logits.argmax())
-    # Shifting by the maximum before dividing keeps a tiny temperature from overflowing; the distribution is the same.
-    scaled = (logits - logits.max()) / np.float32(row.temperature)
+    # Shifted by the maximum, the same distribution: the best is at 0, and the others may go to -inf but never to inf.
+    with np.errstate(over="ignore"):
+        scaled = (logits - logits.max()) / temperature
     kept = top_k(scaled, row.top_k)
     kept = top_p(scaled, kept, row.top_p)
     return draw(scaled, kept, uniform(row.seed, row.position))

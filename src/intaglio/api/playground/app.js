@@ -221,8 +221,8 @@ function changedFields() {
 }
 
 function stateFromAddress() {
-  const fields = Object.fromEntries([...new URLSearchParams(location.hash.slice(1))].filter(([name]) => name in EMPTY));
+  const fields = Object.fromEntries([...new URLSearchParams(location.hash.slice(1))].filter(([name]) => Object.hasOwn(EMPTY, name)));
   if ("stream" in fields) fields.stream = fields.stream === "true";
-  if (fields.mode && !(fields.mode in MODE_HINTS)) delete fields.mode;
+  if (fields.mode && !Object.hasOwn(MODE_HINTS, fields.mode)) delete fields.mode;
   return fields;
 }

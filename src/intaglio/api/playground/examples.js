@@ -1,8 +1,8 @@
 // Prompts to try: completions for the base model, and for an adapter the example that its finetune comes with.
 
 const FOR_BASE = [
-  { mode: "raw", prompt: "The capital of France is", max_tokens: "24", temperature: "0" },
-  { mode: "raw", prompt: "The three states of matter are", max_tokens: "48", temperature: "0" },
+  { mode: "raw", prompt: "The three primary colors are", max_tokens: "24", temperature: "0" },
+  { mode: "raw", prompt: "Water boils at", max_tokens: "24", temperature: "0" },
   { mode: "raw", prompt: "Once upon a time, in a small village by the sea,", max_tokens: "96", temperature: "0.7" },
 ];
 

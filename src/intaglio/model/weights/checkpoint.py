@@ -24,9 +24,8 @@ class Checkpoint:
     path               what was opened: a file or a folder
     source             "gguf" or "safetensors"
     raw_config         config.json as read, or the GGUF metadata (see `gguf.GgufFile.metadata`)
-    norm_includes_one  whether 1 was already added to the weights of every norm, as GGUF converters do. A
-    Gemma norm
-                       multiplies by (1 + w); add the 1 exactly when this is False.
+    norm_includes_one  whether 1 was already added to the weights of every norm, as GGUF converters do.
+                       A Gemma norm multiplies by (1 + w); add the 1 exactly when this is False.
     """
 
     def __init__(

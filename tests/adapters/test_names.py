@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from intaglio.adapters.names import MAX_NAME_LENGTH, check_finetune_name
+from intaglio.errors import FinetuneError
+
+
+@pytest.mark.parametrize("name", ["a", "my-adapter", "v1.2_final", "0", "x" * MAX_NAME_LENGTH, "intaglio", "cf-public"])
+def test_plain_names_are_taken(name: str) -> None:
+    check_finetune_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "a b", "a\tb", "a\n", "a\x00", "-a", "_a", "é", "a\u202eb",
+        "x" * (MAX_NAME_LENGTH + 1), "cf-public-x", "CF-Public-x", "intaglio-x", "public", "Public", str(uuid4()),
+        uuid4().hex,
+    ],
+)  # fmt: skip
+def test_tricks_and_reserved_names_are_refused(name: str) -> None:
+    with pytest.raises(FinetuneError):
+        check_finetune_name(name)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from intaglio.adapters import AdapterStore, FinetuneState
+from intaglio.adapters.catalogue import Catalogue
+from intaglio.errors import (
+    AdapterError,
+    BadInputError,
+    FinetuneError,
+    FinetuneNotFoundError,
+    FinetuneNotReadyError,
+)
+from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.model.config import ModelConfig
+from tests.adapters.conftest import CONFIG, MODEL, WEIGHTS, add, create, stored_files
+
+
+def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
+    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    made = create(store)
+    assert (made.state, made.missing_files) == (FinetuneState.AWAITING_FILES, (CONFIG, WEIGHTS))
+    half = add(store, adapter_folder / CONFIG, base_config)
+    assert (half.state, half.missing_files) == (FinetuneState.AWAITING_FILES, (WEIGHTS,))
+    ready = add(store, adapter_folder / WEIGHTS, base_config)
+    assert (ready.state, ready.missing_files) == (FinetuneState.READY, ())
+    assert ready.modified_at > made.created_at
+    for key in ("mine", made.id):
+        ref = store.resolve("acc", key, MODEL)
+        adapter = read_peft_adapter(Path(ref.folder), base_config, AdapterLimits())
+        assert ref.digest == adapter.digest == ready.digest
+
+
+def test_a_store_opened_again_has_everything(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    create(store)
+    for name in (CONFIG, WEIGHTS):
+        add(store, adapter_folder / name, base_config)
+    before = (store.find("acc", "mine"), store.resolve("acc", "mine", MODEL), stored_files(data))
+    store.close()
+    again = AdapterStore(data, AdapterLimits(), max_finetunes=3)
+    assert (again.find("acc", "mine"), again.resolve("acc", "mine", MODEL), stored_files(data)) == before
+    again.close()
+
+
+def test_checks_of_a_failed_pair_leave_the_first_file(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, tmp_path: Path
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    before = stored_files(data)
+    bad = tmp_path / WEIGHTS
+    bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
+    with pytest.raises(AdapterError, match=WEIGHTS):
+        add(store, bad, base_config)
+    refused = store.find("acc", "mine")
+    assert refused.state is FinetuneState.REFUSED
+    assert refused.files.keys() == {CONFIG}
+    assert stored_files(data) == before
+    with pytest.raises(FinetuneNotReadyError, match=f"lacks {WEIGHTS}.*refused: {refused.reason}"):
+        store.resolve("acc", "mine", MODEL)
+
+
+def test_a_fault_of_ours_during_the_check_leaves_the_state_as_it_was(
+    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    monkeypatch.setattr("intaglio.adapters.files.os.link", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        add(store, adapter_folder / WEIGHTS, base_config)
+    assert store.find("acc", "mine").state is FinetuneState.AWAITING_FILES
+
+
+# Points at which the process dies, in the order in which they come.
+KILL_POINTS = [
+    "intaglio.adapters.store.check_weights_file",
+    "intaglio.adapters.store.read_peft_adapter",
+    "intaglio.adapters.files.FileStore.keep",
+    "intaglio.adapters.files.FileStore.keep_folder",
+    "intaglio.adapters.catalogue.Catalogue.make_ready",
+]
+
+DYING_UPLOAD = """
+import os, signal, sys
+from pathlib import Path
+from unittest import mock
+from intaglio.adapters import AdapterStore
+from intaglio.lora.peft import AdapterLimits
+from intaglio.model.config import config_from_hf
+from tests.adapters.conftest import add
+from tests.helpers.checkpoints import tiny_config
+
+data, weights, point = sys.argv[1:]
+die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+with mock.patch(point, die):
+    add(AdapterStore(Path(data), AdapterLimits(), 3), Path(weights), config_from_hf(tiny_config("gemma")))
+"""
+
+
+@pytest.mark.parametrize("point", KILL_POINTS)
+def test_kill_at_any_point_leaves_the_old_state_whole(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, point: str
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    before = stored_files(data)
+    store.close()
+    command = [sys.executable, "-c", DYING_UPLOAD, str(data), str(adapter_folder / WEIGHTS), point]
+    died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, timeout=60)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    assert stored_files(data) != before
+    again = AdapterStore(data, AdapterLimits(), max_finetunes=3)
+    assert stored_files(data) == before
+    assert again.find("acc", "mine").state is FinetuneState.AWAITING_FILES
+    assert add(again, adapter_folder / WEIGHTS, base_config).state is FinetuneState.READY
+    again.close()
+
+
+def test_a_second_server_on_the_same_folder_does_not_sweep(data: Path, store: AdapterStore) -> None:
+    with store.stage() as staged:
+        staged.write(b"half of a file")
+        second = AdapterStore(data, AdapterLimits(), max_finetunes=3)
+        assert staged.path.exists()
+        second.close()
+    assert stored_files(data) == []
+
+
+REFUSALS: list[tuple[Callable[[AdapterStore], object], type[Exception], str]] = [
+    (lambda store: store.find("other", "mine"), FinetuneNotFoundError, "Finetune mine not found"),
+    (lambda store: store.resolve("acc", "nobody", MODEL), FinetuneNotFoundError, "Finetune nobody not found"),
+    (lambda store: store.resolve("acc", "mine", "@cf/other"), FinetuneError, f"for {MODEL} .* with @cf/other"),
+    (lambda store: store.resolve("acc", "mine", MODEL), FinetuneNotReadyError, f"lacks {CONFIG} and {WEIGHTS}"),
+    (create, FinetuneError, "already exists"),
+    (lambda store: create(store, "cf-public-x"), FinetuneError, "reserved"),
+    (lambda store: store.list_public(1, 0, "secret"), BadInputError, "orderBy is 'secret'"),
+]
+
+
+@pytest.mark.parametrize(("act", "error", "text"), REFUSALS)
+def test_refusals_name_the_thing(
+    store: AdapterStore, act: Callable[[AdapterStore], object], error: type[Exception], text: str
+) -> None:
+    create(store)
+    with pytest.raises(error, match=text):
+        act(store)
+
+
+def test_what_others_published_is_found_by_id_and_cannot_be_changed(store: AdapterStore) -> None:
+    theirs = create(store, account="other", public=True)
+    assert store.find("acc", theirs.id).name == "mine"
+    with pytest.raises(FinetuneNotFoundError):
+        store.find("acc", "mine")
+    with pytest.raises(FinetuneError, match="another account"):
+        store.find_own("acc", theirs.id)
+
+
+def test_a_full_account_does_not_fill_another(store: AdapterStore) -> None:
+    for number in range(3):
+        create(store, f"n{number}")
+    with pytest.raises(FinetuneError, match="3 finetunes"):
+        create(store, "one-more")
+    assert create(store, account="other").account == "other"
+
+
+def test_a_finetune_that_is_being_checked_says_so(data: Path, store: AdapterStore) -> None:
+    made = create(store)
+    other_server = Catalogue(data / "finetunes.db")
+    other_server.set_state(made.id, FinetuneState.CHECKING)
+    other_server.close()
+    with pytest.raises(FinetuneNotReadyError, match="being checked"):
+        store.resolve("acc", "mine", MODEL)

@@ -1,0 +1,139 @@
+"""`intaglio serve --model ID=PATH` with small random checkpoints of all three generations, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from intaglio import LLM, SamplingParams
+from intaglio.model.config import config_from_hf
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.checkpoints import Vocabulary, random_weights, tiny_config, write_gguf, write_hf_folder
+from tests.helpers.servers import LiveServer, serve
+from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json, write_tokenizer_model
+
+SEVEN_B = "@cf/google/gemma-7b-it-lora"
+CHAT = {"messages": [{"role": "user", "content": "what is the answer"}], "temperature": 0, "max_tokens": 12}
+
+
+@dataclass(frozen=True)
+class Bases:
+    """Model id -> where it lies. The Gemma 3 folder has no tokenizer of its own."""
+
+    server: LiveServer
+    paths: dict[str, Path]
+    tokenizer: Path
+
+    def llm(self, model_id: str) -> LLM:
+        return LLM(self.paths[model_id], tokenizer=str(self.tokenizer), kv_cache_bytes=1 << 24)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bases]:
+    root = tmp_path_factory.mktemp("bases")
+    pieces = tiny_pieces(512)
+    gemma1 = tiny_config("gemma", vocab_size=512)
+    write_hf_folder(root / "gemma1", gemma1, random_weights(gemma1, 1), dtype="bfloat16", shards=2)
+    write_tokenizer_model(root / "gemma1" / "tokenizer.model", pieces)
+    gemma2 = tiny_config("gemma2", vocab_size=512)
+    vocabulary = Vocabulary(pieces.tokens, pieces.scores, pieces.types)
+    write_gguf(root / "gemma2.gguf", gemma2, random_weights(gemma2, 2), vocabulary=vocabulary)
+    gemma3 = tiny_config("gemma3_text", vocab_size=512)
+    write_hf_folder(root / "gemma3", gemma3, random_weights(gemma3, 3))
+    tokenizer = root / "tokenizer.json"
+    write_tokenizer_json(tokenizer, pieces)
+    paths = {SEVEN_B: root / "gemma1", "@local/gemma-2": root / "gemma2.gguf", "@local/gemma-3": root / "gemma3"}
+    arguments = [f"--model={model_id}={path}" for model_id, path in paths.items()]
+    arguments += ["--tokenizer", SEVEN_B, "--kv-cache-bytes", str(1 << 24), "--cache-dir", str(root / "cache")]
+    with serve(arguments, root / "data") as server:
+        yield Bases(server, paths, tokenizer)
+
+
+def run(server: LiveServer, model_id: str, body: dict[str, Any]) -> httpx.Response:
+    return httpx.post(f"{server.account()}/ai/run/{model_id}", json=body, timeout=60)
+
+
+@pytest.mark.parametrize("model_id", [SEVEN_B, "@local/gemma-2", "@local/gemma-3"])
+def test_each_generation_answers_over_http_as_it_does_in_process(bases: Bases, model_id: str) -> None:
+    (expected,) = bases.llm(model_id).generate([CHAT["messages"]], SamplingParams(temperature=0, max_tokens=12))
+    answer = run(bases.server, model_id, CHAT)
+    assert answer.status_code == 200
+    assert answer.json()["result"]["response"] == expected.text
+    assert answer.json()["result"]["usage"]["completion_tokens"] == expected.usage.completion_tokens
+
+
+def test_an_uploaded_adapter_changes_the_answer_of_its_base(bases: Bases, tmp_path: Path) -> None:
+    config = config_from_hf(tiny_config("gemma", vocab_size=512), "bfloat16")
+    folder = write_peft_adapter(tmp_path / "adapter", config, rank=3, rslora=True, seed=5, model_type="gemma")
+    finetunes = f"{bases.server.account()}/ai/finetunes"
+    made = httpx.post(finetunes, json={"model": SEVEN_B, "name": "mine"}).json()["result"]
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        parts = {"file_name": (None, name), "file": ("blob", (folder / name).read_bytes())}
+        uploaded = httpx.post(f"{finetunes}/{made['id']}/finetune-assets/", files=parts, timeout=60)
+        assert uploaded.json()["success"] is True, uploaded.text
+    llm = bases.llm(SEVEN_B)
+    params = SamplingParams(temperature=0, max_tokens=12)
+    (expected,) = llm.generate([CHAT["messages"]], params, adapters=llm.load_adapter(folder))
+    (base,) = llm.generate([CHAT["messages"]], params)
+    assert expected.text != base.text
+    for lora in ("mine", made["id"]):
+        answer = run(bases.server, SEVEN_B, CHAT | {"lora": lora}).json()
+        assert answer["result"]["response"] == expected.text
+
+
+def test_when_the_engine_is_killed_its_stream_says_so_and_the_next_request_is_served(bases: Bases) -> None:
+    body = CHAT | {"stream": True, "max_tokens": 600}
+    url = f"{bases.server.account()}/ai/run/@local/gemma-3"
+    events = []
+    with httpx.stream("POST", url, json=body, timeout=60) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                if not events:
+                    os.kill(last_engine_pid(bases.server.pid), signal.SIGKILL)  # Gemma 3 was started last
+                events.append(line.removeprefix("data: "))
+    last = json.loads(events[-1])
+    assert last["finish_reason"] == "error", "and no [DONE]"
+    assert "the engine process ended" in last["errors"][0]["message"]
+    assert run(bases.server, "@local/gemma-3", CHAT).status_code == 200
+    assert run(bases.server, SEVEN_B, CHAT).status_code == 200, "the other engines never noticed"
+
+
+def last_engine_pid(server_pid: int) -> int:
+    """The child of the server that was started last."""
+    return max(int(child) for child in Path(f"/proc/{server_pid}/task/{server_pid}/children").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "no-path"], "is not ID=PATH"),
+        (["--model", "@local/x=/nowhere/at/all"], "/nowhere/at/all does not exist"),
+        (["--max-running", "0"], "max_running"),
+        (["--port", "70000"], "port"),
+        (["--format", "f8"], "format"),
+    ],
+)
+def test_a_wrong_option_ends_the_start_with_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    command = [sys.executable, "-m", "intaglio.cli", "serve", "--port", "0", "--data-dir", str(tmp_path), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_without_a_tokenizer_is_refused_with_the_option_that_helps(bases: Bases, tmp_path: Path) -> None:
+    model = f"--model=@local/gemma-3={bases.paths['@local/gemma-3']}"
+    command = [sys.executable, "-m", "intaglio.cli", "serve", "--port", "0", "--data-dir", str(tmp_path), model]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "--tokenizer" in ended.stderr

@@ -1,0 +1,194 @@
+"""The playground in a real browser, against a live server: type, choose, stream, stop, read the facts, run the curl."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Request, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+ANSWER_TIMEOUT_MS = 60_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, live_server: Any) -> Iterator[Page]:
+    """The playground with its lists filled. A script error or a request to anywhere else fails the test."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    faults: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if (
+            message.type == "error" and "Failed to load resource" not in message.text
+        ):  # an HTTP error is shown on the page
+            faults.append(message.text)
+
+    def on_page_error(error: Error) -> None:
+        faults.append(str(error))
+
+    def on_request(request: Request) -> None:
+        if not request.url.startswith(live_server.url):
+            faults.append(f"request to {request.url}")
+
+    page.on("console", on_console)
+    page.on("pageerror", on_page_error)
+    page.on("request", on_request)
+    open_playground(page, live_server.url)
+    yield page
+    context.close()
+    assert faults == []
+
+
+def open_playground(page: Page, url: str, **fields: str) -> None:
+    page.goto(f"{url}/#{urlencode(fields)}")
+    expect(page.locator("#model")).to_be_enabled()
+
+
+def choose_form(page: Page, name: str) -> None:
+    page.get_by_role("radio", name=name).check()
+
+
+def box(page: Page, label: str) -> Locator:
+    return page.get_by_role("textbox", name=label, exact=True)
+
+
+def run_and_wait(page: Page) -> str:
+    """The finished answer's text."""
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
+    return page.locator("#answer").inner_text()
+
+
+def fact(page: Page, name: str) -> str:
+    item = page.locator("#facts div").filter(has=page.get_by_text(name, exact=True))
+    return item.locator("dd").inner_text()
+
+
+def first_adapter(page: Page) -> str:
+    names = page.locator("#lora option").evaluate_all("options => options.map(option => option.value)")
+    assert names[0] == "", "the base model comes first"
+    assert len(names) > 1, "the server lists no adapter"
+    return str(names[1])
+
+
+def test_a_typed_prompt_streams_an_answer_with_its_facts(page: Page) -> None:
+    choose_form(page, "raw")
+    box(page, "Prompt").fill("The three primary colors are")
+    box(page, "max_tokens").fill("7")
+    box(page, "temperature").fill("0")
+    answer = run_and_wait(page)
+    assert answer.strip()
+    assert int(fact(page, "prompt tokens").split()[0]) > 0
+    assert 1 <= int(fact(page, "completion tokens")) <= 7
+    assert float(fact(page, "tokens/s")) > 0
+    assert fact(page, "finish reason") in {"stop", "length"}
+    assert "intaglio-adapter-digest" not in page.locator("#facts").inner_text()
+
+
+def test_an_adapter_is_chosen_by_name_and_its_digest_is_shown(page: Page) -> None:
+    adapter = first_adapter(page)
+    page.get_by_role("combobox", name="Adapter").select_option(adapter)
+    choose_form(page, "prompt")
+    box(page, "Prompt").fill("Nora Patel from Lisbon ordered three desk lamps.")
+    box(page, "max_tokens").fill("5")
+    assert f'"lora": "{adapter}"' in page.locator("#curl").inner_text()
+    run_and_wait(page)
+    assert re.fullmatch("[0-9a-f]{64}", fact(page, "intaglio-adapter-digest"))
+
+
+def test_stop_ends_a_long_answer_and_the_next_one_runs(page: Page) -> None:
+    choose_form(page, "raw")
+    box(page, "Prompt").fill("Once upon a time")
+    box(page, "max_tokens").fill("2000")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#answer")).to_have_text(re.compile(r"\S"), timeout=ANSWER_TIMEOUT_MS)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("status")).to_contain_text("Stopped")
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    box(page, "max_tokens").fill("3")
+    assert run_and_wait(page).strip()
+
+
+def test_ctrl_enter_runs_the_prompt(page: Page) -> None:
+    box(page, "max_tokens").fill("2")
+    box(page, "Prompt").press("Control+Enter")
+    expect(page.get_by_role("status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
+
+
+def test_the_curl_shown_gives_the_same_answer(page: Page) -> None:
+    choose_form(page, "messages")
+    box(page, "System message").fill("Answer in one word.")
+    box(page, "User message").fill("Don't say \"no\": what's 2 < 3?\nÄ, 日本, $HOME and `id` stay as they are.")
+    box(page, "max_tokens").fill("6")
+    box(page, "temperature").fill("0")
+    page.get_by_label("stream").uncheck()
+    answer = run_and_wait(page)
+    command = page.locator("#curl").inner_text()
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60)
+    result = json.loads(done.stdout)["result"]
+    assert result["response"] == page.locator("#answer").evaluate("element => element.textContent")
+    assert result["response"].strip() == answer.strip()
+    assert str(result["usage"]["prompt_tokens"]) == fact(page, "prompt tokens").split()[0]
+
+
+def test_a_wrong_value_shows_the_code_and_the_message(page: Page) -> None:
+    box(page, "temperature").fill("9")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("Error 5006")
+    expect(page.get_by_role("alert")).to_contain_text("temperature")
+    box(page, "temperature").fill("warm")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("temperature")
+    expect(page.locator("#answer")).to_have_text("")
+
+
+def test_an_unknown_adapter_in_a_link_is_an_error_and_never_base_text(page: Page, live_server: Any) -> None:
+    page.goto("about:blank")
+    open_playground(page, live_server.url, lora="no-<b>such</b>-adapter", prompt="The sky is", max_tokens="3")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("Error 3037")
+    expect(page.get_by_role("alert")).to_contain_text("no-<b>such</b>-adapter")  # as text, never as markup
+    expect(page.locator("#answer")).to_have_text("")
+
+
+def test_the_form_comes_back_from_its_link(page: Page) -> None:
+    choose_form(page, "messages")
+    box(page, "System message").fill("Be brief & <b>kind</b>.")
+    box(page, "User message").fill("50% of #1?")
+    box(page, "seed").fill("12")
+    page.reload()
+    expect(page.locator("#model")).to_be_enabled()
+    expect(box(page, "System message")).to_have_value("Be brief & <b>kind</b>.")
+    expect(box(page, "User message")).to_have_value("50% of #1?")
+    expect(box(page, "seed")).to_have_value("12")
+    expect(page.get_by_role("radio", name="messages")).to_be_checked()

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from intaglio import LLM, FinishReason, SamplingParams
+from intaglio.errors import BadInputError, ChatError, ContextLengthError
+from intaglio.settings import load_settings
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
+from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
+
+GREEDY = SamplingParams(temperature=0, max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    folder = tmp_path_factory.mktemp("base")
+    config = tiny_config("gemma3_text", vocab_size=512)
+    write_hf_folder(folder, config, random_weights(config, 4))
+    write_tokenizer_json(folder / "tokenizer.json", tiny_pieces(512))
+    return LLM(folder, cache_dir=folder / "cache", kv_cache_bytes=1 << 24)
+
+
+def test_prompts_of_one_batch_are_answered_in_order_as_each_alone(llm: LLM) -> None:
+    prompts = ["one", "two and more", "three"]
+    together = llm.generate(prompts, GREEDY, raw=True)
+    assert [answer.text for answer in together] == [
+        llm.generate([prompt], GREEDY, raw=True)[0].text for prompt in prompts
+    ]
+
+
+def test_each_prompt_of_a_batch_has_its_own_adapter(llm: LLM, tmp_path: Path) -> None:
+    adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, seed=9))
+    base, adapted = llm.generate(["the answer", "the answer"], GREEDY, adapters=[None, adapter])
+    assert base.text == llm.generate(["the answer"], GREEDY)[0].text
+    assert adapted.text == llm.generate(["the answer"], GREEDY, adapters=adapter)[0].text
+    assert base.text != adapted.text
+
+
+def test_a_stop_string_ends_the_answer_before_it(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=24)
+    (free,) = llm.generate(["one"], params)
+    stop = free.text[3:8]
+    assert stop.strip(), "the tiny model says something here"
+    (stopped,) = llm.generate(["one"], params, stop=[stop])
+    assert stopped.text == free.text[: free.text.index(stop)]
+    assert stopped.finish_reason is FinishReason.STOP
+
+
+def test_max_tokens_zero_gives_an_empty_answer_and_counts_the_prompt(llm: LLM) -> None:
+    (answer,) = llm.generate(["the answer"], SamplingParams(max_tokens=0))
+    assert (answer.text, answer.finish_reason, answer.usage.completion_tokens) == ("", FinishReason.LENGTH, 0)
+    assert answer.usage.prompt_tokens > 0
+
+
+def test_a_prompt_over_the_window_is_refused_with_the_numbers(llm: LLM) -> None:
+    with pytest.raises(ContextLengthError, match=r"max_tokens is 640: \d+ together.*640 tokens"):
+        llm.generate(["the answer"], SamplingParams(max_tokens=640))
+
+
+def test_messages_that_make_no_chat_are_refused(llm: LLM) -> None:
+    with pytest.raises(ChatError):
+        llm.generate([[{"role": "wizard", "content": "hi"}]], GREEDY)
+
+
+@pytest.mark.parametrize("field", ["temperature", "top_p", "top_k", "max_tokens", "seed"])
+def test_sampling_values_out_of_bounds_are_refused_by_name(field: str) -> None:
+    with pytest.raises(BadInputError, match=f"{field} is -1"):
+        SamplingParams(**{field: -1})
+
+
+def test_without_a_seed_two_answers_differ_and_with_one_they_do_not(llm: LLM) -> None:
+    free = SamplingParams(temperature=2.0, max_tokens=24)
+    seeded = SamplingParams(temperature=2.0, max_tokens=24, seed=5)
+    assert llm.generate(["a"], free)[0].text != llm.generate(["a"], free)[0].text
+    assert llm.generate(["a"], seeded)[0].text == llm.generate(["a"], seeded)[0].text
+
+
+def test_the_window_can_be_made_smaller(llm: LLM, tmp_path: Path) -> None:
+    config = tiny_config("gemma", vocab_size=512)
+    write_hf_folder(tmp_path, config, random_weights(config, 4))
+    write_tokenizer_json(tmp_path / "tokenizer.json", tiny_pieces(512))
+    small = LLM(tmp_path, cache_dir=tmp_path / "cache", context_window=64, kv_cache_bytes=1 << 24)
+    assert small.window == 64
+    assert load_settings().context_window is None
