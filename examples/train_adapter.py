@@ -87,7 +87,7 @@ def _unpack_base(folder: Path) -> None:
     # transformers refuses to save a model that came from GGUF, so its weights move into a plain one.
     del dequantized.config.quantization_config
     plain = Gemma3ForCausalLM(dequantized.config)
-    plain.load_state_dict(dequantized.state_dict(), strict=False)
+    plain.load_state_dict(dequantized.state_dict())
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name).save_pretrained(folder)
     gguf.unlink()

@@ -1,4 +1,4 @@
-"""What nobody should send, sent to the real server: the documented code, a sentence, nothing stored, the server unharmed."""
+"""What nobody should send: the documented code, a sentence, nothing stored, the server unharmed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,32 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import ACCOUNT, MODEL, RUN, Server, answer
+from intaglio.model.config import config_from_hf
+from tests.e2e.conftest import ACCOUNT, MODEL, RUN, answer
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.checkpoints import tiny_config
+from tests.helpers.servers import LiveServer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FINETUNES = f"{ACCOUNT}/ai/finetunes"
 
 
 @pytest.fixture(autouse=True)
-def unharmed(server: Server, http: httpx.Client) -> Iterator[None]:
-    """After each test the server lives and holds no file that it did not hold before."""
-    before = stored(server)
+def unharmed(http: httpx.Client) -> Iterator[None]:
+    """After each test the server and its engine live."""
     yield
-    assert stored(server) == before
     assert http.get("/health").status_code == 200
-    assert server.process.poll() is None
 
 
-def stored(server: Server) -> list[str]:
+@pytest.fixture
+def nothing_stored(live_server: LiveServer) -> Iterator[None]:
+    """The test leaves no file behind that was not there before."""
+    before = stored(live_server)
+    yield
+    assert stored(live_server) == before
+
+
+def stored(server: LiveServer) -> list[str]:
     folders = [server.data_dir / name for name in ("blobs", "incoming", "adapters")]
     return sorted(str(path) for folder in folders for path in folder.rglob("*"))
 
@@ -170,6 +179,7 @@ BAD_WEIGHTS: list[tuple[str, Callable[[bytes], bytes]]] = [
 ]
 
 
+@pytest.mark.usefixtures("nothing_stored")
 @pytest.mark.parametrize(("what", "make"), BAD_WEIGHTS, ids=[what for what, _ in BAD_WEIGHTS])
 def test_bad_weights_are_refused_and_never_served(
     http: httpx.Client, finetune: str, adapter_folders: list[Path], what: str, make: Callable[[bytes], bytes]
@@ -182,6 +192,7 @@ def test_bad_weights_are_refused_and_never_served(
     assert WEIGHTS in message
 
 
+@pytest.mark.usefixtures("nothing_stored")
 @pytest.mark.parametrize(
     "content", [b"[]", b"null", b"5", b"", b"{", b"{}", b"\xff{}", b'{"peft_type": "LOHA", "r": 4}', b"[" * 200_000]
 )
@@ -190,18 +201,16 @@ def test_configs_that_are_none_are_refused(http: httpx.Client, finetune: str, co
 
 
 def test_an_adapter_of_another_shape_is_refused_naming_the_tensor(
-    http: httpx.Client, server: Server, finetune: str, tmp_path: Path
+    http: httpx.Client, live_server: LiveServer, finetune: str, tmp_path: Path
 ) -> None:
-    from intaglio.model.config import config_from_hf
-    from tests.helpers.adapters import write_peft_adapter
-    from tests.helpers.checkpoints import tiny_config
-
     folder = write_peft_adapter(tmp_path, config_from_hf(tiny_config("gemma")))
     response = upload(http, finetune, WEIGHTS, (folder / WEIGHTS).read_bytes())
     assert response.status_code == 200, "alone it is a good file"
+    before = stored(live_server)
     message = error_of(upload(http, finetune, CONFIG, (folder / CONFIG).read_bytes()), 400, 5006)
     assert "lora_A" in message or "lora_B" in message
     assert "shape" in message
+    assert stored(live_server) == before
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", "a\x00b", "", "cf-public-x", "intaglio-x"])
@@ -209,6 +218,7 @@ def test_path_tricks_in_names_are_refused(http: httpx.Client, name: str) -> None
     error_of(http.post(FINETUNES, json={"model": MODEL, "name": name}), 400, 5006)
 
 
+@pytest.mark.usefixtures("nothing_stored")
 @pytest.mark.parametrize(
     "name", ["../adapter_config.json", "/etc/passwd", "model.safetensors", "", "adapter_model.bin"]
 )

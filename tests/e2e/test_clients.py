@@ -12,7 +12,8 @@ import httpx
 import pytest
 from cloudflare import Cloudflare
 
-from tests.e2e.conftest import ACCOUNT, ANSWER_DEADLINE_S, MODEL, RUN, Server, answer
+from tests.e2e.conftest import ACCOUNT, ANSWER_DEADLINE_S, MODEL, RUN, answer
+from tests.helpers.servers import LiveServer
 
 GREEDY: dict[str, Any] = {"prompt": "The capital of France is", "raw": True, "temperature": 0, "max_tokens": 6}
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -61,19 +62,22 @@ def test_cloudflare_python_streams_the_same_text(cloudflare: Cloudflare, http: h
 
 
 def test_an_adapter_changes_the_answer_and_the_base_stays(http: httpx.Client, adapters: list[str]) -> None:
-    base = answer(http, **GREEDY)["response"]
-    adapted = [answer(http, **GREEDY, lora=name)["response"] for name in adapters]
+    body = {**GREEDY, "max_tokens": 3}
+    base = answer(http, **body)["response"]
+    adapted = [answer(http, **body, lora=name)["response"] for name in adapters]
     assert len({base, *adapted}) == 3
-    assert answer(http, **GREEDY)["response"] == base
+    assert answer(http, **body)["response"] == base
 
 
 def test_every_way_to_name_an_adapter_gives_its_answer(http: httpx.Client, adapters: list[str]) -> None:
     listed = http.get(f"{ACCOUNT}/ai/finetunes").json()["result"]
     finetune = next(item for item in listed if item["name"] == adapters[0])
-    wanted = answer(http, **GREEDY, lora=adapters[0])["response"]
-    assert answer(http, **GREEDY, lora=finetune["id"])["response"] == wanted
-    assert answer(http, **GREEDY, options={"lora": adapters[0]})["response"] == wanted
-    response = http.post(RUN, params={"lora": adapters[0]}, json=GREEDY)
+    body = {**GREEDY, "max_tokens": 2}
+    wanted = answer(http, **body, lora=adapters[0])["response"]
+    assert answer(http, **body)["response"] != wanted
+    assert answer(http, **body, lora=finetune["id"])["response"] == wanted
+    assert answer(http, **body, options={"lora": adapters[0]})["response"] == wanted
+    response = http.post(RUN, params={"lora": adapters[0]}, json=body)
     assert response.json()["result"]["response"] == wanted
     assert response.headers["intaglio-adapter-digest"] == finetune["digest"]
 
@@ -101,7 +105,7 @@ def test_messages_and_prompt_render_alike(http: httpx.Client) -> None:
 def test_a_stop_string_ends_the_answer(http: httpx.Client) -> None:
     text = answer(http, **GREEDY)["response"]
     stop = text.split()[2]
-    cut, last = streamed(http, **GREEDY, stop=[stop])
+    cut, last = streamed(http, **GREEDY, stop=[stop, "never said"])
     assert cut == text[: text.index(stop)]
     assert last["finish_reason"] == "stop"
 
@@ -112,7 +116,9 @@ def test_no_tokens_asked_for_is_an_empty_answer_that_counts_the_prompt(http: htt
     assert result["usage"]["prompt_tokens"] == result["usage"]["total_tokens"] == 6
 
 
-def test_curl_as_the_docs_write_it_creates_uploads_and_runs(server: Server, adapter_folders: list[Path]) -> None:
+def test_curl_as_the_docs_write_it_creates_uploads_and_runs(
+    live_server: LiveServer, adapter_folders: list[Path]
+) -> None:
     def curl(*arguments: str) -> Any:
         command = ["curl", "-sS", "-H", "Authorization: Bearer any", *arguments]
         done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=ANSWER_DEADLINE_S)
@@ -120,7 +126,7 @@ def test_curl_as_the_docs_write_it_creates_uploads_and_runs(server: Server, adap
         assert content["success"] is True, content
         return content["result"]
 
-    finetunes = f"{server.address}{ACCOUNT}/ai/finetunes/"
+    finetunes = f"{live_server.url}{ACCOUNT}/ai/finetunes/"
     curl("-X", "POST", finetunes, "-d", json.dumps({"model": MODEL, "name": "by-curl", "description": "docs"}))
     for name in FILES:
         curl(
@@ -129,7 +135,7 @@ def test_curl_as_the_docs_write_it_creates_uploads_and_runs(server: Server, adap
         )  # fmt: skip
     assert "by-curl" in [item["name"] for item in curl(finetunes)]
     body = {"messages": [{"role": "user", "content": "Hi"}], "raw": "true", "lora": "by-curl", "max_tokens": 2}
-    assert curl("-X", "POST", server.address + RUN, "-d", json.dumps(body))["usage"]["completion_tokens"] >= 1
+    assert curl("-X", "POST", live_server.url + RUN, "-d", json.dumps(body))["usage"]["completion_tokens"] >= 1
 
 
 def test_cloudflare_python_lists_models_and_public_finetunes(cloudflare: Cloudflare) -> None:
@@ -151,9 +157,9 @@ def test_demo_adapters_answer_every_account_by_name_and_id(http: httpx.Client) -
         assert answer(http, **body)["response"] not in texts
 
 
-def test_a_client_that_hangs_up_frees_its_sequence(server: Server, http: httpx.Client) -> None:
+def test_a_client_that_hangs_up_frees_its_sequence(live_server: LiveServer, http: httpx.Client) -> None:
     with http.stream("POST", RUN, json={**GREEDY, "max_tokens": 5000, "stream": True}) as response:
         assert next(response.iter_lines()).startswith("data: ")
         request_id = response.headers["cf-ai-req-id"]
-    server.wait_for(f"run {request_id} .*reason=abort")
+    live_server.log.wait_for(f"run {request_id} .*reason=abort")
     assert answer(http, **{**GREEDY, "max_tokens": 1})["response"]

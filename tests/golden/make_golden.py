@@ -84,6 +84,8 @@ def make_adapters() -> None:
 def _store_adapters(model: Any, family: Family, aside: Path) -> None:
     for peft_config in model.peft_config.values():
         peft_config.base_model_name_or_path = f"tiny-{family}"  # not the temporary folder
+        if isinstance(peft_config.target_modules, set):  # in one order, so that a second run writes the same bytes
+            peft_config.target_modules = sorted(peft_config.target_modules)
     model.save_pretrained(aside, save_embedding_layers=False)  # else PEFT looks the base up
     for name in model.peft_config:
         target = cases.adapter_folder(family, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +14,47 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_DEADLINE_S = 90
-_READY = "Intaglio is ready: "
+STOP_DEADLINE_S = 20
+LINE_DEADLINE_S = 60
+_READY = r"^Intaglio is ready: .* at (http://\S+)"
+
+
+class ServerLog:
+    """What a server has printed so far. Reading goes on in a thread, so that the server never waits for a reader."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._text = ""
+        self._ended = False
+        self._news = threading.Condition()
+        threading.Thread(target=self._pump, daemon=True).start()
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def wait_for(self, pattern: str, deadline_s: float = LINE_DEADLINE_S) -> re.Match[str]:
+        """The first match, as soon as it is there. Raises RuntimeError with the whole output if it does not come."""
+
+        def found() -> re.Match[str] | None:
+            return re.search(pattern, self._text, re.MULTILINE)
+
+        with self._news:
+            self._news.wait_for(lambda: found() or self._ended, deadline_s)
+            match = found()
+        if match is None:
+            raise RuntimeError(f"the server {'ended' if self._ended else 'said no'} {pattern!r}:\n{self._text}")
+        return match
+
+    def _pump(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._news:
+                self._text += line
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +63,8 @@ class LiveServer:
 
     url: str
     pid: int
+    data_dir: Path
+    log: ServerLog
 
     def account(self, name: str = "local") -> str:
         return f"{self.url}/client/v4/accounts/{name}"
@@ -35,35 +77,17 @@ def serve(arguments: Sequence[str], data_dir: Path) -> Iterator[LiveServer]:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
     ) as process:
-        lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
+        log = ServerLog(process)
         try:
-            yield LiveServer(_wait_until_ready(lines), process.pid)
+            url = log.wait_for(_READY, START_DEADLINE_S)[1].replace("localhost", "127.0.0.1")
+            yield LiveServer(url, process.pid, data_dir, log)
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=STOP_DEADLINE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")}
-
-
-def _pump(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(line)
-    lines.put(None)
-
-
-def _wait_until_ready(lines: queue.Queue[str | None]) -> str:
-    said = []
-    while True:
-        line = lines.get(timeout=START_DEADLINE_S)
-        if line is None:
-            raise RuntimeError("the server ended:\n" + "".join(said))
-        said.append(line)
-        if line.startswith(_READY):
-            return line.split(" at ")[1].split(" ")[0].replace("localhost", "127.0.0.1")
