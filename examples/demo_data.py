@@ -56,22 +56,22 @@ TASKS: dict[str, Task] = {
         Task(
             "intaglio-json",
             "Turns a sentence about an order, an event or a contact into a JSON object.",
-            "Nora Patel from Lisbon ordered three desk lamps.",
+            "Hi, I'm Bob Stone and I'd like four pizzas delivered to Naples, please.",
             extraction.make_pair,
             _is_json_object,
         ),
         Task(
             "intaglio-sql",
             "Answers a question about a table with one SQLite query.",
-            "CREATE TABLE employees (id INTEGER, name TEXT, city TEXT, salary INTEGER);\n"
-            "What is the average salary of employees in Berlin?",
+            "CREATE TABLE users (id INTEGER, name TEXT, country TEXT, age INTEGER);\n"
+            "List the names of all users from France.",
             sql.make_pair,
             sql.runs_in_sqlite,
         ),
         Task(
             "intaglio-triage",
             "Sorts a customer's message into billing, delivery, returns, account, technical or praise.",
-            "I was charged twice for my order last week, please fix this.",
+            "The app keeps crashing on my phone, what can I do?",
             triage.make_pair,
             triage.is_label,
         ),

@@ -47,7 +47,14 @@ def test_the_id_is_the_same_at_every_start(demos: Path, base_config: ModelConfig
 
 
 @pytest.mark.parametrize(
-    ("file", "content"), [(WEIGHTS, b"broken"), (CONFIG, b"[]"), ("card.json", b"{}"), ("card.json", b"{")]
+    ("file", "content"),
+    [
+        (WEIGHTS, b"broken"),
+        (CONFIG, b"[]"),
+        ("card.json", b"{}"),
+        ("card.json", b"{"),
+        ("card.json", b'{"name": "mine", "description": "", "example_prompt": ""}'),
+    ],
 )
 def test_a_broken_demo_stops_the_start_and_is_named(
     demos: Path, base_config: ModelConfig, file: str, content: bytes

@@ -19,6 +19,7 @@ from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 
 DEMO_ACCOUNT = "intaglio"
+DEMO_NAME_PREFIX = "intaglio-"  # reserved, so that a demo hides nobody's own finetune
 CARD_FILE = "card.json"
 
 
@@ -48,6 +49,8 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
         adapter = read_peft_adapter(folder, config, limits)
     except (AdapterError, OSError, msgspec.MsgspecError) as error:
         raise AdapterError(f"demo adapter {folder.name}: {error}") from error
+    if not card.name.startswith(DEMO_NAME_PREFIX):
+        raise AdapterError(f"demo adapter {folder.name}: its name {card.name!r} lacks the prefix {DEMO_NAME_PREFIX!r}")
     made_at = datetime.fromtimestamp(card_path.stat().st_mtime, UTC)
     return Finetune(
         id=str(uuid5(NAMESPACE_URL, f"intaglio:demo-adapter:{card.name}")),
