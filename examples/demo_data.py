@@ -56,7 +56,7 @@ TASKS: dict[str, Task] = {
         Task(
             "intaglio-json",
             "Turns a sentence about an order, an event or a contact into a JSON object.",
-            "Hi, I'm Bob Stone and I'd like four pizzas delivered to Naples, please.",
+            "Please send two wool scarves to Ines Duarte in Funchal.",
             extraction.make_pair,
             _is_json_object,
         ),

@@ -7,8 +7,6 @@ it shows must be there with that value, and `…` in a string stands for anythin
 commands that the server prints at its start are run too. Adapters go to a folder of their own, removed in the end.
 """
 
-# ruff: noqa: T201 - printing is what this script is for
-
 from __future__ import annotations
 
 import json

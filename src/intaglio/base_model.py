@@ -61,7 +61,10 @@ class BaseModel:
         """What the engine process needs to load and run this model."""
         return EngineSpec(
             model_path=str(self.path),
+            packed_dir=str(settings.cache_path / "packed"),
             format=settings.format,
+            kernels=settings.kernels,
+            threads=settings.threads,
             context_window=settings.context_window,
             limits=EngineLimits(
                 max_running=settings.max_running,
@@ -107,7 +110,7 @@ def _tokenizer_source(path: Path, settings: Settings) -> Path:
         return path
     if settings.tokenizer is None:
         raise ModelFormatError(
-            f"{path} has no tokenizer.json or tokenizer.model; name one with --tokenizer <id of a served model, or path>"
+            f"{path} has no tokenizer.json or tokenizer.model; give --tokenizer <id of a served model, or path>"
         )
     served = dict(entry.split("=", 1) for entry in settings.model if "=" in entry)
     if settings.tokenizer == DEFAULT_MODEL_ID and settings.tokenizer not in served:

@@ -20,7 +20,8 @@ from intaglio.errors import SettingsError
 PREFIX = "INTAGLIO_"
 DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
 
-WeightFormat = Literal["auto", "f32", "bf16"]
+WeightFormat = Literal["auto", "f32", "bf16", "w8", "w4"]
+Kernels = Literal["auto", "reference", "avx512vnni", "avx2", "neon", "plain"]
 
 
 class Settings(BaseSettings):
@@ -35,14 +36,15 @@ class Settings(BaseSettings):
     # what we serve
     model: tuple[str, ...] = Field(
         (),
-        description="models to serve, each ID=PATH: a Hugging Face folder or a .gguf file; none: the bundled 270M",
+        description="models to serve, each ID=PATH: a Hugging Face folder or a .gguf file; "
+        f"{DEFAULT_MODEL_ID} alone, or no entry at all, is the bundled model",
     )
     tokenizer: str | None = Field(
         None, description="tokenizer for a folder that has none: the id of another served model, or a path"
     )
     format: WeightFormat = Field(
         "auto",
-        description="how linear weights are held: f32, bf16, or auto (bf16 if the checkpoint is bf16, else f32)",
+        description="how weights are held: f32, bf16, w8 (8 bit), w4 (4 bit), or auto: as the checkpoint has them",
     )
     context_window: int | None = Field(
         None, ge=16, description="tokens of prompt and answer together; none: what the checkpoint allows"
@@ -58,6 +60,10 @@ class Settings(BaseSettings):
     )
 
     # the engine
+    threads: int | None = Field(None, ge=1, le=256, description="threads that compute; none: one per core")
+    kernels: Kernels = Field(
+        "auto", description="instruction set of the CPU kernels; auto: the best there is; reference: plain NumPy"
+    )
     max_running: int = Field(32, ge=1, le=1024, description="sequences in one forward at most")
     max_waiting: int = Field(256, ge=1, description="requests waiting at most; beyond that the answer is 429")
     step_tokens: int = Field(

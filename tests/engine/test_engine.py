@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from intaglio.engine.engine import EngineLimits
-from intaglio.model.gemma import Gemma
-from intaglio.ops import Array, SamplingRow
-from intaglio.ops.reference import ReferenceOps
+from intaglio.ops import Array, Ops, SamplingRow
 from intaglio.request import AdapterRef, FinishReason
-from tests.helpers.engines import make_engine, request, run
+from tests.helpers.engines import TinyModel, request, run
 
 ROOMY = EngineLimits(max_running=8, step_tokens=64, kv_block_size=4, kv_cache_bytes=1 << 23)
 # Ten blocks for the sliding layers: few sequences can stay together.
@@ -26,10 +25,10 @@ def prompt(seed: int, length: int) -> list[int]:
     return [2, *np.random.default_rng(seed).integers(10, 250, length - 1).tolist()]
 
 
-def alone(model: Gemma, length: int, prompt_seed: int, adapter: AdapterRef | None, **params: object) -> list[int]:
+def alone(tiny: TinyModel, length: int, prompt_seed: int, adapter: AdapterRef | None, **params: object) -> list[int]:
     """What a request gives when nobody else is there and nothing is cached."""
     item = request("alone", prompt(prompt_seed, length), adapter, **(NO_STOP | params))
-    return run(make_engine(model, ROOMY), [item]).tokens["alone"]
+    return run(tiny.engine(ROOMY), [item]).tokens["alone"]
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -39,7 +38,7 @@ def alone(model: Gemma, length: int, prompt_seed: int, adapter: AdapterRef | Non
     sampled=st.booleans(),
 )
 def test_a_mixed_batch_gives_each_request_what_it_gets_alone(
-    tiny_gemma3: Gemma,
+    tiny: TinyModel,
     adapters: list[AdapterRef],
     mix: list[tuple[int, int]],
     limits: EngineLimits,
@@ -52,30 +51,30 @@ def test_a_mixed_batch_gives_each_request_what_it_gets_alone(
         request(str(index), prompt(length, length), chosen[which], **(NO_STOP | params | {"seed": index + 1}))
         for index, (length, which) in enumerate(mix)
     ]
-    got = run(make_engine(tiny_gemma3, limits), requests)
+    got = run(tiny.engine(limits), requests)
     for index, (length, which) in enumerate(mix):
-        expected = alone(tiny_gemma3, length, length, chosen[which], **(params | {"seed": index + 1}))
+        expected = alone(tiny, length, length, chosen[which], **(params | {"seed": index + 1}))
         assert got.tokens[str(index)] == expected
 
 
-def test_adapters_differ_from_the_base_and_from_each_other(tiny_gemma3: Gemma, adapters: list[AdapterRef]) -> None:
-    answers = [tuple(alone(tiny_gemma3, 9, 5, adapter)) for adapter in (None, *adapters)]
+def test_adapters_differ_from_the_base_and_from_each_other(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+    answers = [tuple(alone(tiny, 9, 5, adapter)) for adapter in (None, *adapters)]
     assert len(set(answers)) == len(answers)
 
 
-def test_preemption_happens_and_changes_no_answer(tiny_gemma3: Gemma) -> None:
+def test_preemption_happens_and_changes_no_answer(tiny: TinyModel) -> None:
     requests = [request(str(seed), prompt(seed, 5), max_tokens=20, **NO_STOP) for seed in range(6)]
-    engine = make_engine(tiny_gemma3, TIGHT)
+    engine = tiny.engine(TIGHT)
     got = run(engine, requests)
     assert engine.scheduler.num_preemptions > 0
     for seed in range(6):
-        assert got.tokens[str(seed)] == alone(tiny_gemma3, 5, seed, None, max_tokens=20)
+        assert got.tokens[str(seed)] == alone(tiny, 5, seed, None, max_tokens=20)
 
 
 def test_a_second_request_takes_its_prefix_from_the_cache_and_answers_alike(
-    tiny_gemma3: Gemma, adapters: list[AdapterRef]
+    tiny: TinyModel, adapters: list[AdapterRef]
 ) -> None:
-    engine = make_engine(tiny_gemma3, ROOMY)
+    engine = tiny.engine(ROOMY)
     first = run(engine, [request("first", prompt(3, 33), adapters[0], **NO_STOP)])
     second = run(engine, [request("second", prompt(3, 33), adapters[0], **NO_STOP)])
     other = run(engine, [request("other", prompt(3, 33), adapters[1], **NO_STOP)])
@@ -83,98 +82,104 @@ def test_a_second_request_takes_its_prefix_from_the_cache_and_answers_alike(
     assert second.tokens["second"] == first.tokens["first"]
 
 
-def test_a_stop_token_ends_the_answer_and_is_reported(tiny_gemma3: Gemma) -> None:
-    free = alone(tiny_gemma3, 7, 1, None)
-    engine = make_engine(tiny_gemma3, ROOMY, stop_ids=[free[3]])
+def test_a_stop_token_ends_the_answer_and_is_reported(tiny: TinyModel) -> None:
+    free = alone(tiny, 7, 1, None)
+    engine = tiny.engine(ROOMY, stop_ids=[free[3]])
     got = run(engine, [request("r", prompt(1, 7))])
     assert got.tokens["r"] == free[: free.index(free[3]) + 1]
     assert got.reasons["r"] is FinishReason.STOP
 
 
-def test_max_tokens_ends_the_answer_with_length(tiny_gemma3: Gemma) -> None:
-    got = run(make_engine(tiny_gemma3, ROOMY), [request("r", prompt(1, 7), max_tokens=3, **NO_STOP)])
+def test_max_tokens_ends_the_answer_with_length(tiny: TinyModel) -> None:
+    got = run(tiny.engine(ROOMY), [request("r", prompt(1, 7), max_tokens=3, **NO_STOP)])
     assert len(got.tokens["r"]) == 3
     assert got.reasons["r"] is FinishReason.LENGTH
 
 
-def test_an_aborted_request_ends_once_and_frees_everything(tiny_gemma3: Gemma) -> None:
-    engine = make_engine(tiny_gemma3, ROOMY)
+def test_an_aborted_request_ends_once_and_frees_everything(tiny: TinyModel) -> None:
+    engine = tiny.engine(ROOMY)
     requests = [request(name, prompt(ord(name), 9), max_tokens=30, **NO_STOP) for name in "ab"]
     got = run(engine, requests, aborts={4: "a"})
     assert got.reasons == {"a": FinishReason.ABORT, "b": FinishReason.LENGTH}
-    assert got.tokens["b"] == alone(tiny_gemma3, 9, ord("b"), None, max_tokens=30)
+    assert got.tokens["b"] == alone(tiny, 9, ord("b"), None, max_tokens=30)
     assert engine.abort("a") == [], "a second abort is harmless"
     assert engine.abort("never seen") == []
 
 
 def test_an_adapter_whose_files_are_gone_ends_its_request_alone(
-    tiny_gemma3: Gemma, adapters: list[AdapterRef], tmp_path: Path
+    tiny: TinyModel, adapters: list[AdapterRef], tmp_path: Path
 ) -> None:
     gone = AdapterRef("0" * 64, str(tmp_path / "gone"))
-    engine = make_engine(tiny_gemma3, ROOMY)
+    engine = tiny.engine(ROOMY)
     got = run(engine, [request("bad", prompt(1, 5), gone), request("good", prompt(2, 5), adapters[0], **NO_STOP)])
     assert got.reasons == {"bad": FinishReason.ERROR, "good": FinishReason.LENGTH}
     assert "cannot be read" in (got.errors["bad"] or "")
 
 
-def test_an_adapter_whose_files_changed_is_not_served(tiny_gemma3: Gemma, adapters: list[AdapterRef]) -> None:
+def test_an_adapter_whose_files_changed_is_not_served(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
     swapped = AdapterRef(adapters[0].digest, adapters[1].folder)
-    got = run(make_engine(tiny_gemma3, ROOMY), [request("r", prompt(1, 5), swapped)])
+    got = run(tiny.engine(ROOMY), [request("r", prompt(1, 5), swapped)])
     assert got.reasons["r"] is FinishReason.ERROR
     assert "its files changed" in (got.errors["r"] or "")
 
 
-def test_more_adapters_than_memory_take_turns(tiny_gemma3: Gemma, adapters: list[AdapterRef]) -> None:
-    engine = make_engine(tiny_gemma3, ROOMY, adapter_bytes=200_000)  # one of the larger ones at a time
+def test_more_adapters_than_memory_take_turns(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+    engine = tiny.engine(ROOMY, adapter_bytes=200_000)  # one of the larger ones at a time
     requests = [request(str(i), prompt(i, 6), adapters[i % 3], **NO_STOP) for i in range(6)]
     got = run(engine, requests)
     for index in range(6):
-        assert got.tokens[str(index)] == alone(tiny_gemma3, 6, index, adapters[index % 3])
+        assert got.tokens[str(index)] == alone(tiny, 6, index, adapters[index % 3])
 
 
-class SpoiltOps(ReferenceOps):
-    """Logits of the sequence with seed 13 come out as NaN."""
+class SpoiltOps:
+    """Another body, but logits of the sequence with seed 13 come out as NaN."""
 
-    def sample(self, logits: Array, rows: Sequence[SamplingRow]) -> list[int]:
+    def __init__(self, ops: Ops) -> None:
+        self._ops = ops
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ops, name)
+
+    def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         spoilt = logits.copy()
         spoilt[[row.seed == 13 for row in rows]] = np.nan
-        return super().sample(spoilt, rows)
+        return self._ops.sample(spoilt, rows, vocab_size)
 
 
-def test_a_sequence_without_finite_logits_fails_alone(tiny_gemma3: Gemma) -> None:
-    engine = make_engine(tiny_gemma3, ROOMY, ops=SpoiltOps())
+def test_a_sequence_without_finite_logits_fails_alone(tiny: TinyModel) -> None:
+    engine = tiny.engine(ROOMY, ops=SpoiltOps(tiny.ops))
     requests = [request("bad", prompt(1, 5), seed=13), request("good", prompt(2, 5), **NO_STOP)]
     got = run(engine, requests)
     assert got.reasons == {"bad": FinishReason.ERROR, "good": FinishReason.LENGTH}
     assert "no finite logits" in (got.errors["bad"] or "")
 
 
-class BrokenOps(ReferenceOps):
+class BrokenOps(SpoiltOps):
     """Fails whenever two sequences choose a token together."""
 
-    def sample(self, logits: Array, rows: Sequence[SamplingRow]) -> list[int]:
+    def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         if len(rows) > 1:
             raise ValueError("two at once")
-        return super().sample(logits, rows)
+        return super().sample(logits, rows, vocab_size)
 
 
-def test_a_failing_step_ends_its_sequences_with_an_error_and_the_loop_goes_on(tiny_gemma3: Gemma) -> None:
-    engine = make_engine(tiny_gemma3, ROOMY, ops=BrokenOps())
+def test_a_failing_step_ends_its_sequences_with_an_error_and_the_loop_goes_on(tiny: TinyModel) -> None:
+    engine = tiny.engine(ROOMY, ops=BrokenOps(tiny.ops))
     got = run(engine, [request(name, prompt(ord(name), 5)) for name in "ab"])
     assert set(got.reasons.values()) == {FinishReason.ERROR}
     assert "two at once" in (got.errors["a"] or "")
     assert run(engine, [request("c", prompt(3, 5), **NO_STOP)]).reasons == {"c": FinishReason.LENGTH}
 
 
-def test_the_same_seed_gives_the_same_answer_and_another_seed_another(tiny_gemma3: Gemma) -> None:
+def test_the_same_seed_gives_the_same_answer_and_another_seed_another(tiny: TinyModel) -> None:
     params: dict[str, object] = {"temperature": 2.0, "max_tokens": 12}
-    first = alone(tiny_gemma3, 5, 1, None, seed=11, **params)
-    assert alone(tiny_gemma3, 5, 1, None, seed=11, **params) == first
-    assert alone(tiny_gemma3, 5, 1, None, seed=12, **params) != first
+    first = alone(tiny, 5, 1, None, seed=11, **params)
+    assert alone(tiny, 5, 1, None, seed=11, **params) == first
+    assert alone(tiny, 5, 1, None, seed=12, **params) != first
 
 
 @pytest.mark.parametrize("penalty", [1.5, 2.0])
-def test_a_repetition_penalty_makes_repeats_rarer(tiny_gemma3: Gemma, penalty: float) -> None:
-    plain = alone(tiny_gemma3, 5, 1, None, max_tokens=40)
-    penalized = alone(tiny_gemma3, 5, 1, None, max_tokens=40, repetition_penalty=penalty)
+def test_a_repetition_penalty_makes_repeats_rarer(tiny: TinyModel, penalty: float) -> None:
+    plain = alone(tiny, 5, 1, None, max_tokens=40)
+    penalized = alone(tiny, 5, 1, None, max_tokens=40, repetition_penalty=penalty)
     assert len(set(penalized)) > len(set(plain))

@@ -27,7 +27,10 @@ LONG: dict[str, object] = {"max_tokens": 500, "ignore_stop_tokens": True}  # far
 def make_spec(model_path: Path) -> EngineSpec:
     return EngineSpec(
         model_path=str(model_path),
+        packed_dir=str(model_path.with_suffix(".packed")),
         format="auto",
+        kernels="auto",
+        threads=1,
         context_window=None,
         limits=LIMITS,
         stop_ids=[1],

@@ -13,7 +13,7 @@ from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.model.gemma import AdapterPairs, Gemma
 from intaglio.model.loader import read_config
-from intaglio.model.weights import open_checkpoint
+from intaglio.model.weights import RawTensor, open_checkpoint
 from intaglio.ops import Ops
 from intaglio.ops.reference import ReferenceOps
 from tests.golden.cases import BASE, MIXED, adapter_folder, tiny_model
@@ -29,6 +29,10 @@ class MemoryCheckpoint:
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         return self.tensors[name]
+
+    def raw(self, name: str) -> RawTensor:
+        values = self.tensors[name]
+        return RawTensor(name, "F32", values.shape, values.reshape(-1).view(np.uint8))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from intaglio.engine.engine import Engine, EngineLimits
-from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
-from intaglio.lora.pool import AdapterPool
+from intaglio.lora.pool import AdapterPool, LoadedAdapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.ops import Ops
@@ -44,8 +45,9 @@ def make_engine(
     stop_ids: Sequence[int] = (STOP_ID,),
     ops: Ops | None = None,
 ) -> Engine:
-    def load(ref: AdapterRef) -> LoraAdapter:
-        return read_peft_adapter(Path(ref.folder), model.config, AdapterLimits())
+    def load(ref: AdapterRef) -> LoadedAdapter:
+        adapter = read_peft_adapter(Path(ref.folder), model.config, AdapterLimits())
+        return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, model.prepare_adapter(adapter.pairs))
 
     return Engine(
         model,
@@ -57,8 +59,21 @@ def make_engine(
     )
 
 
-def load_tiny(folder: Path, family: Family = "gemma3_text") -> Gemma:
-    return load_gemma(write_tiny_model(folder, family), ReferenceOps(), "f32")
+@dataclass(frozen=True, slots=True)
+class TinyModel:
+    """A model and the body of `Ops` that it was loaded with, which its engine has to use too."""
+
+    model: Gemma
+    ops: Ops
+
+    def engine(self, limits: EngineLimits, *, ops: Ops | None = None, **options: Any) -> Engine:
+        """An engine of its own. ops replaces the engine's body, not the model's: one that wraps it."""
+        return make_engine(self.model, limits, ops=ops or self.ops, **options)
+
+
+def load_tiny(folder: Path, family: Family = "gemma3_text", ops: Ops | None = None) -> TinyModel:
+    ops = ops or ReferenceOps()
+    return TinyModel(load_gemma(write_tiny_model(folder, family), ops, "f32"), ops)
 
 
 def request(

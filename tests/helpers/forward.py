@@ -96,8 +96,7 @@ class _Cache:
             blocks[position // size - item.dropped[group]] * size + position % size
             for position in range(item.done, context)
         ]
-        table = self.ops.integers(blocks)
-        return slots, AttentionRow(start, start + count, context, item.dropped[group] * size, table)
+        return slots, AttentionRow(start, start + count, context, item.dropped[group] * size, list(blocks))
 
     def give_back(self, item: _Running) -> None:
         """Blocks that no later token of the prompt can see go to the end of the heap."""
@@ -134,12 +133,17 @@ def _step(
         parts = [
             cache.rows(group, item, start, count) for item, start, count in zip(pending, starts, counts, strict=True)
         ]
-        kv.append(KVRows(cache.ops.integers([s for slots, _ in parts for s in slots]), [row for _, row in parts]))
+        kv.append(
+            KVRows(
+                cache.ops.integers([s for slots, _ in parts for s in slots]),
+                cache.ops.attention_plan([row for _, row in parts], cache.block_size),
+            )
+        )
     ops = cache.ops
     batch = ForwardBatch(
         ops.integers(ids),
         ops.integers(positions),
-        _adapter_rows(pending, starts, counts),
+        _adapter_rows(model, pending, starts, counts),
         kv,
         ops.integers([row for rows in logit_rows for row in rows]),
     )
@@ -151,13 +155,13 @@ def _step(
         cache.give_back(item)
 
 
-def _adapter_rows(pending: list[_Running], starts: list[int], counts: list[int]) -> list[AdapterRows]:
-    runs: list[AdapterRows] = []
+def _adapter_rows(model: Gemma, pending: list[_Running], starts: list[int], counts: list[int]) -> list[AdapterRows]:
+    runs: list[tuple[int, int, AdapterPairs]] = []
     for item, start, count in zip(pending, starts, counts, strict=True):
         pairs = item.prompt.pairs
         if pairs is None:
             continue
-        same = bool(runs) and runs[-1].pairs is pairs
-        first = runs.pop().start if same else start
-        runs.append(AdapterRows(first, start + count, pairs))
-    return runs
+        same = bool(runs) and runs[-1][2] is pairs
+        first = runs.pop()[0] if same else start
+        runs.append((first, start + count, pairs))
+    return [AdapterRows(start, stop, model.prepare_adapter(pairs)) for start, stop, pairs in runs]

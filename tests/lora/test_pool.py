@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.pool import AdapterPool
+from intaglio.lora.pool import AdapterPool, LoadedAdapter
 from intaglio.ops import LoraPair
 from intaglio.request import AdapterRef
 
 
-def adapter(rank: int) -> LoraAdapter:
+def adapter(rank: int) -> LoadedAdapter:
     """8 * rank float32 values: 32 * rank bytes."""
     pair = LoraPair(np.full((rank, 4), rank, np.float32), np.ones((4, rank), np.float32))
-    return LoraAdapter.from_pairs({(0, "self_attn.q_proj"): pair})
+    read = LoraAdapter.from_pairs({(0, "self_attn.q_proj"): pair})
+    return LoadedAdapter(read.digest, read.rank, read.nbytes, prepared=None)
 
 
 ADAPTERS = {str(rank): adapter(rank) for rank in range(1, 8)}
@@ -25,7 +26,7 @@ def ref(name: str) -> AdapterRef:
     return AdapterRef(ADAPTERS[name].digest, name)
 
 
-def load(reference: AdapterRef) -> LoraAdapter:
+def load(reference: AdapterRef) -> LoadedAdapter:
     return ADAPTERS[reference.folder]
 
 

@@ -164,7 +164,7 @@ def test_layers_with_a_window_and_without_keep_their_keys_apart() -> None:
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[Gemma]:
-    yield load_gemma(bundled_model_path(Settings().cache_path), ReferenceOps())
+    yield load_gemma(bundled_model_path(Settings().cache_path), ReferenceOps(), "f32")
 
 
 def test_the_real_270m_continues_the_capital_of_france_as_transformers_does(real: Gemma) -> None:

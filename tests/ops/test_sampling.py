@@ -1,4 +1,8 @@
-"""Choosing a token: each step alone, their order, the edges, and the random numbers."""
+"""Choosing a token: each step alone, their order, the edges, and the random numbers; then every body of `Ops.sample`.
+
+The kernels weigh tokens in float32 by another exponential than NumPy's, so a random number within 1e-6 of where one
+token ends and the next begins may fall to either. `test_kernels_choose_what_the_specification_does` keeps away from it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from intaglio.ops import SamplingRow
-from intaglio.ops.reference import ReferenceOps
+from intaglio.ops import Ops, SamplingRow
+from intaglio.ops.cpu import CpuOps
 from intaglio.ops.sampling import draw, penalized, philox4x32, sample_row, top_k, top_p, uniform
+from tests.ops.bodies import KERNELS
 
 F32 = NDArray[np.float32]
 
@@ -43,9 +48,14 @@ def random_logits(seed: int, vocab: int = 133) -> F32:
     return np.random.default_rng(seed).standard_normal(vocab, dtype=np.float32) * np.float32(3)
 
 
-def chosen(logits: F32, row: SamplingRow, draws: int = 200) -> set[int]:
+def one(ops: Ops, logits: F32, row: SamplingRow) -> int:
+    return ops.sample(logits[None].copy(), [row], logits.shape[0])[0]
+
+
+def chosen(ops: Ops, logits: F32, row: SamplingRow, draws: int = 200) -> set[int]:
     """Every token that comes up in so many positions of one random stream."""
-    return {sample_row(logits, replace(row, position=position)) for position in range(draws)}
+    rows = [replace(row, position=position) for position in range(draws)]
+    return set(ops.sample(np.repeat(logits[None], draws, axis=0), rows, logits.shape[0]))
 
 
 # ------------------------------------------------------------------------------------------------------------ greedy
@@ -65,33 +75,33 @@ def chosen(logits: F32, row: SamplingRow, draws: int = 200) -> set[int]:
     ],
     ids=["temperature 0", "k 1", "p 0", "p tiny", "t tiny", "t denormal", "t below float32", "k 1 at t 5"],
 )
-def test_these_always_take_the_best_token(row: SamplingRow) -> None:
+def test_these_always_take_the_best_token(ops: Ops, row: SamplingRow) -> None:
     for seed in range(20):
         logits = random_logits(seed)
-        assert chosen(logits, row, draws=5) == {int(logits.argmax())}
+        assert chosen(ops, logits, row, draws=5) == {int(logits.argmax())}
 
 
-def test_greedy_takes_the_lowest_id_of_a_tie() -> None:
-    assert sample_row(f32(1, 5, 5, 0), replace(PLAIN, temperature=0.0)) == 1
+def test_greedy_takes_the_lowest_id_of_a_tie(ops: Ops) -> None:
+    assert one(ops, f32(1, 5, 5, 0), replace(PLAIN, temperature=0.0)) == 1
 
 
-def test_rows_without_a_finite_best_give_minus_one() -> None:
+def test_rows_without_a_finite_best_give_minus_one(ops: Ops) -> None:
     for temperature in (0.0, 1.0):
         row = replace(PLAIN, temperature=temperature)
-        assert sample_row(f32(-np.inf, -np.inf, -np.inf), row) == -1
-        assert sample_row(f32(0, np.nan, 1), row) == -1
-        assert sample_row(f32(0, np.inf, 1), row) == -1
-        assert sample_row(f32(np.nan, np.nan, np.nan), replace(row, repetition_penalty=1.3, prompt_ids=(1,))) == -1
+        assert one(ops, f32(-np.inf, -np.inf, -np.inf), row) == -1
+        assert one(ops, f32(0, np.nan, 1), row) == -1
+        assert one(ops, f32(0, np.inf, 1), row) == -1
+        assert one(ops, f32(np.nan, np.nan, np.nan), replace(row, repetition_penalty=1.3, prompt_ids=(1,))) == -1
 
 
-def test_masked_tokens_are_never_drawn() -> None:
+def test_masked_tokens_are_never_drawn(ops: Ops) -> None:
     logits = f32(-np.inf, 0, -np.inf, 0, -np.inf)
     for row in (PLAIN, replace(PLAIN, top_k=4), replace(PLAIN, top_p=0.99), replace(PLAIN, temperature=5.0)):
-        assert chosen(logits, row) == {1, 3}
+        assert chosen(ops, logits, row) == {1, 3}
 
 
-def test_one_finite_token_is_taken() -> None:
-    assert chosen(f32(-np.inf, -3, -np.inf), replace(PLAIN, temperature=5.0, top_k=3, top_p=0.5)) == {1}
+def test_one_finite_token_is_taken(ops: Ops) -> None:
+    assert chosen(ops, f32(-np.inf, -3, -np.inf), replace(PLAIN, temperature=5.0, top_k=3, top_p=0.5)) == {1}
 
 
 # --------------------------------------------------------------------------------------------------------- penalties
@@ -142,10 +152,10 @@ def test_ids_beyond_the_vocabulary_are_passed_over() -> None:
     assert penalized(f32(4, 4), row).tolist() == [4, 1]
 
 
-def test_penalties_come_before_temperature() -> None:
+def test_penalties_come_before_temperature(ops: Ops) -> None:
     # Presence takes 2 off a lead of 1. Taken off after the division by 0.01, 98 of the lead would be left.
     row = replace(PLAIN, temperature=0.01, presence_penalty=2.0, output_ids=(0,))
-    assert chosen(f32(1, 0), row, 50) == {1}
+    assert chosen(ops, f32(1, 0), row, 50) == {1}
 
 
 # -------------------------------------------------------------------------------------------------- top-k and top-p
@@ -178,19 +188,19 @@ def test_top_p_of_zero_keeps_one_and_of_one_or_more_all() -> None:
         assert top_p(logits, every, p).tolist() == [0, 1, 2, 3]
 
 
-def test_top_p_counts_within_the_top_k() -> None:
+def test_top_p_counts_within_the_top_k(ops: Ops) -> None:
     # Of the kept 0.4 and 0.3 the first is 57 %: enough for 0.5. Of everything it would not be.
     logits = log_of(0.1, 0.4, 0.2, 0.3)
     assert top_p(logits, top_k(logits, 2), 0.5).tolist() == [1]
     assert top_p(logits, np.arange(4), 0.5).tolist() == [1, 3]
-    assert chosen(logits, replace(PLAIN, top_k=2, top_p=0.5)) == {1}
+    assert chosen(ops, logits, replace(PLAIN, top_k=2, top_p=0.5)) == {1}
 
 
-def test_top_p_comes_after_temperature() -> None:
+def test_top_p_comes_after_temperature(ops: Ops) -> None:
     logits = log_of(0.4, 0.3, 0.2, 0.1)
-    assert chosen(logits, replace(PLAIN, top_p=0.65)) == {0, 1}
-    assert chosen(logits, replace(PLAIN, top_p=0.65, temperature=5.0)) == {0, 1, 2}
-    assert chosen(logits, replace(PLAIN, top_p=0.65, temperature=0.2)) == {0}
+    assert chosen(ops, logits, replace(PLAIN, top_p=0.65)) == {0, 1}
+    assert chosen(ops, logits, replace(PLAIN, top_p=0.65, temperature=5.0)) == {0, 1, 2}
+    assert chosen(ops, logits, replace(PLAIN, top_p=0.65, temperature=0.2)) == {0}
 
 
 @settings(max_examples=60, deadline=None)
@@ -271,9 +281,10 @@ def test_draw_covers_the_kept_tokens_from_the_lowest_id_up() -> None:
     ],
     ids=["plain", "temperature", "top_k", "top_p"],
 )
-def test_draws_follow_the_probabilities(row: SamplingRow, expected: tuple[float, ...]) -> None:
+def test_draws_follow_the_probabilities(ops: Ops, row: SamplingRow, expected: tuple[float, ...]) -> None:
     draws, logits = 2000, log_of(0.5, 0.25, 0.15, 0.1)
-    counts = np.bincount([sample_row(logits, replace(row, position=i)) for i in range(draws)], minlength=4)
+    rows = [replace(row, position=i) for i in range(draws)]
+    counts = np.bincount(ops.sample(np.repeat(logits[None], draws, axis=0), rows, 4), minlength=4)
     wanted = np.array(expected) / sum(expected) * draws
     possible = wanted > 0
     assert counts[~possible].sum() == 0
@@ -284,8 +295,7 @@ def test_draws_follow_the_probabilities(row: SamplingRow, expected: tuple[float,
 # ---------------------------------------------------------------------------------------------------------- in a batch
 
 
-def test_a_rows_token_is_the_same_in_any_batch() -> None:
-    ops = ReferenceOps()
+def test_a_rows_token_is_the_same_in_any_batch(ops: Ops) -> None:
     rows = [
         PLAIN,
         replace(PLAIN, top_k=7, seed=1),
@@ -294,25 +304,99 @@ def test_a_rows_token_is_the_same_in_any_batch() -> None:
         replace(PLAIN, temperature=0.0, presence_penalty=1.0, output_ids=(9,)),
     ]
     logits = np.stack([random_logits(seed) for seed in range(len(rows))])
-    before = logits.copy()
-    alone = [ops.sample(logits[i : i + 1], [row])[0] for i, row in enumerate(rows)]
-    assert ops.sample(logits, rows) == alone
-    assert ops.sample(logits[::-1], rows[::-1]) == alone[::-1]
-    assert ops.sample(np.repeat(logits[2:3], 33, axis=0), [rows[2]] * 33) == [alone[2]] * 33
-    assert np.array_equal(logits, before)
+    alone = [one(ops, values, row) for values, row in zip(logits, rows, strict=True)]
+    assert ops.sample(logits.copy(), rows, 133) == alone
+    assert ops.sample(logits[::-1].copy(), rows[::-1], 133) == alone[::-1]
+    assert ops.sample(np.repeat(logits[2:3], 33, axis=0), [rows[2]] * 33, 133) == [alone[2]] * 33
 
 
-def test_same_seed_and_position_give_the_same_token_and_another_seed_other_tokens() -> None:
+def test_same_seed_and_position_give_the_same_token_and_another_seed_other_tokens(ops: Ops) -> None:
     logits = random_logits(1, 3000) / np.float32(3)
-    stream = [sample_row(logits, replace(PLAIN, position=i)) for i in range(20)]
-    assert stream == [sample_row(logits, replace(PLAIN, position=i)) for i in range(20)]
-    assert stream != [sample_row(logits, replace(PLAIN, position=i, seed=8)) for i in range(20)]
+    stream = [one(ops, logits, replace(PLAIN, position=i)) for i in range(20)]
+    assert stream == [one(ops, logits, replace(PLAIN, position=i)) for i in range(20)]
+    assert stream != [one(ops, logits, replace(PLAIN, position=i, seed=8)) for i in range(20)]
     assert len(set(stream)) > 10
 
 
-def test_padding_columns_can_be_cut_off_without_a_copy() -> None:
-    logits = np.full((2, 10), 100, np.float32)
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_padding_columns_are_never_chosen(ops: Ops, penalty: float) -> None:
+    logits = np.full((100, 10), 100, np.float32)
     logits[:, :7] = random_logits(1, 7)
-    row = replace(PLAIN, temperature=5.0)
-    tokens = {ReferenceOps().sample(logits[:, :7], [replace(row, position=i)] * 2)[1] for i in range(100)}
-    assert max(tokens) < 7
+    row = replace(PLAIN, temperature=5.0, presence_penalty=penalty, output_ids=(3, 8))
+    for plan in (row, replace(row, temperature=0.0), replace(row, top_k=5), replace(row, top_p=0.9)):
+        tokens = set(ops.sample(logits.copy(), [replace(plan, position=i) for i in range(100)], 7))
+        assert max(tokens) < 7
+
+
+# ------------------------------------------------------------------------------------------ kernels and specification
+
+
+def far_from_a_boundary(logits: F32, row: SamplingRow) -> bool:
+    """Whether nudging the random number, and what top-p asks for, by 1e-6 changes nothing."""
+    penal = penalized(logits, row)
+    with np.errstate(over="ignore"):
+        scaled = (penal - penal.max()) / np.float32(row.temperature)
+    u = uniform(row.seed, row.position)
+    tokens = set()
+    for nudge in (-1e-6, 0.0, 1e-6):
+        p = row.top_p if row.top_p is None or row.top_p in (0.0, 1.0) else row.top_p + nudge
+        kept = top_p(scaled, top_k(scaled, row.top_k), p)
+        tokens |= {draw(scaled, kept, min(max(u + shift, 0.0), 1 - 2**-53)) for shift in (-1e-6, 0.0, 1e-6)}
+    return len(tokens) == 1
+
+
+sampling_rows = st.builds(
+    SamplingRow,
+    temperature=st.sampled_from([0.0, 1e-40, 1e-3, 0.3, 1.0, 2.5, 5.0]),
+    top_k=st.sampled_from([None, 1, 2, 7, 50, 133, 5000]),
+    top_p=st.sampled_from([None, 0.0, 1e-6, 0.1, 0.5, 0.9, 0.999, 1.0]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 0.5, 1.7]),
+    frequency_penalty=st.sampled_from([0.0, -1.0, 1.5]),
+    presence_penalty=st.sampled_from([0.0, -0.5, 2.0]),
+    seed=st.integers(0, 2**64 - 1),
+    position=st.integers(0, 2**33),
+    prompt_ids=st.lists(st.integers(0, 140), max_size=9),
+    output_ids=st.lists(st.integers(0, 140), max_size=9),
+)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=150, deadline=None)
+@given(
+    vocab=st.sampled_from([1, 2, 3, 7, 15, 16, 17, 133, 1025, 5000]),
+    flatness=st.sampled_from([0.0, 0.01, 1.0, 8.0]),
+    ties=st.booleans(),
+    masked=st.booleans(),
+    row=sampling_rows,
+)
+def test_kernels_choose_what_the_specification_does(
+    name: str, vocab: int, flatness: float, ties: bool, masked: bool, row: SamplingRow
+) -> None:
+    rng = np.random.default_rng(row.seed)
+    logits = rng.standard_normal(vocab, dtype=np.float32) * np.float32(flatness)
+    if ties:  # many of equal weight: which of them top-k and top-p keep is laid down
+        logits = np.rint(logits)
+    if masked:
+        logits[rng.random(vocab) < 0.5] = -np.inf
+    if row.temperature and logits.max() > -np.inf and not far_from_a_boundary(logits, row):
+        return
+    assert one(CpuOps(1, name), logits, row) == sample_row(logits, row)
+
+
+def test_kernels_choose_what_the_specification_does_from_a_whole_vocabulary(kernels: CpuOps) -> None:
+    compared = 0
+    for seed, row in enumerate(
+        [
+            PLAIN,
+            replace(PLAIN, top_k=50, top_p=0.9),
+            replace(PLAIN, temperature=3.0, top_p=0.95),
+            replace(PLAIN, top_k=2000),
+        ]
+    ):
+        logits = random_logits(seed, 262_144)
+        for position in range(3):
+            here = replace(row, position=position)
+            if far_from_a_boundary(logits, here):
+                assert one(kernels, logits, here) == sample_row(logits, here)
+                compared += 1
+    assert compared > 6

@@ -62,7 +62,9 @@ def test_any_model_equals_transformers(config: dict[str, Any], seed: int, chunk:
         expected = hf_logits(load_hf(folder), ids)
         model = load_gemma(folder, ReferenceOps())
     (logits,) = run_prompts(model, [Prompt(ids.tolist())], chunk=chunk, seed=seed % 100)
-    assert np.abs(logits - expected).max() <= cases.tiny_tolerance(expected)
+    # Odd shapes (one head of two numbers, seven hidden) magnify rounding more than the fixed cases do: 2.1e-4 was seen.
+    # The least mutation of the table moves logits by 2e-3.
+    assert np.abs(logits - expected).max() <= 5 * cases.tiny_tolerance(expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -99,6 +101,6 @@ def test_the_real_270m_equals_transformers_on_fresh_text() -> None:
     ids[0] = 2
     rows = [0, 1, 100, 511, 512, 599]
     expected = hf_logits(load_hf_gguf(path.parent, FILE_NAME), ids)[rows]
-    (logits,) = run_prompts(load_gemma(path, ReferenceOps()), [Prompt(ids.tolist())], wanted=rows, chunk=200)
+    (logits,) = run_prompts(load_gemma(path, ReferenceOps(), "f32"), [Prompt(ids.tolist())], wanted=rows, chunk=200)
     assert np.abs(logits - expected).max() <= cases.BIG_TOLERANCE
     assert logits.argmax(axis=-1).tolist() == expected.argmax(axis=-1).tolist()

@@ -26,8 +26,8 @@ async def build_state(settings: Settings) -> ServerState:
     Raises SettingsError for a model entry that is not ID=PATH, ModelFormatError for weights that cannot be served,
     AdapterError if a demo adapter is broken.
     """
-    bundled = None if settings.model else await asyncio.to_thread(bundled_model_path, settings.cache_path)
-    paths = {DEFAULT_MODEL_ID: bundled} if bundled else model_paths(settings.model)
+    paths = await asyncio.to_thread(model_paths, settings)
+    bundled = DEFAULT_MODEL_ID in (settings.model or (DEFAULT_MODEL_ID,))
     models: dict[str, AsyncLLM] = {}
     try:
         for model_id, path in paths.items():
@@ -41,15 +41,21 @@ async def build_state(settings: Settings) -> ServerState:
     return ServerState(settings=settings, models=models, adapters=adapters)
 
 
-def model_paths(entries: tuple[str, ...]) -> dict[str, Path]:
-    """Model id -> path, from entries ID=PATH. Raises SettingsError naming the bad entry."""
+def model_paths(settings: Settings) -> dict[str, Path]:
+    """Model id -> path, from the settings' entries ID=PATH; the bundled model's id alone, or no entry at all, is that.
+
+    Raises SettingsError naming the bad entry, ModelNotInstalledError if the bundled model is wanted and not there.
+    """
     paths: dict[str, Path] = {}
-    for entry in entries:
+    for entry in settings.model or (DEFAULT_MODEL_ID,):
         model_id, equals, path = entry.partition("=")
-        if not (model_id and equals and path):
-            raise SettingsError(f"model {entry!r} is not ID=PATH")
         if model_id in paths:
             raise SettingsError(f"model {model_id!r} is given twice: {paths[model_id]} and {path}")
+        if entry == DEFAULT_MODEL_ID:
+            paths[entry] = bundled_model_path(settings.cache_path)
+            continue
+        if not (model_id and equals and path):
+            raise SettingsError(f"model {entry!r} is not ID=PATH (nor {DEFAULT_MODEL_ID}, the bundled model)")
         paths[model_id] = Path(path).expanduser()
     return paths
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from intaglio.engine.scheduler import Scheduled
 from intaglio.engine.sequence import BlockTable
-from intaglio.model.gemma import AdapterPairs, AdapterRows, ForwardBatch, KVRows
+from intaglio.model.gemma import AdapterLayers, AdapterRows, ForwardBatch, KVRows
 from intaglio.ops import AttentionRow, Ops
 
 
@@ -27,9 +27,9 @@ class StepBatch:
 
 
 def build_batch(
-    scheduled: list[Scheduled], block_size: int, ops: Ops, pairs_of: Callable[[str], AdapterPairs]
+    scheduled: list[Scheduled], block_size: int, ops: Ops, layers_of: Callable[[str], AdapterLayers]
 ) -> StepBatch:
-    """Lay out one step. pairs_of gives a resident adapter's matrices by digest."""
+    """Lay out one step. layers_of gives a resident adapter by digest."""
     ordered = sorted(scheduled, key=lambda item: item.sequence.digest or "")
     spans = _spans(ordered)
     ids: list[int] = []
@@ -43,7 +43,7 @@ def build_batch(
     forward = ForwardBatch(
         ids=ops.integers(ids),
         positions=ops.integers(positions),
-        adapters=_adapter_rows(ordered, spans, pairs_of),
+        adapters=_adapter_rows(ordered, spans, layers_of),
         kv=[_kv_rows(ordered, spans, group, block_size, ops) for group in range(num_groups)],
         logit_rows=ops.integers([row for _, row in choosing]),
     )
@@ -59,14 +59,14 @@ def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
 
 
 def _adapter_rows(
-    ordered: list[Scheduled], spans: list[tuple[int, int]], pairs_of: Callable[[str], AdapterPairs]
+    ordered: list[Scheduled], spans: list[tuple[int, int]], layers_of: Callable[[str], AdapterLayers]
 ) -> list[AdapterRows]:
     bounds: dict[str, tuple[int, int]] = {}
     for item, (start, stop) in zip(ordered, spans, strict=True):
         digest = item.sequence.digest
         if digest is not None:
             bounds[digest] = (bounds.get(digest, (start, stop))[0], stop)
-    return [AdapterRows(start, stop, pairs_of(digest)) for digest, (start, stop) in bounds.items()]
+    return [AdapterRows(start, stop, layers_of(digest)) for digest, (start, stop) in bounds.items()]
 
 
 def _kv_rows(ordered: list[Scheduled], spans: list[tuple[int, int]], group: int, block_size: int, ops: Ops) -> KVRows:
@@ -77,8 +77,8 @@ def _kv_rows(ordered: list[Scheduled], spans: list[tuple[int, int]], group: int,
         table = sequence.tables[group]
         context = sequence.num_computed + item.num_tokens
         slots.extend(_slots(table, range(sequence.num_computed, context), block_size))
-        rows.append(AttentionRow(start, stop, context, table.first_block * block_size, ops.integers(table.blocks)))
-    return KVRows(ops.integers(slots), rows)
+        rows.append(AttentionRow(start, stop, context, table.first_block * block_size, table.blocks))
+    return KVRows(ops.integers(slots), ops.attention_plan(rows, block_size))
 
 
 def _slots(table: BlockTable, positions: range, block_size: int) -> list[int]:

@@ -18,7 +18,7 @@ from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, IntaglioError
 from intaglio.lora.pool import AdapterPool
-from intaglio.model.gemma import AdapterPairs, Gemma, kv_groups
+from intaglio.model.gemma import AdapterLayers, Gemma, kv_groups
 from intaglio.ops import KVGroup, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
 
@@ -118,7 +118,7 @@ class Engine:
             return outputs + [self._end(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
 
     def _run(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
-        batch = build_batch(scheduled, self._block_size, self._ops, self._pairs_of)
+        batch = build_batch(scheduled, self._block_size, self._ops, self._layers_of)
         logits = self._model.forward(batch.forward, self._kv)
         sequences = [item.sequence for item in batch.choosing]
         tokens = choose_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
@@ -166,8 +166,9 @@ class Engine:
         if sequence.digest is not None:
             self._adapters.release(sequence.digest)
 
-    def _pairs_of(self, digest: str) -> AdapterPairs:
-        return self._adapters.get(digest).pairs
+    def _layers_of(self, digest: str) -> AdapterLayers:
+        layers: AdapterLayers = self._adapters.get(digest).prepared
+        return layers
 
     def check(self) -> None:
         """Raise AssertionError unless every part agrees with the others."""

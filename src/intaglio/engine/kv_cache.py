@@ -58,7 +58,7 @@ class KVCacheManager:
         return 0
 
     def can_admit(self, sequence: Sequence, num_cached: int) -> bool:
-        """Whether every token the sequence has now could be computed, with `num_cached` of them taken from the cache."""
+        """Whether all tokens the sequence has could be computed, `num_cached` of them taken from the cache."""
         for group, pool in zip(self.groups, self.pools, strict=True):
             first, end = self._first_needed(group, num_cached), self._blocks_for(num_cached)
             shared = [pool.find(key) for key in sequence.block_keys[first:end]]

@@ -13,14 +13,17 @@ import msgspec
 
 from intaglio.engine.engine import EngineLimits
 from intaglio.request import EngineRequest, TokenOutput
-from intaglio.settings import WeightFormat
+from intaglio.settings import Kernels, WeightFormat
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an engine process needs to start; fields as in `Settings` where they have the same name."""
 
     model_path: str
+    packed_dir: str
     format: WeightFormat
+    kernels: Kernels
+    threads: int | None
     context_window: int | None
     limits: EngineLimits
     stop_ids: list[int]

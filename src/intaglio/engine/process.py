@@ -117,7 +117,7 @@ class EngineClient:
     # -----------------------------------------------------------------------------------------------------------
 
     async def submit(self, request: EngineRequest) -> TokenStream:
-        """Hand a request over. Raises CapacityError if too many are in flight, EngineDeadError if there is no engine."""
+        """Hand a request over. Raises CapacityError if there are too many, EngineDeadError if no engine comes."""
         self._check_room()
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
         self._check_room()

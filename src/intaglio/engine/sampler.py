@@ -14,7 +14,7 @@ def choose_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops
     """One token id per sequence, -1 where no logit is finite. Rows of logits past `vocab_size` are padding, never
     chosen.
     """
-    return ops.sample(logits[:, :vocab_size], [_row(sequence) for sequence in sequences])
+    return ops.sample(logits, [_row(sequence) for sequence in sequences], vocab_size)
 
 
 def _row(sequence: Sequence) -> SamplingRow:

@@ -29,22 +29,22 @@ from intaglio.engine.messages import (
     ToEngine,
 )
 from intaglio.errors import IntaglioError
-from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
-from intaglio.lora.pool import AdapterPool
+from intaglio.lora.pool import AdapterPool, LoadedAdapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.ops import Ops
 from intaglio.ops.reference import ReferenceOps
 from intaglio.request import AdapterRef
+from intaglio.settings import Kernels
 
 logger = logging.getLogger(__name__)
 
 
 def build_engine(spec: EngineSpec) -> Engine:
     """Load the model and make the engine that serves it. Raises ModelFormatError or SettingsError."""
-    ops: Ops = ReferenceOps()
-    model = load_gemma(Path(spec.model_path), ops, spec.format)
+    ops = make_ops(spec.kernels, spec.threads)
+    model = load_gemma(Path(spec.model_path), ops, spec.format, packed_dir=Path(spec.packed_dir))
     if spec.context_window is not None:
         window = min(spec.context_window, model.config.context_length)
         model.config = replace(model.config, context_length=window)
@@ -58,15 +58,28 @@ def build_engine(spec: EngineSpec) -> Engine:
     )
 
 
+def make_ops(kernels: Kernels, threads: int | None) -> Ops:
+    """The body of the array operations that the settings ask for."""
+    if kernels == "reference":
+        return ReferenceOps()
+    from intaglio.ops.cpu import CpuOps  # only here is the extension module needed
+
+    ops = CpuOps(threads, None if kernels == "auto" else kernels)
+    logger.info("CPU kernels: %s on %d threads", ops.instruction_set, ops.threads)
+    return ops
+
+
 def adapter_limits(spec: EngineSpec) -> AdapterLimits:
     return AdapterLimits(max_rank=spec.max_adapter_rank, max_file_bytes=spec.max_adapter_file_bytes)
 
 
-def _adapter_reader(model: Gemma, spec: EngineSpec) -> Callable[[AdapterRef], LoraAdapter]:
+def _adapter_reader(model: Gemma, spec: EngineSpec) -> Callable[[AdapterRef], LoadedAdapter]:
     limits = adapter_limits(spec)
 
-    def read(ref: AdapterRef) -> LoraAdapter:
-        return read_peft_adapter(Path(ref.folder), model.config, limits)
+    def read(ref: AdapterRef) -> LoadedAdapter:
+        adapter = read_peft_adapter(Path(ref.folder), model.config, limits)
+        prepared = model.prepare_adapter(adapter.pairs)
+        return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, prepared)
 
     return read
 

@@ -9,27 +9,40 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from intaglio.errors import AdapterError
-from intaglio.lora.adapter import LoraAdapter
 from intaglio.request import AdapterRef
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedAdapter:
+    """An adapter as it lies in memory.
+
+    prepared  its matrices in the form that the model's forward takes
+    """
+
+    digest: str
+    rank: int
+    nbytes: int
+    prepared: Any
+
+
 @dataclass(slots=True)
 class _Resident:
-    adapter: LoraAdapter
+    adapter: LoadedAdapter
     pins: int = 0
 
 
 class AdapterPool:
     """Resident adapters under `budget_bytes`, least recently used first out; pinned ones stay.
 
-    load  reads an adapter from its folder; raises AdapterError
+    load  reads an adapter from its folder and prepares it; raises AdapterError
     """
 
-    def __init__(self, budget_bytes: int, load: Callable[[AdapterRef], LoraAdapter]) -> None:
+    def __init__(self, budget_bytes: int, load: Callable[[AdapterRef], LoadedAdapter]) -> None:
         self._budget_bytes = budget_bytes
         self._load = load
         self._residents: OrderedDict[str, _Resident] = OrderedDict()  # least recently used first
@@ -64,11 +77,11 @@ class AdapterPool:
         assert resident.pins > 0, f"adapter {digest} released more often than acquired"
         resident.pins -= 1
 
-    def get(self, digest: str) -> LoraAdapter:
+    def get(self, digest: str) -> LoadedAdapter:
         """A pinned adapter."""
         return self._residents[digest].adapter
 
-    def _read(self, ref: AdapterRef) -> LoraAdapter:
+    def _read(self, ref: AdapterRef) -> LoadedAdapter:
         adapter = self._load(ref)
         if adapter.digest != ref.digest:
             raise AdapterError(

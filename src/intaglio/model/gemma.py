@@ -14,8 +14,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from intaglio.model.config import ModelConfig
-from intaglio.model.weights import Checkpoint
-from intaglio.ops import Array, AttentionRow, Format, KVGroup, LoraPair, LoraSegment, Ops, Weight
+from intaglio.model.packed import PackedFile
+from intaglio.model.quantize import WeightFormat, format_of, plain_values, quantize
+from intaglio.model.weights import Checkpoint, RawTensor
+from intaglio.ops import (
+    Array,
+    AttentionPlan,
+    KVGroup,
+    LoraGroup,
+    LoraPair,
+    LoraSegment,
+    Ops,
+    QKNorms,
+    QuantizedFormat,
+    RopeKind,
+    Weight,
+)
 
 QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 OUT = ("self_attn.o_proj",)
@@ -23,6 +37,14 @@ GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
 DOWN = ("mlp.down_proj",)
 
 AdapterPairs = Mapping[tuple[int, str], LoraPair]  # (layer index, projection) -> its A and B
+CALLS = (QKV, OUT, GATE_UP, DOWN)  # the projections of one layer, by the input they share
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterLayers:
+    """An adapter prepared for the forward: per layer and per entry of CALLS its matrices, None where it has none."""
+
+    groups: Sequence[Sequence[LoraGroup | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +53,7 @@ class AdapterRows:
 
     start: int
     stop: int
-    pairs: AdapterPairs
+    layers: AdapterLayers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +61,11 @@ class KVRows:
     """Where the batch's keys and values go in one group of layers, and what each sequence may look at.
 
     slots  [tokens] int32
-    rows   one per sequence
+    plan   from `Ops.attention_plan`
     """
 
     slots: Array
-    rows: Sequence[AttentionRow]
+    plan: AttentionPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +112,7 @@ class LayerWeights:
     pre_mlp_norm: Array
     post_attn_norm: Array | None
     post_mlp_norm: Array | None
-    q_norm: Array | None
-    k_norm: Array | None
+    qk_norms: QKNorms | None
     qkv: tuple[Weight, ...]
     out: tuple[Weight, ...]
     gate_up: tuple[Weight, ...]
@@ -101,14 +122,23 @@ class LayerWeights:
 class Gemma:
     """A loaded model. Stateless: the cache is handed in."""
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, ops: Ops, fmt: Format) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        ops: Ops,
+        fmt: WeightFormat,
+        packed: PackedFile | None = None,
+    ) -> None:
+        """Read and prepare the weights; quantized matrices come from `packed` if it has them, and go there if not."""
         self.config = config
         self._ops = ops
-        read = _WeightReader(checkpoint, ops, fmt)
-        self._embedding = read.matrix("model.embed_tokens")
-        self._head = self._embedding if config.tied_head else read.matrix("lm_head")
+        read = _WeightReader(checkpoint, ops, fmt, packed)
+        self._embedding = read.matrix("model.embed_tokens", is_table=True)
+        self._head = self._embedding if config.tied_head else read.matrix("lm_head", is_table=True)
         self._final_norm = read.norm("model.norm")
         self._layers = [_read_layer(read, config, index) for index in range(config.num_layers)]
+        self._rope_kinds = [RopeKind(layer.rope_theta, layer.rope_factor) for layer in config.layers]
         # layer -> (its group, its place in the group's cache)
         self._kv_place = {
             layer: (group_idx, place)
@@ -116,62 +146,72 @@ class Gemma:
             for place, layer in enumerate(group.layers)
         }
 
+    def prepare_adapter(self, pairs: AdapterPairs) -> AdapterLayers:
+        """Bring an adapter's matrices into the form that `forward` takes; done once, when it is loaded."""
+
+        def group(layer: int, names: Sequence[str]) -> LoraGroup | None:
+            found = [pairs.get((layer, name)) for name in names]
+            return self._ops.lora_group(found) if any(pair is not None for pair in found) else None
+
+        return AdapterLayers([[group(layer, names) for names in CALLS] for layer in range(self.config.num_layers)])
+
     def forward(self, batch: ForwardBatch, cache: Sequence[KVGroup]) -> Array:
-        """Run the batch, writing its keys and values into the cache. Returns logits [len(logit_rows), vocab] float32.
-        """
-        ops, config = self._ops, self.config
-        x = ops.embedding(self._embedding, batch.ids, config.embed_scale)
+        """Run the batch, writing its keys and values into the cache. Returns logits [logit_rows, vocab]."""
+        ops, eps = self._ops, self.config.rms_norm_eps
+        x = ops.embedding(self._embedding, batch.ids, self.config.embed_scale)
         for index, layer in enumerate(self._layers):
-            attn = self._attention(index, layer, ops.rms_norm(x, layer.input_norm, config.rms_norm_eps), batch, cache)
-            x = ops.add(x, self._maybe_norm(attn, layer.post_attn_norm))
-            mlp = self._mlp(index, layer, ops.rms_norm(x, layer.pre_mlp_norm, config.rms_norm_eps), batch)
-            x = ops.add(x, self._maybe_norm(mlp, layer.post_mlp_norm))
-        x = ops.rms_norm(ops.take_rows(x, batch.logit_rows), self._final_norm, config.rms_norm_eps)
-        return ops.logits(x, self._head, config.final_softcap)
+            attn = self._attention(index, layer, ops.rms_norm(x, layer.input_norm, eps), batch, cache)
+            x = ops.add_norm(x, attn, layer.post_attn_norm, eps)
+            mlp = self._mlp(index, layer, ops.rms_norm(x, layer.pre_mlp_norm, eps), batch)
+            x = ops.add_norm(x, mlp, layer.post_mlp_norm, eps)
+        x = ops.rms_norm(ops.take_rows(x, batch.logit_rows), self._final_norm, eps)
+        return ops.logits(x, self._head, self.config.final_softcap)
 
     def _attention(
         self, index: int, layer: LayerWeights, x: Array, batch: ForwardBatch, cache: Sequence[KVGroup]
     ) -> Array:
         ops, config = self._ops, self.config
-        q, k, v = ops.linears(x, layer.qkv, _segments(batch.adapters, index, QKV))
         tokens = x.shape[0]
-        q = self._maybe_norm(q.reshape(tokens, config.num_heads, config.head_dim), layer.q_norm)
-        k = self._maybe_norm(k.reshape(tokens, config.num_kv_heads, config.head_dim), layer.k_norm)
-        v = v.reshape(tokens, config.num_kv_heads, config.head_dim)
-        kind = config.layers[index]
-        q = ops.rope(q, batch.positions, kind.rope_theta, kind.rope_factor)
-        k = ops.rope(k, batch.positions, kind.rope_theta, kind.rope_factor)
+        q, k, v = ops.linears(x, layer.qkv, _segments(batch.adapters, index, 0))
         group_idx, place = self._kv_place[index]
-        kv = batch.kv[group_idx]
-        ops.write_kv(cache[group_idx], place, k, v, kv.slots)
-        mixed = ops.attention(q, cache[group_idx], place, kv.rows, config.score_scale, kind.window, config.attn_softcap)
-        (out,) = ops.linears(mixed.reshape(tokens, config.q_size), layer.out, _segments(batch.adapters, index, OUT))
+        kv, kind = batch.kv[group_idx], config.layers[index]
+        q = ops.rope_and_cache(
+            q.reshape(tokens, config.num_heads, config.head_dim),
+            k.reshape(tokens, config.num_kv_heads, config.head_dim),
+            v.reshape(tokens, config.num_kv_heads, config.head_dim),
+            batch.positions,
+            self._rope_kinds[index],
+            layer.qk_norms,
+            cache[group_idx],
+            place,
+            kv.slots,
+        )
+        mixed = ops.attention(q, cache[group_idx], place, kv.plan, config.score_scale, kind.window, config.attn_softcap)
+        (out,) = ops.linears(mixed.reshape(tokens, config.q_size), layer.out, _segments(batch.adapters, index, 1))
         return out
 
     def _mlp(self, index: int, layer: LayerWeights, x: Array, batch: ForwardBatch) -> Array:
-        gate, up = self._ops.linears(x, layer.gate_up, _segments(batch.adapters, index, GATE_UP))
-        (down,) = self._ops.linears(self._ops.gelu_gate(gate, up), layer.down, _segments(batch.adapters, index, DOWN))
+        ops = self._ops
+        gate, up = ops.linears(x, layer.gate_up, _segments(batch.adapters, index, 2))
+        (down,) = ops.linears(ops.gelu_gate(gate, up), layer.down, _segments(batch.adapters, index, 3))
         return down
 
-    def _maybe_norm(self, x: Array, weight: Array | None) -> Array:
-        return x if weight is None else self._ops.rms_norm(x, weight, self.config.rms_norm_eps)
 
-
-def _segments(adapters: Sequence[AdapterRows], layer: int, names: Sequence[str]) -> list[LoraSegment]:
-    """The adapters that touch any of these projections in this layer."""
-    segments = []
-    for rows in adapters:
-        pairs = tuple(rows.pairs.get((layer, name)) for name in names)
-        if any(pair is not None for pair in pairs):
-            segments.append(LoraSegment(rows.start, rows.stop, pairs))
-    return segments
+def _segments(adapters: Sequence[AdapterRows], layer: int, call: int) -> list[LoraSegment]:
+    """The adapters that touch a projection of this call in this layer."""
+    return [
+        LoraSegment(rows.start, rows.stop, group)
+        for rows in adapters
+        if (group := rows.layers.groups[layer][call]) is not None
+    ]
 
 
 class _WeightReader:
     """Tensors of a checkpoint by Hugging Face name, prepared by `ops`."""
 
-    def __init__(self, checkpoint: Checkpoint, ops: Ops, fmt: Format) -> None:
+    def __init__(self, checkpoint: Checkpoint, ops: Ops, fmt: WeightFormat, packed: PackedFile | None) -> None:
         self._checkpoint = checkpoint
+        self._packed = packed
         self._ops = ops
         self._fmt = fmt
         # x̂ · (1 + w): GGUF files store 1 + w, safetensors files store w.
@@ -180,8 +220,24 @@ class _WeightReader:
     def norm(self, name: str) -> Array:
         return self._ops.vector(self._checkpoint.tensor(f"{name}.weight"), add=self._norm_add)
 
-    def matrix(self, name: str) -> Weight:
-        return self._ops.weight(self._checkpoint.tensor(f"{name}.weight"), self._fmt)
+    def qk_norms(self, prefix: str, eps: float) -> QKNorms:
+        return QKNorms(self.norm(f"{prefix}self_attn.q_norm"), self.norm(f"{prefix}self_attn.k_norm"), eps)
+
+    def matrix(self, name: str, *, is_table: bool = False) -> Weight:
+        raw = self._checkpoint.raw(f"{name}.weight")
+        fmt = format_of(raw.dtype, self._fmt, is_table=is_table)
+        if fmt == "w8" or fmt == "w4":
+            return self._quantized(name, raw, fmt)
+        return self._ops.weight(plain_values(raw), fmt)
+
+    def _quantized(self, name: str, raw: RawTensor, fmt: QuantizedFormat) -> Weight:
+        arrays = self._packed.get(name) if self._packed else None
+        if arrays is not None:
+            return self._ops.packed_weight(fmt, (raw.shape[0], raw.shape[1]), arrays)
+        weight = self._ops.quantized_weight(quantize(raw, fmt))
+        if self._packed:
+            self._packed.put(name, self._ops.packed_arrays(weight))
+        return weight
 
     def matrices(self, prefix: str, names: Sequence[str]) -> tuple[Weight, ...]:
         return tuple(self.matrix(prefix + name) for name in names)
@@ -190,7 +246,6 @@ class _WeightReader:
 def _read_layer(read: _WeightReader, config: ModelConfig, index: int) -> LayerWeights:
     prefix = f"model.layers.{index}."
     post = config.has_post_norms
-    qk = config.has_qk_norm
     # The same name, two meanings: Gemma 1 calls its pre-MLP norm post_attention_layernorm.
     pre_mlp = "pre_feedforward_layernorm" if post else "post_attention_layernorm"
     return LayerWeights(
@@ -198,8 +253,7 @@ def _read_layer(read: _WeightReader, config: ModelConfig, index: int) -> LayerWe
         pre_mlp_norm=read.norm(prefix + pre_mlp),
         post_attn_norm=read.norm(f"{prefix}post_attention_layernorm") if post else None,
         post_mlp_norm=read.norm(f"{prefix}post_feedforward_layernorm") if post else None,
-        q_norm=read.norm(f"{prefix}self_attn.q_norm") if qk else None,
-        k_norm=read.norm(f"{prefix}self_attn.k_norm") if qk else None,
+        qk_norms=read.qk_norms(prefix, config.rms_norm_eps) if config.has_qk_norm else None,
         qkv=read.matrices(prefix, QKV),
         out=read.matrices(prefix, OUT),
         gate_up=read.matrices(prefix, GATE_UP),

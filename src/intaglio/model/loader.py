@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from intaglio.errors import ModelFormatError
 from intaglio.model.config import ModelConfig, config_from_gguf, config_from_hf
 from intaglio.model.gemma import Gemma
+from intaglio.model.packed import PackedFile, packed_key
+from intaglio.model.quantize import WeightFormat
 from intaglio.model.weights import Checkpoint, check_shapes, open_checkpoint
-from intaglio.ops import Format, Ops
+from intaglio.ops import Ops
 
 _EMBEDDING = "model.embed_tokens.weight"
 _TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -32,11 +33,15 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
     return config
 
 
-def load_gemma(path: Path, ops: Ops, fmt: Literal["auto"] | Format = "auto") -> Gemma:
-    """Load a model. `auto` keeps bfloat16 checkpoints in bfloat16, which loses nothing, and makes all others float32.
+def load_gemma(path: Path, ops: Ops, fmt: WeightFormat = "auto", *, packed_dir: Path | None = None) -> Gemma:
+    """Load a model with its matrices in the given format; see `quantize.format_of` for what `auto` takes.
+
+    packed_dir  where packed weights are kept for the next start; None keeps none
     """
     with open_checkpoint(path) as checkpoint:
         config = read_config(checkpoint)
-        if fmt == "auto":
-            fmt = "bf16" if checkpoint.info(_EMBEDDING).dtype == "BF16" else "f32"
-        return Gemma(config, checkpoint, ops, fmt)
+        packed = None if packed_dir is None else PackedFile(packed_dir, packed_key(path, fmt, ops.layout))
+        model = Gemma(config, checkpoint, ops, fmt, packed)
+    if packed is not None:
+        packed.save()
+    return model

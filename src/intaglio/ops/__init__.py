@@ -15,7 +15,12 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 Array: TypeAlias = Any  # an array of the body's own kind: numpy.ndarray for the CPU bodies
 Weight: TypeAlias = Any  # a matrix in whatever layout the body prepared it; only the body looks inside
+LoraGroup: TypeAlias = Any  # one adapter's matrices for one call of `linears`, as the body prepared them
+AttentionPlan: TypeAlias = Any  # what one step's attention looks at, as the body prepared it
 Format: TypeAlias = Literal["f32", "bf16"]
+QuantizedFormat: TypeAlias = Literal["w8", "w4"]
+
+GROUP = 32  # inputs that share one scale in a quantized matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +40,34 @@ class LoraPair:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantizedMatrix:
+    """A matrix [out, in] as whole numbers with one scale per 32 inputs of a row.
+
+    w8  value = scale · q            values int8 [out, in]
+    w4  value = scale · q - minimum  values uint8 [out, in], 0 ... 15
+    scales, minima  [out, groups] float16, groups = in / 32 rounded up; minima are None for w8
+    """
+
+    fmt: QuantizedFormat
+    values: Array
+    scales: Array
+    minima: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (int(self.values.shape[0]), int(self.values.shape[1]))
+
+
+@dataclass(frozen=True, slots=True)
 class LoraSegment:
     """A run of rows with one adapter. Rows outside every segment belong to the base model.
 
-    pairs  one entry per matrix of the `linears` call, None where the adapter leaves that matrix alone
+    group  the adapter's matrices for this call, from `Ops.lora_group`
     """
 
     start: int
     stop: int
-    pairs: tuple[LoraPair | None, ...]
+    group: LoraGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +89,14 @@ class AttentionRow:
     context       tokens in the cache once this forward has written its own: position of the last row + 1
     first_key     the first position that the block table still holds (older ones fell out of the window); a multiple of
                   the block size
-    block_table   [blocks] int32, the blocks of positions first_key ... context - 1
+    block_table   the blocks of positions first_key ... context - 1
     """
 
     start: int
     stop: int
     context: int
     first_key: int
-    block_table: Array
+    block_table: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +119,29 @@ class SamplingRow:
     output_ids: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class RopeKind:
+    """The rotary embedding of one kind of layer; factor divides the positions."""
+
+    theta: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class QKNorms:
+    """Gemma 3 norms each head of q and k; weights [head_dim] with their +1."""
+
+    q: Array
+    k: Array
+    eps: float
+
+
 class Ops(Protocol):
-    """The operations of a Gemma forward. Nothing here changes an argument, but `write_kv` and `swap`-like cache
-    writes.
-    """
+    """The operations of a Gemma forward."""
+
+    @property
+    def layout(self) -> str:
+        """Names the layout of packed weights; arrays of one layout are read by every body with the same name."""
 
     # -- bringing data in ---------------------------------------------------------------------------------------------
 
@@ -110,6 +153,21 @@ class Ops(Protocol):
 
     def weight(self, matrix: Array, fmt: Format) -> Weight:
         """Prepare a host matrix [out, in] float32 or bfloat16 for `linears`, `embedding` and `logits`."""
+
+    def quantized_weight(self, matrix: QuantizedMatrix) -> Weight:
+        """The same for a quantized matrix."""
+
+    def packed_arrays(self, weight: Weight) -> dict[str, Array]:
+        """The host arrays behind a quantized weight, to be kept for the next start."""
+
+    def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> Weight:
+        """The weight that `packed_arrays` was asked of, from its arrays; they are used in place."""
+
+    def lora_group(self, pairs: Sequence[LoraPair | None]) -> LoraGroup:
+        """Prepare one adapter's matrices for a call of `linears`: one entry per weight, None where it has none."""
+
+    def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
+        """Prepare what the attention calls of one step look at; made once and used by every layer of a KV group."""
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
         """An empty cache. Its memory is touched only as blocks are written."""
@@ -130,21 +188,31 @@ class Ops(Protocol):
         Source: the segmented gather of Punica (arXiv 2310.18547), without its rank padding.
         """
 
-    def rope(self, x: Array, positions: Array, theta: float, factor: float) -> Array:
-        """Rotate pairs (i, i + dim/2) of the last axis by position / factor · theta^(-2i/dim).
+    def rope_and_cache(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        positions: Array,
+        kind: RopeKind,
+        norms: QKNorms | None,
+        cache: KVGroup,
+        layer: int,
+        slots: Array,
+    ) -> Array:
+        """Norm the heads of q and k if asked, rotate them, store k and v; returns the rotated q.
 
-        x [tokens, heads, head_dim], positions [tokens] int32. Source: RoFormer (arXiv 2104.09864), half-split order.
+        q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim], positions and slots [tokens] int32, a slot
+        being block · block_size + offset. Rotation: pairs (i, i + dim/2) by position / factor · theta^(-2i/dim).
+        q and k may be overwritten. Source: RoFormer (arXiv 2104.09864), in half-split order.
         """
-
-    def write_kv(self, cache: KVGroup, layer: int, keys: Array, values: Array, slots: Array) -> None:
-        """Store k, v [tokens, kv_heads, head_dim] at slots [tokens] int32 = block · block_size + offset. In place."""
 
     def attention(
         self,
         q: Array,
         cache: KVGroup,
         layer: int,
-        rows: Sequence[AttentionRow],
+        plan: AttentionPlan,
         scale: float,
         window: int | None,
         softcap: float | None,
@@ -158,8 +226,8 @@ class Ops(Protocol):
     def gelu_gate(self, gate: Array, up: Array) -> Array:
         """gelu(gate) · up with gelu(x) = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³)))."""
 
-    def add(self, x: Array, y: Array) -> Array:
-        """x + y."""
+    def add_norm(self, x: Array, y: Array, weight: Array | None, eps: float) -> Array:
+        """x + rms_norm(y, weight), or x + y where there is no weight. [tokens, hidden]."""
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         """x[rows], rows [n] int32."""
@@ -170,8 +238,9 @@ class Ops(Protocol):
     # -- choosing tokens
     # ---------------------------------------------------------------------------------------------------
 
-    def sample(self, logits: Array, rows: Sequence[SamplingRow]) -> list[int]:
-        """One token id per row of logits [rows, vocab]. Each row's choice depends on that row alone.
+    def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
+        """One token id below vocab_size per row of logits [rows, vocab]. Each row's choice depends on that row alone.
 
-        Order: repetition, frequency, presence, temperature, top_k, top_p, draw. A row that is nowhere finite gives -1.
+        Order: repetition, frequency, presence, temperature, top_k, top_p, draw. A row whose best logit is not finite
+        gives -1. The logits may be overwritten.
         """

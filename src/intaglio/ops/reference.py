@@ -14,7 +14,20 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.ops import Array, AttentionRow, Format, KVGroup, LoraSegment, SamplingRow
+from intaglio.ops import (
+    GROUP,
+    Array,
+    AttentionRow,
+    Format,
+    KVGroup,
+    LoraPair,
+    LoraSegment,
+    QKNorms,
+    QuantizedFormat,
+    QuantizedMatrix,
+    RopeKind,
+    SamplingRow,
+)
 from intaglio.ops.sampling import sample_row
 
 F32 = npt.NDArray[np.float32]
@@ -55,6 +68,10 @@ class MatrixWeight:
 class ReferenceOps:
     """The NumPy body of `Ops`; the docstrings there are its specification."""
 
+    @property
+    def layout(self) -> str:
+        return "float32"
+
     def integers(self, values: Sequence[int]) -> Array:
         return np.asarray(values, dtype=np.int32)
 
@@ -63,6 +80,21 @@ class ReferenceOps:
 
     def weight(self, matrix: Array, fmt: Format) -> MatrixWeight:
         return MatrixWeight(matrix, fmt)
+
+    def quantized_weight(self, matrix: QuantizedMatrix) -> MatrixWeight:
+        return MatrixWeight(dequantized(matrix), "f32")
+
+    def packed_arrays(self, weight: MatrixWeight) -> dict[str, Array]:
+        return {"values": weight.rows(np.arange(weight.shape[0], dtype=np.int32))}
+
+    def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> MatrixWeight:
+        return MatrixWeight(arrays["values"], "f32")
+
+    def lora_group(self, pairs: Sequence[LoraPair | None]) -> Sequence[LoraPair | None]:
+        return tuple(pairs)
+
+    def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> Sequence[AttentionRow]:
+        return rows
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
         shape = (layers, num_blocks, block_size, kv_heads, head_dim)
@@ -82,12 +114,34 @@ class ReferenceOps:
         outputs = tuple(weight.project(x) for weight in weights)
         for segment in segments:
             rows = slice(segment.start, segment.stop)
-            for output, pair in zip(outputs, segment.pairs, strict=True):
+            for output, pair in zip(outputs, segment.group, strict=True):
                 if pair is not None:
                     output[rows] += (x[rows] @ pair.a.T) @ pair.b.T
         return outputs
 
+    def rope_and_cache(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        positions: Array,
+        kind: RopeKind,
+        norms: QKNorms | None,
+        cache: KVGroup,
+        layer: int,
+        slots: Array,
+    ) -> Array:
+        if norms is not None:
+            q, k = self.rms_norm(q, norms.q, norms.eps), self.rms_norm(k, norms.k, norms.eps)
+        q = self.rope(q, positions, kind.theta, kind.factor)
+        k = self.rope(k, positions, kind.theta, kind.factor)
+        heads, dim = k.shape[1:]
+        cache.keys[layer].reshape(-1, heads, dim)[slots] = k
+        cache.values[layer].reshape(-1, heads, dim)[slots] = v
+        return q
+
     def rope(self, x: Array, positions: Array, theta: float, factor: float) -> Array:
+        """Rotate pairs (i, i + dim/2) of the last axis; x [tokens, heads, head_dim]."""
         half = x.shape[-1] // 2
         # The angles are made in float64 and rounded once: float32 powers would move them by more than their last bit.
         inverse_frequency = np.power(theta, -np.arange(half, dtype=np.float64) / half) / factor
@@ -97,23 +151,18 @@ class ReferenceOps:
         first, second = x[..., :half], x[..., half:]
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
-    def write_kv(self, cache: KVGroup, layer: int, keys: Array, values: Array, slots: Array) -> None:
-        heads, dim = keys.shape[1:]
-        cache.keys[layer].reshape(-1, heads, dim)[slots] = keys
-        cache.values[layer].reshape(-1, heads, dim)[slots] = values
-
     def attention(
         self,
         q: Array,
         cache: KVGroup,
         layer: int,
-        rows: Sequence[AttentionRow],
+        plan: Sequence[AttentionRow],
         scale: float,
         window: int | None,
         softcap: float | None,
     ) -> Array:
         out = np.empty_like(q)
-        for row in rows:
+        for row in plan:
             held = row.context - row.first_key
             keys = _gather(cache.keys[layer], row.block_table, held)
             values = _gather(cache.values[layer], row.block_table, held)
@@ -127,8 +176,8 @@ class ReferenceOps:
         inner = np.float32(math.sqrt(2 / math.pi)) * (gate + np.float32(0.044715) * gate * gate * gate)
         return np.float32(0.5) * gate * (np.float32(1) + np.tanh(inner)) * up
 
-    def add(self, x: Array, y: Array) -> Array:
-        return x + y
+    def add_norm(self, x: Array, y: Array, weight: Array | None, eps: float) -> Array:
+        return x + (y if weight is None else self.rms_norm(y, weight, eps))
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         return x[rows]
@@ -139,13 +188,25 @@ class ReferenceOps:
     # -- choosing tokens
     # ----------------------------------------------------------------------------------------------------
 
-    def sample(self, logits: Array, rows: Sequence[SamplingRow]) -> list[int]:
-        return [sample_row(values, row) for values, row in zip(logits, rows, strict=True)]
+    def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
+        return [sample_row(values[:vocab_size], row) for values, row in zip(logits, rows, strict=True)]
 
 
-def _gather(blocks: F32, table: npt.NDArray[np.int32], count: int) -> F32:
+def dequantized(matrix: QuantizedMatrix) -> F32:
+    """The float32 values that a quantized matrix stands for: [out, in]."""
+    inputs = matrix.shape[1]
+    values: F32 = matrix.values.astype(np.float32) * _per_input(matrix.scales, inputs)
+    return values if matrix.minima is None else values - _per_input(matrix.minima, inputs)
+
+
+def _per_input(per_group: npt.NDArray[np.float16], inputs: int) -> F32:
+    """[out, groups] -> [out, in]: each group's number for all its inputs."""
+    return np.repeat(per_group.astype(np.float32), GROUP, axis=1)[:, :inputs]
+
+
+def _gather(blocks: F32, table: Sequence[int], count: int) -> F32:
     """The first `count` cached vectors of the listed blocks: [count, kv_heads, head_dim]."""
-    gathered = blocks[table]
+    gathered = blocks[np.asarray(table, dtype=np.int32)]
     return gathered.reshape(-1, *blocks.shape[2:])[:count]
 
 

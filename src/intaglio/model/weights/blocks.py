@@ -38,7 +38,7 @@ def dequantize(raw: RawTensor) -> Floats:
     Raises ModelFormatError when a value is not finite: one NaN in a weight makes every answer NaN.
     """
     kind = TYPE_BY_NAME[raw.dtype]
-    blocks = raw.data.view(kind.layout)
+    blocks = raw.blocks()
     out = np.empty((len(blocks), kind.block_size), dtype=np.float32)
     num_threads = min(_MAX_THREADS, os.cpu_count() or 1) if out.size >= _THREADED_ELEMENTS else 1
     if num_threads == 1:
@@ -87,43 +87,43 @@ def _bf16(blocks: Blocks, out: Floats) -> None:
     bits <<= 16
 
 
-def _nibbles(q: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def nibbles(q: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """[blocks, 16] bytes to [blocks, 32] values: the low halves are elements 0-15, the high halves 16-31."""
     return np.concatenate((q & 15, q >> 4), axis=1)
 
 
-def _with_fifth_bits(blocks: Blocks) -> NDArray[np.uint8]:
+def with_fifth_bits(blocks: Blocks) -> NDArray[np.uint8]:
     """Q5_0 and Q5_1: bit j of the 32-bit field is the fifth bit of element j."""
     values = np.unpackbits(blocks["fifth"], axis=1, bitorder="little")
     values <<= 4
-    values |= _nibbles(blocks["q"])
+    values |= nibbles(blocks["q"])
     return values
 
 
 def _q4_0(blocks: Blocks, out: Floats) -> None:
     """d · (q - 8)"""
-    out[...] = _nibbles(blocks["q"])
+    out[...] = nibbles(blocks["q"])
     out -= 8
     out *= _column(blocks["d"])
 
 
 def _q4_1(blocks: Blocks, out: Floats) -> None:
     """d · q + m"""
-    out[...] = _nibbles(blocks["q"])
+    out[...] = nibbles(blocks["q"])
     out *= _column(blocks["d"])
     out += _column(blocks["m"])
 
 
 def _q5_0(blocks: Blocks, out: Floats) -> None:
     """d · (q - 16)"""
-    out[...] = _with_fifth_bits(blocks)
+    out[...] = with_fifth_bits(blocks)
     out -= 16
     out *= _column(blocks["d"])
 
 
 def _q5_1(blocks: Blocks, out: Floats) -> None:
     """d · q + m"""
-    out[...] = _with_fifth_bits(blocks)
+    out[...] = with_fifth_bits(blocks)
     out *= _column(blocks["d"])
     out += _column(blocks["m"])
 
@@ -134,7 +134,7 @@ def _q8_0(blocks: Blocks, out: Floats) -> None:
     out *= _column(blocks["d"])
 
 
-def _sub_block_scales(blocks: Blocks) -> tuple[Floats, Floats]:
+def sub_block_scales(blocks: Blocks) -> tuple[Floats, Floats]:
     """The (scale, minimum) of the 8 sub-blocks of 32 in a Q4_K or Q5_K block, each [blocks, 8, 1].
 
     Twelve bytes hold sixteen 6-bit numbers. Bytes 0-3 carry the first four scales and bytes 4-7 the first
@@ -155,7 +155,7 @@ def _q4_k(blocks: Blocks, out: Floats) -> None:
     by_byte = out.reshape(-1, 4, 2, 32)
     by_byte[:, :, 0] = blocks["q"] & 15
     by_byte[:, :, 1] = blocks["q"] >> 4
-    scale, minimum = _sub_block_scales(blocks)
+    scale, minimum = sub_block_scales(blocks)
     sub_blocks = out.reshape(-1, 8, 32)
     sub_blocks *= scale
     sub_blocks -= minimum
@@ -168,7 +168,7 @@ def _q5_k(blocks: Blocks, out: Floats) -> None:
     for s in range(8):
         nibble = q[:, s // 2] & 15 if s % 2 == 0 else q[:, s // 2] >> 4
         sub_blocks[:, s] = nibble | (((fifth >> s) & 1) << 4)
-    scale, minimum = _sub_block_scales(blocks)
+    scale, minimum = sub_block_scales(blocks)
     sub_blocks *= scale
     sub_blocks -= minimum
 

@@ -102,6 +102,10 @@ class RawTensor:
     shape: tuple[int, ...]
     data: NDArray[np.uint8]
 
+    def blocks(self) -> NDArray[np.void]:
+        """The data as records of its storage type's layout, without a copy."""
+        return self.data.view(TYPE_BY_NAME[self.dtype].layout)
+
 
 def stored_bytes(name: str, kind: StorageType, shape: tuple[int, ...]) -> int:
     """Bytes that the tensor `name` needs.

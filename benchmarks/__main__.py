@@ -1,0 +1,123 @@
+"""`python -m benchmarks COMMAND`; see docs/performance.md for what to run in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks import accuracy, adapters, compare, profile_step, report, results, server, steps, without_lora
+from benchmarks.models import Home
+from benchmarks.workloads import BY_NAME, WORKLOADS
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+DEFAULT_HOME = Path("~/.cache/intaglio-bench")
+HomeOption = Annotated[
+    Path,
+    typer.Option("--home", envvar="BENCH_HOME", callback=Path.expanduser, help="folder of peers, models and adapters"),
+]
+Threads = Annotated[int, typer.Option(help="threads of every engine")]
+Repeats = Annotated[int, typer.Option(help="runs of each engine, besides one to warm up")]
+TEXT = Path("LICENSE")
+CORES = len(os.sched_getaffinity(0))
+
+
+@app.command()
+def install(peers: list[str], home: HomeOption = DEFAULT_HOME) -> None:
+    """Install peers: llama_cpp, transformers, openvino, vllm, or all."""
+    for peer in _known(peers, ("transformers", "llama_cpp", "openvino", "vllm")):
+        module = compare.PEERS[peer]
+        if module.installed(home):
+            print(f"{peer}: installed")
+        else:
+            print(f"{peer}: installing; the log is {home}/logs/install-{peer}.log")
+            module.install(home)
+
+
+@app.command()
+def run(
+    workload: Annotated[list[str], typer.Option(help="by name; several times for several")] = [],  # noqa: B006
+    peer: Annotated[list[str], typer.Option(help="by name; several times for several; `none` for us alone")] = [],  # noqa: B006
+    home: HomeOption = DEFAULT_HOME,
+    threads: Threads = CORES,
+    repeats: Repeats = 5,
+) -> None:
+    """Us and the peers in turns. Writes a line to benchmarks/results/compare.jsonl."""
+    chosen = [BY_NAME[name] for name in _known(workload, BY_NAME)] or list(WORKLOADS)
+    peers = [] if peer == ["none"] else _known(peer, compare.PEERS) or list(compare.PEERS)
+    record = compare.compare(Home(home), chosen, peers, repeats=repeats, threads=threads)
+    compare.show(record, chosen)
+    _write("compare", record)
+
+
+@app.command(name="adapters")
+def adapters_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES, repeats: Repeats = 5) -> None:
+    """A thousand adapters against eight; the first token of an adapter that is not in memory."""
+    _write("many_adapters", adapters.many(Home(home), threads, repeats))
+    _write("cold_adapter", adapters.cold(Home(home), threads, max(repeats, 30)))
+
+
+@app.command(name="without-lora")
+def without_lora_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES, repeats: Repeats = 11) -> None:
+    """Base-only speed against an engine built without LoRA."""
+    _write("without_lora", without_lora.measure(Home(home), threads, repeats))
+
+
+@app.command(name="server")
+def server_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES) -> None:
+    """Memory of the whole server with eight adapters."""
+    _write("server", server.measure(Home(home), threads))
+
+
+@app.command(name="steps")
+def steps_command(
+    home: HomeOption = DEFAULT_HOME, threads: Threads = CORES, count: Annotated[int, typer.Option()] = 40
+) -> None:
+    """Step time against batch size, context length and number of adapters."""
+    _write("steps", steps.measure(Home(home), threads, count))
+
+
+@app.command()
+def profile(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES) -> None:
+    """Share of Python in a step, and the extension's calls by time."""
+    record = profile_step.measure(Home(home), threads)
+    profile_step.show(record)
+    _write("profile", record)
+
+
+@app.command(name="accuracy")
+def accuracy_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES, text: Path = TEXT) -> None:
+    """KL divergence and agreement of the quantized kernels with float32 on a text."""
+    _write("accuracy", accuracy.measure(Home(home), threads, text))
+
+
+@app.command(name="report")
+def report_command(
+    indicative: Annotated[bool, typer.Option(help="take figures of a busy machine too")] = False,
+) -> None:
+    """Fill the tables of docs/performance.md from the latest results, and draw its plot."""
+    report.write(quiet_only=not indicative)
+
+
+def _known(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    names, known = list(names), list(known)
+    if names == ["all"]:
+        return known
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(known)}")
+    return names
+
+
+def _write(kind: str, record: dict[str, Any]) -> None:
+    path = results.write(kind, record)
+    shown = {key: value for key, value in record.items() if key not in ("rows", "peers", "roofline")}
+    print(f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}: {shown}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,105 @@
+"""Our engine as a worker: `intaglio.engine.Engine` in process, its steps timed from outside."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from benchmarks.models import Home, references
+from benchmarks.worker import Job, Runner, Sample, serve
+from benchmarks.workloads import Model, Workload
+from intaglio.base_model import BaseModel
+from intaglio.engine.engine import Engine
+from intaglio.engine.worker import build_engine
+from intaglio.model.config import ModelConfig
+from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams
+from intaglio.settings import load_settings
+from intaglio.text import Tokenizer
+
+
+def python(_home: Path) -> Path:
+    return Path(sys.executable)
+
+
+def refuses(_workload: Workload) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _NoTokenizer:
+    """Requests come as token ids and never stop early, so this is all that the engine's spec asks of a tokenizer."""
+
+    vocab_size: int
+    stop_ids: frozenset[int] = frozenset()
+
+
+def open_engine(home: Home, model: Model, threads: int | None, **options: Any) -> tuple[Engine, ModelConfig]:
+    """An engine of a measured model, without a prefix cache.
+
+    options  fields of `Settings`
+    """
+    config = home.config(model)
+    settings = load_settings(**{"threads": threads, "prefix_cache": False, "log_level": "warning"} | options)
+    tokenizer = cast(Tokenizer, _NoTokenizer(config.vocab_size))
+    return build_engine(BaseModel(home.model(model), config, tokenizer).engine_spec(settings)), config
+
+
+def request(name: str, prompt: Sequence[int], output_tokens: int, adapter: AdapterRef | None = None) -> EngineRequest:
+    """Greedy, to the full length."""
+    params = SamplingParams(temperature=0, max_tokens=output_tokens, ignore_stop_tokens=True, seed=0)
+    return EngineRequest(name, list(prompt), params, adapter)
+
+
+class Ours:
+    """All streams of a workload in one engine."""
+
+    def __init__(self, job: Job) -> None:
+        home = Home(Path(job.home))
+        self._engine, config = open_engine(home, job.model, job.threads)
+        self._adapters = references(home.adapters(job.model), config)
+
+    def run(self, workload: Workload, repeat: int) -> Sample:
+        for stream, prompt in enumerate(workload.prompts(repeat)):
+            index = workload.adapter_of(stream)
+            adapter = None if index is None else self._adapters[index]
+            self._engine.add(request(f"{repeat}/{stream}", prompt, workload.output_tokens, adapter))
+        return timed(self._engine, workload)
+
+    def close(self) -> None:
+        pass
+
+
+def timed(engine: Engine, workload: Workload) -> Sample:
+    """Step until all is done. Decode begins with the step after which every stream has its first token."""
+    started: set[str] = set()
+    first = last = begin = time.perf_counter()
+    decoded = total = 0
+    while engine.has_work:
+        outputs = engine.step()
+        last = time.perf_counter()
+        failed = [output.error for output in outputs if output.finish_reason is FinishReason.ERROR]
+        if failed:
+            raise RuntimeError(failed[0])
+        total += len(outputs)
+        if len(started) == workload.streams:
+            decoded += len(outputs)
+        else:
+            started.update(output.request_id for output in outputs)
+            first = last
+    return Sample(
+        decode=decoded / (last - first) if decoded else None,
+        prefill=workload.streams * workload.prompt_tokens / (first - begin),
+        output=total / (last - begin),
+    )
+
+
+def open_runner(job: Job) -> Runner:
+    return Ours(job)
+
+
+if __name__ == "__main__":
+    serve(open_runner)

@@ -1,0 +1,63 @@
+// Which kernels this machine can run. The instruction sets were settled when the library was compiled; the choice among
+// them is made here, at run time, so that one build serves every machine of its family.
+#include <cstring>
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#include "kernels.h"
+
+namespace intaglio {
+
+#if defined(__x86_64__)
+namespace avx512vnni { extern const Kernels kernels; }
+namespace avx2 { extern const Kernels kernels; }
+#elif defined(__aarch64__)
+namespace neon { extern const Kernels kernels; }
+#endif
+namespace plain { extern const Kernels kernels; }
+
+namespace {
+
+struct Choice {
+    const Kernels* kernels;
+    bool usable;
+};
+
+// Best first.
+int choices(Choice* out) {
+    int count = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const bool avx2_usable = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                             __builtin_cpu_supports("f16c");
+    const bool avx512_usable = avx2_usable && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                               __builtin_cpu_supports("avx512vnni");
+    out[count++] = {&avx512vnni::kernels, avx512_usable};
+    out[count++] = {&avx2::kernels, avx2_usable};
+#elif defined(__aarch64__)
+#if defined(__linux__)
+    const bool dot_product = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+    const bool dot_product = true;  // every Apple core since 2018
+#endif
+    out[count++] = {&neon::kernels, dot_product};
+#endif
+    out[count++] = {&plain::kernels, true};
+    return count;
+}
+
+}  // namespace
+
+const Kernels* find_kernels(const char* name) {
+    Choice all[4];
+    const int count = choices(all);
+    for (int i = 0; i < count; i++)
+        if (all[i].usable && (name == nullptr || std::strcmp(all[i].kernels->name, name) == 0)) return all[i].kernels;
+    return nullptr;
+}
+
+}  // namespace intaglio

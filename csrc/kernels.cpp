@@ -1,0 +1,561 @@
+// All kernels, compiled once per instruction set: ISA names the namespace, the compiler's flags say what it may use.
+//
+// Two rules give every row its own fixed arithmetic, whatever else is in the batch: a sum runs over the same elements in the
+// same order whether one row is computed or many, and no sum is split between threads. The products of int8 are summed in
+// int32 within a group of 32, which is exact, so there the order does not even matter.
+#include "kernels.h"
+#include "simd.h"
+
+namespace intaglio::ISA {
+namespace {
+
+// Up to sixteen floats, zeros after them.
+inline V16 load_some(const float* p, int64_t count) {
+    if (count >= 16) return load(p);
+    float lanes[16] = {};
+    if (count > 0) std::memcpy(lanes, p, count * sizeof(float));
+    return load(lanes);
+}
+
+// ------------------------------------------------------------------------------------------------- int8 activations
+
+constexpr float kSmallest = 1e-36f;  // below it 127 / x is more than a float holds
+
+void quantize_rows(const float* x, int64_t in, int8_t* values, float* scales, int32_t* sums, int64_t begin, int64_t end) {
+    const int64_t groups = group_count(in);
+    for (int64_t row = begin; row < end; row++)
+        for (int64_t g = 0; g < groups; g++) {
+            const int64_t at = (row * groups + g) * kGroup;
+            const float* from = x + row * in + g * kGroup;
+            const V16 low = load_some(from, in - g * kGroup), high = load_some(from + 16, in - g * kGroup - 16);
+            const float largest = largest_magnitude(low, high);
+            if (!(largest >= kSmallest && std::isfinite(largest))) {
+                // Nothing but zeros, or next to it; or an infinity or a NaN, which the whole row's outputs then are.
+                std::memset(values + at, 0, kGroup);
+                scales[row * groups + g] = std::isfinite(largest) ? 0.0f : NAN;
+                sums[row * groups + g] = 0;
+                continue;
+            }
+            const float inverse = 127.0f / largest;
+            int32_t whole[kGroup], total = 0;
+            store_nearest(whole, low * broadcast(inverse));
+            store_nearest(whole + 16, high * broadcast(inverse));
+            for (int i = 0; i < kGroup; i++) {
+                values[at + i] = (int8_t)whole[i];
+                total += whole[i];
+            }
+            scales[row * groups + g] = largest / 127.0f;
+            sums[row * groups + g] = total;
+        }
+}
+
+// ------------------------------------------------------------------------- exact dot products of one tile and one group
+
+// d[r] = sum over the group of w * x[r], per output of the tile. w8: bytes are value + 128.
+template <int R>
+inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums, I16* d) {
+#if defined(__AVX512VNNI__)
+    for (int r = 0; r < R; r++) d[r].part[0] = (Ints)_mm512_set1_epi32(-128 * sums[r]);
+    for (int quad = 0; quad < 8; quad++) {
+        const __m512i bytes = _mm512_loadu_si512(w + quad * 64);
+        for (int r = 0; r < R; r++) {
+            int32_t four;
+            std::memcpy(&four, x[r] + quad * 4, 4);
+            d[r].part[0] = (Ints)_mm512_dpbusd_epi32((__m512i)d[r].part[0], bytes, _mm512_set1_epi32(four));
+        }
+    }
+#elif defined(__AVX2__)
+    const __m256i ones = _mm256_set1_epi16(1), flip = _mm256_set1_epi8((char)0x80);
+    __m256i acc[R][2];
+    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    for (int quad = 0; quad < 8; quad++)
+        for (int half = 0; half < 2; half++) {
+            const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + quad * 64 + half * 32));
+            const __m256i value = _mm256_xor_si256(bytes, flip);  // signed again
+            const __m256i magnitude = _mm256_abs_epi8(value);
+            for (int r = 0; r < R; r++) {
+                int32_t four;
+                std::memcpy(&four, x[r] + quad * 4, 4);
+                // |w| * (x with w's sign): pairs stay below 2 * 128 * 127 = 32512, so nothing saturates.
+                const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(_mm256_set1_epi32(four), value));
+                acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(pairs, ones));
+            }
+        }
+    for (int r = 0; r < R; r++)
+        for (int part = 0; part < kParts; part++) d[r].part[part] = (Ints)acc[r][part];
+    (void)sums;
+#elif defined(__ARM_FEATURE_DOTPROD)
+    const uint8x16_t flip = vdupq_n_u8(0x80);
+    int32x4_t acc[R][4];
+    for (int r = 0; r < R; r++)
+        for (int part = 0; part < 4; part++) acc[r][part] = vdupq_n_s32(0);
+    for (int quad = 0; quad < 8; quad++)
+        for (int part = 0; part < 4; part++) {
+            const int8x16_t value = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(w + quad * 64 + part * 16), flip));
+            for (int r = 0; r < R; r++) {
+                int32_t four;
+                std::memcpy(&four, x[r] + quad * 4, 4);
+                acc[r][part] = vdotq_s32(acc[r][part], value, vreinterpretq_s8_s32(vdupq_n_s32(four)));
+            }
+        }
+    for (int r = 0; r < R; r++)
+        for (int part = 0; part < kParts; part++) d[r].part[part] = (Ints)acc[r][part];
+    (void)sums;
+#else
+    for (int r = 0; r < R; r++) {
+        int32_t lanes[16] = {};
+        for (int quad = 0; quad < 8; quad++)
+            for (int o = 0; o < 16; o++)
+                for (int i = 0; i < 4; i++)
+                    lanes[o] += ((int32_t)w[quad * 64 + o * 4 + i] - 128) * x[r][quad * 4 + i];
+        std::memcpy(&d[r], lanes, 64);
+    }
+    (void)sums;
+#endif
+}
+
+// The same for w4: unsigned halves of bytes, the minimum is subtracted by the caller.
+template <int R>
+inline void dot_w4(const uint8_t* w, const int8_t* const* x, I16* d) {
+#if defined(__AVX512VNNI__)
+    const __m512i mask = _mm512_set1_epi8(15);
+    for (int r = 0; r < R; r++) d[r] = I16{};
+    for (int pair = 0; pair < 4; pair++) {
+        const __m512i bytes = _mm512_loadu_si512(w + pair * 64);
+        const __m512i low = _mm512_and_si512(bytes, mask);
+        const __m512i high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
+        for (int r = 0; r < R; r++) {
+            int32_t first, second;
+            std::memcpy(&first, x[r] + pair * 4, 4);
+            std::memcpy(&second, x[r] + 16 + pair * 4, 4);
+            __m512i acc = _mm512_dpbusd_epi32((__m512i)d[r].part[0], low, _mm512_set1_epi32(first));
+            d[r].part[0] = (Ints)_mm512_dpbusd_epi32(acc, high, _mm512_set1_epi32(second));
+        }
+    }
+#elif defined(__AVX2__)
+    const __m256i ones = _mm256_set1_epi16(1), mask = _mm256_set1_epi8(15);
+    __m256i acc[R][2];
+    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    for (int pair = 0; pair < 4; pair++)
+        for (int half = 0; half < 2; half++) {
+            const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
+            const __m256i low = _mm256_and_si256(bytes, mask);
+            const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+            for (int r = 0; r < R; r++) {
+                int32_t first, second;
+                std::memcpy(&first, x[r] + pair * 4, 4);
+                std::memcpy(&second, x[r] + 16 + pair * 4, 4);
+                const __m256i a = _mm256_maddubs_epi16(low, _mm256_set1_epi32(first));
+                const __m256i b = _mm256_maddubs_epi16(high, _mm256_set1_epi32(second));
+                acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(_mm256_add_epi16(a, b), ones));
+            }
+        }
+    for (int r = 0; r < R; r++)
+        for (int part = 0; part < kParts; part++) d[r].part[part] = (Ints)acc[r][part];
+#elif defined(__ARM_FEATURE_DOTPROD)
+    const uint8x16_t mask = vdupq_n_u8(15);
+    int32x4_t acc[R][4];
+    for (int r = 0; r < R; r++)
+        for (int part = 0; part < 4; part++) acc[r][part] = vdupq_n_s32(0);
+    for (int pair = 0; pair < 4; pair++)
+        for (int part = 0; part < 4; part++) {
+            const uint8x16_t bytes = vld1q_u8(w + pair * 64 + part * 16);
+            const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(bytes, mask));
+            const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));
+            for (int r = 0; r < R; r++) {
+                int32_t first, second;
+                std::memcpy(&first, x[r] + pair * 4, 4);
+                std::memcpy(&second, x[r] + 16 + pair * 4, 4);
+                acc[r][part] = vdotq_s32(acc[r][part], low, vreinterpretq_s8_s32(vdupq_n_s32(first)));
+                acc[r][part] = vdotq_s32(acc[r][part], high, vreinterpretq_s8_s32(vdupq_n_s32(second)));
+            }
+        }
+    for (int r = 0; r < R; r++)
+        for (int part = 0; part < kParts; part++) d[r].part[part] = (Ints)acc[r][part];
+#else
+    for (int r = 0; r < R; r++) {
+        int32_t lanes[16] = {};
+        for (int pair = 0; pair < 4; pair++)
+            for (int o = 0; o < 16; o++)
+                for (int i = 0; i < 4; i++) {
+                    const int32_t both = w[pair * 64 + o * 4 + i];
+                    lanes[o] += (both & 15) * x[r][pair * 4 + i] + (both >> 4) * x[r][16 + pair * 4 + i];
+                }
+        std::memcpy(&d[r], lanes, 64);
+    }
+#endif
+}
+
+// --------------------------------------------------------------------------------------------------- matrix products
+
+inline void store_tile(float* y, V16 v, int64_t outputs) {
+    if (outputs >= kTile) {
+        store(y, v);
+        return;
+    }
+    float lanes[16];
+    store(lanes, v);
+    std::memcpy(y, lanes, outputs * sizeof(float));
+}
+
+// R rows of one tile. The float sum runs over the groups in order, the same for every R.
+template <Format F, int R>
+void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64_t row, float* y, int64_t ldy) {
+    constexpr int64_t kBytes = F == Format::w8 ? 512 : 256;
+    const int64_t groups = group_count(w.in);
+    const uint8_t* bytes = (const uint8_t*)w.values + tile * groups * kBytes;
+    const uint16_t* scales = w.scales + tile * groups * kTile;
+    const uint16_t* minima = F == Format::w4 ? w.minima + tile * groups * kTile : nullptr;
+    const int8_t* x[R];
+    for (int r = 0; r < R; r++) x[r] = q.values + (row + r) * groups * kGroup;
+    const float* x_scales = q.scales + row * groups;
+    const int32_t* x_sums = q.sums + row * groups;
+    V16 acc[R];
+    for (int r = 0; r < R; r++) acc[r] = V16{};
+    for (int64_t g = 0; g < groups; g++) {
+        I16 d[R];
+        int32_t sums[R];
+        for (int r = 0; r < R; r++) sums[r] = x_sums[r * groups + g];
+        if constexpr (F == Format::w8)
+            dot_w8<R>(bytes, x, sums, d);
+        else
+            dot_w4<R>(bytes, x, d);
+        const V16 scale = load_half(scales);
+        for (int r = 0; r < R; r++) {
+            const float x_scale = x_scales[r * groups + g];
+            if constexpr (F == Format::w4) {
+                const V16 offset = load_half(minima) * broadcast(-(float)sums[r]);
+                acc[r] = fma(fma(to_float(d[r]), scale, offset), broadcast(x_scale), acc[r]);
+            } else {
+                acc[r] = fma(to_float(d[r]), scale * broadcast(x_scale), acc[r]);
+            }
+            x[r] += kGroup;
+        }
+        bytes += kBytes;
+        scales += kTile;
+        if constexpr (F == Format::w4) minima += kTile;
+    }
+    for (int r = 0; r < R; r++) store_tile(y + (row + r) * ldy + tile * kTile, acc[r], w.out - tile * kTile);
+}
+
+template <Format F>
+inline V16 load_weight(const void* values, int64_t at) {
+    if constexpr (F == Format::bf16) return load_bfloat((const uint16_t*)values + at);
+    return load((const float*)values + at);
+}
+
+template <Format F>
+inline float weight_at(const void* values, int64_t at) {
+    if constexpr (F == Format::bf16) {
+        const uint32_t bits = (uint32_t)((const uint16_t*)values)[at] << 16;
+        float value;
+        std::memcpy(&value, &bits, 4);
+        return value;
+    }
+    return ((const float*)values)[at];
+}
+
+// R rows against one output, for f32 and bf16: sixteen running sums, then their sum, then the tail.
+template <Format F, int R>
+void plain_rows(const Matrix& w, const float* x, int64_t output, int64_t row, float* y, int64_t ldy) {
+    const int64_t start = output * w.in, whole = w.in / 16 * 16;
+    V16 acc[R];
+    for (int r = 0; r < R; r++) acc[r] = V16{};
+    for (int64_t i = 0; i < whole; i += 16) {
+        const V16 weight = load_weight<F>(w.values, start + i);
+        for (int r = 0; r < R; r++) acc[r] = fma(load(x + (row + r) * w.in + i), weight, acc[r]);
+    }
+    for (int r = 0; r < R; r++) {
+        float total = sum(acc[r]);
+        for (int64_t i = whole; i < w.in; i++) total += x[(row + r) * w.in + i] * weight_at<F>(w.values, start + i);
+        y[(row + r) * ldy + output] = total;
+    }
+}
+
+template <Format F>
+void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy,
+                   int64_t begin, int64_t end) {
+    // Rows in pieces that stay in the second-level cache while all tiles go over them.
+    const int64_t piece = (w.in > 0 ? (1 << 20) / w.in : 1) / 8 * 8;
+    const int64_t step = piece < 8 ? 8 : piece;
+    for (int64_t first = 0; first < rows; first += step) {
+        const int64_t last = first + step < rows ? first + step : rows;
+        for (int64_t tile = begin; tile < end; tile++) {
+            int64_t row = first;
+            if constexpr (F == Format::w8 || F == Format::w4) {
+                for (; row + 8 <= last; row += 8) quantized_rows<F, 8>(w, q, tile, row, y, ldy);
+                for (; row + 4 <= last; row += 4) quantized_rows<F, 4>(w, q, tile, row, y, ldy);
+                for (; row + 2 <= last; row += 2) quantized_rows<F, 2>(w, q, tile, row, y, ldy);
+                for (; row < last; row++) quantized_rows<F, 1>(w, q, tile, row, y, ldy);
+            } else {
+                const int64_t stop = tile * kTile + kTile < w.out ? tile * kTile + kTile : w.out;
+                for (; row + 4 <= last; row += 4)
+                    for (int64_t o = tile * kTile; o < stop; o++) plain_rows<F, 4>(w, x, o, row, y, ldy);
+                for (; row < last; row++)
+                    for (int64_t o = tile * kTile; o < stop; o++) plain_rows<F, 1>(w, x, o, row, y, ldy);
+            }
+        }
+    }
+}
+
+void matmul(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy, int64_t begin,
+            int64_t end) {
+    switch (w.format) {
+        case Format::f32: return matmul_format<Format::f32>(w, x, q, rows, y, ldy, begin, end);
+        case Format::bf16: return matmul_format<Format::bf16>(w, x, q, rows, y, ldy, begin, end);
+        case Format::w8: return matmul_format<Format::w8>(w, x, q, rows, y, ldy, begin, end);
+        case Format::w4: return matmul_format<Format::w4>(w, x, q, rows, y, ldy, begin, end);
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------- LoRA
+
+inline float dot(const float* x, const float* y, int64_t n) {
+    V16 acc{};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) acc = fma(load(x + i), load(y + i), acc);
+    float total = sum(acc);
+    for (; i < n; i++) total += x[i] * y[i];
+    return total;
+}
+
+void lora_shrink(const float* x, int64_t in, int64_t rows, const float* a, float* v, int64_t rank, int64_t begin,
+                 int64_t end) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t j = begin; j < end; j++) v[row * rank + j] = dot(x + row * in, a + j * in, in);
+}
+
+void lora_expand(const float* v, int64_t rank, int64_t rows, const float* bt, int64_t out, float* y, int64_t ldy,
+                 int64_t begin, int64_t end) {
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t o = begin;
+        for (; o + 16 <= end; o += 16) {
+            V16 acc{};
+            for (int64_t j = 0; j < rank; j++) acc = fma(broadcast(v[row * rank + j]), load(bt + j * out + o), acc);
+            store(y + row * ldy + o, load(y + row * ldy + o) + acc);
+        }
+        for (; o < end; o++) {
+            float acc = 0;
+            for (int64_t j = 0; j < rank; j++) acc = std::fma(v[row * rank + j], bt[j * out + o], acc);
+            y[row * ldy + o] += acc;
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- row by row
+
+void embed(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t begin, int64_t end) {
+    const int64_t groups = group_count(w.in);
+    for (int64_t row = begin; row < end; row++) {
+        const int64_t id = ids[row], tile = id / kTile, lane = id % kTile;
+        float* out = y + row * w.in;
+        for (int64_t i = 0; i < w.in; i++) {
+            float value;
+            if (w.format == Format::f32) {
+                value = weight_at<Format::f32>(w.values, id * w.in + i);
+            } else if (w.format == Format::bf16) {
+                value = weight_at<Format::bf16>(w.values, id * w.in + i);
+            } else {
+                const int64_t group = tile * groups + i / kGroup, quad = i % kGroup / 4;
+                uint16_t halves[16] = {w.scales[group * kTile + lane]};
+                if (w.minima) halves[1] = w.minima[group * kTile + lane];
+                float numbers[16];
+                store(numbers, load_half(halves));
+                const uint8_t* bytes = (const uint8_t*)w.values;
+                if (w.format == Format::w8) {
+                    value = numbers[0] * (bytes[group * 512 + quad * 64 + lane * 4 + i % 4] - 128);
+                } else {
+                    const int both = bytes[group * 256 + quad % 4 * 64 + lane * 4 + i % 4];
+                    value = numbers[0] * (quad < 4 ? both & 15 : both >> 4) - numbers[1];
+                }
+            }
+            out[i] = value * scale;
+        }
+    }
+}
+
+void rms_norm(const float* x, const float* weight, const float* residual, float eps, int64_t width, float* out,
+              int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+        const float* in = x + row * width;
+        const float mean = dot(in, in, width) / (float)width;
+        const float inverse = 1.0f / std::sqrt(mean + eps);
+        for (int64_t i = 0; i < width; i++) {
+            const float normed = in[i] * inverse * weight[i];
+            out[row * width + i] = residual ? residual[row * width + i] + normed : normed;
+        }
+    }
+}
+
+void add(const float* x, const float* y, float* out, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) out[i] = x[i] + y[i];
+}
+
+void rope(float* x, const float* norm, float eps, const float* angles, const int32_t* positions, int32_t heads,
+          int32_t dim, int64_t begin, int64_t end) {
+    const int32_t half = dim / 2;
+    for (int64_t token = begin; token < end; token++)
+        for (int32_t head = 0; head < heads; head++) {
+            float* v = x + (token * heads + head) * dim;
+            if (norm) rms_norm(v, norm, nullptr, eps, dim, v, 0, 1);
+            const float *c = angles + (int64_t)positions[token] * dim, *s = c + half;
+            for (int32_t i = 0; i < half; i++) {
+                const float first = v[i], second = v[i + half];
+                v[i] = first * c[i] - second * s[i];
+                v[i + half] = second * c[i] + first * s[i];
+            }
+        }
+}
+
+inline V16 gelu(V16 x) {
+    const V16 inner = broadcast(0.79788456080286536f) * fma(broadcast(0.044715f) * x * x, x, x);
+    return broadcast(0.5f) * x * (broadcast(1.0f) + tanh(inner));
+}
+
+// A range of elements through a function of sixteen; the tail is padded, so it computes as the rest does.
+template <class Function>
+inline void by_sixteen(float* out, int64_t begin, int64_t end, Function f) {
+    int64_t i = begin;
+    for (; i + 16 <= end; i += 16) store(out + i, f(i, 16));
+    if (i < end) {
+        float lanes[16];
+        store(lanes, f(i, end - i));
+        std::memcpy(out + i, lanes, (end - i) * sizeof(float));
+    }
+}
+
+void gelu_gate(const float* gate, const float* up, float* out, int64_t begin, int64_t end) {
+    by_sixteen(out, begin, end,
+               [&](int64_t i, int64_t n) { return gelu(load_some(gate + i, n)) * load_some(up + i, n); });
+}
+
+void softcap(float* x, float cap, int64_t begin, int64_t end) {
+    by_sixteen(x, begin, end,
+               [&](int64_t i, int64_t n) { return broadcast(cap) * tanh(load_some(x + i, n) / broadcast(cap)); });
+}
+
+// ------------------------------------------------------------------------------------------------------------ attention
+
+// Scores of up to 4 heads against one key at a time; then softmax; then the values, key by key in order.
+template <int H>
+void attend(const Attention& a, const AttentionRow& row, int64_t token, int64_t kv_head, int64_t head, float* scratch) {
+    const int64_t position = row.context - (row.stop - token);
+    const int64_t first = a.window && position - a.window + 1 > 0 ? position - a.window + 1 : 0;
+    const int64_t count = position + 1 - first, stride = (int64_t)a.kv_heads * a.dim, whole = a.dim / 16 * 16;
+    const float* q = a.q + (token * a.heads + head) * a.dim;
+    auto at = [&](int64_t key) {
+        const int64_t offset = key - row.first_key;
+        return ((int64_t)row.blocks[offset / a.block_size] * a.block_size + offset % a.block_size) * stride +
+               kv_head * a.dim;
+    };
+    float largest[H];
+    for (int h = 0; h < H; h++) largest[h] = -INFINITY;
+    for (int64_t j = 0; j < count; j++) {
+        const float* key = a.keys + at(first + j);
+        V16 acc[H];
+        for (int h = 0; h < H; h++) acc[h] = V16{};
+        for (int64_t i = 0; i < whole; i += 16) {
+            const V16 part = load(key + i);
+            for (int h = 0; h < H; h++) acc[h] = fma(load(q + h * a.dim + i), part, acc[h]);
+        }
+        for (int h = 0; h < H; h++) {
+            float score = sum(acc[h]);
+            for (int64_t i = whole; i < a.dim; i++) score += q[h * a.dim + i] * key[i];
+            scratch[h * count + j] = score * a.scale;
+        }
+    }
+    float total[H];
+    for (int h = 0; h < H; h++) {
+        float* scores = scratch + h * count;
+        if (a.softcap > 0) softcap(scores, a.softcap, 0, count);
+        for (int64_t j = 0; j < count; j++) largest[h] = scores[j] > largest[h] ? scores[j] : largest[h];
+        by_sixteen(scores, 0, count,
+                   [&](int64_t i, int64_t n) { return exp(load_some(scores + i, n) - broadcast(largest[h])); });
+        V16 lanes{};
+        int64_t j = 0;
+        for (; j + 16 <= count; j += 16) lanes = lanes + load(scores + j);
+        total[h] = sum(lanes);
+        for (; j < count; j++) total[h] += scores[j];
+    }
+    float* out = a.out + (token * a.heads + head) * a.dim;
+    for (int64_t i = 0; i < whole; i += 64) {
+        const int parts = whole - i < 64 ? (int)((whole - i) / 16) : 4;
+        V16 acc[H][4];
+        for (int h = 0; h < H; h++)
+            for (int p = 0; p < 4; p++) acc[h][p] = V16{};
+        for (int64_t j = 0; j < count; j++) {
+            const float* value = a.values + at(first + j) + i;
+            for (int p = 0; p < parts; p++) {
+                const V16 part = load(value + p * 16);
+                for (int h = 0; h < H; h++) acc[h][p] = fma(broadcast(scratch[h * count + j]), part, acc[h][p]);
+            }
+        }
+        for (int h = 0; h < H; h++)
+            for (int p = 0; p < parts; p++) store(out + h * a.dim + i + p * 16, acc[h][p] / broadcast(total[h]));
+    }
+    for (int64_t i = whole; i < a.dim; i++)
+        for (int h = 0; h < H; h++) {
+            float acc = 0;
+            for (int64_t j = 0; j < count; j++) acc += scratch[h * count + j] * a.values[at(first + j) + i];
+            out[h * a.dim + i] = acc / total[h];
+        }
+}
+
+void attention(const Attention& a, const AttentionRow& row, float* scratch, int64_t begin, int64_t end) {
+    const int64_t sharing = a.heads / a.kv_heads;
+    for (int64_t piece = begin; piece < end; piece++) {
+        const int64_t token = row.start + piece / a.kv_heads, kv_head = piece % a.kv_heads;
+        int64_t head = kv_head * sharing;
+        const int64_t stop = head + sharing;
+        for (; head + 4 <= stop; head += 4) attend<4>(a, row, token, kv_head, head, scratch);
+        for (; head + 2 <= stop; head += 2) attend<2>(a, row, token, kv_head, head, scratch);
+        for (; head < stop; head++) attend<1>(a, row, token, kv_head, head, scratch);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- sampling
+
+int64_t argmax(const float* x, int64_t n, float* best) {
+    V16 largest = broadcast(-INFINITY);
+    bool has_nan = false;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const V16 v = load(x + i);
+        largest = maximum(v, largest);
+    }
+    float value = max(largest);
+    for (; i < n; i++) value = x[i] > value ? x[i] : value;
+    *best = value;
+    for (i = 0; i < n; i++) {
+        has_nan = has_nan || x[i] != x[i];
+    }
+    if (has_nan) *best = NAN;
+    for (i = 0; i < n; i++)
+        if (x[i] == value) return i;
+    return -1;
+}
+
+double exponentials(const float* x, int64_t n, float shift, float factor, float* p) {
+    double total = 0;
+    by_sixteen(p, 0, n, [&](int64_t i, int64_t count) {
+        const V16 e = exp((load_some(x + i, count) - broadcast(shift)) * broadcast(factor));
+        float lanes[16];
+        store(lanes, e);
+        for (int64_t k = 0; k < count; k++) total += lanes[k];
+        return e;
+    });
+    return total;
+}
+
+}  // namespace
+
+#define INTAGLIO_STRING(x) #x
+#define INTAGLIO_NAME(x) INTAGLIO_STRING(x)
+
+extern const Kernels kernels;
+const Kernels kernels = {
+    INTAGLIO_NAME(ISA), quantize_rows, matmul, lora_shrink, lora_expand, embed,  rms_norm,     add,
+    rope,               gelu_gate,     attention, softcap,  argmax,      exponentials,
+};
+
+}  // namespace intaglio::ISA

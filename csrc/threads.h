@@ -1,0 +1,111 @@
+// A pool that shares a range of independent pieces between threads.
+//
+// The caller works too, so `threads` counts it. Workers spin for a few microseconds after a job, because the next one usually
+// follows at once, and then sleep, so that an idle engine costs nothing and the API process gets the cores it needs.
+// Pieces are handed out as they are asked for; a piece's result does not depend on who computes it. A worker that has not
+// come by the time all pieces are taken is not waited for: on a busy machine it may not get a core for milliseconds.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace intaglio {
+
+class ThreadPool {
+public:
+    explicit ThreadPool(int threads) {
+        for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { work(i); });
+    }
+
+    ~ThreadPool() {
+        stopping_ = true;
+        epoch_.fetch_add(1, std::memory_order_release);
+        epoch_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+    }
+
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    int threads() const { return (int)workers_.size() + 1; }
+
+    // Calls f(begin, end, thread) until [0, pieces) is covered, `grain` pieces at a time. Returns when all are done.
+    template <class Function>
+    void run(int64_t pieces, int64_t grain, const Function& f) {
+        if (pieces <= 0) return;
+        if (workers_.empty() || pieces <= grain) {
+            f(int64_t{0}, pieces, 0);
+            return;
+        }
+        job_ = [&f](int64_t begin, int64_t end, int thread) { f(begin, end, thread); };
+        pieces_ = pieces;
+        grain_ = grain;
+        next_.store(0, std::memory_order_relaxed);
+        inside_.store(0, std::memory_order_release);
+        epoch_.fetch_add(1, std::memory_order_release);
+        epoch_.notify_all();
+        take_pieces(0);
+        inside_.fetch_or(kClosed, std::memory_order_acq_rel);
+        for (int spin = 0; inside_.load(std::memory_order_acquire) != kClosed; spin++)
+            spin < kSpins ? pause() : std::this_thread::yield();
+    }
+
+private:
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+
+    // Joins the job at hand, unless it is over; while anybody is inside, its pieces and function stay.
+    bool enter() {
+        int count = inside_.load(std::memory_order_relaxed);
+        while (!(count & kClosed))
+            if (inside_.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel)) return true;
+        return false;
+    }
+
+    void take_pieces(int thread) {
+        for (;;) {
+            const int64_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
+            if (begin >= pieces_) return;
+            job_(begin, std::min(begin + grain_, pieces_), thread);
+        }
+    }
+
+    void work(int thread) {
+        uint32_t seen = 0;
+        for (;;) {
+            uint32_t now = epoch_.load(std::memory_order_acquire);
+            for (int spin = 0; now == seen && spin < kSpins; spin++) {
+                pause();
+                now = epoch_.load(std::memory_order_acquire);
+            }
+            if (now == seen) {
+                epoch_.wait(seen, std::memory_order_acquire);
+                continue;
+            }
+            seen = now;
+            if (stopping_) return;
+            if (!enter()) continue;
+            take_pieces(thread);
+            inside_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    static constexpr int kSpins = 2000;  // some tens of microseconds
+    static constexpr int kClosed = 1 << 30;
+    std::vector<std::thread> workers_;
+    std::function<void(int64_t, int64_t, int)> job_;
+    int64_t pieces_ = 0, grain_ = 1;
+    std::atomic<int64_t> next_{0};
+    std::atomic<int> inside_{kClosed};  // workers at the job, and whether it is over
+    std::atomic<uint32_t> epoch_{0};
+    std::atomic<bool> stopping_{false};
+};
+
+}  // namespace intaglio

@@ -1,0 +1,207 @@
+"""Row independence through the whole engine: a request gets the same logits, bit for bit, and so the same tokens,
+whatever else is there, however its prompt is cut, from whichever cache, preempted or not, on any number of threads.
+
+Judged by the request alone: one thread, whole prompt, empty cache. Mutants of `tests/ops/row_independence.py` prove
+that a body without the property does not pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from intaglio.engine.engine import Engine, EngineLimits
+from intaglio.model.gemma import Gemma
+from intaglio.model.loader import load_gemma
+from intaglio.ops import Ops
+from intaglio.ops.cpu import CpuOps, instruction_sets
+from intaglio.request import AdapterRef, EngineRequest
+from tests.engine.row_recorder import Choice, RecordingOps
+from tests.helpers.checkpoints import FAMILIES, Family
+from tests.helpers.engines import Collected, make_engine, request, write_adapters, write_tiny_model
+from tests.ops.row_independence import FORMATS, AnyFormat, SplitsTheSum, StartsAtTheChunk
+
+# Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
+ROOMY, TIGHT = 1 << 23, 250_000
+PLAIN = EngineLimits(max_running=1, step_tokens=64, kv_block_size=16, kv_cache_bytes=ROOMY, prefix_cache=False)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request of a mix. Prompts of one topic begin alike, so that the prefix cache has something to find."""
+
+    topic: int
+    length: int
+    adapter: int  # 0 is the base model
+    temperature: float
+    penalty: float
+    delay: int  # steps before it arrives
+
+    def to_request(self, seed: int, adapters: list[AdapterRef]) -> EngineRequest:
+        ids = [2, *np.random.default_rng(self.topic).integers(10, 250, self.length - 1).tolist()]
+        return request(
+            f"r{seed}",
+            ids,
+            adapters[self.adapter - 1] if self.adapter else None,
+            seed=seed,
+            temperature=self.temperature,
+            frequency_penalty=self.penalty,
+            max_tokens=6,
+            ignore_stop_tokens=True,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    logits: dict[Choice, str]
+    tokens: dict[str, list[int]]
+    engine: Engine
+    cached: dict[str, int]
+
+
+class Workshop:
+    """The tiny models on disk, and engines made of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = {family: write_tiny_model(folder / family, family) for family in FAMILIES}
+        self.adapters = {
+            family: write_adapters(folder / f"{family}-adapters", load_gemma(path, CpuOps(1)), 3)
+            for family, path in self.folders.items()
+        }
+        self.model = cache(self._model)
+        self.alone = cache(self._alone)
+
+    def _model(self, family: Family, fmt: AnyFormat, body: type[CpuOps], threads: int, name: str) -> tuple[Gemma, Ops]:
+        ops = body(threads, name)
+        return load_gemma(self.folders[family], ops, fmt), ops
+
+    def run(
+        self,
+        asks: list[tuple[int, Ask]],
+        family: Family,
+        fmt: AnyFormat,
+        limits: EngineLimits,
+        threads: int,
+        body: type[CpuOps] = CpuOps,
+        name: str | None = None,
+    ) -> Result:
+        """asks: (seed, ask), in order of arrival among those of one delay."""
+        model, ops = self.model(family, fmt, body, threads, name or instruction_sets()[0])
+        recorder = RecordingOps(ops)
+        # Two of the three adapters at a time: they are evicted and loaded again.
+        engine = make_engine(model, limits, ops=recorder, adapter_bytes=400_000)
+        collected, step = Collected(), 0
+        waiting = [(ask.delay, ask.to_request(seed, self.adapters[family])) for seed, ask in asks]
+        while engine.has_work or waiting:
+            for item in [item for delay, item in waiting if delay <= step]:
+                engine.add(item)
+            waiting = [(delay, item) for delay, item in waiting if delay > step]
+            collected.take(engine.step())
+            engine.check()
+            step += 1
+            assert step < 5000, "the engine makes no progress"
+        assert not any(collected.errors.values()), collected.errors
+        return Result(recorder.logits, collected.tokens, engine, collected.cached)
+
+    def _alone(
+        self, seed: int, ask: Ask, family: Family, fmt: AnyFormat, body: type[CpuOps] = CpuOps, name: str | None = None
+    ) -> Result:
+        return self.run([(seed, replace(ask, delay=0))], family, fmt, PLAIN, 1, body, name)
+
+    def check(self, result: Result, asks: list[tuple[int, Ask]], family: Family, fmt: AnyFormat, **how: object) -> None:
+        for seed, ask in asks:
+            alone = self.alone(seed, ask, family, fmt, **how)  # type: ignore[arg-type]
+            ours = {choice: digest for choice, digest in result.logits.items() if choice[0] == seed}
+            differing = sorted(choice for choice in alone.logits if ours.get(choice) != alone.logits[choice])
+            assert not differing, f"request {seed}, {ask}: logits differ from token {differing[0][1]} on"
+            assert result.tokens[f"r{seed}"] == alone.tokens[f"r{seed}"]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("workshop"))
+
+
+asks = st.builds(
+    Ask,
+    topic=st.integers(0, 2),
+    length=st.sampled_from([1, 2, 3, 7, 17, 33, 50]),
+    adapter=st.integers(0, 3),
+    temperature=st.sampled_from([0.0, 0.9]),
+    penalty=st.sampled_from([0.0, 0.0, 1.0]),
+    delay=st.sampled_from([0, 0, 1, 4]),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    mix=st.lists(asks, min_size=1, max_size=7),
+    family=st.sampled_from(FAMILIES),
+    fmt=st.sampled_from(FORMATS),
+    threads=st.integers(1, 4),
+    step_tokens=st.sampled_from([3, 16, 64]),
+    block_size=st.sampled_from([3, 4, 16]),
+    cache_bytes=st.sampled_from([ROOMY, TIGHT]),
+    max_running=st.sampled_from([2, 8]),
+)
+def test_a_request_gets_the_same_bits_in_any_company(
+    workshop: Workshop,
+    mix: list[Ask],
+    family: Family,
+    fmt: AnyFormat,
+    threads: int,
+    step_tokens: int,
+    block_size: int,
+    cache_bytes: int,
+    max_running: int,
+) -> None:
+    if block_size == 16 or step_tokens == 64 or family == "gemma2":
+        cache_bytes = ROOMY  # a tight cache would not hold one sequence
+    limits = EngineLimits(max_running, step_tokens, block_size, cache_bytes)
+    seeded = list(enumerate(mix, start=1))
+    workshop.check(workshop.run(seeded, family, fmt, limits, threads), seeded, family, fmt)
+
+
+@pytest.mark.parametrize("name", instruction_sets())
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name: str, fmt: AnyFormat) -> None:
+    mix = [(seed, Ask(seed, 9, seed % 4, 0.9, 0.0, 0)) for seed in range(1, 7)]
+    result = workshop.run(mix, "gemma3_text", fmt, EngineLimits(8, 16, 4, TIGHT), 2, name=name)
+    assert result.engine.scheduler.num_preemptions > 0
+    workshop.check(result, mix, "gemma3_text", fmt, name=name)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prefix_from_the_cache_gives_the_same_bits(workshop: Workshop, family: Family, fmt: AnyFormat) -> None:
+    """The first was cut into other chunks than the others, which find 32 to 44 of their tokens in the cache."""
+    mix = [(1, Ask(0, 50, 1, 0.0, 0.0, 0)), *((seed, Ask(0, 20 + 7 * seed, 1, 0.0, 0.0, 30)) for seed in (2, 3, 4))]
+    result = workshop.run(mix, family, fmt, EngineLimits(8, 7, 4, ROOMY), 3)
+    assert [result.cached[f"r{seed}"] for seed, _ in mix] == [0, 32, 40, 44]
+    workshop.check(result, mix, family, fmt)
+
+
+# -------------------------------------------------------------------------------------------------------------- mutants
+
+MIX = [(seed, Ask(seed, 17, seed % 4, 0.0, 0.0, 0)) for seed in range(1, 5)]
+
+
+def test_a_sum_that_is_split_when_there_are_several_rows_is_noticed(workshop: Workshop) -> None:
+    for fmt in FORMATS:
+        limits = EngineLimits(8, 16, 4, ROOMY)
+        workshop.check(workshop.run(MIX, "gemma3_text", fmt, limits, 2), MIX, "gemma3_text", fmt)
+        broken = workshop.run(MIX, "gemma3_text", fmt, limits, 2, SplitsTheSum)
+        with pytest.raises(AssertionError, match="logits differ from token"):
+            workshop.check(broken, MIX, "gemma3_text", fmt, body=SplitsTheSum)
+
+
+def test_attention_whose_sum_starts_at_the_chunk_is_noticed(workshop: Workshop) -> None:
+    broken = workshop.run(MIX, "gemma3_text", "w8", EngineLimits(8, 5, 4, ROOMY), 2, StartsAtTheChunk)
+    with pytest.raises(AssertionError, match="logits differ from token"):
+        workshop.check(broken, MIX, "gemma3_text", "w8", body=StartsAtTheChunk)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intaglio.model.loader import load_gemma
+from intaglio.model.packed import PackedFile, packed_key
+from intaglio.ops.cpu import CpuOps
+from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
+from tests.helpers.forward import Prompt, run_prompts
+
+ARRAYS = {"values": np.arange(1000, dtype=np.uint8), "scales": np.arange(12, dtype=np.uint16).reshape(1, 3, 4)}
+PROMPT = [Prompt([2, 10, 20, 30, 40])]
+
+
+def written(folder: Path) -> Path:
+    file = PackedFile(folder, "k" * 64)
+    file.put("a.matrix", ARRAYS)
+    file.save()
+    (path,) = folder.glob("*.packed")
+    return path
+
+
+def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+    written(tmp_path)
+    file = PackedFile(tmp_path, "k" * 64)
+    assert file.is_complete
+    found = file.get("a.matrix")
+    assert found is not None
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    assert file.get("another.matrix") is None
+
+
+@given(position=st.integers(0, 10_000), flip=st.integers(1, 255))
+def test_a_file_with_any_byte_changed_is_packed_again_never_trusted(position: int, flip: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(Path(folder))
+        data = bytearray(path.read_bytes())
+        data[position % len(data)] ^= flip
+        path.write_bytes(bytes(data))
+        file = PackedFile(Path(folder), "k" * 64)
+        found = file.get("a.matrix")
+        assert found is None or all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 100, 1020, 1200])
+def test_a_truncated_file_is_packed_again(tmp_path: Path, length: int) -> None:
+    path = written(tmp_path)
+    path.write_bytes(path.read_bytes()[:length])
+    file = PackedFile(tmp_path, "k" * 64)
+    assert not file.is_complete
+    file.put("a.matrix", ARRAYS)
+    file.save()
+    assert PackedFile(tmp_path, "k" * 64).is_complete
+
+
+def test_another_key_is_another_file(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert not PackedFile(tmp_path, "l" * 64).is_complete
+
+
+def test_the_key_changes_with_the_files_the_format_and_the_layout(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"one")
+    key = packed_key(model, "auto", "tiles")
+    assert packed_key(model, "w8", "tiles") != key
+    assert packed_key(model, "auto", "float32") != key
+    os.utime(model, ns=(1, 1))
+    assert packed_key(model, "auto", "tiles") != key
+
+
+@pytest.mark.parametrize("fmt", ["w8", "w4"])
+def test_a_model_from_its_packed_file_computes_the_same_bits(tmp_path: Path, fmt: str) -> None:
+    config = tiny_config("gemma3_text")
+    folder = write_hf_folder(tmp_path / "model", config, random_weights(config, 3))
+    ops = CpuOps(threads=1)
+    first = run_prompts(load_gemma(folder, ops, fmt, packed_dir=tmp_path / "packed"), PROMPT, ops=ops)  # type: ignore[arg-type]
+    assert len(list((tmp_path / "packed").glob("*.packed"))) == 1
+    second = run_prompts(load_gemma(folder, ops, fmt, packed_dir=tmp_path / "packed"), PROMPT, ops=ops)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(first[0], second[0])
+
+
+def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    file = PackedFile(blocked / "packed", "k" * 64)
+    file.put("a.matrix", ARRAYS)
+    file.save()
+    assert "could not be kept" in caplog.text

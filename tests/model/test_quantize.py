@@ -1,0 +1,218 @@
+"""From stored tensors to w8 and w4: what is kept exactly, what is rounded and by how much, and what is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from intaglio.errors import ModelFormatError
+from intaglio.model.bundled import bundled_model_path
+from intaglio.model.quantize import WeightFormat, format_of, quantize, round_to_w4, round_to_w8
+from intaglio.model.weights import RawTensor, open_checkpoint
+from intaglio.model.weights.blocks import dequantize
+from intaglio.model.weights.formats import TYPE_BY_NAME
+from intaglio.ops import GROUP, QuantizedFormat, QuantizedMatrix
+from intaglio.ops.reference import dequantized
+from intaglio.settings import Settings
+from tests.model.weights.test_blocks import ALL_TYPES, random_tensor
+from tests.ops.quantized import QUANTIZED
+
+F32 = NDArray[np.float32]
+
+KEPT: list[tuple[str, QuantizedFormat]] = [
+    ("Q8_0", "w8"),
+    ("Q5_0", "w8"),
+    ("Q4_0", "w4"),
+    ("Q4_1", "w4"),
+    ("Q4_K", "w4"),
+]
+
+
+def steps(matrix: QuantizedMatrix) -> F32:
+    """[out, in]: the scale of each element's group."""
+    wide = np.repeat(np.abs(matrix.scales.astype(np.float32)), GROUP, axis=1)
+    return wide[:, : matrix.shape[1]]
+
+
+# ----------------------------------------------------------------------------------------------------------------- kept
+
+
+@pytest.mark.parametrize(("dtype", "fmt"), KEPT[:4])
+@settings(max_examples=25, deadline=None)
+@given(rows=st.sampled_from([1, 2, 7, 17]), width=st.integers(1, 5), seed=st.integers(0, 2**32))
+def test_numbers_with_one_scale_a_group_are_kept_exactly(
+    dtype: str, fmt: QuantizedFormat, rows: int, width: int, seed: int
+) -> None:
+    raw = random_tensor(dtype, (rows, 32 * width), seed)
+    matrix = quantize(raw, fmt)
+    assert matrix.fmt == fmt
+    assert np.array_equal(dequantized(matrix), dequantize(raw))
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.sampled_from([1, 2, 7]), width=st.integers(1, 3), seed=st.integers(0, 2**32))
+def test_q4_k_loses_only_the_last_bits_of_its_scales(rows: int, width: int, seed: int) -> None:
+    """Its scale and minimum are products of 11 and 6 bits; float16 holds 11."""
+    raw = random_tensor("Q4_K", (rows, 256 * width), seed)
+    matrix = quantize(raw, "w4")
+    assert matrix.minima is not None
+    half_ulp, least = 2.0**-11, 2.0**-25  # relative, and of the smallest numbers
+    minima = np.repeat(np.abs(matrix.minima.astype(np.float32)), GROUP, axis=1)
+    bound = (matrix.values * steps(matrix) + minima) * half_ulp * 1.001 + 16 * least
+    assert (np.abs(dequantized(matrix) - dequantize(raw)) <= bound).all()
+    # The whole numbers are the file's own: with them, the scales are found again.
+    assert np.array_equal(matrix.values.reshape(-1, 4, 2, 32)[:, :, 0], raw.blocks()["q"] & 15)
+    assert np.array_equal(matrix.values.reshape(-1, 4, 2, 32)[:, :, 1], raw.blocks()["q"] >> 4)
+
+
+# -------------------------------------------------------------------------------------------------------------- rounded
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.sampled_from([1, 2, 7, 17]),
+    width=st.sampled_from([1, 7, 31, 32, 33, 133]),
+    magnitude=st.sampled_from([1e-9, 1e-6, 1e-4, 0.02, 1.0, 1e3]),
+    shift=st.sampled_from([0.0, 3.0, -3.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_everything_else_is_rounded_by_half_a_step_at_most(
+    fmt: QuantizedFormat, rows: int, width: int, magnitude: float, shift: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = ((rng.standard_normal((rows, width)) + shift) * magnitude).astype(np.float32)
+    values[rng.random((rows, width)) < 0.2] = 0
+    matrix = round_to_w8(values) if fmt == "w8" else round_to_w4(values)
+    assert matrix.values.shape == values.shape
+    assert matrix.scales.dtype == np.float16
+    assert matrix.values.max() <= (127 if fmt == "w8" else 15)
+    error = np.abs(dequantized(matrix).astype(np.float64) - values)
+    assert (error <= steps(matrix) * (0.5 + 1e-4) + 1e-12).all()
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+def test_a_step_is_as_small_as_its_group_allows(fmt: QuantizedFormat) -> None:
+    values = np.random.default_rng(1).standard_normal((133, 133)).astype(np.float32)
+    matrix = round_to_w8(values) if fmt == "w8" else round_to_w4(values)
+    groups = np.pad(values, ((0, 0), (0, 27))).reshape(133, 5, GROUP)
+    span = np.abs(groups).max(axis=2) / 127 if fmt == "w8" else (groups.max(axis=2) - groups.min(axis=2)) / 15
+    assert (matrix.scales <= span * (1 + 2**-9)).all()
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+def test_a_group_of_zeros_stays_zero(fmt: QuantizedFormat) -> None:
+    values = np.zeros((2, 70), np.float32)
+    values[1, 40] = 5
+    matrix = round_to_w8(values) if fmt == "w8" else round_to_w4(values)
+    assert np.array_equal(dequantized(matrix)[0], values[0])
+    assert np.array_equal(dequantized(matrix)[1, :32], values[1, :32])
+    assert dequantized(matrix)[1, 40] == pytest.approx(5, rel=2**-10)
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+@pytest.mark.parametrize("dtype", ALL_TYPES)
+def test_every_storage_type_becomes_either_format(dtype: str, fmt: QuantizedFormat) -> None:
+    raw = random_tensor(dtype, (5, 256), seed=3)
+    if dtype in ("F32", "F16", "BF16"):
+        raw = plain_tensor(dtype, np.random.default_rng(3).standard_normal((5, 70)))
+    matrix, values = quantize(raw, fmt), dequantize(raw)
+    assert (matrix.fmt, matrix.shape) == (fmt, raw.shape)
+    assert (np.abs(dequantized(matrix) - values) <= 0.5001 * steps(matrix) + 2**-10 * np.abs(values).max()).all()
+
+
+def plain_tensor(dtype: str, values: NDArray[np.float64]) -> RawTensor:
+    wide = values.astype(np.float32)
+    convert = {
+        "F32": lambda: wide,
+        "F16": lambda: wide.astype(np.float16),
+        "BF16": lambda: (wide.view(np.uint32) >> 16).astype(np.uint16),
+    }
+    stored = convert[dtype]()
+    return RawTensor("blk.0.test.weight", dtype, values.shape, stored.reshape(-1).view(np.uint8))
+
+
+# -------------------------------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+@pytest.mark.parametrize("dtype", [dtype for dtype, _ in KEPT])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+def test_a_scale_that_is_not_finite_is_refused_by_name(dtype: str, fmt: QuantizedFormat, bad: float) -> None:
+    fields = {"d", "m", "dmin"} & set(TYPE_BY_NAME[dtype].layout.names or ())
+    for field in fields:
+        raw = random_tensor(dtype, (3, 256), seed=1)
+        raw.blocks()[field][-1] = bad
+        if dtype == "Q4_K":
+            raw.blocks()["scales"][-1] = 63  # infinity times a scale of 0 would be a NaN, which is refused too
+        with pytest.raises(ModelFormatError, match=r"'blk\.0\.test\.weight' holds a .*NaN or an infinity"):
+            quantize(raw, fmt)
+
+
+def test_a_scale_that_float16_cannot_hold_is_refused_by_name() -> None:
+    too_large = random_tensor("Q4_0", (3, 64), seed=1)
+    too_large.blocks()["d"][2] = 60_000  # its minimum is eight times that
+    with pytest.raises(ModelFormatError, match=r"'blk\.0\.test\.weight' .* too large for w4"):
+        quantize(too_large, "w4")
+    for fmt in QUANTIZED:
+        huge = plain_tensor("F32", np.full((1, 32), 1e30))
+        with pytest.raises(ModelFormatError, match=rf"too large for {fmt}"):
+            quantize(huge, fmt)
+
+
+# --------------------------------------------------------------------------------------------------------- which format
+
+AUTO = {
+    "F32": "f32",
+    "F16": "f32",
+    "BF16": "bf16",
+    "Q4_0": "w4",
+    "Q4_1": "w4",
+    "Q4_K": "w4",
+    "Q5_0": "w8",
+    "Q5_1": "w8",
+    "Q5_K": "w8",
+    "Q6_K": "w8",
+    "Q8_0": "w8",
+}
+
+
+def test_auto_has_an_answer_for_every_storage_type() -> None:
+    assert set(AUTO) == set(TYPE_BY_NAME)
+    for dtype, expected in AUTO.items():
+        assert format_of(dtype, "auto", is_table=False) == expected
+        assert format_of(dtype, "auto", is_table=True) == expected
+
+
+@pytest.mark.parametrize("dtype", ALL_TYPES)
+def test_a_format_that_is_asked_for_is_taken_but_tables_are_never_4_bit(dtype: str) -> None:
+    for wanted in ("f32", "bf16", "w8", "w4"):
+        fmt: WeightFormat = wanted  # type: ignore[assignment]
+        assert format_of(dtype, fmt, is_table=False) == wanted
+        assert format_of(dtype, fmt, is_table=True) == ("w8" if wanted == "w4" else wanted)
+
+
+def test_the_bundled_model_becomes_8_bit_but_for_its_q4_k_matrices() -> None:
+    found: Counter[tuple[str, str]] = Counter()
+    with open_checkpoint(bundled_model_path(Settings().cache_path)) as checkpoint:
+        for name in checkpoint.names():
+            info = checkpoint.info(name)
+            if len(info.shape) == 2:
+                is_table = name == "model.embed_tokens.weight"
+                found[name.split(".")[-2], format_of(info.dtype, "auto", is_table=is_table)] += 1
+    assert found == {
+        ("embed_tokens", "w8"): 1,
+        ("q_proj", "w8"): 18,
+        ("k_proj", "w8"): 18,
+        ("v_proj", "w8"): 18,
+        ("o_proj", "w4"): 18,
+        ("gate_proj", "w8"): 18,
+        ("up_proj", "w8"): 18,
+        ("down_proj", "w4"): 9,
+        ("down_proj", "w8"): 9,
+    }

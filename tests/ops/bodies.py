@@ -1,0 +1,16 @@
+"""Every body of `Ops` that this machine can run, by name: NumPy, and the kernels of each instruction set."""
+
+from __future__ import annotations
+
+from intaglio.ops import Ops
+from intaglio.ops.cpu import CpuOps, instruction_sets
+from intaglio.ops.reference import ReferenceOps
+
+KERNELS = tuple(instruction_sets())
+BODIES = ("reference", *KERNELS)
+
+SIZES = (1, 2, 3, 7, 133)
+
+
+def body(name: str, threads: int = 2) -> Ops:
+    return ReferenceOps() if name == "reference" else CpuOps(threads, name)

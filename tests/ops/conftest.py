@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from intaglio.ops import Ops
+from intaglio.ops.cpu import CpuOps
+from tests.ops.bodies import BODIES, KERNELS, body
+
+
+@pytest.fixture(params=BODIES, scope="module")
+def ops(request: pytest.FixtureRequest) -> Iterator[Ops]:
+    """Each body in turn; the kernels on two threads."""
+    yield body(request.param)
+
+
+@pytest.fixture(params=KERNELS, scope="module")
+def kernels(request: pytest.FixtureRequest) -> Iterator[CpuOps]:
+    """The C++ body alone, once per instruction set."""
+    yield CpuOps(2, request.param)

@@ -1,0 +1,74 @@
+"""What a product with a quantized matrix is, in float64: int8 activations by the letter of docs/kernels.md, exact sums.
+
+Holding a kernel to this leaves no room to hide in: the rounding of weights and activations is on both sides, and what
+remains is the float32 rounding of at most a few dozen additions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.ops import GROUP, QuantizedFormat, QuantizedMatrix
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+QUANTIZED: tuple[Literal["w8"], Literal["w4"]] = ("w8", "w4")
+
+
+def random_matrix(fmt: QuantizedFormat, out: int, inputs: int, seed: int = 0) -> QuantizedMatrix:
+    """Every byte and nibble comes up, -128 too; scales of either sign, as Q4_0 files have them, and some of zero."""
+    rng, groups = np.random.default_rng(seed), -(-inputs // GROUP)
+    scales = (rng.standard_normal((out, groups)) * 0.05).astype(np.float16)
+    scales[rng.random((out, groups)) < 0.05] = 0
+    if fmt == "w8":
+        return QuantizedMatrix("w8", rng.integers(-128, 128, (out, inputs), dtype=np.int8), scales)
+    minima = (rng.standard_normal((out, groups)) * 0.4).astype(np.float16)
+    return QuantizedMatrix("w4", rng.integers(0, 16, (out, inputs), dtype=np.uint8), scales, minima)
+
+
+def rounded_activations(x: F32) -> F64:
+    """[rows, in]: each group of 32 inputs in 127 steps of its largest magnitude, as values again."""
+    rows, inputs = x.shape
+    groups = np.pad(x, ((0, 0), (0, -inputs % GROUP))).reshape(rows, -1, GROUP)
+    largest = np.abs(groups).max(axis=2, keepdims=True)
+    tiny = largest < 1e-36
+    inverse = np.float32(127) / np.where(tiny, np.float32(1), largest)
+    whole = np.where(tiny, 0, np.rint(groups * inverse))
+    values = whole.astype(np.float64) * (largest / np.float32(127)).astype(np.float64)
+    return values.reshape(rows, -1)[:, :inputs]
+
+
+def values_of(matrix: QuantizedMatrix) -> F64:
+    """[out, in] float64: what the matrix stands for."""
+
+    def per_input(numbers: NDArray[np.float16]) -> F64:
+        return np.repeat(numbers.astype(np.float64), GROUP, axis=1)[:, : matrix.shape[1]]
+
+    values = matrix.values.astype(np.float64) * per_input(matrix.scales)
+    return values if matrix.minima is None else values - per_input(matrix.minima)
+
+
+def magnitude_of(matrix: QuantizedMatrix) -> F64:
+    """[out, in]: the size of the terms a kernel adds; w4 takes a minimum off that may cancel nearly everything."""
+    positive = QuantizedMatrix(
+        matrix.fmt, np.abs(matrix.values.astype(np.int16)), np.abs(matrix.scales), _negated(matrix.minima)
+    )
+    return values_of(positive)
+
+
+def _negated(minima: NDArray[np.float16] | None) -> NDArray[np.float16] | None:
+    return None if minima is None else -np.abs(minima)
+
+
+def assert_is_product(ours: F32, x: F32, matrix: QuantizedMatrix, more: F64 | float = 0.0) -> None:
+    """Every element within 2e-6 of the sum of its terms' magnitudes. `more` is what an adapter adds."""
+    rounded = rounded_activations(x)
+    exact = rounded @ values_of(matrix).T + more
+    terms = np.abs(rounded) @ magnitude_of(matrix).T + np.abs(more)
+    assert ours.dtype == np.float32
+    assert ours.shape == exact.shape
+    assert (np.abs(ours - exact) <= 2e-6 * terms + 1e-35).all()

@@ -1,0 +1,223 @@
+"""The extension module's own checks: whatever shape comes in, it is computed or refused, and no kernel runs astray.
+
+Called below `CpuOps`, which would refuse some of it first. A kernel that reads or writes outside its arrays ends the
+process, so a crash fails the whole run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intaglio.ops._cpu import AttentionPlan, Device, LoraGroup, pack
+from tests.ops.bodies import KERNELS
+
+F32 = np.float32
+
+
+def zeros(*shape: int) -> Any:
+    return np.zeros(shape, F32)
+
+
+def whole(*values: int) -> Any:
+    return np.array(values, np.int32)
+
+
+def plain(out: int, inputs: int) -> Any:
+    return pack(0, out, inputs, zeros(out, inputs).view(np.uint8))
+
+
+def plan(rows: list[tuple[int, int, int, int, list[int]]], block_size: int = 4) -> AttentionPlan:
+    return AttentionPlan(rows, block_size)
+
+
+def rope(device: Device, **changes: Any) -> None:
+    arguments = {
+        "q": zeros(2, 3, 4),
+        "k": zeros(2, 1, 4),
+        "v": zeros(2, 1, 4),
+        "q_norm": None,
+        "k_norm": None,
+        "eps": 1e-6,
+        "angles": zeros(8, 4),
+        "positions": whole(0, 7),
+        "keys": zeros(2, 4, 1, 4),
+        "values": zeros(2, 4, 1, 4),
+        "slots": whole(0, 7),
+    }
+    device.rope_and_cache(**(arguments | changes))
+
+
+def attention(device: Device, **changes: Any) -> None:
+    arguments = {
+        "q": zeros(2, 4, 8),
+        "keys": zeros(3, 4, 2, 8),
+        "values": zeros(3, 4, 2, 8),
+        "plan": plan([(0, 2, 6, 0, [2, 0])]),
+        "scale": 1.0,
+        "window": 0,
+        "softcap": 0.0,
+        "out": zeros(2, 4, 8),
+    }
+    device.attention(**(arguments | changes))
+
+
+REFUSED: dict[str, Callable[[Device], object]] = {
+    "format": lambda d: pack(4, 1, 1, np.zeros(4, np.uint8)),
+    "no rows": lambda d: pack(0, 0, 4, np.zeros(0, np.uint8)),
+    "negative shape": lambda d: pack(0, -1, -4, np.zeros(16, np.uint8)),
+    "huge shape": lambda d: pack(0, 2**62, 4, np.zeros(0, np.uint8)),
+    "too few values": lambda d: pack(2, 17, 33, np.zeros(2 * 512, np.uint8), np.zeros((2, 2, 16), np.uint16)),
+    "no scales": lambda d: pack(2, 1, 1, np.zeros(512, np.uint8)),
+    "too few scales": lambda d: pack(2, 17, 1, np.zeros(1024, np.uint8), np.zeros((1, 1, 16), np.uint16)),
+    "no minima": lambda d: pack(3, 1, 1, np.zeros(256, np.uint8), np.zeros((1, 1, 16), np.uint16)),
+    "ranks of A and B": lambda d: LoraGroup([(zeros(2, 4), zeros(3, 5))]),
+    "x too narrow": lambda d: d.linears(zeros(2, 3), [plain(5, 4)], [], (zeros(2, 5),)),
+    "output too short": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(1, 5),)),
+    "output too narrow": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(2, 4),)),
+    "output missing": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], ()),
+    "segment past the rows": lambda d: d.linears(
+        zeros(2, 4), [plain(5, 4)], [(1, 3, LoraGroup([None]))], (zeros(2, 5),)
+    ),
+    "segment backwards": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [(2, 1, LoraGroup([None]))], (zeros(2, 5),)),
+    "segment of another call": lambda d: d.linears(
+        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([None, None]))], (zeros(2, 5),)
+    ),
+    "adapter of another width": lambda d: d.linears(
+        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 3), zeros(2, 5))]))], (zeros(2, 5),)
+    ),
+    "adapter of another height": lambda d: d.linears(
+        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 4), zeros(2, 6))]))], (zeros(2, 5),)
+    ),
+    "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, zeros(1, 4)),
+    "negative token id": lambda d: d.embed(plain(5, 4), whole(-1), 1.0, zeros(1, 4)),
+    "norm width": lambda d: d.rms_norm(zeros(2, 4), zeros(3), None, 1e-6, zeros(2, 4)),
+    "residual": lambda d: d.rms_norm(zeros(2, 4), zeros(4), zeros(1, 4), 1e-6, zeros(2, 4)),
+    "sum": lambda d: d.add(zeros(2, 4), zeros(2, 3), zeros(2, 4)),
+    "gate and up": lambda d: d.gelu_gate(zeros(2, 4), zeros(2, 3), zeros(2, 4)),
+    "slot past the cache": lambda d: rope(d, slots=whole(0, 8)),
+    "negative slot": lambda d: rope(d, slots=whole(-1, 0)),
+    "position without angles": lambda d: rope(d, positions=whole(0, 8)),
+    "negative position": lambda d: rope(d, positions=whole(-1, 0)),
+    "one slot too few": lambda d: rope(d, slots=whole(0)),
+    "k of fewer tokens": lambda d: rope(d, k=zeros(1, 1, 4), v=zeros(1, 1, 4)),
+    "cache of other heads": lambda d: rope(d, keys=zeros(2, 4, 2, 4), values=zeros(2, 4, 2, 4)),
+    "q norm width": lambda d: rope(d, q_norm=zeros(3)),
+    "odd head size": lambda d: rope(d, q=zeros(2, 3, 5), k=zeros(2, 1, 5), v=zeros(2, 1, 5)),
+    "more rows than context": lambda d: plan([(0, 7, 6, 0, [0, 1])]),
+    "block table too short": lambda d: plan([(0, 2, 9, 0, [0, 1])]),
+    "negative block": lambda d: plan([(0, 2, 6, 0, [0, -1])]),
+    "first key past the context": lambda d: plan([(0, 1, 6, 8, [0])]),
+    "block past the cache": lambda d: attention(d, plan=plan([(0, 2, 6, 0, [0, 3])])),
+    "rows past q": lambda d: attention(d, plan=plan([(0, 3, 6, 0, [0, 1])])),
+    "another block size": lambda d: attention(d, plan=plan([(0, 2, 6, 0, [0, 1, 2])], 2)),
+    "keys given back that are seen": lambda d: attention(d, plan=plan([(0, 2, 6, 4, [0])])),
+    "keys given back that a window sees": lambda d: attention(d, plan=plan([(0, 2, 6, 4, [0])]), window=2),
+    "heads no multiple": lambda d: attention(d, q=zeros(2, 3, 8), out=zeros(2, 3, 8)),
+    "no kv heads": lambda d: attention(d, keys=zeros(3, 4, 0, 8), values=zeros(3, 4, 0, 8)),
+    "other head size": lambda d: attention(d, keys=zeros(3, 4, 2, 4), values=zeros(3, 4, 2, 4)),
+    "output of attention": lambda d: attention(d, out=zeros(1, 4, 8)),
+    "one choice too few": lambda d: d.sample(zeros(2, 5), 5, [(1.0, 0, 1.0, 0.5)]),
+    "vocabulary past the logits": lambda d: d.sample(zeros(1, 5), 6, [(1.0, 0, 1.0, 0.5)]),
+    "no vocabulary": lambda d: d.sample(zeros(1, 5), 0, [(1.0, 0, 1.0, 0.5)]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        REFUSED[name](Device(2))
+
+
+def test_what_the_refused_ones_were_made_from_fits() -> None:
+    rope(Device(2))
+    attention(Device(2))
+    attention(Device(2), plan=plan([(0, 2, 6, 4, [0])]), window=1)
+
+
+WRONG_MEMORY: dict[str, Callable[[Device], object]] = {
+    "q not contiguous": lambda d: rope(d, q=zeros(2, 3, 8)[:, :, ::2]),
+    "q of float64": lambda d: rope(d, q=np.zeros((2, 3, 4))),
+    "keys read-only": lambda d: rope(d, keys=np.broadcast_to(F32(0), (2, 4, 1, 4))),
+    "output not contiguous": lambda d: attention(d, out=zeros(2, 8, 8)[:, ::2]),
+    "logits of float64": lambda d: d.softcap(np.zeros((2, 4)), 30.0),
+    "sum not contiguous": lambda d: d.add(zeros(2, 4), zeros(2, 4), zeros(4, 2).T),
+    "projection not contiguous": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(5, 2).T,)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_MEMORY)
+def test_results_are_never_written_to_a_copy(name: str) -> None:
+    """The binding library makes one to fit where it may, and the caller would see nothing of the result."""
+    with pytest.raises(TypeError):
+        WRONG_MEMORY[name](Device(1))
+
+
+small = st.integers(0, 5)
+
+
+@pytest.mark.parametrize("isa", KERNELS)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> None:
+    device = Device(2, isa)
+
+    def array(dims: int, dtype: Any = F32) -> Any:
+        shape = data.draw(st.lists(small, min_size=dims, max_size=dims))
+        return np.full(shape, data.draw(st.integers(-2, 6)), dtype)
+
+    calls: dict[str, Callable[[], object]] = {
+        "linears": lambda: device.linears(
+            array(2),
+            [plain(data.draw(small) + 1, data.draw(small) + 1)],
+            [(data.draw(small), data.draw(small), LoraGroup([(array(2), array(2))]))],
+            (array(2),),
+        ),
+        "embed": lambda: device.embed(plain(3, 4), array(1, np.int32), 1.0, array(2)),
+        "rms_norm": lambda: device.rms_norm(array(2), array(1), data.draw(st.sampled_from([None, 0])), 1e-6, array(2)),
+        "add": lambda: device.add(array(2), array(2), array(2)),
+        "gelu_gate": lambda: device.gelu_gate(array(2), array(2), array(2)),
+        "softcap": lambda: device.softcap(array(2), 30.0),
+        "rope": lambda: rope(
+            device,
+            **{name: array(3) for name in ("q", "k", "v") if data.draw(st.booleans())},
+            **{name: array(1, np.int32) for name in ("positions", "slots") if data.draw(st.booleans())},
+            **{name: array(4) for name in ("keys", "values") if data.draw(st.booleans())},
+        ),
+        "attention": lambda: attention(
+            device,
+            plan=plan(
+                [
+                    (data.draw(small), data.draw(small), data.draw(st.integers(-1, 12)), data.draw(small), table)
+                    for table in data.draw(st.lists(st.lists(st.integers(-1, 4), max_size=4), max_size=2))
+                ],
+                data.draw(st.integers(-1, 4)),
+            ),
+            window=data.draw(st.integers(0, 4)),
+            **{name: array(4) for name in ("keys", "values") if data.draw(st.booleans())},
+            **{name: array(3) for name in ("q", "out") if data.draw(st.booleans())},
+        ),
+        "sample": lambda: device.sample(
+            array(2),
+            data.draw(small),
+            data.draw(
+                st.lists(
+                    st.tuples(
+                        st.floats(0, 5),
+                        st.integers(-2, 9),
+                        st.floats(0, 1),
+                        st.floats(0, 1, exclude_max=True),
+                    ),
+                    max_size=3,
+                )
+            ),
+        ),
+    }
+    with contextlib.suppress(ValueError, TypeError):  # refused: as good as computed
+        calls[data.draw(st.sampled_from(sorted(calls)))]()

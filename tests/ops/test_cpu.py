@@ -1,0 +1,234 @@
+"""What only the C++ body has: quantized matrices, instruction sets, threads, and numbers that lead kernels astray."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from intaglio.errors import SettingsError
+from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedFormat, QuantizedMatrix
+from intaglio.ops.cpu import CpuOps
+from intaglio.ops.reference import ReferenceOps, dequantized
+from tests.ops.bodies import KERNELS, SIZES
+from tests.ops.quantized import QUANTIZED, assert_is_product, random_matrix, values_of
+
+F32 = NDArray[np.float32]
+
+formats = pytest.mark.parametrize("fmt", QUANTIZED)
+
+
+def numbers(seed: int, *shape: int) -> F32:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def product(ops: Ops, x: F32, matrix: QuantizedMatrix) -> F32:
+    (out,) = ops.linears(x, [ops.quantized_weight(matrix)], [])
+    return np.asarray(out)
+
+
+# -------------------------------------------------------------------------------------------------- quantized products
+
+
+@formats
+@pytest.mark.parametrize("rows", [*SIZES, 8, 9, 15])
+@pytest.mark.parametrize(("out", "inputs"), [(1, 1), (7, 31), (16, 32), (17, 33), (133, 133), (15, 640)])
+def test_quantized_products_are_exact_over_the_rounded_values(
+    kernels: CpuOps, fmt: QuantizedFormat, rows: int, out: int, inputs: int
+) -> None:
+    x, matrix = numbers(1, rows, inputs), random_matrix(fmt, out, inputs)
+    assert_is_product(product(kernels, x, matrix), x, matrix)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=60, deadline=None)
+@given(
+    fmt=st.sampled_from(QUANTIZED),
+    rows=st.integers(1, 20),
+    out=st.integers(1, 70),
+    inputs=st.integers(1, 200),
+    magnitude=st.sampled_from([1e-20, 1e-3, 1.0, 1e20]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_quantized_products_of_any_shape(
+    name: str, fmt: QuantizedFormat, rows: int, out: int, inputs: int, magnitude: float, seed: int
+) -> None:
+    x, matrix = numbers(seed, rows, inputs) * np.float32(magnitude), random_matrix(fmt, out, inputs, seed)
+    assert_is_product(product(CpuOps(2, name), x, matrix), x, matrix)
+
+
+@formats
+@pytest.mark.parametrize("rows", [1, 2, 4, 8, 15])
+def test_sums_of_whole_numbers_are_exact_on_every_instruction_set(
+    kernels: CpuOps, fmt: QuantizedFormat, rows: int
+) -> None:
+    """With scales of one nothing is rounded anywhere, so a dot product that is off by one shows, saturation too."""
+    rng = np.random.default_rng(rows)
+    x = rng.integers(-127, 128, (rows, 96)).astype(np.float32)
+    x[:, ::32] = 127  # the largest of its group, so that a step is 1
+    ones = np.ones((21, 3), np.float16)
+    if fmt == "w8":
+        values = rng.choice(np.array([-128, -127, -1, 0, 127], np.int8), (21, 96))
+        values[0], values[1] = -128, 127
+        matrix = QuantizedMatrix("w8", values, ones)
+    else:
+        nibbles = rng.integers(0, 16, (21, 96), dtype=np.uint8)
+        nibbles[0] = 15
+        matrix = QuantizedMatrix("w4", nibbles, ones, np.round(rng.standard_normal((21, 3)) * 5).astype(np.float16))
+    x[0] = 127 * np.where(np.arange(96) % 2, 1, -1)
+    x[-1] = 127
+    assert np.array_equal(product(kernels, x, matrix), x.astype(np.float64) @ values_of(matrix).T)
+
+
+@formats
+def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: QuantizedFormat) -> None:
+    x, first, second = numbers(1, 13, 70), random_matrix(fmt, 37, 70), random_matrix(fmt, 5, 70, seed=2)
+    one, three = LoraPair(numbers(4, 1, 70), numbers(5, 37, 1)), LoraPair(numbers(6, 3, 70), numbers(7, 5, 3))
+    weights = [kernels.quantized_weight(first), kernels.quantized_weight(second)]
+    groups = [kernels.lora_group(pairs) for pairs in ((one, three), (None, three), (one, None))]
+    segments = [LoraSegment(1, 2, groups[0]), LoraSegment(2, 9, groups[1]), LoraSegment(11, 13, groups[2])]
+    ours = kernels.linears(x, weights, segments)
+    added_first, added_second = np.zeros((13, 37)), np.zeros((13, 5))
+    for rows in (slice(1, 2), slice(11, 13)):
+        added_first[rows] = x[rows].astype(float) @ one.a.T.astype(float) @ one.b.T.astype(float)
+    added_second[1:9] = x[1:9].astype(float) @ three.a.T.astype(float) @ three.b.T.astype(float)
+    assert_is_product(ours[0], x, first, added_first)
+    assert_is_product(ours[1], x, second, added_second)
+
+
+def test_matrices_of_different_formats_share_a_call(kernels: CpuOps) -> None:
+    x, plain = numbers(1, 3, 70), numbers(2, 5, 70)
+    eight, four = random_matrix("w8", 17, 70), random_matrix("w4", 33, 70)
+    weights = [kernels.quantized_weight(eight), kernels.weight(plain, "f32"), kernels.quantized_weight(four)]
+    first, second, third = kernels.linears(x, weights, [])
+    assert_is_product(first, x, eight)
+    np.testing.assert_allclose(second, x.astype(float) @ plain.T.astype(float), rtol=0, atol=1e-5)
+    assert_is_product(third, x, four)
+
+
+@formats
+@pytest.mark.parametrize(("out", "inputs"), [(1, 1), (17, 33), (133, 70)])
+def test_embedding_takes_rows_of_a_quantized_table(
+    kernels: CpuOps, fmt: QuantizedFormat, out: int, inputs: int
+) -> None:
+    matrix, ids = random_matrix(fmt, out, inputs), [out - 1, 0, out // 2, 0]
+    rows = kernels.embedding(kernels.quantized_weight(matrix), kernels.integers(ids), 2.5)
+    expected = dequantized(matrix)[ids] * np.float32(2.5)
+    np.testing.assert_allclose(rows, expected, rtol=1e-6, atol=1e-7)
+
+
+@formats
+def test_instruction_sets_differ_by_no_more_than_rounding(fmt: QuantizedFormat) -> None:
+    x, matrix, plain = numbers(1, 5, 640), random_matrix(fmt, 133, 640), numbers(3, 133, 640)
+    every = [
+        (product(ops, x, matrix), *ops.linears(x, [ops.weight(plain, "f32"), ops.weight(plain, "bf16")], []))
+        for ops in (CpuOps(1, name) for name in KERNELS)
+    ]
+    for other in every[1:]:
+        for ours, theirs in zip(other, every[0], strict=True):
+            assert np.abs(ours - theirs).max() <= 1e-6 * 640
+
+
+@formats
+def test_packed_arrays_give_the_same_weight_again_on_every_instruction_set(fmt: QuantizedFormat) -> None:
+    x, matrix = numbers(1, 3, 70), random_matrix(fmt, 37, 70)
+    arrays = CpuOps(1, KERNELS[0]).packed_arrays(CpuOps(1, KERNELS[0]).quantized_weight(matrix))
+    for ops in (CpuOps(1, name) for name in KERNELS):
+        for array in arrays.values():
+            array.flags.writeable = False  # as in a file mapped for reading
+        (again,) = ops.linears(x, [ops.packed_weight(fmt, matrix.shape, arrays)], [])
+        assert np.array_equal(again, product(ops, x, matrix))
+
+
+def test_the_reference_body_multiplies_by_the_dequantized_values() -> None:
+    for fmt in QUANTIZED:
+        x, matrix = numbers(1, 7, 70), random_matrix(fmt, 37, 70)
+        np.testing.assert_allclose(product(ReferenceOps(), x, matrix), x @ values_of(matrix).T, rtol=0, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------------ extreme numbers
+
+
+@formats
+@pytest.mark.parametrize("value", [0.0, 1e30, -1e35, 1e-30, 1e-36, 1e-38, 1e-45], ids=str)
+def test_constant_rows_of_any_size_are_right(kernels: CpuOps, fmt: QuantizedFormat, value: float) -> None:
+    x, matrix = np.full((3, 70), value, np.float32), random_matrix(fmt, 17, 70)
+    ours = product(kernels, x, matrix)
+    assert np.isfinite(ours).all()
+    assert_is_product(ours, x, matrix)
+
+
+@formats
+def test_a_group_of_zeros_beside_large_numbers_stays_zero(kernels: CpuOps, fmt: QuantizedFormat) -> None:
+    x, matrix = np.zeros((2, 96), np.float32), random_matrix(fmt, 17, 96)
+    x[0, 40], x[1, :32], x[1, 64:] = 1e30, 1e-40, 5
+    assert_is_product(product(kernels, x, matrix), x, matrix)
+
+
+@pytest.mark.parametrize("fmt", [*QUANTIZED, "f32", "bf16"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("place", [0, 31, 33, 69])
+def test_a_row_that_is_not_finite_shows_and_spoils_no_other(kernels: CpuOps, fmt: str, bad: float, place: int) -> None:
+    plain = numbers(2, 17, 70)
+    weight = (
+        kernels.quantized_weight(random_matrix(fmt, 17, 70))  # type: ignore[arg-type]
+        if fmt in QUANTIZED
+        else kernels.weight(plain, fmt)  # type: ignore[arg-type]
+    )
+    x = numbers(1, 11, 70)
+    (before,) = kernels.linears(x, [weight], [])
+    x[4, place] = bad
+    (after,) = kernels.linears(x, [weight], [])
+    others = np.arange(11) != 4
+    assert np.array_equal(after[others], before[others])
+    assert not np.isfinite(after[4]).any()
+
+
+def test_not_a_number_goes_through_every_other_op(kernels: CpuOps) -> None:
+    """Swallowed on its way it would end as a fluent, wrong answer instead of an error."""
+    x = numbers(1, 3, 37)
+    x[1, 5] = np.nan
+    ones = np.ones(37, np.float32)
+    for out in (kernels.rms_norm(x, ones, 1e-6), kernels.add_norm(ones + x, x, ones, 1e-6)):
+        assert np.isnan(out[1]).all()
+        assert np.isfinite(out[[0, 2]]).all()
+    for out in (kernels.gelu_gate(x, np.ones_like(x)), kernels.gelu_gate(np.ones_like(x), x)):
+        assert np.isnan(out[1, 5])
+        assert np.isfinite(out[[0, 2]]).all()
+    eye = kernels.weight(np.eye(37, dtype=np.float32), "f32")
+    assert np.isnan(kernels.logits(x, eye, 30.0)[1]).any()
+
+
+# ------------------------------------------------------------------------------------------------- settings and threads
+
+
+@pytest.mark.parametrize("threads", [0, -1, 257, 10_000])
+def test_a_thread_count_out_of_range_is_refused_with_the_range(threads: int) -> None:
+    with pytest.raises(SettingsError, match=f"threads is {threads}, outside 1 to 256"):
+        CpuOps(threads)
+
+
+def test_an_instruction_set_that_is_not_here_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SettingsError, match=r"'sse9'.*plain"):
+        CpuOps(1, "sse9")
+
+
+def test_the_best_instruction_set_is_taken_unless_another_is_asked_for() -> None:
+    assert CpuOps(1).instruction_set == KERNELS[0]
+    assert [CpuOps(1, name).instruction_set for name in KERNELS] == list(KERNELS)
+    assert KERNELS[-1] == "plain"
+
+
+@formats
+def test_python_threads_that_share_a_body_do_not_disturb_each_other(kernels: CpuOps, fmt: QuantizedFormat) -> None:
+    inputs, matrix = [numbers(i, 1 + i, 256) for i in range(8)], random_matrix(fmt, 256, 256)
+    weight = kernels.quantized_weight(matrix)
+    expected = [kernels.linears(x, [weight], [])[0] for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            together = pool.map(lambda x: kernels.linears(x, [weight], [])[0], inputs)
+            assert all(np.array_equal(ours, alone) for ours, alone in zip(together, expected, strict=True))
