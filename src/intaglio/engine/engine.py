@@ -150,7 +150,6 @@ class Engine:
         return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error)
 
     # -- adapters
-    # ---------------------------------------------------------------------------------------------------------
 
     def _acquire_adapter(self, sequence: Sequence) -> bool:
         if sequence.request.adapter is None:

@@ -40,7 +40,6 @@ class KVCacheManager:
         self._prefix_cache = prefix_cache
 
     # -- admission
-    # --------------------------------------------------------------------------------------------------------
 
     def find_prefix(self, sequence: Sequence) -> int:
         """Tokens at the sequence's start whose keys and values are cached. Always leaves one token to compute."""
@@ -84,7 +83,6 @@ class KVCacheManager:
         sequence.num_computed = num_cached
 
     # -- steps
-    # ------------------------------------------------------------------------------------------------------------
 
     def can_grow(self, sequence: Sequence, num_tokens: int) -> bool:
         """Whether there are blocks for the next `num_tokens` tokens."""
@@ -132,7 +130,6 @@ class KVCacheManager:
                     assert table.end_block * self.block_size >= sequence.num_computed, "computed tokens without a block"
 
     # -- arithmetic
-    # ----------------------------------------------------------------------------------------------------------
 
     def _blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)

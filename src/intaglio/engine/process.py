@@ -114,7 +114,6 @@ class EngineClient:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     # -- requests
-    # -----------------------------------------------------------------------------------------------------------
 
     async def submit(self, request: EngineRequest) -> TokenStream:
         """Hand a request over. Raises CapacityError if there are too many, EngineDeadError if no engine comes."""
@@ -151,7 +150,6 @@ class EngineClient:
         await self._socket.send(self._encoder.encode(message))
 
     # -- the process
-    # ----------------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
         """Start the process again whenever it ends, until closed or until it keeps dying at once."""

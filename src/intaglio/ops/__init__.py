@@ -173,7 +173,6 @@ class Ops(Protocol):
         """An empty cache. Its memory is touched only as blocks are written."""
 
     # -- the forward, in the order of the model
-    # --------------------------------------------------------------------------
 
     def embedding(self, table: Weight, ids: Array, scale: float) -> Array:
         """Rows of the table times scale. ids [tokens] int32 -> [tokens, hidden]."""
@@ -236,7 +235,6 @@ class Ops(Protocol):
         """x · tableᵀ, softcapped if given. [rows, hidden] -> [rows, vocab]."""
 
     # -- choosing tokens
-    # ---------------------------------------------------------------------------------------------------
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         """One token id below vocab_size per row of logits [rows, vocab]. Each row's choice depends on that row alone.

@@ -125,7 +125,6 @@ class CpuOps:
         return KVGroup(np.zeros(shape, np.float32), np.zeros(shape, np.float32))  # zeros: pages come when touched
 
     # -- the forward
-    # ------------------------------------------------------------------------------------------------------
 
     def embedding(self, table: CpuWeight, ids: Array, scale: float) -> Array:
         out = np.empty((len(ids), table.shape[1]), np.float32)
@@ -199,7 +198,6 @@ class CpuOps:
         return out
 
     # -- choosing tokens
-    # ----------------------------------------------------------------------------------------------------
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         for index, row in enumerate(rows):
@@ -235,7 +233,6 @@ def _choice(row: SamplingRow) -> tuple[float, int, float, float]:
 
 
 # -- packing: see Matrix in csrc/kernels.h
-# ------------------------------------------------------------------------------
 
 
 def _tiled_values(matrix: QuantizedMatrix) -> npt.NDArray[np.uint8]:

@@ -101,7 +101,6 @@ class ReferenceOps:
         return KVGroup(np.zeros(shape, np.float32), np.zeros(shape, np.float32))  # zeros: pages come when touched
 
     # -- the forward
-    # ------------------------------------------------------------------------------------------------------
 
     def embedding(self, table: MatrixWeight, ids: Array, scale: float) -> Array:
         return table.rows(ids) * np.float32(scale)
@@ -186,7 +185,6 @@ class ReferenceOps:
         return _softcapped(table.project(x), softcap)
 
     # -- choosing tokens
-    # ----------------------------------------------------------------------------------------------------
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         return [sample_row(values[:vocab_size], row) for values, row in zip(logits, rows, strict=True)]
