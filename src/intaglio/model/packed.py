@@ -1,4 +1,4 @@
-"""Packed weights on disk: what the first start worked out, read back by every later one.
+"""Packed weights on disk: what the first start worked out, memory-mapped by every later one.
 
 One file per (checkpoint, format, kind of kernels):
 
@@ -7,8 +7,8 @@ One file per (checkpoint, format, kind of kernels):
     tail    SHA-256 of the header, its length, a magic word
 
 It is written aside, synced and renamed, and taken only if its hashes agree and its version is ours; anything else is
-made again, never trusted. It is read into memory and not mapped: the kernel gives such memory pages of 2 MiB, and the
-4 KiB pages of a mapped file cost a third of the speed at which weights are read (docs/experiments.md).
+made again, never trusted. Mapped pages are shared between processes that serve the same model; reading the file into
+memory with large pages instead was no faster (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ VERSION = 1  # raise it whenever a layout in csrc/kernels.h or a rounding in qua
 _MAGIC = b"INTAGLIO"
 _TAIL_BYTES = 32 + 8 + len(_MAGIC)
 _ALIGNMENT = 64
-_LARGE_PAGE = 2 << 20
 _MAX_HEADER_BYTES = 16 << 20
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -115,10 +114,10 @@ def _write(path: Path, key: str, arrays: Arrays) -> None:
 
 
 def _read(path: Path, key: str) -> dict[str, NDArray[Any]] | None:
-    """The arrays; None if there is no such file or it is not exactly what was written."""
+    """The arrays, memory-mapped; None if there is no such file or it is not exactly what was written."""
     try:
-        content = _content(path)
-    except OSError:  # not there, or not to be read: it is made again
+        content = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError):  # not there, not to be read, or empty: it is made again
         return None
     header = _header(content)
     if header is None or header.version != VERSION or header.key != key or header.body_bytes > content.size:
@@ -130,19 +129,6 @@ def _read(path: Path, key: str) -> dict[str, NDArray[Any]] | None:
         logger.warning("%s is damaged; packing again", path)
         return None
     return {name: _view(body, array) for name, array in header.arrays.items()}
-
-
-def _content(path: Path) -> NDArray[np.uint8]:
-    """The file's bytes in memory that begins at a multiple of a large page."""
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        memory = np.empty(size + _LARGE_PAGE, np.uint8)
-        start = -memory.ctypes.data % _LARGE_PAGE
-        content = memory[start : start + size]
-        filled = 0
-        while filled < size and (count := file.readinto(content[filled:])):  # type: ignore[arg-type]  # a buffer
-            filled += count
-    return content[:filled]
 
 
 def _header(content: NDArray[np.uint8]) -> _Header | None:
