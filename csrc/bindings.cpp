@@ -155,7 +155,9 @@ public:
         const float* data = x.data();
         const Running running(*this);
         QuantizedRows q = quantize(data, rows, in, quantized);
+#ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without the LoRA calls
         shrink(data, in, parts);
+#endif
         int64_t tiles = 0;
         for (const PackedMatrix* w : weights) tiles += tile_count(w->matrix);
         pool_.run(tiles, grain(tiles, rows * in), [&](int64_t begin, int64_t end, int) {
@@ -165,7 +167,9 @@ public:
                 const int64_t count = tile_count(w), from = std::max(begin, first), to = std::min(end, first + count);
                 if (from < to) {
                     kernels_->matmul(w, data, q, rows, y[i], w.out, from - first, to - first);
+#ifndef INTAGLIO_WITHOUT_LORA
                     expand(parts, i, w, y[i], (from - first) * kTile, std::min((to - first) * kTile, w.out));
+#endif
                 }
                 first += count;
             }

@@ -49,18 +49,6 @@ class Generation:
         if self._tokens is not None:
             await self._tokens.abort()
 
-    async def complete(self) -> Completion:
-        """Wait for the whole answer. Raises EngineError if the engine failed."""
-        try:
-            return join_deltas([delta async for delta in self])
-        finally:
-            await self.abort()
-
-    async def text(self) -> tuple[str, FinishReason, Usage]:
-        """As `complete`, taken apart."""
-        done = await self.complete()
-        return done.text, done.finish_reason, done.usage
-
 
 class AsyncLLM:
     """One served base model: the text room here, the engine in its own process.

@@ -51,10 +51,6 @@ class AdapterPool:
     def used_bytes(self) -> int:
         return sum(resident.adapter.nbytes for resident in self._residents.values())
 
-    @property
-    def resident_digests(self) -> list[str]:
-        return list(self._residents)
-
     def acquire(self, ref: AdapterRef) -> bool:
         """Pin the adapter, loading it if need be. False while the pinned ones leave no room for it.
 
