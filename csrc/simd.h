@@ -59,6 +59,14 @@ INTAGLIO_INLINE V16 load(const float* p) {
     });
 }
 
+// Up to sixteen floats, zeros after them.
+INTAGLIO_INLINE V16 load_some(const float* p, int64_t count) {
+    if (count >= 16) return load(p);
+    float lanes[16] = {};
+    if (count > 0) std::memcpy(lanes, p, count * sizeof(float));
+    return load(lanes);
+}
+
 INTAGLIO_INLINE void store(float* p, V16 v) {
     for (int i = 0; i < kParts; i++) std::memcpy(p + i * kLanes, &v.part[i], sizeof v.part[i]);
 }
@@ -212,6 +220,18 @@ INTAGLIO_INLINE V16 exp(V16 x) {
 INTAGLIO_INLINE V16 tanh(V16 x) {
     // tanh(x) = 1 - 2 / (exp(2x) + 1); exp is bounded, so neither end overflows.
     return broadcast(1.0f) - broadcast(2.0f) / (exp(x + x) + broadcast(1.0f));
+}
+
+// A range of elements through a function of sixteen; the tail is padded, so it computes as the rest does.
+template <class Function>
+inline void by_sixteen(float* out, int64_t begin, int64_t end, Function f) {
+    int64_t i = begin;
+    for (; i + 16 <= end; i += 16) store(out + i, f(i, 16));
+    if (i < end) {
+        float lanes[16];
+        store(lanes, f(i, end - i));
+        std::memcpy(out + i, lanes, (end - i) * sizeof(float));
+    }
 }
 
 }  // namespace intaglio::ISA
