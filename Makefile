@@ -56,7 +56,7 @@ fix: $(TEST_STAMP)  ## let ruff mend what it can, and format
 	$(VENV)/bin/ruff format .
 
 bench: $(BENCH_STAMP)  ## measure us and the installed peers, then write docs/performance.md (half an hour, idle machine)
-	for part in run adapters without-lora server steps profile accuracy report; do \
+	for part in run adapters without-lora server health steps profile accuracy report; do \
 	  $(VENV)/bin/python -m benchmarks $$part || exit 1; done
 
 bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares with (25 minutes, ~12 GB)

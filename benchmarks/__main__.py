@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import accuracy, adapters, compare, profile_step, report, results, server, steps, without_lora
+from benchmarks import accuracy, adapters, compare, health, profile_step, report, results, server, steps, without_lora
 from benchmarks.models import Home
 from benchmarks.workloads import BY_NAME, WORKLOADS
 
@@ -71,6 +71,16 @@ def without_lora_command(home: HomeOption = DEFAULT_HOME, threads: Threads = COR
 def server_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES) -> None:
     """Memory of the whole server with eight adapters."""
     _write("server", server.measure(Home(home), threads))
+
+
+@app.command(name="health")
+def health_command(
+    home: HomeOption = DEFAULT_HOME,
+    threads: Threads = CORES,
+    seconds: Annotated[float, typer.Option(help="of asking, idle and again under load")] = 60,
+) -> None:
+    """How soon GET /health is answered, idle and while every core computes."""
+    _write("health", health.measure(Home(home), threads, seconds))
 
 
 @app.command(name="steps")

@@ -6,13 +6,18 @@ import itertools
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.models import Home, references
-from benchmarks.ours import open_engine, request
+from benchmarks.models import Home
+from benchmarks.ours import engine_spec, request
 from benchmarks.workloads import BY_NAME, FEW_ADAPTERS, MANY_ADAPTERS, Traffic
 from intaglio.engine.engine import Engine
+from intaglio.engine.messages import EngineSpec
+from intaglio.engine.worker import adapter_limits, build_engine, packed_adapters
+from intaglio.lora.peft import read_peft_adapter
+from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef
 
 
@@ -26,16 +31,13 @@ class Served:
 
 def many(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     """Tokens per second of Zipf traffic over 1,000 adapters and over 8, in turns; each engine keeps its cache."""
-    folders = home.many_adapters(MANY_ADAPTERS.registered)
-    runs = []
-    for traffic in (FEW_ADAPTERS, MANY_ADAPTERS):
-        engine, config = open_engine(home, "270m", threads)
-        adapters = references(folders[: traffic.registered], config)
-        runs.append((traffic, engine, adapters))
+    spec, config = _spec(home, threads)
+    adapters = registered(home.many_adapters(MANY_ADAPTERS.registered), spec, config)
+    runs = [(traffic, build_engine(spec), adapters[: traffic.registered]) for traffic in (FEW_ADAPTERS, MANY_ADAPTERS)]
     taken: dict[str, list[Served]] = {FEW_ADAPTERS.name: [], MANY_ADAPTERS.name: []}
     for repeat in range(repeats + 1):
-        for traffic, engine, adapters in runs:
-            served = serve(engine, traffic, adapters, repeat)
+        for traffic, engine, choice in runs:
+            served = serve(engine, traffic, choice, repeat)
             if repeat:
                 taken[traffic.name].append(served)
     figures = {name: results.summary([run.output for run in served]) for name, served in taken.items()}
@@ -46,6 +48,22 @@ def many(home: Home, threads: int, repeats: int) -> dict[str, Any]:
         "ratio": figures[MANY_ADAPTERS.name]["median"] / figures[FEW_ADAPTERS.name]["median"],
         "ttft_ms_median": {name: statistics.median(values) * 1000 for name, values in waits.items()},
     }
+
+
+def _spec(home: Home, threads: int) -> tuple[EngineSpec, ModelConfig]:
+    """A thousand packed adapters are a few GB: they go to the benchmarks' folder, not to the user's cache."""
+    return engine_spec(home, "270m", threads, cache_dir=home.path / "cache")
+
+
+def registered(folders: list[Path], spec: EngineSpec, config: ModelConfig) -> list[AdapterRef]:
+    """The adapters as an upload leaves them: checked, and packed for the engine."""
+    packed = packed_adapters(spec)
+    refs = []
+    for folder in folders:
+        adapter = read_peft_adapter(folder, config, adapter_limits(spec))
+        packed.keep(adapter)
+        refs.append(AdapterRef(adapter.digest, str(folder)))
+    return refs
 
 
 def serve(engine: Engine, traffic: Traffic, adapters: list[AdapterRef], seed: int) -> Served:
@@ -77,12 +95,14 @@ def serve(engine: Engine, traffic: Traffic, adapters: list[AdapterRef], seed: in
 
 def cold(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     """Time to the first token of an adapter that is not in memory (its files are cached pages), and of one that is."""
-    engine, config = open_engine(home, "270m", threads)
-    adapters = references(home.many_adapters(repeats + 1), config)  # reading them here fills the page cache
+    spec, config = _spec(home, threads)
+    engine = build_engine(spec)
+    adapters = registered(home.many_adapters(repeats + 1), spec, config)  # reading them here fills the page cache
     waits: dict[str, list[float]] = {"resident": [], "not_resident": []}
     for repeat, adapter in enumerate(adapters):
-        for state in ("not_resident", "resident"):
-            took = _first_token_s(engine, f"{state}/{repeat}", repeat, adapter)
+        for turn, state in enumerate(("not_resident", "resident")):
+            # a prompt of its own each time: the rows of the embedding that a prompt needs are read as coldly in both
+            took = _first_token_s(engine, 2 * repeat + turn, adapter)
             if repeat:
                 waits[state].append(took)
     medians = {state: statistics.median(values) * 1000 for state, values in waits.items()}
@@ -94,9 +114,10 @@ def cold(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def _first_token_s(engine: Engine, name: str, repeat: int, adapter: AdapterRef) -> float:
+def _first_token_s(engine: Engine, number: int, adapter: AdapterRef) -> float:
+    (prompt,) = BY_NAME["one_stream"].prompts(number)
     begin = time.perf_counter()
-    engine.add(request(name, BY_NAME["one_stream"].prompts(repeat)[0], 1, adapter))
+    engine.add(request(str(number), prompt, 1, adapter))
     while engine.has_work:
         engine.step()
     return time.perf_counter() - begin

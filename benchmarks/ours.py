@@ -14,6 +14,7 @@ from benchmarks.worker import Job, Runner, Sample, serve
 from benchmarks.workloads import Model, Workload
 from intaglio.base_model import BaseModel
 from intaglio.engine.engine import Engine
+from intaglio.engine.messages import EngineSpec
 from intaglio.engine.worker import build_engine
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams
@@ -42,10 +43,17 @@ def open_engine(home: Home, model: Model, threads: int | None, **options: Any) -
 
     options  fields of `Settings`
     """
+    spec, config = engine_spec(home, model, threads, **options)
+    return build_engine(spec), config
+
+
+def engine_spec(home: Home, model: Model, threads: int | None, **options: Any) -> tuple[EngineSpec, ModelConfig]:
+    """What `open_engine` builds it from."""
     config = home.config(model)
     settings = load_settings(**{"threads": threads, "prefix_cache": False, "log_level": "warning"} | options)
     tokenizer = cast(Tokenizer, _NoTokenizer(config.vocab_size))
-    return build_engine(BaseModel(home.model(model), config, tokenizer).engine_spec(settings)), config
+    base = BaseModel(home.model(model), config, tokenizer, is_quantized=True)
+    return base.engine_spec(settings), config
 
 
 def request(name: str, prompt: Sequence[int], output_tokens: int, adapter: AdapterRef | None = None) -> EngineRequest:

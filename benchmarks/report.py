@@ -128,6 +128,17 @@ def _server(record: dict[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
+def _health(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return MISSING
+    names = {"idle": "idle", "load": f"{record['streams']} streams over 8 adapters, {record['tokens_per_s']:.0f} tok/s"}
+    lines = ["| meanwhile | median ms | 99th percentile (target <= 50) | worst | answers |", "|---|--:|--:|--:|--:|"]
+    for key, name in names.items():
+        row = record[key]
+        lines.append(f"| {name} | {row['p50_ms']:.1f} | {row['p99_ms']:.1f} | {row['max_ms']:.1f} | {row['samples']} |")
+    return "\n".join(lines)
+
+
 def _profile(record: dict[str, Any] | None) -> str:
     if record is None:
         return MISSING
@@ -167,6 +178,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any] | None], str]] = {
     "cold_adapter": _cold,
     "without_lora": _without_lora,
     "server": _server,
+    "health": _health,
     "profile": _profile,
     "accuracy": _accuracy,
     "steps": _steps,

@@ -18,8 +18,10 @@ from intaglio.model.config import ModelConfig
 from intaglio.model.quantize import format_of
 from intaglio.model.weights import open_checkpoint
 
-# Packed bytes per weight: the numbers, and per 32 of them one or two scales of two bytes.
-BYTES = {"w8": 1 + 2 / 32, "w4": 0.5 + 4 / 32, "bf16": 2.0, "f32": 4.0}
+# Packed bytes per weight: the numbers, and per 32 of them a scale of two bytes; some have a minimum too.
+BYTES = {"w8": 1 + 2 / 32, "w5": 0.625 + 2 / 32, "w4": 0.5 + 2 / 32, "bf16": 2.0, "f32": 4.0}
+MINIMUM = 2 / 32
+HAVE_MINIMA = ("Q4_1", "Q5_1", "Q4_K", "Q5_K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def cost_of(home: Home, workload: Workload) -> Cost:
             is_table = name.startswith(("model.embed_tokens", "lm_head"))
             fmt = format_of(info.dtype, "auto", is_table=is_table)
             count = info.shape[0] * info.shape[1]
-            sizes[is_table] += count * BYTES[fmt]
+            sizes[is_table] += count * (BYTES[fmt] + MINIMUM * (info.dtype in HAVE_MINIMA and fmt in ("w5", "w4")))
             counts[is_table] += count
     return Cost(sizes[0], sizes[1], counts[0], counts[1])
 

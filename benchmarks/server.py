@@ -27,7 +27,7 @@ def measure(home: Home, threads: int) -> dict[str, Any]:
         with serve(["--threads", str(threads)], Path(folder)) as server:
             ready_s = time.perf_counter() - begin
             for index, adapter in enumerate(adapters):
-                _upload(server, f"bench-{index}", adapter)
+                upload(server, f"bench-{index}", adapter)
                 _ask(server, f"bench-{index}")
             processes = [_memory(pid) for pid in _tree(server.pid)]
     return {
@@ -39,7 +39,8 @@ def measure(home: Home, threads: int) -> dict[str, Any]:
     }
 
 
-def _upload(server: LiveServer, name: str, folder: Path) -> None:
+def upload(server: LiveServer, name: str, folder: Path) -> None:
+    """Make a finetune of the bundled model from a PEFT folder, as a client does."""
     config = {"model": DEFAULT_MODEL_ID, "name": name, "description": "benchmark"}
     created = _post(f"{server.account()}/ai/finetunes", json.dumps(config).encode(), "application/json")
     for file in FILES:

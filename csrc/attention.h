@@ -1,90 +1,357 @@
 // Attention of a step's queries over paged keys and values.
+//
+// A piece is a few tokens of one sequence times the heads that share one key and value head; each of these (token, head)
+// pairs is a query here. Four queries meet several keys at a time in registers, so that what is loaded serves many products:
+//
+//     scores   16 dot products at once: sixteen lanes each, then one tree that folds all of them (`sums_of_lanes`)
+//     weigh    per query: the largest score, the exponentials, their sum
+//     mix      four queries times 64 dims of the values at once, key by key in order
+//
+// What a query gets does not depend on the queries beside it, on the tile it falls into or on where keys are cut into spans:
+// a score is one sum over the dims, whoever computes it; the sum of the exponentials runs from the query's own first key on;
+// and the weighted sum of the values takes the query's keys one after the other, through memory where a span ends. Scores of
+// keys that a query does not see may be computed, but are never read: a NaN there stays there.
 #pragma once
+
+#include <algorithm>
 
 #include "kernels.h"
 #include "simd.h"
 
 namespace intaglio::ISA {
 
+// Sums that are held in registers at once: half of them, so that factors find room beside.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kSums = 16;
+#else
+constexpr int kSums = 8;
+#endif
+constexpr int kSpan = 32;   // keys that all queries of a piece meet before the next, so that they stay in the nearest cache
+constexpr int kStrip = 64;  // dims of the values, likewise
+
 inline void softcap(float* x, float cap, int64_t begin, int64_t end) {
     by_sixteen(x, begin, end,
                [&](int64_t i, int64_t n) { return broadcast(cap) * tanh(load_some(x + i, n) / broadcast(cap)); });
 }
 
-// Scores of up to 4 heads against one key at a time; then softmax; then the values, key by key in order.
-template <int H>
-void attend(const Attention& a, const AttentionRow& row, int64_t token, int64_t kv_head, int64_t head, float* scratch) {
-    const int64_t position = row.context - (row.stop - token);
-    const int64_t first = a.window && position - a.window + 1 > 0 ? position - a.window + 1 : 0;
-    const int64_t count = position + 1 - first, stride = (int64_t)a.kv_heads * a.dim, whole = a.dim / 16 * 16;
-    const float* q = a.q + (token * a.heads + head) * a.dim;
-    auto at = [&](int64_t key) {
-        const int64_t offset = key - row.first_key;
-        return ((int64_t)row.blocks[offset / a.block_size] * a.block_size + offset % a.block_size) * stride +
-               kv_head * a.dim;
-    };
-    float largest[H];
-    for (int h = 0; h < H; h++) largest[h] = -INFINITY;
-    for (int64_t j = 0; j < count; j++) {
-        const float* key = a.keys + at(first + j);
-        V16 acc[H];
-        for (int h = 0; h < H; h++) acc[h] = V16{};
-        for (int64_t i = 0; i < whole; i += 16) {
-            const V16 part = load(key + i);
-            for (int h = 0; h < H; h++) acc[h] = fma(load(q + h * a.dim + i), part, acc[h]);
-        }
-        for (int h = 0; h < H; h++) {
-            float score = sum(acc[h]);
-            for (int64_t i = whole; i < a.dim; i++) score += q[h * a.dim + i] * key[i];
-            scratch[h * count + j] = score * a.scale;
+INTAGLIO_INLINE Floats load_part(const float* p) {
+    Floats part;
+    std::memcpy(&part, p, sizeof part);
+    return part;
+}
+
+INTAGLIO_INLINE void store_part(float* p, Floats part) { std::memcpy(p, &part, sizeof part); }
+
+// ------------------------------------------------------------------------------------------------------- sums of lanes
+
+// The elements of a and of b, one after the other, that `index` names.
+template <int... index>
+INTAGLIO_INLINE Floats pick(Floats a, Floats b) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, index...);
+#else
+    return __builtin_shuffle(a, b, Ints{index...});
+#endif
+}
+
+// Halves, quarters ... of two vectors, added: each gives half as many sums of its lanes, side by side in one vector. The
+// tree is that of `sum`: lane i and lane i + 8, then i + 4, i + 2, i + 1.
+#if defined(__AVX512F__)
+INTAGLIO_INLINE Floats fold8(Floats a, Floats b) {
+    return pick<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(a, b) +
+           pick<8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31>(a, b);
+}
+INTAGLIO_INLINE Floats fold4(Floats a, Floats b) {
+    return pick<0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27>(a, b) +
+           pick<4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31>(a, b);
+}
+INTAGLIO_INLINE Floats fold2(Floats a, Floats b) {
+    return pick<0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29>(a, b) +
+           pick<2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31>(a, b);
+}
+INTAGLIO_INLINE Floats fold1(Floats a, Floats b) {
+    return pick<0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30>(a, b) +
+           pick<1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31>(a, b);
+}
+INTAGLIO_INLINE Floats fold_to_quarters(const Floats* v) { return fold4(fold8(v[0], v[4]), fold8(v[8], v[12])); }
+#elif defined(__AVX2__)
+INTAGLIO_INLINE Floats fold4(Floats a, Floats b) {
+    return pick<0, 1, 2, 3, 8, 9, 10, 11>(a, b) + pick<4, 5, 6, 7, 12, 13, 14, 15>(a, b);
+}
+INTAGLIO_INLINE Floats fold2(Floats a, Floats b) {
+    return pick<0, 1, 8, 9, 4, 5, 12, 13>(a, b) + pick<2, 3, 10, 11, 6, 7, 14, 15>(a, b);
+}
+INTAGLIO_INLINE Floats fold1(Floats a, Floats b) {
+    return pick<0, 2, 8, 10, 4, 6, 12, 14>(a, b) + pick<1, 3, 9, 11, 5, 7, 13, 15>(a, b);
+}
+INTAGLIO_INLINE Floats fold_to_quarters(const Floats* v) { return fold4(v[0], v[4]); }
+#else
+INTAGLIO_INLINE Floats fold2(Floats a, Floats b) { return pick<0, 1, 4, 5>(a, b) + pick<2, 3, 6, 7>(a, b); }
+INTAGLIO_INLINE Floats fold1(Floats a, Floats b) { return pick<0, 2, 4, 6>(a, b) + pick<1, 3, 5, 7>(a, b); }
+INTAGLIO_INLINE Floats fold_to_quarters(const Floats* v) { return v[0]; }
+#endif
+
+// Lane i is the sum of the lanes of v[i], for as many vectors as there are lanes.
+INTAGLIO_INLINE Floats sums_of_lanes(const Floats* v) {
+    return fold1(fold2(fold_to_quarters(v), fold_to_quarters(v + 1)),
+                 fold2(fold_to_quarters(v + 2), fold_to_quarters(v + 3)));
+}
+
+// The sums of kSums V16, whose parts lie as [kParts][kSums]: sums[i] = sum(v[i]).
+INTAGLIO_INLINE void fold_all(Floats (*parts)[kSums], float* sums) {
+    for (int width = kParts / 2; width > 0; width /= 2)
+        for (int p = 0; p < width; p++)
+            for (int i = 0; i < kSums; i++) parts[p][i] = parts[p][i] + parts[p + width][i];
+    for (int i = 0; i < kSums; i += kLanes) store_part(sums + i, sums_of_lanes(parts[0] + i));
+}
+
+// ------------------------------------------------------------------------------------------------------------- a piece
+
+// One token and head. It sees the keys from `first` up to, not including, `stop`. Its numbers lie in scratch memory, where
+// vectors do not straddle cache lines; dims are filled up with zeros.
+struct Query {
+    float* q;       // [dim]
+    float* sums;    // [dim], of the weighted values
+    float* scores;  // of the piece's keys
+    float* out;     // [dim], where the result goes
+    int64_t first, stop;
+};
+
+// The queries of a piece, token by token, and the keys that any of them sees: no query begins or stops before the one ahead.
+struct Piece {
+    const Attention& a;
+    const AttentionRow& row;
+    int64_t kv_head, count;
+    int64_t begin, end;
+    Query queries[kQueries];
+
+    Piece(const Attention& a_, const AttentionRow& row_, int64_t token, int64_t tokens, int64_t head, int64_t heads,
+          float* scratch)
+        : a(a_), row(row_), kv_head(head / (a.heads / a.kv_heads)), count(tokens * heads) {
+        const int64_t last = row.context - row.stop + token + tokens;
+        begin = a.window ? std::max<int64_t>(0, last - tokens + 1 - a.window) : 0, end = last;
+        const int64_t vector = vector_width(a.dim), width = score_width(end - begin);
+        for (int64_t n = 0; n < count; n++, scratch += 2 * vector + width) {
+            const int64_t at = ((token + n / heads) * a.heads + head + n % heads) * a.dim;
+            const int64_t stop = last - tokens + 1 + n / heads;
+            std::memset(scratch, 0, 2 * vector * sizeof(float));
+            std::memcpy(scratch, a.q + at, a.dim * sizeof(float));
+            queries[n] = {scratch, scratch + vector, scratch + 2 * vector, a.out + at,
+                          a.window ? std::max<int64_t>(0, stop - a.window) : 0, stop};
         }
     }
-    float total[H];
-    for (int h = 0; h < H; h++) {
-        float* scores = scratch + h * count;
-        if (a.softcap > 0) softcap(scores, a.softcap, 0, count);
-        for (int64_t j = 0; j < count; j++) largest[h] = scores[j] > largest[h] ? scores[j] : largest[h];
-        by_sixteen(scores, 0, count,
-                   [&](int64_t i, int64_t n) { return exp(load_some(scores + i, n) - broadcast(largest[h])); });
-        V16 lanes{};
-        int64_t j = 0;
-        for (; j + 16 <= count; j += 16) lanes = lanes + load(scores + j);
-        total[h] = sum(lanes);
-        for (; j < count; j++) total[h] += scores[j];
+};
+
+// Where the keys and values of up to kSpan keys lie.
+struct Span {
+    int64_t begin, end;
+    int64_t offsets[kSpan];
+
+    Span(const Piece& piece, int64_t begin_) : begin(begin_), end(std::min<int64_t>(piece.end, begin_ + kSpan)) {
+        const Attention& a = piece.a;
+        const int64_t held = begin - piece.row.first_key, width = (int64_t)a.kv_heads * a.dim;
+        int64_t index = held / a.block_size, slot = held % a.block_size;
+        for (int64_t i = 0; i < end - begin; i++) {
+            offsets[i] = ((int64_t)piece.row.blocks[index] * a.block_size + slot) * width + piece.kv_head * a.dim;
+            if (++slot == a.block_size) slot = 0, index++;
+        }
     }
-    float* out = a.out + (token * a.heads + head) * a.dim;
-    for (int64_t i = 0; i < whole; i += 64) {
-        const int parts = whole - i < 64 ? (int)((whole - i) / 16) : 4;
-        V16 acc[H][4];
-        for (int h = 0; h < H; h++)
-            for (int p = 0; p < 4; p++) acc[h][p] = V16{};
-        for (int64_t j = 0; j < count; j++) {
-            const float* value = a.values + at(first + j) + i;
-            for (int p = 0; p < parts; p++) {
-                const V16 part = load(value + p * 16);
-                for (int h = 0; h < H; h++) acc[h][p] = fma(broadcast(scratch[h * count + j]), part, acc[h][p]);
+};
+
+// -------------------------------------------------------------------------------------------------------------- scores
+
+// The dot products of Q queries and kSums / Q keys: sums[query][key].
+template <int Q>
+INTAGLIO_INLINE void dot_tile(const float* const* q, const float* const* keys, int64_t dim, float* sums) {
+    constexpr int K = kSums / Q;
+    const int64_t whole = dim / 16 * 16;
+    Floats parts[kParts][kSums];
+    for (int p = 0; p < kParts; p++) {
+        Floats acc[Q][K] = {};
+        if (whole < dim)
+            for (int j = 0; j < K; j++) {
+                const Floats key = load_some(keys[j] + whole, dim - whole).part[p];
+                for (int i = 0; i < Q; i++) acc[i][j] = fma(load_part(q[i] + whole + p * kLanes), key, acc[i][j]);
+            }
+        for (int64_t d = p * kLanes; d < whole; d += 16) {
+            Floats key[K];
+            for (int j = 0; j < K; j++) key[j] = load_part(keys[j] + d);
+            for (int i = 0; i < Q; i++) {
+                const Floats part = load_part(q[i] + d);
+                for (int j = 0; j < K; j++) acc[i][j] = fma(part, key[j], acc[i][j]);
             }
         }
-        for (int h = 0; h < H; h++)
-            for (int p = 0; p < parts; p++) store(out + h * a.dim + i + p * 16, acc[h][p] / broadcast(total[h]));
+        for (int i = 0; i < Q; i++)
+            for (int j = 0; j < K; j++) parts[p][i * K + j] = acc[i][j];
     }
-    for (int64_t i = whole; i < a.dim; i++)
-        for (int h = 0; h < H; h++) {
-            float acc = 0;
-            for (int64_t j = 0; j < count; j++) acc += scratch[h * count + j] * a.values[at(first + j) + i];
-            out[h * a.dim + i] = acc / total[h];
+    fold_all(parts, sums);
+}
+
+// Scores of `count` queries, count <= Q, for the keys of the span that any of them sees. Where the tile is larger than what is
+// left, its last query or key stands again.
+template <int Q>
+void score_tile(const Piece& piece, const Span& span, const Query* queries, int64_t count) {
+    constexpr int K = kSums / Q;
+    const int64_t begin = std::max(span.begin, queries[0].first), end = std::min(span.end, queries[count - 1].stop);
+    const float *q[Q], *keys[K];
+    float* scores[Q];
+    for (int i = 0; i < Q; i++) {
+        const Query& query = queries[std::min<int64_t>(i, count - 1)];
+        q[i] = query.q;
+        scores[i] = query.scores + (begin - piece.begin);
+    }
+    for (int64_t key = begin; key < end; key += K) {
+        for (int j = 0; j < K; j++) keys[j] = piece.a.keys + span.offsets[std::min(key + j, end - 1) - span.begin];
+        float sums[kSums];
+        dot_tile<Q>(q, keys, piece.a.dim, sums);
+        for (float& x : sums) x *= piece.a.scale;
+        // Behind the last key this writes what the next span or nobody sees.
+        for (int i = 0; i < Q; i++) {
+            std::memcpy(scores[i], sums + i * K, K * sizeof(float));
+            scores[i] += K;
         }
+    }
+}
+
+inline void score(const Piece& piece) {
+    for (int64_t begin = piece.begin; begin < piece.end; begin += kSpan) {
+        const Span span(piece, begin);
+        const Query* queries = piece.queries;
+        int64_t left = piece.count;
+        for (; left > 2; queries += 4, left -= 4) score_tile<4>(piece, span, queries, std::min<int64_t>(4, left));
+        if (left == 2) score_tile<2>(piece, span, queries, 2);
+        if (left == 1) score_tile<1>(piece, span, queries, 1);
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------- softmax
+
+// exp(x - largest x) in place. Returns the sum of these, over sixteen lanes from the first one on.
+inline float weigh(float* x, int64_t count, float cap) {
+    if (cap > 0) softcap(x, cap, 0, count);
+    V16 lanes = broadcast(-INFINITY);
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) lanes = maximum(load(x + i), lanes);
+    float largest = max(lanes);
+    for (; i < count; i++) largest = x[i] > largest ? x[i] : largest;
+    V16 total{};
+    by_sixteen(x, 0, count, [&](int64_t at, int64_t left) {
+        const V16 weights = exp(load_some(x + at, left) - broadcast(largest));
+        if (left >= 16) {
+            total = total + weights;
+        } else {
+            float some[16];
+            store(some, weights);
+            total = total + load_some(some, left);
+        }
+        return weights;
+    });
+    return sum(total);
+}
+
+// --------------------------------------------------------------------------------------------------------------- values
+
+// sums[i] += weights[i][k] * value k, key by key, for Q queries and D vectors of dims, or, where there are fewer dims than one
+// vector, these. Not inlined: compilers then keep the sums in registers.
+template <int Q, int D>
+__attribute__((noinline)) void mix_dims(float* const* sums, const float* const* weights, const float* values,
+                                        const int64_t* offsets, int64_t count, int64_t dims) {
+    Floats acc[Q][D];
+    const float* weight[Q];
+    float* sum[Q];
+    for (int i = 0; i < Q; i++) {
+        weight[i] = weights[i], sum[i] = sums[i];
+        for (int d = 0; d < D; d++) acc[i][d] = load_part(sum[i] + d * kLanes);
+    }
+    int64_t k = 0;
+    do {  // there is a first key: a loop that might have none makes compilers spill all sums
+        const float* value = values + offsets[k];
+        Floats part[D];
+        if (D == 1 && dims < kLanes)
+            part[0] = load_some(value, dims).part[0];
+        else
+            for (int d = 0; d < D; d++) part[d] = load_part(value + d * kLanes);
+        for (int i = 0; i < Q; i++) {
+            const Floats factor = every(weight[i][k]);
+            for (int d = 0; d < D; d++) acc[i][d] = fma(factor, part[d], acc[i][d]);
+        }
+    } while (++k < count);
+    for (int i = 0; i < Q; i++)
+        for (int d = 0; d < D; d++) store_part(sum[i] + d * kLanes, acc[i][d]);
+}
+
+// Dims [from, to) of Q queries and the keys [begin, end), which all of them see.
+template <int Q>
+inline void mix_keys(const Piece& piece, const Span& span, const Query* queries, int64_t begin, int64_t end, int64_t from,
+                     int64_t to) {
+    constexpr int D = kSums / Q;
+    if (begin >= end) return;
+    const int64_t *offsets = span.offsets + (begin - span.begin), count = end - begin;
+    const float *weights[Q], *values = piece.a.values;
+    float* sums[Q];
+    for (int i = 0; i < Q; i++) {
+        weights[i] = queries[i].scores + (begin - piece.begin);
+        sums[i] = queries[i].sums + from;
+    }
+    auto advance = [&](int64_t dims) {
+        from += dims;
+        for (int i = 0; i < Q; i++) sums[i] += dims;
+    };
+    for (; from + D * kLanes <= to; advance(D * kLanes))
+        mix_dims<Q, D>(sums, weights, values + from, offsets, count, D * kLanes);
+    for (; from < to; advance(kLanes)) mix_dims<Q, 1>(sums, weights, values + from, offsets, count, to - from);
+}
+
+// Dims [from, to) of Q queries: the keys that all of them see together, those before and after one query at a time.
+template <int Q>
+inline void mix_tile(const Piece& piece, const Span& span, const Query* queries, int64_t from, int64_t to) {
+    const int64_t end = std::max(span.begin, std::min(span.end, queries[0].stop));
+    const int64_t begin = std::min(end, std::max(span.begin, queries[Q - 1].first));
+    for (int i = 0; i < Q; i++)
+        mix_keys<1>(piece, span, queries + i, std::max(span.begin, queries[i].first), begin, from, to);
+    mix_keys<Q>(piece, span, queries, begin, end, from, to);
+    for (int i = 0; i < Q; i++)
+        mix_keys<1>(piece, span, queries + i, std::max(end, queries[i].first), std::min(span.end, queries[i].stop), from,
+                    to);
+}
+
+inline void mix(const Piece& piece) {
+    const int64_t dim = piece.a.dim, strip = piece.count > 4 ? kStrip : dim;
+    for (int64_t begin = piece.begin; begin < piece.end; begin += kSpan) {
+        const Span span(piece, begin);
+        for (int64_t from = 0; from < dim; from += strip) {
+            const int64_t to = std::min(dim, from + strip);
+            const Query *queries = piece.queries, *end = queries + piece.count;
+            for (; queries + 4 <= end; queries += 4) mix_tile<4>(piece, span, queries, from, to);
+            for (; queries + 2 <= end; queries += 2) mix_tile<2>(piece, span, queries, from, to);
+            for (; queries < end; queries++) mix_tile<1>(piece, span, queries, from, to);
+        }
+    }
+}
+
+inline void attend(const Piece& piece) {
+    float totals[kQueries];
+    score(piece);
+    for (int64_t n = 0; n < piece.count; n++) {
+        const Query& query = piece.queries[n];
+        totals[n] = weigh(query.scores + (query.first - piece.begin), query.stop - query.first, piece.a.softcap);
+    }
+    mix(piece);
+    for (int64_t n = 0; n < piece.count; n++) {
+        const float* sums = piece.queries[n].sums;
+        const V16 inverse = broadcast(1.0f / totals[n]);
+        by_sixteen(piece.queries[n].out, 0, piece.a.dim, [&](int64_t i, int64_t) { return load(sums + i) * inverse; });
+    }
 }
 
 inline void attention(const Attention& a, const AttentionRow& row, float* scratch, int64_t begin, int64_t end) {
     const int64_t sharing = a.heads / a.kv_heads;
-    for (int64_t piece = begin; piece < end; piece++) {
-        const int64_t token = row.start + piece / a.kv_heads, kv_head = piece % a.kv_heads;
-        int64_t head = kv_head * sharing;
-        const int64_t stop = head + sharing;
-        for (; head + 4 <= stop; head += 4) attend<4>(a, row, token, kv_head, head, scratch);
-        for (; head + 2 <= stop; head += 2) attend<2>(a, row, token, kv_head, head, scratch);
-        for (; head < stop; head++) attend<1>(a, row, token, kv_head, head, scratch);
+    scratch += -((uintptr_t)scratch / sizeof(float)) % 16;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t token = row.start + i / a.kv_heads * a.tokens, tokens = std::min<int64_t>(a.tokens, row.stop - token);
+        const int64_t first = i % a.kv_heads * sharing;
+        for (int64_t head = 0; head < sharing; head += kQueries)  // more only if there is one token
+            attend(Piece(a, row, token, tokens, first + head, std::min<int64_t>(kQueries, sharing - head), scratch));
     }
 }
 

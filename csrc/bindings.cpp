@@ -11,6 +11,7 @@
 #include <mutex>
 #include <numeric>
 #include <stdexcept>
+#include <unordered_map>
 
 #include "kernels.h"
 #include "sampling.h"
@@ -26,6 +27,7 @@ using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 using Floats1 = Array<const float, 1>;
 using Floats2 = Array<const float, 2>;
 using Floats3 = Array<const float, 3>;
+using LoraArray = nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 void check(bool good, const char* what) {
     if (!good) throw nb::value_error(what);
@@ -37,47 +39,46 @@ struct PackedMatrix {
     nb::object values, scales, minima;
 };
 
+int64_t value_bytes(const Matrix& w) {
+    if (!is_quantized(w.format)) return w.out * w.in * (w.format == Format::f32 ? 4 : 2);
+    return (w.out + kTile - 1) / kTile * group_count(w.in) * group_bytes(w.format);
+}
+
 PackedMatrix pack(int format, int64_t out, int64_t in, nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu> values,
                   std::optional<Array<const uint16_t, 3>> scales, std::optional<Array<const uint16_t, 3>> minima) {
     const int64_t tiles = (out + kTile - 1) / kTile, groups = group_count(in);
     const auto kind = (Format)format;
-    check(0 <= format && format <= (int)Format::w4 && out > 0 && in > 0 && out < (1 << 30) && in < (1 << 30),
+    check(0 <= format && format <= (int)Format::w5 && out > 0 && in > 0 && out < (1 << 30) && in < (1 << 30),
           "no such format or shape");
-    const int64_t needed = kind == Format::f32    ? out * in * 4
-                           : kind == Format::bf16 ? out * in * 2
-                           : kind == Format::w8   ? tiles * groups * 512
-                                                  : tiles * groups * 256;
-    check((int64_t)values.nbytes() == needed, "packed values have the wrong size");
     Matrix matrix{kind, out, in, values.data(), nullptr, nullptr};
-    if (kind == Format::w8 || kind == Format::w4) {
+    check((int64_t)values.nbytes() == value_bytes(matrix), "packed values have the wrong size");
+    if (is_quantized(kind)) {
         check(scales && (int64_t)scales->size() == tiles * groups * kTile, "packed scales have the wrong size");
         matrix.scales = scales->data();
     }
-    if (kind == Format::w4) {
-        check(minima && (int64_t)minima->size() == tiles * groups * kTile, "packed minima have the wrong size");
+    if (is_quantized(kind) && kind != Format::w8 && minima) {
+        check((int64_t)minima->size() == tiles * groups * kTile, "packed minima have the wrong size");
         matrix.minima = minima->data();
     }
     return {matrix, nb::cast(values), scales ? nb::cast(*scales) : nb::none(), minima ? nb::cast(*minima) : nb::none()};
 }
 
-// One adapter's matrices for one call of `linears`, one part per weight matrix: A [rank, in] and transposed B [rank, out];
-// rank 0 where the adapter leaves the matrix alone. Keeps the arrays alive.
-struct LoraPart {
-    const float *a, *bt;
-    int64_t rank, in, out;
-};
-
+// One adapter's matrices for one call of `linears`, one part per weight matrix. Keeps the arrays alive.
 class LoraGroup {
 public:
     explicit LoraGroup(nb::list pairs) {
         for (nb::handle pair : pairs) {
             if (pair.is_none()) {
-                parts.push_back({nullptr, nullptr, 0, 0, 0});
+                parts.push_back({});
                 continue;
             }
-            auto [a, bt] = nb::cast<std::tuple<Floats2, Floats2>>(pair);
+            auto [a, bt, scale] = nb::cast<std::tuple<LoraArray, LoraArray, float>>(pair);
+            const bool half = a.dtype() == nb::dlpack::dtype{(uint8_t)nb::dlpack::dtype_code::Float, 16, 1};
             check(a.shape(0) == bt.shape(0), "lora: A and B differ in rank");
-            parts.push_back({a.data(), bt.data(), (int64_t)a.shape(0), (int64_t)a.shape(1), (int64_t)bt.shape(1)});
+            check(a.dtype() == bt.dtype() && (half || a.dtype() == nb::dtype<float>()),
+                  "lora: A and B must both be float32 or both half precision");
+            parts.push_back({a.data(), bt.data(), (int64_t)a.shape(0), (int64_t)a.shape(1), (int64_t)bt.shape(1), scale,
+                             half});
             owners_.push_back(nb::cast(a));
             owners_.push_back(nb::cast(bt));
         }
@@ -94,12 +95,24 @@ struct Segment {
     const LoraGroup* group;
 };
 
+// Where one segment's x . At for one matrix is found: among the pieces of work, and in the scratch memory.
+struct Shrink {
+    const Segment* segment;
+    const LoraPart* part;
+    int64_t first_piece, offset;
+};
+
+constexpr int64_t kRows = 8;        // rows that are quantized at a time
+constexpr int64_t kRanks = 4;       // ranks that are shrunk at a time
+constexpr int64_t kReadAhead = 1 << 19;  // bytes: a quarter of a second-level cache, and more than there is time for
+constexpr int64_t kFewPieces = 4;   // what is done before another thread has come
+
 // What the attention calls of one step look at: made once, used by every layer of a group.
 struct AttentionPlan {
     std::vector<AttentionRow> rows;
     std::vector<int32_t> blocks;
-    std::vector<int64_t> first_token{0};  // tokens before each row's
     int64_t longest = 0, highest_block = -1, tokens = 0, block_size;
+    int64_t queries = 0;  // tokens of all rows
 
     AttentionPlan(nb::list items, int64_t block_size_) : block_size(block_size_) {
         std::vector<size_t> starts;
@@ -116,7 +129,7 @@ struct AttentionPlan {
                 highest_block = std::max<int64_t>(highest_block, block);
             }
             rows.push_back({start, stop, context, first_key, nullptr});
-            first_token.push_back(first_token.back() + stop - start);
+            queries += stop - start;
             longest = std::max<int64_t>(longest, context);
             tokens = std::max<int64_t>(tokens, stop);
         }
@@ -147,17 +160,15 @@ public:
             const Matrix& w = weights[i]->matrix;
             check(w.in == in && (int64_t)outputs[i].shape(0) == rows && (int64_t)outputs[i].shape(1) == w.out,
                   "linears: shapes of x, matrix and output do not fit");
-            quantized = quantized || w.format == Format::w8 || w.format == Format::w4;
+            quantized = quantized || is_quantized(w.format);
         }
         const std::vector<Segment> parts = read_segments(segments, weights, rows);
         std::vector<float*> y;
         for (const auto& output : outputs) y.push_back((float*)output.data());
         const float* data = x.data();
+        if (weights.empty()) return;
         const Running running(*this);
-        QuantizedRows q = quantize(data, rows, in, quantized);
-#ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without the LoRA calls
-        shrink(data, in, parts);
-#endif
+        const QuantizedRows q = prepare(data, rows, in, quantized, parts);
         int64_t tiles = 0;
         for (const PackedMatrix* w : weights) tiles += tile_count(w->matrix);
         pool_.run(tiles, grain(tiles, rows * in), [&](int64_t begin, int64_t end, int) {
@@ -167,13 +178,14 @@ public:
                 const int64_t count = tile_count(w), from = std::max(begin, first), to = std::min(end, first + count);
                 if (from < to) {
                     kernels_->matmul(w, data, q, rows, y[i], w.out, from - first, to - first);
-#ifndef INTAGLIO_WITHOUT_LORA
+#ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without the LoRA calls
                     expand(parts, i, w, y[i], (from - first) * kTile, std::min((to - first) * kTile, w.out));
 #endif
                 }
                 first += count;
             }
         });
+        expect_next(weights[0]->matrix);
     }
 
     void embed(const PackedMatrix& w, Array<const int32_t, 1> ids, float scale, Array<float, 2> out) {
@@ -260,16 +272,20 @@ public:
             check(row.first_key <= (window ? std::max(0, position - window + 1) : 0),
                   "attention: a block that is still seen was given back");
         }
+        // The more queries a piece has, the more often it uses what it loads; but every thread needs pieces.
+        const int64_t shared = plan.queries * a.kv_heads / (2 * pool_.threads());
+        a.tokens = std::clamp<int64_t>(shared, 1, std::max<int64_t>(1, kQueries * a.kv_heads / a.heads));
+        std::vector<int64_t> first{0};  // pieces before each row's
+        for (const AttentionRow& row : plan.rows)
+            first.push_back(first.back() + (row.stop - row.start + a.tokens - 1) / a.tokens * a.kv_heads);
         const Running running(*this);
-        const int64_t scratch = plan.longest * (a.heads / a.kv_heads);
+        const int64_t scratch = attention_scratch(a, plan.longest);
         scratch_.resize(std::max<size_t>(scratch_.size(), scratch * pool_.threads()));
-        const std::vector<int64_t>& first = plan.first_token;
-        pool_.run(first.back() * a.kv_heads, 2, [&](int64_t begin, int64_t end, int thread) {
-            size_t i = std::upper_bound(first.begin(), first.end(), begin / a.kv_heads) - first.begin() - 1;
-            for (; i < plan.rows.size() && first[i] * a.kv_heads < end; i++) {
-                const int64_t from = std::max(begin, first[i] * a.kv_heads), to = std::min(end, first[i + 1] * a.kv_heads);
-                kernels_->attention(a, plan.rows[i], scratch_.data() + thread * scratch, from - first[i] * a.kv_heads,
-                                    to - first[i] * a.kv_heads);
+        pool_.run(first.back(), 1, [&](int64_t begin, int64_t end, int thread) {
+            size_t i = std::upper_bound(first.begin(), first.end(), begin) - first.begin() - 1;
+            for (; i < plan.rows.size() && first[i] < end; i++) {
+                const int64_t from = std::max(begin, first[i]), to = std::min(end, first[i + 1]);
+                kernels_->attention(a, plan.rows[i], scratch_.data() + thread * scratch, from - first[i], to - first[i]);
             }
         });
     }
@@ -336,54 +352,60 @@ private:
         return result;
     }
 
-    QuantizedRows quantize(const float* x, int64_t rows, int64_t in, bool wanted) {
-        if (!wanted) return {};
-        const int64_t groups = group_count(in);
-        bytes_.resize(std::max<size_t>(bytes_.size(), rows * groups * kGroup));
-        scales_.resize(std::max<size_t>(scales_.size(), rows * groups));
-        sums_.resize(std::max<size_t>(sums_.size(), rows * groups));
-        pool_.run(rows, 8, [&](int64_t begin, int64_t end, int) {
-            kernels_->quantize_rows(x, in, bytes_.data(), scales_.data(), sums_.data(), begin, end);
+    // A forward multiplies with the same matrices in the same order every time: what followed this one last time will follow
+    // again, and threads that wait for it can read it ahead.
+    void expect_next(const Matrix& matrix) {
+        follower_[last_] = matrix;
+        last_ = matrix.values;
+        const auto next = follower_.find(last_);
+        if (next != follower_.end()) pool_.read_ahead(next->second.values, std::min(kReadAhead, value_bytes(next->second)));
+    }
+
+    // What the matrices of a call read: x as int8 rows (if any of them is quantized), and v = x . At for every segment and
+    // matrix, into v_, in the order of segments and parts. One job, because each job costs a few microseconds.
+    QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const std::vector<Segment>& segments) {
+        const int64_t groups = group_count(in), row_pieces = quantized ? (rows + kRows - 1) / kRows : 0;
+        if (quantized) {
+            bytes_.resize(std::max<size_t>(bytes_.size(), rows * groups * kGroup));
+            scales_.resize(std::max<size_t>(scales_.size(), rows * groups));
+            sums_.resize(std::max<size_t>(sums_.size(), rows * groups));
+        }
+        shrinks_.clear();
+        int64_t ranks = 0, size = 0;
+        for (const Segment& segment : segments)
+            for (const LoraPart& part : segment.group->parts) {
+                shrinks_.push_back({&segment, &part, ranks, size});
+                ranks += (part.rank + kRanks - 1) / kRanks;
+                size += part.rank * (segment.stop - segment.start);
+            }
+        v_.resize(std::max<size_t>(v_.size(), size));
+        pool_.run(row_pieces + ranks, segments.empty() ? kFewPieces : 1, [&](int64_t begin, int64_t end, int) {
+            if (begin < row_pieces)
+                kernels_->quantize_rows(x, in, bytes_.data(), scales_.data(), sums_.data(), begin * kRows,
+                                        std::min(std::min(end, row_pieces) * kRows, rows));
+            for (int64_t piece = std::max(begin, row_pieces); piece < end; piece++) shrink(x, in, piece - row_pieces);
         });
         return {bytes_.data(), scales_.data(), sums_.data()};
     }
 
-    // v = x . At for every segment and matrix, into v_, in the order of segments and parts.
-    void shrink(const float* x, int64_t in, const std::vector<Segment>& segments) {
-        if (segments.empty()) return;
-        offsets_.clear();
-        std::vector<int64_t> first_rank{0};
-        std::vector<std::pair<size_t, size_t>> which;
-        int64_t size = 0;
-        for (size_t s = 0; s < segments.size(); s++)
-            for (size_t i = 0; i < segments[s].group->parts.size(); i++) {
-                offsets_.push_back(size);
-                size += segments[s].group->parts[i].rank * (segments[s].stop - segments[s].start);
-                first_rank.push_back(first_rank.back() + segments[s].group->parts[i].rank);
-                which.emplace_back(s, i);
-            }
-        v_.resize(std::max<size_t>(v_.size(), size));
-        pool_.run(first_rank.back(), 4, [&](int64_t begin, int64_t end, int) {
-            size_t k = std::upper_bound(first_rank.begin(), first_rank.end(), begin) - first_rank.begin() - 1;
-            for (; k < which.size() && first_rank[k] < end; k++) {
-                const Segment& segment = segments[which[k].first];
-                const LoraPart& part = segment.group->parts[which[k].second];
-                kernels_->lora_shrink(x + segment.start * in, in, segment.stop - segment.start, part.a,
-                                      v_.data() + offsets_[k], part.rank,
-                                      std::max(begin, first_rank[k]) - first_rank[k],
-                                      std::min(end, first_rank[k + 1]) - first_rank[k]);
-            }
-        });
+    // One piece of all shrinks: up to kRanks ranks of one part.
+    void shrink(const float* x, int64_t in, int64_t piece) {
+        const auto after = std::upper_bound(shrinks_.begin(), shrinks_.end(), piece,
+                                            [](int64_t p, const Shrink& shrink) { return p < shrink.first_piece; });
+        const Shrink& s = *(after - 1);
+        const int64_t begin = (piece - s.first_piece) * kRanks;
+        kernels_->lora_shrink(x + s.segment->start * in, s.segment->stop - s.segment->start, *s.part,
+                              v_.data() + s.offset, begin, std::min(begin + kRanks, s.part->rank));
     }
 
+    // The other half of LoRA: adds v . B to outputs [begin, end) of every segment's rows.
     void expand(const std::vector<Segment>& segments, size_t i, const Matrix& w, float* y, int64_t begin, int64_t end) {
+        const size_t parts = segments.empty() ? 0 : segments[0].group->parts.size();
         for (size_t s = 0; s < segments.size(); s++) {
-            const Segment& segment = segments[s];
-            const LoraPart& part = segment.group->parts[i];
-            if (part.rank)
-                kernels_->lora_expand(v_.data() + offsets_[s * segment.group->parts.size() + i], part.rank,
-                                      segment.stop - segment.start, part.bt, w.out, y + segment.start * w.out, w.out,
-                                      begin, end);
+            const Shrink& shrink = shrinks_[s * parts + i];
+            if (shrink.part->rank)
+                kernels_->lora_expand(v_.data() + shrink.offset, segments[s].stop - segments[s].start, *shrink.part,
+                                      y + segments[s].start * w.out, w.out, begin, end);
         }
     }
 
@@ -400,7 +422,9 @@ private:
     std::vector<int8_t> bytes_;
     std::vector<float> scales_, v_, scratch_;
     std::vector<int32_t> sums_;
-    std::vector<int64_t> offsets_;
+    std::vector<Shrink> shrinks_;
+    const void* last_ = nullptr;  // the values of the matrix multiplied with last
+    std::unordered_map<const void*, Matrix> follower_;
 };
 
 }  // namespace

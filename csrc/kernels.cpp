@@ -5,6 +5,7 @@
 // int32 within a group of 32, which is exact, so there the order does not even matter.
 #include "attention.h"
 #include "kernels.h"
+#include "lora.h"
 #include "simd.h"
 
 namespace intaglio::ISA {
@@ -30,15 +31,11 @@ void quantize_rows(const float* x, int64_t in, int8_t* values, float* scales, in
                 continue;
             }
             const float inverse = 127.0f / largest;
-            int32_t whole[kGroup], total = 0;
-            store_nearest(whole, low * broadcast(inverse));
-            store_nearest(whole + 16, high * broadcast(inverse));
-            for (int i = 0; i < kGroup; i++) {
-                values[at + i] = (int8_t)whole[i];
-                total += whole[i];
-            }
+            const I16 first = nearest(low * broadcast(inverse)), second = nearest(high * broadcast(inverse));
+            store_bytes(values + at, first);
+            store_bytes(values + at + 16, second);
             scales[row * groups + g] = largest / 127.0f;
-            sums[row * groups + g] = total;
+            sums[row * groups + g] = total(first + second);
         }
 }
 
@@ -107,16 +104,42 @@ inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums
 #endif
 }
 
-// The same for w4: unsigned halves of bytes, the minimum is subtracted by the caller.
-template <int R>
-inline void dot_w4(const uint8_t* w, const int8_t* const* x, I16* d) {
+// The fifth bits of w5, added to a register of bytes: sixteen where the byte's bit is set.
+#if defined(__AVX512VNNI__)
+inline __m512i with_fifth(__m512i bytes, const uint8_t* bits) {
+    uint64_t mask;
+    std::memcpy(&mask, bits, 8);
+    return _mm512_mask_add_epi8(bytes, mask, bytes, _mm512_set1_epi8(16));
+}
+#elif defined(__AVX2__)
+inline __m256i with_fifth(__m256i bytes, const uint8_t* bits) {
+    int32_t mask;
+    std::memcpy(&mask, bits, 4);
+    const __m256i eighth = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x(0x8040201008040201);  // of each byte the bit that is its own
+    const __m256i own = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(mask), eighth), bit);
+    return _mm256_or_si256(bytes, _mm256_and_si256(_mm256_cmpeq_epi8(own, bit), _mm256_set1_epi8(16)));
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+inline uint8x16_t with_fifth(uint8x16_t bytes, const uint8_t* bits) {
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
+    const uint8x16_t set = vtstq_u8(vcombine_u8(vdup_n_u8(bits[0]), vdup_n_u8(bits[1])), bit);
+    return vorrq_u8(bytes, vandq_u8(set, vdupq_n_u8(16)));
+}
+#endif
+
+// The same for w4 and, with Five, for w5: unsigned numbers, which the caller puts in their place.
+template <int R, bool Five>
+inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
+    [[maybe_unused]] const uint8_t* bits = w + 256;  // 8 bytes per quad
 #if defined(__AVX512VNNI__)
     const __m512i mask = _mm512_set1_epi8(15);
     for (int r = 0; r < R; r++) d[r] = I16{};
     for (int pair = 0; pair < 4; pair++) {
         const __m512i bytes = _mm512_loadu_si512(w + pair * 64);
-        const __m512i low = _mm512_and_si512(bytes, mask);
-        const __m512i high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
+        __m512i low = _mm512_and_si512(bytes, mask);
+        __m512i high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
+        if constexpr (Five) low = with_fifth(low, bits + pair * 8), high = with_fifth(high, bits + 32 + pair * 8);
         for (int r = 0; r < R; r++) {
             int32_t first, second;
             std::memcpy(&first, x[r] + pair * 4, 4);
@@ -132,12 +155,17 @@ inline void dot_w4(const uint8_t* w, const int8_t* const* x, I16* d) {
     for (int pair = 0; pair < 4; pair++)
         for (int half = 0; half < 2; half++) {
             const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
-            const __m256i low = _mm256_and_si256(bytes, mask);
-            const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+            __m256i low = _mm256_and_si256(bytes, mask);
+            __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+            if constexpr (Five) {
+                low = with_fifth(low, bits + pair * 8 + half * 4);
+                high = with_fifth(high, bits + 32 + pair * 8 + half * 4);
+            }
             for (int r = 0; r < R; r++) {
                 int32_t first, second;
                 std::memcpy(&first, x[r] + pair * 4, 4);
                 std::memcpy(&second, x[r] + 16 + pair * 4, 4);
+                // Two pairs stay below 4 * 31 * 127 = 15748, so nothing saturates.
                 const __m256i a = _mm256_maddubs_epi16(low, _mm256_set1_epi32(first));
                 const __m256i b = _mm256_maddubs_epi16(high, _mm256_set1_epi32(second));
                 acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(_mm256_add_epi16(a, b), ones));
@@ -153,14 +181,18 @@ inline void dot_w4(const uint8_t* w, const int8_t* const* x, I16* d) {
     for (int pair = 0; pair < 4; pair++)
         for (int part = 0; part < 4; part++) {
             const uint8x16_t bytes = vld1q_u8(w + pair * 64 + part * 16);
-            const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(bytes, mask));
-            const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));
+            uint8x16_t low = vandq_u8(bytes, mask), high = vshrq_n_u8(bytes, 4);
+            if constexpr (Five) {
+                low = with_fifth(low, bits + pair * 8 + part * 2);
+                high = with_fifth(high, bits + 32 + pair * 8 + part * 2);
+            }
             for (int r = 0; r < R; r++) {
                 int32_t first, second;
                 std::memcpy(&first, x[r] + pair * 4, 4);
                 std::memcpy(&second, x[r] + 16 + pair * 4, 4);
-                acc[r][part] = vdotq_s32(acc[r][part], low, vreinterpretq_s8_s32(vdupq_n_s32(first)));
-                acc[r][part] = vdotq_s32(acc[r][part], high, vreinterpretq_s8_s32(vdupq_n_s32(second)));
+                acc[r][part] = vdotq_s32(acc[r][part], vreinterpretq_s8_u8(low), vreinterpretq_s8_s32(vdupq_n_s32(first)));
+                acc[r][part] =
+                    vdotq_s32(acc[r][part], vreinterpretq_s8_u8(high), vreinterpretq_s8_s32(vdupq_n_s32(second)));
             }
         }
     for (int r = 0; r < R; r++)
@@ -169,11 +201,14 @@ inline void dot_w4(const uint8_t* w, const int8_t* const* x, I16* d) {
     for (int r = 0; r < R; r++) {
         int32_t lanes[16] = {};
         for (int pair = 0; pair < 4; pair++)
-            for (int o = 0; o < 16; o++)
-                for (int i = 0; i < 4; i++) {
-                    const int32_t both = w[pair * 64 + o * 4 + i];
-                    lanes[o] += (both & 15) * x[r][pair * 4 + i] + (both >> 4) * x[r][16 + pair * 4 + i];
+            for (int at = 0; at < 64; at++) {
+                int32_t low = w[pair * 64 + at] & 15, high = w[pair * 64 + at] >> 4;
+                if constexpr (Five) {
+                    low |= (bits[pair * 8 + at / 8] >> at % 8 & 1) << 4;
+                    high |= (bits[32 + pair * 8 + at / 8] >> at % 8 & 1) << 4;
                 }
+                lanes[at / 4] += low * x[r][pair * 4 + at % 4] + high * x[r][16 + pair * 4 + at % 4];
+            }
         std::memcpy(&d[r], lanes, 64);
     }
 #endif
@@ -181,24 +216,17 @@ inline void dot_w4(const uint8_t* w, const int8_t* const* x, I16* d) {
 
 // --------------------------------------------------------------------------------------------------- matrix products
 
-inline void store_tile(float* y, V16 v, int64_t outputs) {
-    if (outputs >= kTile) {
-        store(y, v);
-        return;
-    }
-    float lanes[16];
-    store(lanes, v);
-    std::memcpy(y, lanes, outputs * sizeof(float));
-}
-
-// R rows of one tile. The float sum runs over the groups in order, the same for every R.
-template <Format F, int R>
-void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64_t row, float* y, int64_t ldy) {
-    constexpr int64_t kBytes = F == Format::w8 ? 512 : 256;
+// R rows of one tile. The float sum runs over the groups in order, the same for every R. Minima: whether a w4 or w5 has them.
+// With `ahead` the next tile is fetched meanwhile: left alone, the machine waits for memory and computes by turns.
+template <Format F, bool Minima, int R>
+void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64_t row, bool ahead, float* y,
+                    int64_t ldy) {
+    constexpr int64_t kBytes = group_bytes(F);
+    constexpr int32_t kCentre = F == Format::w5 ? 16 : 8;
     const int64_t groups = group_count(w.in);
     const uint8_t* bytes = (const uint8_t*)w.values + tile * groups * kBytes;
     const uint16_t* scales = w.scales + tile * groups * kTile;
-    const uint16_t* minima = F == Format::w4 ? w.minima + tile * groups * kTile : nullptr;
+    const uint16_t* minima = Minima ? w.minima + tile * groups * kTile : nullptr;
     const int8_t* x[R];
     for (int r = 0; r < R; r++) x[r] = q.values + (row + r) * groups * kGroup;
     const float* x_scales = q.scales + row * groups;
@@ -206,17 +234,24 @@ void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64
     V16 acc[R];
     for (int r = 0; r < R; r++) acc[r] = V16{};
     for (int64_t g = 0; g < groups; g++) {
+        if (ahead) {
+            for (int64_t at = 0; at < kBytes; at += 64) __builtin_prefetch(bytes + groups * kBytes + at, 0, 2);
+            __builtin_prefetch(scales + groups * kTile, 0, 2);
+        }
         I16 d[R];
         int32_t sums[R];
         for (int r = 0; r < R; r++) sums[r] = x_sums[r * groups + g];
         if constexpr (F == Format::w8)
             dot_w8<R>(bytes, x, sums, d);
         else
-            dot_w4<R>(bytes, x, d);
+            dot_small<R, F == Format::w5>(bytes, x, d);
+        if constexpr (F != Format::w8 && !Minima)
+            for (int r = 0; r < R; r++)
+                for (int i = 0; i < kParts; i++) d[r].part[i] -= kCentre * sums[r];
         const V16 scale = load_half(scales);
         for (int r = 0; r < R; r++) {
             const float x_scale = x_scales[r * groups + g];
-            if constexpr (F == Format::w4) {
+            if constexpr (Minima) {
                 const V16 offset = load_half(minima) * broadcast(-(float)sums[r]);
                 acc[r] = fma(fma(to_float(d[r]), scale, offset), broadcast(x_scale), acc[r]);
             } else {
@@ -226,9 +261,9 @@ void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64
         }
         bytes += kBytes;
         scales += kTile;
-        if constexpr (F == Format::w4) minima += kTile;
+        if constexpr (Minima) minima += kTile;
     }
-    for (int r = 0; r < R; r++) store_tile(y + (row + r) * ldy + tile * kTile, acc[r], w.out - tile * kTile);
+    for (int r = 0; r < R; r++) store_some(y + (row + r) * ldy + tile * kTile, acc[r], w.out - tile * kTile);
 }
 
 template <Format F>
@@ -265,7 +300,7 @@ void plain_rows(const Matrix& w, const float* x, int64_t output, int64_t row, fl
     }
 }
 
-template <Format F>
+template <Format F, bool Minima = false>
 void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy,
                    int64_t begin, int64_t end) {
     // Rows in pieces that stay in the second-level cache while all tiles go over them.
@@ -275,11 +310,11 @@ void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int6
         const int64_t last = first + step < rows ? first + step : rows;
         for (int64_t tile = begin; tile < end; tile++) {
             int64_t row = first;
-            if constexpr (F == Format::w8 || F == Format::w4) {
-                for (; row + 8 <= last; row += 8) quantized_rows<F, 8>(w, q, tile, row, y, ldy);
-                for (; row + 4 <= last; row += 4) quantized_rows<F, 4>(w, q, tile, row, y, ldy);
-                for (; row + 2 <= last; row += 2) quantized_rows<F, 2>(w, q, tile, row, y, ldy);
-                for (; row < last; row++) quantized_rows<F, 1>(w, q, tile, row, y, ldy);
+            if constexpr (is_quantized(F)) {
+                for (; row + 8 <= last; row += 8) quantized_rows<F, Minima, 8>(w, q, tile, row, row == first, y, ldy);
+                for (; row + 4 <= last; row += 4) quantized_rows<F, Minima, 4>(w, q, tile, row, row == first, y, ldy);
+                for (; row + 2 <= last; row += 2) quantized_rows<F, Minima, 2>(w, q, tile, row, row == first, y, ldy);
+                for (; row < last; row++) quantized_rows<F, Minima, 1>(w, q, tile, row, row == first, y, ldy);
             } else {
                 const int64_t stop = tile * kTile + kTile < w.out ? tile * kTile + kTile : w.out;
                 for (; row + 4 <= last; row += 4)
@@ -297,11 +332,16 @@ void matmul(const Matrix& w, const float* x, const QuantizedRows& q, int64_t row
         case Format::f32: return matmul_format<Format::f32>(w, x, q, rows, y, ldy, begin, end);
         case Format::bf16: return matmul_format<Format::bf16>(w, x, q, rows, y, ldy, begin, end);
         case Format::w8: return matmul_format<Format::w8>(w, x, q, rows, y, ldy, begin, end);
-        case Format::w4: return matmul_format<Format::w4>(w, x, q, rows, y, ldy, begin, end);
+        case Format::w5:
+            return w.minima ? matmul_format<Format::w5, true>(w, x, q, rows, y, ldy, begin, end)
+                            : matmul_format<Format::w5, false>(w, x, q, rows, y, ldy, begin, end);
+        case Format::w4:
+            return w.minima ? matmul_format<Format::w4, true>(w, x, q, rows, y, ldy, begin, end)
+                            : matmul_format<Format::w4, false>(w, x, q, rows, y, ldy, begin, end);
     }
 }
 
-// ----------------------------------------------------------------------------------------------------------------- LoRA
+// ------------------------------------------------------------------------------------------------------- row by row
 
 inline float dot(const float* x, const float* y, int64_t n) {
     V16 acc{};
@@ -311,31 +351,6 @@ inline float dot(const float* x, const float* y, int64_t n) {
     for (; i < n; i++) total += x[i] * y[i];
     return total;
 }
-
-void lora_shrink(const float* x, int64_t in, int64_t rows, const float* a, float* v, int64_t rank, int64_t begin,
-                 int64_t end) {
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t j = begin; j < end; j++) v[row * rank + j] = dot(x + row * in, a + j * in, in);
-}
-
-void lora_expand(const float* v, int64_t rank, int64_t rows, const float* bt, int64_t out, float* y, int64_t ldy,
-                 int64_t begin, int64_t end) {
-    for (int64_t row = 0; row < rows; row++) {
-        int64_t o = begin;
-        for (; o + 16 <= end; o += 16) {
-            V16 acc{};
-            for (int64_t j = 0; j < rank; j++) acc = fma(broadcast(v[row * rank + j]), load(bt + j * out + o), acc);
-            store(y + row * ldy + o, load(y + row * ldy + o) + acc);
-        }
-        for (; o < end; o++) {
-            float acc = 0;
-            for (int64_t j = 0; j < rank; j++) acc = std::fma(v[row * rank + j], bt[j * out + o], acc);
-            y[row * ldy + o] += acc;
-        }
-    }
-}
-
-// ------------------------------------------------------------------------------------------------------- row by row
 
 void embed(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t begin, int64_t end) {
     const int64_t groups = group_count(w.in);
@@ -358,8 +373,12 @@ void embed(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t b
                 if (w.format == Format::w8) {
                     value = numbers[0] * (bytes[group * 512 + quad * 64 + lane * 4 + i % 4] - 128);
                 } else {
-                    const int both = bytes[group * 256 + quad % 4 * 64 + lane * 4 + i % 4];
-                    value = numbers[0] * (quad < 4 ? both & 15 : both >> 4) - numbers[1];
+                    const uint8_t* from = bytes + group * group_bytes(w.format);
+                    const int64_t at = lane * 4 + i % 4;
+                    int q = quad < 4 ? from[quad * 64 + at] & 15 : from[quad % 4 * 64 + at] >> 4;
+                    if (w.format == Format::w5) q |= (from[256 + quad * 8 + at / 8] >> at % 8 & 1) << 4;
+                    const int centre = w.format == Format::w5 ? 16 : 8;
+                    value = w.minima ? numbers[0] * q - numbers[1] : numbers[0] * (q - centre);
                 }
             }
             out[i] = value * scale;
@@ -413,23 +432,37 @@ void gelu_gate(const float* gate, const float* up, float* out, int64_t begin, in
 // ------------------------------------------------------------------------------------------------------------- sampling
 
 int64_t argmax(const float* x, int64_t n, float* best) {
+    // Each lane keeps its largest and where that first stood; a NaN is larger than nothing, so it is looked for apart.
     V16 largest = broadcast(-INFINITY);
-    bool has_nan = false;
+    I16 place, now, nans;
+    for (int i = 0; i < kParts; i++)
+        for (int lane = 0; lane < kLanes; lane++) {
+            now.part[i][lane] = i * kLanes + lane;
+            place.part[i][lane] = nans.part[i][lane] = 0;
+        }
     int64_t i = 0;
     for (; i + 16 <= n; i += 16) {
         const V16 v = load(x + i);
-        largest = maximum(v, largest);
+        for (int p = 0; p < kParts; p++) {
+            const Ints larger = v.part[p] > largest.part[p];
+            largest.part[p] = larger ? v.part[p] : largest.part[p];
+            place.part[p] = larger ? now.part[p] : place.part[p];
+            nans.part[p] |= v.part[p] != v.part[p];
+            now.part[p] += 16;
+        }
     }
     float value = max(largest);
-    for (; i < n; i++) value = x[i] > value ? x[i] : value;
-    *best = value;
-    for (i = 0; i < n; i++) {
+    int64_t at = n;
+    for (int p = 0; p < kParts; p++)
+        for (int lane = 0; lane < kLanes; lane++)
+            if (largest.part[p][lane] == value && place.part[p][lane] < at) at = place.part[p][lane];
+    bool has_nan = total(nans) != 0;
+    for (; i < n; i++) {
         has_nan = has_nan || x[i] != x[i];
+        if (x[i] > value) value = x[i], at = i;
     }
-    if (has_nan) *best = NAN;
-    for (i = 0; i < n; i++)
-        if (x[i] == value) return i;
-    return -1;
+    *best = has_nan ? NAN : value;
+    return at;
 }
 
 double exponentials(const float* x, int64_t n, float shift, float factor, float* p) {

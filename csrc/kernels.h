@@ -5,6 +5,7 @@
 // piece gives does not depend on who computes it or on how many pieces there are.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -15,16 +16,25 @@ constexpr int kTile = 16;   // outputs that are computed together
 
 inline int64_t group_count(int64_t in) { return (in + kGroup - 1) / kGroup; }
 
-enum class Format : int { f32 = 0, bf16 = 1, w8 = 2, w4 = 3 };
+enum class Format : int { f32 = 0, bf16 = 1, w8 = 2, w4 = 3, w5 = 4 };
+
+constexpr bool is_quantized(Format format) { return format >= Format::w8; }
+
+// Bytes of the values of one group of a tile of 16 outputs.
+constexpr int64_t group_bytes(Format format) {
+    return format == Format::w8 ? 512 : format == Format::w5 ? 320 : 256;
+}
 
 // A weight matrix [out, in], packed.
 //
 // f32, bf16  values row by row, `in` per row
-//            (for w8 and w4 the inputs are filled up with zeros to whole groups)
+//            (for w8, w4 and w5 the inputs are filled up with zeros to whole groups)
 // w8         per tile of 16 outputs, per group of 32 inputs: 8 quads x 16 outputs x 4 inputs, one byte each, value + 128;
 //            scales [tiles, groups, 16] half precision
 // w4         the same with two quads to a byte: quad j in the low half, quad j + 4 in the high half, unsigned;
-//            value = scale * q - minimum; minima like scales
+//            value = scale * q - minimum, minima like scales; or, without minima, scale * (q - 8)
+// w5         w4, and after each group's 256 bytes 64 with the fifth bits: 8 bytes per quad, a bit per output and input;
+//            without minima scale * (q - 16)
 struct Matrix {
     Format format;
     int64_t out, in;
@@ -41,6 +51,15 @@ struct QuantizedRows {
     const int32_t* sums;    // [rows, groups]
 };
 
+// One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], float32 or half precision, and
+// what their product is multiplied with. Rank 0 where the adapter leaves the matrix alone.
+struct LoraPart {
+    const void *a, *bt;
+    int64_t rank, in, out;
+    float scale;
+    bool half;
+};
+
 // One sequence's part of an attention call; see AttentionRow in ops/__init__.py.
 struct AttentionRow {
     int32_t start, stop, context, first_key;
@@ -55,7 +74,21 @@ struct Attention {
     int32_t heads, kv_heads, dim, block_size;
     int32_t window;          // 0: none
     float scale, softcap;    // softcap 0: none
+    int32_t tokens;          // query tokens of a sequence that are computed together
 };
+
+constexpr int kQueries = 32;  // (token, head) pairs that are best computed together, if a step has them
+
+// Floats of attention's scratch memory that one query takes for its scores (the last store may reach behind them), and for a
+// vector of `dim` (one cache line more, so that the vectors of many queries do not compete for the same few lines).
+inline int64_t score_width(int64_t keys) { return (keys + 15) / 16 * 16 + 16; }
+inline int64_t vector_width(int64_t dim) { return (dim + 15) / 16 * 16 + 16; }
+
+// Floats of scratch memory for contexts up to `longest`: those of one piece's queries, and some to find a cache line's start.
+inline int64_t attention_scratch(const Attention& a, int64_t longest) {
+    const int64_t keys = a.window ? std::min<int64_t>(longest, (int64_t)a.window + a.tokens) : longest;
+    return a.heads / a.kv_heads * a.tokens * (score_width(keys) + 2 * vector_width(a.dim)) + 16;
+}
 
 struct Kernels {
     const char* name;
@@ -66,12 +99,11 @@ struct Kernels {
     // y[rows, out] = x . Wt; pieces are tiles of 16 outputs. x is used by f32 and bf16, quantized by w8 and w4.
     void (*matmul)(const Matrix& w, const float* x, const QuantizedRows& quantized, int64_t rows, float* y, int64_t ldy,
                    int64_t begin, int64_t end);
-    // v[row, j] = x[row] . a[j] for rows [0, rows); pieces are the ranks j. a [rank, in] float32.
-    void (*lora_shrink)(const float* x, int64_t in, int64_t rows, const float* a, float* v, int64_t rank, int64_t begin,
+    // v[row, j] = x[row] . a[j] * scale for rows [0, rows); pieces are the ranks j.
+    void (*lora_shrink)(const float* x, int64_t rows, const LoraPart& part, float* v, int64_t begin, int64_t end);
+    // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end).
+    void (*lora_expand)(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin,
                         int64_t end);
-    // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end). bt [rank, out] float32.
-    void (*lora_expand)(const float* v, int64_t rank, int64_t rows, const float* bt, int64_t out, float* y, int64_t ldy,
-                        int64_t begin, int64_t end);
     // Rows of an embedding matrix times scale; pieces are rows of the result.
     void (*embed)(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t begin, int64_t end);
     // out = x / sqrt(mean(x^2) + eps) * weight (+ residual if given); pieces are rows of `width`.
@@ -85,8 +117,8 @@ struct Kernels {
                  int32_t dim, int64_t begin, int64_t end);
     // gelu(gate) * up; pieces are elements.
     void (*gelu_gate)(const float* gate, const float* up, float* out, int64_t begin, int64_t end);
-    // Attention of one query token for one group of heads; pieces are (token, kv head) pairs of one sequence.
-    // scratch holds (heads / kv_heads) * context floats.
+    // Attention of one sequence's queries; pieces are (`tokens` query tokens, kv head) pairs: the first tokens with each of
+    // the kv heads, then the next. scratch holds attention_scratch floats.
     void (*attention)(const Attention& args, const AttentionRow& row, float* scratch, int64_t begin, int64_t end);
     // cap * tanh(x / cap) in place; pieces are elements.
     void (*softcap)(float* x, float cap, int64_t begin, int64_t end);

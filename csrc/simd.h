@@ -71,6 +71,16 @@ INTAGLIO_INLINE void store(float* p, V16 v) {
     for (int i = 0; i < kParts; i++) std::memcpy(p + i * kLanes, &v.part[i], sizeof v.part[i]);
 }
 
+INTAGLIO_INLINE void store_some(float* y, V16 v, int64_t count) {
+    if (count >= 16) {
+        store(y, v);
+        return;
+    }
+    float lanes[16];
+    store(lanes, v);
+    std::memcpy(y, lanes, count * sizeof(float));
+}
+
 INTAGLIO_INLINE Floats every(float x) { return x - Floats{}; }
 
 INTAGLIO_INLINE V16 broadcast(float x) {
@@ -118,44 +128,84 @@ INTAGLIO_INLINE V16 maximum(V16 a, V16 b) {
     return by_parts([&](int i) { return a.part[i] > b.part[i] ? a.part[i] : b.part[i]; });
 }
 
-// The sum of the lanes, as a tree of halves.
-inline float sum(V16 v) {
-    float lanes[16];
-    store(lanes, v);
-    for (int width = 8; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-    return lanes[0];
+// The lanes folded in halves: lane i meets lane i + 8, then i + 4, i + 2, i + 1. The same tree on every machine.
+template <class Function>
+INTAGLIO_INLINE float fold(V16 v, Function f) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+    const __m256 wide = (__m256)f(_mm512_castps512_ps256((__m512)v.part[0]), _mm512_extractf32x8_ps((__m512)v.part[0], 1));
+#else
+    const __m256 wide = (__m256)f((__m256)v.part[0], (__m256)v.part[1]);
+#endif
+    const __m128 four = f(_mm256_castps256_ps128(wide), _mm256_extractf128_ps(wide, 1));
+    const __m128 two = f(four, _mm_movehl_ps(four, four));
+    return f(two, _mm_movehdup_ps(two))[0];
+#else
+    const Floats four = f(f(v.part[0], v.part[2]), f(v.part[1], v.part[3]));
+    const Floats two = f(four, Floats{four[2], four[3]});
+    return f(two, Floats{two[1]})[0];
+#endif
 }
 
-inline float max(V16 v) {
-    float lanes[16];
-    store(lanes, v);
-    for (int width = 8; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) lanes[i] = lanes[i + width] > lanes[i] ? lanes[i + width] : lanes[i];
-    return lanes[0];
+INTAGLIO_INLINE float sum(V16 v) {
+    return fold(v, [](auto a, auto b) { return a + b; });
+}
+
+INTAGLIO_INLINE float max(V16 v) {
+    return fold(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 // The largest without its sign; a NaN counts as larger than everything, because without signs floats are ordered as their
 // bits are.
-inline float largest_magnitude(V16 a, V16 b) {
-    int32_t lanes[16];
+INTAGLIO_INLINE float largest_magnitude(V16 a, V16 b) {
+    I16 larger;
     for (int i = 0; i < kParts; i++) {
         const Ints x = (Ints)a.part[i] & 0x7fffffff, y = (Ints)b.part[i] & 0x7fffffff;
-        const Ints larger = x > y ? x : y;
-        std::memcpy(lanes + i * kLanes, &larger, sizeof larger);
+        larger.part[i] = x > y ? x : y;
     }
-    for (int width = 8; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) lanes[i] = lanes[i + width] > lanes[i] ? lanes[i + width] : lanes[i];
+    int32_t bits;
+#if defined(__AVX512F__)
+    bits = _mm512_reduce_max_epi32((__m512i)larger.part[0]);
+#else
+    int32_t lanes[16];
+    std::memcpy(lanes, &larger, sizeof lanes);
+    bits = lanes[0];
+    for (int i = 1; i < 16; i++) bits = lanes[i] > bits ? lanes[i] : bits;
+#endif
     float value;
-    std::memcpy(&value, lanes, 4);
+    std::memcpy(&value, &bits, 4);
     return value;
 }
 
 // The nearest whole numbers, ties to even, of magnitudes below 2^22: adding 1.5 * 2^23 leaves them in the low bits.
-inline void store_nearest(int32_t* p, V16 v) {
+INTAGLIO_INLINE I16 nearest(V16 v) {
+    I16 whole;
+    for (int i = 0; i < kParts; i++) whole.part[i] = (Ints)(v.part[i] + every(12582912.0f)) - 0x4B400000;
+    return whole;
+}
+
+INTAGLIO_INLINE I16 operator+(I16 a, I16 b) {
+    for (int i = 0; i < kParts; i++) a.part[i] += b.part[i];
+    return a;
+}
+
+INTAGLIO_INLINE int32_t total(I16 v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_epi32((__m512i)v.part[0]);
+#else
+    int32_t result = 0;
+    for (int i = 0; i < kParts; i++)
+        for (int lane = 0; lane < kLanes; lane++) result += v.part[i][lane];
+    return result;
+#endif
+}
+
+// The low bytes.
+INTAGLIO_INLINE void store_bytes(int8_t* p, I16 v) {
+    typedef int8_t Bytes __attribute__((vector_size(kLanes)));
     for (int i = 0; i < kParts; i++) {
-        const Ints whole = (Ints)(v.part[i] + every(12582912.0f)) - 0x4B400000;
-        std::memcpy(p + i * kLanes, &whole, sizeof whole);
+        const Bytes bytes = __builtin_convertvector(v.part[i], Bytes);
+        std::memcpy(p + i * kLanes, &bytes, sizeof bytes);
     }
 }
 

@@ -2,8 +2,12 @@
 //
 // The caller works too, so `threads` counts it. Workers spin for a few microseconds after a job, because the next one usually
 // follows at once, and then sleep, so that an idle engine costs nothing and the API process gets the cores it needs.
-// Pieces are handed out as they are asked for; a piece's result does not depend on who computes it. A worker that has not
-// come by the time all pieces are taken is not waited for: on a busy machine it may not get a core for milliseconds.
+// Pieces are handed out as they are asked for, to workers from the front and to the caller from the back; a piece's result
+// does not depend on who computes it. A worker that has not come by the time all pieces are taken is not waited for: on a
+// busy machine it may not get a core for milliseconds.
+//
+// Between two jobs the memory would be idle while the caller is busy alone. A worker that waits therefore reads ahead what the
+// caller says is needed next: the front of it, where its own pieces will be.
 #pragma once
 
 #include <algorithm>
@@ -17,16 +21,17 @@ namespace intaglio {
 
 class ThreadPool {
 public:
+    // Throws std::system_error if the system refuses a thread.
     explicit ThreadPool(int threads) {
-        for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { work(i); });
+        try {
+            for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { work(i); });
+        } catch (...) {
+            stop();
+            throw;
+        }
     }
 
-    ~ThreadPool() {
-        stopping_ = true;
-        epoch_.fetch_add(1, std::memory_order_release);
-        epoch_.notify_all();
-        for (std::thread& worker : workers_) worker.join();
-    }
+    ~ThreadPool() { stop(); }
 
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
@@ -44,17 +49,31 @@ public:
         job_ = [&f](int64_t begin, int64_t end, int thread) { f(begin, end, thread); };
         pieces_ = pieces;
         grain_ = grain;
-        next_.store(0, std::memory_order_relaxed);
+        untaken_.store((pieces + grain - 1) / grain, std::memory_order_relaxed);
         inside_.store(0, std::memory_order_release);
         epoch_.fetch_add(1, std::memory_order_release);
         epoch_.notify_all();
-        take_pieces(0);
+        while (take_piece(0)) {}
         inside_.fetch_or(kClosed, std::memory_order_acq_rel);
         for (int spin = 0; inside_.load(std::memory_order_acquire) != kClosed; spin++)
             spin < kSpins ? pause() : std::this_thread::yield();
     }
 
+    // Memory that the next job starts with.
+    void read_ahead(const void* begin, int64_t bytes) {
+        ahead_end_.store(0, std::memory_order_relaxed);
+        ahead_.store((intptr_t)begin, std::memory_order_relaxed);
+        ahead_end_.store((intptr_t)begin + bytes, std::memory_order_relaxed);
+    }
+
 private:
+    void stop() {
+        stopping_ = true;
+        epoch_.fetch_add(1, std::memory_order_release);
+        epoch_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+    }
+
     static void pause() {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
@@ -69,12 +88,27 @@ private:
         return false;
     }
 
-    void take_pieces(int thread) {
-        for (;;) {
-            const int64_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
-            if (begin >= pieces_) return;
-            job_(begin, std::min(begin + grain_, pieces_), thread);
-        }
+    // Takes one grain of pieces and computes it; false if none is left. What is untaken is [front, back), in one word.
+    bool take_piece(int thread) {
+        uint64_t untaken = untaken_.load(std::memory_order_relaxed);
+        uint64_t front, back;
+        do {
+            front = untaken >> 32, back = untaken & 0xffffffff;
+            if (front >= back) return false;
+        } while (!untaken_.compare_exchange_weak(untaken, thread ? untaken + (uint64_t{1} << 32) : untaken - 1,
+                                                 std::memory_order_relaxed));
+        const int64_t begin = (int64_t)(thread ? front : back - 1) * grain_;
+        job_(begin, std::min(begin + grain_, pieces_), thread);
+        return true;
+    }
+
+    // One page of what is read ahead. A stale address does no harm: a prefetch never faults.
+    bool read_page() {
+        intptr_t page = ahead_.load(std::memory_order_relaxed);
+        if (page >= ahead_end_.load(std::memory_order_relaxed)) return false;
+        if (!ahead_.compare_exchange_strong(page, page + kPage, std::memory_order_relaxed)) return true;
+        for (int at = 0; at < kPage; at += 64) __builtin_prefetch((const void*)(page + at), 0, 2);
+        return true;
     }
 
     void work(int thread) {
@@ -82,7 +116,7 @@ private:
         for (;;) {
             uint32_t now = epoch_.load(std::memory_order_acquire);
             for (int spin = 0; now == seen && spin < kSpins; spin++) {
-                pause();
+                if (!read_page()) pause();
                 now = epoch_.load(std::memory_order_acquire);
             }
             if (now == seen) {
@@ -92,17 +126,19 @@ private:
             seen = now;
             if (stopping_) return;
             if (!enter()) continue;
-            take_pieces(thread);
+            while (take_piece(thread)) {}
             inside_.fetch_sub(1, std::memory_order_release);
         }
     }
 
     static constexpr int kSpins = 2000;  // some tens of microseconds
     static constexpr int kClosed = 1 << 30;
+    static constexpr int kPage = 4096;  // bytes
     std::vector<std::thread> workers_;
     std::function<void(int64_t, int64_t, int)> job_;
     int64_t pieces_ = 0, grain_ = 1;
-    std::atomic<int64_t> next_{0};
+    std::atomic<uint64_t> untaken_{0};
+    std::atomic<intptr_t> ahead_{0}, ahead_end_{0};
     std::atomic<int> inside_{kClosed};  // workers at the job, and whether it is over
     std::atomic<uint32_t> epoch_{0};
     std::atomic<bool> stopping_{false};

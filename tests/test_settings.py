@@ -33,12 +33,38 @@ def test_a_misspelt_variable_is_an_error_that_lists_the_known_ones(monkeypatch: 
         ({"port": 70000}, "port"),
         ({"max_running": 0}, "max_running"),
         ({"format": "f8"}, "format"),
-        ({"no_such_option": 1}, "no_such_option"),
+        ({"prefix_cache": "maybe"}, "prefix_cache"),
+        ({"model": 5}, "model"),
     ],
 )
 def test_a_bad_option_is_named_with_its_value(options: dict[str, object], named: str) -> None:
-    with pytest.raises(SettingsError, match=f"'{named}'.*got"):
+    (value,) = options.values()
+    with pytest.raises(SettingsError, match=f"^setting '{named}' is {value!r}; "):
         load_settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"threads": 0}, "a whole number from 1 to 256 is needed"),
+        ({"threads": "two"}, "a whole number from 1 to 256 is needed"),
+        ({"max_waiting": 0}, "a whole number of at least 1 is needed"),
+        ({"context_window": 3}, "a whole number of at least 16 is needed"),
+        ({"kernels": "sse9"}, "one of auto, reference, avx512vnni, avx2, neon, plain is needed"),
+    ],
+)
+def test_what_a_setting_may_be_is_part_of_its_refusal(options: dict[str, object], needed: str) -> None:
+    with pytest.raises(SettingsError, match=needed):
+        load_settings(**options)
+
+
+def test_an_unknown_setting_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"unknown setting 'no_such_option'; known: .*threads"):
+        load_settings(no_such_option=1)
+
+
+def test_whole_numbers_may_come_as_text() -> None:
+    assert load_settings(threads="3").threads == 3
 
 
 def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,10 @@ import msgspec
 from intaglio.engine.engine import EngineLimits
 from intaglio.engine.messages import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
+from intaglio.lora.packed import AdapterDtype
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
-from intaglio.model.loader import read_config
+from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.request import AdapterRef, EngineRequest, SamplingParams
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
@@ -29,11 +30,15 @@ from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A checkpoint that was found, checked and given its tokenizer; no weights are in memory yet."""
+    """A checkpoint that was found, checked and given its tokenizer; no weights are in memory yet.
+
+    is_quantized  whether its own matrices are, whatever the settings make of them
+    """
 
     path: Path
     config: ModelConfig
     tokenizer: Tokenizer
+    is_quantized: bool
 
     @classmethod
     def open(cls, path: Path, settings: Settings) -> BaseModel:
@@ -42,6 +47,7 @@ class BaseModel:
             raise ModelFormatError(f"{path} does not exist")
         with open_checkpoint(path) as checkpoint:
             config = read_config(checkpoint)
+            is_quantized = holds_quantized(checkpoint)
             metadata = checkpoint.raw_config if checkpoint.source == "gguf" else None
         eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(path)})
         source = _tokenizer_source(path, settings)
@@ -55,7 +61,7 @@ class BaseModel:
             raise ModelFormatError(
                 f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
             )
-        return cls(path, config, tokenizer)
+        return cls(path, config, tokenizer, is_quantized)
 
     def engine_spec(self, settings: Settings) -> EngineSpec:
         """What the engine process needs to load and run this model."""
@@ -75,11 +81,17 @@ class BaseModel:
             ),
             stop_ids=sorted(self.tokenizer.stop_ids),
             vocab_size=self.tokenizer.vocab_size,
+            adapter_dtype=self._adapter_dtype(settings),
             adapter_cache_bytes=settings.adapter_cache_bytes,
             max_adapter_rank=settings.max_adapter_rank,
             max_adapter_file_bytes=settings.max_adapter_file_bytes,
             log_level=settings.log_level,
         )
+
+    def _adapter_dtype(self, settings: Settings) -> AdapterDtype:
+        """Beside 8 or 4 bit weights eleven bits of an adapter's values are plenty; exact weights get exact adapters."""
+        fmt = settings.format
+        return "float16" if fmt in ("w8", "w5", "w4") or (fmt == "auto" and self.is_quantized) else "float32"
 
     def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
         """Token ids of a prompt: as it stands if raw, else as one user turn. Begins with one BOS."""

@@ -20,6 +20,7 @@
     ├── ModelFormatError        weights, config or tokenizer files that cannot be read or are not a Gemma
     │   └── ModelNotInstalledError  the default model's package is not installed
     ├── SettingsError           an option or environment variable with a bad name or value
+    │   └── NotEnoughMemoryError    the models and their caches do not fit into the memory there is
     ├── CapacityError           no room now; try later
     └── EngineError             our fault
         ├── EngineDeadError         the engine process ended while the request ran
@@ -118,6 +119,10 @@ class ModelNotInstalledError(ModelFormatError):
 
 class SettingsError(IntaglioError):
     """An option or environment variable with an unknown name or a bad value."""
+
+
+class NotEnoughMemoryError(SettingsError):
+    """The models and their caches, as the settings have them, do not fit into the memory there is."""
 
 
 class CapacityError(IntaglioError):

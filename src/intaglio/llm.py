@@ -6,14 +6,17 @@ answer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from intaglio.base_model import BaseModel, make_request
+from intaglio.engine.machine import fit_to_machine
 from intaglio.engine.process import EngineClient, TokenStream
-from intaglio.engine.worker import adapter_limits, build_engine
+from intaglio.engine.worker import adapter_limits, build_engine, packed_adapters
 from intaglio.generation import AnswerBuilder, Completion, TextDelta, Usage, join_deltas
+from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import read_peft_adapter
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
@@ -54,20 +57,39 @@ class AsyncLLM:
     """One served base model: the text room here, the engine in its own process.
 
     window  tokens of prompt and answer together, at most
+    packed  where an adapter that was checked for this base is kept in the engine's own form
     """
 
-    def __init__(self, model_id: str, base: BaseModel, engine: EngineClient) -> None:
+    def __init__(self, model_id: str, base: BaseModel, engine: EngineClient, packed: PackedAdapters) -> None:
         self.model_id = model_id
+        self.packed = packed
         self._base = base
         self._engine = engine
         self.window = engine.max_sequence_tokens
 
     @classmethod
+    async def start_all(cls, paths: Mapping[str, Path], settings: Settings) -> dict[str, AsyncLLM]:
+        """An engine for each model id, with caches that fit into memory together.
+
+        Raises SettingsError for what this machine cannot run or hold, before any model is loaded, and as `start` does.
+        """
+        fitting = await asyncio.to_thread(fit_to_machine, list(paths.values()), settings)
+        models: dict[str, AsyncLLM] = {}
+        try:
+            for model_id, path in paths.items():
+                models[model_id] = await cls.start(model_id, path, fitting)
+        except BaseException:
+            await asyncio.gather(*(llm.close() for llm in models.values()))
+            raise
+        return models
+
+    @classmethod
     async def start(cls, model_id: str, path: Path, settings: Settings) -> AsyncLLM:
         """Open the model and start its engine; returns when it can answer. Raises ModelFormatError or EngineError."""
         base = BaseModel.open(path, settings)
-        limit = settings.max_running + settings.max_waiting
-        return cls(model_id, base, await EngineClient.start(base.engine_spec(settings), max_in_flight=limit))
+        spec = base.engine_spec(settings)
+        engine = await EngineClient.start(spec, max_in_flight=settings.max_running + settings.max_waiting)
+        return cls(model_id, base, engine, packed_adapters(spec))
 
     @property
     def config(self) -> ModelConfig:
@@ -125,11 +147,13 @@ class LLM:
     """
 
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
-        self._settings = load_settings(**options)
-        path = Path(model) if model is not None else bundled_model_path(self._settings.cache_path)
+        settings = load_settings(**options)
+        path = Path(model) if model is not None else bundled_model_path(settings.cache_path)
+        self._settings = fit_to_machine([path], settings)
         self._base = BaseModel.open(path, self._settings)
         spec = self._base.engine_spec(self._settings)
         self._limits = adapter_limits(spec)
+        self._packed = packed_adapters(spec)
         self._engine = build_engine(spec)
         self.window = self._engine.max_sequence_tokens
 
@@ -143,7 +167,7 @@ class LLM:
 
     def load_adapter(self, folder: str | Path) -> AdapterRef:
         """Check a PEFT adapter folder and return what `generate` takes. Raises AdapterError with the reason."""
-        adapter = read_peft_adapter(Path(folder), self.config, self._limits)
+        adapter = self._packed.keep(read_peft_adapter(Path(folder), self.config, self._limits))
         return AdapterRef(adapter.digest, str(folder))
 
     def generate(

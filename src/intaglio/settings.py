@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,7 +20,7 @@ from intaglio.errors import SettingsError
 PREFIX = "INTAGLIO_"
 DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
 
-WeightFormat = Literal["auto", "f32", "bf16", "w8", "w4"]
+WeightFormat = Literal["auto", "f32", "bf16", "w8", "w5", "w4"]
 Kernels = Literal["auto", "reference", "avx512vnni", "avx2", "neon", "plain"]
 
 
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
-        description="things that can be made again: assembled model, tokenizer; made if missing",
+        description="what can be made again: assembled model, tokenizer, packed weights and adapters; made if missing",
     )
 
     # the engine
@@ -93,6 +93,23 @@ class Settings(BaseSettings):
         return self.cache_dir.expanduser()
 
 
+def _refusal(name: str, value: object, reason: str) -> str:
+    """What the setting is, what it may be, and what it means."""
+    field = Settings.model_fields[name]
+    hint = field.annotation
+    choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
+    bounds = {kind: getattr(one, kind) for one in field.metadata for kind in ("ge", "le") if hasattr(one, kind)}
+    if choices:
+        allowed = f"one of {', '.join(choices)} is needed"
+    elif "le" in bounds:
+        allowed = f"a whole number from {bounds['ge']} to {bounds['le']} is needed"
+    elif "ge" in bounds:
+        allowed = f"a whole number of at least {bounds['ge']} is needed"
+    else:
+        allowed = reason
+    return f"setting {name!r} is {value!r}; {allowed} ({field.description})"
+
+
 def _not_json(error: SettingsParseError) -> str:
     """The variables of list settings hold JSON; say which one does not."""
     for name, field in Settings.model_fields.items():
@@ -116,7 +133,9 @@ def load_settings(**options: Any) -> Settings:
         return Settings(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"setting {name!r}: {first['msg']} (got {first.get('input')!r})") from error
+        name = str(first["loc"][0])
+        if name not in Settings.model_fields:
+            raise SettingsError(f"unknown setting {name!r}; known: {', '.join(Settings.model_fields)}") from error
+        raise SettingsError(_refusal(name, first["input"], first["msg"])) from error
     except SettingsParseError as error:
         raise SettingsError(_not_json(error)) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.adapters import AdapterStore, Finetune
+from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig, config_from_hf
 from tests.helpers.adapters import write_peft_adapter
@@ -41,11 +42,16 @@ def create(store: AdapterStore, name: str = "mine", account: str = "acc", public
     return store.create(account=account, name=name, model=MODEL, description="", public=public)
 
 
+def packed_beside(adapter_folder: Path) -> PackedAdapters:
+    """Where `add` has the adapter of a folder packed."""
+    return PackedAdapters(adapter_folder / "packed", "float32")
+
+
 def add(store: AdapterStore, path: Path, config: ModelConfig, name: str = "mine") -> Finetune:
     """Upload one file of an adapter folder under its own name."""
     with store.stage() as staged:
         staged.write(path.read_bytes())
-        return store.add_file("acc", name, path.name, staged, config)
+        return store.add_file("acc", name, path.name, staged, config, packed_beside(path.parent))
 
 
 def stored_files(data: Path) -> list[Path]:

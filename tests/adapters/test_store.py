@@ -17,9 +17,10 @@ from intaglio.errors import (
     FinetuneNotFoundError,
     FinetuneNotReadyError,
 )
+from intaglio.lora.adapter import digest_of
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from tests.adapters.conftest import CONFIG, MODEL, WEIGHTS, add, create, stored_files
+from tests.adapters.conftest import CONFIG, MODEL, WEIGHTS, add, create, packed_beside, stored_files
 
 
 def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
@@ -36,6 +37,17 @@ def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
         ref = store.resolve("acc", key, MODEL)
         adapter = read_peft_adapter(Path(ref.folder), base_config, AdapterLimits())
         assert ref.digest == adapter.digest == ready.digest
+
+
+def test_a_good_adapter_lies_packed_for_its_engine(
+    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    create(store)
+    for name in (CONFIG, WEIGHTS):
+        add(store, adapter_folder / name, base_config)
+    packed = packed_beside(adapter_folder).read(store.resolve("acc", "mine", MODEL).digest)
+    assert packed is not None
+    assert digest_of(packed.pairs) == packed.digest
 
 
 def test_a_store_opened_again_has_everything(
@@ -89,6 +101,7 @@ KILL_POINTS = [
     "intaglio.adapters.store.read_peft_adapter",
     "intaglio.adapters.files.FileStore.keep",
     "intaglio.adapters.files.FileStore.keep_folder",
+    "intaglio.lora.packed.PackedAdapters.keep",
     "intaglio.adapters.catalogue.Catalogue.make_ready",
 ]
 

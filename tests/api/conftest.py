@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from intaglio.adapters import AdapterStore
 from intaglio.api.app import create_app
 from intaglio.api.state import ServerState
+from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
@@ -41,7 +42,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def state(settings: Settings, base_config: ModelConfig) -> ServerState:
-    models = {name: FakeLLM(name, base_config) for name in (MODEL, SECOND_MODEL)}
+    packed = PackedAdapters(settings.data_path / "packed", "float32")
+    models = {name: FakeLLM(name, base_config, packed) for name in (MODEL, SECOND_MODEL)}
     store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
     return ServerState(settings, models, store)  # type: ignore[arg-type]
 

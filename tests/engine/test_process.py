@@ -35,6 +35,7 @@ def make_spec(model_path: Path) -> EngineSpec:
         limits=LIMITS,
         stop_ids=[1],
         vocab_size=256,
+        adapter_dtype="float32",
         adapter_cache_bytes=1 << 20,
         max_adapter_rank=8,
         max_adapter_file_bytes=1 << 20,

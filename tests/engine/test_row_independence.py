@@ -19,17 +19,21 @@ from hypothesis import strategies as st
 from intaglio.engine.engine import Engine, EngineLimits
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
+from intaglio.model.quantize import WeightFormat as Format
 from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.request import AdapterRef, EngineRequest
 from tests.engine.row_recorder import Choice, RecordingOps
 from tests.helpers.checkpoints import FAMILIES, Family
 from tests.helpers.engines import Collected, make_engine, request, write_adapters, write_tiny_model
-from tests.ops.row_independence import FORMATS, AnyFormat, SplitsTheSum, StartsAtTheChunk
+from tests.ops.row_independence import SplitsTheSum, StartsAtTheChunk
 
 # Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
 ROOMY, TIGHT = 1 << 23, 250_000
 PLAIN = EngineLimits(max_running=1, step_tokens=64, kv_block_size=16, kv_cache_bytes=ROOMY, prefix_cache=False)
+
+
+FORMATS: tuple[Format, ...] = ("w8", "w5", "w4", "bf16", "f32")
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Workshop:
         self.model = cache(self._model)
         self.alone = cache(self._alone)
 
-    def _model(self, family: Family, fmt: AnyFormat, body: type[CpuOps], threads: int, name: str) -> tuple[Gemma, Ops]:
+    def _model(self, family: Family, fmt: Format, body: type[CpuOps], threads: int, name: str) -> tuple[Gemma, Ops]:
         ops = body(threads, name)
         return load_gemma(self.folders[family], ops, fmt), ops
 
@@ -85,7 +89,7 @@ class Workshop:
         self,
         asks: list[tuple[int, Ask]],
         family: Family,
-        fmt: AnyFormat,
+        fmt: Format,
         limits: EngineLimits,
         threads: int,
         body: type[CpuOps] = CpuOps,
@@ -110,11 +114,11 @@ class Workshop:
         return Result(recorder.logits, collected.tokens, engine, collected.cached)
 
     def _alone(
-        self, seed: int, ask: Ask, family: Family, fmt: AnyFormat, body: type[CpuOps] = CpuOps, name: str | None = None
+        self, seed: int, ask: Ask, family: Family, fmt: Format, body: type[CpuOps] = CpuOps, name: str | None = None
     ) -> Result:
         return self.run([(seed, replace(ask, delay=0))], family, fmt, PLAIN, 1, body, name)
 
-    def check(self, result: Result, asks: list[tuple[int, Ask]], family: Family, fmt: AnyFormat, **how: object) -> None:
+    def check(self, result: Result, asks: list[tuple[int, Ask]], family: Family, fmt: Format, **how: object) -> None:
         for seed, ask in asks:
             alone = self.alone(seed, ask, family, fmt, **how)  # type: ignore[arg-type]
             ours = {choice: digest for choice, digest in result.logits.items() if choice[0] == seed}
@@ -154,7 +158,7 @@ def test_a_request_gets_the_same_bits_in_any_company(
     workshop: Workshop,
     mix: list[Ask],
     family: Family,
-    fmt: AnyFormat,
+    fmt: Format,
     threads: int,
     step_tokens: int,
     block_size: int,
@@ -170,7 +174,7 @@ def test_a_request_gets_the_same_bits_in_any_company(
 
 @pytest.mark.parametrize("name", instruction_sets())
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name: str, fmt: AnyFormat) -> None:
+def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name: str, fmt: Format) -> None:
     mix = [(seed, Ask(seed, 9, seed % 4, 0.9, 0.0, 0)) for seed in range(1, 7)]
     result = workshop.run(mix, "gemma3_text", fmt, EngineLimits(8, 16, 4, TIGHT), 2, name=name)
     assert result.engine.scheduler.num_preemptions > 0
@@ -179,7 +183,7 @@ def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name:
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prefix_from_the_cache_gives_the_same_bits(workshop: Workshop, family: Family, fmt: AnyFormat) -> None:
+def test_a_prefix_from_the_cache_gives_the_same_bits(workshop: Workshop, family: Family, fmt: Format) -> None:
     """The first was cut into other chunks than the others, which find 32 to 44 of their tokens in the cache."""
     mix = [(1, Ask(0, 50, 1, 0.0, 0.0, 0)), *((seed, Ask(0, 20 + 7 * seed, 1, 0.0, 0.0, 30)) for seed in (2, 3, 4))]
     result = workshop.run(mix, family, fmt, EngineLimits(8, 7, 4, ROOMY), 3)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from intaglio.engine.kv_cache import KVCacheManager
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
+from intaglio.lora.pool import Place
 from intaglio.model.gemma import KVGroupShape
 from intaglio.request import FinishReason
 from tests.helpers.engines import request
@@ -58,6 +59,30 @@ def test_no_more_than_max_running_sequences_run() -> None:
         scheduler.add(sequence(name, 2))
     assert names(scheduler.schedule()) == [("a", 2), ("b", 2)]
     assert [seq.request_id for seq in scheduler.waiting] == ["c"]
+
+
+def test_a_sequence_whose_adapter_is_coming_lets_others_go_first_and_keeps_its_place() -> None:
+    places = {"a": Place.COMING, "b": Place.TAKEN, "c": Place.COMING, "d": Place.TAKEN}
+    cache = KVCacheManager(GROUPS, [40, 40], 4)
+    scheduler = Scheduler(cache, max_running=3, step_tokens=100, may_run=lambda seq: places[seq.request_id])
+    for name in places:
+        scheduler.add(sequence(name, 2))
+    assert [seq.request_id for seq in scheduler.next_to_run] == ["a", "b", "c"]
+    assert names(scheduler.schedule()) == [("b", 2)], "d is not among those that would fill the running list"
+    assert [seq.request_id for seq in scheduler.waiting] == ["a", "c", "d"]
+    places["a"] = Place.TAKEN
+    assert ("a", 2) in names(scheduler.schedule())
+    scheduler.check()
+
+
+def test_a_sequence_whose_adapter_finds_no_room_holds_the_queue_lest_it_never_runs() -> None:
+    places = {"a": Place.TAKEN, "b": Place.NONE, "c": Place.TAKEN}
+    cache = KVCacheManager(GROUPS, [40, 40], 4)
+    scheduler = Scheduler(cache, max_running=3, step_tokens=100, may_run=lambda seq: places[seq.request_id])
+    for name in places:
+        scheduler.add(sequence(name, 2))
+    assert names(scheduler.schedule()) == [("a", 2)]
+    assert [seq.request_id for seq in scheduler.waiting] == ["b", "c"]
 
 
 def test_the_youngest_gives_way_when_blocks_run_out_and_comes_back_first() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import Family, random_weights, tiny_config, write_hf_folder
 
 STOP_ID = 1
+
+LoadAdapter = Callable[[AdapterRef], LoadedAdapter]
 
 
 def write_tiny_model(folder: Path, family: Family = "gemma3_text", seed: int = 0) -> Path:
@@ -37,6 +39,16 @@ def write_adapters(folder: Path, model: Gemma, count: int) -> list[AdapterRef]:
     return refs
 
 
+def load_from_peft(model: Gemma) -> LoadAdapter:
+    """Read an adapter's own files, without keeping a packed one."""
+
+    def load(ref: AdapterRef) -> LoadedAdapter:
+        adapter = read_peft_adapter(Path(ref.folder), model.config, AdapterLimits())
+        return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, model.prepare_adapter(adapter.pairs))
+
+    return load
+
+
 def make_engine(
     model: Gemma,
     limits: EngineLimits,
@@ -44,14 +56,11 @@ def make_engine(
     adapter_bytes: int = 1 << 24,
     stop_ids: Sequence[int] = (STOP_ID,),
     ops: Ops | None = None,
+    load: LoadAdapter | None = None,
 ) -> Engine:
-    def load(ref: AdapterRef) -> LoadedAdapter:
-        adapter = read_peft_adapter(Path(ref.folder), model.config, AdapterLimits())
-        return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, model.prepare_adapter(adapter.pairs))
-
     return Engine(
         model,
-        AdapterPool(adapter_bytes, load),
+        AdapterPool(adapter_bytes, load or load_from_peft(model)),
         ops or ReferenceOps(),
         limits,
         stop_ids=frozenset(stop_ids),

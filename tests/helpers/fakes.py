@@ -16,6 +16,7 @@ from typing import Any
 
 from intaglio.errors import CapacityError, ContextLengthError
 from intaglio.generation import TextDelta, Usage
+from intaglio.lora.packed import PackedAdapters
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, FinishReason, SamplingParams
 
@@ -59,9 +60,10 @@ class FakeGeneration:
 class FakeLLM:
     """One fake base. `submitted` keeps what reached it; `full` makes it refuse with CapacityError."""
 
-    def __init__(self, model_id: str, config: ModelConfig, window: int = 1000) -> None:
+    def __init__(self, model_id: str, config: ModelConfig, packed: PackedAdapters, window: int = 1000) -> None:
         self.model_id = model_id
         self.config = config
+        self.packed = packed
         self.window = window
         self.ready = True
         self.full = False

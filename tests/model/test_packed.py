@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from intaglio.model.array_file import write_arrays
 from intaglio.model.loader import load_gemma
-from intaglio.model.packed import PackedFile, packed_key
+from intaglio.model.packed import VERSION, PackedFile, packed_key
 from intaglio.ops.cpu import CpuOps
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
 from tests.helpers.forward import Prompt, run_prompts
@@ -87,6 +90,69 @@ def test_a_model_from_its_packed_file_computes_the_same_bits(tmp_path: Path, fmt
     assert len(list((tmp_path / "packed").glob("*.packed"))) == 1
     second = run_prompts(load_gemma(folder, ops, fmt, packed_dir=tmp_path / "packed"), PROMPT, ops=ops)  # type: ignore[arg-type]
     np.testing.assert_array_equal(first[0], second[0])
+
+
+def damaged(path: Path, key: str) -> dict[str, bytes]:
+    """What may lie where the packed file of a key is expected, by name."""
+    good = path.read_bytes()
+    arrays = {"model.embed_tokens/values": np.arange(64, dtype=np.uint8)}
+    made = {}
+    for name, version, its_key in (("another version", VERSION + 1, key), ("another model's", VERSION, "k" * 64)):
+        write_arrays(path.with_name("other"), version, its_key, arrays)
+        made[name] = path.with_name("other").read_bytes()
+        path.with_name("other").unlink()
+    header = b'{"layout":"of a later release"}'
+    tail = hashlib.sha256(header).digest() + len(header).to_bytes(8, "little") + b"INTAGLIO"
+    return {
+        "empty": b"",
+        "half": good[: len(good) // 2],
+        "without its last byte": good[:-1],
+        "without its first byte": good[1:],
+        "one bit changed": good[:100] + bytes([good[100] ^ 1]) + good[101:],
+        "another file": b"\x00" * len(good),
+        "another kind of header": bytes(64) + header + tail,
+        **made,
+    }
+
+
+DAMAGES = [
+    "empty", "half", "without its last byte", "without its first byte", "one bit changed", "another file",
+    "another kind of header", "another version", "another model's",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_model_whose_packed_file_is_no_good_loads_as_if_there_were_none(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config("gemma3_text")
+    folder = write_hf_folder(tmp_path / "model", config, random_weights(config, 3))
+    ops = CpuOps(threads=1)
+
+    def logits() -> NDArray[np.float32]:
+        return run_prompts(load_gemma(folder, ops, "w8", packed_dir=tmp_path / "packed"), PROMPT, ops=ops)[0]
+
+    expected = logits()
+    (path,) = (tmp_path / "packed").iterdir()
+    good = path.read_bytes()
+    content = damaged(path, packed_key(folder, "w8", ops.layout))[damage]
+    path.write_bytes(content)
+    np.testing.assert_array_equal(logits(), expected)
+    assert path.read_bytes() == good, "it was not made again"
+    assert damage == "empty" or path.name in caplog.text
+    caplog.clear()
+    np.testing.assert_array_equal(logits(), expected)
+    assert caplog.text == ""
+
+
+def test_weights_that_changed_in_place_are_packed_again(tmp_path: Path) -> None:
+    config = tiny_config("gemma3_text")
+    ops = CpuOps(threads=1)
+    for seed in (3, 4):
+        folder = write_hf_folder(tmp_path / "model", config, random_weights(config, seed))
+        fresh = run_prompts(load_gemma(folder, ops, "w8"), PROMPT, ops=ops)[0]
+        packed = run_prompts(load_gemma(folder, ops, "w8", packed_dir=tmp_path / "packed"), PROMPT, ops=ops)[0]
+        np.testing.assert_array_equal(packed, fresh)
 
 
 def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_more(

@@ -1,4 +1,4 @@
-"""From stored tensors to w8 and w4: what is kept exactly, what is rounded and by how much, and what is refused."""
+"""From stored tensors to w8, w5 and w4: what is kept exactly, what is rounded and by how much, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
 from intaglio.model.bundled import bundled_model_path
-from intaglio.model.quantize import WeightFormat, format_of, quantize, round_to_w4, round_to_w8
+from intaglio.model.quantize import WeightFormat, format_of, quantize, round_to_w4, round_to_w5, round_to_w8
 from intaglio.model.weights import RawTensor, open_checkpoint
 from intaglio.model.weights.blocks import dequantize
 from intaglio.model.weights.formats import TYPE_BY_NAME
@@ -27,10 +27,15 @@ F32 = NDArray[np.float32]
 KEPT: list[tuple[str, QuantizedFormat]] = [
     ("Q8_0", "w8"),
     ("Q5_0", "w8"),
+    ("Q5_0", "w5"),
+    ("Q5_1", "w5"),
     ("Q4_0", "w4"),
     ("Q4_1", "w4"),
     ("Q4_K", "w4"),
-]
+    ("Q5_K", "w5"),
+]  # the last two but for their scales
+ROUNDING = {"w8": round_to_w8, "w5": round_to_w5, "w4": round_to_w4}
+MOST = {"w8": 127, "w5": 31, "w4": 15}
 
 
 def steps(matrix: QuantizedMatrix) -> F32:
@@ -42,7 +47,7 @@ def steps(matrix: QuantizedMatrix) -> F32:
 # ----------------------------------------------------------------------------------------------------------------- kept
 
 
-@pytest.mark.parametrize(("dtype", "fmt"), KEPT[:4])
+@pytest.mark.parametrize(("dtype", "fmt"), KEPT[:6])
 @settings(max_examples=25, deadline=None)
 @given(rows=st.sampled_from([1, 2, 7, 17]), width=st.integers(1, 5), seed=st.integers(0, 2**32))
 def test_numbers_with_one_scale_a_group_are_kept_exactly(
@@ -54,20 +59,23 @@ def test_numbers_with_one_scale_a_group_are_kept_exactly(
     assert np.array_equal(dequantized(matrix), dequantize(raw))
 
 
+@pytest.mark.parametrize(("dtype", "fmt"), [("Q4_K", "w4"), ("Q5_K", "w5")])
 @settings(max_examples=25, deadline=None)
 @given(rows=st.sampled_from([1, 2, 7]), width=st.integers(1, 3), seed=st.integers(0, 2**32))
-def test_q4_k_loses_only_the_last_bits_of_its_scales(rows: int, width: int, seed: int) -> None:
-    """Its scale and minimum are products of 11 and 6 bits; float16 holds 11."""
-    raw = random_tensor("Q4_K", (rows, 256 * width), seed)
-    matrix = quantize(raw, "w4")
+def test_k_quants_lose_only_the_last_bits_of_their_scales(
+    dtype: str, fmt: QuantizedFormat, rows: int, width: int, seed: int
+) -> None:
+    """Their scales and minima are products of 11 and 6 bits; float16 holds 11."""
+    raw = random_tensor(dtype, (rows, 256 * width), seed)
+    matrix = quantize(raw, fmt)
     assert matrix.minima is not None
     half_ulp, least = 2.0**-11, 2.0**-25  # relative, and of the smallest numbers
     minima = np.repeat(np.abs(matrix.minima.astype(np.float32)), GROUP, axis=1)
-    bound = (matrix.values * steps(matrix) + minima) * half_ulp * 1.001 + 16 * least
+    bound = (matrix.values * steps(matrix) + minima) * half_ulp * 1.001 + MOST[fmt] * least + least
     assert (np.abs(dequantized(matrix) - dequantize(raw)) <= bound).all()
     # The whole numbers are the file's own: with them, the scales are found again.
-    assert np.array_equal(matrix.values.reshape(-1, 4, 2, 32)[:, :, 0], raw.blocks()["q"] & 15)
-    assert np.array_equal(matrix.values.reshape(-1, 4, 2, 32)[:, :, 1], raw.blocks()["q"] >> 4)
+    for place, halves in enumerate((raw.blocks()["q"] & 15, raw.blocks()["q"] >> 4)):
+        assert np.array_equal(matrix.values.reshape(-1, 4, 2, 32)[:, :, place] & 15, halves)
 
 
 # -------------------------------------------------------------------------------------------------------------- rounded
@@ -88,10 +96,10 @@ def test_everything_else_is_rounded_by_half_a_step_at_most(
     rng = np.random.default_rng(seed)
     values = ((rng.standard_normal((rows, width)) + shift) * magnitude).astype(np.float32)
     values[rng.random((rows, width)) < 0.2] = 0
-    matrix = round_to_w8(values) if fmt == "w8" else round_to_w4(values)
+    matrix = ROUNDING[fmt](values)
     assert matrix.values.shape == values.shape
     assert matrix.scales.dtype == np.float16
-    assert matrix.values.max() <= (127 if fmt == "w8" else 15)
+    assert matrix.values.max() <= MOST[fmt]
     error = np.abs(dequantized(matrix).astype(np.float64) - values)
     assert (error <= steps(matrix) * (0.5 + 1e-4) + 1e-12).all()
 
@@ -99,9 +107,10 @@ def test_everything_else_is_rounded_by_half_a_step_at_most(
 @pytest.mark.parametrize("fmt", QUANTIZED)
 def test_a_step_is_as_small_as_its_group_allows(fmt: QuantizedFormat) -> None:
     values = np.random.default_rng(1).standard_normal((133, 133)).astype(np.float32)
-    matrix = round_to_w8(values) if fmt == "w8" else round_to_w4(values)
+    matrix = ROUNDING[fmt](values)
     groups = np.pad(values, ((0, 0), (0, 27))).reshape(133, 5, GROUP)
-    span = np.abs(groups).max(axis=2) / 127 if fmt == "w8" else (groups.max(axis=2) - groups.min(axis=2)) / 15
+    reach = np.abs(groups).max(axis=2) if fmt == "w8" else groups.max(axis=2) - groups.min(axis=2)
+    span = reach / MOST[fmt]
     assert (matrix.scales <= span * (1 + 2**-9)).all()
 
 
@@ -109,7 +118,7 @@ def test_a_step_is_as_small_as_its_group_allows(fmt: QuantizedFormat) -> None:
 def test_a_group_of_zeros_stays_zero(fmt: QuantizedFormat) -> None:
     values = np.zeros((2, 70), np.float32)
     values[1, 40] = 5
-    matrix = round_to_w8(values) if fmt == "w8" else round_to_w4(values)
+    matrix = ROUNDING[fmt](values)
     assert np.array_equal(dequantized(matrix)[0], values[0])
     assert np.array_equal(dequantized(matrix)[1, :32], values[1, :32])
     assert dequantized(matrix)[1, 40] == pytest.approx(5, rel=2**-10)
@@ -155,8 +164,8 @@ def test_a_scale_that_is_not_finite_is_refused_by_name(dtype: str, fmt: Quantize
 
 
 def test_a_scale_that_float16_cannot_hold_is_refused_by_name() -> None:
-    too_large = random_tensor("Q4_0", (3, 64), seed=1)
-    too_large.blocks()["d"][2] = 60_000  # its minimum is eight times that
+    too_large = random_tensor("Q4_K", (3, 256), seed=1)
+    too_large.blocks()["d"][2], too_large.blocks()["scales"][2] = 60_000, 63  # multiplied with each other
     with pytest.raises(ModelFormatError, match=r"'blk\.0\.test\.weight' .* too large for w4"):
         quantize(too_large, "w4")
     for fmt in QUANTIZED:
@@ -174,9 +183,9 @@ AUTO = {
     "Q4_0": "w4",
     "Q4_1": "w4",
     "Q4_K": "w4",
-    "Q5_0": "w8",
-    "Q5_1": "w8",
-    "Q5_K": "w8",
+    "Q5_0": "w5",
+    "Q5_1": "w5",
+    "Q5_K": "w5",
     "Q6_K": "w8",
     "Q8_0": "w8",
 }
@@ -191,13 +200,13 @@ def test_auto_has_an_answer_for_every_storage_type() -> None:
 
 @pytest.mark.parametrize("dtype", ALL_TYPES)
 def test_a_format_that_is_asked_for_is_taken_but_tables_are_never_4_bit(dtype: str) -> None:
-    for wanted in ("f32", "bf16", "w8", "w4"):
+    for wanted in ("f32", "bf16", "w8", "w5", "w4"):
         fmt: WeightFormat = wanted  # type: ignore[assignment]
         assert format_of(dtype, fmt, is_table=False) == wanted
-        assert format_of(dtype, fmt, is_table=True) == ("w8" if wanted == "w4" else wanted)
+        assert format_of(dtype, fmt, is_table=True) == ("w8" if wanted in ("w5", "w4") else wanted)
 
 
-def test_the_bundled_model_becomes_8_bit_but_for_its_q4_k_matrices() -> None:
+def test_the_bundled_model_keeps_the_bits_of_its_matrices() -> None:
     found: Counter[tuple[str, str]] = Counter()
     with open_checkpoint(bundled_model_path(Settings().cache_path)) as checkpoint:
         for name in checkpoint.names():
@@ -207,12 +216,25 @@ def test_the_bundled_model_becomes_8_bit_but_for_its_q4_k_matrices() -> None:
                 found[name.split(".")[-2], format_of(info.dtype, "auto", is_table=is_table)] += 1
     assert found == {
         ("embed_tokens", "w8"): 1,
-        ("q_proj", "w8"): 18,
-        ("k_proj", "w8"): 18,
-        ("v_proj", "w8"): 18,
+        ("q_proj", "w5"): 18,
+        ("k_proj", "w5"): 18,
+        ("v_proj", "w5"): 9,
+        ("v_proj", "w8"): 9,
         ("o_proj", "w4"): 18,
-        ("gate_proj", "w8"): 18,
-        ("up_proj", "w8"): 18,
+        ("gate_proj", "w5"): 18,
+        ("up_proj", "w5"): 18,
         ("down_proj", "w4"): 9,
         ("down_proj", "w8"): 9,
     }
+
+
+@pytest.mark.parametrize("fmt", QUANTIZED)
+def test_rounding_piece_by_piece_changes_nothing(fmt: QuantizedFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = random_tensor("Q6_K", (7, 256), seed=5)
+    whole = quantize(raw, fmt)
+    for rows in (1, 2, 3):
+        monkeypatch.setattr("intaglio.model.quantize.PIECE_WEIGHTS", rows * 256)
+        pieces = quantize(raw, fmt)
+        np.testing.assert_array_equal(pieces.values, whole.values)
+        np.testing.assert_array_equal(pieces.scales, whole.scales)
+        np.testing.assert_array_equal(pieces.minima, whole.minima)  # type: ignore[arg-type]

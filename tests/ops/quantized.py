@@ -11,23 +11,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops import GROUP, QuantizedFormat, QuantizedMatrix
+from intaglio.ops import GROUP, QuantizedMatrix
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-QUANTIZED: tuple[Literal["w8"], Literal["w4"]] = ("w8", "w4")
+QUANTIZED: tuple[Literal["w8"], Literal["w5"], Literal["w4"]] = ("w8", "w5", "w4")
+KINDS = (*QUANTIZED, "w5 without minima", "w4 without minima")
 
 
-def random_matrix(fmt: QuantizedFormat, out: int, inputs: int, seed: int = 0) -> QuantizedMatrix:
+def random_matrix(kind: str, out: int, inputs: int, seed: int = 0) -> QuantizedMatrix:
     """Every byte and nibble comes up, -128 too; scales of either sign, as Q4_0 files have them, and some of zero."""
     rng, groups = np.random.default_rng(seed), -(-inputs // GROUP)
     scales = (rng.standard_normal((out, groups)) * 0.05).astype(np.float16)
     scales[rng.random((out, groups)) < 0.05] = 0
-    if fmt == "w8":
+    if kind == "w8":
         return QuantizedMatrix("w8", rng.integers(-128, 128, (out, inputs), dtype=np.int8), scales)
-    minima = (rng.standard_normal((out, groups)) * 0.4).astype(np.float16)
-    return QuantizedMatrix("w4", rng.integers(0, 16, (out, inputs), dtype=np.uint8), scales, minima)
+    fmt: Literal["w5", "w4"] = "w5" if kind.startswith("w5") else "w4"
+    values = rng.integers(0, 32 if fmt == "w5" else 16, (out, inputs), dtype=np.uint8)
+    if "without" in kind:
+        return QuantizedMatrix(fmt, values, scales)
+    return QuantizedMatrix(fmt, values, scales, (rng.standard_normal((out, groups)) * 0.4).astype(np.float16))
 
 
 def rounded_activations(x: F32) -> F64:
@@ -48,20 +52,17 @@ def values_of(matrix: QuantizedMatrix) -> F64:
     def per_input(numbers: NDArray[np.float16]) -> F64:
         return np.repeat(numbers.astype(np.float64), GROUP, axis=1)[:, : matrix.shape[1]]
 
-    values = matrix.values.astype(np.float64) * per_input(matrix.scales)
+    centre = {"w8": 0, "w5": 16, "w4": 8}[matrix.fmt] if matrix.minima is None else 0
+    values = (matrix.values.astype(np.float64) - centre) * per_input(matrix.scales)
     return values if matrix.minima is None else values - per_input(matrix.minima)
 
 
 def magnitude_of(matrix: QuantizedMatrix) -> F64:
     """[out, in]: the size of the terms a kernel adds; w4 takes a minimum off that may cancel nearly everything."""
-    positive = QuantizedMatrix(
-        matrix.fmt, np.abs(matrix.values.astype(np.int16)), np.abs(matrix.scales), _negated(matrix.minima)
-    )
+    if matrix.minima is None:
+        return np.abs(values_of(matrix))
+    positive = QuantizedMatrix(matrix.fmt, matrix.values, np.abs(matrix.scales), -np.abs(matrix.minima))
     return values_of(positive)
-
-
-def _negated(minima: NDArray[np.float16] | None) -> NDArray[np.float16] | None:
-    return None if minima is None else -np.abs(minima)
 
 
 def assert_is_product(ours: F32, x: F32, matrix: QuantizedMatrix, more: F64 | float = 0.0) -> None:

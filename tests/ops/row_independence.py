@@ -23,18 +23,16 @@ from intaglio.ops import (
     LoraSegment,
     Ops,
     QKNorms,
-    QuantizedFormat,
     QuantizedMatrix,
     RopeKind,
     Weight,
 )
 from intaglio.ops.cpu import CpuOps, CpuWeight
-from tests.ops.quantized import random_matrix
+from tests.ops.quantized import KINDS, random_matrix
 
 F32 = NDArray[np.float32]
-AnyFormat = Format | QuantizedFormat
 
-FORMATS: tuple[AnyFormat, ...] = ("w8", "w4", "bf16", "f32")
+FORMATS = (*KINDS, "bf16", "f32")
 ALONE = 1  # threads of the body that says what is right
 
 
@@ -57,14 +55,14 @@ class Projection:
     segments: tuple[tuple[int, int], ...]
     inputs: int
     outputs: tuple[int, int]
-    formats: tuple[AnyFormat, AnyFormat]
+    formats: tuple[str, str]
     seed: int
 
 
-def weight(ops: Ops, fmt: AnyFormat, out: int, inputs: int, seed: int) -> Weight:
-    if fmt == "w8" or fmt == "w4":
+def weight(ops: Ops, fmt: str, out: int, inputs: int, seed: int) -> Weight:
+    if fmt.startswith("w"):
         return ops.quantized_weight(random_matrix(fmt, out, inputs, seed))
-    return ops.weight(numbers(seed, out, inputs), fmt)
+    return ops.weight(numbers(seed, out, inputs), "bf16" if fmt == "bf16" else "f32")
 
 
 def check_linears(ops: Ops, case: Projection) -> None:

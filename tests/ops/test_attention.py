@@ -1,4 +1,7 @@
-"""Paged attention of every body against one query at a time over keys that lie in order."""
+"""Paged attention of every body against one query at a time over keys that lie in order.
+
+The kernels take 4 queries, 32 keys and 64 dims at a time, so the numbers here lie around these.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.ops import AttentionRow, Ops
+from intaglio.ops.cpu import CpuOps
 from tests.ops import naive
-from tests.ops.bodies import BODIES, body
+from tests.ops.bodies import BODIES, KERNELS, body
+from tests.ops.row_independence import Attention, check_attention, numbers, same_bits
 
 F32 = NDArray[np.float32]
 
@@ -58,6 +63,53 @@ def test_attention_equals_one_query_at_a_time(name: str, case: Case) -> None:
 @pytest.mark.parametrize("window", [None, 1, 7, 132, 133, 134])
 def test_attention_of_a_long_sequence(ops: Ops, window: int | None) -> None:
     check(ops, Case(((133, 3), (0, 133)), 2, 2, 6, 16, window, None, True, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 256), (1, 8, 64), (2, 33, 16), (4, 2, 128), (3, 1, 143)])
+def test_attention_of_wide_heads_and_of_many_that_share_keys(ops: Ops, shape: tuple[int, int, int]) -> None:
+    kv_heads, heads_per_kv, dim = shape
+    check(ops, Case(((30, 5), (0, 9), (63, 2), (64, 1)), kv_heads, heads_per_kv, dim, 16, 33, None, True, 1))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("heads_per_kv", [1, 2, 3, 4, 7, 33])
+@pytest.mark.parametrize(("chunk", "window"), [(1, None), (5, 31), (33, None), (64, 1), (50, 32), (97, 45)])
+def test_a_long_prompt_in_odd_chunks_has_the_same_bits_as_whole(
+    name: str, heads_per_kv: int, chunk: int, window: int | None
+) -> None:
+    """`chunk` 1 is decode: a sequence's queries come one by one. More sequences and threads give smaller pieces."""
+    case = Attention((97, 31, 66), chunk, 1, heads_per_kv, 22, 16, window, None, 7)
+    check_attention(CpuOps(3, name), CpuOps(1, name), case)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("heads_per_kv", [1, 3, 4])
+@pytest.mark.parametrize("window", [None, 1, 5, 33])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_what_a_query_does_not_see_changes_no_bit(
+    name: str, heads_per_kv: int, window: int | None, poison: float
+) -> None:
+    """Later keys of the same chunk, and keys that fell out of the window, next to queries that do see them."""
+    n, first = 71, 29  # the chunk begins at `first`
+    ops = CpuOps(1, name)
+    q, keys, values = numbers(1, n - first, 2 * heads_per_kv, 22), numbers(2, n, 2, 22), numbers(3, n, 2, 22)
+
+    def attend(keys: F32, values: F32) -> F32:
+        cache = ops.new_kv(1, 5, 16, 2, 22)
+        for ours, theirs in ((cache.keys, keys), (cache.values, values)):
+            ours.reshape(-1, 2, 22)[:n] = theirs
+        plan = ops.attention_plan([AttentionRow(0, n - first, n, 0, list(range(5)))], 16)
+        out: F32 = ops.attention(q, cache, 0, plan, 0.3, window, None)
+        return out
+
+    clean = attend(keys, values)
+    assert np.isfinite(clean).all()
+    for position in range(first, n):
+        unseen = np.arange(n) > position
+        if window is not None:
+            unseen |= np.arange(n) <= position - window
+        hidden = np.where(unseen[:, None, None], np.float32(poison), np.stack([keys, values]))
+        assert same_bits(attend(*hidden)[position - first], clean[position - first]), f"position {position}"
 
 
 def check(ops: Ops, case: Case) -> None:

@@ -76,8 +76,13 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "too few values": lambda d: pack(2, 17, 33, np.zeros(2 * 512, np.uint8), np.zeros((2, 2, 16), np.uint16)),
     "no scales": lambda d: pack(2, 1, 1, np.zeros(512, np.uint8)),
     "too few scales": lambda d: pack(2, 17, 1, np.zeros(1024, np.uint8), np.zeros((1, 1, 16), np.uint16)),
-    "no minima": lambda d: pack(3, 1, 1, np.zeros(256, np.uint8), np.zeros((1, 1, 16), np.uint16)),
-    "ranks of A and B": lambda d: LoraGroup([(zeros(2, 4), zeros(3, 5))]),
+    "no scales of w4": lambda d: pack(3, 1, 1, np.zeros(256, np.uint8)),
+    "too few minima": lambda d: pack(
+        3, 1, 1, np.zeros(256, np.uint8), np.zeros((1, 1, 16), np.uint16), np.zeros((1, 0, 16), np.uint16)
+    ),
+    "types of A and B": lambda d: LoraGroup([(zeros(2, 4), zeros(2, 5).astype(np.float16), 1.0)]),
+    "adapters in whole numbers": lambda d: LoraGroup([(np.zeros((2, 4), np.int16), np.zeros((2, 5), np.int16), 1.0)]),
+    "ranks of A and B": lambda d: LoraGroup([(zeros(2, 4), zeros(3, 5), 1.0)]),
     "x too narrow": lambda d: d.linears(zeros(2, 3), [plain(5, 4)], [], (zeros(2, 5),)),
     "output too short": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(1, 5),)),
     "output too narrow": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(2, 4),)),
@@ -90,10 +95,10 @@ REFUSED: dict[str, Callable[[Device], object]] = {
         zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([None, None]))], (zeros(2, 5),)
     ),
     "adapter of another width": lambda d: d.linears(
-        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 3), zeros(2, 5))]))], (zeros(2, 5),)
+        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 3), zeros(2, 5), 1.0)]))], (zeros(2, 5),)
     ),
     "adapter of another height": lambda d: d.linears(
-        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 4), zeros(2, 6))]))], (zeros(2, 5),)
+        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 4), zeros(2, 6), 1.0)]))], (zeros(2, 5),)
     ),
     "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, zeros(1, 4)),
     "negative token id": lambda d: d.embed(plain(5, 4), whole(-1), 1.0, zeros(1, 4)),
@@ -176,7 +181,7 @@ def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> No
         "linears": lambda: device.linears(
             array(2),
             [plain(data.draw(small) + 1, data.draw(small) + 1)],
-            [(data.draw(small), data.draw(small), LoraGroup([(array(2), array(2))]))],
+            [(data.draw(small), data.draw(small), LoraGroup([(array(2), array(2), 1.0)]))],
             (array(2),),
         ),
         "embed": lambda: device.embed(plain(3, 4), array(1, np.int32), 1.0, array(2)),

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.errors import SettingsError
-from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedFormat, QuantizedMatrix
+from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps, dequantized
 from tests.ops.bodies import KERNELS, SIZES
-from tests.ops.quantized import QUANTIZED, assert_is_product, random_matrix, values_of
+from tests.ops.quantized import KINDS, assert_is_product, random_matrix, values_of
 
 F32 = NDArray[np.float32]
 
-formats = pytest.mark.parametrize("fmt", QUANTIZED)
+formats = pytest.mark.parametrize("fmt", KINDS)
 
 
 def numbers(seed: int, *shape: int) -> F32:
@@ -38,7 +38,7 @@ def product(ops: Ops, x: F32, matrix: QuantizedMatrix) -> F32:
 @pytest.mark.parametrize("rows", [*SIZES, 8, 9, 15])
 @pytest.mark.parametrize(("out", "inputs"), [(1, 1), (7, 31), (16, 32), (17, 33), (133, 133), (15, 640)])
 def test_quantized_products_are_exact_over_the_rounded_values(
-    kernels: CpuOps, fmt: QuantizedFormat, rows: int, out: int, inputs: int
+    kernels: CpuOps, fmt: str, rows: int, out: int, inputs: int
 ) -> None:
     x, matrix = numbers(1, rows, inputs), random_matrix(fmt, out, inputs)
     assert_is_product(product(kernels, x, matrix), x, matrix)
@@ -47,7 +47,7 @@ def test_quantized_products_are_exact_over_the_rounded_values(
 @pytest.mark.parametrize("name", KERNELS)
 @settings(max_examples=60, deadline=None)
 @given(
-    fmt=st.sampled_from(QUANTIZED),
+    fmt=st.sampled_from(KINDS),
     rows=st.integers(1, 20),
     out=st.integers(1, 70),
     inputs=st.integers(1, 200),
@@ -55,7 +55,7 @@ def test_quantized_products_are_exact_over_the_rounded_values(
     seed=st.integers(0, 2**32 - 1),
 )
 def test_quantized_products_of_any_shape(
-    name: str, fmt: QuantizedFormat, rows: int, out: int, inputs: int, magnitude: float, seed: int
+    name: str, fmt: str, rows: int, out: int, inputs: int, magnitude: float, seed: int
 ) -> None:
     x, matrix = numbers(seed, rows, inputs) * np.float32(magnitude), random_matrix(fmt, out, inputs, seed)
     assert_is_product(product(CpuOps(2, name), x, matrix), x, matrix)
@@ -63,9 +63,7 @@ def test_quantized_products_of_any_shape(
 
 @formats
 @pytest.mark.parametrize("rows", [1, 2, 4, 8, 15])
-def test_sums_of_whole_numbers_are_exact_on_every_instruction_set(
-    kernels: CpuOps, fmt: QuantizedFormat, rows: int
-) -> None:
+def test_sums_of_whole_numbers_are_exact_on_every_instruction_set(kernels: CpuOps, fmt: str, rows: int) -> None:
     """With scales of one nothing is rounded anywhere, so a dot product that is off by one shows, saturation too."""
     rng = np.random.default_rng(rows)
     x = rng.integers(-127, 128, (rows, 96)).astype(np.float32)
@@ -76,16 +74,18 @@ def test_sums_of_whole_numbers_are_exact_on_every_instruction_set(
         values[0], values[1] = -128, 127
         matrix = QuantizedMatrix("w8", values, ones)
     else:
-        nibbles = rng.integers(0, 16, (21, 96), dtype=np.uint8)
-        nibbles[0] = 15
-        matrix = QuantizedMatrix("w4", nibbles, ones, np.round(rng.standard_normal((21, 3)) * 5).astype(np.float16))
+        most = 31 if fmt.startswith("w5") else 15
+        small = rng.integers(0, most + 1, (21, 96), dtype=np.uint8)
+        small[0] = most
+        minima = None if "without" in fmt else np.round(rng.standard_normal((21, 3)) * 5).astype(np.float16)
+        matrix = QuantizedMatrix("w5" if most == 31 else "w4", small, ones, minima)
     x[0] = 127 * np.where(np.arange(96) % 2, 1, -1)
     x[-1] = 127
     assert np.array_equal(product(kernels, x, matrix), x.astype(np.float64) @ values_of(matrix).T)
 
 
 @formats
-def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: QuantizedFormat) -> None:
+def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: str) -> None:
     x, first, second = numbers(1, 13, 70), random_matrix(fmt, 37, 70), random_matrix(fmt, 5, 70, seed=2)
     one, three = LoraPair(numbers(4, 1, 70), numbers(5, 37, 1)), LoraPair(numbers(6, 3, 70), numbers(7, 5, 3))
     weights = [kernels.quantized_weight(first), kernels.quantized_weight(second)]
@@ -100,6 +100,25 @@ def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: Qua
     assert_is_product(ours[1], x, second, added_second)
 
 
+@pytest.mark.parametrize("inputs", [1, 15, 16, 33, 640])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_an_adapter_in_half_precision_is_the_same_adapter_in_float32(kernels: CpuOps, inputs: int, rows: int) -> None:
+    """Half precision widens without loss, so the bits are the same; so is the scale of a pair in any precision."""
+    x, plain, rank, out = numbers(1, rows, inputs), numbers(2, 37, inputs), 5, 37
+    a, b = numbers(3, rank, inputs).astype(np.float16), numbers(4, out, rank).astype(np.float16)
+    weight = kernels.weight(plain, "f32")
+    results = []
+    for dtype, scale in ((np.float16, 0.25), (np.float32, 0.25)):
+        group = kernels.lora_group([LoraPair(a.astype(dtype), b.astype(dtype), scale)])
+        results.append(kernels.linears(x, [weight], [LoraSegment(0, rows, group)])[0])
+    assert np.array_equal(results[0], results[1])
+    exact = x.astype(float) @ plain.T.astype(float) + 0.25 * (x.astype(float) @ a.T.astype(float)) @ b.T.astype(float)
+    np.testing.assert_allclose(results[0], exact, rtol=0, atol=2e-3)
+    group = ReferenceOps().lora_group([LoraPair(a, b, 0.25)])
+    (reference,) = ReferenceOps().linears(x, [ReferenceOps().weight(plain, "f32")], [LoraSegment(0, rows, group)])
+    np.testing.assert_allclose(reference, exact, rtol=0, atol=2e-3)
+
+
 def test_matrices_of_different_formats_share_a_call(kernels: CpuOps) -> None:
     x, plain = numbers(1, 3, 70), numbers(2, 5, 70)
     eight, four = random_matrix("w8", 17, 70), random_matrix("w4", 33, 70)
@@ -112,9 +131,7 @@ def test_matrices_of_different_formats_share_a_call(kernels: CpuOps) -> None:
 
 @formats
 @pytest.mark.parametrize(("out", "inputs"), [(1, 1), (17, 33), (133, 70)])
-def test_embedding_takes_rows_of_a_quantized_table(
-    kernels: CpuOps, fmt: QuantizedFormat, out: int, inputs: int
-) -> None:
+def test_embedding_takes_rows_of_a_quantized_table(kernels: CpuOps, fmt: str, out: int, inputs: int) -> None:
     matrix, ids = random_matrix(fmt, out, inputs), [out - 1, 0, out // 2, 0]
     rows = kernels.embedding(kernels.quantized_weight(matrix), kernels.integers(ids), 2.5)
     expected = dequantized(matrix)[ids] * np.float32(2.5)
@@ -122,7 +139,7 @@ def test_embedding_takes_rows_of_a_quantized_table(
 
 
 @formats
-def test_instruction_sets_differ_by_no_more_than_rounding(fmt: QuantizedFormat) -> None:
+def test_instruction_sets_differ_by_no_more_than_rounding(fmt: str) -> None:
     x, matrix, plain = numbers(1, 5, 640), random_matrix(fmt, 133, 640), numbers(3, 133, 640)
     every = [
         (product(ops, x, matrix), *ops.linears(x, [ops.weight(plain, "f32"), ops.weight(plain, "bf16")], []))
@@ -134,18 +151,18 @@ def test_instruction_sets_differ_by_no_more_than_rounding(fmt: QuantizedFormat) 
 
 
 @formats
-def test_packed_arrays_give_the_same_weight_again_on_every_instruction_set(fmt: QuantizedFormat) -> None:
+def test_packed_arrays_give_the_same_weight_again_on_every_instruction_set(fmt: str) -> None:
     x, matrix = numbers(1, 3, 70), random_matrix(fmt, 37, 70)
     arrays = CpuOps(1, KERNELS[0]).packed_arrays(CpuOps(1, KERNELS[0]).quantized_weight(matrix))
     for ops in (CpuOps(1, name) for name in KERNELS):
         for array in arrays.values():
             array.flags.writeable = False  # as in a file mapped for reading
-        (again,) = ops.linears(x, [ops.packed_weight(fmt, matrix.shape, arrays)], [])
+        (again,) = ops.linears(x, [ops.packed_weight(matrix.fmt, matrix.shape, arrays)], [])
         assert np.array_equal(again, product(ops, x, matrix))
 
 
 def test_the_reference_body_multiplies_by_the_dequantized_values() -> None:
-    for fmt in QUANTIZED:
+    for fmt in KINDS:
         x, matrix = numbers(1, 7, 70), random_matrix(fmt, 37, 70)
         np.testing.assert_allclose(product(ReferenceOps(), x, matrix), x @ values_of(matrix).T, rtol=0, atol=1e-4)
 
@@ -155,7 +172,7 @@ def test_the_reference_body_multiplies_by_the_dequantized_values() -> None:
 
 @formats
 @pytest.mark.parametrize("value", [0.0, 1e30, -1e35, 1e-30, 1e-36, 1e-38, 1e-45], ids=str)
-def test_constant_rows_of_any_size_are_right(kernels: CpuOps, fmt: QuantizedFormat, value: float) -> None:
+def test_constant_rows_of_any_size_are_right(kernels: CpuOps, fmt: str, value: float) -> None:
     x, matrix = np.full((3, 70), value, np.float32), random_matrix(fmt, 17, 70)
     ours = product(kernels, x, matrix)
     assert np.isfinite(ours).all()
@@ -163,21 +180,19 @@ def test_constant_rows_of_any_size_are_right(kernels: CpuOps, fmt: QuantizedForm
 
 
 @formats
-def test_a_group_of_zeros_beside_large_numbers_stays_zero(kernels: CpuOps, fmt: QuantizedFormat) -> None:
+def test_a_group_of_zeros_beside_large_numbers_stays_zero(kernels: CpuOps, fmt: str) -> None:
     x, matrix = np.zeros((2, 96), np.float32), random_matrix(fmt, 17, 96)
     x[0, 40], x[1, :32], x[1, 64:] = 1e30, 1e-40, 5
     assert_is_product(product(kernels, x, matrix), x, matrix)
 
 
-@pytest.mark.parametrize("fmt", [*QUANTIZED, "f32", "bf16"])
+@pytest.mark.parametrize("fmt", [*KINDS, "f32", "bf16"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
 @pytest.mark.parametrize("place", [0, 31, 33, 69])
 def test_a_row_that_is_not_finite_shows_and_spoils_no_other(kernels: CpuOps, fmt: str, bad: float, place: int) -> None:
     plain = numbers(2, 17, 70)
     weight = (
-        kernels.quantized_weight(random_matrix(fmt, 17, 70))  # type: ignore[arg-type]
-        if fmt in QUANTIZED
-        else kernels.weight(plain, fmt)  # type: ignore[arg-type]
+        kernels.quantized_weight(random_matrix(fmt, 17, 70)) if fmt in KINDS else kernels.weight(plain, fmt)  # type: ignore[arg-type]
     )
     x = numbers(1, 11, 70)
     (before,) = kernels.linears(x, [weight], [])
@@ -224,7 +239,7 @@ def test_the_best_instruction_set_is_taken_unless_another_is_asked_for() -> None
 
 
 @formats
-def test_python_threads_that_share_a_body_do_not_disturb_each_other(kernels: CpuOps, fmt: QuantizedFormat) -> None:
+def test_python_threads_that_share_a_body_do_not_disturb_each_other(kernels: CpuOps, fmt: str) -> None:
     inputs, matrix = [numbers(i, 1 + i, 256) for i in range(8)], random_matrix(fmt, 256, 256)
     weight = kernels.quantized_weight(matrix)
     expected = [kernels.linears(x, [weight], [])[0] for x in inputs]

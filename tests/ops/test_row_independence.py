@@ -12,7 +12,6 @@ from intaglio.ops.cpu import CpuOps
 from tests.ops.bodies import KERNELS
 from tests.ops.row_independence import (
     FORMATS,
-    AnyFormat,
     Attention,
     Projection,
     SplitsTheSum,
@@ -51,7 +50,7 @@ def test_a_projected_row_has_the_same_bits_in_any_batch(name: str, threads: int,
 
 @names
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_a_projected_row_has_the_same_bits_on_any_number_of_threads(name: str, fmt: AnyFormat) -> None:
+def test_a_projected_row_has_the_same_bits_on_any_number_of_threads(name: str, fmt: str) -> None:
     # 300 rows of 4,000 inputs: more than one piece of rows (2^20 / inputs), and a shorter last one.
     x = numbers(1, 300, 4000)
     few = [0, 1, 255, 256, 299]
@@ -124,7 +123,7 @@ def test_a_choice_is_the_same_on_any_number_of_threads(name: str) -> None:
 
 @names
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_the_check_fails_on_a_sum_that_is_split_when_there_are_several_rows(name: str, fmt: AnyFormat) -> None:
+def test_the_check_fails_on_a_sum_that_is_split_when_there_are_several_rows(name: str, fmt: str) -> None:
     case = Projection(((3, 0), (2, 4)), 133, (17, 40), (fmt, fmt), 5)
     check_linears(CpuOps(2, name), case)
     with pytest.raises(AssertionError, match="differs from itself alone"):

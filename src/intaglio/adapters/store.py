@@ -19,6 +19,7 @@ from intaglio.adapters.files import FileStore, StagedFile
 from intaglio.adapters.names import check_finetune_name
 from intaglio.adapters.records import ADAPTER_FILES, Finetune, FinetuneState
 from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotReadyError
+from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
 from intaglio.lora.peft_config import CONFIG_FILE
 from intaglio.model.config import ModelConfig
@@ -115,19 +116,26 @@ class AdapterStore:
             )
 
     def add_file(
-        self, account: str, name_or_id: str, file_name: str, staged: StagedFile, config: ModelConfig
+        self,
+        account: str,
+        name_or_id: str,
+        file_name: str,
+        staged: StagedFile,
+        config: ModelConfig,
+        packed: PackedAdapters,
     ) -> Finetune:
         """Check an uploaded file, with the other one if it is there, and keep it. Returns the finetune as it is now.
 
-        config is the shape of the finetune's base. Raises AdapterError saying what is wrong with the file; nothing
-        of it is kept then, and files taken in before stay. Calls for one finetune must not overlap.
+        config is the shape of the finetune's base; a good adapter also goes to `packed`, where the base's engine finds
+        it. Raises AdapterError saying what is wrong with the file; nothing of it is kept then, and files taken in
+        before stay. Calls for one finetune must not overlap.
         """
         finetune = self.find_own(account, name_or_id)
         self.check_changeable(finetune, file_name)
         staged.finish()
         self._catalogue.set_state(finetune.id, FinetuneState.CHECKING)
         try:
-            self._check_and_keep(finetune, file_name, staged, config)
+            self._check_and_keep(finetune, file_name, staged, config, packed)
         except AdapterError as error:
             self._catalogue.set_state(finetune.id, FinetuneState.REFUSED, str(error))
             logger.info("finetune %s: %s refused: %s", finetune.id, file_name, error)
@@ -139,7 +147,9 @@ class AdapterStore:
         logger.info("finetune %s: %s taken, %s, digest %s", now.id, file_name, now.state, now.digest)
         return now
 
-    def _check_and_keep(self, finetune: Finetune, file_name: str, staged: StagedFile, config: ModelConfig) -> None:
+    def _check_and_keep(
+        self, finetune: Finetune, file_name: str, staged: StagedFile, config: ModelConfig, packed: PackedAdapters
+    ) -> None:
         others = {name: file for name, file in finetune.files.items() if name != file_name}
         paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
         with self._files.assembled({**paths, file_name: staged.path}) as folder:
@@ -150,6 +160,7 @@ class AdapterStore:
             adapter = read_peft_adapter(folder, config, self.limits)
             stored = self._files.keep(staged)
             key = self._files.keep_folder(folder, {**others, file_name: stored})
+        packed.keep(adapter)
         self._catalogue.make_ready(finetune.id, file_name, stored, adapter.digest, key)
 
     def _check_alone(self, path: Path) -> None:

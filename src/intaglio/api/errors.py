@@ -58,6 +58,7 @@ WIRE_ERRORS = MappingProxyType({
     tree.ModelFormatError: _INTERNAL,
     tree.ModelNotInstalledError: _INTERNAL,
     tree.SettingsError: _INTERNAL,
+    tree.NotEnoughMemoryError: _INTERNAL,
     tree.CapacityError: WireError(429, 3040, headers=_RETRY_SOON),
     tree.EngineError: _INTERNAL,
     tree.EngineDeadError: WireError(500, 3043, headers=_RETRY_AFTER_RESTART),

@@ -74,11 +74,13 @@ def finetune_routes(state: ServerState) -> APIRouter:
     @router.post("/ai/finetunes/{finetune}/finetune-assets")
     async def upload(request: Request, account: str, finetune: str) -> Response:
         found = await asyncio.to_thread(adapters.find_own, account, finetune)
-        config = state.llm(found.model).config
+        llm = state.llm(found.model)
         with adapters.stage() as staged:
             file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
             async with state.check_lock:
-                now = await asyncio.to_thread(adapters.add_file, account, found.id, file_name, staged, config)
+                now = await asyncio.to_thread(
+                    adapters.add_file, account, found.id, file_name, staged, llm.config, llm.packed
+                )
         return success(_asset_json(now, file_name))
 
     return router

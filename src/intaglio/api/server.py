@@ -23,15 +23,13 @@ logger = logging.getLogger(__name__)
 async def build_state(settings: Settings) -> ServerState:
     """Load the models of the settings and open the adapter store. Returns when every engine is ready.
 
-    Raises SettingsError for a model entry that is not ID=PATH, ModelFormatError for weights that cannot be served,
-    AdapterError if a demo adapter is broken.
+    Raises SettingsError for a model entry that is not ID=PATH and for what this machine cannot run or hold,
+    ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken.
     """
     paths = await asyncio.to_thread(model_paths, settings)
     bundled = DEFAULT_MODEL_ID in (settings.model or (DEFAULT_MODEL_ID,))
-    models: dict[str, AsyncLLM] = {}
+    models = await AsyncLLM.start_all(paths, settings)
     try:
-        for model_id, path in paths.items():
-            models[model_id] = await AsyncLLM.start(model_id, path, settings)
         demos = await asyncio.to_thread(_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
         adapters = await asyncio.to_thread(open_adapters, settings, demos)
     except BaseException:

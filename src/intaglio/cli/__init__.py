@@ -30,10 +30,12 @@ def build_cli() -> typer.Typer:
 
 def _serve(options: dict[str, Any]) -> None:
     """Serve the API and the playground until interrupted."""
-    from intaglio.cli.serve import serve  # keeps `intaglio --help` quick
     from intaglio.settings import load_settings
 
-    serve(load_settings(**options))
+    settings = load_settings(**options)
+    from intaglio.cli.serve import serve  # here, to keep `intaglio --help` and a refusal quick
+
+    serve(settings)
 
 
 def _version() -> None:

@@ -32,23 +32,25 @@ def with_settings_options(command: Callable[[dict[str, Any]], None]) -> Callable
 def _parameter(name: str, hint: Any) -> inspect.Parameter:
     field = Settings.model_fields[name]
     default = "" if field.default in (None, (), PydanticUndefined) else f" [default: {field.default}]"
+    kind = _plain(hint)
     option = typer.Option(
         help=f"{field.description}{default} [env: {PREFIX}{name.upper()}]",
         show_default=False,
         rich_help_panel="Settings",
+        metavar="INTEGER" if kind is int else None,
     )
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_plain(hint), option]
-    )
+    parsed_as: Any = str if kind is int else kind
+    annotation = Annotated[parsed_as | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _plain(hint: Any) -> Any:
-    """The type typer shows and parses: settings' own checks come after."""
+    """The type typer parses. Whole numbers stay text: the settings' own message names the bounds too."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _plain(next(part for part in get_args(hint) if part is not type(None)))
     if origin is tuple:
-        return list[str] | None
+        return list[str]
     if origin is Literal:
-        return str | None
-    return hint | None
+        return str
+    return hint

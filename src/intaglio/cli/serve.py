@@ -25,7 +25,7 @@ def serve(settings: Settings) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if not settings.model:
         _show_terms_once(settings.data_path)
-    listener = _bind(settings)  # before the model is loaded: a port in use is known at once
+    listener = bind(settings)  # before the model is loaded: a port in use is known at once
     try:
         asyncio.run(_serve(settings, listener))
     except KeyboardInterrupt:
@@ -58,9 +58,12 @@ class _AnnouncingServer(uvicorn.Server):
             print(self._announcement, flush=True)
 
 
-def _bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings) -> socket.socket:
+    """A listening address. Raises SettingsError if it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio switches Nagle's algorithm off only where it is. With Nagle every second
+    # small packet waits for the client's delayed acknowledgement: 40 ms for each answer on a kept connection.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

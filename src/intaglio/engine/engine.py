@@ -2,7 +2,8 @@
 
     schedule -> lay out the batch -> forward -> choose tokens -> commit
 
-It sees token ids, adapter digests and sampling parameters. It knows no text, no names and no sockets, and never waits.
+It sees token ids, adapter digests and sampling parameters. It knows no text, no names and no sockets. It waits for
+nothing but adapters that are being read, and for them only briefly (see `lora/pool.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from intaglio.engine.sampler import choose_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, IntaglioError
-from intaglio.lora.pool import AdapterPool
+from intaglio.lora.pool import AdapterPool, Place
 from intaglio.model.gemma import AdapterLayers, Gemma, kv_groups
 from intaglio.ops import KVGroup, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
@@ -103,7 +104,11 @@ class Engine:
         return [] if sequence is None else [self._end(sequence, FinishReason.ABORT)]
 
     def step(self) -> list[TokenOutput]:
-        """Run one forward for everything that is scheduled. One output per sequence that got a token or ended."""
+        """Run one forward for everything that is scheduled. One output per sequence that got a token or ended.
+
+        Without outputs it may have waited for an adapter: look for new requests and call again.
+        """
+        self._prepare_adapters()
         scheduled = self.scheduler.schedule()
         outputs = [self._end(sequence, FinishReason.ERROR, error=error) for sequence, error in self._refused]
         self._refused.clear()
@@ -151,15 +156,20 @@ class Engine:
 
     # -- adapters
 
-    def _acquire_adapter(self, sequence: Sequence) -> bool:
+    def _prepare_adapters(self) -> None:
+        """Have the adapters read that the next sequences need."""
+        coming = self.scheduler.next_to_run
+        refs = [sequence.request.adapter for sequence in coming if sequence.request.adapter]
+        self._adapters.prepare(refs, idle=not self.scheduler.running and len(refs) == len(coming))
+
+    def _acquire_adapter(self, sequence: Sequence) -> Place:
         if sequence.request.adapter is None:
-            return True
+            return Place.TAKEN
         try:
             return self._adapters.acquire(sequence.request.adapter)
         except AdapterError as error:
-            if not any(refused is sequence for refused, _ in self._refused):
-                self._refused.append((sequence, str(error)))
-            return False
+            self._refused.append((sequence, str(error)))
+            return Place.COMING  # never: it ends in this step, and holds up nobody until then
 
     def _release_adapter(self, sequence: Sequence) -> None:
         if sequence.digest is not None:

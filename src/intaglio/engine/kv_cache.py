@@ -185,17 +185,29 @@ def plan_blocks(
     for index in range(len(groups)):
         if index not in windowed:
             blocks[index] = remaining // block_bytes[index]
-    needed = [
-        ((groups[i].window or 0) + step_tokens) // block_size + 2 if i in windowed else -(-step_tokens // block_size)
-        for i in range(len(groups))
-    ]
+    needed = [_least_blocks(group, block_size, step_tokens) for group in groups]
     if any(have < need for have, need in zip(blocks, needed, strict=True)):
-        least = sum(need * size for need, size in zip(needed, block_bytes, strict=True)) * 2
+        least = least_cache_bytes(config, block_size, step_tokens)
         raise SettingsError(
             f"kv_cache_bytes is {cache_bytes}: too little for one sequence; this model with step_tokens {step_tokens} "
             f"needs about {least}"
         )
     return blocks
+
+
+def least_cache_bytes(config: ModelConfig, block_size: int, step_tokens: int) -> int:
+    """Bytes with which `plan_blocks` gives every group room for one sequence that fills a step."""
+    per_token = 2 * config.kv_size * _BYTES_PER_VALUE
+    groups = kv_groups(config)
+    return 2 * sum(  # twice, because a group with a window gets at most half
+        _least_blocks(group, block_size, step_tokens) * len(group.layers) * block_size * per_token for group in groups
+    )
+
+
+def _least_blocks(group: KVGroupShape, block_size: int, step_tokens: int) -> int:
+    if group.window is None:
+        return -(-step_tokens // block_size)
+    return (group.window + step_tokens) // block_size + 2
 
 
 def longest_sequence(groups: Seq[KVGroupShape], blocks: Seq[int], block_size: int, context_length: int) -> int:

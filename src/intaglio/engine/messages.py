@@ -12,6 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from intaglio.engine.engine import EngineLimits
+from intaglio.lora.packed import AdapterDtype
 from intaglio.request import EngineRequest, TokenOutput
 from intaglio.settings import Kernels, WeightFormat
 
@@ -28,6 +29,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     limits: EngineLimits
     stop_ids: list[int]
     vocab_size: int
+    adapter_dtype: AdapterDtype
     adapter_cache_bytes: int
     max_adapter_rank: int
     max_adapter_file_bytes: int

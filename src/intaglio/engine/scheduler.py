@@ -1,7 +1,8 @@
 """Who runs in the next step, and with how many tokens: continuous batching with chunked prefill.
 
 Each step has a budget of tokens. Running sequences that decode take one each; what is left goes to prompts, in order of
-arrival, cut into pieces as needed; then waiting sequences are admitted while there is room. When the cache runs out,
+arrival, cut into pieces as needed; then waiting sequences are admitted while there is room, except that one whose
+adapter is still being read lets others go first. When the cache runs out,
 the sequence that arrived last gives its blocks back and waits at the front of the queue; it will compute its tokens
 again.
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from intaglio.engine.kv_cache import KVCacheManager
 from intaglio.engine.sequence import Sequence, SequenceState
+from intaglio.lora.pool import Place
 from intaglio.request import FinishReason
 
 
@@ -33,7 +36,7 @@ class Scheduled:
 class Scheduler:
     """The queue of waiting and the list of running sequences, both in order of arrival.
 
-    may_run  asks whether the sequence's adapter has a place in memory now, and takes it; called at admission
+    may_run  takes a place in memory for the sequence's adapter, if there is one; called at admission
     left     is told when a sequence leaves the running list (finished, aborted or preempted)
     """
 
@@ -43,7 +46,7 @@ class Scheduler:
         *,
         max_running: int,
         step_tokens: int,
-        may_run: Callable[[Sequence], bool] = lambda _: True,
+        may_run: Callable[[Sequence], Place] = lambda _: Place.TAKEN,
         left: Callable[[Sequence], None] = lambda _: None,
     ) -> None:
         self.cache = cache
@@ -58,6 +61,11 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
+
+    @property
+    def next_to_run(self) -> list[Sequence]:
+        """The waiting sequences that would fill the running list."""
+        return list(islice(self.waiting, self._max_running - len(self.running)))
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -91,12 +99,18 @@ class Scheduler:
         return True
 
     def _admit(self, scheduled: list[Scheduled], budget: int) -> None:
-        while self.waiting and budget > 0 and len(self.running) < self._max_running:
-            sequence = self.waiting[0]
-            num_cached = self.cache.find_prefix(sequence)
-            if not self.cache.can_admit(sequence, num_cached) or not self._may_run(sequence):
+        for sequence in self.next_to_run:
+            if budget == 0:
                 return
-            self.waiting.popleft()
+            num_cached = self.cache.find_prefix(sequence)
+            if not self.cache.can_admit(sequence, num_cached):
+                return
+            place = self._may_run(sequence)
+            if place is Place.NONE:
+                return  # those behind it wait too, lest it never finds room
+            if place is Place.COMING:
+                continue
+            self.waiting.remove(sequence)
             self.cache.admit(sequence, num_cached)
             if not sequence.was_admitted:
                 sequence.num_cached = num_cached

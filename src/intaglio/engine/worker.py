@@ -9,13 +9,13 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import zmq
 
+from intaglio.engine.adapter_loader import AdapterLoader
 from intaglio.engine.engine import Engine
 from intaglio.engine.messages import (
     Abort,
@@ -29,13 +29,12 @@ from intaglio.engine.messages import (
     ToEngine,
 )
 from intaglio.errors import IntaglioError
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
-from intaglio.lora.pool import AdapterPool, LoadedAdapter
-from intaglio.model.gemma import Gemma
+from intaglio.lora.packed import PackedAdapters
+from intaglio.lora.peft import AdapterLimits
+from intaglio.lora.pool import AdapterPool
 from intaglio.model.loader import load_gemma
 from intaglio.ops import Ops
 from intaglio.ops.reference import ReferenceOps
-from intaglio.request import AdapterRef
 from intaglio.settings import Kernels
 
 logger = logging.getLogger(__name__)
@@ -48,9 +47,11 @@ def build_engine(spec: EngineSpec) -> Engine:
     if spec.context_window is not None:
         window = min(spec.context_window, model.config.context_length)
         model.config = replace(model.config, context_length=window)
+    packed = packed_adapters(spec)
+    packed.sweep()
     return Engine(
         model,
-        AdapterPool(spec.adapter_cache_bytes, _adapter_reader(model, spec)),
+        AdapterPool(spec.adapter_cache_bytes, AdapterLoader(model, adapter_limits(spec), packed).load),
         ops,
         spec.limits,
         stop_ids=frozenset(spec.stop_ids),
@@ -73,15 +74,9 @@ def adapter_limits(spec: EngineSpec) -> AdapterLimits:
     return AdapterLimits(max_rank=spec.max_adapter_rank, max_file_bytes=spec.max_adapter_file_bytes)
 
 
-def _adapter_reader(model: Gemma, spec: EngineSpec) -> Callable[[AdapterRef], LoadedAdapter]:
-    limits = adapter_limits(spec)
-
-    def read(ref: AdapterRef) -> LoadedAdapter:
-        adapter = read_peft_adapter(Path(ref.folder), model.config, limits)
-        prepared = model.prepare_adapter(adapter.pairs)
-        return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, prepared)
-
-    return read
+def packed_adapters(spec: EngineSpec) -> PackedAdapters:
+    """Where adapters that were checked for this engine are kept in its own form."""
+    return PackedAdapters(Path(spec.packed_dir) / "adapters", spec.adapter_dtype)
 
 
 class _Channel:

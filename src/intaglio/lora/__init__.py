@@ -1,4 +1,4 @@
-"""LoRA adapters: read from PEFT files and checked (`peft`), held in memory (`adapter`).
+"""LoRA adapters: read from PEFT files and checked (`peft`), kept in the engine's form (`packed`), resident (`pool`).
 
 peft.py               a folder -> LoraAdapter, or AdapterError naming what is wrong
   peft_config.py        adapter_config.json: keys used, harmless, refused
@@ -8,4 +8,6 @@ peft.py               a folder -> LoraAdapter, or AdapterError naming what is wr
   tensor_names.py       tensor name -> layer, projection, half
   strict_json.py        JSON of both files
 adapter.py            LoraAdapter and its digest
+packed.py             the same as the engine holds it, in a memory-mapped file
+pool.py               the resident ones: reading, pins, eviction
 """

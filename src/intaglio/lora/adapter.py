@@ -26,8 +26,9 @@ class LoraAdapter:
 
     digest  64 hex digits, see `digest_of`
     rank    the largest of its modules' ranks
-    pairs   (layer index, "self_attn.q_proj" ...) -> a [rank, in], b [out, rank], float32 and C-contiguous, with the
-            scaling folded into b; modules that are not adapted are absent
+    pairs   (layer index, "self_attn.q_proj" ...) -> a [rank, in], b [out, rank] with the scaling folded into b, as
+            read float32 and C-contiguous, as held by the engine what `packed.pack_adapter` makes of that; modules that
+            are not adapted are absent
     """
 
     digest: str

@@ -1,20 +1,33 @@
-"""The adapters held in memory: loaded when first needed, pinned while a sequence runs with them, evicted oldest first.
+"""The adapters held in memory: read when first needed, pinned while a sequence runs with them, evicted oldest first.
 
-A budget of bytes bounds the pool. Adapters are known by digest; names are for others.
+    absent  --prepare-->  being read  --acquire-->  resident and pinned  --release-->  resident  --eviction-->  absent
+
+A budget of bytes bounds what is resident; beside it lie no more than READ_AHEAD adapters that are being read or have
+no place yet. Adapters are known by digest; names are for others. Each is read in a thread of its own, so that one on a
+slow disk holds up nobody but its own requests.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from intaglio.errors import AdapterError
 from intaglio.request import AdapterRef
 
 logger = logging.getLogger(__name__)
+
+READ_AHEAD = 4  # adapters, and threads that read
+# A packed adapter of a small base is read within this time, so its first request still joins the next step; what takes
+# longer is not waited for.
+PATIENCE_S = 0.01
+# While nothing else can run: how long to wait for an adapter before looking for new messages.
+IDLE_WAIT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,14 @@ class LoadedAdapter:
     prepared: Any
 
 
+class Place(Enum):
+    """What `acquire` found for an adapter."""
+
+    TAKEN = auto()  # it is pinned
+    COMING = auto()  # it is being read
+    NONE = auto()  # the pinned ones leave no room
+
+
 @dataclass(slots=True)
 class _Resident:
     adapter: LoadedAdapter
@@ -39,33 +60,58 @@ class _Resident:
 class AdapterPool:
     """Resident adapters under `budget_bytes`, least recently used first out; pinned ones stay.
 
-    load  reads an adapter from its folder and prepares it; raises AdapterError
+    load  reads an adapter from its folder and prepares it; raises AdapterError. Called in threads that read
     """
 
     def __init__(self, budget_bytes: int, load: Callable[[AdapterRef], LoadedAdapter]) -> None:
         self._budget_bytes = budget_bytes
         self._load = load
         self._residents: OrderedDict[str, _Resident] = OrderedDict()  # least recently used first
+        self._reads: dict[AdapterRef, Future[LoadedAdapter]] = {}
+        self._readers = ThreadPoolExecutor(READ_AHEAD, "adapter-reader")
 
     @property
     def used_bytes(self) -> int:
         return sum(resident.adapter.nbytes for resident in self._residents.values())
 
-    def acquire(self, ref: AdapterRef) -> bool:
-        """Pin the adapter, loading it if need be. False while the pinned ones leave no room for it.
+    def prepare(self, refs: Sequence[AdapterRef], *, idle: bool) -> None:
+        """Have those of these adapters read that are not resident, the first ones first; drop other reads.
+
+        idle  nobody runs or waits but for these: if none is resident, wait for one, though not for long. Otherwise wait
+              only for those whose reading begins now, and hardly.
+        """
+        missing = [ref for ref in refs if ref.digest not in self._residents]
+        for ref in self._reads.keys() - set(missing):
+            self._reads.pop(ref).cancel()
+        new = []
+        for ref in missing:
+            if ref not in self._reads and len(self._reads) < READ_AHEAD:
+                self._reads[ref] = self._readers.submit(self._load, ref)
+                new.append(self._reads[ref])
+        if idle and missing and len(missing) == len(refs):
+            wait(self._reads.values(), IDLE_WAIT_S, FIRST_COMPLETED)
+        elif new:
+            wait(new, PATIENCE_S)
+
+    def acquire(self, ref: AdapterRef) -> Place:
+        """Pin an adapter that is resident or has been read since `prepare`.
 
         Raises AdapterError if its files are bad, are not the ones that were proven, or exceed the whole budget.
         """
         resident = self._residents.get(ref.digest)
         if resident is None:
-            adapter = self._read(ref)
+            read = self._reads.get(ref)
+            if read is None or not read.done():
+                return Place.COMING
+            adapter = self._checked(ref, read)
             if not self._make_room(adapter.nbytes):
-                return False
+                return Place.NONE  # what was read is kept for the next try
+            del self._reads[ref]
             resident = self._residents[ref.digest] = _Resident(adapter)
             logger.info("adapter %s loaded: rank %d, %d bytes", ref.digest[:12], adapter.rank, adapter.nbytes)
         resident.pins += 1
         self._residents.move_to_end(ref.digest)
-        return True
+        return Place.TAKEN
 
     def release(self, digest: str) -> None:
         """One pin less."""
@@ -77,17 +123,24 @@ class AdapterPool:
         """A pinned adapter."""
         return self._residents[digest].adapter
 
-    def _read(self, ref: AdapterRef) -> LoadedAdapter:
-        adapter = self._load(ref)
-        if adapter.digest != ref.digest:
-            raise AdapterError(
-                f"adapter in {ref.folder} has digest {adapter.digest}, not {ref.digest}: its files changed"
-            )
-        if adapter.nbytes > self._budget_bytes:
-            raise AdapterError(
-                f"adapter {ref.digest[:12]} takes {adapter.nbytes} bytes in memory, "
-                f"more than adapter_cache_bytes = {self._budget_bytes}"
-            )
+    def _checked(self, ref: AdapterRef, read: Future[LoadedAdapter]) -> LoadedAdapter:
+        try:
+            adapter = read.result()
+            if adapter.digest != ref.digest:
+                raise AdapterError(
+                    f"adapter in {ref.folder} has digest {adapter.digest}, not {ref.digest}: its files changed"
+                )
+            if adapter.nbytes > self._budget_bytes:
+                raise AdapterError(
+                    f"adapter {ref.digest[:12]} takes {adapter.nbytes} bytes in memory, "
+                    f"more than adapter_cache_bytes = {self._budget_bytes}"
+                )
+        except AdapterError:
+            del self._reads[ref]
+            raise
+        except (OSError, MemoryError) as error:  # the machine's fault, but no reason to take others along
+            del self._reads[ref]
+            raise AdapterError(f"adapter in {ref.folder} could not be read: {type(error).__name__}: {error}") from error
         return adapter
 
     def _make_room(self, nbytes: int) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from intaglio.model.config import ModelConfig
+from intaglio.model.config import LayerConfig, ModelConfig
 from intaglio.model.packed import PackedFile
 from intaglio.model.quantize import WeightFormat, format_of, plain_values, quantize
 from intaglio.model.weights import Checkpoint, RawTensor
@@ -138,7 +138,8 @@ class Gemma:
         self._head = self._embedding if config.tied_head else read.matrix("lm_head", is_table=True)
         self._final_norm = read.norm("model.norm")
         self._layers = [_read_layer(read, config, index) for index in range(config.num_layers)]
-        self._rope_kinds = [RopeKind(layer.rope_theta, layer.rope_factor) for layer in config.layers]
+        kinds = {_rope(layer): RopeKind(*_rope(layer)) for layer in config.layers}
+        self._rope_kinds = [kinds[_rope(layer)] for layer in config.layers]  # one object for all layers of a kind
         # layer -> (its group, its place in the group's cache)
         self._kv_place = {
             layer: (group_idx, place)
@@ -197,6 +198,10 @@ class Gemma:
         return down
 
 
+def _rope(layer: LayerConfig) -> tuple[float, float]:
+    return (layer.rope_theta, layer.rope_factor)
+
+
 def _segments(adapters: Sequence[AdapterRows], layer: int, call: int) -> list[LoraSegment]:
     """The adapters that touch a projection of this call in this layer."""
     return [
@@ -226,7 +231,7 @@ class _WeightReader:
     def matrix(self, name: str, *, is_table: bool = False) -> Weight:
         raw = self._checkpoint.raw(f"{name}.weight")
         fmt = format_of(raw.dtype, self._fmt, is_table=is_table)
-        if fmt == "w8" or fmt == "w4":
+        if fmt == "w8" or fmt == "w5" or fmt == "w4":
             return self._quantized(name, raw, fmt)
         return self._ops.weight(plain_values(raw), fmt)
 

@@ -8,7 +8,7 @@ from intaglio.errors import ModelFormatError
 from intaglio.model.config import ModelConfig, config_from_gguf, config_from_hf
 from intaglio.model.gemma import Gemma
 from intaglio.model.packed import PackedFile, packed_key
-from intaglio.model.quantize import WeightFormat
+from intaglio.model.quantize import WeightFormat, format_of
 from intaglio.model.weights import Checkpoint, check_shapes, open_checkpoint
 from intaglio.ops import Ops
 
@@ -31,6 +31,12 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
         config = config_from_hf(checkpoint.raw_config, _TORCH_NAMES[embedding.dtype])
     check_shapes(checkpoint, config.tensor_shapes())
     return config
+
+
+def holds_quantized(checkpoint: Checkpoint) -> bool:
+    """Whether matrices of the checkpoint are stored in 8 bit or less."""
+    stored = {checkpoint.info(name).dtype for name in checkpoint.names()}
+    return any(format_of(dtype, "auto", is_table=False) in ("w8", "w5", "w4") for dtype in stored)
 
 
 def load_gemma(path: Path, ops: Ops, fmt: WeightFormat = "auto", *, packed_dir: Path | None = None) -> Gemma:

@@ -1,11 +1,13 @@
-"""From a checkpoint's tensor to whole numbers with a scale per 32 inputs: the formats w8 and w4.
+"""From a checkpoint's tensor to whole numbers with a scale per 32 inputs: the formats w8, w5 and w4.
 
-Where the file is quantized already its own numbers are kept: Q8_0 and Q5_0 as w8; Q4_0, Q4_1 and Q4_K as w4, with
-nothing lost but the last bits of scales that become float16. Everything else is rounded here from its values.
+Where the file is quantized already its own numbers are kept: Q8_0 as w8; Q5_0, Q5_1 and Q5_K as w5; Q4_0, Q4_1 and
+Q4_K as w4, with nothing lost but the last bits of scales that become float16. Everything else is rounded here from its
+values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import ml_dtypes
@@ -13,26 +15,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
-from intaglio.model.weights.blocks import dequantize, nibbles, sub_block_scales, with_fifth_bits
+from intaglio.model.weights.blocks import (
+    Blocks,
+    dequantize,
+    five_bit_numbers,
+    four_bit_numbers,
+    nibbles,
+    sub_block_scales,
+    with_fifth_bits,
+)
 from intaglio.model.weights.formats import RawTensor
 from intaglio.ops import GROUP, Format, QuantizedFormat, QuantizedMatrix
 
 WeightFormat = Literal["auto"] | Format | QuantizedFormat
 
-_KEPT_AS_W4 = ("Q4_0", "Q4_1", "Q4_K")
+PIECE_WEIGHTS = 1 << 22  # rounded at a time
+_KEPT: dict[str, QuantizedFormat] = {
+    "Q8_0": "w8",
+    "Q5_0": "w5",
+    "Q5_1": "w5",
+    "Q5_K": "w5",
+    "Q4_0": "w4",
+    "Q4_1": "w4",
+    "Q4_K": "w4",
+}
 _PLAIN: dict[str, Format] = {"F32": "f32", "F16": "f32", "BF16": "bf16"}
 
 
 def format_of(dtype: str, wanted: WeightFormat, *, is_table: bool) -> Format | QuantizedFormat:
     """The format that a matrix of a storage type is held in.
 
-    auto      as the file has it: plain numbers stay plain, quantized ones become w4 or w8
-    w4        for the matrices of the blocks; the embedding, which is also the head, stays w8
+    auto      as the file has it: plain numbers stay plain, quantized ones take the format that keeps them
+    w5, w4    for the matrices of the blocks; the embedding, which is also the head, stays w8
     is_table  whether the matrix is the embedding or the head
     """
     if wanted == "auto":
-        return _PLAIN.get(dtype) or ("w4" if dtype in _KEPT_AS_W4 else "w8")
-    return "w8" if wanted == "w4" and is_table else wanted
+        return _PLAIN.get(dtype) or _KEPT.get(dtype, "w8")
+    return "w8" if wanted in ("w5", "w4") and is_table else wanted
 
 
 def plain_values(raw: RawTensor) -> NDArray[Any]:
@@ -44,14 +63,14 @@ def plain_values(raw: RawTensor) -> NDArray[Any]:
 
 
 def quantize(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix:
-    """A tensor [out, in] in w8 or w4, with the file's own numbers where the format can hold them."""
+    """A tensor [out, in] in a quantized format, with the file's own numbers where the format can hold them."""
     kept = _kept(raw, fmt)
     if kept is not None:
         return kept
-    values = dequantize(raw)
+    rounding = {"w8": round_to_w8, "w5": round_to_w5, "w4": round_to_w4}[fmt]
     with np.errstate(invalid="ignore", over="ignore"):  # a scale too large for float16 is reported by name
-        rounded = round_to_w8(values) if fmt == "w8" else round_to_w4(values)
-    return _with_finite_scales(raw, rounded)
+        pieces = [rounding(dequantize(piece)) for piece in _pieces(raw)]
+    return _with_finite_scales(raw, _joined(pieces))
 
 
 def round_to_w8(values: NDArray[np.float32]) -> QuantizedMatrix:
@@ -62,42 +81,81 @@ def round_to_w8(values: NDArray[np.float32]) -> QuantizedMatrix:
     return QuantizedMatrix("w8", _ungrouped(whole, values.shape[1]), scales)
 
 
+def round_to_w5(values: NDArray[np.float32]) -> QuantizedMatrix:
+    """Nearest of the 32 steps between a group's least and greatest value."""
+    return QuantizedMatrix("w5", *_rounded_between_extremes(values, 31))
+
+
 def round_to_w4(values: NDArray[np.float32]) -> QuantizedMatrix:
     """Nearest of the sixteen steps between a group's least and greatest value."""
+    return QuantizedMatrix("w4", *_rounded_between_extremes(values, 15))
+
+
+def _rounded_between_extremes(
+    values: NDArray[np.float32], most: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.float16]]:
+    """Whole numbers 0 ... most, scales and minima."""
     groups = _grouped(values)
     least = np.minimum(groups.min(axis=2), 0)
     minima = _half_not_below(-least)
-    scales = _half_not_below((groups.max(axis=2) + minima.astype(np.float32)) / 15)
+    scales = _half_not_below((groups.max(axis=2) + minima.astype(np.float32)) / most)
     shifted = (groups + minima.astype(np.float32)[:, :, None]) * _reciprocal(scales)[:, :, None]
-    whole = np.rint(shifted).clip(0, 15).astype(np.uint8)
-    return QuantizedMatrix("w4", _ungrouped(whole, values.shape[1]), scales, minima)
+    whole = np.rint(shifted).clip(0, most).astype(np.uint8)
+    return _ungrouped(whole, values.shape[1]), scales, minima
+
+
+def _pieces(raw: RawTensor) -> Iterator[RawTensor]:
+    """Runs of rows, each rounded for itself: on the way a weight takes some twenty bytes for a moment, and an
+    embedding has 800 million of them."""
+    out, inputs = raw.shape
+    rows, row_bytes = max(1, PIECE_WEIGHTS // inputs), raw.data.nbytes // out
+    for start in range(0, out, rows):
+        stop = min(out, start + rows)
+        yield RawTensor(raw.name, raw.dtype, (stop - start, inputs), raw.data[start * row_bytes : stop * row_bytes])
+
+
+def _joined(pieces: Sequence[QuantizedMatrix]) -> QuantizedMatrix:
+    first = pieces[0]
+    minima = None if first.minima is None else np.concatenate([piece.minima for piece in pieces])
+    values, scales = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("values", "scales"))
+    return QuantizedMatrix(first.fmt, values, scales, minima)
 
 
 def _kept(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix | None:
+    """The file's own numbers, if the format holds them; None if they must be rounded."""
+    if fmt != _KEPT.get(raw.dtype) and (fmt, raw.dtype) != ("w8", "Q5_0"):
+        return None
+    values, *numbers = _whole_numbers(raw.dtype, raw.blocks())
+    if (fmt, raw.dtype) == ("w8", "Q5_0"):
+        values = values.view(np.int8) - np.int8(16)
     out, inputs = raw.shape
-    blocks = raw.blocks()
+    with np.errstate(over="ignore"):  # reported by name
+        halves = [x.astype(np.float16).reshape(out, inputs // GROUP) for x in numbers]
+    kept = QuantizedMatrix(fmt, np.ascontiguousarray(values).reshape(out, inputs), *halves)
+    return _with_finite_scales(raw, kept)
 
-    def matrix(values: NDArray[Any], scales: NDArray[Any], minima: NDArray[Any] | None = None) -> QuantizedMatrix:
-        shape = (out, inputs // GROUP)
-        with np.errstate(over="ignore"):  # reported by name
-            halves = [None if x is None else x.astype(np.float16).reshape(shape) for x in (scales, minima)]
-        kept = QuantizedMatrix(fmt, np.ascontiguousarray(values).reshape(out, inputs), *halves)
-        return _with_finite_scales(raw, kept)
 
-    match (fmt, raw.dtype):
-        case ("w8", "Q8_0"):
-            return matrix(blocks["q"], blocks["d"])
-        case ("w8", "Q5_0"):
-            return matrix(with_fifth_bits(blocks).view(np.int8) - np.int8(16), blocks["d"])
-        case ("w4", "Q4_0"):
-            return matrix(nibbles(blocks["q"]), blocks["d"], blocks["d"].astype(np.float32) * 8)
-        case ("w4", "Q4_1"):
-            return matrix(nibbles(blocks["q"]), blocks["d"], -blocks["m"])
-        case ("w4", "Q4_K"):
-            scales, minima = sub_block_scales(blocks)
-            halves = np.stack((blocks["q"] & 15, blocks["q"] >> 4), axis=2)  # [blocks, 4, 2, 32]
-            return matrix(halves, scales, minima)
-    return None
+def _whole_numbers(dtype: str, blocks: Blocks) -> tuple[NDArray[Any], ...]:
+    """The numbers of a quantized tensor, their scales and, where it has some, their minima."""
+    scales: tuple[NDArray[Any], ...]
+    match dtype:
+        case "Q8_0":
+            values, scales = blocks["q"], (blocks["d"],)
+        case "Q5_0":
+            values, scales = with_fifth_bits(blocks), (blocks["d"],)
+        case "Q5_1":
+            values, scales = with_fifth_bits(blocks), (blocks["d"], -blocks["m"])
+        case "Q5_K":
+            values, scales = five_bit_numbers(blocks), sub_block_scales(blocks)
+        case "Q4_0":
+            values, scales = nibbles(blocks["q"]), (blocks["d"],)
+        case "Q4_1":
+            values, scales = nibbles(blocks["q"]), (blocks["d"], -blocks["m"])
+        case "Q4_K":
+            values, scales = four_bit_numbers(blocks), sub_block_scales(blocks)
+        case _:
+            raise AssertionError(f"{dtype} is not kept")
+    return (values, *scales)
 
 
 def _with_finite_scales(raw: RawTensor, matrix: QuantizedMatrix) -> QuantizedMatrix:

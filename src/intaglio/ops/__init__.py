@@ -18,21 +18,23 @@ Weight: TypeAlias = Any  # a matrix in whatever layout the body prepared it; onl
 LoraGroup: TypeAlias = Any  # one adapter's matrices for one call of `linears`, as the body prepared them
 AttentionPlan: TypeAlias = Any  # what one step's attention looks at, as the body prepared it
 Format: TypeAlias = Literal["f32", "bf16"]
-QuantizedFormat: TypeAlias = Literal["w8", "w4"]
+QuantizedFormat: TypeAlias = Literal["w8", "w5", "w4"]
 
 GROUP = 32  # inputs that share one scale in a quantized matrix
 
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
-    """One adapter's matrices for one projection: y += (x · aᵀ) · bᵀ, with the scaling already folded into b.
+    """One adapter's matrices for one projection: y += scale · (x · aᵀ) · bᵀ.
 
-    a  [rank, in_features] float32
-    b  [out_features, rank] float32
+    a      [rank, in_features] float32, or float16 where an adapter is kept small in memory
+    b      [out_features, rank], of the same type; the adapter's own scaling is folded in
+    scale  what the pair's values were divided by to fit float16
     """
 
     a: Array
     b: Array
+    scale: float = 1.0
 
     @property
     def nbytes(self) -> int:
@@ -44,7 +46,8 @@ class QuantizedMatrix:
     """A matrix [out, in] as whole numbers with one scale per 32 inputs of a row.
 
     w8  value = scale · q            values int8 [out, in]
-    w4  value = scale · q - minimum  values uint8 [out, in], 0 ... 15
+    w5  value = scale · q - minimum  values uint8 [out, in], 0 ... 31; scale · (q - 16) where minima are None
+    w4  value = scale · q - minimum  values uint8 [out, in], 0 ... 15; scale · (q - 8) where minima are None
     scales, minima  [out, groups] float16, groups = in / 32 rounded up; minima are None for w8
     """
 
@@ -52,6 +55,11 @@ class QuantizedMatrix:
     values: Array
     scales: Array
     minima: Array | None = None
+
+    @property
+    def centre(self) -> int:
+        """What is taken off each number before it is scaled."""
+        return {"w8": 0, "w5": 16, "w4": 8}[self.fmt] if self.minima is None else 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -181,7 +189,9 @@ class Ops(Protocol):
         """x / sqrt(mean(x²) + eps) · weight over the last axis; weight already holds Gemma's +1."""
 
     def linears(self, x: Array, weights: Sequence[Weight], segments: Sequence[LoraSegment]) -> tuple[Array, ...]:
-        """x · Wᵀ for each W, plus each segment's (x · aᵀ) · bᵀ on its rows. x [tokens, in] -> one [tokens, out] per W.
+        """x · Wᵀ for each W, plus each segment's scale · (x · aᵀ) · bᵀ on its rows.
+
+        x [tokens, in] -> one [tokens, out] per W.
 
         Matrices that read the same x come in one call (q, k, v; gate, up), so that a body can read x once.
         Source: the segmented gather of Punica (arXiv 2310.18547), without its rank padding.

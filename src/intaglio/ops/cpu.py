@@ -1,11 +1,13 @@
 """The fast body of `Ops`: C++ kernels on a pool of threads, NumPy holding the arrays.
 
 What a row gets does not depend on the other rows, on how a prompt is cut, or on the number of threads: see
-csrc/kernels.cpp. Weights may be quantized (w8, w4); then the row they meet becomes int8 with one scale per 32 inputs.
+csrc/kernels.cpp. Weights may be quantized (w8, w5, w4); then the row they meet becomes int8 with one scale per 32
+inputs.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +37,8 @@ from intaglio.ops.sampling import penalized, uniform
 F32 = npt.NDArray[np.float32]
 
 _TILE = 16  # outputs that the kernels compute together
-_CODES = {"f32": 0, "bf16": 1, "w8": 2, "w4": 3}
+_CODES = {"f32": 0, "bf16": 1, "w8": 2, "w4": 3, "w5": 4}
+_LINE = 64  # bytes of a cache line
 _MAX_THREADS = 256
 _ANGLE_PAGE = 1024  # positions by which the table of angles grows
 
@@ -75,7 +78,9 @@ class CpuOps:
         if instruction_set is not None and instruction_set not in available:
             raise SettingsError(f"instruction set {instruction_set!r}: this machine has {', '.join(available)}")
         self._device = Device(threads, instruction_set)
-        self._angles: dict[tuple[RopeKind, int], F32] = {}
+        self._angles: dict[int, tuple[RopeKind, int, F32]] = {}
+        self._positions: Array = None  # of the step at hand, and the highest of them
+        self._highest = 0
 
     @property
     def layout(self) -> str:
@@ -114,7 +119,9 @@ class CpuOps:
         return CpuWeight(fmt, shape, arrays)
 
     def lora_group(self, pairs: Sequence[LoraPair | None]) -> LoraGroup:
-        return LoraGroup([None if pair is None else (pair.a, np.ascontiguousarray(pair.b.T)) for pair in pairs])
+        return LoraGroup(
+            [None if pair is None else (pair.a, np.ascontiguousarray(pair.b.T), pair.scale) for pair in pairs]
+        )
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
         items = [(row.start, row.stop, row.context, row.first_key, list(row.block_table)) for row in rows]
@@ -122,7 +129,7 @@ class CpuOps:
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
         shape = (layers, num_blocks, block_size, kv_heads, head_dim)
-        return KVGroup(np.zeros(shape, np.float32), np.zeros(shape, np.float32))  # zeros: pages come when touched
+        return KVGroup(_aligned_zeros(shape), _aligned_zeros(shape))
 
     # -- the forward
 
@@ -155,7 +162,9 @@ class CpuOps:
         slots: Array,
     ) -> Array:
         q_norm, k_norm, eps = (None, None, 0.0) if norms is None else (norms.q, norms.k, norms.eps)
-        angles = self._angles_up_to(kind, int(positions.max(initial=0)), q.shape[-1])
+        if positions is not self._positions:  # the same array in every layer of a step
+            self._positions, self._highest = positions, int(positions.max(initial=0))
+        angles = self._angles_up_to(kind, self._highest, q.shape[-1])
         self._device.rope_and_cache(
             q, k, v, q_norm, k_norm, eps, angles, positions, cache.keys[layer], cache.values[layer], slots
         )
@@ -208,14 +217,25 @@ class CpuOps:
 
     def _angles_up_to(self, kind: RopeKind, position: int, dim: int) -> F32:
         """[positions, dim] cosines and sines of each position; grows by pages as contexts grow."""
-        table = self._angles.get((kind, dim), np.empty((0, dim), np.float32))
-        if position >= table.shape[0]:
+        # Looked up by identity, once per layer: hashing the kind would cost more than the rotation of one token.
+        known, width, table = self._angles.get(id(kind), (kind, dim, np.empty((0, dim), np.float32)))
+        if known is not kind or width != dim or position >= table.shape[0]:
+            if known is not kind or width != dim:
+                table = np.empty((0, dim), np.float32)
             first_page, end_page = table.shape[0] // _ANGLE_PAGE, position // _ANGLE_PAGE + 1
             # Page by page: what a position gets must not depend on how long the table is.
             pages = [_angle_page(kind, page, dim // 2) for page in range(first_page, end_page)]
             table = np.concatenate([table, *pages])
-            self._angles[kind, dim] = table
+            self._angles[id(kind)] = (kind, dim, table)  # holds the kind, so that its identity stays its own
         return table
+
+
+def _aligned_zeros(shape: tuple[int, ...]) -> F32:
+    """Zeros from the start of a cache line on, so that no load meets two. Their memory comes when it is touched."""
+    count = math.prod(shape)
+    memory = np.zeros(count + _LINE // 4, np.float32)
+    start = -memory.ctypes.data % _LINE // 4
+    return memory[start : start + count].reshape(shape)
 
 
 def _angle_page(kind: RopeKind, page: int, half: int) -> F32:
@@ -236,17 +256,22 @@ def _choice(row: SamplingRow) -> tuple[float, int, float, float]:
 
 
 def _tiled_values(matrix: QuantizedMatrix) -> npt.NDArray[np.uint8]:
-    """[tiles, groups, quads, 16, 4] bytes; two quads share a byte in w4."""
+    """[tiles, groups, bytes]: of w8 8 quads x 16 outputs x 4 inputs; two quads share a byte in w4 and w5."""
     out, inputs = matrix.shape
     tiles, groups = -(-out // _TILE), -(-inputs // GROUP)
     shift = 128 if matrix.fmt == "w8" else 0
     padded: npt.NDArray[np.uint8] = np.full((tiles * _TILE, groups * GROUP), shift, np.uint8)
     # int8 + 128 as uint8 is the byte with its sign bit flipped
     padded[:out, :inputs] = matrix.values.view(np.uint8) ^ np.uint8(shift)
-    tiled = padded.reshape(tiles, _TILE, groups, GROUP // 4, 4).transpose(0, 2, 3, 1, 4)
+    quads = padded.reshape(tiles, _TILE, groups, GROUP // 4, 4).transpose(0, 2, 3, 1, 4).reshape(tiles, groups, 8, -1)
+    if matrix.fmt == "w8":
+        return np.ascontiguousarray(quads)
+    low_bits = quads & np.uint8(15)
+    halves = (low_bits[:, :, :4] | low_bits[:, :, 4:] << np.uint8(4)).reshape(tiles, groups, -1)
     if matrix.fmt == "w4":
-        return np.ascontiguousarray(tiled[:, :, :4] | tiled[:, :, 4:] << np.uint8(4))
-    return np.ascontiguousarray(tiled)
+        return np.ascontiguousarray(halves)
+    fifth_bits = np.packbits(quads >> np.uint8(4), axis=-1, bitorder="little").reshape(tiles, groups, -1)
+    return np.concatenate([halves, fifth_bits], axis=-1)
 
 
 def _tiled_numbers(numbers: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:

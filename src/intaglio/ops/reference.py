@@ -115,7 +115,8 @@ class ReferenceOps:
             rows = slice(segment.start, segment.stop)
             for output, pair in zip(outputs, segment.group, strict=True):
                 if pair is not None:
-                    output[rows] += (x[rows] @ pair.a.T) @ pair.b.T
+                    a, b = pair.a.astype(np.float32), pair.b.astype(np.float32)
+                    output[rows] += (x[rows] @ a.T * np.float32(pair.scale)) @ b.T
         return outputs
 
     def rope_and_cache(
@@ -193,7 +194,7 @@ class ReferenceOps:
 def dequantized(matrix: QuantizedMatrix) -> F32:
     """The float32 values that a quantized matrix stands for: [out, in]."""
     inputs = matrix.shape[1]
-    values: F32 = matrix.values.astype(np.float32) * _per_input(matrix.scales, inputs)
+    values: F32 = (matrix.values.astype(np.float32) - matrix.centre) * _per_input(matrix.scales, inputs)
     return values if matrix.minima is None else values - _per_input(matrix.minima, inputs)
 
 

@@ -77,7 +77,7 @@ void check_quantization(const Kernels& ours, const Kernels& plain) {
     std::printf("%-28s %s  to the bit\n", "int8 activations", good ? "ok " : "BAD");
 }
 
-void check_products(const Kernels& ours, const Kernels& plain, Format format, const char* name) {
+void check_products(const Kernels& ours, const Kernels& plain, Format format, bool has_minima, const char* name) {
     for (const int64_t rows : {1, 2, 3, 7, 15}) {
         const int64_t out = 37, in = 133, tiles = 3, groups = group_count(in);
         const std::vector<float> x = normal(rows * in);
@@ -89,7 +89,7 @@ void check_products(const Kernels& ours, const Kernels& plain, Format format, co
             for (int64_t i = 0; i < out * in; i++) std::memcpy(&bytes[2 * i], (uint8_t*)&floats[i] + 2, 2);
         }
         const std::vector<uint16_t> scales = halves(tiles * groups * kTile), minima = halves(tiles * groups * kTile);
-        const Matrix w{format, out, in, bytes.data(), scales.data(), minima.data()};
+        const Matrix w{format, out, in, bytes.data(), scales.data(), has_minima ? minima.data() : nullptr};
         const Quantized q = quantized(plain, x, rows, in);
         std::vector<float> a(rows * out), b(rows * out), alone(rows * out);
         ours.matmul(w, x.data(), q.view(), rows, a.data(), out, 0, tiles);
@@ -130,13 +130,18 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
         out = x;
         k.softcap(out.data(), 1.5f, 0, rows * width);
     });
-    both("lora_shrink", [&](const Kernels& k, std::vector<float>& out) {
-        k.lora_shrink(x.data(), width, rows, y.data(), out.data(), 5, 0, 5);
-    });
-    both("lora_expand", [&](const Kernels& k, std::vector<float>& out) {
-        out = y;
-        k.lora_expand(x.data(), 5, rows, y.data(), width, out.data(), width, 0, width);
-    });
+    const std::vector<uint16_t> small = halves(5 * width);
+    for (const bool half : {false, true}) {
+        const LoraPart part{half ? (const void*)small.data() : y.data(), half ? (const void*)small.data() : y.data(),
+                            5, width, width, 0.25f, half};
+        both(half ? "lora_shrink, half" : "lora_shrink", [&](const Kernels& k, std::vector<float>& out) {
+            k.lora_shrink(x.data(), rows, part, out.data(), 0, 5);
+        });
+        both(half ? "lora_expand, half" : "lora_expand", [&](const Kernels& k, std::vector<float>& out) {
+            out = y;
+            k.lora_expand(x.data(), rows, part, out.data(), width, 0, width);
+        });
+    }
     both("exponentials", [&](const Kernels& k, std::vector<float>& out) {
         float best;
         const int64_t at = k.argmax(x.data(), rows * width, &best);
@@ -151,11 +156,12 @@ void check_attention(const Kernels& ours, const Kernels& plain, int32_t heads, i
                              values = normal(blocks * block_size * dim);
     const int32_t table[] = {3, 0, 5, 1, 2, 4};
     const AttentionRow row{0, 2, 22, 0, table};
-    std::vector<float> a(q.size()), b(q.size()), scratch(heads * 22);
-    Attention args{q.data(), a.data(), keys.data(), values.data(), heads, 1, dim, block_size, window, 0.3f, cap};
-    ours.attention(args, row, scratch.data(), 0, 2);
+    Attention args{q.data(), nullptr, keys.data(), values.data(), heads, 1, dim, block_size, window, 0.3f, cap, 2};
+    std::vector<float> a(q.size()), b(q.size()), scratch(attention_scratch(args, 22));
+    args.out = a.data();
+    ours.attention(args, row, scratch.data(), 0, 1);
     args.out = b.data();
-    plain.attention(args, row, scratch.data(), 0, 2);
+    plain.attention(args, row, scratch.data(), 0, 1);
     report("attention", a, b, 2e-5f);
 }
 
@@ -167,10 +173,11 @@ int main(int count, char** arguments) {
     if (!ours) return std::printf("%s: not on this machine\n", count > 1 ? arguments[1] : "?"), 2;
     std::printf("%s against plain; best here: %s\n", ours->name, find_kernels(nullptr)->name);
     check_quantization(*ours, *plain);
-    check_products(*ours, *plain, Format::w8, "w8");
-    check_products(*ours, *plain, Format::w4, "w4");
-    check_products(*ours, *plain, Format::bf16, "bf16");
-    check_products(*ours, *plain, Format::f32, "f32");
+    check_products(*ours, *plain, Format::w8, false, "w8");
+    check_products(*ours, *plain, Format::w4, true, "w4");
+    check_products(*ours, *plain, Format::w4, false, "w4 without minima");
+    check_products(*ours, *plain, Format::bf16, false, "bf16");
+    check_products(*ours, *plain, Format::f32, false, "f32");
     check_rows(*ours, *plain);
     for (const int32_t heads : {1, 2, 4, 7}) check_attention(*ours, *plain, heads, 0, 0);
     check_attention(*ours, *plain, 4, 7, 1.5f);

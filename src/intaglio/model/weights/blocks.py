@@ -150,24 +150,30 @@ def sub_block_scales(blocks: Blocks) -> tuple[Floats, Floats]:
     return scale, minimum
 
 
+def four_bit_numbers(blocks: Blocks) -> NDArray[np.uint8]:
+    """Q4_K: [blocks, 8, 32]; each 32 bytes hold two sub-blocks, the first in their low halves."""
+    numbers: NDArray[np.uint8] = np.stack((blocks["q"] & 15, blocks["q"] >> 4), axis=2).reshape(-1, 8, 32)
+    return numbers
+
+
 def _q4_k(blocks: Blocks, out: Floats) -> None:
-    """d·sc · q - dmin·mn; the low halves of 32 bytes are one sub-block, their high halves the next."""
-    by_byte = out.reshape(-1, 4, 2, 32)
-    by_byte[:, :, 0] = blocks["q"] & 15
-    by_byte[:, :, 1] = blocks["q"] >> 4
-    scale, minimum = sub_block_scales(blocks)
-    sub_blocks = out.reshape(-1, 8, 32)
-    sub_blocks *= scale
-    sub_blocks -= minimum
+    """d·sc · q - dmin·mn"""
+    _scaled(four_bit_numbers(blocks), blocks, out)
+
+
+def five_bit_numbers(blocks: Blocks) -> NDArray[np.uint8]:
+    """Q5_K: [blocks, 8, 32] as in Q4_K, and bit s of `fifth[l]` is the fifth bit of element l in sub-block s."""
+    bits = blocks["fifth"][:, None, :] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    return np.asarray(four_bit_numbers(blocks) | bits << 4, np.uint8)
 
 
 def _q5_k(blocks: Blocks, out: Floats) -> None:
-    """As Q4_K, and bit s of `fifth[l]` is the fifth bit of element l in sub-block s."""
-    q, fifth = blocks["q"], blocks["fifth"]
+    _scaled(five_bit_numbers(blocks), blocks, out)
+
+
+def _scaled(numbers: NDArray[np.uint8], blocks: Blocks, out: Floats) -> None:
     sub_blocks = out.reshape(-1, 8, 32)
-    for s in range(8):
-        nibble = q[:, s // 2] & 15 if s % 2 == 0 else q[:, s // 2] >> 4
-        sub_blocks[:, s] = nibble | (((fifth >> s) & 1) << 4)
+    sub_blocks[...] = numbers
     scale, minimum = sub_block_scales(blocks)
     sub_blocks *= scale
     sub_blocks -= minimum

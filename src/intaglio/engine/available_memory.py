@@ -1,0 +1,95 @@
+"""How much memory this process and those it starts may still take: the least of what three keepers of it leave.
+
+    the machine         MemAvailable: free pages and those the kernel can take back at once
+    the control group   its limit less its usage, in version 1 and 2, for the group and every group above it
+    the process         RLIMIT_AS and RLIMIT_DATA (`ulimit -v`, `ulimit -d`)
+
+A control group's usage counts the page cache too, which the kernel drops before it kills anybody. So the pages of
+files count as free here; otherwise a container that has just copied a model would seem full.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+_UNLIMITED_V1 = 1 << 60  # version 1 writes "no limit" as a huge number
+
+
+@dataclass(frozen=True, slots=True)
+class AvailableMemory:
+    """bound names who sets the limit; counts_mappings says whether mapped files count against it."""
+
+    size_bytes: int
+    bound: str
+    counts_mappings: bool = False
+
+
+def available_memory(
+    root: Path = Path("/"), limit_of: Callable[[int], tuple[int, int]] = resource.getrlimit
+) -> AvailableMemory:
+    """The tightest bound. Where nothing can be read, as outside Linux, there is none.
+
+    root, limit_of  where /proc and /sys lie and how limits of the process are asked for; tests put their own
+    """
+    bounds = [*_machine(root), *_control_groups(root), *_process(root, limit_of)]
+    return min(bounds, key=lambda one: one.size_bytes, default=AvailableMemory(sys.maxsize, "no limit is known"))
+
+
+def _machine(root: Path) -> Iterator[AvailableMemory]:
+    available_kib = _fields(root / "proc/meminfo").get("MemAvailable:")
+    if available_kib is not None:
+        yield AvailableMemory(available_kib * 1024, "memory of this machine that is free")
+
+
+def _control_groups(root: Path) -> Iterator[AvailableMemory]:
+    """Lines of /proc/self/cgroup are `0::/path` (version 2) or `4:memory:/path`, the controllers with commas."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            folder, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
+        elif "memory" in controllers.split(","):
+            folder, files = (
+                root / "sys/fs/cgroup/memory",
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+            )
+        else:
+            continue
+        # Inside a container the path may be the host's, and only its last part, the root, is to be seen.
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+            yield from _control_group(folder / str(group).lstrip("/"), *files)
+
+
+def _control_group(folder: Path, limit_file: str, usage_file: str, prefix: str) -> Iterator[AvailableMemory]:
+    limit, usage = _text(folder / limit_file).strip(), _text(folder / usage_file).strip()
+    if not (limit.isdigit() and usage.isdigit()) or int(limit) >= _UNLIMITED_V1:
+        return  # no such group, or "max": no limit
+    pages = _fields(folder / "memory.stat")
+    cached = sum(pages.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+    yield AvailableMemory(max(0, int(limit) - int(usage) + cached), "memory limit of the control group")
+
+
+def _process(root: Path, limit_of: Callable[[int], tuple[int, int]]) -> Iterator[AvailableMemory]:
+    """What a process has taken so far stands in for what the engine's own will take before it loads anything."""
+    status = _fields(root / "proc/self/status")
+    for name, used, counts_mappings in (("RLIMIT_AS", "VmSize:", True), ("RLIMIT_DATA", "VmData:", False)):
+        limit = limit_of(getattr(resource, name))[0]
+        if limit != resource.RLIM_INFINITY:
+            left = max(0, limit - status.get(used, 0) * 1024)
+            yield AvailableMemory(left, f"{name} of the process", counts_mappings)
+
+
+def _fields(file: Path) -> dict[str, int]:
+    """Lines of a name and a whole number, such as `MemAvailable:   24038976 kB`; other lines are left out."""
+    rows = [line.split() for line in _text(file).splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # not this version of control groups, or not Linux
+        return ""

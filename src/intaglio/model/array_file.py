@@ -1,0 +1,136 @@
+"""Arrays in a file that is used as it lies there: what packed weights and packed adapters are kept in.
+
+    body    the arrays, each at a multiple of 64 bytes
+    header  JSON: version, key, types, shapes and offsets of the arrays, SHA-256 of the body
+    tail    SHA-256 of the header, its length, a magic word
+
+A file is written aside, synced and renamed, and taken only if its hashes agree and version and key are the expected
+ones. Whatever is kept in one can be made again, so anything else counts as not there.
+
+It is memory-mapped, which shares its pages between processes, or read into memory. Every map holds a file descriptor
+(until Python 3.13) and ends the process if somebody shortens the file: right for the one file of a base model, not for
+hundreds of adapters, which are as quickly read as mapped since every byte is hashed anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"INTAGLIO"
+_TAIL_BYTES = 32 + 8 + len(_MAGIC)
+_ALIGNMENT = 64
+_MAX_HEADER_BYTES = 16 << 20
+
+Arrays = Mapping[str, NDArray[Any]]
+
+ASIDE_PREFIX = ".packing-"  # of files being written; one that stays was left by a process that was killed
+
+
+class _Array(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int  # from the start of the body
+
+
+class _Header(msgspec.Struct, frozen=True):
+    version: int
+    key: str
+    body_bytes: int
+    sha256: str
+    arrays: dict[str, _Array]
+
+
+def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
+    """Write the file, durably and all at once; its folder is made if missing. Raises OSError.
+
+    version, key  what `read_arrays` has to ask for: how the arrays were made, and of what
+    """
+    described: dict[str, _Array] = {}
+    offset = 0
+    digest = hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=ASIDE_PREFIX, delete=False) as body:
+        try:
+            for name, array in arrays.items():
+                described[name] = _Array(array.dtype.str, array.shape, offset)
+                for data in (array.tobytes(), bytes(-array.nbytes % _ALIGNMENT)):
+                    body.write(data)
+                    digest.update(data)
+                    offset += len(data)
+            header = msgspec.json.encode(_Header(version, key, offset, digest.hexdigest(), described))
+            # The header goes to the end of the file with its length behind it: the body's hash is known only then.
+            body.write(header + hashlib.sha256(header).digest() + len(header).to_bytes(8, "little") + _MAGIC)
+            body.flush()
+            os.fsync(body.fileno())
+            Path(body.name).replace(path)
+        except BaseException:
+            Path(body.name).unlink(missing_ok=True)
+            raise
+
+
+def read_arrays(path: Path, version: int, key: str, *, mapped: bool) -> dict[str, NDArray[Any]] | None:
+    """The arrays, read-only; None if there is no such file or it is not exactly what was written.
+
+    mapped  map the file; otherwise read it into memory
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            content = _map(file) if mapped else _copy(file)
+    except (OSError, ValueError):  # not there, not to be read, or empty
+        return None
+    header = _header(content)
+    if header is None or header.version != version or header.key != key or header.body_bytes > len(content):
+        logger.warning("%s is not a packed file of this version; it is made again", path)
+        return None
+    if hashlib.sha256(content[: header.body_bytes]).hexdigest() != header.sha256:
+        logger.warning("%s is damaged; it is made again", path)
+        return None
+    return {
+        name: np.ndarray(array.shape, np.dtype(array.dtype), content, array.offset)
+        for name, array in header.arrays.items()
+    }
+
+
+def _map(file: io.FileIO) -> memoryview:
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _copy(file: io.FileIO) -> memoryview:
+    """In pages of its own, which the system gets back as soon as the arrays are gone."""
+    # All pages at once where the system can: a fault for each took a quarter of the time.
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
+    content = mmap.mmap(-1, os.fstat(file.fileno()).st_size, flags=flags)
+    filled = 0
+    while count := file.readinto(memoryview(content)[filled:]):
+        filled += count
+    return memoryview(content)[:filled].toreadonly()
+
+
+def _header(content: memoryview) -> _Header | None:
+    if len(content) < _TAIL_BYTES:
+        return None
+    tail = bytes(content[-_TAIL_BYTES:])
+    digest, length, magic = tail[:32], int.from_bytes(tail[32:40], "little"), tail[40:]
+    if magic != _MAGIC or length > min(_MAX_HEADER_BYTES, len(content) - _TAIL_BYTES):
+        return None
+    header = bytes(content[-_TAIL_BYTES - length : -_TAIL_BYTES])
+    if hashlib.sha256(header).digest() != digest:
+        return None
+    try:
+        return msgspec.json.decode(header, type=_Header)
+    except msgspec.DecodeError:  # whole, but of a version that wrote another kind of header
+        return None

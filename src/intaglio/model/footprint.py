@@ -1,0 +1,84 @@
+"""What a checkpoint's weights will take of memory, worked out from shapes and storage types before anything is read.
+
+Weights that are mapped from a file count in full: pages that do not stay in memory are read again at every forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from intaglio.model.quantize import PIECE_WEIGHTS, WeightFormat, format_of
+from intaglio.model.weights import TensorInfo
+from intaglio.model.weights.names import EMBEDDING, HEAD
+from intaglio.ops import GROUP, Format, QuantizedFormat
+
+_TILE = 16  # outputs are filled up to whole tiles, inputs to whole groups
+_BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
+    "f32": 4,
+    "bf16": 2,
+    "w8": 1 + 2 / GROUP,  # and a scale
+    "w5": 5 / 8 + 4 / GROUP,  # and a scale and at most a minimum
+    "w4": 4 / 8 + 4 / GROUP,
+}
+
+# Bytes per weight of one matrix that are needed for a moment to bring it into form; measured, and held to what loading
+# takes by tests/model/test_footprint.py.
+_CONVERTING = 4.1  # to bfloat16
+_REORDERING = 2.6  # a quantized matrix into the kernels' layout
+_WIDENING = 9.2  # a quantized matrix into float32
+_ROUNDING = 20  # of the rows that are rounded at a time, whose results then wait to be reordered
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes.
+
+    weights  as they are held, or mapped, while the model is served
+    loading  beside them while they are prepared; given back once the model is loaded
+    """
+
+    weights: int
+    loading: int
+
+
+def weights_footprint(
+    tensors: Mapping[str, TensorInfo], fmt: WeightFormat, *, widened: bool, is_packed: bool
+) -> Footprint:
+    """Bytes of a checkpoint's tensors in a format.
+
+    widened    the kernels hold quantized weights as float32, as those of `reference` do
+    is_packed  quantized weights lie in a packed file already: there is nothing to prepare
+    """
+    parts = [_Part.of(name, tensor, fmt, widened) for name, tensor in tensors.items()]
+    to_prepare = [part for part in parts if not (part.is_quantized and is_packed)]
+    loading = max((part.preparing for part in to_prepare), default=0)
+    if widened:  # what is to be written to the packed file is a second copy then
+        loading += sum(part.held for part in to_prepare if part.is_quantized)
+    return Footprint(sum(part.held for part in parts), loading)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One tensor: bytes held, and bytes beside them while it is prepared."""
+
+    held: int
+    preparing: int
+    is_quantized: bool
+
+    @classmethod
+    def of(cls, name: str, tensor: TensorInfo, fmt: WeightFormat, widened: bool) -> _Part:
+        count = math.prod(tensor.shape)
+        if len(tensor.shape) == 1:  # a norm
+            return cls(4 * count, 0, False)
+        held_as = format_of(tensor.dtype, fmt, is_table=name in (EMBEDDING, HEAD))
+        if held_as == "f32" or held_as == "bf16":
+            converted = held_as == "bf16" and tensor.dtype != "BF16"
+            return cls(int(_BYTES_PER_WEIGHT[held_as] * count), int(_CONVERTING * count) if converted else 0, False)
+        rounding = _ROUNDING * min(count, PIECE_WEIGHTS)
+        if widened:
+            return cls(4 * count, int(_WIDENING * count) + rounding, True)
+        out, inputs = tensor.shape
+        padded = -(-out // _TILE) * _TILE * (-(-inputs // GROUP) * GROUP)
+        return cls(int(_BYTES_PER_WEIGHT[held_as] * padded), int(_REORDERING * padded) + rounding, True)

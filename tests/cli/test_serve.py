@@ -1,0 +1,125 @@
+"""What the operator reads when a server cannot start, and how its connections behave when it can."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from intaglio.cli import main
+from intaglio.cli.serve import bind
+from intaglio.ops.cpu import instruction_sets
+from intaglio.settings import load_settings
+from tests.helpers.engines import write_tiny_model
+
+DEADLINE_S = 60
+BOUNDS = "a whole number from 1 to 256 is needed"
+
+
+def refusal(*arguments: str, address_space: int | None = None, **variables: str) -> str:
+    """The one line that `intaglio serve` ends with. It must not be a traceback, nor the status 0."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")} | variables
+
+    def limit() -> None:
+        if address_space is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "intaglio.cli", "serve", "--port", "0", *arguments],
+        env=environment, capture_output=True, text=True, timeout=DEADLINE_S,
+        preexec_fn=limit, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("intaglio: ")
+    assert "ready" not in done.stdout
+    return lines[0].removeprefix("intaglio: ")
+
+
+@pytest.fixture
+def refused_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The same in this process, for what is refused before anything is imported."""
+
+    def run(*arguments: str, **variables: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["intaglio", "serve", *arguments])
+        with monkeypatch.context() as context, pytest.raises(SystemExit) as ended:
+            for name, value in variables.items():
+                context.setenv(name, value)
+            main()
+        assert ended.value.code == 1
+        return capsys.readouterr().err.removeprefix("intaglio: ").removesuffix("\n")
+
+    return run
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "10000", "two"])
+def test_a_number_of_threads_out_of_bounds_is_refused_by_option_and_by_variable(
+    refused_at_once: Callable[..., str], threads: str
+) -> None:
+    expected = f"setting 'threads' is '{threads}'; {BOUNDS} (threads that compute; none: one per core)"
+    assert refused_at_once("--threads", threads) == expected
+    assert refused_at_once(INTAGLIO_THREADS=threads) == expected
+
+
+def test_unknown_kernels_are_refused_with_the_known_ones(refused_at_once: Callable[..., str]) -> None:
+    expected = "setting 'kernels' is 'sse9'; one of auto, reference, avx512vnni, avx2, neon, plain is needed"
+    assert refused_at_once("--kernels", "sse9").startswith(expected)
+    assert refused_at_once(INTAGLIO_KERNELS="sse9").startswith(expected)
+
+
+def test_a_refusal_is_one_line_and_a_status() -> None:
+    assert refusal(INTAGLIO_THREADS="10000").startswith("setting 'threads' is '10000'")
+
+
+@pytest.mark.skipif("neon" in instruction_sets(), reason="this machine has every instruction set that is tried")
+def test_kernels_that_this_machine_lacks_are_refused_with_those_it_has(tmp_path: Path) -> None:
+    arguments = ["--model", f"@local/tiny={write_tiny_model(tmp_path / 'model')}", "--kernels", "neon"]
+    assert refusal(*arguments) == (
+        f"setting 'kernels': instruction set 'neon': this machine has {', '.join(instruction_sets())}"
+    )
+
+
+def test_caches_larger_than_the_machine_are_refused_with_the_sum(tmp_path: Path) -> None:
+    model = f"@local/tiny={write_tiny_model(tmp_path / 'model')}"
+    said = refusal("--model", model, "--kv-cache-bytes", str(10**16), "--cache-dir", str(tmp_path))
+    assert said.startswith("not enough memory: 10,000,000,")
+    assert "KV cache 10,000,000,000 MB (kv_cache_bytes)" in said
+    assert "Lower kv_cache_bytes by" in said
+
+
+def test_a_limit_of_the_process_counts(tmp_path: Path) -> None:
+    model = f"@local/tiny={write_tiny_model(tmp_path / 'model')}"
+    arguments = ["--model", model, "--kv-cache-bytes", str(3 << 30), "--cache-dir", str(tmp_path)]
+    said = refusal(*arguments, address_space=3 << 30)
+    assert "available (RLIMIT_AS of the process)" in said
+    assert "KV cache 3,221 MB (kv_cache_bytes)" in said
+
+
+def test_small_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -> None:
+    """Nagle's algorithm and a client's delayed acknowledgement cost 40 ms each time."""
+
+    async def accepted_without_delay() -> bool:
+        seen: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        async def on_connection(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted = writer.get_extra_info("socket")
+            seen.set_result(bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+            writer.close()
+
+        listener = bind(load_settings(port=0))
+        async with await asyncio.start_server(on_connection, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            found = await asyncio.wait_for(seen, DEADLINE_S)
+            writer.close()
+            await writer.wait_closed()
+        return found
+
+    assert asyncio.run(accepted_without_delay())
