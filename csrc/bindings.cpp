@@ -102,6 +102,7 @@ struct Shrink {
     int64_t first_piece, offset;
 };
 
+constexpr uintptr_t kLine = 64;      // bytes of a cache line
 constexpr int64_t kRows = 8;        // rows that are quantized at a time
 constexpr int64_t kRanks = 4;       // ranks that are shrunk at a time
 constexpr int64_t kReadAhead = 1 << 19;  // bytes: a quarter of a second-level cache, and more than there is time for
@@ -333,7 +334,8 @@ private:
     // Tiles per piece: enough work to be worth the handing out, few enough to share evenly.
     int64_t grain(int64_t tiles, int64_t work_per_output) const {
         const int64_t enough = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, kTile * work_per_output));
-        return std::max<int64_t>(enough, std::min<int64_t>(64, tiles / (pool_.threads() * 8)));
+        const int64_t tiles_each = std::max<int64_t>(enough, std::min<int64_t>(64, tiles / (pool_.threads() * 8)));
+        return (tiles_each + 1) / 2 * 2;  // some kernels work on two together
     }
 
     std::vector<Segment> read_segments(const nb::list& segments, const std::vector<const PackedMatrix*>& weights,
@@ -365,10 +367,12 @@ private:
     // matrix, into v_, in the order of segments and parts. One job, because each job costs a few microseconds.
     QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const std::vector<Segment>& segments) {
         const int64_t groups = group_count(in), row_pieces = quantized ? (rows + kRows - 1) / kRows : 0;
+        QuantizedRows q{};
         if (quantized) {
-            bytes_.resize(std::max<size_t>(bytes_.size(), rows * groups * kGroup));
+            bytes_.resize(std::max<size_t>(bytes_.size(), kernels_->quantized_size(rows, in) + kLine));
             scales_.resize(std::max<size_t>(scales_.size(), rows * groups));
             sums_.resize(std::max<size_t>(sums_.size(), rows * groups));
+            q = {bytes_.data() + -(uintptr_t)bytes_.data() % kLine, scales_.data(), sums_.data()};
         }
         shrinks_.clear();
         int64_t ranks = 0, size = 0;
@@ -381,11 +385,10 @@ private:
         v_.resize(std::max<size_t>(v_.size(), size));
         pool_.run(row_pieces + ranks, segments.empty() ? kFewPieces : 1, [&](int64_t begin, int64_t end, int) {
             if (begin < row_pieces)
-                kernels_->quantize_rows(x, in, bytes_.data(), scales_.data(), sums_.data(), begin * kRows,
-                                        std::min(std::min(end, row_pieces) * kRows, rows));
+                kernels_->quantize_rows(x, in, q, begin * kRows, std::min(std::min(end, row_pieces) * kRows, rows));
             for (int64_t piece = std::max(begin, row_pieces); piece < end; piece++) shrink(x, in, piece - row_pieces);
         });
-        return {bytes_.data(), scales_.data(), sums_.data()};
+        return q;
     }
 
     // One piece of all shrinks: up to kRanks ranks of one part.
@@ -439,7 +442,7 @@ NB_MODULE(_cpu, m) {
     nb::class_<AttentionPlan>(m, "AttentionPlan").def(nb::init<nb::list, int64_t>());
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
-        for (const char* name : {"avx512vnni", "avx2", "neon", "plain"})
+        for (const char* name : {"amx", "avx512vnni", "avx2", "neon", "plain"})
             if (find_kernels(name)) names.emplace_back(name);
         return names;
     });

@@ -2,6 +2,11 @@
 // them is made here, at run time, so that one build serves every machine of its family.
 #include <cstring>
 
+#if defined(INTAGLIO_AMX)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -11,6 +16,9 @@
 
 namespace intaglio {
 
+#if defined(INTAGLIO_AMX)
+namespace amx { extern const Kernels kernels; }
+#endif
 #if defined(__x86_64__)
 namespace avx512vnni { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
@@ -20,6 +28,16 @@ namespace neon { extern const Kernels kernels; }
 namespace plain { extern const Kernels kernels; }
 
 namespace {
+
+#if defined(INTAGLIO_AMX)
+// Tile registers are large, and the kernel saves them only for processes that asked for them.
+bool amx_usable() {
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+           __builtin_cpu_supports("avx512fp16") && __builtin_cpu_supports("avx512bf16") &&
+           syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
 
 struct Choice {
     const Kernels* kernels;
@@ -36,6 +54,9 @@ int choices(Choice* out) {
     const bool avx512_usable = avx2_usable && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                                __builtin_cpu_supports("avx512vnni");
+#if defined(INTAGLIO_AMX)
+    out[count++] = {&amx::kernels, avx512_usable && amx_usable()};
+#endif
     out[count++] = {&avx512vnni::kernels, avx512_usable};
     out[count++] = {&avx2::kernels, avx2_usable};
 #elif defined(__aarch64__)
@@ -53,7 +74,7 @@ int choices(Choice* out) {
 }  // namespace
 
 const Kernels* find_kernels(const char* name) {
-    Choice all[4];
+    Choice all[5];
     const int count = choices(all);
     for (int i = 0; i < count; i++)
         if (all[i].usable && (name == nullptr || std::strcmp(all[i].kernels->name, name) == 0)) return all[i].kernels;

@@ -7,16 +7,27 @@
 #include "kernels.h"
 #include "lora.h"
 #include "simd.h"
+#include "unpack.h"
+#if defined(__AMX_BF16__)
+#include "tiles.h"
+#endif
 
 namespace intaglio::ISA {
 namespace {
 
 // ------------------------------------------------------------------------------------------------- int8 activations
 
+#if !defined(__AMX_BF16__)  // tiles multiply bfloat16
+
+int64_t quantized_size(int64_t rows, int64_t in) { return rows * group_count(in) * kGroup; }
+
 constexpr float kSmallest = 1e-36f;  // below it 127 / x is more than a float holds
 
-void quantize_rows(const float* x, int64_t in, int8_t* values, float* scales, int32_t* sums, int64_t begin, int64_t end) {
+void quantize_rows(const float* x, int64_t in, const QuantizedRows& to, int64_t begin, int64_t end) {
     const int64_t groups = group_count(in);
+    int8_t* values = to.values;
+    float* scales = to.scales;
+    int32_t* sums = to.sums;
     for (int64_t row = begin; row < end; row++)
         for (int64_t g = 0; g < groups; g++) {
             const int64_t at = (row * groups + g) * kGroup;
@@ -38,6 +49,8 @@ void quantize_rows(const float* x, int64_t in, int8_t* values, float* scales, in
             sums[row * groups + g] = total(first + second);
         }
 }
+
+#endif
 
 // ------------------------------------------------------------------------- exact dot products of one tile and one group
 
@@ -103,30 +116,6 @@ inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums
     (void)sums;
 #endif
 }
-
-// The fifth bits of w5, added to a register of bytes: sixteen where the byte's bit is set.
-#if defined(__AVX512VNNI__)
-inline __m512i with_fifth(__m512i bytes, const uint8_t* bits) {
-    uint64_t mask;
-    std::memcpy(&mask, bits, 8);
-    return _mm512_mask_add_epi8(bytes, mask, bytes, _mm512_set1_epi8(16));
-}
-#elif defined(__AVX2__)
-inline __m256i with_fifth(__m256i bytes, const uint8_t* bits) {
-    int32_t mask;
-    std::memcpy(&mask, bits, 4);
-    const __m256i eighth = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bit = _mm256_set1_epi64x(0x8040201008040201);  // of each byte the bit that is its own
-    const __m256i own = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(mask), eighth), bit);
-    return _mm256_or_si256(bytes, _mm256_and_si256(_mm256_cmpeq_epi8(own, bit), _mm256_set1_epi8(16)));
-}
-#elif defined(__ARM_FEATURE_DOTPROD)
-inline uint8x16_t with_fifth(uint8x16_t bytes, const uint8_t* bits) {
-    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-    const uint8x16_t set = vtstq_u8(vcombine_u8(vdup_n_u8(bits[0]), vdup_n_u8(bits[1])), bit);
-    return vorrq_u8(bytes, vandq_u8(set, vdupq_n_u8(16)));
-}
-#endif
 
 // The same for w4 and, with Five, for w5: unsigned numbers, which the caller puts in their place.
 template <int R, bool Five>
@@ -328,6 +317,9 @@ void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int6
 
 void matmul(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy, int64_t begin,
             int64_t end) {
+#if defined(__AMX_BF16__)
+    if (is_quantized(w.format)) return product_on_tiles(w, q, rows, y, ldy, begin, end);
+#endif
     switch (w.format) {
         case Format::f32: return matmul_format<Format::f32>(w, x, q, rows, y, ldy, begin, end);
         case Format::bf16: return matmul_format<Format::bf16>(w, x, q, rows, y, ldy, begin, end);
@@ -484,7 +476,7 @@ double exponentials(const float* x, int64_t n, float shift, float factor, float*
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    INTAGLIO_NAME(ISA), quantize_rows, matmul, lora_shrink, lora_expand, embed,  rms_norm,     add,
+    INTAGLIO_NAME(ISA), quantized_size, quantize_rows, matmul, lora_shrink, lora_expand, embed,  rms_norm,     add,
     rope,               gelu_gate,     attention, softcap,  argmax,      exponentials,
 };
 

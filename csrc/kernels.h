@@ -43,12 +43,15 @@ struct Matrix {
     const uint16_t* minima;
 };
 
-// Rows of activations for the quantized formats: int8 with one scale per group of 32, and the groups' sums. A group with an
-// infinity or a NaN has the scale NaN, so that it shows in the row's outputs and nowhere else.
+// Rows of activations for the quantized formats, in the form that an instruction set multiplies with.
+//
+// int8      values [rows, groups * 32] with one scale per group of 32, [rows, groups], and the groups' sums, [rows, groups].
+//           A group with an infinity or a NaN has the scale NaN, so that it shows in the row's outputs and nowhere else.
+// bfloat16  see tiles.h; scales [rows]
 struct QuantizedRows {
-    const int8_t* values;   // [rows, groups * 32]
-    const float* scales;    // [rows, groups]
-    const int32_t* sums;    // [rows, groups]
+    int8_t* values;
+    float* scales;
+    int32_t* sums;
 };
 
 // One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], float32 or half precision, and
@@ -93,9 +96,10 @@ inline int64_t attention_scratch(const Attention& a, int64_t longest) {
 struct Kernels {
     const char* name;
 
-    // int8 rows from float rows [rows, in]; pieces are rows.
-    void (*quantize_rows)(const float* x, int64_t in, int8_t* values, float* scales, int32_t* sums, int64_t begin,
-                          int64_t end);
+    // Bytes of the values of QuantizedRows.
+    int64_t (*quantized_size)(int64_t rows, int64_t in);
+    // Rows for the quantized formats from float rows [rows, in]; pieces are rows.
+    void (*quantize_rows)(const float* x, int64_t in, const QuantizedRows& to, int64_t begin, int64_t end);
     // y[rows, out] = x . Wt; pieces are tiles of 16 outputs. x is used by f32 and bf16, quantized by w8 and w4.
     void (*matmul)(const Matrix& w, const float* x, const QuantizedRows& quantized, int64_t rows, float* y, int64_t ldy,
                    int64_t begin, int64_t end);
@@ -128,7 +132,7 @@ struct Kernels {
     double (*exponentials)(const float* x, int64_t n, float shift, float factor, float* p);
 };
 
-// The table for this machine, or a named one: "avx512vnni", "avx2", "neon", "plain". nullptr if it cannot run here.
+// The table for this machine, or a named one: "amx", "avx512vnni", "avx2", "neon", "plain". nullptr if it cannot run here.
 const Kernels* find_kernels(const char* name);
 
 }  // namespace intaglio

@@ -21,7 +21,7 @@ PREFIX = "INTAGLIO_"
 DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
 
 WeightFormat = Literal["auto", "f32", "bf16", "w8", "w5", "w4"]
-Kernels = Literal["auto", "reference", "avx512vnni", "avx2", "neon", "plain"]
+Kernels = Literal["auto", "reference", "amx", "avx512vnni", "avx2", "neon", "plain"]
 
 
 class Settings(BaseSettings):

@@ -1,4 +1,4 @@
-"""What a product with a quantized matrix is, in float64: int8 activations by the letter of docs/kernels.md, exact sums.
+"""What a product with a quantized matrix is, in float64: operands rounded by the letter of docs/kernels.md, exact sums.
 
 Holding a kernel to this leaves no room to hide in: the rounding of weights and activations is on both sides, and what
 remains is the float32 rounding of at most a few dozen additions.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,10 +66,45 @@ def magnitude_of(matrix: QuantizedMatrix) -> F64:
     return values_of(positive)
 
 
-def assert_is_product(ours: F32, x: F32, matrix: QuantizedMatrix, more: F64 | float = 0.0) -> None:
-    """Every element within 2e-6 of the sum of its terms' magnitudes. `more` is what an adapter adds."""
-    rounded = rounded_activations(x)
-    exact = rounded @ values_of(matrix).T + more
+def bfloat16_weights(matrix: QuantizedMatrix) -> F64:
+    """[out, in]: what the matrix tiles multiply with; see csrc/tiles.h."""
+
+    def per_input(numbers: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.repeat(numbers, GROUP, axis=1)[:, : matrix.shape[1]]
+
+    # Per output, the power of two that moves its largest scale to [2^-9, 2^-8).
+    exponents = np.abs(matrix.scales).view(np.uint16).max(axis=1, keepdims=True) >> 10
+    power = 2.0 ** (30 - np.maximum(exponents, 1).astype(int) - 24)
+    scales = matrix.scales.astype(np.float64) * power
+    less = scales * matrix.centre if matrix.minima is None else matrix.minima.astype(np.float64) * power
+    # int8 is stored + 128, so that w8 has a centre too; float16 rounds the product with it only where it is next to zero
+    bytes_, centre = matrix.values.astype(np.float64), 0.0
+    if matrix.fmt == "w8":
+        bytes_, centre = bytes_ + 128, 128.0
+    offset = (less + scales * centre).astype(np.float16).astype(np.float64)
+    halves = (bytes_ * per_input(scales) - per_input(offset)).astype(np.float16)
+    magnitude = (halves.view(np.uint16) & 0x7FFF).astype(np.int64) + 4 >> 3  # half away from zero, to 8 bits
+    magnitude[magnitude < 1 << 7] = 0  # a bfloat16 that would be denormal
+    values = (magnitude << 3).astype(np.uint16).view(np.float16).astype(np.float64) * np.where(halves < 0, -1, 1)
+    return values / power
+
+
+def bfloat16_activations(x: F32) -> F64:
+    return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def assert_is_product(
+    ours: F32, x: F32, matrix: QuantizedMatrix, more: F64 | float = 0.0, *, kernels: CpuOps | None = None
+) -> None:
+    """Every element within 2e-6 of the sum of its terms' magnitudes. `more` is what an adapter adds.
+
+    kernels  whose product it is: matrix tiles multiply bfloat16, everybody else int8
+    """
+    if kernels is not None and kernels.instruction_set == "amx":
+        rounded, weights = bfloat16_activations(x), bfloat16_weights(matrix)
+    else:
+        rounded, weights = rounded_activations(x), values_of(matrix)
+    exact = rounded @ weights.T + more
     terms = np.abs(rounded) @ magnitude_of(matrix).T + np.abs(more)
     assert ours.dtype == np.float32
     assert ours.shape == exact.shape

@@ -8,6 +8,6 @@ peft.py               a folder -> LoraAdapter, or AdapterError naming what is wr
   tensor_names.py       tensor name -> layer, projection, half
   strict_json.py        JSON of both files
 adapter.py            LoraAdapter and its digest
-packed.py             the same as the engine holds it, in a memory-mapped file
+packed.py             the same as the engine holds it, in a file
 pool.py               the resident ones: reading, pins, eviction
 """

@@ -75,7 +75,7 @@ class PackedAdapters:
     def read(self, digest: str) -> LoraAdapter | None:
         """The packed adapter; None if it is not there or not exactly as it was written."""
         path = self._path(digest)
-        arrays = read_arrays(path, VERSION, self._key(digest), mapped=False)
+        arrays = read_arrays(path, VERSION, self._key(digest))
         if arrays is None:
             return None
         _note_use(path)

@@ -7,13 +7,14 @@
 A file is written aside, synced and renamed, and taken only if its hashes agree and version and key are the expected
 ones. Whatever is kept in one can be made again, so anything else counts as not there.
 
-It is memory-mapped, which shares its pages between processes, or read into memory. Every map holds a file descriptor
-(until Python 3.13) and ends the process if somebody shortens the file: right for the one file of a base model, not for
-hundreds of adapters, which are as quickly read as mapped since every byte is hashed anyway.
+It is read into memory, large ones into pages of 2 MiB: mapping would share the pages between processes, but 4 KiB pages
+cost address translations where weights stream by, every map holds a file descriptor (until Python 3.13), and a map
+ends the process if somebody shortens the file. Reading is as quick, since every byte is hashed anyway.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"INTAGLIO"
 _TAIL_BYTES = 32 + 8 + len(_MAGIC)
 _ALIGNMENT = 64
+_LARGE_BYTES = 32 << 20  # from here on pages of 2 MiB
 _MAX_HEADER_BYTES = 16 << 20
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -82,14 +84,11 @@ def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
             raise
 
 
-def read_arrays(path: Path, version: int, key: str, *, mapped: bool) -> dict[str, NDArray[Any]] | None:
-    """The arrays, read-only; None if there is no such file or it is not exactly what was written.
-
-    mapped  map the file; otherwise read it into memory
-    """
+def read_arrays(path: Path, version: int, key: str) -> dict[str, NDArray[Any]] | None:
+    """The arrays, read-only; None if there is no such file or it is not exactly what was written."""
     try:
         with path.open("rb", buffering=0) as file:
-            content = _map(file) if mapped else _copy(file)
+            content = _read(file)
     except (OSError, ValueError):  # not there, not to be read, or empty
         return None
     header = _header(content)
@@ -105,17 +104,18 @@ def read_arrays(path: Path, version: int, key: str, *, mapped: bool) -> dict[str
     }
 
 
-def _map(file: io.FileIO) -> memoryview:
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _copy(file: io.FileIO) -> memoryview:
+def _read(file: io.FileIO) -> memoryview:
     """In pages of its own, which the system gets back as soon as the arrays are gone."""
-    # All pages at once where the system can: a fault for each took a quarter of the time.
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
-    content = mmap.mmap(-1, os.fstat(file.fileno()).st_size, flags=flags)
+    size = os.fstat(file.fileno()).st_size
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    if size < _LARGE_BYTES:  # all pages at once where the system can: a fault for each took a quarter of the time
+        flags |= getattr(mmap, "MAP_POPULATE", 0)
+    content = mmap.mmap(-1, size, flags=flags)
+    if size >= _LARGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            content.madvise(mmap.MADV_HUGEPAGE)
     filled = 0
-    while count := file.readinto(memoryview(content)[filled:]):
+    while count := file.readinto(memoryview(content)[filled : filled + _LARGE_BYTES]):
         filled += count
     return memoryview(content)[:filled].toreadonly()
 

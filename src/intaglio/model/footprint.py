@@ -35,7 +35,7 @@ _ROUNDING = 20  # of the rows that are rounded at a time, whose results then wai
 class Footprint:
     """Bytes.
 
-    weights  as they are held, or mapped, while the model is served
+    weights  as they are held while the model is served
     loading  beside them while they are prepared; given back once the model is loaded
     """
 

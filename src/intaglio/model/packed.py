@@ -1,7 +1,7 @@
-"""Packed weights on disk: what the first start worked out, memory-mapped by every later one.
+"""Packed weights on disk: what the first start worked out, read by every later one.
 
 One file per (checkpoint, format, kind of kernels), in the form of `array_file`; whatever is not exactly what was
-written is made again, never trusted. Reading the file into memory with large pages instead was no faster
+written is made again, never trusted. It is read into memory, not mapped: in pages of 2 MiB weights stream past faster
 (docs/experiments.md).
 """
 
@@ -42,7 +42,7 @@ class PackedFile:
     def __init__(self, folder: Path, key: str) -> None:
         self._path = packed_path(folder, key)
         self._key = key
-        self._arrays: dict[str, NDArray[Any]] = read_arrays(self._path, VERSION, key, mapped=True) or {}
+        self._arrays: dict[str, NDArray[Any]] = read_arrays(self._path, VERSION, key) or {}
         self.is_complete = bool(self._arrays)
 
     def get(self, name: str) -> dict[str, NDArray[Any]] | None:
