@@ -1,7 +1,7 @@
 """What LoRA costs those who do not use it: our engine against one whose extension was built without it.
 
 The second extension is compiled here with INTAGLIO_WITHOUT_LORA, which leaves the shrink and expand calls out of
-csrc/bindings.cpp, and its forward builds no segments. Both run base-only streams, in turns, in processes of their own.
+csrc/bindings.cpp. Both run base-only streams, in turns, in processes of their own.
 """
 
 from __future__ import annotations
@@ -64,15 +64,12 @@ def build(home: Path) -> Path:
 
 
 def _use(library: Path) -> None:
-    """Make `import intaglio.ops._cpu` give this library, and leave the segments out of the forward."""
+    """Make `import intaglio.ops._cpu` give this library."""
     spec = importlib.util.spec_from_file_location("intaglio.ops._cpu", library)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.modules["intaglio.ops._cpu"] = module
-    from intaglio.model import gemma
-
-    gemma._segments = lambda *_: []
 
 
 def open_runner(job: Job) -> Runner:

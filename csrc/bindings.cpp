@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <unordered_map>
 
+#include "adapters.h"
 #include "kernels.h"
 #include "sampling.h"
 #include "threads.h"
@@ -63,13 +64,14 @@ PackedMatrix pack(int format, int64_t out, int64_t in, nb::ndarray<nb::ro, nb::c
     return {matrix, nb::cast(values), scales ? nb::cast(*scales) : nb::none(), minima ? nb::cast(*minima) : nb::none()};
 }
 
-// One adapter's matrices for one call of `linears`, one part per weight matrix. Keeps the arrays alive.
-class LoraGroup {
-public:
-    explicit LoraGroup(nb::list pairs) {
-        for (nb::handle pair : pairs) {
+// Reads an adapter's matrices: a list per call of `linears`, in it one (a, bt, scale) or None per weight matrix.
+LoraWeights* read_adapter(const std::vector<nb::list>& calls) {
+    std::vector<std::vector<LoraPart>> parts(calls.size());
+    std::vector<LoraArray> arrays;  // kept until they are copied
+    for (size_t call = 0; call < calls.size(); call++)
+        for (nb::handle pair : calls[call]) {
             if (pair.is_none()) {
-                parts.push_back({});
+                parts[call].push_back({});
                 continue;
             }
             auto [a, bt, scale] = nb::cast<std::tuple<LoraArray, LoraArray, float>>(pair);
@@ -77,34 +79,53 @@ public:
             check(a.shape(0) == bt.shape(0), "lora: A and B differ in rank");
             check(a.dtype() == bt.dtype() && (half || a.dtype() == nb::dtype<float>()),
                   "lora: A and B must both be float32 or both half precision");
-            parts.push_back({a.data(), bt.data(), (int64_t)a.shape(0), (int64_t)a.shape(1), (int64_t)bt.shape(1), scale,
-                             half});
-            owners_.push_back(nb::cast(a));
-            owners_.push_back(nb::cast(bt));
+            parts[call].push_back({a.data(), bt.data(), (int64_t)a.shape(0), (int64_t)a.shape(1), (int64_t)bt.shape(1),
+                                   scale, half});
+            arrays.insert(arrays.end(), {a, bt});
+        }
+    const nb::gil_scoped_release release;
+    return new LoraWeights(std::move(parts));
+}
+
+// Which rows of a step have which adapter: made once, used by every call of the step.
+struct LoraPlan {
+    struct Segment {
+        int64_t start, stop;
+        const LoraWeights* weights;
+    };
+
+    explicit LoraPlan(nb::list items) {
+        for (nb::handle item : items) {
+            auto [start, stop, weights] = nb::cast<std::tuple<int64_t, int64_t, nb::object>>(item);
+            check(0 <= start && start <= stop, "lora: a segment ends before it starts");
+            segments.push_back({start, stop, nb::cast<const LoraWeights*>(weights)});
+            owners_.push_back(std::move(weights));
         }
     }
 
-    std::vector<LoraPart> parts;
+    LoraPlan(const LoraPlan&) = delete;
+
+    std::vector<Segment> segments;
 
 private:
     std::vector<nb::object> owners_;
 };
 
-struct Segment {
-    int64_t start, stop;
-    const LoraGroup* group;
-};
-
-// Where one segment's x . At for one matrix is found: among the pieces of work, and in the scratch memory.
+// What one segment does to one matrix: where its x . At is found among the pieces of work, and in the scratch memory.
 struct Shrink {
-    const Segment* segment;
+    int64_t start, rows;
     const LoraPart* part;
     int64_t first_piece, offset;
 };
 
+// All of them in one call, by segment, then by matrix.
+struct LoraCall {
+    std::vector<Shrink> shrinks;
+    int64_t pieces = 0, floats = 0;
+};
+
 constexpr uintptr_t kLine = 64;      // bytes of a cache line
 constexpr int64_t kRows = 8;        // rows that are quantized at a time
-constexpr int64_t kRanks = 4;       // ranks that are shrunk at a time
 constexpr int64_t kReadAhead = 1 << 19;  // bytes: a quarter of a second-level cache, and more than there is time for
 constexpr int64_t kFewPieces = 4;   // what is done before another thread has come
 
@@ -152,7 +173,7 @@ public:
     const char* name() const { return kernels_->name; }
     int threads() const { return pool_.threads(); }
 
-    void linears(Floats2 x, const std::vector<const PackedMatrix*>& weights, nb::list segments,
+    void linears(Floats2 x, const std::vector<const PackedMatrix*>& weights, const LoraPlan* plan, int64_t call,
                  const std::vector<Array<float, 2>>& outputs) {
         const int64_t rows = x.shape(0), in = x.shape(1);
         bool quantized = false;
@@ -163,13 +184,13 @@ public:
                   "linears: shapes of x, matrix and output do not fit");
             quantized = quantized || is_quantized(w.format);
         }
-        const std::vector<Segment> parts = read_segments(segments, weights, rows);
+        const LoraCall lora = plan ? lora_call(*plan, call, weights, rows) : LoraCall{};
         std::vector<float*> y;
         for (const auto& output : outputs) y.push_back((float*)output.data());
         const float* data = x.data();
         if (weights.empty()) return;
         const Running running(*this);
-        const QuantizedRows q = prepare(data, rows, in, quantized, parts);
+        const QuantizedRows q = prepare(data, rows, in, quantized, lora);
         int64_t tiles = 0;
         for (const PackedMatrix* w : weights) tiles += tile_count(w->matrix);
         pool_.run(tiles, grain(tiles, rows * in), [&](int64_t begin, int64_t end, int) {
@@ -180,7 +201,7 @@ public:
                 if (from < to) {
                     kernels_->matmul(w, data, q, rows, y[i], w.out, from - first, to - first);
 #ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without the LoRA calls
-                    expand(parts, i, w, y[i], (from - first) * kTile, std::min((to - first) * kTile, w.out));
+                    expand(lora, i, weights.size(), w, y[i], (from - first) * kTile, std::min((to - first) * kTile, w.out));
 #endif
                 }
                 first += count;
@@ -338,20 +359,26 @@ private:
         return (tiles_each + 1) / 2 * 2;  // some kernels work on two together
     }
 
-    std::vector<Segment> read_segments(const nb::list& segments, const std::vector<const PackedMatrix*>& weights,
-                                       int64_t rows) {
-        std::vector<Segment> result;
-        for (nb::handle item : segments) {
-            auto [start, stop, group] = nb::cast<std::tuple<int64_t, int64_t, const LoraGroup*>>(item);
-            check(0 <= start && start <= stop && stop <= rows, "linears: a segment is outside the rows");
-            check(group && group->parts.size() == weights.size(), "linears: one pair per matrix");
-            for (size_t i = 0; i < weights.size(); i++)
-                check(!group->parts[i].rank || (group->parts[i].in == weights[i]->matrix.in &&
-                                                group->parts[i].out == weights[i]->matrix.out),
+    // What the adapters of a plan add in one call. Raises ValueError unless they fit it.
+    static LoraCall lora_call(const LoraPlan& plan, int64_t call, const std::vector<const PackedMatrix*>& weights,
+                              int64_t rows) {
+        LoraCall lora;
+        lora.shrinks.reserve(plan.segments.size() * weights.size());
+        for (const LoraPlan::Segment& segment : plan.segments) {
+            const auto& calls = segment.weights->calls();
+            check(segment.stop <= rows, "linears: a segment is outside the rows");
+            check(0 <= call && call < (int64_t)calls.size(), "linears: an adapter has no such call");
+            check(calls[call].size() == weights.size(), "linears: one pair per matrix");
+            for (size_t i = 0; i < weights.size(); i++) {
+                const LoraPart& part = calls[call][i];
+                check(!part.rank || (part.in == weights[i]->matrix.in && part.out == weights[i]->matrix.out),
                       "linears: an adapter's shapes do not fit the matrix");
-            result.push_back({start, stop, group});
+                lora.shrinks.push_back({segment.start, segment.stop - segment.start, &part, lora.pieces, lora.floats});
+                lora.pieces += (part.rank + kRanks - 1) / kRanks;
+                lora.floats += part.rank * (segment.stop - segment.start);
+            }
         }
-        return result;
+        return lora;
     }
 
     // A forward multiplies with the same matrices in the same order every time: what followed this one last time will follow
@@ -364,8 +391,8 @@ private:
     }
 
     // What the matrices of a call read: x as int8 rows (if any of them is quantized), and v = x . At for every segment and
-    // matrix, into v_, in the order of segments and parts. One job, because each job costs a few microseconds.
-    QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const std::vector<Segment>& segments) {
+    // matrix, into v_. One job, because each job costs a few microseconds.
+    QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const LoraCall& lora) {
         const int64_t groups = group_count(in), row_pieces = quantized ? (rows + kRows - 1) / kRows : 0;
         QuantizedRows q{};
         if (quantized) {
@@ -374,41 +401,35 @@ private:
             sums_.resize(std::max<size_t>(sums_.size(), rows * groups));
             q = {bytes_.data() + -(uintptr_t)bytes_.data() % kLine, scales_.data(), sums_.data()};
         }
-        shrinks_.clear();
-        int64_t ranks = 0, size = 0;
-        for (const Segment& segment : segments)
-            for (const LoraPart& part : segment.group->parts) {
-                shrinks_.push_back({&segment, &part, ranks, size});
-                ranks += (part.rank + kRanks - 1) / kRanks;
-                size += part.rank * (segment.stop - segment.start);
-            }
-        v_.resize(std::max<size_t>(v_.size(), size));
-        pool_.run(row_pieces + ranks, segments.empty() ? kFewPieces : 1, [&](int64_t begin, int64_t end, int) {
+        v_.resize(std::max<size_t>(v_.size(), lora.floats));
+        const int64_t grain = lora.pieces ? shrink_grain(lora.pieces) : kFewPieces;
+        pool_.run(row_pieces + lora.pieces, grain, [&](int64_t begin, int64_t end, int) {
             if (begin < row_pieces)
                 kernels_->quantize_rows(x, in, q, begin * kRows, std::min(std::min(end, row_pieces) * kRows, rows));
-            for (int64_t piece = std::max(begin, row_pieces); piece < end; piece++) shrink(x, in, piece - row_pieces);
+            for (int64_t piece = std::max(begin, row_pieces); piece < end; piece++) shrink(x, in, lora, piece - row_pieces);
         });
         return q;
     }
 
-    // One piece of all shrinks: up to kRanks ranks of one part.
-    void shrink(const float* x, int64_t in, int64_t piece) {
-        const auto after = std::upper_bound(shrinks_.begin(), shrinks_.end(), piece,
+    // Blocks of ranks that are taken at a time: few enough to share evenly.
+    int64_t shrink_grain(int64_t pieces) const { return std::max<int64_t>(1, pieces / (pool_.threads() * 8)); }
+
+    // One piece of all shrinks: a block of ranks of one part.
+    void shrink(const float* x, int64_t in, const LoraCall& lora, int64_t piece) {
+        const auto after = std::upper_bound(lora.shrinks.begin(), lora.shrinks.end(), piece,
                                             [](int64_t p, const Shrink& shrink) { return p < shrink.first_piece; });
         const Shrink& s = *(after - 1);
-        const int64_t begin = (piece - s.first_piece) * kRanks;
-        kernels_->lora_shrink(x + s.segment->start * in, s.segment->stop - s.segment->start, *s.part,
-                              v_.data() + s.offset, begin, std::min(begin + kRanks, s.part->rank));
+        kernels_->lora_shrink(x + s.start * in, s.rows, *s.part, v_.data() + s.offset, piece - s.first_piece,
+                              piece - s.first_piece + 1);
     }
 
-    // The other half of LoRA: adds v . B to outputs [begin, end) of every segment's rows.
-    void expand(const std::vector<Segment>& segments, size_t i, const Matrix& w, float* y, int64_t begin, int64_t end) {
-        const size_t parts = segments.empty() ? 0 : segments[0].group->parts.size();
-        for (size_t s = 0; s < segments.size(); s++) {
-            const Shrink& shrink = shrinks_[s * parts + i];
-            if (shrink.part->rank)
-                kernels_->lora_expand(v_.data() + shrink.offset, segments[s].stop - segments[s].start, *shrink.part,
-                                      y + segments[s].start * w.out, w.out, begin, end);
+    // The other half of LoRA: adds v . B to outputs [begin, end) of every segment's rows, for matrix i of `count`.
+    void expand(const LoraCall& lora, size_t i, size_t count, const Matrix& w, float* y, int64_t begin, int64_t end) {
+        for (; i < lora.shrinks.size(); i += count) {
+            const Shrink& s = lora.shrinks[i];
+            if (i + count < lora.shrinks.size()) prefetch_expand(*lora.shrinks[i + count].part, begin, end);
+            if (s.part->rank)
+                kernels_->lora_expand(v_.data() + s.offset, s.rows, *s.part, y + s.start * w.out, w.out, begin, end);
         }
     }
 
@@ -425,7 +446,6 @@ private:
     std::vector<int8_t> bytes_;
     std::vector<float> scales_, v_, scratch_;
     std::vector<int32_t> sums_;
-    std::vector<Shrink> shrinks_;
     const void* last_ = nullptr;  // the values of the matrix multiplied with last
     std::unordered_map<const void*, Matrix> follower_;
 };
@@ -438,7 +458,8 @@ NB_MODULE(_cpu, m) {
     nb::class_<PackedMatrix>(m, "PackedMatrix");
     m.def("pack", &pack, nb::arg("format"), nb::arg("out"), nb::arg("in"), nb::arg("values"),
           nb::arg("scales") = nb::none(), nb::arg("minima") = nb::none());
-    nb::class_<LoraGroup>(m, "LoraGroup").def(nb::init<nb::list>());
+    nb::class_<LoraWeights>(m, "LoraWeights").def(nb::new_(&read_adapter));
+    nb::class_<LoraPlan>(m, "LoraPlan").def(nb::init<nb::list>());
     nb::class_<AttentionPlan>(m, "AttentionPlan").def(nb::init<nb::list, int64_t>());
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
@@ -451,7 +472,7 @@ NB_MODULE(_cpu, m) {
         .def_prop_ro("isa", &Device::name)
         .def_prop_ro("threads", &Device::threads)
         // noconvert: what is written to must be the caller's own memory, never a copy made to fit.
-        .def("linears", &Device::linears, nb::arg("x"), nb::arg("weights"), nb::arg("segments"),
+        .def("linears", &Device::linears, nb::arg("x"), nb::arg("weights"), nb::arg("plan").none(), nb::arg("call"),
              nb::arg("outputs").noconvert())
         .def("embed", &Device::embed, nb::arg("table"), nb::arg("ids"), nb::arg("scale"), nb::arg("out").noconvert())
         .def("rms_norm", &Device::rms_norm, nb::arg("x"), nb::arg("weight"), nb::arg("residual").none(), nb::arg("eps"),

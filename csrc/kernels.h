@@ -56,12 +56,21 @@ struct QuantizedRows {
 
 // One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], float32 or half precision, and
 // what their product is multiplied with. Rank 0 where the adapter leaves the matrix alone.
+//
+// Packed, inputs and outputs are filled up with zeros to whole sixteens:
+//
+// a    per block of 4 ranks (the last one may have fewer): [in / 16][ranks][16]
+// bt   [out / 16][rank][16]
 struct LoraPart {
     const void *a, *bt;
     int64_t rank, in, out;
     float scale;
     bool half;
 };
+
+constexpr int kRanks = 4;  // ranks that are shrunk together
+
+inline int64_t lora_width(int64_t width) { return (width + 15) / 16 * 16; }
 
 // One sequence's part of an attention call; see AttentionRow in ops/__init__.py.
 struct AttentionRow {
@@ -103,9 +112,9 @@ struct Kernels {
     // y[rows, out] = x . Wt; pieces are tiles of 16 outputs. x is used by f32 and bf16, quantized by w8 and w4.
     void (*matmul)(const Matrix& w, const float* x, const QuantizedRows& quantized, int64_t rows, float* y, int64_t ldy,
                    int64_t begin, int64_t end);
-    // v[row, j] = x[row] . a[j] * scale for rows [0, rows); pieces are the ranks j.
+    // v[row, j] = x[row] . a[j] * scale for rows [0, rows); pieces are blocks of 4 ranks.
     void (*lora_shrink)(const float* x, int64_t rows, const LoraPart& part, float* v, int64_t begin, int64_t end);
-    // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end).
+    // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end); begin is a multiple of 16.
     void (*lora_expand)(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin,
                         int64_t end);
     // Rows of an embedding matrix times scale; pieces are rows of the result.

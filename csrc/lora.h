@@ -1,4 +1,8 @@
 // LoRA: x . At down to the rank, v . Bt up again, of a run of rows with one adapter.
+//
+// Where every row has an adapter of its own, each number of its matrices is used once, so they are laid out to be read from
+// front to back (see LoraPart), and several sums are taken at once, because one alone waits for its own last addition. Which
+// sums are taken together changes none of them: each runs over the same lanes in the same order.
 #pragma once
 
 #include "kernels.h"
@@ -6,36 +10,55 @@
 
 namespace intaglio::ISA {
 
-// The values of an adapter's matrix from `at` on; `count` below 16 at the end of a row.
+// Sixteen values of an adapter's matrix.
 template <bool Half>
-INTAGLIO_INLINE V16 lora_values(const void* values, int64_t at, int64_t count = 16) {
-    if constexpr (!Half) return load_some((const float*)values + at, count);
-    const uint16_t* halves = (const uint16_t*)values + at;
-    if (count >= 16) return load_half(halves);
-    uint16_t some[16] = {};
-    std::memcpy(some, halves, count * sizeof(uint16_t));
-    return load_half(some);
+INTAGLIO_INLINE V16 lora_values(const void* values, int64_t at) {
+    if constexpr (Half) return load_half((const uint16_t*)values + at);
+    else return load((const float*)values + at);
 }
 
-// R rows against one row of A: each value of A is read once for all of them.
-template <bool Half, int R>
-inline void shrink_rows(const float* x, const LoraPart& part, int64_t j, float* v) {
-    V16 acc[R];
-    for (int r = 0; r < R; r++) acc[r] = V16{};
-    for (int64_t i = 0; i < part.in; i += 16) {
-        const V16 a = lora_values<Half>(part.a, j * part.in + i, part.in - i);
-        for (int r = 0; r < R; r++) acc[r] = fma(load_some(x + r * part.in + i, part.in - i), a, acc[r]);
-    }
-    for (int r = 0; r < R; r++) v[r * part.rank + j] = sum(acc[r]) * part.scale;
+// R rows against `Ranks` rows of A, which begin at `at`: v[r, j] for the first of them on.
+template <bool Half, int Ranks, int R>
+inline void shrink_block(const float* x, const LoraPart& part, int64_t at, float* v) {
+    V16 acc[R][Ranks];
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < Ranks; j++) acc[r][j] = V16{};
+    const auto add = [&](int64_t i, auto inputs) __attribute__((always_inline)) {
+        V16 a[Ranks];
+        for (int j = 0; j < Ranks; j++) a[j] = lora_values<Half>(part.a, at + i * Ranks + j * 16);
+        for (int r = 0; r < R; r++) {
+            const V16 some = inputs(x + r * part.in + i);
+            for (int j = 0; j < Ranks; j++) acc[r][j] = fma(some, a[j], acc[r][j]);
+        }
+    };
+    int64_t i = 0;
+    for (; i + 16 <= part.in; i += 16) add(i, [](const float* p) { return load(p); });
+    if (i < part.in) add(i, [&](const float* p) { return load_some(p, part.in - i); });
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < Ranks; j++) v[r * part.rank + j] = sum(acc[r][j]) * part.scale;
+}
+
+template <bool Half, int Ranks>
+void shrink_rows(const float* x, int64_t rows, const LoraPart& part, int64_t first, float* v) {
+    const int64_t at = first * lora_width(part.in);
+    int64_t row = 0;
+    for (; row + 4 <= rows; row += 4)
+        shrink_block<Half, Ranks, 4>(x + row * part.in, part, at, v + row * part.rank + first);
+    for (; row + 2 <= rows; row += 2)
+        shrink_block<Half, Ranks, 2>(x + row * part.in, part, at, v + row * part.rank + first);
+    for (; row < rows; row++) shrink_block<Half, Ranks, 1>(x + row * part.in, part, at, v + row * part.rank + first);
 }
 
 template <bool Half>
 void shrink(const float* x, int64_t rows, const LoraPart& part, float* v, int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; j++) {
-        int64_t row = 0;
-        for (; row + 4 <= rows; row += 4) shrink_rows<Half, 4>(x + row * part.in, part, j, v + row * part.rank);
-        for (; row + 2 <= rows; row += 2) shrink_rows<Half, 2>(x + row * part.in, part, j, v + row * part.rank);
-        for (; row < rows; row++) shrink_rows<Half, 1>(x + row * part.in, part, j, v + row * part.rank);
+    for (int64_t block = begin; block < end; block++) {
+        const int64_t first = block * kRanks;
+        switch (part.rank - first) {
+            case 1: shrink_rows<Half, 1>(x, rows, part, first, v); break;
+            case 2: shrink_rows<Half, 2>(x, rows, part, first, v); break;
+            case 3: shrink_rows<Half, 3>(x, rows, part, first, v); break;
+            default: shrink_rows<Half, kRanks>(x, rows, part, first, v);
+        }
     }
 }
 
@@ -43,28 +66,45 @@ inline void lora_shrink(const float* x, int64_t rows, const LoraPart& part, floa
     part.half ? shrink<true>(x, rows, part, v, begin, end) : shrink<false>(x, rows, part, v, begin, end);
 }
 
-// R rows, up to sixteen outputs from o on.
-template <bool Half, int R>
-inline void expand_rows(const float* v, const LoraPart& part, int64_t o, int64_t count, float* y, int64_t ldy) {
-    V16 acc[R];
-    for (int r = 0; r < R; r++) acc[r] = V16{};
+// R rows, `Tiles` tiles of sixteen outputs from o on, of which the last may have `count` only.
+template <bool Half, int Tiles, int R>
+inline void expand_block(const float* v, const LoraPart& part, int64_t o, int64_t count, float* y, int64_t ldy) {
+    V16 acc[R][Tiles];
+    for (int r = 0; r < R; r++)
+        for (int t = 0; t < Tiles; t++) acc[r][t] = V16{};
     for (int64_t j = 0; j < part.rank; j++) {
-        const V16 b = lora_values<Half>(part.bt, j * part.out + o, count);
-        for (int r = 0; r < R; r++) acc[r] = fma(broadcast(v[r * part.rank + j]), b, acc[r]);
+        V16 b[Tiles];
+        for (int t = 0; t < Tiles; t++) b[t] = lora_values<Half>(part.bt, (o + 16 * t) * part.rank + 16 * j);
+        for (int r = 0; r < R; r++) {
+            const V16 value = broadcast(v[r * part.rank + j]);
+            for (int t = 0; t < Tiles; t++) acc[r][t] = fma(value, b[t], acc[r][t]);
+        }
     }
-    for (int r = 0; r < R; r++) store_some(y + r * ldy + o, load_some(y + r * ldy + o, count) + acc[r], count);
+    for (int r = 0; r < R; r++)
+        for (int t = 0; t < Tiles; t++) {
+            float* to = y + r * ldy + o + 16 * t;
+            store_some(to, load_some(to, count - 16 * t) + acc[r][t], count - 16 * t);
+        }
+}
+
+template <bool Half, int Tiles>
+void expand_rows(const float* v, int64_t rows, const LoraPart& part, int64_t o, int64_t count, float* y, int64_t ldy) {
+    int64_t row = 0;
+    for (; row + 4 <= rows; row += 4)
+        expand_block<Half, Tiles, 4>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
+    for (; row + 2 <= rows; row += 2)
+        expand_block<Half, Tiles, 2>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
+    for (; row < rows; row++)
+        expand_block<Half, Tiles, 1>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
 }
 
 template <bool Half>
 void expand(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; o += kTile) {
-        int64_t row = 0;
-        for (; row + 4 <= rows; row += 4)
-            expand_rows<Half, 4>(v + row * part.rank, part, o, end - o, y + row * ldy, ldy);
-        for (; row + 2 <= rows; row += 2)
-            expand_rows<Half, 2>(v + row * part.rank, part, o, end - o, y + row * ldy, ldy);
-        for (; row < rows; row++) expand_rows<Half, 1>(v + row * part.rank, part, o, end - o, y + row * ldy, ldy);
-    }
+    constexpr int kTiles = 2;
+    int64_t o = begin;
+    for (; o + kTiles * kTile <= end; o += kTiles * kTile)
+        expand_rows<Half, kTiles>(v, rows, part, o, kTiles * kTile, y, ldy);
+    for (; o < end; o += kTile) expand_rows<Half, 1>(v, rows, part, o, end - o, y, ldy);
 }
 
 inline void lora_expand(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin, int64_t end) {

@@ -50,7 +50,7 @@ def test_a_bad_option_is_named_with_its_value(options: dict[str, object], named:
         ({"threads": "two"}, "a whole number from 1 to 256 is needed"),
         ({"max_waiting": 0}, "a whole number of at least 1 is needed"),
         ({"context_window": 3}, "a whole number of at least 16 is needed"),
-        ({"kernels": "sse9"}, "one of auto, reference, avx512vnni, avx2, neon, plain is needed"),
+        ({"kernels": "sse9"}, "one of auto, reference, amx, avx512vnni, avx2, neon, plain is needed"),
     ],
 )
 def test_what_a_setting_may_be_is_part_of_its_refusal(options: dict[str, object], needed: str) -> None:

@@ -70,7 +70,7 @@ def test_a_number_of_threads_out_of_bounds_is_refused_by_option_and_by_variable(
 
 
 def test_unknown_kernels_are_refused_with_the_known_ones(refused_at_once: Callable[..., str]) -> None:
-    expected = "setting 'kernels' is 'sse9'; one of auto, reference, avx512vnni, avx2, neon, plain is needed"
+    expected = "setting 'kernels' is 'sse9'; one of auto, reference, amx, avx512vnni, avx2, neon, plain is needed"
     assert refused_at_once("--kernels", "sse9").startswith(expected)
     assert refused_at_once(INTAGLIO_KERNELS="sse9").startswith(expected)
 

@@ -200,9 +200,11 @@ def test_a_sum_that_is_split_when_there_are_several_rows_is_noticed(workshop: Wo
     for fmt in FORMATS:
         limits = EngineLimits(8, 16, 4, ROOMY)
         workshop.check(workshop.run(MIX, "gemma3_text", fmt, limits, 2), MIX, "gemma3_text", fmt)
-        broken = workshop.run(MIX, "gemma3_text", fmt, limits, 2, SplitsTheSum)
+        # Not on matrix tiles: two groups of inputs, all this model has, give the same sum when they are added apart.
+        name = next(name for name in instruction_sets() if name != "amx")
+        broken = workshop.run(MIX, "gemma3_text", fmt, limits, 2, SplitsTheSum, name)
         with pytest.raises(AssertionError, match="logits differ from token"):
-            workshop.check(broken, MIX, "gemma3_text", fmt, body=SplitsTheSum)
+            workshop.check(broken, MIX, "gemma3_text", fmt, body=SplitsTheSum, name=name)
 
 
 def test_attention_whose_sum_starts_at_the_chunk_is_noticed(workshop: Workshop) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.model.gemma import AdapterPairs, AdapterRows, ForwardBatch, Gemma, KVRows, kv_groups
-from intaglio.ops import AttentionRow, KVGroup, Ops
+from intaglio.model.gemma import AdapterPairs, ForwardBatch, Gemma, KVRows, kv_groups
+from intaglio.ops import AttentionRow, KVGroup, LoraSegment, Ops
 from intaglio.ops.reference import ReferenceOps
 
 F32 = NDArray[np.float32]
@@ -143,7 +143,7 @@ def _step(
     batch = ForwardBatch(
         ops.integers(ids),
         ops.integers(positions),
-        _adapter_rows(model, pending, starts, counts),
+        ops.lora_plan(_segments(model, pending, starts, counts)),
         kv,
         ops.integers([row for rows in logit_rows for row in rows]),
     )
@@ -155,7 +155,7 @@ def _step(
         cache.give_back(item)
 
 
-def _adapter_rows(model: Gemma, pending: list[_Running], starts: list[int], counts: list[int]) -> list[AdapterRows]:
+def _segments(model: Gemma, pending: list[_Running], starts: list[int], counts: list[int]) -> list[LoraSegment]:
     runs: list[tuple[int, int, AdapterPairs]] = []
     for item, start, count in zip(pending, starts, counts, strict=True):
         pairs = item.prompt.pairs
@@ -164,4 +164,4 @@ def _adapter_rows(model: Gemma, pending: list[_Running], starts: list[int], coun
         same = bool(runs) and runs[-1][2] is pairs
         first = runs.pop()[0] if same else start
         runs.append((first, start + count, pairs))
-    return [AdapterRows(start, stop, model.prepare_adapter(pairs)) for start, stop, pairs in runs]
+    return [LoraSegment(start, stop, model.prepare_adapter(pairs)) for start, stop, pairs in runs]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat
-from intaglio.ops import Array, LoraSegment, Ops, QuantizedMatrix
+from intaglio.ops import Array, LoraPlan, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps, CpuWeight
 from intaglio.ops.reference import MatrixWeight, ReferenceOps, dequantized
 from intaglio.settings import Settings
@@ -85,8 +85,10 @@ class ChecksItsProducts(CpuOps):
         self._matrices[id(weight)] = matrix
         return weight
 
-    def linears(self, x: Array, weights: Sequence[CpuWeight], segments: Sequence[LoraSegment]) -> tuple[Array, ...]:
-        outputs = super().linears(x, weights, segments)
+    def linears(
+        self, x: Array, weights: Sequence[CpuWeight], plan: LoraPlan | None = None, call: int = 0
+    ) -> tuple[Array, ...]:
+        outputs = super().linears(x, weights, plan, call)
         for out, weight in zip(outputs, weights, strict=True):
             if len(x) == 0:
                 continue  # the head, when no row's logits are wanted

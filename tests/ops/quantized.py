@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.ops import GROUP, QuantizedMatrix
+from intaglio.ops.cpu import CpuOps
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -77,7 +78,7 @@ def bfloat16_weights(matrix: QuantizedMatrix) -> F64:
     power = 2.0 ** (30 - np.maximum(exponents, 1).astype(int) - 24)
     scales = matrix.scales.astype(np.float64) * power
     less = scales * matrix.centre if matrix.minima is None else matrix.minima.astype(np.float64) * power
-    # int8 is stored + 128, so that w8 has a centre too; float16 rounds the product with it only where it is next to zero
+    # int8 is stored + 128, so that w8 has a centre too; its product is rounded only where it is next to zero.
     bytes_, centre = matrix.values.astype(np.float64), 0.0
     if matrix.fmt == "w8":
         bytes_, centre = bytes_ + 128, 128.0

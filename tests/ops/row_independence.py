@@ -20,6 +20,7 @@ from intaglio.ops import (
     Format,
     KVGroup,
     LoraPair,
+    LoraPlan,
     LoraSegment,
     Ops,
     QKNorms,
@@ -73,22 +74,22 @@ def check_linears(ops: Ops, case: Projection) -> None:
         weight(ops, fmt, out, case.inputs, case.seed + i)
         for i, (fmt, out) in enumerate(zip(case.formats, case.outputs, strict=True))
     ]
-    groups = [_adapter(ops, case, rank, index) for index, (_, rank) in enumerate(case.segments)]
+    adapters = [_adapter(ops, case, rank, index) for index, (_, rank) in enumerate(case.segments)]
     starts = np.cumsum([0, *(count for count, _ in case.segments)]).tolist()
     segments = [
-        LoraSegment(start, stop, group)
-        for start, stop, group in zip(starts, starts[1:], groups, strict=False)
-        if group is not None
+        LoraSegment(start, stop, adapter)
+        for start, stop, adapter in zip(starts, starts[1:], adapters, strict=False)
+        if adapter is not None
     ]
-    together = ops.linears(x, weights, segments)
-    for start, stop, group in zip(starts, starts[1:], groups, strict=False):
+    together = ops.linears(x, weights, ops.lora_plan(segments))
+    for start, stop, adapter in zip(starts, starts[1:], adapters, strict=False):
         for row in range(start, stop):
-            own = [] if group is None else [LoraSegment(0, 1, group)]
-            alone = ops.linears(x[row : row + 1], weights, own)
+            own = [] if adapter is None else [LoraSegment(0, 1, adapter)]
+            alone = ops.linears(x[row : row + 1], weights, ops.lora_plan(own))
             for ours, theirs in zip(together, alone, strict=True):
                 assert same_bits(ours[row], theirs[0]), f"row {row} of {rows} differs from itself alone"
-    turned = [LoraSegment(rows - item.stop, rows - item.start, item.group) for item in reversed(segments)]
-    for ours, theirs in zip(together, ops.linears(x[::-1].copy(), weights, turned), strict=True):
+    turned = [LoraSegment(rows - item.stop, rows - item.start, item.weights) for item in reversed(segments)]
+    for ours, theirs in zip(together, ops.linears(x[::-1].copy(), weights, ops.lora_plan(turned)), strict=True):
         assert same_bits(ours, theirs[::-1]), "rows in another order differ"
 
 
@@ -97,7 +98,7 @@ def _adapter(ops: Ops, case: Projection, rank: int, index: int) -> Any:
         return None
     seed = case.seed + 10 * index
     pairs = [LoraPair(numbers(seed, rank, case.inputs), numbers(seed + 1, out, rank)) for out in case.outputs]
-    return ops.lora_group([pairs[0], pairs[1] if index % 2 else None])
+    return ops.lora_weights([[pairs[0], pairs[1] if index % 2 else None]])
 
 
 # ------------------------------------------------------------------------------------------------------------ attention
@@ -251,17 +252,19 @@ class SplitsTheSum(CpuOps):
     def splits(self, rows: int) -> bool:
         return rows > 1
 
-    def linears(self, x: Array, weights: Sequence[CpuWeight], segments: Sequence[LoraSegment]) -> tuple[Array, ...]:
-        together = super().linears(x, weights, segments)
+    def linears(
+        self, x: Array, weights: Sequence[CpuWeight], plan: LoraPlan | None = None, call: int = 0
+    ) -> tuple[Array, ...]:
+        together = super().linears(x, weights, plan, call)
         if not self.splits(x.shape[0]):
             return together
         outputs = []
         for item, whole in zip(weights, together, strict=True):
             if isinstance(item, _Halves):
-                (base,) = super().linears(x, [item], [])
+                (base,) = super().linears(x, [item])
                 at = item.first.shape[1]
-                (first,) = super().linears(np.ascontiguousarray(x[:, :at]), [item.first], [])
-                (second,) = super().linears(np.ascontiguousarray(x[:, at:]), [item.second], [])
+                (first,) = super().linears(np.ascontiguousarray(x[:, :at]), [item.first])
+                (second,) = super().linears(np.ascontiguousarray(x[:, at:]), [item.second])
                 outputs.append(np.where(whole == base, first + second, whole))
             else:
                 outputs.append(whole)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.ops._cpu import AttentionPlan, Device, LoraGroup, pack
+from intaglio.ops._cpu import AttentionPlan, Device, LoraPlan, LoraWeights, pack
 from tests.ops.bodies import KERNELS
 
 F32 = np.float32
@@ -35,6 +35,15 @@ def plain(out: int, inputs: int) -> Any:
 
 def plan(rows: list[tuple[int, int, int, int, list[int]]], block_size: int = 4) -> AttentionPlan:
     return AttentionPlan(rows, block_size)
+
+
+def adapter(*pairs: Any) -> LoraWeights:
+    """One for a forward of a single call."""
+    return LoraWeights([list(pairs)])
+
+
+def adapted(device: Device, start: int, stop: int, weights: LoraWeights, call: int = 0) -> None:
+    device.linears(zeros(2, 4), [plain(5, 4)], LoraPlan([(start, stop, weights)]), call, (zeros(2, 5),))
 
 
 def rope(device: Device, **changes: Any) -> None:
@@ -80,26 +89,21 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "too few minima": lambda d: pack(
         3, 1, 1, np.zeros(256, np.uint8), np.zeros((1, 1, 16), np.uint16), np.zeros((1, 0, 16), np.uint16)
     ),
-    "types of A and B": lambda d: LoraGroup([(zeros(2, 4), zeros(2, 5).astype(np.float16), 1.0)]),
-    "adapters in whole numbers": lambda d: LoraGroup([(np.zeros((2, 4), np.int16), np.zeros((2, 5), np.int16), 1.0)]),
-    "ranks of A and B": lambda d: LoraGroup([(zeros(2, 4), zeros(3, 5), 1.0)]),
-    "x too narrow": lambda d: d.linears(zeros(2, 3), [plain(5, 4)], [], (zeros(2, 5),)),
-    "output too short": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(1, 5),)),
-    "output too narrow": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(2, 4),)),
-    "output missing": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], ()),
-    "segment past the rows": lambda d: d.linears(
-        zeros(2, 4), [plain(5, 4)], [(1, 3, LoraGroup([None]))], (zeros(2, 5),)
-    ),
-    "segment backwards": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [(2, 1, LoraGroup([None]))], (zeros(2, 5),)),
-    "segment of another call": lambda d: d.linears(
-        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([None, None]))], (zeros(2, 5),)
-    ),
-    "adapter of another width": lambda d: d.linears(
-        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 3), zeros(2, 5), 1.0)]))], (zeros(2, 5),)
-    ),
-    "adapter of another height": lambda d: d.linears(
-        zeros(2, 4), [plain(5, 4)], [(0, 1, LoraGroup([(zeros(2, 4), zeros(2, 6), 1.0)]))], (zeros(2, 5),)
-    ),
+    "types of A and B": lambda d: adapter((zeros(2, 4), zeros(2, 5).astype(np.float16), 1.0)),
+    "adapters in whole numbers": lambda d: adapter((np.zeros((2, 4), np.int16), np.zeros((2, 5), np.int16), 1.0)),
+    "ranks of A and B": lambda d: adapter((zeros(2, 4), zeros(3, 5), 1.0)),
+    "x too narrow": lambda d: d.linears(zeros(2, 3), [plain(5, 4)], None, 0, (zeros(2, 5),)),
+    "output too short": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], None, 0, (zeros(1, 5),)),
+    "output too narrow": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], None, 0, (zeros(2, 4),)),
+    "output missing": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], None, 0, ()),
+    "segment past the rows": lambda d: adapted(d, 1, 3, adapter(None)),
+    "segment backwards": lambda d: adapted(d, 2, 1, adapter(None)),
+    "segment before the rows": lambda d: adapted(d, -1, 1, adapter(None)),
+    "adapter without the call": lambda d: adapted(d, 0, 1, adapter(None), call=1),
+    "call before the first": lambda d: adapted(d, 0, 1, adapter(None), call=-1),
+    "adapter of another call": lambda d: adapted(d, 0, 1, adapter(None, None)),
+    "adapter of another width": lambda d: adapted(d, 0, 1, adapter((zeros(2, 3), zeros(2, 5), 1.0))),
+    "adapter of another height": lambda d: adapted(d, 0, 1, adapter((zeros(2, 4), zeros(2, 6), 1.0))),
     "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, zeros(1, 4)),
     "negative token id": lambda d: d.embed(plain(5, 4), whole(-1), 1.0, zeros(1, 4)),
     "norm width": lambda d: d.rms_norm(zeros(2, 4), zeros(3), None, 1e-6, zeros(2, 4)),
@@ -153,7 +157,7 @@ WRONG_MEMORY: dict[str, Callable[[Device], object]] = {
     "output not contiguous": lambda d: attention(d, out=zeros(2, 8, 8)[:, ::2]),
     "logits of float64": lambda d: d.softcap(np.zeros((2, 4)), 30.0),
     "sum not contiguous": lambda d: d.add(zeros(2, 4), zeros(2, 4), zeros(4, 2).T),
-    "projection not contiguous": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], [], (zeros(5, 2).T,)),
+    "projection not contiguous": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], None, 0, (zeros(5, 2).T,)),
 }
 
 
@@ -181,7 +185,8 @@ def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> No
         "linears": lambda: device.linears(
             array(2),
             [plain(data.draw(small) + 1, data.draw(small) + 1)],
-            [(data.draw(small), data.draw(small), LoraGroup([(array(2), array(2), 1.0)]))],
+            LoraPlan([(data.draw(small), data.draw(small), adapter((array(2), array(2), 1.0)))]),
+            data.draw(st.integers(-1, 1)),
             (array(2),),
         ),
         "embed": lambda: device.embed(plain(3, 4), array(1, np.int32), 1.0, array(2)),

@@ -34,7 +34,7 @@ def close(ours: F32, exact: NDArray[np.float64], tolerance: float = 1e-5) -> Non
 @pytest.mark.parametrize(("inside", "outside"), [(1, 7), (133, 3), (7, 133)])
 def test_linears_multiply_by_each_matrix(ops: Ops, tokens: int, inside: int, outside: int) -> None:
     x, w1, w2 = numbers(1, tokens, inside), numbers(2, outside, inside), numbers(3, 2, inside)
-    first, second = ops.linears(x, [ops.weight(w1, "f32"), ops.weight(w2, "f32")], [])
+    first, second = ops.linears(x, [ops.weight(w1, "f32"), ops.weight(w2, "f32")])
     close(first, naive.linear(x, w1))
     close(second, naive.linear(x, w2))
 
@@ -42,7 +42,7 @@ def test_linears_multiply_by_each_matrix(ops: Ops, tokens: int, inside: int, out
 def test_bfloat16_weights_are_rounded_once_and_multiplied_in_float32(ops: Ops) -> None:
     # So many rows that they are widened in several pieces, the last of them a short one.
     x, matrix = numbers(1, 3, 7), numbers(2, 150_001, 7)
-    (out,) = ops.linears(x, [ops.weight(matrix, "bf16")], [])
+    (out,) = ops.linears(x, [ops.weight(matrix, "bf16")])
     rounded = matrix.astype(ml_dtypes.bfloat16).astype(np.float64)
     close(out, x.astype(np.float64) @ rounded.T)
 
@@ -52,9 +52,9 @@ def test_adapters_add_to_their_own_rows_and_matrices_only(ops: Ops) -> None:
     one = LoraPair(numbers(4, 1, 7), numbers(5, 5, 1))
     three = LoraPair(numbers(6, 3, 7), numbers(7, 3, 3))
     other = LoraPair(numbers(8, 133, 7), numbers(9, 5, 133))
-    groups = [ops.lora_group(pairs) for pairs in ((one, three), (None, three), (other, None))]
-    segments = [LoraSegment(2, 3, groups[0]), LoraSegment(3, 9, groups[1]), LoraSegment(9, 11, groups[2])]
-    first, second = ops.linears(x, [ops.weight(w, "f32") for w in weights], segments)
+    adapters = [ops.lora_weights([pairs]) for pairs in ((one, three), (None, three), (other, None))]
+    segments = [LoraSegment(2, 3, adapters[0]), LoraSegment(3, 9, adapters[1]), LoraSegment(9, 11, adapters[2])]
+    first, second = ops.linears(x, [ops.weight(w, "f32") for w in weights], ops.lora_plan(segments))
     exact_first, exact_second = naive.linear(x, weights[0]), naive.linear(x, weights[1])
     exact_first[2:3] += x[2:3].astype(float) @ one.a.T.astype(float) @ one.b.T.astype(float)
     exact_first[9:11] += x[9:11].astype(float) @ other.a.T.astype(float) @ other.b.T.astype(float)
@@ -173,7 +173,7 @@ def test_take_rows(ops: Ops) -> None:
 def test_nothing_comes_of_no_rows(ops: Ops) -> None:
     none = np.empty((0, 7), np.float32)
     weight = ops.weight(numbers(1, 5, 7), "f32")
-    assert ops.linears(none, [weight], [])[0].shape == (0, 5)
+    assert ops.linears(none, [weight])[0].shape == (0, 5)
     assert ops.embedding(weight, ops.integers([]), 1.0).shape == (0, 7)
     assert ops.rms_norm(none, numbers(2, 7), 1e-6).shape == (0, 7)
     assert ops.gelu_gate(none, none).shape == (0, 7)
@@ -187,7 +187,7 @@ def test_no_op_changes_its_arguments(ops: Ops) -> None:
     before = [array.copy() for array in (x, weight, scale, pair.a, pair.b)]
     ops.rms_norm(x, scale, 1e-6)
     ops.add_norm(x, x, scale, 1e-6)
-    ops.linears(x, [ops.weight(weight, "f32")], [LoraSegment(0, 21, ops.lora_group([pair]))])
+    ops.linears(x, [ops.weight(weight, "f32")], ops.lora_plan([LoraSegment(0, 21, ops.lora_weights([[pair]]))]))
     ops.logits(x, ops.weight(weight, "f32"), 2.0)
     ops.gelu_gate(x, x)
     for array, old in zip((x, weight, scale, pair.a, pair.b), before, strict=True):

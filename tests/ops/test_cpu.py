@@ -27,7 +27,7 @@ def numbers(seed: int, *shape: int) -> F32:
 
 
 def product(ops: Ops, x: F32, matrix: QuantizedMatrix) -> F32:
-    (out,) = ops.linears(x, [ops.quantized_weight(matrix)], [])
+    (out,) = ops.linears(x, [ops.quantized_weight(matrix)])
     return np.asarray(out)
 
 
@@ -90,9 +90,9 @@ def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: str
     x, first, second = numbers(1, 13, 70), random_matrix(fmt, 37, 70), random_matrix(fmt, 5, 70, seed=2)
     one, three = LoraPair(numbers(4, 1, 70), numbers(5, 37, 1)), LoraPair(numbers(6, 3, 70), numbers(7, 5, 3))
     weights = [kernels.quantized_weight(first), kernels.quantized_weight(second)]
-    groups = [kernels.lora_group(pairs) for pairs in ((one, three), (None, three), (one, None))]
-    segments = [LoraSegment(1, 2, groups[0]), LoraSegment(2, 9, groups[1]), LoraSegment(11, 13, groups[2])]
-    ours = kernels.linears(x, weights, segments)
+    adapters = [kernels.lora_weights([pairs]) for pairs in ((one, three), (None, three), (one, None))]
+    segments = [LoraSegment(1, 2, adapters[0]), LoraSegment(2, 9, adapters[1]), LoraSegment(11, 13, adapters[2])]
+    ours = kernels.linears(x, weights, kernels.lora_plan(segments))
     added_first, added_second = np.zeros((13, 37)), np.zeros((13, 5))
     for rows in (slice(1, 2), slice(11, 13)):
         added_first[rows] = x[rows].astype(float) @ one.a.T.astype(float) @ one.b.T.astype(float)
@@ -110,13 +110,15 @@ def test_an_adapter_in_half_precision_is_the_same_adapter_in_float32(kernels: Cp
     weight = kernels.weight(plain, "f32")
     results = []
     for dtype, scale in ((np.float16, 0.25), (np.float32, 0.25)):
-        group = kernels.lora_group([LoraPair(a.astype(dtype), b.astype(dtype), scale)])
-        results.append(kernels.linears(x, [weight], [LoraSegment(0, rows, group)])[0])
+        adapter = kernels.lora_weights([[LoraPair(a.astype(dtype), b.astype(dtype), scale)]])
+        plan = kernels.lora_plan([LoraSegment(0, rows, adapter)])
+        results.append(kernels.linears(x, [weight], plan)[0])
     assert np.array_equal(results[0], results[1])
     exact = x.astype(float) @ plain.T.astype(float) + 0.25 * (x.astype(float) @ a.T.astype(float)) @ b.T.astype(float)
     np.testing.assert_allclose(results[0], exact, rtol=0, atol=2e-3)
-    group = ReferenceOps().lora_group([LoraPair(a, b, 0.25)])
-    (reference,) = ReferenceOps().linears(x, [ReferenceOps().weight(plain, "f32")], [LoraSegment(0, rows, group)])
+    ops = ReferenceOps()
+    plan = ops.lora_plan([LoraSegment(0, rows, ops.lora_weights([[LoraPair(a, b, 0.25)]]))])
+    (reference,) = ops.linears(x, [ops.weight(plain, "f32")], plan)
     np.testing.assert_allclose(reference, exact, rtol=0, atol=2e-3)
 
 
@@ -124,7 +126,7 @@ def test_matrices_of_different_formats_share_a_call(kernels: CpuOps) -> None:
     x, plain = numbers(1, 3, 70), numbers(2, 5, 70)
     eight, four = random_matrix("w8", 17, 70), random_matrix("w4", 33, 70)
     weights = [kernels.quantized_weight(eight), kernels.weight(plain, "f32"), kernels.quantized_weight(four)]
-    first, second, third = kernels.linears(x, weights, [])
+    first, second, third = kernels.linears(x, weights)
     assert_is_product(first, x, eight, kernels=kernels)
     np.testing.assert_allclose(second, x.astype(float) @ plain.T.astype(float), rtol=0, atol=1e-5)
     assert_is_product(third, x, four, kernels=kernels)
@@ -143,7 +145,7 @@ def test_embedding_takes_rows_of_a_quantized_table(kernels: CpuOps, fmt: str, ou
 def test_instruction_sets_differ_by_no_more_than_rounding(fmt: str) -> None:
     x, matrix, plain = numbers(1, 5, 640), random_matrix(fmt, 133, 640), numbers(3, 133, 640)
     every = [
-        (product(ops, x, matrix), *ops.linears(x, [ops.weight(plain, "f32"), ops.weight(plain, "bf16")], []))
+        (product(ops, x, matrix), *ops.linears(x, [ops.weight(plain, "f32"), ops.weight(plain, "bf16")]))
         for ops in (CpuOps(1, name) for name in KERNELS if name != "amx")  # which multiplies bfloat16 instead of int8
     ]
     for other in every[1:]:
@@ -164,8 +166,8 @@ def test_rows_have_the_bits_that_they_have_alone_around_the_edges_of_matrix_tile
 ) -> None:
     x, matrix = numbers(1, rows, 133), random_matrix(fmt, 69, 133)
     weight = kernels.quantized_weight(matrix)
-    (together,) = kernels.linears(x, [weight], [])
-    alone = np.concatenate([kernels.linears(x[row : row + 1], [weight], [])[0] for row in range(rows)])
+    (together,) = kernels.linears(x, [weight])
+    alone = np.concatenate([kernels.linears(x[row : row + 1], [weight])[0] for row in range(rows)])
     assert np.array_equal(together, alone)
     assert_is_product(together, x, matrix, kernels=kernels)
 
@@ -177,7 +179,7 @@ def test_packed_arrays_give_the_same_weight_again_on_every_instruction_set(fmt: 
     for ops in (CpuOps(1, name) for name in KERNELS):
         for array in arrays.values():
             array.flags.writeable = False  # as in a file mapped for reading
-        (again,) = ops.linears(x, [ops.packed_weight(matrix.fmt, matrix.shape, arrays)], [])
+        (again,) = ops.linears(x, [ops.packed_weight(matrix.fmt, matrix.shape, arrays)])
         assert np.array_equal(again, product(ops, x, matrix))
 
 
@@ -215,9 +217,9 @@ def test_a_row_that_is_not_finite_shows_and_spoils_no_other(kernels: CpuOps, fmt
         kernels.quantized_weight(random_matrix(fmt, 17, 70)) if fmt in KINDS else kernels.weight(plain, fmt)  # type: ignore[arg-type]
     )
     x = numbers(1, 11, 70)
-    (before,) = kernels.linears(x, [weight], [])
+    (before,) = kernels.linears(x, [weight])
     x[4, place] = bad
-    (after,) = kernels.linears(x, [weight], [])
+    (after,) = kernels.linears(x, [weight])
     others = np.arange(11) != 4
     assert np.array_equal(after[others], before[others])
     assert not np.isfinite(after[4]).any()
@@ -262,8 +264,8 @@ def test_the_best_instruction_set_is_taken_unless_another_is_asked_for() -> None
 def test_python_threads_that_share_a_body_do_not_disturb_each_other(kernels: CpuOps, fmt: str) -> None:
     inputs, matrix = [numbers(i, 1 + i, 256) for i in range(8)], random_matrix(fmt, 256, 256)
     weight = kernels.quantized_weight(matrix)
-    expected = [kernels.linears(x, [weight], [])[0] for x in inputs]
+    expected = [kernels.linears(x, [weight])[0] for x in inputs]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(10):
-            together = pool.map(lambda x: kernels.linears(x, [weight], [])[0], inputs)
+            together = pool.map(lambda x: kernels.linears(x, [weight])[0], inputs)
             assert all(np.array_equal(ours, alone) for ours, alone in zip(together, expected, strict=True))

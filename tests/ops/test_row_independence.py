@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.ops import AttentionRow, SamplingRow
+from intaglio.ops import AttentionRow, LoraPair, LoraSegment, SamplingRow
 from intaglio.ops.cpu import CpuOps
 from tests.ops.bodies import KERNELS
 from tests.ops.row_independence import (
+    F32,
     FORMATS,
     Attention,
     Projection,
@@ -57,12 +58,53 @@ def test_a_projected_row_has_the_same_bits_on_any_number_of_threads(name: str, f
     for threads in (1, 2, 3, 4):
         ops = CpuOps(threads, name)
         prepared = weight(ops, fmt, 19, 4000, 2)
-        (together,) = ops.linears(x, [prepared], [])
+        (together,) = ops.linears(x, [prepared])
         if threads == 1:
             expected = together
         assert same_bits(together, expected)
         for row in few:
-            assert same_bits(ops.linears(x[row : row + 1], [prepared], [])[0][0], together[row])
+            assert same_bits(ops.linears(x[row : row + 1], [prepared])[0][0], together[row])
+
+
+@names
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_a_rank_of_an_adapter_has_the_same_bits_beside_any_others(name: str, dtype: type, rows: int) -> None:
+    """Kernels take several ranks at once; with a one in B per rank, each output is the sum of one of them."""
+    ops, inputs, most = CpuOps(2, name), 133, 9
+    x, a, eye = numbers(1, rows, inputs), numbers(2, most, inputs).astype(dtype), np.eye(most, dtype=dtype)
+    zeros = ops.weight(np.zeros((most, inputs), np.float32), "f32")
+
+    def shrunk(ranks: slice) -> F32:
+        adapter = ops.lora_weights([[LoraPair(a[ranks], eye[:, ranks], 0.25)]])
+        (out,) = ops.linears(x, [zeros], ops.lora_plan([LoraSegment(0, rows, adapter)]))
+        return np.asarray(out)[:, ranks]
+
+    alone = np.concatenate([shrunk(slice(rank, rank + 1)) for rank in range(most)], axis=1)
+    assert alone.all()
+    for start in range(most):
+        for stop in range(start + 1, most + 1):
+            assert same_bits(shrunk(slice(start, stop)), alone[:, start:stop]), f"ranks {start} to {stop} together"
+
+
+@names
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_an_output_of_an_adapter_has_the_same_bits_beside_any_others(name: str, dtype: type, rows: int) -> None:
+    ops, inputs, rank, most = CpuOps(2, name), 33, 5, 133
+    x, a, b = numbers(1, rows, inputs), numbers(2, rank, inputs).astype(dtype), numbers(3, most, rank).astype(dtype)
+    plain = numbers(4, most, inputs)
+
+    def expanded(outputs: slice) -> F32:
+        adapter = ops.lora_weights([[LoraPair(a, b[outputs])]])
+        plan = ops.lora_plan([LoraSegment(0, rows, adapter)])
+        (out,) = ops.linears(x, [ops.weight(plain[outputs], "f32")], plan)
+        return np.asarray(out)
+
+    together = expanded(slice(None))
+    for start in (0, 3, 16, 40, 132):
+        for stop in range(start + 1, most + 1, 7):
+            assert same_bits(expanded(slice(start, stop)), together[:, start:stop]), f"outputs {start} to {stop}"
 
 
 attentions = st.builds(
@@ -136,7 +178,7 @@ def test_the_check_fails_on_a_sum_that_is_split_between_threads(name: str) -> No
     results = []
     for threads in (1, 2):
         ops = SplitsTheSumByThreads(threads, name)
-        results.append(ops.linears(x, [weight(ops, "w8", 17, 133, 2)], [])[0])
+        results.append(ops.linears(x, [weight(ops, "w8", 17, 133, 2)])[0])
     assert not same_bits(*results)
 
 

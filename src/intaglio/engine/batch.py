@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from intaglio.engine.scheduler import Scheduled
 from intaglio.engine.sequence import BlockTable
-from intaglio.model.gemma import AdapterLayers, AdapterRows, ForwardBatch, KVRows
-from intaglio.ops import AttentionRow, Ops
+from intaglio.model.gemma import ForwardBatch, KVRows
+from intaglio.ops import AttentionRow, LoraSegment, LoraWeights, Ops
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class StepBatch:
 
 
 def build_batch(
-    scheduled: list[Scheduled], block_size: int, ops: Ops, layers_of: Callable[[str], AdapterLayers]
+    scheduled: list[Scheduled], block_size: int, ops: Ops, adapter_of: Callable[[str], LoraWeights]
 ) -> StepBatch:
-    """Lay out one step. layers_of gives a resident adapter by digest."""
+    """Lay out one step. adapter_of gives a resident adapter by digest."""
     ordered = sorted(scheduled, key=lambda item: item.sequence.digest or "")
     spans = _spans(ordered)
     ids: list[int] = []
@@ -43,7 +43,7 @@ def build_batch(
     forward = ForwardBatch(
         ids=ops.integers(ids),
         positions=ops.integers(positions),
-        adapters=_adapter_rows(ordered, spans, layers_of),
+        adapters=ops.lora_plan(_segments(ordered, spans, adapter_of)),
         kv=[_kv_rows(ordered, spans, group, block_size, ops) for group in range(num_groups)],
         logit_rows=ops.integers([row for _, row in choosing]),
     )
@@ -58,15 +58,15 @@ def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
     return spans
 
 
-def _adapter_rows(
-    ordered: list[Scheduled], spans: list[tuple[int, int]], layers_of: Callable[[str], AdapterLayers]
-) -> list[AdapterRows]:
+def _segments(
+    ordered: list[Scheduled], spans: list[tuple[int, int]], adapter_of: Callable[[str], LoraWeights]
+) -> list[LoraSegment]:
     bounds: dict[str, tuple[int, int]] = {}
     for item, (start, stop) in zip(ordered, spans, strict=True):
         digest = item.sequence.digest
         if digest is not None:
             bounds[digest] = (bounds.get(digest, (start, stop))[0], stop)
-    return [AdapterRows(start, stop, layers_of(digest)) for digest, (start, stop) in bounds.items()]
+    return [LoraSegment(start, stop, adapter_of(digest)) for digest, (start, stop) in bounds.items()]
 
 
 def _kv_rows(ordered: list[Scheduled], spans: list[tuple[int, int]], group: int, block_size: int, ops: Ops) -> KVRows:

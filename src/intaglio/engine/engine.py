@@ -19,8 +19,8 @@ from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, IntaglioError
 from intaglio.lora.pool import AdapterPool, Place
-from intaglio.model.gemma import AdapterLayers, Gemma, kv_groups
-from intaglio.ops import KVGroup, Ops
+from intaglio.model.gemma import Gemma, kv_groups
+from intaglio.ops import KVGroup, LoraWeights, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Engine:
             return outputs + [self._end(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
 
     def _run(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
-        batch = build_batch(scheduled, self._block_size, self._ops, self._layers_of)
+        batch = build_batch(scheduled, self._block_size, self._ops, self._adapter_of)
         logits = self._model.forward(batch.forward, self._kv)
         sequences = [item.sequence for item in batch.choosing]
         tokens = choose_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
@@ -175,9 +175,8 @@ class Engine:
         if sequence.digest is not None:
             self._adapters.release(sequence.digest)
 
-    def _layers_of(self, digest: str) -> AdapterLayers:
-        layers: AdapterLayers = self._adapters.get(digest).prepared
-        return layers
+    def _adapter_of(self, digest: str) -> LoraWeights:
+        return self._adapters.get(digest).prepared
 
     def check(self) -> None:
         """Raise AssertionError unless every part agrees with the others."""

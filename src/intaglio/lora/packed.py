@@ -1,7 +1,7 @@
 """Packed adapters: what the check of a PEFT adapter gave, in the form in which the engine holds it, on disk.
 
 Reading an adapter's own files means parsing, checking, converting and hashing some hundred tensors. All of it was done
-when the adapter was first read, so its result is kept, ready for the kernels: one file per (digest, type).
+when the adapter was first read, so its result is kept, and loading is a read and a copy: one file per (digest, type).
 
     float32   for a base that is not quantized: exactly the values of the digest
     float16   for a quantized base, where a step reads the matrices of every adapter in it: half the bytes
@@ -40,7 +40,7 @@ _KEPT_UNREAD_S = 30 * _DAY_S
 
 
 def pack_adapter(adapter: LoraAdapter, dtype: AdapterDtype) -> LoraAdapter:
-    """The adapter as the engine holds it: a and b of the type, a and bᵀ C-contiguous, so that kernels need no copy.
+    """The adapter as the engine takes it: a and b of the type, a and bᵀ C-contiguous, as `Ops.lora_weights` reads them.
 
     float16 keeps eleven bits of each value. First a and b are multiplied by powers of two that bring their largest
     magnitude into [0.5, 1), so that the small numbers of a young adapter do not fall below what float16 can hold; the

@@ -21,9 +21,9 @@ from intaglio.ops import (
     Array,
     AttentionPlan,
     KVGroup,
-    LoraGroup,
     LoraPair,
-    LoraSegment,
+    LoraPlan,
+    LoraWeights,
     Ops,
     QKNorms,
     QuantizedFormat,
@@ -38,22 +38,6 @@ DOWN = ("mlp.down_proj",)
 
 AdapterPairs = Mapping[tuple[int, str], LoraPair]  # (layer index, projection) -> its A and B
 CALLS = (QKV, OUT, GATE_UP, DOWN)  # the projections of one layer, by the input they share
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterLayers:
-    """An adapter prepared for the forward: per layer and per entry of CALLS its matrices, None where it has none."""
-
-    groups: Sequence[Sequence[LoraGroup | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterRows:
-    """Rows start ... stop - 1 of the batch belong to one adapter. Rows of the base model appear in none."""
-
-    start: int
-    stop: int
-    layers: AdapterLayers
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +57,14 @@ class ForwardBatch:
     """Everything one forward needs.
 
     ids, positions  [tokens] int32
-    adapters        runs of rows with one adapter, ascending
+    adapters        which rows have which adapter, from `Ops.lora_plan`
     kv              one entry per group of `kv_groups(config)`
     logit_rows      [n] int32: the rows whose logits are wanted
     """
 
     ids: Array
     positions: Array
-    adapters: Sequence[AdapterRows]
+    adapters: LoraPlan
     kv: Sequence[KVRows]
     logit_rows: Array
 
@@ -147,14 +131,12 @@ class Gemma:
             for place, layer in enumerate(group.layers)
         }
 
-    def prepare_adapter(self, pairs: AdapterPairs) -> AdapterLayers:
+    def prepare_adapter(self, pairs: AdapterPairs) -> LoraWeights:
         """Bring an adapter's matrices into the form that `forward` takes; done once, when it is loaded."""
-
-        def group(layer: int, names: Sequence[str]) -> LoraGroup | None:
-            found = [pairs.get((layer, name)) for name in names]
-            return self._ops.lora_group(found) if any(pair is not None for pair in found) else None
-
-        return AdapterLayers([[group(layer, names) for names in CALLS] for layer in range(self.config.num_layers)])
+        layers = range(self.config.num_layers)
+        return self._ops.lora_weights(
+            [[pairs.get((layer, name)) for name in names] for layer in layers for names in CALLS]
+        )
 
     def forward(self, batch: ForwardBatch, cache: Sequence[KVGroup]) -> Array:
         """Run the batch, writing its keys and values into the cache. Returns logits [logit_rows, vocab]."""
@@ -173,7 +155,7 @@ class Gemma:
     ) -> Array:
         ops, config = self._ops, self.config
         tokens = x.shape[0]
-        q, k, v = ops.linears(x, layer.qkv, _segments(batch.adapters, index, 0))
+        q, k, v = ops.linears(x, layer.qkv, batch.adapters, _call(index, 0))
         group_idx, place = self._kv_place[index]
         kv, kind = batch.kv[group_idx], config.layers[index]
         q = ops.rope_and_cache(
@@ -188,13 +170,13 @@ class Gemma:
             kv.slots,
         )
         mixed = ops.attention(q, cache[group_idx], place, kv.plan, config.score_scale, kind.window, config.attn_softcap)
-        (out,) = ops.linears(mixed.reshape(tokens, config.q_size), layer.out, _segments(batch.adapters, index, 1))
+        (out,) = ops.linears(mixed.reshape(tokens, config.q_size), layer.out, batch.adapters, _call(index, 1))
         return out
 
     def _mlp(self, index: int, layer: LayerWeights, x: Array, batch: ForwardBatch) -> Array:
         ops = self._ops
-        gate, up = ops.linears(x, layer.gate_up, _segments(batch.adapters, index, 2))
-        (down,) = ops.linears(ops.gelu_gate(gate, up), layer.down, _segments(batch.adapters, index, 3))
+        gate, up = ops.linears(x, layer.gate_up, batch.adapters, _call(index, 2))
+        (down,) = ops.linears(ops.gelu_gate(gate, up), layer.down, batch.adapters, _call(index, 3))
         return down
 
 
@@ -202,13 +184,9 @@ def _rope(layer: LayerConfig) -> tuple[float, float]:
     return (layer.rope_theta, layer.rope_factor)
 
 
-def _segments(adapters: Sequence[AdapterRows], layer: int, call: int) -> list[LoraSegment]:
-    """The adapters that touch a projection of this call in this layer."""
-    return [
-        LoraSegment(rows.start, rows.stop, group)
-        for rows in adapters
-        if (group := rows.layers.groups[layer][call]) is not None
-    ]
+def _call(layer: int, entry: int) -> int:
+    """The place of an entry of CALLS among the calls of a whole forward."""
+    return layer * len(CALLS) + entry
 
 
 class _WeightReader:

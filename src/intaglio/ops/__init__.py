@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 Array: TypeAlias = Any  # an array of the body's own kind: numpy.ndarray for the CPU bodies
 Weight: TypeAlias = Any  # a matrix in whatever layout the body prepared it; only the body looks inside
-LoraGroup: TypeAlias = Any  # one adapter's matrices for one call of `linears`, as the body prepared them
+LoraWeights: TypeAlias = Any  # one adapter's matrices, as the body prepared them
+LoraPlan: TypeAlias = Any  # which rows of one step have which adapter, as the body prepared it
 AttentionPlan: TypeAlias = Any  # what one step's attention looks at, as the body prepared it
 Format: TypeAlias = Literal["f32", "bf16"]
 QuantizedFormat: TypeAlias = Literal["w8", "w5", "w4"]
@@ -70,12 +71,12 @@ class QuantizedMatrix:
 class LoraSegment:
     """A run of rows with one adapter. Rows outside every segment belong to the base model.
 
-    group  the adapter's matrices for this call, from `Ops.lora_group`
+    weights  the adapter's matrices, from `Ops.lora_weights`
     """
 
     start: int
     stop: int
-    group: LoraGroup
+    weights: LoraWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +172,13 @@ class Ops(Protocol):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> Weight:
         """The weight that `packed_arrays` was asked of, from its arrays; they are used in place."""
 
-    def lora_group(self, pairs: Sequence[LoraPair | None]) -> LoraGroup:
-        """Prepare one adapter's matrices for a call of `linears`: one entry per weight, None where it has none."""
+    def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:
+        """Prepare one adapter's matrices: for each call of `linears` in a forward, in the order of the calls, one entry
+        per weight, None where the adapter has none. They may be copied.
+        """
+
+    def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
+        """Prepare which rows have which adapter; made once per step and used by every call of `linears`."""
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
         """Prepare what the attention calls of one step look at; made once and used by every layer of a KV group."""
@@ -188,10 +194,12 @@ class Ops(Protocol):
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
         """x / sqrt(mean(x²) + eps) · weight over the last axis; weight already holds Gemma's +1."""
 
-    def linears(self, x: Array, weights: Sequence[Weight], segments: Sequence[LoraSegment]) -> tuple[Array, ...]:
-        """x · Wᵀ for each W, plus each segment's scale · (x · aᵀ) · bᵀ on its rows.
+    def linears(
+        self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, call: int = 0
+    ) -> tuple[Array, ...]:
+        """x · Wᵀ for each W, plus scale · (x · aᵀ) · bᵀ on the rows of each segment of the plan, if one is given.
 
-        x [tokens, in] -> one [tokens, out] per W.
+        x [tokens, in] -> one [tokens, out] per W. call is the index of this call in `lora_weights`.
 
         Matrices that read the same x come in one call (q, k, v; gate, up), so that a body can read x once.
         Source: the segmented gather of Punica (arXiv 2310.18547), without its rank padding.

@@ -31,7 +31,7 @@ from intaglio.ops import (
     RopeKind,
     SamplingRow,
 )
-from intaglio.ops._cpu import AttentionPlan, Device, LoraGroup, PackedMatrix, instruction_sets, pack
+from intaglio.ops._cpu import AttentionPlan, Device, LoraPlan, LoraWeights, PackedMatrix, instruction_sets, pack
 from intaglio.ops.sampling import penalized, uniform
 
 F32 = npt.NDArray[np.float32]
@@ -118,10 +118,11 @@ class CpuOps:
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> CpuWeight:
         return CpuWeight(fmt, shape, arrays)
 
-    def lora_group(self, pairs: Sequence[LoraPair | None]) -> LoraGroup:
-        return LoraGroup(
-            [None if pair is None else (pair.a, np.ascontiguousarray(pair.b.T), pair.scale) for pair in pairs]
-        )
+    def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:
+        return LoraWeights([[None if pair is None else _lora_arrays(pair) for pair in pairs] for pairs in calls])
+
+    def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
+        return LoraPlan([(segment.start, segment.stop, segment.weights) for segment in segments])
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
         items = [(row.start, row.stop, row.context, row.first_key, list(row.block_table)) for row in rows]
@@ -143,10 +144,11 @@ class CpuOps:
         self._device.rms_norm(x, weight, None, eps, out)
         return out
 
-    def linears(self, x: Array, weights: Sequence[CpuWeight], segments: Sequence[LoraSegment]) -> tuple[Array, ...]:
+    def linears(
+        self, x: Array, weights: Sequence[CpuWeight], plan: LoraPlan | None = None, call: int = 0
+    ) -> tuple[Array, ...]:
         outputs = tuple(np.empty((x.shape[0], weight.shape[0]), np.float32) for weight in weights)
-        parts = [(segment.start, segment.stop, segment.group) for segment in segments]
-        self._device.linears(x, [weight.packed for weight in weights], parts, outputs)
+        self._device.linears(x, [weight.packed for weight in weights], plan, call, outputs)
         return outputs
 
     def rope_and_cache(
@@ -201,7 +203,7 @@ class CpuOps:
         return x[rows]
 
     def logits(self, x: Array, table: CpuWeight, softcap: float | None) -> Array:
-        (out,) = self.linears(x, [table], [])
+        (out,) = self.linears(x, [table])
         if softcap is not None:
             self._device.softcap(out, softcap)
         return out
@@ -228,6 +230,10 @@ class CpuOps:
             table = np.concatenate([table, *pages])
             self._angles[id(kind)] = (kind, dim, table)  # holds the kind, so that its identity stays its own
         return table
+
+
+def _lora_arrays(pair: LoraPair) -> tuple[Array, Array, float]:
+    return (np.ascontiguousarray(pair.a), np.ascontiguousarray(pair.b.T), pair.scale)
 
 
 def _aligned_zeros(shape: tuple[int, ...]) -> F32:

@@ -90,8 +90,11 @@ class ReferenceOps:
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> MatrixWeight:
         return MatrixWeight(arrays["values"], "f32")
 
-    def lora_group(self, pairs: Sequence[LoraPair | None]) -> Sequence[LoraPair | None]:
-        return tuple(pairs)
+    def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> Sequence[Sequence[LoraPair | None]]:
+        return calls
+
+    def lora_plan(self, segments: Sequence[LoraSegment]) -> Sequence[LoraSegment]:
+        return segments
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> Sequence[AttentionRow]:
         return rows
@@ -109,11 +112,13 @@ class ReferenceOps:
         mean_square = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
         return x / np.sqrt(mean_square + np.float32(eps)) * weight
 
-    def linears(self, x: Array, weights: Sequence[MatrixWeight], segments: Sequence[LoraSegment]) -> tuple[Array, ...]:
+    def linears(
+        self, x: Array, weights: Sequence[MatrixWeight], plan: Sequence[LoraSegment] | None = None, call: int = 0
+    ) -> tuple[Array, ...]:
         outputs = tuple(weight.project(x) for weight in weights)
-        for segment in segments:
+        for segment in plan or ():
             rows = slice(segment.start, segment.stop)
-            for output, pair in zip(outputs, segment.group, strict=True):
+            for output, pair in zip(outputs, segment.weights[call], strict=True):
                 if pair is not None:
                     a, b = pair.a.astype(np.float32), pair.b.astype(np.float32)
                     output[rows] += (x[rows] @ a.T * np.float32(pair.scale)) @ b.T

@@ -130,12 +130,14 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
         out = x;
         k.softcap(out.data(), 1.5f, 0, rows * width);
     });
-    const std::vector<uint16_t> small = halves(5 * width);
+    // Five ranks of 133 numbers fill nine sixteens each; what fills them up is zeros, but the kernels read whatever is there.
+    const std::vector<uint16_t> small = halves(5 * lora_width(width));
+    const std::vector<float> large = normal(5 * lora_width(width));
     for (const bool half : {false, true}) {
-        const LoraPart part{half ? (const void*)small.data() : y.data(), half ? (const void*)small.data() : y.data(),
-                            5, width, width, 0.25f, half};
+        const void* values = half ? (const void*)small.data() : large.data();
+        const LoraPart part{values, values, 5, width, width, 0.25f, half};
         both(half ? "lora_shrink, half" : "lora_shrink", [&](const Kernels& k, std::vector<float>& out) {
-            k.lora_shrink(x.data(), rows, part, out.data(), 0, 5);
+            k.lora_shrink(x.data(), rows, part, out.data(), 0, 2);
         });
         both(half ? "lora_expand, half" : "lora_expand", [&](const Kernels& k, std::vector<float>& out) {
             out = y;

@@ -1,0 +1,88 @@
+// An adapter's matrices in memory, as the kernels read them.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "kernels.h"
+
+namespace intaglio {
+
+// Zeroed memory in pages of its own, which the system gets back as soon as it is gone. Large pages where the system has
+// them: of the small ones a step would have to look up thousands, which takes longer than reading what they hold.
+class Pages {
+public:
+    explicit Pages(int64_t bytes) {
+        const int64_t padded = (bytes + kLarge - 1) / kLarge * kLarge;
+        size_ = (padded - bytes <= bytes / 8 ? padded : bytes) + kLarge;
+        start_ = (char*)mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (start_ == MAP_FAILED) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+        madvise(data(), size_ - (data() - start_), MADV_HUGEPAGE);
+#endif
+    }
+
+    ~Pages() { munmap(start_, size_); }
+
+    Pages(const Pages&) = delete;
+    Pages& operator=(const Pages&) = delete;
+
+    char* data() const { return start_ + -(uintptr_t)start_ % kLarge; }
+
+private:
+    static constexpr uintptr_t kLarge = 1 << 21;  // bytes of a large page, at whose multiple the memory begins
+    char* start_;
+    int64_t size_;
+};
+
+// One adapter: per call of `linears` in a forward one part per weight matrix, in one piece of memory, in the order in which
+// a forward reads it: of each call the As, then the Bs.
+class LoraWeights {
+public:
+    // calls: parts with A and Bt row by row, which are copied.
+    explicit LoraWeights(std::vector<std::vector<LoraPart>> calls) : calls_(std::move(calls)), pages_(bytes()) {
+        char* to = pages_.data();
+        for (auto& parts : calls_) {
+            for (LoraPart& part : parts) to = pack(part.a, part.rank, part.in, kRanks, part.half ? 2 : 4, to);
+            for (LoraPart& part : parts) to = pack(part.bt, part.rank, part.out, part.rank, part.half ? 2 : 4, to);
+        }
+    }
+
+    const std::vector<std::vector<LoraPart>>& calls() const { return calls_; }
+
+private:
+    int64_t bytes() const {
+        int64_t sum = 0;
+        for (const auto& parts : calls_)
+            for (const LoraPart& part : parts)
+                sum += part.rank * (lora_width(part.in) + lora_width(part.out)) * (part.half ? 2 : 4);
+        return sum;
+    }
+
+    // Rows of `width` values of `size` bytes, `together` rows interleaved by 16 values; `values` then says where they are.
+    static char* pack(const void*& values, int64_t rows, int64_t width, int64_t together, int64_t size, char* to) {
+        const char* from = (const char*)values;
+        values = to;
+        for (int64_t first = 0; first < rows; first += together)
+            for (int64_t i = 0; i < width; i += 16)
+                for (int64_t row = first; row < std::min(first + together, rows); row++, to += 16 * size)
+                    std::memcpy(to, from + (row * width + i) * size, std::min<int64_t>(16, width - i) * size);
+        return to;
+    }
+
+    std::vector<std::vector<LoraPart>> calls_;
+    Pages pages_;
+};
+
+// Begins to load what `lora_expand` reads for outputs [begin, end). Always inlined, because GCC takes a function that only
+// prefetches for one that does nothing, and drops the call.
+inline __attribute__((always_inline)) void prefetch_expand(const LoraPart& part, int64_t begin, int64_t end) {
+    const int64_t size = part.rank * (part.half ? 2 : 4);  // bytes per output
+    const char* values = (const char*)part.bt;
+    for (int64_t at = begin * size; at < end * size; at += 64) __builtin_prefetch(values + at);
+}
+
+}  // namespace intaglio
