@@ -17,6 +17,7 @@ from intaglio.engine.engine import Engine
 from intaglio.engine.messages import EngineSpec
 from intaglio.engine.worker import build_engine
 from intaglio.model.config import ModelConfig
+from intaglio.ops.cpu import instruction_sets
 from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams
 from intaglio.settings import load_settings
 from intaglio.text import Tokenizer
@@ -63,22 +64,33 @@ def request(name: str, prompt: Sequence[int], output_tokens: int, adapter: Adapt
 
 
 class Ours:
-    """All streams of a workload in one engine."""
+    """All streams of a workload in one engine; a second engine for workloads that are to do without matrix tiles."""
 
     def __init__(self, job: Job) -> None:
-        home = Home(Path(job.home))
-        self._engine, config = open_engine(home, job.model, job.threads)
-        self._adapters = references(home.adapters(job.model), config)
+        self._job, self._home = job, Home(Path(job.home))
+        self._engines: dict[str, Engine] = {}
+        self._adapters = references(self._home.adapters(job.model), self._home.config(job.model))
 
     def run(self, workload: Workload, repeat: int) -> Sample:
+        engine = self._engine(_kernels(workload))
         for stream, prompt in enumerate(workload.prompts(repeat)):
             index = workload.adapter_of(stream)
             adapter = None if index is None else self._adapters[index]
-            self._engine.add(request(f"{repeat}/{stream}", prompt, workload.output_tokens, adapter))
-        return timed(self._engine, workload)
+            engine.add(request(f"{repeat}/{stream}", prompt, workload.output_tokens, adapter))
+        return timed(engine, workload)
 
     def close(self) -> None:
         pass
+
+    def _engine(self, kernels: str) -> Engine:
+        if kernels not in self._engines:
+            self._engines[kernels], _ = open_engine(self._home, self._job.model, self._job.threads, kernels=kernels)
+        return self._engines[kernels]
+
+
+def _kernels(workload: Workload) -> str:
+    best = instruction_sets()
+    return best[1] if best[0] == "amx" and not workload.tiles else best[0]
 
 
 def timed(engine: Engine, workload: Workload) -> Sample:

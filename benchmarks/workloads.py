@@ -33,6 +33,8 @@ Figure = Literal["decode", "prefill", "output"]
 class Workload:
     """Streams that start together, each with a prompt of its own and, if `adapters` > 0, one of that many adapters.
 
+    tiles    whether our engine may use matrix tiles (AMX), which it does where it can; without them one stream is faster
+             and many are slower (`--kernels`)
     targets  peer -> how many times its figure ours should be
     peers    who can run it; beside those with a target, the ones that give a reader the picture
     """
@@ -45,6 +47,7 @@ class Workload:
     prompt_tokens: int = 64
     output_tokens: int = 64
     adapters: int = 0
+    tiles: bool = True
     targets: Mapping[str, float] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
 
@@ -67,6 +70,14 @@ WORKLOADS = (
         "decode",
         targets={"llama_cpp": 1.6},
         peers=("llama_cpp", "openvino", "vllm", "transformers"),
+    ),
+    Workload(
+        "one_stream_no_tiles",
+        "the same, our engine without matrix tiles",
+        "decode",
+        tiles=False,
+        targets={"llama_cpp": 1.6},
+        peers=("llama_cpp",),
     ),
     Workload(
         "prefill_512",
@@ -106,6 +117,15 @@ WORKLOADS = (
         "Gemma-1 2B shape Q4_0, one stream, 64 in / 64 out",
         "decode",
         model="2b",
+        targets={"llama_cpp": 1.2},
+        peers=("llama_cpp",),
+    ),
+    Workload(
+        "2b_one_stream_no_tiles",
+        "the same, our engine without matrix tiles",
+        "decode",
+        model="2b",
+        tiles=False,
         targets={"llama_cpp": 1.2},
         peers=("llama_cpp",),
     ),
