@@ -33,8 +33,8 @@ Figure = Literal["decode", "prefill", "output"]
 class Workload:
     """Streams that start together, each with a prompt of its own and, if `adapters` > 0, one of that many adapters.
 
-    tiles    whether our engine may use matrix tiles (AMX), which it does where it can; without them one stream is faster
-             and many are slower (`--kernels`)
+    tiles    whether our engine may use matrix tiles (AMX), which it does where it can; without them (`--kernels`) one
+             stream is faster and many are slower
     targets  peer -> how many times its figure ours should be
     peers    who can run it; beside those with a target, the ones that give a reader the picture
     """
