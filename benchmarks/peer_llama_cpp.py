@@ -22,7 +22,7 @@ from benchmarks.workloads import NUM_ADAPTERS, Workload
 
 VERSION = "0.3.36"
 TOOLS = ("llama-server", "llama-bench", "llama-batched-bench")
-PORT = 18_089
+PORTS = {"270m": 18_089, "2b": 18_090}  # the servers of both models may be up at a time, one of them stopped
 
 
 def python(_home: Path) -> Path:
@@ -92,6 +92,7 @@ class LlamaCpp:
         self._model = str(self._home.model(job.model))
         self._threads = ["-t", str(job.threads), "-tb", str(job.threads)]
         self._server: subprocess.Popen[bytes] | None = None
+        self._url = f"http://127.0.0.1:{PORTS[job.model]}"
 
     def run(self, workload: Workload, repeat: int) -> Sample:
         if workload.adapters:
@@ -127,7 +128,7 @@ class LlamaCpp:
         begin = time.perf_counter()
         with ThreadPoolExecutor(workload.streams) as pool:
             jobs = [
-                pool.submit(_complete, prompt, workload.output_tokens, workload.adapter_of(stream))
+                pool.submit(_complete, self._url, prompt, workload.output_tokens, workload.adapter_of(stream))
                 for stream, prompt in enumerate(workload.prompts(repeat))
             ]
             counts = [job.result() for job in jobs]
@@ -141,11 +142,19 @@ class LlamaCpp:
         slots = 16
         context = slots * 256
         adapters = ",".join(str(path) for path in self._home.lora_gguf(workload.model))
-        command = [self._tool("llama-server"), "-m", self._model, "--port", str(PORT), "-np", str(slots)]
+        command = [
+            self._tool("llama-server"),
+            "-m",
+            self._model,
+            "--port",
+            str(PORTS[workload.model]),
+            "-np",
+            str(slots),
+        ]
         command += ["-c", str(context), "-b", "2048", "-ub", "512", "--lora", adapters, "--lora-init-without-apply"]
         self._server = subprocess.Popen([*command, *self._threads], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
-        while not _healthy():
+        while not _healthy(self._url):
             if self._server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("llama-server did not start; see the log")
             time.sleep(0.2)
@@ -155,15 +164,15 @@ def _output(command: list[str]) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
 
 
-def _healthy() -> bool:
+def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health", timeout=2) as answer:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
 
 
-def _complete(prompt: list[int], output_tokens: int, adapter: int | None) -> int:
+def _complete(url: str, prompt: list[int], output_tokens: int, adapter: int | None) -> int:
     """One request; gives the number of tokens that came."""
     body: dict[str, Any] = {
         "prompt": prompt,
@@ -176,7 +185,7 @@ def _complete(prompt: list[int], output_tokens: int, adapter: int | None) -> int
     }
     data = json.dumps(body).encode()
     headers = {"content-type": "application/json"}
-    call = urllib.request.Request(f"http://127.0.0.1:{PORT}/completion", data, headers)
+    call = urllib.request.Request(f"{url}/completion", data, headers)
     with urllib.request.urlopen(call, timeout=600) as answer:
         return int(json.load(answer)["tokens_predicted"])
 

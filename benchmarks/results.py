@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-MAX_LOAD = 0.3  # runnable processes, averaged over the last minute, above which figures are only indicative
+MAX_LOAD = 0.3  # cores that others keep busy, above which figures are only indicative
+LOOK_S = 2.0  # how long they are watched: a load average would remember the benchmark before this one
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -24,7 +25,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 def environment(threads: int) -> dict[str, Any]:
     """Commit, machine, settings, and how busy the machine was before the run."""
-    load = os.getloadavg()[0]
+    load = _busy_cores()
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),
@@ -56,6 +57,20 @@ def latest(kind: str, *, quiet_only: bool = True) -> dict[str, Any] | None:
     records = [json.loads(line) for line in path.read_text().splitlines()]
     usable = [record for record in records if record["quiet"] or not quiet_only]
     return usable[-1] if usable else None
+
+
+def _busy_cores() -> float:
+    """Cores that were not idle over the next LOOK_S seconds."""
+
+    def busy_ticks() -> int:
+        user, nice, system, _idle, _waiting, *others = map(
+            int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+        )
+        return user + nice + system + sum(others)
+
+    before = busy_ticks()
+    time.sleep(LOOK_S)
+    return (busy_ticks() - before) / os.sysconf("SC_CLK_TCK") / LOOK_S
 
 
 def _commit() -> str:
