@@ -51,7 +51,8 @@ def measure(home: Home, threads: int, seconds: float = 60) -> dict[str, Any]:
             upload(server, f"bench-{index}", adapter)
         idle = _ask_for(server.url, seconds)
         with Load(server) as load:
-            load.warm.wait(TIMEOUT_S)
+            if not load.warm.wait(TIMEOUT_S):
+                raise RuntimeError("the streams gave no text in time")
             begin, before = time.perf_counter(), load.tokens
             busy = _ask_for(server.url, seconds)
             tokens_per_s = (load.tokens - before) / (time.perf_counter() - begin)

@@ -125,7 +125,7 @@ def _server(record: dict[str, Any] | None) -> str:
     for process in record["processes"]:
         lines.append(f"| `{process['command']}` | {process['rss_mb']:.0f} | {process['pss_mb']:.0f} |")
     lines.append(f"| together (target <= 700) | {record['rss_mb']:.0f} | {record['pss_mb']:.0f} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"It was ready to serve {record['ready_s']:.1f} s after its start (target <= 2 s)."])
 
 
 def _health(record: dict[str, Any] | None) -> str:

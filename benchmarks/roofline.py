@@ -30,7 +30,7 @@ class Roofline:
 
     read_gbs   10^9 bytes per second read from memory
     dot_gmacs  10^9 int8 multiply-adds per second with the instructions of `dot_set`
-    amx_gmacs  the same with matrix tiles, which our kernels do not use; 0 where there are none
+    amx_gmacs  the same with matrix tiles, which do half as many of bfloat16; 0 where there are none
     """
 
     read_gbs: float
@@ -87,17 +87,19 @@ def bound(workload: Workload, cost: Cost, lora_macs: float, roof: Roofline) -> f
     """Tokens per second of the workload's figure that no arrangement of the same arithmetic on this machine can exceed.
 
     A step reads every weight once and multiplies it with every row; it cannot be faster than either. Attention,
-    norms and sampling are left out, so the bound is above what can be had. Adapters count as if they were int8 too.
+    norms and sampling are left out, so the bound is above what can be had. Adapters are float16 in memory and count as
+    if they were multiplied like weights.
     """
+    gmacs = max(roof.dot_gmacs, roof.amx_gmacs / 2)  # our kernels multiply bfloat16 on tiles
     prompt = workload.streams * workload.prompt_tokens
     heads = workload.streams
     prefill_s = max(
         (cost.body_bytes + cost.head_bytes) / (roof.read_gbs * 1e9),
-        (prompt * (cost.body_macs + lora_macs) + heads * cost.head_macs) / (roof.dot_gmacs * 1e9),
+        (prompt * (cost.body_macs + lora_macs) + heads * cost.head_macs) / (gmacs * 1e9),
     )
-    step_bytes = cost.body_bytes + cost.head_bytes + workload.adapters * lora_macs * 4
+    step_bytes = cost.body_bytes + cost.head_bytes + workload.adapters * lora_macs * 2
     step_macs = workload.streams * (cost.body_macs + cost.head_macs + lora_macs)
-    step_s = max(step_bytes / (roof.read_gbs * 1e9), step_macs / (roof.dot_gmacs * 1e9))
+    step_s = max(step_bytes / (roof.read_gbs * 1e9), step_macs / (gmacs * 1e9))
     if workload.figure == "prefill":
         return prompt / prefill_s
     if workload.figure == "decode":

@@ -1,6 +1,6 @@
 """What LoRA costs those who do not use it: our engine against one whose extension was built without it.
 
-The second extension is compiled here with INTAGLIO_WITHOUT_LORA, which leaves the shrink and expand calls out of
+The second extension is compiled here with INTAGLIO_WITHOUT_LORA, which takes the adapters' part out of the products in
 csrc/bindings.cpp. Both run base-only streams, in turns, in processes of their own.
 """
 

@@ -6,10 +6,8 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <cmath>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <stdexcept>
 #include <unordered_map>
 
@@ -98,6 +96,7 @@ struct LoraPlan {
         for (nb::handle item : items) {
             auto [start, stop, weights] = nb::cast<std::tuple<int64_t, int64_t, nb::object>>(item);
             check(0 <= start && start <= stop, "lora: a segment ends before it starts");
+            check(!weights.is_none(), "lora: a segment without an adapter");
             segments.push_back({start, stop, nb::cast<const LoraWeights*>(weights)});
             owners_.push_back(std::move(weights));
         }
@@ -179,6 +178,7 @@ public:
         bool quantized = false;
         check(weights.size() == outputs.size(), "one output per matrix");
         for (size_t i = 0; i < weights.size(); i++) {
+            check(weights[i], "linears: no matrix");
             const Matrix& w = weights[i]->matrix;
             check(w.in == in && (int64_t)outputs[i].shape(0) == rows && (int64_t)outputs[i].shape(1) == w.out,
                   "linears: shapes of x, matrix and output do not fit");
@@ -284,7 +284,7 @@ public:
         a.heads = q.shape(1), a.dim = q.shape(2), a.block_size = keys.shape(1), a.kv_heads = keys.shape(2);
         a.window = window, a.scale = scale, a.softcap = softcap;
         check((int64_t)keys.shape(3) == a.dim && values.size() == keys.size() && out.size() == q.size() &&
-                  a.kv_heads > 0 && a.heads % a.kv_heads == 0,
+                  a.kv_heads > 0 && a.heads > 0 && a.heads % a.kv_heads == 0 && window >= 0,
               "attention: shapes do not fit");
         check(plan.block_size == a.block_size && plan.highest_block < (int64_t)keys.shape(0) &&
                   plan.tokens <= (int64_t)q.shape(0),
@@ -390,7 +390,7 @@ private:
         if (next != follower_.end()) pool_.read_ahead(next->second.values, std::min(kReadAhead, value_bytes(next->second)));
     }
 
-    // What the matrices of a call read: x as int8 rows (if any of them is quantized), and v = x . At for every segment and
+    // What the matrices of a call read: x as rows for the quantized formats (if there are any), and v = x . At for every segment and
     // matrix, into v_. One job, because each job costs a few microseconds.
     QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const LoraCall& lora) {
         const int64_t groups = group_count(in), row_pieces = quantized ? (rows + kRows - 1) / kRows : 0;

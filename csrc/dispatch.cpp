@@ -2,6 +2,9 @@
 // them is made here, at run time, so that one build serves every machine of its family.
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(INTAGLIO_AMX)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -29,12 +32,22 @@ namespace plain { extern const Kernels kernels; }
 
 namespace {
 
+#if defined(__x86_64__)
+// By CPUID here and below, because compilers differ in which features __builtin_cpu_supports knows.
+bool has_f16c() {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & 1u << 29);
+}
+#endif
+
 #if defined(INTAGLIO_AMX)
 // Tile registers are large, and the kernel saves them only for processes that asked for them.
 bool amx_usable() {
     constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-           __builtin_cpu_supports("avx512fp16") && __builtin_cpu_supports("avx512bf16") &&
+    constexpr unsigned kTileAndBfloat = 1u << 24 | 1u << 22, kHalf = 1u << 23, kBfloat = 1u << 5;
+    unsigned eax, ebx, ecx, edx, more;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & (kTileAndBfloat | kHalf)) == (kTileAndBfloat | kHalf) &&
+           __get_cpuid_count(7, 1, &more, &ebx, &ecx, &edx) && (more & kBfloat) &&
            syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #endif
@@ -49,8 +62,7 @@ int choices(Choice* out) {
     int count = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool avx2_usable = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                             __builtin_cpu_supports("f16c");
+    const bool avx2_usable = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     const bool avx512_usable = avx2_usable && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                                __builtin_cpu_supports("avx512vnni");

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 
 namespace intaglio {
@@ -109,7 +108,7 @@ struct Kernels {
     int64_t (*quantized_size)(int64_t rows, int64_t in);
     // Rows for the quantized formats from float rows [rows, in]; pieces are rows.
     void (*quantize_rows)(const float* x, int64_t in, const QuantizedRows& to, int64_t begin, int64_t end);
-    // y[rows, out] = x . Wt; pieces are tiles of 16 outputs. x is used by f32 and bf16, quantized by w8 and w4.
+    // y[rows, out] = x . Wt; pieces are tiles of 16 outputs. x is used by f32 and bf16, quantized by the others.
     void (*matmul)(const Matrix& w, const float* x, const QuantizedRows& quantized, int64_t rows, float* y, int64_t ldy,
                    int64_t begin, int64_t end);
     // v[row, j] = x[row] . a[j] * scale for rows [0, rows); pieces are blocks of 4 ranks.

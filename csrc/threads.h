@@ -88,8 +88,9 @@ private:
         return false;
     }
 
-    // Takes one grain of pieces and computes it; false if none is left. What is untaken is [front, back), in one word.
-    bool take_piece(int thread) {
+    // Takes one grain of pieces and computes it; false if none is left. What is untaken is [front, back), in one word. A job
+    // that throws ends the process: the others would go on with memory that is no longer theirs.
+    bool take_piece(int thread) noexcept {
         uint64_t untaken = untaken_.load(std::memory_order_relaxed);
         uint64_t front, back;
         do {

@@ -2,8 +2,10 @@
 //
 // The arithmetic, the same for every row of every batch:
 //
-//   weight      bf16(f16(value * 2^k)); k is chosen per output so that its largest scale lies in [2^-9, 2^-8). What is then
-//               below 2^-14, 1/64 of that output's largest step, is zero. f16 rounds half to even, bf16 half away from zero.
+//   weight      bf16(f16(value * 2^k)); k is chosen per output so that its largest scale lies in [2^-9, 2^-8), and smaller where
+//               a minimum would be too large for f16. What is then below 2^-14, 1/64 to 1/32 of that output's largest step, is
+//               zero. f16 rounds half to even, bf16 half away from zero. (k is 5 at most: where all scales are below 2^-14,
+//               which real weights are not, small numbers become zeros too.)
 //   activation  bf16(x * 2^n), half to even; n is chosen per row so that its largest magnitude lies in [2^64, 2^65)
 //   y           float32 sums in a tile register, the groups of 32 inputs in order, one tile product per group; * 2^(-k - n)
 //
@@ -102,14 +104,20 @@ struct Powers {
     __m512 back;  // 2^(72 - p): its sums at the end; 72 = 112 - 64 + 24
 };
 
-// Per output the p that moves its largest scale to [2^15, 2^16).
-inline Powers find_powers(const uint16_t* scales, int64_t groups) {
+// The exponents, as f16 stores them, of the largest magnitude that each output has in any group; 1 at least.
+inline __m512i largest_exponents(const uint16_t* numbers, int64_t groups) {
     __m256i largest = _mm256_set1_epi16(1 << 10);
     for (int64_t g = 0; g < groups; g++) {
-        const __m256i bits = _mm256_loadu_si256((const __m256i*)(scales + g * kTile));
+        const __m256i bits = _mm256_loadu_si256((const __m256i*)(numbers + g * kTile));
         largest = _mm256_max_epi16(largest, _mm256_and_si256(bits, _mm256_set1_epi16(0x7fff)));
     }
-    const __m512i p = _mm512_sub_epi32(_mm512_set1_epi32(30), _mm512_cvtepi16_epi32(_mm256_srli_epi16(largest, 10)));
+    return _mm512_cvtepi16_epi32(_mm256_srli_epi16(largest, 10));
+}
+
+// Per output the p that moves its largest scale to [2^15, 2^16), and its largest minimum to less than 2^16.
+inline Powers find_powers(const uint16_t* scales, const uint16_t* minima, int64_t groups) {
+    __m512i p = _mm512_sub_epi32(_mm512_set1_epi32(30), largest_exponents(scales, groups));
+    if (minima) p = _mm512_min_epi32(p, _mm512_sub_epi32(_mm512_set1_epi32(54), largest_exponents(minima, groups)));
     const __m512i back = _mm512_sub_epi32(_mm512_set1_epi32(127 + 72), p);
     return {_mm512_cvtepi16_ph(_mm512_or_si512(p, _mm512_slli_epi32(p, 16))),
             _mm512_castsi512_ps(_mm512_slli_epi32(back, 23))};
@@ -192,7 +200,10 @@ struct Product {
 
     Pair pair(int64_t tile, int64_t end) const {
         Pair p{{tile, tile + 1 < end ? tile + 1 : tile}, tile + 1 < end, {}};
-        for (int i = 0; i < 2; i++) p.powers[i] = find_powers(w.scales + p.tile[i] * groups * kTile, groups);
+        for (int i = 0; i < 2; i++) {
+            const int64_t at = p.tile[i] * groups * kTile;
+            p.powers[i] = find_powers(w.scales + at, w.minima ? w.minima + at : nullptr, groups);
+        }
         return p;
     }
 
@@ -260,6 +271,7 @@ void Product<F>::few_rows(int64_t begin, int64_t end, Scratch& scratch) const {
         const Pair two = pair(tile, end);
         rows > 16 ? clear<true>() : clear<false>();
         for (int64_t g = 0; g < groups + kLag; g++) {
+            stores_come_first(scratch.weights);  // and loads before the stores that reuse their place
             if (g < groups)
                 for (int i = 0; i < 2; i++) dequantize_group(two, i, g, scratch.weights + (g % kRing * 2 + i) * kBlock);
             stores_come_first(scratch.weights);
@@ -313,7 +325,7 @@ template <Format F>
 void product_of_format(const Product<F>& product, int64_t begin, int64_t end) {
     thread_local std::unique_ptr<Scratch> scratch;
     thread_local int64_t largest = 0;
-    if (product.groups > largest) scratch = std::make_unique<Scratch>(largest = product.groups);
+    if (product.groups > largest) scratch = std::make_unique<Scratch>(product.groups), largest = product.groups;
     if (product.rows <= kFewRows) {
         product.few_rows(begin, end, *scratch);
     } else {

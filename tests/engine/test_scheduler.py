@@ -67,9 +67,10 @@ def test_a_sequence_whose_adapter_is_coming_lets_others_go_first_and_keeps_its_p
     scheduler = Scheduler(cache, max_running=3, step_tokens=100, may_run=lambda seq: places[seq.request_id])
     for name in places:
         scheduler.add(sequence(name, 2))
-    assert [seq.request_id for seq in scheduler.next_to_run] == ["a", "b", "c"]
-    assert names(scheduler.schedule()) == [("b", 2)], "d is not among those that would fill the running list"
-    assert [seq.request_id for seq in scheduler.waiting] == ["a", "c", "d"]
+    assert [seq.request_id for seq in scheduler.next_to_run(0)] == ["a", "b", "c"]
+    assert [seq.request_id for seq in scheduler.next_to_run(1)] == ["a", "b", "c", "d"]
+    assert names(scheduler.schedule()) == [("b", 2), ("d", 2)]
+    assert [seq.request_id for seq in scheduler.waiting] == ["a", "c"]
     places["a"] = Place.TAKEN
     assert ("a", 2) in names(scheduler.schedule())
     scheduler.check()

@@ -175,6 +175,18 @@ def test_reads_that_nobody_waits_for_any_more_are_dropped(disk: SlowDisk) -> Non
     assert sorted(disk.asked) == ["1", "2", "3", "4", "7"]
 
 
+def test_a_slow_adapter_keeps_one_reader_however_often_it_is_asked_for_and_given_up(disk: SlowDisk) -> None:
+    pool = AdapterPool(1000, disk)
+    pool.prepare([ref("1")], idle=False)
+    assert disk.begun.acquire(timeout=DEADLINE_S)
+    for _ in range(READ_AHEAD):
+        pool.prepare([], idle=False)
+        pool.prepare([ref("1")], idle=False)
+    disk.let_through("2")
+    assert acquire(pool, ref("2")) is Place.TAKEN
+    assert disk.asked == ["1", "2"]
+
+
 @given(
     budget=st.integers(32 * 7, 32 * 20),
     acts=st.lists(st.tuples(st.booleans(), st.sampled_from("1234567")), max_size=50),

@@ -75,5 +75,5 @@ def test_packed_weights_need_nothing_beside_them(checkpoint_path: Path, ops: Ops
     found = predicted(checkpoint_path, "w8", ops, is_packed=True)
     assert found.loading == 0
     _, peak = traced(checkpoint_path, "w8", ops, tmp_path)
-    assert peak <= SLACK
+    assert peak <= found.weights + SLACK
     assert found.weights == predicted(checkpoint_path, "w8", ops).weights

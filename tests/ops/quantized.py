@@ -73,9 +73,15 @@ def bfloat16_weights(matrix: QuantizedMatrix) -> F64:
     def per_input(numbers: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.repeat(numbers, GROUP, axis=1)[:, : matrix.shape[1]]
 
-    # Per output, the power of two that moves its largest scale to [2^-9, 2^-8).
-    exponents = np.abs(matrix.scales).view(np.uint16).max(axis=1, keepdims=True) >> 10
-    power = 2.0 ** (30 - np.maximum(exponents, 1).astype(int) - 24)
+    def exponents(numbers: NDArray[np.float16]) -> NDArray[np.int64]:
+        largest = np.abs(numbers).view(np.uint16).max(axis=1, keepdims=True) >> 10
+        return np.maximum(largest, 1).astype(np.int64)
+
+    # Per output, the power of two that moves its largest scale to [2^-9, 2^-8), unless that moves a minimum too far.
+    places = 30 - exponents(matrix.scales)
+    if matrix.minima is not None:
+        places = np.minimum(places, 54 - exponents(matrix.minima))
+    power = 2.0 ** (places - 24)
     scales = matrix.scales.astype(np.float64) * power
     less = scales * matrix.centre if matrix.minima is None else matrix.minima.astype(np.float64) * power
     # int8 is stored + 128, so that w8 has a centre too; its product is rounded only where it is next to zero.

@@ -85,6 +85,8 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "too few values": lambda d: pack(2, 17, 33, np.zeros(2 * 512, np.uint8), np.zeros((2, 2, 16), np.uint16)),
     "no scales": lambda d: pack(2, 1, 1, np.zeros(512, np.uint8)),
     "too few scales": lambda d: pack(2, 17, 1, np.zeros(1024, np.uint8), np.zeros((1, 1, 16), np.uint16)),
+    "no matrix": lambda d: d.linears(zeros(2, 4), [None], None, 0, (zeros(2, 5),)),
+    "a segment without an adapter": lambda d: LoraPlan([(0, 1, None)]),
     "no scales of w4": lambda d: pack(3, 1, 1, np.zeros(256, np.uint8)),
     "too few minima": lambda d: pack(
         3, 1, 1, np.zeros(256, np.uint8), np.zeros((1, 1, 16), np.uint16), np.zeros((1, 0, 16), np.uint16)
@@ -123,6 +125,8 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "block table too short": lambda d: plan([(0, 2, 9, 0, [0, 1])]),
     "negative block": lambda d: plan([(0, 2, 6, 0, [0, -1])]),
     "first key past the context": lambda d: plan([(0, 1, 6, 8, [0])]),
+    "no heads": lambda d: attention(d, q=zeros(2, 0, 8), out=zeros(2, 0, 8)),
+    "a window of less than nothing": lambda d: attention(d, window=-1000),
     "block past the cache": lambda d: attention(d, plan=plan([(0, 2, 6, 0, [0, 3])])),
     "rows past q": lambda d: attention(d, plan=plan([(0, 3, 6, 0, [0, 1])])),
     "another block size": lambda d: attention(d, plan=plan([(0, 2, 6, 0, [0, 1, 2])], 2)),

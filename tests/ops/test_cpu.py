@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -199,6 +200,19 @@ def test_constant_rows_of_any_size_are_right(kernels: CpuOps, fmt: str, value: f
     ours = product(kernels, x, matrix)
     assert np.isfinite(ours).all()
     assert_is_product(ours, x, matrix, kernels=kernels)
+
+
+@pytest.mark.parametrize("fmt", ["w5", "w4"])
+@pytest.mark.parametrize("scale", [0.0, 2.0**-24, 1e-3])
+def test_minima_that_are_much_larger_than_their_scales_are_kept(
+    kernels: CpuOps, fmt: Literal["w5", "w4"], scale: float
+) -> None:
+    """A row of one constant is stored so. In half precision the minimum must not become an infinity on its way."""
+    x, numbers_ = numbers(1, 5, 70), np.full((17, 70), 3, np.uint8)
+    matrix = QuantizedMatrix(fmt, numbers_, np.full((17, 3), scale, np.float16), np.full((17, 3), 4096, np.float16))
+    ours = product(kernels, x, matrix)
+    assert_is_product(ours, x, matrix, kernels=kernels)
+    np.testing.assert_allclose(ours, x.astype(float) @ values_of(matrix).T, rtol=0, atol=0.25 * 4096)
 
 
 @formats

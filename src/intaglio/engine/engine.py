@@ -18,7 +18,7 @@ from intaglio.engine.sampler import choose_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, IntaglioError
-from intaglio.lora.pool import AdapterPool, Place
+from intaglio.lora.pool import READ_AHEAD, AdapterPool, Place
 from intaglio.model.gemma import Gemma, kv_groups
 from intaglio.ops import KVGroup, LoraWeights, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
@@ -157,8 +157,8 @@ class Engine:
     # -- adapters
 
     def _prepare_adapters(self) -> None:
-        """Have the adapters read that the next sequences need."""
-        coming = self.scheduler.next_to_run
+        """Have the adapters read that the next sequences need, so that they are there when a place is free."""
+        coming = self.scheduler.next_to_run(READ_AHEAD)
         refs = [sequence.request.adapter for sequence in coming if sequence.request.adapter]
         self._adapters.prepare(refs, idle=not self.scheduler.running and len(refs) == len(coming))
 

@@ -2,9 +2,8 @@
 
 Each step has a budget of tokens. Running sequences that decode take one each; what is left goes to prompts, in order of
 arrival, cut into pieces as needed; then waiting sequences are admitted while there is room, except that one whose
-adapter is still being read lets others go first. When the cache runs out,
-the sequence that arrived last gives its blocks back and waits at the front of the queue; it will compute its tokens
-again.
+adapter is still being read lets others go first. When the cache runs out, the sequence that arrived last gives its
+blocks back and waits at the front of the queue; it will compute its tokens again.
 """
 
 from __future__ import annotations
@@ -62,10 +61,9 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
 
-    @property
-    def next_to_run(self) -> list[Sequence]:
-        """The waiting sequences that would fill the running list."""
-        return list(islice(self.waiting, self._max_running - len(self.running)))
+    def next_to_run(self, more: int) -> list[Sequence]:
+        """The waiting sequences that would fill the running list, and some more that may soon."""
+        return list(islice(self.waiting, self._max_running - len(self.running) + more))
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -99,8 +97,8 @@ class Scheduler:
         return True
 
     def _admit(self, scheduled: list[Scheduled], budget: int) -> None:
-        for sequence in self.next_to_run:
-            if budget == 0:
+        for sequence in list(self.waiting):
+            if budget == 0 or len(self.running) == self._max_running:
                 return
             num_cached = self.cache.find_prefix(sequence)
             if not self.cache.can_admit(sequence, num_cached):

@@ -82,7 +82,9 @@ class AdapterPool:
         """
         missing = [ref for ref in refs if ref.digest not in self._residents]
         for ref in self._reads.keys() - set(missing):
-            self._reads.pop(ref).cancel()
+            # One that is at work keeps its place until it ends: else a slow one, asked for again, took a thread each time.
+            if self._reads[ref].cancel() or self._reads[ref].done():
+                del self._reads[ref]
         new = []
         for ref in missing:
             if ref not in self._reads and len(self._reads) < READ_AHEAD:
@@ -138,7 +140,8 @@ class AdapterPool:
         except AdapterError:
             del self._reads[ref]
             raise
-        except (OSError, MemoryError) as error:  # the machine's fault, but no reason to take others along
+        except Exception as error:  # the machine's fault or ours, but no reason to take others along
+            logger.exception("adapter %s could not be read", ref.digest[:12])
             del self._reads[ref]
             raise AdapterError(f"adapter in {ref.folder} could not be read: {type(error).__name__}: {error}") from error
         return adapter

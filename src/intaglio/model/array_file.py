@@ -105,19 +105,28 @@ def read_arrays(path: Path, version: int, key: str) -> dict[str, NDArray[Any]] |
 
 
 def _read(file: io.FileIO) -> memoryview:
-    """In pages of its own, which the system gets back as soon as the arrays are gone."""
     size = os.fstat(file.fileno()).st_size
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    if size < _LARGE_BYTES:  # all pages at once where the system can: a fault for each took a quarter of the time
-        flags |= getattr(mmap, "MAP_POPULATE", 0)
-    content = mmap.mmap(-1, size, flags=flags)
-    if size >= _LARGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+    content = _large_pages(size) if size >= _LARGE_BYTES else _aligned(size)
+    filled = 0
+    while count := file.readinto(content[filled : filled + _LARGE_BYTES]):
+        filled += count
+    return content[:filled].toreadonly()
+
+
+def _large_pages(size: int) -> memoryview:
+    """Memory of its own, which the system gets back as soon as the arrays are gone."""
+    content = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             content.madvise(mmap.MADV_HUGEPAGE)
-    filled = 0
-    while count := file.readinto(memoryview(content)[filled : filled + _LARGE_BYTES]):
-        filled += count
-    return memoryview(content)[:filled].toreadonly()
+    return memoryview(content)
+
+
+def _aligned(size: int) -> memoryview:
+    """Memory that was in use before, where there is some: new pages cost more than what is read into them."""
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].data
 
 
 def _header(content: memoryview) -> _Header | None:

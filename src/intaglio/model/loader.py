@@ -44,9 +44,10 @@ def load_gemma(path: Path, ops: Ops, fmt: WeightFormat = "auto", *, packed_dir: 
 
     packed_dir  where packed weights are kept for the next start; None keeps none
     """
+    key = packed_key(path, fmt, ops.layout)  # before the files are opened: if they are replaced now, it fits neither
     with open_checkpoint(path) as checkpoint:
         config = read_config(checkpoint)
-        packed = None if packed_dir is None else PackedFile(packed_dir, packed_key(path, fmt, ops.layout))
+        packed = None if packed_dir is None else PackedFile(packed_dir, key)
         model = Gemma(config, checkpoint, ops, fmt, packed)
     if packed is not None:
         packed.save()

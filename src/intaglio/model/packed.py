@@ -18,7 +18,8 @@ from intaglio.model.array_file import Arrays, read_arrays, write_arrays
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # raise it whenever a layout in csrc/kernels.h or a rounding in quantize.py changes
+# Raise it whenever a layout in csrc/kernels.h, a rounding in quantize.py or what `format_of` chooses changes.
+VERSION = 2
 
 
 def packed_key(path: Path, fmt: str, kernels: str) -> str:
