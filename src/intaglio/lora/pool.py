@@ -82,7 +82,7 @@ class AdapterPool:
         """
         missing = [ref for ref in refs if ref.digest not in self._residents]
         for ref in self._reads.keys() - set(missing):
-            # One that is at work keeps its place until it ends: else a slow one, asked for again, took a thread each time.
+            # One that is at work keeps its place until it ends: else a slow one, asked for again, took another thread.
             if self._reads[ref].cancel() or self._reads[ref].done():
                 del self._reads[ref]
         new = []
