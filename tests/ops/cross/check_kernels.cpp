@@ -56,21 +56,21 @@ struct Quantized {
     std::vector<int8_t> values;
     std::vector<float> scales;
     std::vector<int32_t> sums;
-    QuantizedRows view() const { return {values.data(), scales.data(), sums.data()}; }
+    QuantizedRows view() { return {values.data(), scales.data(), sums.data()}; }
 };
 
 Quantized quantized(const Kernels& kernels, const std::vector<float>& x, int64_t rows, int64_t in) {
     const int64_t groups = group_count(in);
     Quantized q{std::vector<int8_t>(rows * groups * kGroup), std::vector<float>(rows * groups),
                 std::vector<int32_t>(rows * groups)};
-    kernels.quantize_rows(x.data(), in, q.values.data(), q.scales.data(), q.sums.data(), 0, rows);
+    kernels.quantize_rows(x.data(), in, q.view(), 0, rows);
     return q;
 }
 
 void check_quantization(const Kernels& ours, const Kernels& plain) {
     std::vector<float> x = normal(5 * 70);
     x[3] = std::numeric_limits<float>::quiet_NaN(), x[80] = 1e30f, x[150] = 1e-40f;
-    const Quantized a = quantized(ours, x, 5, 70), b = quantized(plain, x, 5, 70);
+    Quantized a = quantized(ours, x, 5, 70), b = quantized(plain, x, 5, 70);
     const bool good = a.values == b.values && a.sums == b.sums &&
                       !std::memcmp(a.scales.data(), b.scales.data(), a.scales.size() * sizeof(float));
     failures += !good;
@@ -90,7 +90,7 @@ void check_products(const Kernels& ours, const Kernels& plain, Format format, bo
         }
         const std::vector<uint16_t> scales = halves(tiles * groups * kTile), minima = halves(tiles * groups * kTile);
         const Matrix w{format, out, in, bytes.data(), scales.data(), has_minima ? minima.data() : nullptr};
-        const Quantized q = quantized(plain, x, rows, in);
+        Quantized q = quantized(plain, x, rows, in);
         std::vector<float> a(rows * out), b(rows * out), alone(rows * out);
         ours.matmul(w, x.data(), q.view(), rows, a.data(), out, 0, tiles);
         plain.matmul(w, x.data(), q.view(), rows, b.data(), out, 0, tiles);
@@ -178,6 +178,8 @@ int main(int count, char** arguments) {
     check_products(*ours, *plain, Format::w8, false, "w8");
     check_products(*ours, *plain, Format::w4, true, "w4");
     check_products(*ours, *plain, Format::w4, false, "w4 without minima");
+    check_products(*ours, *plain, Format::w5, true, "w5");
+    check_products(*ours, *plain, Format::w5, false, "w5 without minima");
     check_products(*ours, *plain, Format::bf16, false, "bf16");
     check_products(*ours, *plain, Format::f32, false, "f32");
     check_rows(*ours, *plain);
