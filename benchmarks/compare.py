@@ -109,7 +109,8 @@ def _pair(bench: Bench, workload: Workload, peer: str, repeats: int) -> dict[str
     try:
         own, other = bench.pair(workload, peer, repeats)
     except WorkerError as error:
-        return {"failed": str(error)}
+        print(error)  # with the end of the log, whose paths have no place in a record
+        return {"failed": str(error).splitlines()[-1]}
     mine, theirs = results.summary(own), results.summary(other)
     return {"ours": mine, "peer": theirs, "ratio": mine["median"] / theirs["median"]}
 

@@ -83,4 +83,4 @@ def _memory(pid: int) -> dict[str, Any]:
         name, size = line.split(":")
         sizes[name] = int(size.split()[0]) * 1024 / 1e6
     keys = {"rss_mb": "Rss", "pss_mb": "Pss", "anonymous_mb": "Anonymous"}
-    return {"command": " ".join(words[1:4]), **{key: sizes[name] for key, name in keys.items()}}
+    return {"command": " ".join(words[1:3]), **{key: sizes[name] for key, name in keys.items()}}

@@ -317,12 +317,12 @@ void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int6
 
 void matmul(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy, int64_t begin,
             int64_t end) {
-#if defined(__AMX_BF16__)
-    if (is_quantized(w.format)) return product_on_tiles(w, q, rows, y, ldy, begin, end);
-#endif
     switch (w.format) {
         case Format::f32: return matmul_format<Format::f32>(w, x, q, rows, y, ldy, begin, end);
         case Format::bf16: return matmul_format<Format::bf16>(w, x, q, rows, y, ldy, begin, end);
+#if defined(__AMX_BF16__)
+        default: return product_on_tiles(w, q, rows, y, ldy, begin, end);
+#else
         case Format::w8: return matmul_format<Format::w8>(w, x, q, rows, y, ldy, begin, end);
         case Format::w5:
             return w.minima ? matmul_format<Format::w5, true>(w, x, q, rows, y, ldy, begin, end)
@@ -330,6 +330,7 @@ void matmul(const Matrix& w, const float* x, const QuantizedRows& q, int64_t row
         case Format::w4:
             return w.minima ? matmul_format<Format::w4, true>(w, x, q, rows, y, ldy, begin, end)
                             : matmul_format<Format::w4, false>(w, x, q, rows, y, ldy, begin, end);
+#endif
     }
 }
 

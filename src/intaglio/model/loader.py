@@ -10,9 +10,9 @@ from intaglio.model.gemma import Gemma
 from intaglio.model.packed import PackedFile, packed_key
 from intaglio.model.quantize import WeightFormat, format_of
 from intaglio.model.weights import Checkpoint, check_shapes, open_checkpoint
+from intaglio.model.weights.names import EMBEDDING
 from intaglio.ops import Ops
 
-_EMBEDDING = "model.embed_tokens.weight"
 _TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -21,9 +21,9 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
 
     Raises ModelFormatError naming the key or tensor.
     """
-    if _EMBEDDING not in checkpoint.names():
-        raise ModelFormatError(f"{checkpoint.path}: no tensor {_EMBEDDING}")
-    embedding = checkpoint.info(_EMBEDDING)
+    if EMBEDDING not in checkpoint.names():
+        raise ModelFormatError(f"{checkpoint.path}: no tensor {EMBEDDING}")
+    embedding = checkpoint.info(EMBEDDING)
     if checkpoint.source == "gguf":
         tied = "lm_head.weight" not in checkpoint.names()
         config = config_from_gguf(checkpoint.raw_config, embedding.shape[0], tied)
