@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -32,7 +33,15 @@ public:
 
     char* data() const { return start_ + -(uintptr_t)start_ % kLarge; }
 
+    int64_t size() const { return size_ - kLarge; }
+
+    // Has the system give the memory now, and not when it is first used.
+    void touch() {
+        for (int64_t at = 0; at < size(); at += kSmall) ((volatile char*)data())[at] = 0;
+    }
+
 private:
+    static constexpr int64_t kSmall = 4096;  // bytes of a page, where there are no large ones
     static constexpr uintptr_t kLarge = 1 << 21;  // bytes of a large page, at whose multiple the memory begins
     char* start_;
     int64_t size_;
@@ -42,9 +51,13 @@ private:
 // a forward reads it: of each call the As, then the Bs.
 class LoraWeights {
 public:
-    // calls: parts with A and Bt row by row, which are copied.
-    explicit LoraWeights(std::vector<std::vector<LoraPart>> calls) : calls_(std::move(calls)), pages_(bytes()) {
-        char* to = pages_.data();
+    // calls: parts with A and Bt row by row, which are copied; into `spare`, if it is large enough and not half empty then.
+    explicit LoraWeights(std::vector<std::vector<LoraPart>> calls, std::shared_ptr<Pages> spare)
+        : calls_(std::move(calls)), pages_(std::move(spare)) {
+        const int64_t needed = bytes();
+        if (!pages_ || pages_->size() < needed || pages_->size() > 2 * needed + kLargePage)
+            pages_ = std::make_shared<Pages>(needed);
+        char* to = pages_->data();
         for (auto& parts : calls_) {
             for (LoraPart& part : parts) to = pack(part.a, part.rank, part.in, kRanks, part.half ? 2 : 4, to);
             for (LoraPart& part : parts) to = pack(part.bt, part.rank, part.out, part.rank, part.half ? 2 : 4, to);
@@ -53,7 +66,6 @@ public:
 
     const std::vector<std::vector<LoraPart>>& calls() const { return calls_; }
 
-private:
     int64_t bytes() const {
         int64_t sum = 0;
         for (const auto& parts : calls_)
@@ -61,6 +73,9 @@ private:
                 sum += part.rank * (lora_width(part.in) + lora_width(part.out)) * (part.half ? 2 : 4);
         return sum;
     }
+
+private:
+    static constexpr int64_t kLargePage = 1 << 21;
 
     // Rows of `width` values of `size` bytes, `together` rows interleaved by 16 values; `values` then says where they are.
     static char* pack(const void*& values, int64_t rows, int64_t width, int64_t together, int64_t size, char* to) {
@@ -74,7 +89,7 @@ private:
     }
 
     std::vector<std::vector<LoraPart>> calls_;
-    Pages pages_;
+    std::shared_ptr<Pages> pages_;
 };
 
 // Begins to load what `lora_expand` reads for outputs [begin, end). Always inlined, because GCC takes a function that only

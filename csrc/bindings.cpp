@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -25,7 +26,6 @@ template <class T, int N>
 using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 using Floats1 = Array<const float, 1>;
 using Floats2 = Array<const float, 2>;
-using Floats3 = Array<const float, 3>;
 using LoraArray = nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 void check(bool good, const char* what) {
@@ -63,7 +63,7 @@ PackedMatrix pack(int format, int64_t out, int64_t in, nb::ndarray<nb::ro, nb::c
 }
 
 // Reads an adapter's matrices: a list per call of `linears`, in it one (a, bt, scale) or None per weight matrix.
-LoraWeights* read_adapter(const std::vector<nb::list>& calls) {
+LoraWeights* read_adapter(const std::vector<nb::list>& calls, std::shared_ptr<Pages> spare) {
     std::vector<std::vector<LoraPart>> parts(calls.size());
     std::vector<LoraArray> arrays;  // kept until they are copied
     for (size_t call = 0; call < calls.size(); call++)
@@ -82,7 +82,16 @@ LoraWeights* read_adapter(const std::vector<nb::list>& calls) {
             arrays.insert(arrays.end(), {a, bt});
         }
     const nb::gil_scoped_release release;
-    return new LoraWeights(std::move(parts));
+    return new LoraWeights(std::move(parts), std::move(spare));
+}
+
+// Memory for the next adapter, got while nobody waits for it.
+std::shared_ptr<Pages> touched_pages(int64_t size) {
+    check(0 < size && size < (int64_t{1} << 40), "pages: no such size");
+    const nb::gil_scoped_release release;
+    auto pages = std::make_shared<Pages>(size);
+    pages->touch();
+    return pages;
 }
 
 // Which rows of a step have which adapter: made once, used by every call of the step.
@@ -128,36 +137,45 @@ constexpr int64_t kRows = 8;        // rows that are quantized at a time
 constexpr int64_t kReadAhead = 1 << 19;  // bytes: a quarter of a second-level cache, and more than there is time for
 constexpr int64_t kFewPieces = 4;   // what is done before another thread has come
 
-// What the attention calls of one step look at: made once, used by every layer of a group.
+// What the attention calls of one step look at, and where they write: made once, used by every layer of a group.
 struct AttentionPlan {
     std::vector<AttentionRow> rows;
     std::vector<int32_t> blocks;
-    int64_t longest = 0, highest_block = -1, tokens = 0, block_size;
-    int64_t queries = 0;  // tokens of all rows
+    std::vector<int32_t> positions, slots;  // of each token: its place in its sequence, and in the cache
+    int64_t longest = 0, highest_block = -1, highest_position = 0, block_size;
 
     AttentionPlan(nb::list items, int64_t block_size_) : block_size(block_size_) {
+        check(block_size > 0, "attention: blocks have at least one token");
         std::vector<size_t> starts;
         for (nb::handle item : items) {
             auto [start, stop, context, first_key, table] =
                 nb::cast<std::tuple<int32_t, int32_t, int32_t, int32_t, std::vector<int32_t>>>(item);
-            check(0 <= start && start <= stop && stop - start <= context && 0 <= first_key && first_key <= context &&
+            check(start == tokens() && start <= stop && stop - start <= context,
+                  "attention: rows follow each other, and a sequence has no more of them than tokens");
+            check(0 <= first_key && first_key <= context - (stop - start) && first_key % block_size == 0 &&
                       (int64_t)table.size() * block_size >= context - first_key,
-                  "attention: a sequence is larger than its rows or blocks");
+                  "attention: a sequence is larger than its blocks");
             starts.push_back(blocks.size());
             blocks.insert(blocks.end(), table.begin(), table.end());
             for (const int32_t block : table) {
                 check(block >= 0, "attention: no such block");
                 highest_block = std::max<int64_t>(highest_block, block);
             }
+            for (int32_t position = context - (stop - start); position < context; position++) {
+                positions.push_back(position);
+                slots.push_back(table[(position - first_key) / block_size] * (int32_t)block_size +
+                                position % (int32_t)block_size);
+                highest_position = std::max<int64_t>(highest_position, position);
+            }
             rows.push_back({start, stop, context, first_key, nullptr});
-            queries += stop - start;
             longest = std::max<int64_t>(longest, context);
-            tokens = std::max<int64_t>(tokens, stop);
         }
         for (size_t i = 0; i < rows.size(); i++) rows[i].blocks = blocks.data() + starts[i];
     }
 
     AttentionPlan(const AttentionPlan&) = delete;
+
+    int64_t tokens() const { return positions.size(); }
 };
 
 // The kernels of one instruction set on a pool of threads, with scratch memory that grows as needed. One call runs at a time;
@@ -172,42 +190,34 @@ public:
     const char* name() const { return kernels_->name; }
     int threads() const { return pool_.threads(); }
 
+    // y = x . Wt for each matrix, plus what the adapters of the plan add.
     void linears(Floats2 x, const std::vector<const PackedMatrix*>& weights, const LoraPlan* plan, int64_t call,
                  const std::vector<Array<float, 2>>& outputs) {
-        const int64_t rows = x.shape(0), in = x.shape(1);
-        bool quantized = false;
         check(weights.size() == outputs.size(), "one output per matrix");
-        for (size_t i = 0; i < weights.size(); i++) {
-            check(weights[i], "linears: no matrix");
-            const Matrix& w = weights[i]->matrix;
-            check(w.in == in && (int64_t)outputs[i].shape(0) == rows && (int64_t)outputs[i].shape(1) == w.out,
-                  "linears: shapes of x, matrix and output do not fit");
-            quantized = quantized || is_quantized(w.format);
-        }
-        const LoraCall lora = plan ? lora_call(*plan, call, weights, rows) : LoraCall{};
         std::vector<float*> y;
-        for (const auto& output : outputs) y.push_back((float*)output.data());
-        const float* data = x.data();
+        for (size_t i = 0; i < weights.size(); i++) {
+            check(weights[i] && (int64_t)outputs[i].shape(0) == (int64_t)x.shape(0) &&
+                      (int64_t)outputs[i].shape(1) == weights[i]->matrix.out,
+                  "linears: shapes of x, matrix and output do not fit");
+            y.push_back((float*)outputs[i].data());
+        }
+        const LoraCall lora = check_linears(x, weights, plan, call);
         if (weights.empty()) return;
         const Running running(*this);
-        const QuantizedRows q = prepare(data, rows, in, quantized, lora);
-        int64_t tiles = 0;
-        for (const PackedMatrix* w : weights) tiles += tile_count(w->matrix);
-        pool_.run(tiles, grain(tiles, rows * in), [&](int64_t begin, int64_t end, int) {
-            int64_t first = 0;
-            for (size_t i = 0; i < weights.size(); i++) {
-                const Matrix& w = weights[i]->matrix;
-                const int64_t count = tile_count(w), from = std::max(begin, first), to = std::min(end, first + count);
-                if (from < to) {
-                    kernels_->matmul(w, data, q, rows, y[i], w.out, from - first, to - first);
-#ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without the LoRA calls
-                    expand(lora, i, weights.size(), w, y[i], (from - first) * kTile, std::min((to - first) * kTile, w.out));
-#endif
-                }
-                first += count;
-            }
-        });
-        expect_next(weights[0]->matrix);
+        multiply(x, weights, lora, y);
+    }
+
+    // gelu(x . gatet) * (x . upt), with what the adapters of the plan add to both products.
+    void gated_linear(Floats2 x, const PackedMatrix& gate, const PackedMatrix& up, const LoraPlan* plan, int64_t call,
+                      Array<float, 2> out) {
+        const int64_t rows = x.shape(0), width = gate.matrix.out;
+        check(up.matrix.out == width && (int64_t)out.shape(0) == rows && (int64_t)out.shape(1) == width,
+              "gated_linear: shapes of x, matrices and output do not fit");
+        const std::vector<const PackedMatrix*> weights{&gate, &up};
+        const LoraCall lora = check_linears(x, weights, plan, call);
+        const Running running(*this);
+        const std::vector<float*> y = multiply_aside(x, weights, lora);
+        gelu(y[0], y[1], out.data(), rows * width);
     }
 
     void embed(const PackedMatrix& w, Array<const int32_t, 1> ids, float scale, Array<float, 2> out) {
@@ -220,107 +230,82 @@ public:
         });
     }
 
-    void rms_norm(Floats2 x, Floats1 weight, std::optional<Floats2> residual, float eps, Array<float, 2> out) {
+    void rms_norm(Floats2 x, Floats1 weight, float eps, Array<float, 2> out) {
         const int64_t rows = x.shape(0), width = x.shape(1);
         check((int64_t)weight.shape(0) == width && (int64_t)out.shape(0) == rows && (int64_t)out.shape(1) == width,
               "rms_norm: shapes do not fit");
-        check(!residual || ((int64_t)residual->shape(0) == rows && (int64_t)residual->shape(1) == width),
-              "rms_norm: the residual has another shape");
-        const float* other = residual ? residual->data() : nullptr;
         const Running running(*this);
         pool_.run(rows, 16, [&](int64_t begin, int64_t end, int) {
-            kernels_->rms_norm(x.data(), weight.data(), other, eps, width, out.data(), begin, end);
+            kernels_->rms_norm(x.data(), weight.data(), nullptr, eps, width, out.data(), begin, end);
         });
     }
 
-    void add(Floats2 x, Floats2 y, Array<float, 2> out) {
-        check(x.size() == y.size() && x.size() == out.size(), "add: shapes do not fit");
+    // sum = x + rms_norm(p, post), or x + p, where p is y . Wt plus what the adapters of the plan add; normed =
+    // rms_norm(sum, weight).
+    void add_projection(Floats2 x, Floats2 y, const PackedMatrix& matrix, const LoraPlan* plan, int64_t call,
+                        std::optional<Floats1> post, Floats1 weight, float eps, Array<float, 2> sum,
+                        Array<float, 2> normed) {
+        const int64_t rows = x.shape(0), width = x.shape(1);
+        const auto fits = [&](const auto& array) {
+            return (int64_t)array.shape(0) == rows && (int64_t)array.shape(1) == width;
+        };
+        check((int64_t)y.shape(0) == rows && matrix.matrix.out == width && fits(sum) && fits(normed) &&
+                  (int64_t)weight.shape(0) == width && (!post || (int64_t)post->shape(0) == width),
+              "add_projection: shapes do not fit");
+        const LoraCall lora = check_linears(y, {&matrix}, plan, call);
+        const float* post_weight = post ? post->data() : nullptr;
         const Running running(*this);
-        pool_.run(x.size(), 1 << 14, [&](int64_t begin, int64_t end, int) {
-            kernels_->add(x.data(), y.data(), out.data(), begin, end);
+        const float* projected = multiply_aside(y, {&matrix}, lora)[0];
+        pool_.run(rows, 16, [&](int64_t begin, int64_t end, int) {
+            if (post_weight)
+                kernels_->rms_norm(projected, post_weight, x.data(), eps, width, sum.data(), begin, end);
+            else
+                kernels_->add(x.data(), projected, sum.data(), begin * width, end * width);
+            kernels_->rms_norm(sum.data(), weight.data(), nullptr, eps, width, normed.data(), begin, end);
         });
     }
 
-    // Norms (if given) and rotates q and k in place, then stores k and v in their slots.
-    void rope_and_cache(Array<float, 3> q, Array<float, 3> k, Floats3 v, std::optional<Floats1> q_norm,
-                        std::optional<Floats1> k_norm, float eps, Floats2 angles, Array<const int32_t, 1> positions,
-                        Array<float, 4> keys, Array<float, 4> values, Array<const int32_t, 1> slots) {
-        const int64_t tokens = q.shape(0), kv_heads = k.shape(1), dim = q.shape(2);
-        const int64_t capacity = (int64_t)keys.shape(0) * keys.shape(1), width = kv_heads * dim;
-        check((int64_t)k.shape(0) == tokens && (int64_t)slots.shape(0) == tokens &&
-                  (int64_t)positions.shape(0) == tokens,
-              "rope_and_cache: q, k, slots and positions differ in tokens");
-        check((int64_t)angles.shape(1) == dim && v.size() == k.size() && (int64_t)k.shape(2) == dim,
-              "rope_and_cache: head sizes differ");
-        check((int64_t)keys.shape(2) == kv_heads && (int64_t)keys.shape(3) == dim && values.size() == keys.size(),
-              "rope_and_cache: the cache has another head shape");
-        for (int64_t i = 0; i < tokens; i++)
-            check(positions.data()[i] >= 0 && positions.data()[i] < (int64_t)angles.shape(0),
-                  "rope_and_cache: a position has no angles");
-        check((!q_norm || (int64_t)q_norm->shape(0) == dim) && (!k_norm || (int64_t)k_norm->shape(0) == dim),
-              "rope_and_cache: a norm has the wrong width");
-        for (int64_t i = 0; i < tokens; i++)
-            check(slots.data()[i] >= 0 && slots.data()[i] < capacity, "rope_and_cache: a slot is outside the cache");
-        const float* qn = q_norm ? q_norm->data() : nullptr;
-        const float* kn = k_norm ? k_norm->data() : nullptr;
-        const Running running(*this);
-        pool_.run(tokens, 8, [&](int64_t begin, int64_t end, int) {
-            kernels_->rope(q.data(), qn, eps, angles.data(), positions.data(), (int32_t)q.shape(1), (int32_t)dim, begin,
-                           end);
-            kernels_->rope(k.data(), kn, eps, angles.data(), positions.data(), (int32_t)kv_heads, (int32_t)dim, begin,
-                           end);
-            for (int64_t token = begin; token < end; token++) {
-                const int64_t at = (int64_t)slots.data()[token] * width;
-                std::copy_n(k.data() + token * width, width, keys.data() + at);
-                std::copy_n(v.data() + token * width, width, values.data() + at);
-            }
-        });
-    }
-
-    void attention(Floats3 q, Array<const float, 4> keys, Array<const float, 4> values, const AttentionPlan& plan,
-                   float scale, int window, float softcap, Array<float, 3> out) {
+    // The attention half of a block: q, k and v of x, heads normed (if asked) and rotated, keys and values stored in one layer
+    // of the cache, and every token's look at its own sequence there.
+    void self_attention(Floats2 x, const PackedMatrix& q, const PackedMatrix& k, const PackedMatrix& v,
+                        const LoraPlan* lora_plan, int64_t call, std::optional<Floats1> q_norm,
+                        std::optional<Floats1> k_norm, float eps, Floats2 angles, Array<float, 5> keys,
+                        Array<float, 5> values, int64_t layer, const AttentionPlan& plan, float scale, int window,
+                        float softcap, Array<float, 2> out) {
+        const int64_t tokens = x.shape(0), dim = keys.shape(4);
         Attention a{};
-        a.q = q.data(), a.out = out.data(), a.keys = keys.data(), a.values = values.data();
-        a.heads = q.shape(1), a.dim = q.shape(2), a.block_size = keys.shape(1), a.kv_heads = keys.shape(2);
-        a.window = window, a.scale = scale, a.softcap = softcap;
-        check((int64_t)keys.shape(3) == a.dim && values.size() == keys.size() && out.size() == q.size() &&
-                  a.kv_heads > 0 && a.heads > 0 && a.heads % a.kv_heads == 0 && window >= 0,
-              "attention: shapes do not fit");
-        check(plan.block_size == a.block_size && plan.highest_block < (int64_t)keys.shape(0) &&
-                  plan.tokens <= (int64_t)q.shape(0),
-              "attention: the plan is for another cache or batch");
+        a.block_size = keys.shape(2), a.kv_heads = keys.shape(3), a.dim = dim, a.window = window, a.scale = scale;
+        a.softcap = softcap;
+        check(dim > 0 && dim % 2 == 0 && a.kv_heads > 0 && values.size() == keys.size() && 0 <= layer &&
+                  layer < (int64_t)keys.shape(0) && window >= 0,
+              "self_attention: the cache has another shape");
+        a.heads = q.matrix.out / dim;
+        check(a.heads > 0 && a.heads * dim == q.matrix.out && k.matrix.out == a.kv_heads * dim &&
+                  v.matrix.out == k.matrix.out && a.heads % a.kv_heads == 0 && (int64_t)out.shape(0) == tokens &&
+                  (int64_t)out.shape(1) == q.matrix.out,
+              "self_attention: matrices, cache and output do not fit");
+        check(plan.tokens() == tokens && plan.block_size == a.block_size && plan.highest_block < (int64_t)keys.shape(1),
+              "self_attention: the plan is for another cache or batch");
+        check((int64_t)angles.shape(1) == dim && (tokens == 0 || plan.highest_position < (int64_t)angles.shape(0)),
+              "self_attention: a position has no angles");
+        check((!q_norm || (int64_t)q_norm->shape(0) == dim) && (!k_norm || (int64_t)k_norm->shape(0) == dim),
+              "self_attention: a norm has the wrong width");
         for (const AttentionRow& row : plan.rows) {
             const int32_t position = row.context - (row.stop - row.start);
             check(row.first_key <= (window ? std::max(0, position - window + 1) : 0),
-                  "attention: a block that is still seen was given back");
+                  "self_attention: a block that is still seen was given back");
         }
-        // The more queries a piece has, the more often it uses what it loads; but every thread needs pieces.
-        const int64_t shared = plan.queries * a.kv_heads / (2 * pool_.threads());
-        a.tokens = std::clamp<int64_t>(shared, 1, std::max<int64_t>(1, kQueries * a.kv_heads / a.heads));
-        std::vector<int64_t> first{0};  // pieces before each row's
-        for (const AttentionRow& row : plan.rows)
-            first.push_back(first.back() + (row.stop - row.start + a.tokens - 1) / a.tokens * a.kv_heads);
+        const std::vector<const PackedMatrix*> weights{&q, &k, &v};
+        const LoraCall lora = check_linears(x, weights, lora_plan, call);
+        const int64_t layer_size = keys.shape(1) * keys.shape(2) * keys.shape(3) * dim;
+        float* const layer_keys = keys.data() + layer * layer_size;
+        float* const layer_values = values.data() + layer * layer_size;
         const Running running(*this);
-        const int64_t scratch = attention_scratch(a, plan.longest);
-        scratch_.resize(std::max<size_t>(scratch_.size(), scratch * pool_.threads()));
-        pool_.run(first.back(), 1, [&](int64_t begin, int64_t end, int thread) {
-            size_t i = std::upper_bound(first.begin(), first.end(), begin) - first.begin() - 1;
-            for (; i < plan.rows.size() && first[i] < end; i++) {
-                const int64_t from = std::max(begin, first[i]), to = std::min(end, first[i + 1]);
-                kernels_->attention(a, plan.rows[i], scratch_.data() + thread * scratch, from - first[i], to - first[i]);
-            }
-        });
-    }
-
-    void gelu_gate(Floats2 gate, Floats2 up, Array<float, 2> out) {
-        check(gate.size() == up.size() && gate.size() == out.size(), "gelu_gate: shapes do not fit");
-        const Running running(*this);
-        // Pieces are multiples of 16, so that a row's elements meet the same lanes wherever the pieces are cut.
-        const int64_t pieces = ((int64_t)gate.size() + 1023) / 1024;
-        pool_.run(pieces, 4, [&](int64_t begin, int64_t end, int) {
-            kernels_->gelu_gate(gate.data(), up.data(), out.data(), begin * 1024,
-                                std::min<int64_t>(end * 1024, gate.size()));
-        });
+        const std::vector<float*> y = multiply_aside(x, weights, lora);
+        rope_and_cache(y, a, q_norm ? q_norm->data() : nullptr, k_norm ? k_norm->data() : nullptr, eps, angles.data(),
+                       plan, layer_keys, layer_values);
+        a.q = y[0], a.out = out.data(), a.keys = layer_keys, a.values = layer_values;
+        attention(a, plan);
     }
 
     void softcap(Array<float, 2> x, float cap) {
@@ -357,6 +342,101 @@ private:
         const int64_t enough = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, kTile * work_per_output));
         const int64_t tiles_each = std::max<int64_t>(enough, std::min<int64_t>(64, tiles / (pool_.threads() * 8)));
         return (tiles_each + 1) / 2 * 2;  // some kernels work on two together
+    }
+
+    // Shapes of x and the matrices, and what the adapters of the plan do in this call. Raises ValueError.
+    static LoraCall check_linears(const Floats2& x, const std::vector<const PackedMatrix*>& weights, const LoraPlan* plan,
+                                  int64_t call) {
+        for (const PackedMatrix* w : weights)
+            check(w->matrix.in == (int64_t)x.shape(1), "linears: shapes of x, matrix and output do not fit");
+        return plan ? lora_call(*plan, call, weights, x.shape(0)) : LoraCall{};
+    }
+
+    void multiply(const Floats2& x, const std::vector<const PackedMatrix*>& weights, const LoraCall& lora,
+                  const std::vector<float*>& y) {
+        const int64_t rows = x.shape(0), in = x.shape(1);
+        const float* data = x.data();
+        bool quantized = false;
+        int64_t tiles = 0;
+        for (const PackedMatrix* w : weights) {
+            quantized = quantized || is_quantized(w->matrix.format);
+            tiles += tile_count(w->matrix);
+        }
+        const QuantizedRows q = prepare(data, rows, in, quantized, lora);
+        pool_.run(tiles, grain(tiles, rows * in), [&](int64_t begin, int64_t end, int) {
+            int64_t first = 0;
+            for (size_t i = 0; i < weights.size(); i++) {
+                const Matrix& w = weights[i]->matrix;
+                const int64_t count = tile_count(w), from = std::max(begin, first), to = std::min(end, first + count);
+                if (from < to) {
+                    kernels_->matmul(w, data, q, rows, y[i], w.out, from - first, to - first);
+#ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without the LoRA calls
+                    expand(lora, i, weights.size(), w, y[i], (from - first) * kTile, std::min((to - first) * kTile, w.out));
+#endif
+                }
+                first += count;
+            }
+        });
+        expect_next(weights[0]->matrix);
+    }
+
+    // The products in scratch memory, which the next call overwrites.
+    std::vector<float*> multiply_aside(const Floats2& x, const std::vector<const PackedMatrix*>& weights,
+                                       const LoraCall& lora) {
+        const int64_t rows = x.shape(0);
+        int64_t size = 0;
+        for (const PackedMatrix* w : weights) size += rows * w->matrix.out;
+        products_.resize(std::max<size_t>(products_.size(), size));
+        std::vector<float*> y;
+        float* at = products_.data();
+        for (const PackedMatrix* w : weights) {
+            y.push_back(at);
+            at += rows * w->matrix.out;
+        }
+        multiply(x, weights, lora, y);
+        return y;
+    }
+
+    // Norms (if given) and rotates q and k in place, then stores k and v in their slots. qkv: [tokens, heads, dim] each.
+    void rope_and_cache(const std::vector<float*>& qkv, const Attention& a, const float* q_norm, const float* k_norm,
+                        float eps, const float* angles, const AttentionPlan& plan, float* keys, float* values) {
+        const auto [heads, kv_heads, dim] = std::tuple((int32_t)a.heads, (int32_t)a.kv_heads, (int32_t)a.dim);
+        const int64_t width = a.kv_heads * a.dim;
+        pool_.run(plan.tokens(), 8, [&](int64_t begin, int64_t end, int) {
+            kernels_->rope(qkv[0], q_norm, eps, angles, plan.positions.data(), heads, dim, begin, end);
+            kernels_->rope(qkv[1], k_norm, eps, angles, plan.positions.data(), kv_heads, dim, begin, end);
+            for (int64_t token = begin; token < end; token++) {
+                const int64_t at = (int64_t)plan.slots[token] * width;
+                std::copy_n(qkv[1] + token * width, width, keys + at);
+                std::copy_n(qkv[2] + token * width, width, values + at);
+            }
+        });
+    }
+
+    void attention(Attention& a, const AttentionPlan& plan) {
+        // The more queries a piece has, the more often it uses what it loads; but every thread needs pieces.
+        const int64_t shared = plan.tokens() * a.kv_heads / (2 * pool_.threads());
+        a.tokens = std::clamp<int64_t>(shared, 1, std::max<int64_t>(1, kQueries * a.kv_heads / a.heads));
+        std::vector<int64_t> first{0};  // pieces before each row's
+        for (const AttentionRow& row : plan.rows)
+            first.push_back(first.back() + (row.stop - row.start + a.tokens - 1) / a.tokens * a.kv_heads);
+        const int64_t scratch = attention_scratch(a, plan.longest);
+        scratch_.resize(std::max<size_t>(scratch_.size(), scratch * pool_.threads()));
+        pool_.run(first.back(), 1, [&](int64_t begin, int64_t end, int thread) {
+            size_t i = std::upper_bound(first.begin(), first.end(), begin) - first.begin() - 1;
+            for (; i < plan.rows.size() && first[i] < end; i++) {
+                const int64_t from = std::max(begin, first[i]), to = std::min(end, first[i + 1]);
+                kernels_->attention(a, plan.rows[i], scratch_.data() + thread * scratch, from - first[i], to - first[i]);
+            }
+        });
+    }
+
+    // gelu(gate) * up.
+    void gelu(const float* gate, const float* up, float* out, int64_t size) {
+        // Pieces are multiples of 16, so that a row's elements meet the same lanes wherever the pieces are cut.
+        pool_.run((size + 1023) / 1024, 4, [&](int64_t begin, int64_t end, int) {
+            kernels_->gelu_gate(gate, up, out, begin * 1024, std::min(end * 1024, size));
+        });
     }
 
     // What the adapters of a plan add in one call. Raises ValueError unless they fit it.
@@ -444,7 +524,7 @@ private:
     std::mutex mutex_;
     ThreadPool pool_;
     std::vector<int8_t> bytes_;
-    std::vector<float> scales_, v_, scratch_;
+    std::vector<float> scales_, v_, scratch_, products_;
     std::vector<int32_t> sums_;
     const void* last_ = nullptr;  // the values of the matrix multiplied with last
     std::unordered_map<const void*, Matrix> follower_;
@@ -458,9 +538,14 @@ NB_MODULE(_cpu, m) {
     nb::class_<PackedMatrix>(m, "PackedMatrix");
     m.def("pack", &pack, nb::arg("format"), nb::arg("out"), nb::arg("in"), nb::arg("values"),
           nb::arg("scales") = nb::none(), nb::arg("minima") = nb::none());
-    nb::class_<LoraWeights>(m, "LoraWeights").def(nb::new_(&read_adapter));
+    nb::class_<Pages>(m, "Pages").def(nb::new_(&touched_pages), nb::arg("size"));
+    nb::class_<LoraWeights>(m, "LoraWeights")
+        .def(nb::new_(&read_adapter), nb::arg("calls"), nb::arg("spare") = nb::none())
+        .def_prop_ro("size", &LoraWeights::bytes);
     nb::class_<LoraPlan>(m, "LoraPlan").def(nb::init<nb::list>());
-    nb::class_<AttentionPlan>(m, "AttentionPlan").def(nb::init<nb::list, int64_t>());
+    nb::class_<AttentionPlan>(m, "AttentionPlan")
+        .def(nb::init<nb::list, int64_t>())
+        .def_ro("highest_position", &AttentionPlan::highest_position);
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const char* name : {"amx", "avx512vnni", "avx2", "neon", "plain"})
@@ -475,15 +560,17 @@ NB_MODULE(_cpu, m) {
         .def("linears", &Device::linears, nb::arg("x"), nb::arg("weights"), nb::arg("plan").none(), nb::arg("call"),
              nb::arg("outputs").noconvert())
         .def("embed", &Device::embed, nb::arg("table"), nb::arg("ids"), nb::arg("scale"), nb::arg("out").noconvert())
-        .def("rms_norm", &Device::rms_norm, nb::arg("x"), nb::arg("weight"), nb::arg("residual").none(), nb::arg("eps"),
+        .def("gated_linear", &Device::gated_linear, nb::arg("x"), nb::arg("gate"), nb::arg("up"), nb::arg("plan").none(),
+             nb::arg("call"), nb::arg("out").noconvert())
+        .def("rms_norm", &Device::rms_norm, nb::arg("x"), nb::arg("weight"), nb::arg("eps"), nb::arg("out").noconvert())
+        .def("add_projection", &Device::add_projection, nb::arg("x"), nb::arg("y"), nb::arg("matrix"),
+             nb::arg("plan").none(), nb::arg("call"), nb::arg("post").none(), nb::arg("weight"), nb::arg("eps"),
+             nb::arg("sum").noconvert(), nb::arg("normed").noconvert())
+        .def("self_attention", &Device::self_attention, nb::arg("x"), nb::arg("q"), nb::arg("k"), nb::arg("v"),
+             nb::arg("lora").none(), nb::arg("call"), nb::arg("q_norm").none(), nb::arg("k_norm").none(),
+             nb::arg("eps"), nb::arg("angles"), nb::arg("keys").noconvert(), nb::arg("values").noconvert(),
+             nb::arg("layer"), nb::arg("plan"), nb::arg("scale"), nb::arg("window"), nb::arg("softcap"),
              nb::arg("out").noconvert())
-        .def("add", &Device::add, nb::arg("x"), nb::arg("y"), nb::arg("out").noconvert())
-        .def("rope_and_cache", &Device::rope_and_cache, nb::arg("q").noconvert(), nb::arg("k").noconvert(), nb::arg("v"),
-             nb::arg("q_norm").none(), nb::arg("k_norm").none(), nb::arg("eps"), nb::arg("angles"),
-             nb::arg("positions"), nb::arg("keys").noconvert(), nb::arg("values").noconvert(), nb::arg("slots"))
-        .def("attention", &Device::attention, nb::arg("q"), nb::arg("keys").noconvert(), nb::arg("values").noconvert(),
-             nb::arg("plan"), nb::arg("scale"), nb::arg("window"), nb::arg("softcap"), nb::arg("out").noconvert())
-        .def("gelu_gate", &Device::gelu_gate, nb::arg("gate"), nb::arg("up"), nb::arg("out").noconvert())
         .def("softcap", &Device::softcap, nb::arg("x").noconvert(), nb::arg("cap"))
         .def("sample", &Device::sample);
 }

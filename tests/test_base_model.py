@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from intaglio.base_model import BaseModel
+from intaglio.base_model import BaseModel, make_request
+from intaglio.errors import BadInputError
+from intaglio.request import MAX_LOGIT_BIAS, Priority, SamplingParams
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import random_weights, tiny_config, write_gguf, write_hf_folder
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
@@ -43,3 +46,43 @@ def test_adapters_are_exact_beside_exact_weights_and_small_beside_quantized_ones
     settings = load_settings(format=fmt, cache_dir=tmp_path)
     found = [BaseModel.open(path, settings).engine_spec(settings).adapter_dtype for path in (plain, quantized)]
     assert found == [beside_plain, beside_quantized]
+
+
+# -- requests
+
+
+@pytest.mark.parametrize(
+    ("prompt_ids", "bias", "words"),
+    [
+        ([], {}, "no tokens"),
+        ([2, 512], {}, "the prompt has token id 512, outside the vocabulary of 512 tokens"),
+        ([2, -1], {}, "token id -1"),
+        ([2], {512: 1.0}, "logit_bias has token id 512"),
+        ([2], {-1: 1.0}, "logit_bias has token id -1"),
+    ],
+)
+def test_ids_outside_the_vocabulary_are_refused(prompt_ids: list[int], bias: dict[int, float], words: str) -> None:
+    with pytest.raises(BadInputError, match=words):
+        make_request(prompt_ids, SamplingParams(logit_bias=bias), None, 640, 512)
+
+
+def test_the_last_id_of_the_vocabulary_is_taken() -> None:
+    request = make_request([2, 511], SamplingParams(logit_bias={511: -100.0}), None, 640, 512, Priority.BATCH)
+    assert (request.prompt_ids, request.params.logit_bias) == ([2, 511], {511: -100.0})
+    assert request.priority is Priority.BATCH
+    assert request.params.seed is not None
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"logit_bias": {7: 100.5}}, "logit_bias of token 7 is 100.5, outside -100 to 100"),
+        ({"logit_bias": {7: float("nan")}}, "nan"),
+        ({"logit_bias": dict.fromkeys(range(MAX_LOGIT_BIAS + 1), 0.0)}, f"more than {MAX_LOGIT_BIAS}"),
+        ({"logprobs": 21}, "logprobs is 21, outside 0 to 20"),
+        ({"logprobs": -1}, "logprobs is -1"),
+    ],
+)
+def test_values_out_of_bounds_are_refused(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInputError, match=words):
+        SamplingParams(**asked)

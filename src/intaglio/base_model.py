@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
 from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.weights import open_checkpoint
-from intaglio.request import AdapterRef, EngineRequest, SamplingParams
+from intaglio.request import AdapterRef, EngineRequest, Priority, SamplingParams
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
-from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt
+from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt, token_table_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class BaseModel:
             ),
             stop_ids=sorted(self.tokenizer.stop_ids),
             vocab_size=self.tokenizer.vocab_size,
+            token_table=str(token_table_file(self.tokenizer, settings.cache_path / "tokenizers")),
             adapter_dtype=self._adapter_dtype(settings),
             adapter_cache_bytes=settings.adapter_cache_bytes,
             max_adapter_rank=settings.max_adapter_rank,
@@ -103,16 +104,33 @@ class BaseModel:
 
 
 def make_request(
-    prompt_ids: list[int], params: SamplingParams, adapter: AdapterRef | None, window: int
+    prompt_ids: list[int],
+    params: SamplingParams,
+    adapter: AdapterRef | None,
+    window: int,
+    vocab_size: int,
+    priority: Priority = Priority.INTERACTIVE,
 ) -> EngineRequest:
-    """Check the length and settle what the caller left open. Raises ContextLengthError or BadInputError."""
+    """Check the length and the token ids, and settle what the caller left open.
+
+    Raises ContextLengthError or BadInputError. A grammar is not checked here, because that may take long: see
+    `grammar.check_grammar`.
+    """
     if not prompt_ids:
         raise BadInputError("the prompt has no tokens")
+    _check_ids("the prompt", prompt_ids, vocab_size)
+    _check_ids("logit_bias", params.logit_bias, vocab_size)
     if len(prompt_ids) + params.max_tokens > window:
         raise ContextLengthError(len(prompt_ids), params.max_tokens, window)
     if params.seed is None:
         params = msgspec.structs.replace(params, seed=secrets.randbits(63))
-    return EngineRequest(uuid.uuid4().hex, prompt_ids, params, adapter)
+    return EngineRequest(uuid.uuid4().hex, prompt_ids, params, adapter, priority)
+
+
+def _check_ids(what: str, ids: Collection[int], vocab_size: int) -> None:
+    wrong = next((token_id for token_id in ids if not 0 <= token_id < vocab_size), None)
+    if wrong is not None:
+        raise BadInputError(f"{what} has token id {wrong}, outside the vocabulary of {vocab_size} tokens")
 
 
 def _tokenizer_source(path: Path, settings: Settings) -> Path:

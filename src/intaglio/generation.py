@@ -4,11 +4,13 @@ end.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from intaglio.errors import EngineError
-from intaglio.request import FinishReason, TokenOutput
-from intaglio.text import IncrementalDetokenizer
+from intaglio.request import FinishReason, TokenLogprobs, TokenOutput
+from intaglio.text import IncrementalDetokenizer, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +27,44 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token of an answer, and how probable the model found it before anything that steers sampling.
+
+    text     of this token alone; bytes that are no whole character are U+FFFD. A control token has its name here
+    raw      the bytes it adds to the answer; none for a control token
+    logprob  natural logarithm of its probability
+    best     the most probable tokens at this place, (text, raw, logprob), best first; as many as were asked for
+    """
+
+    text: str
+    raw: bytes
+    logprob: float
+    best: tuple[tuple[str, bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of an answer. The last one, and only it, has a finish reason and usage; after ERROR `error` says why."""
+    """A piece of an answer. The last one, and only it, has a finish reason and usage; after ERROR `error` says why.
+
+    logprobs  of the tokens whose text begins in what has been given out; empty unless asked for. A stop token, and
+              tokens that begin behind a stop string's start, are no part of the answer and are not listed
+    """
 
     text: str
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer."""
+    """A whole answer. logprobs: of all its tokens, if they were asked for."""
 
     text: str
     finish_reason: FinishReason
     usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class AnswerBuilder:
@@ -51,6 +75,8 @@ class AnswerBuilder:
         self._detokenizer = detokenizer
         self._num_tokens = 0
         self._num_cached = 0
+        self._num_chars = 0  # given out so far
+        self._unlisted: deque[tuple[int, TokenLogprob]] = deque()  # and where each one's text begins
 
     def take(self, output: TokenOutput) -> TextDelta:
         """The delta for one engine output. With finish_reason STOP on a delta whose output had none, a stop string
@@ -60,24 +86,54 @@ class AnswerBuilder:
         if output.token_id is not None:
             self._num_tokens += 1
             if output.finish_reason is not FinishReason.STOP:  # a stop token's own text is not part of the answer
-                text = self._detokenizer.push(output.token_id)
+                text = self._push(output.token_id, output.logprobs)
         if self._detokenizer.stopped is not None:
             return self._last(text, FinishReason.STOP)
         if output.finish_reason is None:
-            return TextDelta(text)
+            return TextDelta(text, logprobs=self._list(text))
         text += self._detokenizer.finish()
         reason = FinishReason.STOP if self._detokenizer.stopped is not None else output.finish_reason
         return self._last(text, reason, output.error)
 
+    def _push(self, token_id: int, logprobs: TokenLogprobs | None) -> str:
+        if logprobs is not None:
+            begin = self._num_chars + self._detokenizer.num_held
+            self._unlisted.append((begin, _described(self._detokenizer.tokenizer, token_id, logprobs)))
+        return self._detokenizer.push(token_id)
+
+    def _list(self, text: str, *, rest: bool = False) -> tuple[TokenLogprob, ...]:
+        """Count `text` as given out; the tokens that begin in what has been, or all that are left."""
+        self._num_chars += len(text)
+        listed = []
+        while self._unlisted and (rest or self._unlisted[0][0] < self._num_chars):
+            listed.append(self._unlisted.popleft()[1])
+        return tuple(listed)
+
     def _last(self, text: str, reason: FinishReason, error: str | None = None) -> TextDelta:
-        return TextDelta(text, reason, Usage(self._num_prompt_tokens, self._num_tokens, self._num_cached), error)
+        usage = Usage(self._num_prompt_tokens, self._num_tokens, self._num_cached)
+        return TextDelta(text, reason, usage, error, self._list(text, rest=self._detokenizer.stopped is None))
 
 
-def join_deltas(deltas: list[TextDelta]) -> Completion:
+def _described(tokenizer: Tokenizer, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
+    best = tuple((*_text_and_bytes(tokenizer, other), logprob) for other, logprob in logprobs.best)
+    return TokenLogprob(*_text_and_bytes(tokenizer, token_id), logprobs.chosen, best)
+
+
+def _text_and_bytes(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:
+    raw = tokenizer.piece_bytes(token_id)
+    return (raw.decode("utf-8", "replace") if raw else tokenizer.piece_name(token_id)), raw
+
+
+def join_deltas(deltas: Sequence[TextDelta]) -> Completion:
     """The whole answer. Raises EngineError if it ended in an error."""
     last = deltas[-1]
     assert last.finish_reason is not None, "the last delta says why it is the last"
     assert last.usage is not None
     if last.finish_reason is FinishReason.ERROR:
         raise EngineError(last.error or "the engine failed")
-    return Completion("".join(delta.text for delta in deltas), last.finish_reason, last.usage)
+    return Completion(
+        "".join(delta.text for delta in deltas),
+        last.finish_reason,
+        last.usage,
+        tuple(logprob for delta in deltas for logprob in delta.logprobs),
+    )

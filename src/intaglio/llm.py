@@ -15,16 +15,17 @@ from intaglio.base_model import BaseModel, make_request
 from intaglio.engine.machine import fit_to_machine
 from intaglio.engine.process import EngineClient, TokenStream
 from intaglio.engine.worker import adapter_limits, build_engine, packed_adapters
-from intaglio.generation import AnswerBuilder, Completion, TextDelta, Usage, join_deltas
+from intaglio.generation import AnswerBuilder, Completion, TextDelta, TokenLogprob, Usage, join_deltas
+from intaglio.grammar import check_grammar
 from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import read_peft_adapter
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, SamplingParams
+from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams
 from intaglio.settings import Settings, load_settings
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 
-__all__ = ["LLM", "AsyncLLM", "Completion", "Generation", "TextDelta", "Usage"]
+__all__ = ["LLM", "AsyncLLM", "Completion", "Generation", "TextDelta", "TokenLogprob", "Usage"]
 
 
 class Generation:
@@ -121,14 +122,17 @@ class AsyncLLM:
         *,
         adapter: AdapterRef | None = None,
         stop: Sequence[str] = (),
+        priority: Priority = Priority.INTERACTIVE,
+        reject_if_busy: bool = False,
     ) -> Generation:
-        """Start a request.
+        """Start a request. With reject_if_busy it is refused (CapacityError) where it would have to wait for others.
 
-        Raises ContextLengthError, CapacityError or EngineDeadError before any text exists.
+        Raises ContextLengthError, BadInputError, CapacityError or EngineDeadError before any text exists. A grammar
+        should have passed `grammar.check_grammar`; with a bad one the answer ends in an error.
         """
-        request = make_request(prompt_ids, params, adapter, self.window)
+        request = make_request(prompt_ids, params, adapter, self.window, self.tokenizer.vocab_size, priority)
         builder = AnswerBuilder(len(prompt_ids), IncrementalDetokenizer(self.tokenizer, stop))
-        tokens = await self._engine.submit(request) if params.max_tokens else None
+        tokens = await self._engine.submit(request, reject_if_busy=reject_if_busy) if params.max_tokens else None
         return Generation(tokens, builder, len(prompt_ids))
 
     async def close(self) -> None:
@@ -181,15 +185,18 @@ class LLM:
     ) -> list[Completion]:
         """Answer all prompts (strings, or lists of chat messages) in one batch, each with its own adapter if given.
 
-        Raises ContextLengthError or ChatError before anything runs, EngineError if a request fails.
+        Raises ContextLengthError, ChatError, BadInputError or GrammarError before anything runs, EngineError if a
+        request fails.
         """
         params = params or SamplingParams()
+        if params.grammar is not None:
+            check_grammar(params.grammar)
         chosen = [adapters] * len(prompts) if adapters is None or isinstance(adapters, AdapterRef) else list(adapters)
         if len(chosen) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts but {len(chosen)} adapters")
         ids = [self._render(prompt, raw) for prompt in prompts]
         requests = [
-            make_request(prompt_ids, params, adapter, self.window)
+            make_request(prompt_ids, params, adapter, self.window, self.tokenizer.vocab_size)
             for prompt_ids, adapter in zip(ids, chosen, strict=True)
         ]
         if params.max_tokens == 0:

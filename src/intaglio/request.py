@@ -6,11 +6,17 @@ as they are.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 
 from intaglio.errors import BadInputError
+
+MAX_LOGPROBS = 20  # alternatives per token, as in OpenAI's API
+MAX_LOGIT_BIAS = 1024  # token ids that one request may steer
+
+
+_MAX_BIAS = 100
 
 
 class FinishReason(StrEnum):
@@ -22,9 +28,20 @@ class FinishReason(StrEnum):
     ERROR = "error"  # the engine could not go on
 
 
+class Priority(IntEnum):
+    """Who goes first. Work that somebody waits for is never held up by work that nobody waits for."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen. Applied in the order of the fields below; all arithmetic is float32.
 
+    grammar             tokens that would leave this grammar are never chosen: Lark text as `intaglio.grammar` makes and
+                        checks it. None is off. The answer ends (STOP) where the grammar allows nothing more, and may
+                        end by a stop token of the model wherever the grammar may end, and nowhere else.
+    logit_bias          added to the logits of these token ids: -100 to 100, at most MAX_LOGIT_BIAS of them.
     repetition_penalty  logits of tokens seen in prompt or output: divided if > 0, multiplied otherwise. 1 and 0 are
     off.
     frequency_penalty   subtracted once per occurrence in the output so far.
@@ -38,9 +55,14 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     answer
                         in any batch. None lets the engine choose one.
     max_tokens          output tokens at most.
+    logprobs            report the log-probability of each chosen token and of this many of the best; 0 is the chosen
+                        token alone, None is off. They are of the model's own distribution, before everything above:
+                        the softmax of its logits over the whole vocabulary.
     ignore_stop_tokens  go on past the model's own stop tokens (for benchmarks).
     """
 
+    grammar: str | None = None
+    logit_bias: dict[int, float] = {}
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
@@ -49,6 +71,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     seed: int | None = None
     max_tokens: int = 256
+    logprobs: int | None = None
     ignore_stop_tokens: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +79,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise BadInputError(f"{name} is {value}, outside {low} to {high}")
+        if len(self.logit_bias) > MAX_LOGIT_BIAS:
+            raise BadInputError(f"logit_bias has {len(self.logit_bias)} entries, more than {MAX_LOGIT_BIAS}")
+        for token_id, bias in self.logit_bias.items():
+            if not -_MAX_BIAS <= bias <= _MAX_BIAS:
+                raise BadInputError(f"logit_bias of token {token_id} is {bias}, outside {-_MAX_BIAS} to {_MAX_BIAS}")
 
 
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
@@ -67,6 +95,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("top_p", 0.0, 2.0),
     ("seed", 0, 2**64 - 1),
     ("max_tokens", 0, 2**31 - 1),
+    ("logprobs", 0, MAX_LOGPROBS),
 )
 
 
@@ -84,6 +113,29 @@ class EngineRequest(msgspec.Struct, frozen=True):
     prompt_ids: list[int]
     params: SamplingParams
     adapter: AdapterRef | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+class TokenTable(msgspec.Struct, frozen=True):
+    """What the engine is told of the vocabulary, in a file, for requests with a grammar.
+
+    pieces    the bytes that each token id adds to an answer; empty for control tokens
+    controls  the control tokens
+    """
+
+    pieces: list[bytes]
+    controls: list[int]
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True):
+    """Natural logarithms of probabilities at one position of the answer.
+
+    chosen  of the token that was chosen
+    best    the most probable tokens, (id, logprob), best first; as many as were asked for
+    """
+
+    chosen: float
+    best: list[tuple[int, float]]
 
 
 class TokenOutput(msgspec.Struct, frozen=True):
@@ -98,3 +150,4 @@ class TokenOutput(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None = None
     cached_tokens: int = 0  # prompt tokens that came from the prefix cache; set on the first output
     error: str | None = None  # with finish_reason ERROR: what failed
+    logprobs: TokenLogprobs | None = None  # of token_id, if SamplingParams.logprobs asked for them

@@ -96,7 +96,7 @@ def test_an_adapter_that_fails_late_ends_all_its_requests_and_no_other(
         got.take(engine.step())
         engine.check()
     assert got.reasons == {"good": FinishReason.LENGTH, "bad": FinishReason.ERROR, "worse": FinishReason.ERROR}
-    assert all("cannot be read" in (got.errors[name] or "") for name in ("bad", "worse"))
+    assert all("is not there" in (got.errors[name] or "") for name in ("bad", "worse"))
 
 
 # -- the loader: packed files first

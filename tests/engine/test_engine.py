@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from intaglio.engine.engine import EngineLimits
 from intaglio.ops import Array, Ops, SamplingRow
-from intaglio.request import AdapterRef, FinishReason
-from tests.helpers.engines import TinyModel, request, run
+from intaglio.request import AdapterRef, FinishReason, Priority
+from tests.helpers.engines import Collected, TinyModel, request, run
 
 ROOMY = EngineLimits(max_running=8, step_tokens=64, kv_block_size=4, kv_cache_bytes=1 << 23)
 # Ten blocks for the sliding layers: few sequences can stay together.
@@ -113,7 +115,7 @@ def test_an_adapter_whose_files_are_gone_ends_its_request_alone(
     engine = tiny.engine(ROOMY)
     got = run(engine, [request("bad", prompt(1, 5), gone), request("good", prompt(2, 5), adapters[0], **NO_STOP)])
     assert got.reasons == {"bad": FinishReason.ERROR, "good": FinishReason.LENGTH}
-    assert "cannot be read" in (got.errors["bad"] or "")
+    assert "is not there" in (got.errors["bad"] or "")
 
 
 def test_an_adapter_whose_files_changed_is_not_served(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
@@ -144,6 +146,87 @@ class SpoiltOps:
         spoilt = logits.copy()
         spoilt[[row.seed == 13 for row in rows]] = np.nan
         return self._ops.sample(spoilt, rows, vocab_size)
+
+
+class WatchfulOps:
+    """Another body; counts what is asked of it beside the forward and the choice."""
+
+    def __init__(self, ops: Ops) -> None:
+        self._ops = ops
+        self.raw: list[NDArray[np.float32]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ops, name)
+
+    def distributions(self, logits: Array, rows: Sequence[int], vocab_size: int) -> Any:
+        self.raw.extend(logits[row, :vocab_size].copy() for row in rows)
+        return self._ops.distributions(logits, rows, vocab_size)
+
+    def mask_tokens(self, logits: Array, row: int, allowed: bytes) -> None:
+        raise AssertionError("no request has a grammar")
+
+
+def test_logprobs_are_of_the_raw_distribution_whatever_steers_the_choice(tiny: TinyModel) -> None:
+    ops = WatchfulOps(tiny.ops)
+    steered = {
+        "logit_bias": {17: 30.0},
+        "repetition_penalty": 1.9,
+        "frequency_penalty": 2.0,
+        "presence_penalty": 2.0,
+        "temperature": 3.0,
+        "top_k": 5,
+    }
+    got = run(tiny.engine(ROOMY, ops=ops), [request("r", prompt(1, 7), logprobs=3, **(NO_STOP | steered))])
+    assert len(ops.raw) == len(got.tokens["r"]) == len(got.logprobs["r"]) == 8
+    for raw, token, found in zip(ops.raw, got.tokens["r"], got.logprobs["r"], strict=True):
+        exact = raw.astype(np.float64)
+        judged = exact - exact.max() - np.log(np.exp(exact - exact.max()).sum())
+        assert found is not None
+        assert found.chosen == pytest.approx(judged[token], abs=4e-6)
+        assert [token for token, _ in found.best] == np.argsort(-raw, kind="stable")[:3].tolist()
+        assert [value for _, value in found.best] == pytest.approx(np.sort(judged)[::-1][:3], abs=4e-6)
+
+
+def test_only_those_who_ask_get_logprobs_and_only_they_pay(tiny: TinyModel) -> None:
+    ops = WatchfulOps(tiny.ops)
+    asked = {"a": None, "b": 0, "c": None, "d": 20}
+    requests = [request(name, prompt(ord(name), 7), logprobs=count, **NO_STOP) for name, count in asked.items()]
+    got = run(tiny.engine(ROOMY, ops=ops), requests)
+    assert len(ops.raw) == len(got.tokens["b"]) + len(got.tokens["d"])
+    for name, count in asked.items():
+        assert [None if found is None else len(found.best) for found in got.logprobs[name]] == [count] * 8
+        assert got.tokens[name] == alone(tiny, 7, ord(name), None)
+
+
+def test_a_bias_steers_greedy_too(tiny: TinyModel) -> None:
+    free = alone(tiny, 7, 1, None)
+    biased = alone(tiny, 7, 1, None, logit_bias={free[0]: -100.0})
+    assert biased[0] != free[0]
+    assert alone(tiny, 7, 1, None, logit_bias={17: 100.0}) == [17] * 8
+
+
+def test_interactive_requests_overtake_batch_ones_and_change_no_answer(
+    tiny: TinyModel, adapters: list[AdapterRef]
+) -> None:
+    limits = replace(ROOMY, max_running=2)
+    engine = tiny.engine(limits)
+    got, chosen = Collected(), [None, *adapters]
+    for index in range(4):
+        engine.add(request(f"b{index}", prompt(index, 9), chosen[index], Priority.BATCH, max_tokens=12, **NO_STOP))
+    for _ in range(3):
+        got.take(engine.step())
+    for index in range(2):
+        engine.add(request(f"i{index}", prompt(20 + index, 9), chosen[index], max_tokens=12, **NO_STOP))
+    order: list[str] = []
+    while engine.has_work:
+        outputs = engine.step()
+        got.take(outputs)
+        order += [output.request_id for output in outputs if output.finish_reason is not None]
+        engine.check()
+    assert order[:2] == ["i0", "i1"]
+    assert engine.scheduler.num_preemptions == 2
+    for index in range(4):
+        assert got.tokens[f"b{index}"] == alone(tiny, 9, index, chosen[index], max_tokens=12)
 
 
 def test_a_sequence_without_finite_logits_fails_alone(tiny: TinyModel) -> None:

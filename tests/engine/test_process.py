@@ -17,7 +17,7 @@ from intaglio.engine.process import EngineClient, TokenStream
 from intaglio.errors import CapacityError, EngineDeadError
 from intaglio.model.loader import load_gemma
 from intaglio.ops.reference import ReferenceOps
-from intaglio.request import EngineRequest, FinishReason, TokenOutput
+from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput
 from tests.helpers.engines import make_engine, request, run, write_tiny_model
 
 LIMITS = EngineLimits(max_running=4, step_tokens=64, kv_block_size=4, kv_cache_bytes=1 << 23)
@@ -122,6 +122,34 @@ def test_more_requests_than_the_queue_holds_are_refused_at_once(model_path: Path
         assert (await collect(await client.submit(request("d", [2, 5]))))[-1].finish_reason is not None
 
     with_client(model_path, act, max_in_flight=2)
+
+
+def test_batch_requests_take_no_room_from_interactive_ones(model_path: Path) -> None:
+    async def act(client: EngineClient) -> None:
+        batch = [await client.submit(request(f"b{i}", [2, 5], None, Priority.BATCH, **LONG)) for i in range(6)]
+        assert (client.num_in_flight, client.num_interactive) == (6, 0)
+        quick = await client.submit(request("i", [2, 5], ignore_stop_tokens=True), reject_if_busy=True)
+        assert (await collect(quick))[-1].finish_reason is FinishReason.LENGTH
+        for stream in batch:
+            await stream.abort()
+            assert (await collect(stream))[-1].finish_reason is FinishReason.ABORT
+
+    with_client(model_path, act, max_in_flight=2)
+
+
+def test_who_would_not_wait_is_refused_when_every_place_is_taken(model_path: Path) -> None:
+    async def act(client: EngineClient) -> None:
+        running = [await client.submit(request(str(i), [2, 5], **LONG), reject_if_busy=True) for i in range(4)]
+        with pytest.raises(CapacityError, match="4 requests are running or waiting, and 4 are the most"):
+            await client.submit(request("busy", [2, 5]), reject_if_busy=True)
+        patient = await client.submit(request("patient", [2, 5], ignore_stop_tokens=True))
+        await running[0].abort()
+        assert (await collect(patient))[-1].finish_reason is FinishReason.LENGTH
+        for stream in running:
+            await stream.abort()
+            await collect(stream)
+
+    with_client(model_path, act)
 
 
 def test_a_model_that_cannot_be_loaded_is_reported_with_the_reason(tmp_path: Path) -> None:

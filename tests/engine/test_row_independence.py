@@ -22,16 +22,20 @@ from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat as Format
 from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
-from intaglio.request import AdapterRef, EngineRequest
+from intaglio.request import AdapterRef, EngineRequest, Priority, TokenLogprobs
 from tests.engine.row_recorder import Choice, RecordingOps
-from tests.helpers.checkpoints import FAMILIES, Family
+from tests.helpers.checkpoints import FAMILIES, Family, tiny_config
 from tests.helpers.engines import Collected, make_engine, request, write_adapters, write_tiny_model
+from tests.helpers.token_tables import tiny_matchers
 from tests.ops.row_independence import SplitsTheSum, StartsAtTheChunk
 
 # Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
 ROOMY, TIGHT = 1 << 23, 250_000
 PLAIN = EngineLimits(max_running=1, step_tokens=64, kv_block_size=16, kv_cache_bytes=ROOMY, prefix_cache=False)
 
+
+# Six tokens of three bytes at most do not reach its end.
+GRAMMAR = "start: /[a-z]{20,}/"
 
 FORMATS: tuple[Format, ...] = ("w8", "w5", "w4", "bf16", "f32")
 
@@ -46,6 +50,9 @@ class Ask:
     temperature: float
     penalty: float
     delay: int  # steps before it arrives
+    priority: Priority = Priority.INTERACTIVE
+    bound: bool = False  # to a grammar
+    logprobs: int | None = None
 
     def to_request(self, seed: int, adapters: list[AdapterRef]) -> EngineRequest:
         ids = [2, *np.random.default_rng(self.topic).integers(10, 250, self.length - 1).tolist()]
@@ -53,6 +60,9 @@ class Ask:
             f"r{seed}",
             ids,
             adapters[self.adapter - 1] if self.adapter else None,
+            self.priority,
+            grammar=GRAMMAR if self.bound else None,
+            logprobs=self.logprobs,
             seed=seed,
             temperature=self.temperature,
             frequency_penalty=self.penalty,
@@ -65,6 +75,7 @@ class Ask:
 class Result:
     logits: dict[Choice, str]
     tokens: dict[str, list[int]]
+    logprobs: dict[str, list[TokenLogprobs | None]]
     engine: Engine
     cached: dict[str, int]
 
@@ -77,6 +88,10 @@ class Workshop:
         self.adapters = {
             family: write_adapters(folder / f"{family}-adapters", load_gemma(path, CpuOps(1)), 3)
             for family, path in self.folders.items()
+        }
+        self.matchers = {
+            family: tiny_matchers(folder / f"{family}-tokens", vocab_size=tiny_config(family)["vocab_size"])
+            for family in FAMILIES
         }
         self.model = cache(self._model)
         self.alone = cache(self._alone)
@@ -99,7 +114,7 @@ class Workshop:
         model, ops = self.model(family, fmt, body, threads, name or instruction_sets()[0])
         recorder = RecordingOps(ops)
         # Two of the three adapters at a time: they are evicted and loaded again.
-        engine = make_engine(model, limits, ops=recorder, adapter_bytes=400_000)
+        engine = make_engine(model, limits, ops=recorder, adapter_bytes=400_000, matchers=self.matchers[family])
         collected, step = Collected(), 0
         waiting = [(ask.delay, ask.to_request(seed, self.adapters[family])) for seed, ask in asks]
         while engine.has_work or waiting:
@@ -111,7 +126,7 @@ class Workshop:
             step += 1
             assert step < 5000, "the engine makes no progress"
         assert not any(collected.errors.values()), collected.errors
-        return Result(recorder.logits, collected.tokens, engine, collected.cached)
+        return Result(recorder.logits, collected.tokens, collected.logprobs, engine, collected.cached)
 
     def _alone(
         self, seed: int, ask: Ask, family: Family, fmt: Format, body: type[CpuOps] = CpuOps, name: str | None = None
@@ -125,6 +140,7 @@ class Workshop:
             differing = sorted(choice for choice in alone.logits if ours.get(choice) != alone.logits[choice])
             assert not differing, f"request {seed}, {ask}: logits differ from token {differing[0][1]} on"
             assert result.tokens[f"r{seed}"] == alone.tokens[f"r{seed}"]
+            assert result.logprobs[f"r{seed}"] == alone.logprobs[f"r{seed}"]
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +156,9 @@ asks = st.builds(
     temperature=st.sampled_from([0.0, 0.9]),
     penalty=st.sampled_from([0.0, 0.0, 1.0]),
     delay=st.sampled_from([0, 0, 1, 4]),
+    priority=st.sampled_from(Priority),
+    bound=st.sampled_from([False, False, True]),
+    logprobs=st.sampled_from([None, None, 0, 3]),
 )
 
 

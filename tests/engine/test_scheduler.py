@@ -8,7 +8,7 @@ from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.lora.pool import Place
 from intaglio.model.gemma import KVGroupShape
-from intaglio.request import FinishReason
+from intaglio.request import FinishReason, Priority
 from tests.helpers.engines import request
 
 GROUPS = [KVGroupShape(None, (0,)), KVGroupShape(8, (1,))]
@@ -19,11 +19,19 @@ def make_scheduler(blocks: int = 40, max_running: int = 4, step_tokens: int = 8)
     return Scheduler(cache, max_running=max_running, step_tokens=step_tokens)
 
 
-def sequence(name: str, length: int, max_tokens: int = 4) -> Sequence:
-    offset = sum(name.encode()) * 1000  # no common prefixes
+def sequence(
+    name: str, length: int, max_tokens: int = 4, priority: Priority = Priority.INTERACTIVE, prefix: int = 0
+) -> Sequence:
+    """prefix: tokens at the start that it shares with others."""
+    offset = sum(name.encode()) * 1000
+    tokens = [*range(min(prefix, length)), *range(offset, offset + length - min(prefix, length))]
     return Sequence.from_request(
-        request(name, range(offset, offset + length), max_tokens=max_tokens), num_groups=len(GROUPS)
+        request(name, tokens, priority=priority, max_tokens=max_tokens), num_groups=len(GROUPS)
     )
+
+
+def batch(name: str, length: int, max_tokens: int = 4) -> Sequence:
+    return sequence(name, length, max_tokens, Priority.BATCH)
 
 
 def carry_out(scheduler: Scheduler, scheduled: list[Scheduled]) -> None:
@@ -100,19 +108,184 @@ def test_the_youngest_gives_way_when_blocks_run_out_and_comes_back_first() -> No
     assert young.num_output > 0, "what it had chosen is kept"
 
 
+# -- two classes
+
+
+def test_waiting_interactive_sequences_go_before_batch_ones_each_class_by_arrival() -> None:
+    scheduler = make_scheduler(max_running=3, step_tokens=100)
+    for item in (batch("a", 2), sequence("b", 2), batch("c", 2), sequence("d", 2)):
+        scheduler.add(item)
+    assert [seq.request_id for seq in scheduler.waiting] == ["b", "d", "a", "c"]
+    scheduler.check()
+    assert names(scheduler.schedule()) == [("b", 2), ("d", 2), ("a", 2)]
+
+
+def test_an_interactive_prompt_gets_the_budget_before_batch_sequences_that_run() -> None:
+    scheduler = make_scheduler(step_tokens=8)
+    scheduler.add(batch("b", 20))
+    carry_out(scheduler, first := scheduler.schedule())
+    scheduler.add(sequence("i", 10))
+    carry_out(scheduler, second := scheduler.schedule())
+    carry_out(scheduler, third := scheduler.schedule())
+    assert names(first) == [("b", 8)]
+    assert names(second) == [("i", 8)]
+    assert names(third) == [("i", 2), ("b", 6)]
+
+
+def test_a_full_running_list_makes_room_by_putting_out_the_youngest_batch_sequence() -> None:
+    scheduler = make_scheduler(max_running=3, step_tokens=100)
+    for item in (batch("old", 2, 50), sequence("i", 2, 50), batch("young", 2, 50), batch("later", 2)):
+        scheduler.add(item)
+    carry_out(scheduler, scheduler.schedule())
+    assert [seq.request_id for seq in scheduler.running] == ["i", "old", "young"]
+    scheduler.add(sequence("new", 3, 50))
+    carry_out(scheduler, second := scheduler.schedule())
+    assert names(second) == [("i", 1), ("new", 3), ("old", 1)]
+    assert [seq.request_id for seq in scheduler.waiting] == ["young", "later"], "first of its class"
+    scheduler.add(sequence("newer", 3, 50))
+    carry_out(scheduler, scheduler.schedule())
+    assert [seq.request_id for seq in scheduler.waiting] == ["old", "young", "later"]
+    scheduler.add(sequence("newest", 3))
+    scheduler.schedule()
+    assert scheduler.num_preemptions == 2, "interactive ones are not put out for a place"
+    assert [seq.request_id for seq in scheduler.running] == ["i", "new", "newer"]
+    scheduler.check()
+
+
+def test_a_full_cache_makes_room_too() -> None:
+    scheduler = make_scheduler(blocks=9, step_tokens=64)
+    scheduler.add(batch("b", 16, 8))
+    scheduler.add(batch("c", 12, 8))
+    carry_out(scheduler, scheduler.schedule())
+    scheduler.add(sequence("i", 16, 2))
+    assert names(scheduler.schedule())[0] == ("i", 16)
+    assert [seq.request_id for seq in scheduler.running] == ["b", "i"]
+    scheduler.check()
+
+
+def test_a_growing_batch_sequence_never_puts_out_an_interactive_one() -> None:
+    scheduler = make_scheduler(blocks=6, step_tokens=64)
+    scheduler.add(batch("b", 10, 8))
+    carry_out(scheduler, scheduler.schedule())
+    scheduler.add(sequence("i", 10, 8))
+    while not scheduler.num_preemptions:
+        carry_out(scheduler, scheduler.schedule())
+        scheduler.check()
+    assert [seq.request_id for seq in scheduler.running] == ["i"], "although b is the older one"
+
+
+def test_a_growing_interactive_sequence_puts_out_batch_ones_however_old() -> None:
+    scheduler = make_scheduler(blocks=6, step_tokens=64)
+    scheduler.add(batch("b", 9, 8))
+    carry_out(scheduler, scheduler.schedule())
+    scheduler.add(sequence("i", 12, 8))
+    carry_out(scheduler, scheduler.schedule())
+    assert names(scheduler.schedule()) == [("i", 1)], "its 13th token needs a fourth block"
+    assert [seq.request_id for seq in scheduler.waiting] == ["b"]
+    scheduler.check()
+
+
+def test_nobody_is_put_out_for_a_sequence_whose_adapter_is_still_coming() -> None:
+    places = {"i": Place.COMING}
+    taken: list[str] = []
+
+    def may_run(seq: Sequence) -> Place:
+        place = places.get(seq.request_id, Place.TAKEN)
+        if place is Place.TAKEN:
+            taken.append(seq.request_id)
+        return place
+
+    cache = KVCacheManager(GROUPS, [40, 40], 4)
+    scheduler = Scheduler(
+        cache, max_running=1, step_tokens=100, may_run=may_run, left=lambda seq: taken.remove(seq.request_id)
+    )
+    scheduler.add(batch("b", 2, 50))
+    carry_out(scheduler, scheduler.schedule())
+    scheduler.add(sequence("i", 2))
+    carry_out(scheduler, second := scheduler.schedule())
+    assert names(second) == [("b", 1)]
+    assert scheduler.num_preemptions == 0
+    places.clear()
+    assert names(scheduler.schedule()) == [("i", 2)]
+    assert taken == ["i"], "who was put out has given its adapter back"
+
+
+def test_a_batch_sequence_whose_adapter_fills_the_memory_gives_way() -> None:
+    """One adapter fits at a time, and the batch sequence has it."""
+    held: list[str] = []
+
+    def may_run(seq: Sequence) -> Place:
+        if held:
+            return Place.NONE
+        held.append(seq.request_id)
+        return Place.TAKEN
+
+    cache = KVCacheManager(GROUPS, [40, 40], 4)
+    scheduler = Scheduler(
+        cache, max_running=4, step_tokens=100, may_run=may_run, left=lambda seq: held.remove(seq.request_id)
+    )
+    scheduler.add(batch("b", 2, 50))
+    carry_out(scheduler, scheduler.schedule())
+    scheduler.add(sequence("i", 2, 50))
+    carry_out(scheduler, second := scheduler.schedule())
+    assert names(second) == [("i", 2)]
+    scheduler.add(sequence("j", 2))
+    carry_out(scheduler, third := scheduler.schedule())
+    assert names(third) == [("i", 1)], "an interactive one keeps its adapter"
+    assert held == ["i"]
+
+
+def test_what_found_no_blocks_gives_back_what_it_took() -> None:
+    held: list[str] = []
+
+    def may_run(seq: Sequence) -> Place:
+        held.append(seq.request_id)
+        return Place.TAKEN
+
+    cache = KVCacheManager(GROUPS, [6, 6], 4)
+    scheduler = Scheduler(
+        cache, max_running=4, step_tokens=64, may_run=may_run, left=lambda seq: held.remove(seq.request_id)
+    )
+    scheduler.add(sequence("i", 13, 50))
+    scheduler.add(batch("b", 4, 50))
+    carry_out(scheduler, scheduler.schedule())
+    scheduler.add(sequence("j", 20))
+    carry_out(scheduler, scheduler.schedule())
+    assert [seq.request_id for seq in scheduler.running] == ["i"]
+    assert held == ["i"]
+
+
+def assert_interactive_first(scheduler: Scheduler, scheduled: list[Scheduled]) -> None:
+    """While an interactive sequence waits, or runs without a token in this step, no batch sequence has one."""
+    order = [item.sequence.priority for item in scheduled]
+    assert order == sorted(order)
+    served = {item.sequence.request_id for item in scheduled}
+    idle = [seq for seq in [*scheduler.running, *scheduler.waiting] if seq.request_id not in served]
+    if any(seq.priority is Priority.INTERACTIVE for seq in idle):
+        assert Priority.BATCH not in order
+
+
 @settings(deadline=None)
 @given(
-    lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), min_size=1, max_size=12),
+    lengths=st.lists(
+        st.tuples(st.integers(1, 30), st.integers(1, 9), st.sampled_from(Priority), st.sampled_from([0, 9])),
+        min_size=1,
+        max_size=12,
+    ),
     blocks=st.integers(12, 40),
     max_running=st.sampled_from([1, 2, 3, 7]),
     step_tokens=st.sampled_from([1, 2, 7, 16]),
     aborts=st.dictionaries(st.integers(0, 40), st.integers(0, 11), max_size=4),
 )
 def test_every_sequence_ends_whatever_arrives(
-    lengths: list[tuple[int, int]], blocks: int, max_running: int, step_tokens: int, aborts: dict[int, int]
+    lengths: list[tuple[int, int, Priority, int]],
+    blocks: int,
+    max_running: int,
+    step_tokens: int,
+    aborts: dict[int, int],
 ) -> None:
     scheduler = make_scheduler(blocks=blocks, max_running=max_running, step_tokens=step_tokens)
-    sequences = [sequence(f"{index:02}", length, max_tokens) for index, (length, max_tokens) in enumerate(lengths)]
+    sequences = [sequence(f"{index:02}", *how) for index, how in enumerate(lengths)]
     arriving = list(sequences)
     for step in range(5000):
         if arriving:
@@ -123,10 +296,13 @@ def test_every_sequence_ends_whatever_arrives(
             if victim.finish_reason is None:
                 scheduler.finish(victim, FinishReason.ABORT)
                 scheduler.check()
+        has_work = scheduler.has_work
         scheduled = scheduler.schedule()
         scheduler.check()
+        assert bool(scheduled) is has_work
         assert sum(item.num_tokens for item in scheduled) <= step_tokens
         assert len({item.sequence.request_id for item in scheduled}) == len(scheduled)
+        assert_interactive_first(scheduler, scheduled)
         carry_out(scheduler, scheduled)
         scheduler.check()
         if not arriving and not scheduler.has_work:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.model.gemma import AdapterPairs, ForwardBatch, Gemma, KVRows, kv_groups
+from intaglio.model.gemma import AdapterPairs, ForwardBatch, Gemma, kv_groups
 from intaglio.ops import AttentionRow, KVGroup, LoraSegment, Ops
 from intaglio.ops.reference import ReferenceOps
 
@@ -86,17 +86,13 @@ class _Cache:
         shuffle = random.Random(seed).sample
         self.free = [shuffle(range(count), count) for _ in self.groups]
 
-    def rows(self, group: int, item: _Running, start: int, count: int) -> tuple[list[int], AttentionRow]:
-        """Slots of the prompt's next `count` tokens, which are rows start ... of the batch, and what they may see."""
+    def row(self, group: int, item: _Running, start: int, count: int) -> AttentionRow:
+        """Blocks for the prompt's next `count` tokens, which are rows start ... of the batch, and what they may see."""
         size, context = self.block_size, item.done + count
         blocks, free = item.blocks[group], self.free[group]
         while (item.dropped[group] + len(blocks)) * size < context:
             blocks.append(free.pop(0))
-        slots = [
-            blocks[position // size - item.dropped[group]] * size + position % size
-            for position in range(item.done, context)
-        ]
-        return slots, AttentionRow(start, start + count, context, item.dropped[group] * size, list(blocks))
+        return AttentionRow(start, start + count, context, item.dropped[group] * size, list(blocks))
 
     def give_back(self, item: _Running) -> None:
         """Blocks that no later token of the prompt can see go to the end of the heap."""
@@ -121,30 +117,22 @@ def _step(
     counts = [min(chunk or len(item.prompt.ids), len(item.prompt.ids) - item.done) for item in pending]
     starts = [sum(counts[:i]) for i in range(len(counts))]
     ids: list[int] = []
-    positions: list[int] = []
     logit_rows: list[list[int]] = []
     for item, start, count in zip(pending, starts, counts, strict=True):
         here = range(item.done, item.done + count)
         ids += [item.prompt.ids[position] for position in here]
-        positions += here
         logit_rows.append([start + p - item.done for p in here if wanted is None or p in wanted])
-    kv = []
-    for group in range(len(cache.groups)):
-        parts = [
-            cache.rows(group, item, start, count) for item, start, count in zip(pending, starts, counts, strict=True)
-        ]
-        kv.append(
-            KVRows(
-                cache.ops.integers([s for slots, _ in parts for s in slots]),
-                cache.ops.attention_plan([row for _, row in parts], cache.block_size),
-            )
-        )
     ops = cache.ops
+    plans = []
+    for group in range(len(cache.groups)):
+        rows = [
+            cache.row(group, item, start, count) for item, start, count in zip(pending, starts, counts, strict=True)
+        ]
+        plans.append(ops.attention_plan(rows, cache.block_size))
     batch = ForwardBatch(
         ops.integers(ids),
-        ops.integers(positions),
         ops.lora_plan(_segments(model, pending, starts, counts)),
-        kv,
+        plans,
         ops.integers([row for rows in logit_rows for row in rows]),
     )
     out = np.asarray(model.forward(batch, cache.kv))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,18 @@ class ChecksItsProducts(CpuOps):
             assert_is_product(np.ascontiguousarray(out[:, ::step]), x, some, kernels=self)
             self.num_checked += 1
         return outputs
+
+    def self_attention(self, x: Array, qkv: Sequence[CpuWeight], *rest: Any) -> Array:
+        self.linears(x, qkv)
+        return super().self_attention(x, qkv, *rest)
+
+    def gated_linear(self, x: Array, gate: CpuWeight, up: CpuWeight, *rest: Any) -> Array:
+        self.linears(x, (gate, up))
+        return super().gated_linear(x, gate, up, *rest)
+
+    def add_projection(self, x: Array, y: Array, weight: CpuWeight, *rest: Any) -> tuple[Array, Array]:
+        self.linears(y, (weight,))
+        return super().add_projection(x, y, weight, *rest)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from intaglio.ops import (
     Array,
+    AttentionKind,
     AttentionRow,
     Format,
     KVGroup,
@@ -29,6 +30,8 @@ from intaglio.ops import (
     Weight,
 )
 from intaglio.ops.cpu import CpuOps, CpuWeight
+from intaglio.ops.reference import ReferenceOps
+from tests.ops.alone import Heads, add_norms, gelu_gate, picks
 from tests.ops.quantized import KINDS, random_matrix
 
 F32 = NDArray[np.float32]
@@ -118,6 +121,10 @@ class Attention:
     cap: float | None
     seed: int
 
+    def on(self, ops: Ops) -> Heads:
+        heads = self.kv_heads * self.heads_per_kv
+        return Heads.of(ops, heads, self.kv_heads, self.dim, window=self.window, cap=self.cap)
+
 
 def check_attention(ops: Ops, judge: Ops, case: Attention) -> None:
     """The judge computes each sequence whole, alone and on fresh blocks, and never gives one back."""
@@ -129,10 +136,9 @@ def check_attention(ops: Ops, judge: Ops, case: Attention) -> None:
     whole = []
     for q, k, v in zip(queries, keys, values, strict=True):
         cache, tables = _cache(judge, case, [k], [v], np.arange)
-        plan = judge.attention_plan([AttentionRow(0, len(q), len(q), 0, tables[0])], case.block_size)
-        whole.append(judge.attention(q, cache, 0, plan, 0.3, case.window, case.cap))
+        whole.append(case.on(judge).over(q, cache, 0, [AttentionRow(0, len(q), len(q), 0, tables[0])]))
     cache, tables = _cache(ops, case, keys, values, np.random.default_rng(case.seed).permutation)
-    done = 0
+    heads, done = case.on(ops), 0
     while done < max(case.lengths):
         rows, parts, start = [], [], 0
         for q, table in zip(queries, tables, strict=True):
@@ -145,9 +151,7 @@ def check_attention(ops: Ops, judge: Ops, case: Attention) -> None:
             rows.append(AttentionRow(start, start + end - done, end, gone * case.block_size, held))
             parts.append(q[done:end])
             start += end - done
-        out = ops.attention(
-            np.concatenate(parts), cache, 0, ops.attention_plan(rows, case.block_size), 0.3, case.window, case.cap
-        )
+        out = heads.over(np.concatenate(parts), cache, 0, rows)
         at = 0
         for q, expected in zip(queries, whole, strict=True):
             here = expected[done : min(done + case.chunk, len(q))]
@@ -180,9 +184,9 @@ def check_rows(ops: Ops, rows: int, width: int, seed: int) -> None:
     eye = ops.weight(np.eye(width, dtype=np.float32), "f32")
     by_row = {
         "rms_norm": lambda s: ops.rms_norm(x[s], norm, 1e-6),
-        "add_norm": lambda s: ops.add_norm(x[s], y[s], norm, 1e-6),
-        "add": lambda s: ops.add_norm(x[s], y[s], None, 1e-6),
-        "gelu_gate": lambda s: ops.gelu_gate(x[s], y[s]),
+        "add_projection": lambda s: np.hstack(add_norms(ops, x[s], y[s], norm, norm + 1)),
+        "add_projection without a post norm": lambda s: np.hstack(add_norms(ops, x[s], y[s], None, norm)),
+        "gated_linear": lambda s: gelu_gate(ops, x[s], y[s]),
         "logits": lambda s: ops.logits(x[s], eye, 2.0),
         "embedding": lambda s: ops.embedding(eye, ops.integers(list(range(width))[s]), 1.7),
         "rope": lambda s: roped(ops, x[s, : width // 2 * 2], np.arange(rows)[s] * 97),
@@ -194,23 +198,15 @@ def check_rows(ops: Ops, rows: int, width: int, seed: int) -> None:
 
 
 def roped(ops: Ops, x: F32, positions: NDArray[np.int64]) -> F32:
-    """x [n, dim] normed and rotated, as queries and as keys: [n, 2, dim]."""
+    """x [n, dim] normed and rotated: what it sees as queries of itself and of one key before it, and itself as keys."""
     n, dim = x.shape
-    q = x.reshape(n, 1, dim).copy()
-    cache = ops.new_kv(1, n, 1, 1, dim)
-    norm = numbers(dim, dim)
-    turned = ops.rope_and_cache(
-        q,
-        q.copy(),
-        q.copy(),
-        ops.integers(positions.tolist()),
-        RopeKind(1e4, 1.0),
-        QKNorms(norm, norm, 1e-6),
-        cache,
-        0,
-        ops.integers(range(n)),
-    )
-    return np.concatenate([turned, cache.keys[0, :, 0]], axis=1)
+    one, norm = x.reshape(n, 1, dim), numbers(dim, dim)
+    cache = ops.new_kv(1, 2 * n, 1, 1, dim)
+    cache.keys[:], cache.values[:] = 1, 1
+    heads = Heads.of(ops, 1, 1, dim, rope=RopeKind(1e4, 1.0), norms=QKNorms(norm, norm, 1e-6), window=2)
+    rows = [AttentionRow(i, i + 1, int(at) + 2, int(at), [2 * i, 2 * i + 1]) for i, at in enumerate(positions)]
+    seen = heads.run(one, one, one, cache, 0, rows)
+    return np.hstack([seen[:, 0], cache.keys[0, 1::2, 0, 0]])
 
 
 # ------------------------------------------------------------------------------------------- bodies that break the rule
@@ -270,6 +266,21 @@ class SplitsTheSum(CpuOps):
                 outputs.append(whole)
         return tuple(outputs)
 
+    def add_projection(
+        self,
+        x: Array,
+        y: Array,
+        weight: CpuWeight,
+        post: Array | None,
+        norm: Array,
+        eps: float,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
+    ) -> tuple[Array, Array]:
+        """Projects with the split sum, then adds and norms with a matrix that changes nothing."""
+        (projected,) = self.linears(y, [weight], adapters, call)
+        return super().add_projection(x, projected, *picks(CpuOps(1), x.shape[1]), post, norm, eps)
+
 
 class SplitsTheSumByThreads(SplitsTheSum):
     """The same, for every number of rows, as soon as there is a second thread to give a half to."""
@@ -282,33 +293,47 @@ class StartsAtTheChunk(CpuOps):
     """Attention that sums over the cached keys and over the chunk's own apart, as a merging of partial results does."""
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> Any:
-        return tuple(rows)
+        return _PlanWithRows(super().attention_plan(rows, block_size), tuple(rows))
 
-    def attention(
+    def self_attention(
         self,
-        q: Array,
+        x: Array,
+        qkv: Sequence[CpuWeight],
+        kind: AttentionKind,
         cache: KVGroup,
         layer: int,
         plan: Any,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
     ) -> Array:
-        out = np.empty_like(q)
-        shared = q.shape[1] // cache.keys.shape[3]
-        for row in plan:
+        out = super().self_attention(x, qkv, kind, cache, layer, plan.plan, adapters, call)
+        q = self.linears(x, qkv, adapters, call)[0].reshape(len(x), kind.num_heads, kind.head_dim)
+        plain = ReferenceOps()
+        if kind.norms is not None:
+            q = plain.rms_norm(q, kind.norms.q, kind.norms.eps)
+        shared = kind.num_heads // kind.num_kv_heads
+        for row in plan.rows:
             held = row.context - row.first_key
             keys = cache.keys[layer][list(row.block_table)].reshape(-1, *cache.keys.shape[3:])[:held]
             values = cache.values[layer][list(row.block_table)].reshape(-1, *cache.values.shape[3:])[:held]
             chunk_start = row.context - (row.stop - row.start)
             for token in range(row.start, row.stop):
                 position = chunk_start + token - row.start
-                first = 0 if window is None else max(0, position - window + 1)
+                turned = plain.rope(q[token : token + 1], np.array([position]), kind.rope.theta, kind.rope.factor)[0]
+                first = 0 if kind.window is None else max(0, position - kind.window + 1)
                 span = slice(first - row.first_key, position + 1 - row.first_key)
-                for head in range(q.shape[1]):
+                for head in range(kind.num_heads):
                     k, v = keys[span, head // shared], values[span, head // shared]
-                    out[token, head] = _in_two_parts(q[token, head], k, v, max(0, chunk_start - first), scale, softcap)
+                    at = max(0, chunk_start - first)
+                    mixed = _in_two_parts(turned[head], k, v, at, kind.scale, kind.softcap)
+                    out[token, head * kind.head_dim : (head + 1) * kind.head_dim] = mixed
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class _PlanWithRows:
+    plan: Any
+    rows: tuple[AttentionRow, ...]
 
 
 def _in_two_parts(q: F32, keys: F32, values: F32, at: int, scale: float, cap: float | None) -> F32:

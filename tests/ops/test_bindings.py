@@ -46,35 +46,46 @@ def adapted(device: Device, start: int, stop: int, weights: LoraWeights, call: i
     device.linears(zeros(2, 4), [plain(5, 4)], LoraPlan([(start, stop, weights)]), call, (zeros(2, 5),))
 
 
-def rope(device: Device, **changes: Any) -> None:
+def project(device: Device, **changes: Any) -> None:
+    """add_projection of rows of 3 onto rows of 4."""
     arguments = {
-        "q": zeros(2, 3, 4),
-        "k": zeros(2, 1, 4),
-        "v": zeros(2, 1, 4),
+        "x": zeros(2, 4),
+        "y": zeros(2, 3),
+        "matrix": plain(4, 3),
+        "plan": None,
+        "call": 0,
+        "post": zeros(4),
+        "weight": zeros(4),
+        "eps": 1e-6,
+        "sum": zeros(2, 4),
+        "normed": zeros(2, 4),
+    }
+    device.add_projection(**(arguments | changes))
+
+
+def attend(device: Device, **changes: Any) -> None:
+    """self_attention of two rows of 5: four heads of 8 over two of keys, the last two of six tokens."""
+    arguments = {
+        "x": zeros(2, 5),
+        "q": plain(32, 5),
+        "k": plain(16, 5),
+        "v": plain(16, 5),
+        "lora": None,
+        "call": 0,
         "q_norm": None,
         "k_norm": None,
         "eps": 1e-6,
-        "angles": zeros(8, 4),
-        "positions": whole(0, 7),
-        "keys": zeros(2, 4, 1, 4),
-        "values": zeros(2, 4, 1, 4),
-        "slots": whole(0, 7),
-    }
-    device.rope_and_cache(**(arguments | changes))
-
-
-def attention(device: Device, **changes: Any) -> None:
-    arguments = {
-        "q": zeros(2, 4, 8),
-        "keys": zeros(3, 4, 2, 8),
-        "values": zeros(3, 4, 2, 8),
+        "angles": zeros(6, 8),
+        "keys": zeros(2, 3, 4, 2, 8),
+        "values": zeros(2, 3, 4, 2, 8),
+        "layer": 1,
         "plan": plan([(0, 2, 6, 0, [2, 0])]),
         "scale": 1.0,
         "window": 0,
         "softcap": 0.0,
-        "out": zeros(2, 4, 8),
+        "out": zeros(2, 32),
     }
-    device.attention(**(arguments | changes))
+    device.self_attention(**(arguments | changes))
 
 
 REFUSED: dict[str, Callable[[Device], object]] = {
@@ -108,34 +119,59 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "adapter of another height": lambda d: adapted(d, 0, 1, adapter((zeros(2, 4), zeros(2, 6), 1.0))),
     "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, zeros(1, 4)),
     "negative token id": lambda d: d.embed(plain(5, 4), whole(-1), 1.0, zeros(1, 4)),
-    "norm width": lambda d: d.rms_norm(zeros(2, 4), zeros(3), None, 1e-6, zeros(2, 4)),
-    "residual": lambda d: d.rms_norm(zeros(2, 4), zeros(4), zeros(1, 4), 1e-6, zeros(2, 4)),
-    "sum": lambda d: d.add(zeros(2, 4), zeros(2, 3), zeros(2, 4)),
-    "gate and up": lambda d: d.gelu_gate(zeros(2, 4), zeros(2, 3), zeros(2, 4)),
-    "slot past the cache": lambda d: rope(d, slots=whole(0, 8)),
-    "negative slot": lambda d: rope(d, slots=whole(-1, 0)),
-    "position without angles": lambda d: rope(d, positions=whole(0, 8)),
-    "negative position": lambda d: rope(d, positions=whole(-1, 0)),
-    "one slot too few": lambda d: rope(d, slots=whole(0)),
-    "k of fewer tokens": lambda d: rope(d, k=zeros(1, 1, 4), v=zeros(1, 1, 4)),
-    "cache of other heads": lambda d: rope(d, keys=zeros(2, 4, 2, 4), values=zeros(2, 4, 2, 4)),
-    "q norm width": lambda d: rope(d, q_norm=zeros(3)),
-    "odd head size": lambda d: rope(d, q=zeros(2, 3, 5), k=zeros(2, 1, 5), v=zeros(2, 1, 5)),
+    "norm width": lambda d: d.rms_norm(zeros(2, 4), zeros(3), 1e-6, zeros(2, 4)),
+    "first summand": lambda d: project(d, x=zeros(1, 4)),
+    "projected rows": lambda d: project(d, y=zeros(1, 3)),
+    "projected width": lambda d: project(d, matrix=plain(5, 3)),
+    "projection's inputs": lambda d: project(d, matrix=plain(4, 2)),
+    "post norm width": lambda d: project(d, post=zeros(3)),
+    "next norm width": lambda d: project(d, weight=zeros(5)),
+    "sum": lambda d: project(d, sum=zeros(2, 3)),
+    "normed sum": lambda d: project(d, normed=zeros(1, 4)),
+    "gate and up": lambda d: d.gated_linear(zeros(2, 4), plain(5, 4), plain(6, 4), None, 0, zeros(2, 5)),
+    "gated output": lambda d: d.gated_linear(zeros(2, 4), plain(5, 4), plain(5, 4), None, 0, zeros(2, 4)),
+    "gated input": lambda d: d.gated_linear(zeros(2, 3), plain(5, 4), plain(5, 4), None, 0, zeros(2, 5)),
+    "position without angles": lambda d: attend(d, angles=zeros(5, 8)),
+    "angles of another head size": lambda d: attend(d, angles=zeros(6, 6)),
+    "k of other heads": lambda d: attend(d, k=plain(24, 5)),
+    "v of other heads": lambda d: attend(d, v=plain(8, 5)),
+    "q of other inputs": lambda d: attend(d, q=plain(32, 4)),
+    "cache of other heads": lambda d: attend(d, keys=zeros(2, 3, 4, 1, 8), values=zeros(2, 3, 4, 1, 8)),
+    "values of another shape": lambda d: attend(d, values=zeros(2, 2, 4, 2, 8)),
+    "q norm width": lambda d: attend(d, q_norm=zeros(3)),
+    "k norm width": lambda d: attend(d, k_norm=zeros(16)),
+    "layer past the cache": lambda d: attend(d, layer=2),
+    "negative layer": lambda d: attend(d, layer=-1),
+    "odd head size": lambda d: attend(
+        d,
+        q=plain(36, 5),
+        k=plain(18, 5),
+        v=plain(18, 5),
+        angles=zeros(6, 9),
+        keys=zeros(2, 3, 4, 2, 9),
+        values=zeros(2, 3, 4, 2, 9),
+        out=zeros(2, 36),
+    ),
+    "blocks of nothing": lambda d: plan([(0, 1, 1, 0, [0])], 0),
+    "rows with a gap": lambda d: plan([(0, 1, 6, 0, [0, 1]), (2, 3, 6, 0, [0, 1])]),
+    "rows backwards": lambda d: plan([(0, 2, 6, 0, [0, 1]), (2, 1, 6, 0, [0, 1])]),
+    "first key inside a block": lambda d: plan([(0, 1, 6, 2, [0])]),
+    "first key behind the first row": lambda d: plan([(0, 3, 6, 4, [0])]),
     "more rows than context": lambda d: plan([(0, 7, 6, 0, [0, 1])]),
     "block table too short": lambda d: plan([(0, 2, 9, 0, [0, 1])]),
     "negative block": lambda d: plan([(0, 2, 6, 0, [0, -1])]),
     "first key past the context": lambda d: plan([(0, 1, 6, 8, [0])]),
-    "no heads": lambda d: attention(d, q=zeros(2, 0, 8), out=zeros(2, 0, 8)),
-    "a window of less than nothing": lambda d: attention(d, window=-1000),
-    "block past the cache": lambda d: attention(d, plan=plan([(0, 2, 6, 0, [0, 3])])),
-    "rows past q": lambda d: attention(d, plan=plan([(0, 3, 6, 0, [0, 1])])),
-    "another block size": lambda d: attention(d, plan=plan([(0, 2, 6, 0, [0, 1, 2])], 2)),
-    "keys given back that are seen": lambda d: attention(d, plan=plan([(0, 2, 6, 4, [0])])),
-    "keys given back that a window sees": lambda d: attention(d, plan=plan([(0, 2, 6, 4, [0])]), window=2),
-    "heads no multiple": lambda d: attention(d, q=zeros(2, 3, 8), out=zeros(2, 3, 8)),
-    "no kv heads": lambda d: attention(d, keys=zeros(3, 4, 0, 8), values=zeros(3, 4, 0, 8)),
-    "other head size": lambda d: attention(d, keys=zeros(3, 4, 2, 4), values=zeros(3, 4, 2, 4)),
-    "output of attention": lambda d: attention(d, out=zeros(1, 4, 8)),
+    "a window of less than nothing": lambda d: attend(d, window=-1000),
+    "block past the cache": lambda d: attend(d, plan=plan([(0, 2, 6, 0, [0, 3])])),
+    "more rows than x": lambda d: attend(d, plan=plan([(0, 3, 6, 0, [0, 1])])),
+    "fewer rows than x": lambda d: attend(d, plan=plan([(0, 1, 6, 0, [0, 1])])),
+    "another block size": lambda d: attend(d, plan=plan([(0, 2, 6, 0, [0, 1, 2])], 2)),
+    "keys given back that are seen": lambda d: attend(d, plan=plan([(0, 2, 6, 4, [0])])),
+    "keys given back that a window sees": lambda d: attend(d, plan=plan([(0, 2, 6, 4, [0])]), window=2),
+    "heads no multiple": lambda d: attend(d, q=plain(24, 5), out=zeros(2, 24)),
+    "heads in part": lambda d: attend(d, q=plain(33, 5), out=zeros(2, 33)),
+    "no kv heads": lambda d: attend(d, keys=zeros(2, 3, 4, 0, 8), values=zeros(2, 3, 4, 0, 8)),
+    "output of attention": lambda d: attend(d, out=zeros(1, 32)),
     "one choice too few": lambda d: d.sample(zeros(2, 5), 5, [(1.0, 0, 1.0, 0.5)]),
     "vocabulary past the logits": lambda d: d.sample(zeros(1, 5), 6, [(1.0, 0, 1.0, 0.5)]),
     "no vocabulary": lambda d: d.sample(zeros(1, 5), 0, [(1.0, 0, 1.0, 0.5)]),
@@ -149,18 +185,19 @@ def test_what_does_not_fit_is_refused(name: str) -> None:
 
 
 def test_what_the_refused_ones_were_made_from_fits() -> None:
-    rope(Device(2))
-    attention(Device(2))
-    attention(Device(2), plan=plan([(0, 2, 6, 4, [0])]), window=1)
+    project(Device(2))
+    attend(Device(2))
+    attend(Device(2), plan=plan([(0, 2, 6, 4, [0])]), window=1)
 
 
 WRONG_MEMORY: dict[str, Callable[[Device], object]] = {
-    "q not contiguous": lambda d: rope(d, q=zeros(2, 3, 8)[:, :, ::2]),
-    "q of float64": lambda d: rope(d, q=np.zeros((2, 3, 4))),
-    "keys read-only": lambda d: rope(d, keys=np.broadcast_to(F32(0), (2, 4, 1, 4))),
-    "output not contiguous": lambda d: attention(d, out=zeros(2, 8, 8)[:, ::2]),
+    "keys of float64": lambda d: attend(d, keys=np.zeros((2, 3, 4, 2, 8))),
+    "values not contiguous": lambda d: attend(d, values=zeros(2, 3, 4, 2, 16)[..., ::2]),
+    "keys read-only": lambda d: attend(d, keys=np.broadcast_to(F32(0), (2, 3, 4, 2, 8))),
+    "output not contiguous": lambda d: attend(d, out=zeros(32, 2).T),
     "logits of float64": lambda d: d.softcap(np.zeros((2, 4)), 30.0),
-    "sum not contiguous": lambda d: d.add(zeros(2, 4), zeros(2, 4), zeros(4, 2).T),
+    "sum not contiguous": lambda d: project(d, sum=zeros(4, 2).T),
+    "normed sum of float64": lambda d: project(d, normed=np.zeros((2, 4))),
     "projection not contiguous": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], None, 0, (zeros(5, 2).T,)),
 }
 
@@ -194,17 +231,22 @@ def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> No
             (array(2),),
         ),
         "embed": lambda: device.embed(plain(3, 4), array(1, np.int32), 1.0, array(2)),
-        "rms_norm": lambda: device.rms_norm(array(2), array(1), data.draw(st.sampled_from([None, 0])), 1e-6, array(2)),
-        "add": lambda: device.add(array(2), array(2), array(2)),
-        "gelu_gate": lambda: device.gelu_gate(array(2), array(2), array(2)),
-        "softcap": lambda: device.softcap(array(2), 30.0),
-        "rope": lambda: rope(
+        "rms_norm": lambda: device.rms_norm(array(2), array(1), 1e-6, array(2)),
+        "add_projection": lambda: project(
             device,
-            **{name: array(3) for name in ("q", "k", "v") if data.draw(st.booleans())},
-            **{name: array(1, np.int32) for name in ("positions", "slots") if data.draw(st.booleans())},
-            **{name: array(4) for name in ("keys", "values") if data.draw(st.booleans())},
+            **{name: array(2) for name in ("x", "y", "sum", "normed") if data.draw(st.booleans())},
+            **{name: array(1) for name in ("post", "weight") if data.draw(st.booleans())},
         ),
-        "attention": lambda: attention(
+        "gated_linear": lambda: device.gated_linear(
+            array(2),
+            plain(data.draw(small) + 1, data.draw(small) + 1),
+            plain(data.draw(small) + 1, data.draw(small) + 1),
+            None,
+            0,
+            array(2),
+        ),
+        "softcap": lambda: device.softcap(array(2), 30.0),
+        "self_attention": lambda: attend(
             device,
             plan=plan(
                 [
@@ -214,8 +256,11 @@ def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> No
                 data.draw(st.integers(-1, 4)),
             ),
             window=data.draw(st.integers(0, 4)),
-            **{name: array(4) for name in ("keys", "values") if data.draw(st.booleans())},
-            **{name: array(3) for name in ("q", "out") if data.draw(st.booleans())},
+            layer=data.draw(st.integers(-1, 3)),
+            **{name: array(5) for name in ("keys", "values") if data.draw(st.booleans())},
+            **{name: array(2) for name in ("x", "angles", "out") if data.draw(st.booleans())},
+            **{name: array(1) for name in ("q_norm", "k_norm") if data.draw(st.booleans())},
+            **{name: plain(8 * data.draw(small) + 8, 5) for name in ("q", "k", "v") if data.draw(st.booleans())},
         ),
         "sample": lambda: device.sample(
             array(2),

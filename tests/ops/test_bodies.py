@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from intaglio.ops import LoraPair, LoraSegment, Ops, QKNorms, RopeKind
+from intaglio.ops import AttentionRow, LoraPair, LoraSegment, Ops, QKNorms, RopeKind
 from tests.ops import naive
+from tests.ops.alone import Heads, add_norms, gelu_gate
 from tests.ops.bodies import SIZES
 
 F32 = NDArray[np.float32]
@@ -75,53 +76,89 @@ def test_rms_norm_of_zeros_is_zero(ops: Ops) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_add_norm_adds_the_normed_or_the_plain_one(ops: Ops, size: int) -> None:
-    x, y, weight = numbers(1, 7, size), numbers(2, 7, size), numbers(3, size)
-    close(ops.add_norm(x, y, weight, 1e-6), x + naive.rms_norm(y, weight, 1e-6))
-    assert np.array_equal(ops.add_norm(x, y, None, 1e-6), x + y)
+def test_what_a_half_gives_is_added_normed_or_the_plain_one_and_norms_the_sum(ops: Ops, size: int) -> None:
+    x, y, post, weight = numbers(1, 7, size), numbers(2, 7, size), numbers(3, size), numbers(4, size)
+    cases = (
+        (*add_norms(ops, x, y, post, weight), x + naive.rms_norm(y, post, 1e-6)),
+        (*add_norms(ops, x, y, None, weight), x + y),
+    )
+    for total, normed, exact in cases:
+        close(total, exact)
+        assert np.array_equal(normed, ops.rms_norm(total, weight, 1e-6))
 
 
-def rotated(ops: Ops, x: F32, positions: list[int], kind: RopeKind, norms: QKNorms | None = None) -> tuple[F32, F32]:
-    """What becomes of x as queries, and as keys on their way through the cache."""
+def turned_keys(ops: Ops, x: F32, positions: list[int], kind: RopeKind, norms: QKNorms | None = None) -> F32:
+    """What becomes of x [tokens, heads, dim] as keys: what the cache has. Each token is a sequence that sees itself."""
     tokens, heads, dim = x.shape
     cache = ops.new_kv(1, tokens, 1, heads, dim)
-    slots = ops.integers(range(tokens))
-    q = ops.rope_and_cache(x.copy(), x.copy(), x, ops.integers(positions), kind, norms, cache, 0, slots)
-    return q, cache.keys[0, :, 0]
+    alone = Heads.of(ops, heads, heads, dim, rope=kind, norms=norms, window=1)
+    alone.run(x, x, x, cache, 0, [AttentionRow(i, i + 1, at + 1, at, [i]) for i, at in enumerate(positions)])
+    keys: F32 = cache.keys[0, :, 0]
+    return keys
+
+
+def turned_queries(ops: Ops, x: F32, positions: list[int], kind: RopeKind, norms: QKNorms | None = None) -> F32:
+    """What becomes of x as queries, seen through keys that are unit vectors: the score of the i-th is the query's i-th
+    element, and the weights of two keys differ by the exponential of their scores' difference. Positions are above
+    dim / 2, so that there is room for half of the unit vectors and a key of zeros.
+    """
+    heads, dim = x.shape[1:]
+    half, block = dim // 2, dim // 2 + 2
+    alone = Heads.of(ops, heads, heads, dim, rope=kind, norms=norms, scale=0.1, window=block)
+    out = np.empty_like(x)
+    for part in (slice(0, half), slice(half, dim)):
+        for i, at in enumerate(positions):
+            first = at - half - 1
+            first_key = first // block * block
+            cache = ops.new_kv(1, 2, block, heads, dim)
+            keys, values = (array.reshape(2 * block, heads, dim) for array in (cache.keys, cache.values))
+            unit = np.eye(dim, dtype=np.float32)[part, None, :]
+            keys[first - first_key : at - 1 - first_key] = unit
+            values[first - first_key : at - 1 - first_key] = unit
+            values[at - 1 - first_key, :, (part.start + half) % dim] = 1  # the key of zeros
+            row = [AttentionRow(0, 1, at + 1, first_key, [0, 1])]
+            weights = alone.run(x[i : i + 1], x[i : i + 1], np.zeros((1, heads, dim), np.float32), cache, 0, row)[0]
+            out[i, :, part] = np.log(weights[:, part] / weights[:, (part.start + half) % dim, None]) / 0.1
+    return out
 
 
 @pytest.mark.parametrize("dim", [2, 6, 14, 256])
 @pytest.mark.parametrize(("theta", "factor"), [(10_000.0, 1.0), (1_000_000.0, 8.0)])
 def test_rope_turns_the_two_halves_against_each_other(ops: Ops, dim: int, theta: float, factor: float) -> None:
     positions = [0, 1, 2, 511, 131_071 if dim < 256 else 8191]
-    x = numbers(1, len(positions), 3, dim)
-    exact = naive.rope(x, np.array(positions, np.int32), theta, factor)
-    for turned in rotated(ops, x, positions, RopeKind(theta, factor)):
-        close(turned, exact)
+    x, kind = numbers(1, len(positions), 3, dim), RopeKind(theta, factor)
+    close(turned_keys(ops, x, positions, kind), naive.rope(x, np.array(positions, np.int32), theta, factor))
+    later = [position + dim for position in positions]
+    seen = turned_queries(ops, x, later, kind)
+    np.testing.assert_allclose(seen, naive.rope(x, np.array(later, np.int32), theta, factor), rtol=0, atol=5e-5)
 
 
 def test_rope_keeps_position_zero_and_every_length(ops: Ops) -> None:
     x = numbers(1, 2, 3, 14)
-    turned, _ = rotated(ops, x, [0, 133], RopeKind(10_000.0, 1.0))
+    turned = turned_keys(ops, x, [0, 133], RopeKind(10_000.0, 1.0))
     assert np.array_equal(turned[0], x[0])
     np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dim", [2, 6, 256])
 def test_heads_are_normed_before_they_are_rotated(ops: Ops, dim: int) -> None:
-    x, positions, kind = numbers(1, 3, 2, dim), [5, 0, 700], RopeKind(10_000.0, 1.0)
+    x, positions, kind = numbers(1, 3, 2, dim), [dim + 5, dim, 700], RopeKind(10_000.0, 1.0)
     norms = QKNorms(numbers(2, dim), numbers(3, dim), 1e-6)
-    for turned, weight in zip(rotated(ops, x, positions, kind, norms), (norms.q, norms.k), strict=True):
-        normed = naive.rms_norm(x, weight, 1e-6).astype(np.float32)
-        close(turned, naive.rope(normed, np.array(positions, np.int32), kind.theta, kind.factor))
+    exact = [
+        naive.rope(
+            naive.rms_norm(x, weight, 1e-6).astype(np.float32), np.array(positions, np.int32), kind.theta, kind.factor
+        )
+        for weight in (norms.q, norms.k)
+    ]
+    np.testing.assert_allclose(turned_queries(ops, x, positions, kind, norms), exact[0], rtol=0, atol=2e-4)
+    close(turned_keys(ops, x, positions, kind, norms), exact[1])
 
 
 def test_keys_and_values_go_to_their_slots_of_their_layer_only(ops: Ops) -> None:
     cache = ops.new_kv(2, 3, 4, 1, 2)
     keys = np.arange(1, 5, dtype=np.float32).reshape(2, 1, 2)
-    q = np.zeros((2, 3, 2), np.float32)
-    slots, positions = ops.integers([9, 2]), ops.integers([0, 0])
-    ops.rope_and_cache(q, keys.copy(), keys + 10, positions, RopeKind(1e4, 1.0), None, cache, 1, slots)
+    rows = [AttentionRow(0, 1, 6, 4, [2]), AttentionRow(1, 2, 3, 0, [0])]
+    Heads.of(ops, 3, 1, 2, window=1).run(np.zeros((2, 3, 2), np.float32), keys, keys + 10, cache, 1, rows)
     assert np.array_equal(cache.keys[1, 2, 1], keys[0])
     assert np.array_equal(cache.keys[1, 0, 2], keys[1])
     assert np.array_equal(cache.values[1, 2, 1], keys[0] + 10)
@@ -129,14 +166,22 @@ def test_keys_and_values_go_to_their_slots_of_their_layer_only(ops: Ops) -> None
     assert np.count_nonzero(cache.values) == 4
 
 
-def test_gelu_gate_is_the_tanh_form_times_up(ops: Ops) -> None:
+def test_the_gate_is_the_tanh_form_times_up(ops: Ops) -> None:
     gate, up = numbers(1, 7, 133) * 3, numbers(2, 7, 133)
-    close(ops.gelu_gate(gate, up), naive.gelu_gate(gate, up), 2e-6)
+    close(gelu_gate(ops, gate, up), naive.gelu_gate(gate, up), 2e-6)
 
 
-def test_gelu_gate_goes_to_zero_and_to_the_identity_far_out(ops: Ops) -> None:
+def test_a_gated_linear_gates_what_linears_gives_adapters_and_all(ops: Ops) -> None:
+    x, gate, up = numbers(1, 7, 21), numbers(2, 37, 21), numbers(3, 37, 21)
+    pairs = [LoraPair(numbers(4, 2, 21), numbers(5, 37, 2)), LoraPair(numbers(6, 3, 21), numbers(7, 37, 3))]
+    plan = ops.lora_plan([LoraSegment(2, 5, ops.lora_weights([[None], pairs]))])
+    weights = [ops.weight(matrix, "f32") for matrix in (gate, up)]
+    close(ops.gated_linear(x, *weights, plan, 1), naive.gelu_gate(*ops.linears(x, weights, plan, 1)), 2e-6)
+
+
+def test_the_gate_goes_to_zero_and_to_the_identity_far_out(ops: Ops) -> None:
     gate = np.array([[-100.0, -0.0, 100.0]], np.float32)
-    assert ops.gelu_gate(gate, np.ones_like(gate)).tolist() == [[0.0, 0.0, 100.0]]
+    assert gelu_gate(ops, gate, np.ones_like(gate)).tolist() == [[0.0, 0.0, 100.0]]
 
 
 @pytest.mark.parametrize("fmt", ["f32", "bf16"])
@@ -176,7 +221,8 @@ def test_nothing_comes_of_no_rows(ops: Ops) -> None:
     assert ops.linears(none, [weight])[0].shape == (0, 5)
     assert ops.embedding(weight, ops.integers([]), 1.0).shape == (0, 7)
     assert ops.rms_norm(none, numbers(2, 7), 1e-6).shape == (0, 7)
-    assert ops.gelu_gate(none, none).shape == (0, 7)
+    assert ops.gated_linear(none, weight, weight).shape == (0, 5)
+    assert add_norms(ops, none, none, None, numbers(2, 7))[1].shape == (0, 7)
     assert ops.logits(none, weight, 30.0).shape == (0, 5)
     assert ops.sample(np.empty((0, 5), np.float32), [], 5) == []
 
@@ -186,10 +232,10 @@ def test_no_op_changes_its_arguments(ops: Ops) -> None:
     pair = LoraPair(numbers(4, 2, 14), numbers(5, 133, 2))
     before = [array.copy() for array in (x, weight, scale, pair.a, pair.b)]
     ops.rms_norm(x, scale, 1e-6)
-    ops.add_norm(x, x, scale, 1e-6)
+    add_norms(ops, x, x, scale, scale)
     ops.linears(x, [ops.weight(weight, "f32")], ops.lora_plan([LoraSegment(0, 21, ops.lora_weights([[pair]]))]))
     ops.logits(x, ops.weight(weight, "f32"), 2.0)
-    ops.gelu_gate(x, x)
+    ops.gated_linear(x, ops.weight(weight, "f32"), ops.weight(weight, "f32"))
     for array, old in zip((x, weight, scale, pair.a, pair.b), before, strict=True):
         assert np.array_equal(array, old)
 

@@ -15,6 +15,7 @@ from intaglio.errors import SettingsError
 from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps, dequantized
+from tests.ops.alone import add_norms, gelu_gate
 from tests.ops.bodies import KERNELS, SIZES
 from tests.ops.quantized import KINDS, assert_is_product, random_matrix, values_of
 
@@ -244,14 +245,34 @@ def test_not_a_number_goes_through_every_other_op(kernels: CpuOps) -> None:
     x = numbers(1, 3, 37)
     x[1, 5] = np.nan
     ones = np.ones(37, np.float32)
-    for out in (kernels.rms_norm(x, ones, 1e-6), kernels.add_norm(ones + x, x, ones, 1e-6)):
+    for out in (kernels.rms_norm(x, ones, 1e-6), add_norms(kernels, ones + x, x, ones, ones)[1]):
         assert np.isnan(out[1]).all()
         assert np.isfinite(out[[0, 2]]).all()
-    for out in (kernels.gelu_gate(x, np.ones_like(x)), kernels.gelu_gate(np.ones_like(x), x)):
+    for out in (gelu_gate(kernels, x, np.ones_like(x)), gelu_gate(kernels, np.ones_like(x), x)):
         assert np.isnan(out[1, 5])
         assert np.isfinite(out[[0, 2]]).all()
     eye = kernels.weight(np.eye(37, dtype=np.float32), "f32")
     assert np.isnan(kernels.logits(x, eye, 30.0)[1]).any()
+
+
+@pytest.mark.parametrize("last", [1, 8, 200])
+@pytest.mark.parametrize("rank", [1, 8, 200])
+def test_an_adapter_has_the_same_bits_in_memory_that_was_got_ahead(kernels: CpuOps, last: int, rank: int) -> None:
+    """The memory that waits is as large as the last adapter: too small, just right, or far too large."""
+    x, matrix = numbers(1, 3, 640), kernels.weight(numbers(2, 1000, 640), "f32")
+
+    def adapted(rank: int) -> NDArray[np.float32]:
+        pair = LoraPair(numbers(3, rank, 640), numbers(4, 1000, rank))
+        plan = kernels.lora_plan([LoraSegment(0, 3, kernels.lora_weights([[pair]]))])
+        out: NDArray[np.float32] = kernels.linears(x, [matrix], plan)[0]
+        return out
+
+    fresh = adapted(rank)
+    adapted(last)
+    kernels.rest()
+    kernels.rest()
+    assert np.array_equal(adapted(rank), fresh)
+    assert np.array_equal(adapted(rank), fresh)
 
 
 # ------------------------------------------------------------------------------------------------- settings and threads

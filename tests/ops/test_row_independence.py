@@ -199,6 +199,6 @@ def test_the_broken_attention_is_right_but_for_its_last_bits(name: str) -> None:
     for ops in (CpuOps(1, name), StartsAtTheChunk(1, name)):
         cache = ops.new_kv(1, 23, 1, 1, 16)
         cache.keys[0, :, 0], cache.values[0, :, 0] = k, k
-        plan = ops.attention_plan([AttentionRow(0, 13, 23, 0, list(range(23)))], 1)
-        outputs.append(ops.attention(q, cache, 0, plan, 0.3, case.window, case.cap)[:13])
+        rows = [AttentionRow(0, 13, 23, 0, list(range(23)))]
+        outputs.append(case.on(ops).over(q[:13], cache, 0, rows))
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=0, atol=1e-5)

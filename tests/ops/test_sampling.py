@@ -7,7 +7,6 @@ token ends and the next begins may fall to either. `test_kernels_choose_what_the
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,7 +53,7 @@ def one(ops: Ops, logits: F32, row: SamplingRow) -> int:
 
 def chosen(ops: Ops, logits: F32, row: SamplingRow, draws: int = 200) -> set[int]:
     """Every token that comes up in so many positions of one random stream."""
-    rows = [replace(row, position=position) for position in range(draws)]
+    rows = [row._replace(position=position) for position in range(draws)]
     return set(ops.sample(np.repeat(logits[None], draws, axis=0), rows, logits.shape[0]))
 
 
@@ -64,14 +63,14 @@ def chosen(ops: Ops, logits: F32, row: SamplingRow, draws: int = 200) -> set[int
 @pytest.mark.parametrize(
     "row",
     [
-        replace(PLAIN, temperature=0.0),
-        replace(PLAIN, top_k=1),
-        replace(PLAIN, top_p=0.0),
-        replace(PLAIN, top_p=1e-6),
-        replace(PLAIN, temperature=1e-6),
-        replace(PLAIN, temperature=1e-40),  # the others overflow to -inf on the way
-        replace(PLAIN, temperature=1e-60),  # 0 in float32
-        replace(PLAIN, temperature=5.0, top_k=1, top_p=1.0),
+        PLAIN._replace(temperature=0.0),
+        PLAIN._replace(top_k=1),
+        PLAIN._replace(top_p=0.0),
+        PLAIN._replace(top_p=1e-6),
+        PLAIN._replace(temperature=1e-6),
+        PLAIN._replace(temperature=1e-40),  # the others overflow to -inf on the way
+        PLAIN._replace(temperature=1e-60),  # 0 in float32
+        PLAIN._replace(temperature=5.0, top_k=1, top_p=1.0),
     ],
     ids=["temperature 0", "k 1", "p 0", "p tiny", "t tiny", "t denormal", "t below float32", "k 1 at t 5"],
 )
@@ -82,34 +81,52 @@ def test_these_always_take_the_best_token(ops: Ops, row: SamplingRow) -> None:
 
 
 def test_greedy_takes_the_lowest_id_of_a_tie(ops: Ops) -> None:
-    assert one(ops, f32(1, 5, 5, 0), replace(PLAIN, temperature=0.0)) == 1
+    assert one(ops, f32(1, 5, 5, 0), PLAIN._replace(temperature=0.0)) == 1
 
 
 def test_rows_without_a_finite_best_give_minus_one(ops: Ops) -> None:
     for temperature in (0.0, 1.0):
-        row = replace(PLAIN, temperature=temperature)
+        row = PLAIN._replace(temperature=temperature)
         assert one(ops, f32(-np.inf, -np.inf, -np.inf), row) == -1
         assert one(ops, f32(0, np.nan, 1), row) == -1
         assert one(ops, f32(0, np.inf, 1), row) == -1
-        assert one(ops, f32(np.nan, np.nan, np.nan), replace(row, repetition_penalty=1.3, prompt_ids=(1,))) == -1
+        assert one(ops, f32(np.nan, np.nan, np.nan), row._replace(repetition_penalty=1.3, prompt_ids=(1,))) == -1
 
 
 def test_masked_tokens_are_never_drawn(ops: Ops) -> None:
     logits = f32(-np.inf, 0, -np.inf, 0, -np.inf)
-    for row in (PLAIN, replace(PLAIN, top_k=4), replace(PLAIN, top_p=0.99), replace(PLAIN, temperature=5.0)):
+    for row in (PLAIN, PLAIN._replace(top_k=4), PLAIN._replace(top_p=0.99), PLAIN._replace(temperature=5.0)):
         assert chosen(ops, logits, row) == {1, 3}
 
 
 def test_one_finite_token_is_taken(ops: Ops) -> None:
-    assert chosen(ops, f32(-np.inf, -3, -np.inf), replace(PLAIN, temperature=5.0, top_k=3, top_p=0.5)) == {1}
+    assert chosen(ops, f32(-np.inf, -3, -np.inf), PLAIN._replace(temperature=5.0, top_k=3, top_p=0.5)) == {1}
+
+
+# -------------------------------------------------------------------------------------------------------------- bias
+
+
+def test_bias_is_added_before_the_penalties_and_counts_for_greedy_too(ops: Ops) -> None:
+    logits = f32(3, 1, 0, -1)
+    greedy = PLAIN._replace(temperature=0.0)
+    assert one(ops, logits, greedy._replace(logit_bias=((2, 3.5),))) == 2
+    assert one(ops, logits, greedy._replace(logit_bias=((0, -100.0), (1, -100.0)))) == 2
+    row = PLAIN._replace(logit_bias=((0, -5.0), (9, 1.0)), repetition_penalty=2.0, prompt_ids=(0,))
+    assert penalized(logits, row).tolist() == [-4, 1, 0, -1], "(3 - 5) * 2; an id past the logits is left alone"
+    assert logits.tolist() == [3, 1, 0, -1]
+
+
+def test_bias_brings_no_masked_token_back(ops: Ops) -> None:
+    logits = f32(-np.inf, 0, -np.inf, -1)
+    row = PLAIN._replace(temperature=5.0, logit_bias=((0, 100.0), (2, 100.0), (3, 1.0)))
+    assert chosen(ops, logits, row) == {1, 3}
 
 
 # --------------------------------------------------------------------------------------------------------- penalties
 
 
 def test_penalties_are_exact() -> None:
-    row = replace(
-        PLAIN,
+    row = PLAIN._replace(
         repetition_penalty=2.0,
         frequency_penalty=0.5,
         presence_penalty=0.25,
@@ -123,38 +140,38 @@ def test_penalties_are_exact() -> None:
 
 
 def test_repetition_counts_once_however_often_a_token_stands_in_the_prompt() -> None:
-    row = replace(PLAIN, repetition_penalty=2.0, prompt_ids=(1,) * 133, output_ids=(1, 1))
+    row = PLAIN._replace(repetition_penalty=2.0, prompt_ids=(1,) * 133, output_ids=(1, 1))
     assert penalized(f32(4, 4), row).tolist() == [4, 2]
 
 
 def test_frequency_and_presence_do_not_look_at_the_prompt() -> None:
-    row = replace(PLAIN, frequency_penalty=1.0, presence_penalty=1.0, prompt_ids=(0, 0, 1))
+    row = PLAIN._replace(frequency_penalty=1.0, presence_penalty=1.0, prompt_ids=(0, 0, 1))
     assert penalized(f32(4, 4), row).tolist() == [4, 4]
 
 
 def test_negative_penalties_favour_repetition() -> None:
-    row = replace(PLAIN, frequency_penalty=-1.0, presence_penalty=-0.5, output_ids=(1, 1))
+    row = PLAIN._replace(frequency_penalty=-1.0, presence_penalty=-0.5, output_ids=(1, 1))
     assert penalized(f32(0, 0), row).tolist() == [0, 2.5]
-    halved = replace(PLAIN, repetition_penalty=0.5, prompt_ids=(0, 1))
+    halved = PLAIN._replace(repetition_penalty=0.5, prompt_ids=(0, 1))
     assert penalized(f32(2, -2), halved).tolist() == [4, -1]
 
 
 @pytest.mark.parametrize("off", [0.0, 1.0])
 def test_repetition_penalty_of_zero_and_one_is_off(off: float) -> None:
     logits = random_logits(1)
-    assert np.array_equal(penalized(logits, replace(PLAIN, repetition_penalty=off, prompt_ids=(1, 2))), logits)
+    assert np.array_equal(penalized(logits, PLAIN._replace(repetition_penalty=off, prompt_ids=(1, 2))), logits)
 
 
 def test_ids_beyond_the_vocabulary_are_passed_over() -> None:
-    row = replace(
-        PLAIN, repetition_penalty=2.0, frequency_penalty=1.0, prompt_ids=(99,), output_ids=(1, 99)
+    row = PLAIN._replace(
+        repetition_penalty=2.0, frequency_penalty=1.0, prompt_ids=(99,), output_ids=(1, 99)
     )  # padding rows of the embedding have ids too
     assert penalized(f32(4, 4), row).tolist() == [4, 1]
 
 
 def test_penalties_come_before_temperature(ops: Ops) -> None:
     # Presence takes 2 off a lead of 1. Taken off after the division by 0.01, 98 of the lead would be left.
-    row = replace(PLAIN, temperature=0.01, presence_penalty=2.0, output_ids=(0,))
+    row = PLAIN._replace(temperature=0.01, presence_penalty=2.0, output_ids=(0,))
     assert chosen(ops, f32(1, 0), row, 50) == {1}
 
 
@@ -193,14 +210,14 @@ def test_top_p_counts_within_the_top_k(ops: Ops) -> None:
     logits = log_of(0.1, 0.4, 0.2, 0.3)
     assert top_p(logits, top_k(logits, 2), 0.5).tolist() == [1]
     assert top_p(logits, np.arange(4), 0.5).tolist() == [1, 3]
-    assert chosen(ops, logits, replace(PLAIN, top_k=2, top_p=0.5)) == {1}
+    assert chosen(ops, logits, PLAIN._replace(top_k=2, top_p=0.5)) == {1}
 
 
 def test_top_p_comes_after_temperature(ops: Ops) -> None:
     logits = log_of(0.4, 0.3, 0.2, 0.1)
-    assert chosen(ops, logits, replace(PLAIN, top_p=0.65)) == {0, 1}
-    assert chosen(ops, logits, replace(PLAIN, top_p=0.65, temperature=5.0)) == {0, 1, 2}
-    assert chosen(ops, logits, replace(PLAIN, top_p=0.65, temperature=0.2)) == {0}
+    assert chosen(ops, logits, PLAIN._replace(top_p=0.65)) == {0, 1}
+    assert chosen(ops, logits, PLAIN._replace(top_p=0.65, temperature=5.0)) == {0, 1, 2}
+    assert chosen(ops, logits, PLAIN._replace(top_p=0.65, temperature=0.2)) == {0}
 
 
 @settings(max_examples=60, deadline=None)
@@ -275,15 +292,15 @@ def test_draw_covers_the_kept_tokens_from_the_lowest_id_up() -> None:
     ("row", "expected"),
     [
         (PLAIN, (0.5, 0.25, 0.15, 0.1)),
-        (replace(PLAIN, temperature=0.5), (0.25, 0.0625, 0.0225, 0.01)),
-        (replace(PLAIN, top_k=3), (0.5, 0.25, 0.15, 0)),
-        (replace(PLAIN, top_p=0.7), (0.5, 0.25, 0, 0)),
+        (PLAIN._replace(temperature=0.5), (0.25, 0.0625, 0.0225, 0.01)),
+        (PLAIN._replace(top_k=3), (0.5, 0.25, 0.15, 0)),
+        (PLAIN._replace(top_p=0.7), (0.5, 0.25, 0, 0)),
     ],
     ids=["plain", "temperature", "top_k", "top_p"],
 )
 def test_draws_follow_the_probabilities(ops: Ops, row: SamplingRow, expected: tuple[float, ...]) -> None:
     draws, logits = 2000, log_of(0.5, 0.25, 0.15, 0.1)
-    rows = [replace(row, position=i) for i in range(draws)]
+    rows = [row._replace(position=i) for i in range(draws)]
     counts = np.bincount(ops.sample(np.repeat(logits[None], draws, axis=0), rows, 4), minlength=4)
     wanted = np.array(expected) / sum(expected) * draws
     possible = wanted > 0
@@ -298,10 +315,10 @@ def test_draws_follow_the_probabilities(ops: Ops, row: SamplingRow, expected: tu
 def test_a_rows_token_is_the_same_in_any_batch(ops: Ops) -> None:
     rows = [
         PLAIN,
-        replace(PLAIN, top_k=7, seed=1),
-        replace(PLAIN, top_p=0.8, temperature=2.0, seed=2**40, position=133),
-        replace(PLAIN, repetition_penalty=1.3, prompt_ids=(1, 2, 3), output_ids=(5, 5)),
-        replace(PLAIN, temperature=0.0, presence_penalty=1.0, output_ids=(9,)),
+        PLAIN._replace(top_k=7, seed=1),
+        PLAIN._replace(top_p=0.8, temperature=2.0, seed=2**40, position=133),
+        PLAIN._replace(repetition_penalty=1.3, prompt_ids=(1, 2, 3), output_ids=(5, 5)),
+        PLAIN._replace(temperature=0.0, presence_penalty=1.0, output_ids=(9,)),
     ]
     logits = np.stack([random_logits(seed) for seed in range(len(rows))])
     alone = [one(ops, values, row) for values, row in zip(logits, rows, strict=True)]
@@ -312,9 +329,9 @@ def test_a_rows_token_is_the_same_in_any_batch(ops: Ops) -> None:
 
 def test_same_seed_and_position_give_the_same_token_and_another_seed_other_tokens(ops: Ops) -> None:
     logits = random_logits(1, 3000) / np.float32(3)
-    stream = [one(ops, logits, replace(PLAIN, position=i)) for i in range(20)]
-    assert stream == [one(ops, logits, replace(PLAIN, position=i)) for i in range(20)]
-    assert stream != [one(ops, logits, replace(PLAIN, position=i, seed=8)) for i in range(20)]
+    stream = [one(ops, logits, PLAIN._replace(position=i)) for i in range(20)]
+    assert stream == [one(ops, logits, PLAIN._replace(position=i)) for i in range(20)]
+    assert stream != [one(ops, logits, PLAIN._replace(position=i, seed=8)) for i in range(20)]
     assert len(set(stream)) > 10
 
 
@@ -322,9 +339,9 @@ def test_same_seed_and_position_give_the_same_token_and_another_seed_other_token
 def test_padding_columns_are_never_chosen(ops: Ops, penalty: float) -> None:
     logits = np.full((100, 10), 100, np.float32)
     logits[:, :7] = random_logits(1, 7)
-    row = replace(PLAIN, temperature=5.0, presence_penalty=penalty, output_ids=(3, 8))
-    for plan in (row, replace(row, temperature=0.0), replace(row, top_k=5), replace(row, top_p=0.9)):
-        tokens = set(ops.sample(logits.copy(), [replace(plan, position=i) for i in range(100)], 7))
+    row = PLAIN._replace(temperature=5.0, presence_penalty=penalty, output_ids=(3, 8))
+    for plan in (row, row._replace(temperature=0.0), row._replace(top_k=5), row._replace(top_p=0.9)):
+        tokens = set(ops.sample(logits.copy(), [plan._replace(position=i) for i in range(100)], 7))
         assert max(tokens) < 7
 
 
@@ -357,6 +374,7 @@ sampling_rows = st.builds(
     position=st.integers(0, 2**33),
     prompt_ids=st.lists(st.integers(0, 140), max_size=9),
     output_ids=st.lists(st.integers(0, 140), max_size=9),
+    logit_bias=st.lists(st.tuples(st.integers(0, 140), st.sampled_from([-100.0, -0.5, 0.0, 2.0, 100.0])), max_size=4),
 )
 
 
@@ -388,14 +406,14 @@ def test_kernels_choose_what_the_specification_does_from_a_whole_vocabulary(kern
     for seed, row in enumerate(
         [
             PLAIN,
-            replace(PLAIN, top_k=50, top_p=0.9),
-            replace(PLAIN, temperature=3.0, top_p=0.95),
-            replace(PLAIN, top_k=2000),
+            PLAIN._replace(top_k=50, top_p=0.9),
+            PLAIN._replace(temperature=3.0, top_p=0.95),
+            PLAIN._replace(top_k=2000),
         ]
     ):
         logits = random_logits(seed, 262_144)
         for position in range(3):
-            here = replace(row, position=position)
+            here = row._replace(position=position)
             if far_from_a_boundary(logits, here):
                 assert one(kernels, logits, here) == sample_row(logits, here)
                 compared += 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from intaglio.ops import SamplingRow
+from intaglio.ops import LogprobsQuery, SamplingRow
+from intaglio.ops.reference import ReferenceOps
 from intaglio.ops.sampling import penalized, top_k, top_p
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
@@ -54,8 +53,7 @@ def random_case(seed: int) -> tuple[F32, SamplingRow]:
     rng = np.random.default_rng(seed)
     vocab = int(rng.choice([7, 133, 1025, 5000, 262_144], p=[0.2, 0.3, 0.3, 0.15, 0.05]))
     logits = rng.standard_normal(vocab, dtype=np.float32) * np.float32(rng.choice([0.1, 1.0, 5.0]))
-    row = replace(
-        ROW,
+    row = ROW._replace(
         temperature=float(rng.choice([0.1, 0.6, 1.0, 5.0])),
         top_k=None if rng.random() < 0.4 else int(rng.integers(1, min(vocab, 200))),
         top_p=None if rng.random() < 0.3 else float(rng.uniform(0.05, 0.999)),
@@ -87,12 +85,28 @@ def probabilities(scores: F32) -> NDArray[np.float64]:
 
 def test_ties_at_the_last_of_top_k_are_all_kept_as_there() -> None:
     logits = np.array([1, 3, 2, 2, 0, 2], np.float32)
-    _, after_all = chain(logits, replace(ROW, top_k=2))
+    _, after_all = chain(logits, ROW._replace(top_k=2))
     assert top_k(logits, 2).tolist() == np.flatnonzero(np.isfinite(after_all)).tolist() == [1, 2, 3, 5]
 
 
 def test_top_p_of_zero_and_over_one_as_there() -> None:
     logits = np.array([1, 3, 2], np.float32)
     for p, expected in ((0.0, [1]), (1.0, [0, 1, 2])):
-        _, after_all = chain(logits, replace(ROW, top_p=p))
+        _, after_all = chain(logits, ROW._replace(top_p=p))
         assert top_p(logits, np.arange(3), p).tolist() == np.flatnonzero(np.isfinite(after_all)).tolist() == expected
+
+
+@pytest.mark.parametrize("vocab", [7, 256, 262_144])
+def test_logprobs_are_torchs_log_softmax_and_topk(vocab: int) -> None:
+    import torch
+
+    logits = np.random.default_rng(vocab).standard_normal((2, vocab), dtype=np.float32) * np.float32(6)
+    judged = torch.log_softmax(torch.from_numpy(logits).double(), dim=-1)
+    count = min(vocab, 20)
+    ops = ReferenceOps()
+    reports = ops.logprobs(ops.distributions(logits, [0, 1], vocab), [LogprobsQuery(3, count)] * 2)
+    for row, report in enumerate(reports):
+        values, ids = torch.topk(judged[row], count)
+        assert report.chosen == pytest.approx(float(judged[row, 3]), abs=1e-6)
+        assert [token for token, _ in report.best] == ids.tolist()
+        assert [value for _, value in report.best] == pytest.approx(values.tolist(), abs=1e-6)

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intaglio.engine.scheduler import Scheduled
-from intaglio.engine.sequence import BlockTable
-from intaglio.model.gemma import ForwardBatch, KVRows
-from intaglio.ops import AttentionRow, LoraSegment, LoraWeights, Ops
+from intaglio.model.gemma import ForwardBatch
+from intaglio.ops import AttentionPlan, AttentionRow, LoraSegment, LoraWeights, Ops
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +32,15 @@ def build_batch(
     ordered = sorted(scheduled, key=lambda item: item.sequence.digest or "")
     spans = _spans(ordered)
     ids: list[int] = []
-    positions: list[int] = []
     for item in ordered:
         sequence, first = item.sequence, item.sequence.num_computed
         ids.extend(sequence.tokens[first : first + item.num_tokens])
-        positions.extend(range(first, first + item.num_tokens))
     num_groups = len(ordered[0].sequence.tables)
     choosing = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
     forward = ForwardBatch(
         ids=ops.integers(ids),
-        positions=ops.integers(positions),
         adapters=ops.lora_plan(_segments(ordered, spans, adapter_of)),
-        kv=[_kv_rows(ordered, spans, group, block_size, ops) for group in range(num_groups)],
+        attention=[_attention_plan(ordered, spans, group, block_size, ops) for group in range(num_groups)],
         logit_rows=ops.integers([row for _, row in choosing]),
     )
     return StepBatch(forward, [item for item, _ in choosing])
@@ -69,21 +65,13 @@ def _segments(
     return [LoraSegment(start, stop, adapter_of(digest)) for digest, (start, stop) in bounds.items()]
 
 
-def _kv_rows(ordered: list[Scheduled], spans: list[tuple[int, int]], group: int, block_size: int, ops: Ops) -> KVRows:
-    slots: list[int] = []
+def _attention_plan(
+    ordered: list[Scheduled], spans: list[tuple[int, int]], group: int, block_size: int, ops: Ops
+) -> AttentionPlan:
     rows: list[AttentionRow] = []
     for item, (start, stop) in zip(ordered, spans, strict=True):
         sequence = item.sequence
         table = sequence.tables[group]
         context = sequence.num_computed + item.num_tokens
-        slots.extend(_slots(table, range(sequence.num_computed, context), block_size))
         rows.append(AttentionRow(start, stop, context, table.first_block * block_size, table.blocks))
-    return KVRows(ops.integers(slots), ops.attention_plan(rows, block_size))
-
-
-def _slots(table: BlockTable, positions: range, block_size: int) -> list[int]:
-    """Where each position's keys and values lie: block id * block_size + offset."""
-    return [
-        table.blocks[position // block_size - table.first_block] * block_size + position % block_size
-        for position in positions
-    ]
+    return ops.attention_plan(rows, block_size)

@@ -3,7 +3,7 @@
     schedule -> lay out the batch -> forward -> choose tokens -> commit
 
 It sees token ids, adapter digests and sampling parameters. It knows no text, no names and no sockets. It waits for
-nothing but adapters that are being read, and for them only briefly (see `lora/pool.py`).
+nothing but adapters that are being read and grammars that are being compiled, and for them only briefly.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from collections import Counter
 from dataclasses import dataclass
 
 from intaglio.engine.batch import build_batch
+from intaglio.engine.grammar import Matchers
 from intaglio.engine.kv_cache import KVCacheManager, longest_sequence, plan_blocks
-from intaglio.engine.sampler import choose_tokens
+from intaglio.engine.sampler import Choice, choose_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
-from intaglio.errors import AdapterError, IntaglioError
-from intaglio.lora.pool import READ_AHEAD, AdapterPool, Place
+from intaglio.errors import AdapterError, EngineStepError, GrammarError, IntaglioError
+from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AdapterPool, Place
 from intaglio.model.gemma import Gemma, kv_groups
 from intaglio.ops import KVGroup, LoraWeights, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
 
 logger = logging.getLogger(__name__)
+
+_NO_LOGITS = "the model gave no finite logits for this sequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Engine:
 
     stop_ids    tokens that end an answer
     vocab_size  ids that may be chosen (the model may have padding rows above)
+    matchers    makes what holds an answer to a grammar; None refuses requests with one
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Engine:
         *,
         stop_ids: frozenset[int],
         vocab_size: int,
+        matchers: Matchers | None = None,
     ) -> None:
         config = model.config
         blocks = plan_blocks(
@@ -66,6 +71,7 @@ class Engine:
         self.max_sequence_tokens = longest_sequence(groups, blocks, limits.kv_block_size, config.context_length)
         self._model = model
         self._adapters = adapters
+        self._matchers = matchers or Matchers(None, stop_ids)
         self._ops = ops
         self._block_size = limits.kv_block_size
         self._stop_ids = stop_ids
@@ -79,7 +85,7 @@ class Engine:
             self._cache,
             max_running=limits.max_running,
             step_tokens=limits.step_tokens,
-            may_run=self._acquire_adapter,
+            may_run=self._may_run,
             left=self._release_adapter,
         )
         self._sequences: dict[str, Sequence] = {}
@@ -103,16 +109,23 @@ class Engine:
         sequence = self._sequences.get(request_id)
         return [] if sequence is None else [self._end(sequence, FinishReason.ABORT)]
 
-    def step(self) -> list[TokenOutput]:
-        """Run one forward for everything that is scheduled. One output per sequence that got a token or ended.
+    def rest(self) -> None:
+        """Call it once when there is no work and before waiting for some: a few milliseconds spent ahead."""
+        self._ops.rest()
 
-        Without outputs it may have waited for an adapter: look for new requests and call again.
+    def step(self) -> list[TokenOutput]:
+        """Run one forward for everything that is scheduled. An output for each token chosen and each sequence that
+        ended.
+
+        Without outputs it may have waited for an adapter or a grammar: look for new requests and call again.
         """
-        self._prepare_adapters()
+        self._prepare()
         scheduled = self.scheduler.schedule()
         outputs = [self._end(sequence, FinishReason.ERROR, error=error) for sequence, error in self._refused]
         self._refused.clear()
         if not scheduled:
+            if not outputs:
+                self._matchers.wait(IDLE_WAIT_S)
             return outputs
         try:
             return outputs + self._run(scheduled)
@@ -126,48 +139,64 @@ class Engine:
         batch = build_batch(scheduled, self._block_size, self._ops, self._adapter_of)
         logits = self._model.forward(batch.forward, self._kv)
         sequences = [item.sequence for item in batch.choosing]
-        tokens = choose_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
+        choices = choose_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
         for item in scheduled:
             self._cache.commit(item.sequence, item.num_tokens)
-        return [self._take(sequence, token) for sequence, token in zip(sequences, tokens, strict=True)]
+        taken = zip(sequences, choices, strict=True)
+        return [output for sequence, choice in taken for output in self._take(sequence, choice)]
 
-    def _take(self, sequence: Sequence, token: int) -> TokenOutput:
-        """Append the chosen token and say whether it was the last."""
+    def _take(self, sequence: Sequence, choice: Choice) -> list[TokenOutput]:
+        """Append the chosen token and say whether it was the last. The end that a grammar leaves as the only thing to
+        come is an output of its own: the token before it is part of the answer.
+        """
+        token, matcher = choice.token, sequence.matcher
+        if matcher is not None and matcher.error is None and token >= 0:
+            matcher.take(token)
+        if matcher is not None and matcher.error is not None:
+            return [self._end(sequence, FinishReason.ERROR, error=matcher.error)]
         if token < 0:
-            return self._end(sequence, FinishReason.ERROR, error="the model gave no finite logits for this sequence")
+            return [self._end(sequence, FinishReason.ERROR, error=_NO_LOGITS)]
         sequence.tokens.append(token)
-        if token in self._stop_ids and not sequence.params.ignore_stop_tokens:
-            return self._end(sequence, FinishReason.STOP, token)
+        stops = token in self._stop_ids and (matcher is not None or not sequence.params.ignore_stop_tokens)
+        if stops:
+            return [self._end(sequence, FinishReason.STOP, choice)]
+        if matcher is not None and matcher.is_complete:
+            return [self._output(sequence, choice, None), self._end(sequence, FinishReason.STOP)]
         if sequence.num_output >= sequence.params.max_tokens:
-            return self._end(sequence, FinishReason.LENGTH, token)
-        return self._output(sequence, token, None)
+            return [self._end(sequence, FinishReason.LENGTH, choice)]
+        return [self._output(sequence, choice, None)]
 
     def _end(
-        self, sequence: Sequence, reason: FinishReason, token: int | None = None, error: str | None = None
+        self, sequence: Sequence, reason: FinishReason, choice: Choice | None = None, error: str | None = None
     ) -> TokenOutput:
         self.scheduler.finish(sequence, reason)
+        self._matchers.drop(sequence.request_id)
         del self._sequences[sequence.request_id]
-        return self._output(sequence, token, reason, error)
+        return self._output(sequence, choice, reason, error)
 
     def _output(
-        self, sequence: Sequence, token: int | None, reason: FinishReason | None, error: str | None = None
+        self, sequence: Sequence, choice: Choice | None, reason: FinishReason | None, error: str | None = None
     ) -> TokenOutput:
-        return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error)
+        token, logprobs = (None, None) if choice is None else (choice.token, choice.logprobs)
+        return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs)
 
-    # -- adapters
+    # -- what a sequence needs beside blocks: its adapter, and the matcher of its grammar
 
-    def _prepare_adapters(self) -> None:
-        """Have the adapters read that the next sequences need, so that they are there when a place is free."""
+    def _prepare(self) -> None:
+        """Have read and compiled what the next sequences need, so that it is there when a place is free."""
         coming = self.scheduler.next_to_run(READ_AHEAD)
+        self._matchers.prepare(sequence.request for sequence in coming if sequence.matcher is None)
         refs = [sequence.request.adapter for sequence in coming if sequence.request.adapter]
         self._adapters.prepare(refs, idle=not self.scheduler.running and len(refs) == len(coming))
 
-    def _acquire_adapter(self, sequence: Sequence) -> Place:
-        if sequence.request.adapter is None:
-            return Place.TAKEN
+    def _may_run(self, sequence: Sequence) -> Place:
         try:
-            return self._adapters.acquire(sequence.request.adapter)
-        except AdapterError as error:
+            if sequence.params.grammar is not None and sequence.matcher is None:
+                sequence.matcher = self._matchers.take(sequence.request)
+                if sequence.matcher is None:
+                    return Place.COMING
+            return self._adapters.acquire(sequence.request.adapter) if sequence.request.adapter else Place.TAKEN
+        except (AdapterError, GrammarError, EngineStepError) as error:
             self._refused.append((sequence, str(error)))
             return Place.COMING  # never: it ends in this step, and holds up nobody until then
 
@@ -182,4 +211,5 @@ class Engine:
         """Raise AssertionError unless every part agrees with the others."""
         self.scheduler.check()
         self._adapters.check(Counter(seq.digest for seq in self.scheduler.running if seq.digest is not None))
+        self._matchers.check(seq.request_id for seq in self.scheduler.waiting)
         assert set(self._sequences) == {seq.request_id for seq in [*self.scheduler.running, *self.scheduler.waiting]}

@@ -34,6 +34,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_adapter_rank: int
     max_adapter_file_bytes: int
     log_level: str
+    token_table: str | None = None  # file of a `request.TokenTable`; without one no answer can follow a grammar
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):

@@ -32,7 +32,7 @@ from intaglio.engine.messages import (
     ToEngine,
 )
 from intaglio.errors import CapacityError, EngineDeadError, EngineError
-from intaglio.request import EngineRequest, FinishReason, TokenOutput
+from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ _RESTART_WAIT_S = 60.0  # how long a new request waits for an engine that is res
 class TokenStream:
     """The outputs of one request, in order, ending with the one that has a finish reason."""
 
-    def __init__(self, client: EngineClient, request_id: str) -> None:
+    def __init__(self, client: EngineClient, request_id: str, priority: Priority = Priority.INTERACTIVE) -> None:
+        self.priority = priority
         self._client = client
         self._request_id = request_id
         self._outputs: asyncio.Queue[TokenOutput] = asyncio.Queue()
@@ -109,26 +110,39 @@ class EngineClient:
         return len(self._streams)
 
     @property
+    def num_interactive(self) -> int:
+        """Of the requests in flight those that somebody waits for."""
+        return sum(stream.priority is Priority.INTERACTIVE for stream in self._streams.values())
+
+    @property
     def pid(self) -> int | None:
         """The engine's process id, None while there is no process."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
     # -- requests
 
-    async def submit(self, request: EngineRequest) -> TokenStream:
-        """Hand a request over. Raises CapacityError if there are too many, EngineDeadError if no engine comes."""
-        self._check_room()
+    async def submit(self, request: EngineRequest, *, reject_if_busy: bool = False) -> TokenStream:
+        """Hand a request over. Raises CapacityError if there are too many, EngineDeadError if no engine comes.
+
+        reject_if_busy  refuse also what would have to wait for a running one to end
+
+        Both count interactive requests alone: batch ones give way to them. How many batch requests are in flight is
+        for those who send them to bound (the batch runner does); here they are always taken.
+        """
+        max_in_flight = self._spec.limits.max_running if reject_if_busy else self._max_in_flight
+        self._check_room(request.priority, max_in_flight)
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
-        self._check_room()
-        stream = TokenStream(self, request.request_id)
+        self._check_room(request.priority, max_in_flight)
+        stream = TokenStream(self, request.request_id, request.priority)
         self._streams[request.request_id] = stream
         await self._send(Submit(request))
         return stream
 
-    def _check_room(self) -> None:
-        if len(self._streams) >= self._max_in_flight:
+    def _check_room(self, priority: Priority, max_in_flight: int) -> None:
+        if priority is Priority.INTERACTIVE and self.num_interactive >= max_in_flight:
             raise CapacityError(
-                f"{len(self._streams)} requests are running or waiting, the most this server takes; try again shortly"
+                f"{self.num_interactive} requests are running or waiting, and {max_in_flight} are the most that this "
+                "one may find; try again shortly"
             )
 
     async def abort(self, request_id: str) -> None:

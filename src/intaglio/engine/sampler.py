@@ -1,4 +1,6 @@
-"""From logits to tokens: collects what `ops.sample` needs to know of each sequence.
+"""From logits to tokens: collects what the ops need to know of each sequence.
+
+    raw logits -> distributions (for log-probabilities) -> grammar's mask -> bias, penalties, temperature, ... -> token
 
 The draw's key is (seed, number of output tokens so far). A preempted sequence keeps its outputs, so it resumes at the
 same place of the same random stream.
@@ -6,15 +8,40 @@ same place of the same random stream.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from intaglio.engine.sequence import Sequence
-from intaglio.ops import Array, Ops, SamplingRow
+from intaglio.ops import Array, LogprobsQuery, Ops, SamplingRow
+from intaglio.request import TokenLogprobs
 
 
-def choose_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops: Ops) -> list[int]:
-    """One token id per sequence, -1 where no logit is finite. Rows of logits past `vocab_size` are padding, never
-    chosen.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A sequence's next token, -1 where no logit is finite. logprobs: if its request asks for them."""
+
+    token: int
+    logprobs: TokenLogprobs | None = None
+
+
+def choose_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops: Ops) -> list[Choice]:
+    """One choice per sequence, whose rows of logits stand in the same order. The logits may be overwritten.
+
+    Rows of logits past `vocab_size` are padding, never chosen. A matcher that fails says so itself (`Matcher.error`);
+    the token of its sequence means nothing then.
     """
-    return ops.sample(logits, [_row(sequence) for sequence in sequences], vocab_size)
+    asking = [row for row, sequence in enumerate(sequences) if sequence.params.logprobs is not None]
+    raw = ops.distributions(logits, asking, vocab_size) if asking else None
+    for row, sequence in enumerate(sequences):
+        allowed = sequence.matcher.allowed() if sequence.matcher else None
+        if allowed is not None:
+            ops.mask_tokens(logits, row, allowed)
+    choices = [Choice(token) for token in ops.sample(logits, [_row(sequence) for sequence in sequences], vocab_size)]
+    if asking:
+        # A row without a token asks for any: what it gets goes nowhere, its sequence ends in an error.
+        queries = [LogprobsQuery(max(choices[row].token, 0), sequences[row].params.logprobs or 0) for row in asking]
+        for row, found in zip(asking, ops.logprobs(raw, queries), strict=True):
+            choices[row] = Choice(choices[row].token, TokenLogprobs(found.chosen, found.best))
+    return choices
 
 
 def _row(sequence: Sequence) -> SamplingRow:
@@ -31,4 +58,5 @@ def _row(sequence: Sequence) -> SamplingRow:
         position=sequence.num_output,
         prompt_ids=sequence.request.prompt_ids if has_penalty else (),
         output_ids=sequence.tokens[sequence.num_prompt :] if has_penalty else (),
+        logit_bias=tuple(params.logit_bias.items()),
     )

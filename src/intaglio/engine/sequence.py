@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from intaglio.request import EngineRequest, FinishReason, SamplingParams
+from intaglio.engine.grammar import Matcher
+from intaglio.request import EngineRequest, FinishReason, Priority, SamplingParams
 
 
 class SequenceState(Enum):
@@ -35,7 +36,7 @@ class Sequence:
     """tokens = prompt + output so far. The first `num_computed` have their keys and values in the cache.
 
     A preempted sequence keeps its tokens and starts again from num_computed 0; what it had chosen it computes again but
-    does not choose again.
+    does not choose again. So its matcher, which has taken each of them once, stays where it is.
     """
 
     request: EngineRequest
@@ -47,6 +48,7 @@ class Sequence:
     block_keys: list[bytes] = field(default_factory=list)  # prefix-cache keys of the full blocks, grown on demand
     finish_reason: FinishReason | None = None
     was_admitted: bool = False
+    matcher: Matcher | None = None  # where it stands in its grammar, if it has one; from first admission on
 
     @classmethod
     def from_request(cls, request: EngineRequest, num_groups: int) -> Sequence:
@@ -60,6 +62,10 @@ class Sequence:
     @property
     def params(self) -> SamplingParams:
         return self.request.params
+
+    @property
+    def priority(self) -> Priority:
+        return self.request.priority
 
     @property
     def digest(self) -> str | None:

@@ -17,6 +17,7 @@ import zmq
 
 from intaglio.engine.adapter_loader import AdapterLoader
 from intaglio.engine.engine import Engine
+from intaglio.engine.grammar import Matchers
 from intaglio.engine.messages import (
     Abort,
     EngineSpec,
@@ -56,6 +57,7 @@ def build_engine(spec: EngineSpec) -> Engine:
         spec.limits,
         stop_ids=frozenset(spec.stop_ids),
         vocab_size=spec.vocab_size,
+        matchers=Matchers(Path(spec.token_table) if spec.token_table else None, spec.stop_ids),
     )
 
 
@@ -109,7 +111,11 @@ def serve(engine: Engine, channel: _Channel) -> None:
     """Run until told to shut down."""
     while True:
         outputs = []
-        for message in channel.receive(wait=not engine.has_work):
+        messages = channel.receive(wait=False)
+        if not messages and not engine.has_work:
+            engine.rest()
+            messages = channel.receive(wait=True)
+        for message in messages:
             match message:
                 case Submit(request):
                     engine.add(request)

@@ -5,7 +5,7 @@ attention and MLP give back before adding it, Gemma 2 caps scores and logits, Ge
 later ones alternate layers with a sliding window and layers without. What a layer needs of this stands in
 `ModelConfig`.
 
-The forward knows rows, positions and cache slots; it does not know requests, nor what an array is made of (`ops` does).
+The forward knows rows and cache blocks; it does not know requests, nor what an array is made of (`ops` does).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from intaglio.model.quantize import WeightFormat, format_of, plain_values, quant
 from intaglio.model.weights import Checkpoint, RawTensor
 from intaglio.ops import (
     Array,
+    AttentionKind,
     AttentionPlan,
     KVGroup,
     LoraPair,
@@ -37,35 +38,22 @@ GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
 DOWN = ("mlp.down_proj",)
 
 AdapterPairs = Mapping[tuple[int, str], LoraPair]  # (layer index, projection) -> its A and B
-CALLS = (QKV, OUT, GATE_UP, DOWN)  # the projections of one layer, by the input they share
-
-
-@dataclass(frozen=True, slots=True)
-class KVRows:
-    """Where the batch's keys and values go in one group of layers, and what each sequence may look at.
-
-    slots  [tokens] int32
-    plan   from `Ops.attention_plan`
-    """
-
-    slots: Array
-    plan: AttentionPlan
+CALLS = (QKV, OUT, GATE_UP, DOWN)  # the projections of one layer, by the call that makes them
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardBatch:
     """Everything one forward needs.
 
-    ids, positions  [tokens] int32
-    adapters        which rows have which adapter, from `Ops.lora_plan`
-    kv              one entry per group of `kv_groups(config)`
-    logit_rows      [n] int32: the rows whose logits are wanted
+    ids         [tokens] int32
+    adapters    which rows have which adapter, from `Ops.lora_plan`
+    attention   one plan per group of `kv_groups(config)`, from `Ops.attention_plan`
+    logit_rows  [n] int32: the rows whose logits are wanted
     """
 
     ids: Array
-    positions: Array
     adapters: LoraPlan
-    kv: Sequence[KVRows]
+    attention: Sequence[AttentionPlan]
     logit_rows: Array
 
 
@@ -96,11 +84,12 @@ class LayerWeights:
     pre_mlp_norm: Array
     post_attn_norm: Array | None
     post_mlp_norm: Array | None
-    qk_norms: QKNorms | None
+    attention: AttentionKind
     qkv: tuple[Weight, ...]
-    out: tuple[Weight, ...]
-    gate_up: tuple[Weight, ...]
-    down: tuple[Weight, ...]
+    out: Weight
+    gate: Weight
+    up: Weight
+    down: Weight
 
 
 class Gemma:
@@ -121,9 +110,10 @@ class Gemma:
         self._embedding = read.matrix("model.embed_tokens", is_table=True)
         self._head = self._embedding if config.tied_head else read.matrix("lm_head", is_table=True)
         self._final_norm = read.norm("model.norm")
-        self._layers = [_read_layer(read, config, index) for index in range(config.num_layers)]
-        kinds = {_rope(layer): RopeKind(*_rope(layer)) for layer in config.layers}
-        self._rope_kinds = [kinds[_rope(layer)] for layer in config.layers]  # one object for all layers of a kind
+        ropes = {_rope(layer): RopeKind(*_rope(layer)) for layer in config.layers}  # one object for layers of a kind
+        self._layers = [
+            _read_layer(read, config, index, ropes[_rope(layer)]) for index, layer in enumerate(config.layers)
+        ]
         # layer -> (its group, its place in the group's cache)
         self._kv_place = {
             layer: (group_idx, place)
@@ -142,51 +132,29 @@ class Gemma:
         """Run the batch, writing its keys and values into the cache. Returns logits [logit_rows, vocab]."""
         ops, eps = self._ops, self.config.rms_norm_eps
         x = ops.embedding(self._embedding, batch.ids, self.config.embed_scale)
+        normed = ops.rms_norm(x, self._layers[0].input_norm, eps)
         for index, layer in enumerate(self._layers):
-            attn = self._attention(index, layer, ops.rms_norm(x, layer.input_norm, eps), batch, cache)
-            x = ops.add_norm(x, attn, layer.post_attn_norm, eps)
-            mlp = self._mlp(index, layer, ops.rms_norm(x, layer.pre_mlp_norm, eps), batch)
-            x = ops.add_norm(x, mlp, layer.post_mlp_norm, eps)
-        x = ops.rms_norm(ops.take_rows(x, batch.logit_rows), self._final_norm, eps)
-        return ops.logits(x, self._head, self.config.final_softcap)
+            group, place = self._kv_place[index]
+            call = index * len(CALLS)
+            mixed = ops.self_attention(
+                normed, layer.qkv, layer.attention, cache[group], place, batch.attention[group], batch.adapters, call
+            )
+            x, normed = ops.add_projection(
+                x, mixed, layer.out, layer.post_attn_norm, layer.pre_mlp_norm, eps, batch.adapters, call + 1
+            )
+            gated = ops.gated_linear(normed, layer.gate, layer.up, batch.adapters, call + 2)
+            x, normed = ops.add_projection(
+                x, gated, layer.down, layer.post_mlp_norm, self._norm_after(index), eps, batch.adapters, call + 3
+            )
+        return ops.logits(ops.take_rows(normed, batch.logit_rows), self._head, self.config.final_softcap)
 
-    def _attention(
-        self, index: int, layer: LayerWeights, x: Array, batch: ForwardBatch, cache: Sequence[KVGroup]
-    ) -> Array:
-        ops, config = self._ops, self.config
-        tokens = x.shape[0]
-        q, k, v = ops.linears(x, layer.qkv, batch.adapters, _call(index, 0))
-        group_idx, place = self._kv_place[index]
-        kv, kind = batch.kv[group_idx], config.layers[index]
-        q = ops.rope_and_cache(
-            q.reshape(tokens, config.num_heads, config.head_dim),
-            k.reshape(tokens, config.num_kv_heads, config.head_dim),
-            v.reshape(tokens, config.num_kv_heads, config.head_dim),
-            batch.positions,
-            self._rope_kinds[index],
-            layer.qk_norms,
-            cache[group_idx],
-            place,
-            kv.slots,
-        )
-        mixed = ops.attention(q, cache[group_idx], place, kv.plan, config.score_scale, kind.window, config.attn_softcap)
-        (out,) = ops.linears(mixed.reshape(tokens, config.q_size), layer.out, batch.adapters, _call(index, 1))
-        return out
-
-    def _mlp(self, index: int, layer: LayerWeights, x: Array, batch: ForwardBatch) -> Array:
-        ops = self._ops
-        gate, up = ops.linears(x, layer.gate_up, batch.adapters, _call(index, 2))
-        (down,) = ops.linears(ops.gelu_gate(gate, up), layer.down, batch.adapters, _call(index, 3))
-        return down
+    def _norm_after(self, index: int) -> Array:
+        """The norm that what a layer gives meets first: of the next layer, or the model's last."""
+        return self._layers[index + 1].input_norm if index + 1 < len(self._layers) else self._final_norm
 
 
 def _rope(layer: LayerConfig) -> tuple[float, float]:
     return (layer.rope_theta, layer.rope_factor)
-
-
-def _call(layer: int, entry: int) -> int:
-    """The place of an entry of CALLS among the calls of a whole forward."""
-    return layer * len(CALLS) + entry
 
 
 class _WeightReader:
@@ -226,19 +194,30 @@ class _WeightReader:
         return tuple(self.matrix(prefix + name) for name in names)
 
 
-def _read_layer(read: _WeightReader, config: ModelConfig, index: int) -> LayerWeights:
+def _read_layer(read: _WeightReader, config: ModelConfig, index: int, rope: RopeKind) -> LayerWeights:
     prefix = f"model.layers.{index}."
     post = config.has_post_norms
     # The same name, two meanings: Gemma 1 calls its pre-MLP norm post_attention_layernorm.
     pre_mlp = "pre_feedforward_layernorm" if post else "post_attention_layernorm"
+    gate, up = read.matrices(prefix, GATE_UP)
     return LayerWeights(
         input_norm=read.norm(f"{prefix}input_layernorm"),
         pre_mlp_norm=read.norm(prefix + pre_mlp),
         post_attn_norm=read.norm(f"{prefix}post_attention_layernorm") if post else None,
         post_mlp_norm=read.norm(f"{prefix}post_feedforward_layernorm") if post else None,
-        qk_norms=read.qk_norms(prefix, config.rms_norm_eps) if config.has_qk_norm else None,
+        attention=AttentionKind(
+            num_heads=config.num_heads,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            rope=rope,
+            norms=read.qk_norms(prefix, config.rms_norm_eps) if config.has_qk_norm else None,
+            scale=config.score_scale,
+            window=config.layers[index].window,
+            softcap=config.attn_softcap,
+        ),
         qkv=read.matrices(prefix, QKV),
-        out=read.matrices(prefix, OUT),
-        gate_up=read.matrices(prefix, GATE_UP),
-        down=read.matrices(prefix, DOWN),
+        out=read.matrices(prefix, OUT)[0],
+        gate=gate,
+        up=up,
+        down=read.matrices(prefix, DOWN)[0],
     )

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 Array: TypeAlias = Any  # an array of the body's own kind: numpy.ndarray for the CPU bodies
 Weight: TypeAlias = Any  # a matrix in whatever layout the body prepared it; only the body looks inside
 LoraWeights: TypeAlias = Any  # one adapter's matrices, as the body prepared them
 LoraPlan: TypeAlias = Any  # which rows of one step have which adapter, as the body prepared it
+Distributions: TypeAlias = Any  # what the model itself makes of the next token of some rows, as the body keeps it
 AttentionPlan: TypeAlias = Any  # what one step's attention looks at, as the body prepared it
 Format: TypeAlias = Literal["f32", "bf16"]
 QuantizedFormat: TypeAlias = Literal["w8", "w5", "w4"]
@@ -67,8 +68,7 @@ class QuantizedMatrix:
         return (int(self.values.shape[0]), int(self.values.shape[1]))
 
 
-@dataclass(frozen=True, slots=True)
-class LoraSegment:
+class LoraSegment(NamedTuple):
     """A run of rows with one adapter. Rows outside every segment belong to the base model.
 
     weights  the adapter's matrices, from `Ops.lora_weights`
@@ -90,11 +90,10 @@ class KVGroup:
     values: Array
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionRow:
+class AttentionRow(NamedTuple):
     """One sequence's part of a forward.
 
-    start, stop   its rows in the batch
+    start, stop   its rows in the batch: its last tokens, one behind the other
     context       tokens in the cache once this forward has written its own: position of the last row + 1
     first_key     the first position that the block table still holds (older ones fell out of the window); a multiple of
                   the block size
@@ -108,12 +107,12 @@ class AttentionRow:
     block_table: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingRow:
+class SamplingRow(NamedTuple):
     """How to choose the next token of one row; fields and their order as in `request.SamplingParams`.
 
     prompt_ids, output_ids  the tokens so far, for the penalties; may be empty when no penalty is set
     position                the number of output tokens so far: with seed the key of the random draw
+    logit_bias              (id, what is added to its logit)
     """
 
     temperature: float
@@ -126,6 +125,23 @@ class SamplingRow:
     position: int
     prompt_ids: Sequence[int]
     output_ids: Sequence[int]
+    logit_bias: Sequence[tuple[int, float]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsQuery:
+    """What to report of one row's distribution: the log-probability of `chosen`, and the `num_best` best tokens."""
+
+    chosen: int
+    num_best: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsRow:
+    """Natural logarithms; best [(id, logprob)], best first, of equals the lower id first."""
+
+    chosen: float
+    best: list[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +159,25 @@ class QKNorms:
     q: Array
     k: Array
     eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionKind:
+    """What the attention of a layer is, beside its matrices.
+
+    scale    what scores are multiplied with
+    window   a query sees this many of the last keys, its own among them; None sees all
+    softcap  cap of cap · tanh(score / cap); None is none
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rope: RopeKind
+    norms: QKNorms | None
+    scale: float
+    window: int | None
+    softcap: float | None
 
 
 class Ops(Protocol):
@@ -177,11 +212,16 @@ class Ops(Protocol):
         per weight, None where the adapter has none. They may be copied.
         """
 
+    def rest(self) -> None:
+        """Called when there is nothing to compute: do ahead what the next `lora_weights` would have to wait for."""
+
     def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
         """Prepare which rows have which adapter; made once per step and used by every call of `linears`."""
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
-        """Prepare what the attention calls of one step look at; made once and used by every layer of a KV group."""
+        """Prepare what the attention calls of one step look at and where they write; made once, used by every layer of
+        a KV group. The rows of the sequences follow each other and are all the tokens of the step.
+        """
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
         """An empty cache. Its memory is touched only as blocks are written."""
@@ -205,46 +245,48 @@ class Ops(Protocol):
         Source: the segmented gather of Punica (arXiv 2310.18547), without its rank padding.
         """
 
-    def rope_and_cache(
+    def self_attention(
         self,
-        q: Array,
-        k: Array,
-        v: Array,
-        positions: Array,
-        kind: RopeKind,
-        norms: QKNorms | None,
-        cache: KVGroup,
-        layer: int,
-        slots: Array,
-    ) -> Array:
-        """Norm the heads of q and k if asked, rotate them, store k and v; returns the rotated q.
-
-        q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim], positions and slots [tokens] int32, a slot
-        being block · block_size + offset. Rotation: pairs (i, i + dim/2) by position / factor · theta^(-2i/dim).
-        q and k may be overwritten. Source: RoFormer (arXiv 2104.09864), in half-split order.
-        """
-
-    def attention(
-        self,
-        q: Array,
+        x: Array,
+        qkv: Sequence[Weight],
+        kind: AttentionKind,
         cache: KVGroup,
         layer: int,
         plan: AttentionPlan,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
     ) -> Array:
-        """Causal attention of each sequence's rows over its own cached keys. q [tokens, heads, head_dim], same out.
+        """The attention half of a block, but for its last projection. x [tokens, hidden] -> [tokens, heads · head_dim].
 
-        Query p sees key j when j <= p and, with a window W, j > p - W. Scores are q·k · scale, then softcap
-        (cap · tanh(s / cap)) if given, then mask and softmax. Heads share keys in groups of heads / kv_heads.
+        1. q, k, v as `linears` gives them for the three matrices; heads of q and k normed, if the kind says so.
+        2. q and k rotated: pairs (i, i + dim/2) by position / factor · theta^(-2i/dim). Source: RoFormer
+           (arXiv 2104.09864), in half-split order.
+        3. k and v go into the cache, where the plan's block tables have their positions.
+        4. Causal attention of each sequence's rows over its own cached keys. Query p sees key j when j <= p and, with a
+           window W, j > p - W. Scores are q·k · scale, then softcap if given, then mask and softmax. Heads share keys
+           in groups of heads / kv_heads.
         """
 
-    def gelu_gate(self, gate: Array, up: Array) -> Array:
-        """gelu(gate) · up with gelu(x) = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³)))."""
+    def gated_linear(self, x: Array, gate: Weight, up: Weight, plan: LoraPlan | None = None, call: int = 0) -> Array:
+        """gelu(g) · u, where g and u are what `linears` gives for the two matrices. x [tokens, in] -> [tokens, out].
 
-    def add_norm(self, x: Array, y: Array, weight: Array | None, eps: float) -> Array:
-        """x + rms_norm(y, weight), or x + y where there is no weight. [tokens, hidden]."""
+        gelu(x) = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³))). Source: GLU variants (arXiv 2002.05202).
+        """
+
+    def add_projection(
+        self,
+        x: Array,
+        y: Array,
+        weight: Weight,
+        post: Array | None,
+        norm: Array,
+        eps: float,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
+    ) -> tuple[Array, Array]:
+        """The end of either half of a block: (s, rms_norm(s, norm)), where s = x + rms_norm(p, post), or x + p if post
+        is None, and p is what `linears` gives for y and the matrix. x [tokens, hidden], y [tokens, in].
+        """
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         """x[rows], rows [n] int32."""
@@ -252,11 +294,24 @@ class Ops(Protocol):
     def logits(self, x: Array, table: Weight, softcap: float | None) -> Array:
         """x · tableᵀ, softcapped if given. [rows, hidden] -> [rows, vocab]."""
 
-    # -- choosing tokens
+    # -- choosing tokens, in the order of the calls
+
+    def distributions(self, logits: Array, rows: Sequence[int], vocab_size: int) -> Distributions:
+        """The softmax of these rows of logits [rows, vocab] over the ids below vocab_size, before anything changes
+        them. Copies what it needs.
+        """
+
+    def logprobs(self, distributions: Distributions, queries: Sequence[LogprobsQuery]) -> list[LogprobsRow]:
+        """One report per row that `distributions` was given, in that order. Tokens of probability 0 are left out."""
+
+    def mask_tokens(self, logits: Array, row: int, allowed: bytes) -> None:
+        """Set the logits of one row to -inf where token i is not allowed, in place: bit i % 8 of byte i // 8, the
+        lowest bit first. Ids past the end of the mask are not allowed.
+        """
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         """One token id below vocab_size per row of logits [rows, vocab]. Each row's choice depends on that row alone.
 
-        Order: repetition, frequency, presence, temperature, top_k, top_p, draw. A row whose best logit is not finite
-        gives -1. The logits may be overwritten.
+        Order: bias, repetition, frequency, presence, temperature, top_k, top_p, draw. A row whose best logit is not
+        finite gives -1. The logits may be overwritten.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,18 +21,19 @@ from intaglio.errors import SettingsError
 from intaglio.ops import (
     GROUP,
     Array,
+    AttentionKind,
     AttentionRow,
     Format,
     KVGroup,
     LoraPair,
     LoraSegment,
-    QKNorms,
     QuantizedFormat,
     QuantizedMatrix,
     RopeKind,
     SamplingRow,
 )
-from intaglio.ops._cpu import AttentionPlan, Device, LoraPlan, LoraWeights, PackedMatrix, instruction_sets, pack
+from intaglio.ops._cpu import AttentionPlan, Device, LoraPlan, LoraWeights, PackedMatrix, Pages, instruction_sets, pack
+from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.sampling import penalized, uniform
 
 F32 = npt.NDArray[np.float32]
@@ -63,7 +65,7 @@ class CpuWeight:
         )
 
 
-class CpuOps:
+class CpuOps(HostDistributions):
     """The C++ body of `Ops`; the docstrings there are its specification.
 
     threads          None takes every core this process may use
@@ -78,9 +80,10 @@ class CpuOps:
         if instruction_set is not None and instruction_set not in available:
             raise SettingsError(f"instruction set {instruction_set!r}: this machine has {', '.join(available)}")
         self._device = Device(threads, instruction_set)
+        self._spare: Pages | None = None
+        self._spare_lock = threading.Lock()
+        self._adapter_size = 0  # bytes
         self._angles: dict[int, tuple[RopeKind, int, F32]] = {}
-        self._positions: Array = None  # of the step at hand, and the highest of them
-        self._highest = 0
 
     @property
     def layout(self) -> str:
@@ -119,14 +122,28 @@ class CpuOps:
         return CpuWeight(fmt, shape, arrays)
 
     def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:
-        return LoraWeights([[None if pair is None else _lora_arrays(pair) for pair in pairs] for pairs in calls])
+        arrays = [[None if pair is None else _lora_arrays(pair) for pair in pairs] for pairs in calls]
+        weights = LoraWeights(arrays, self._take_spare())
+        self._adapter_size = weights.size
+        return weights
+
+    def _take_spare(self) -> Pages | None:
+        with self._spare_lock:  # adapters are prepared by several threads
+            spare, self._spare = self._spare, None
+        return spare
+
+    def rest(self) -> None:
+        """Have memory ready for an adapter like the last: the system takes longer to give it than to read a file."""
+        if self._spare is None and self._adapter_size:
+            spare = Pages(self._adapter_size)
+            with self._spare_lock:
+                self._spare = spare
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
-        return LoraPlan([(segment.start, segment.stop, segment.weights) for segment in segments])
+        return LoraPlan(list(segments))
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
-        items = [(row.start, row.stop, row.context, row.first_key, list(row.block_table)) for row in rows]
-        return AttentionPlan(items, block_size)
+        return AttentionPlan(list(rows), block_size)
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
         shape = (layers, num_blocks, block_size, kv_heads, head_dim)
@@ -141,7 +158,7 @@ class CpuOps:
 
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
         out = np.empty_like(x)
-        self._device.rms_norm(x, weight, None, eps, out)
+        self._device.rms_norm(x, weight, eps, out)
         return out
 
     def linears(
@@ -151,53 +168,49 @@ class CpuOps:
         self._device.linears(x, [weight.packed for weight in weights], plan, call, outputs)
         return outputs
 
-    def rope_and_cache(
+    def self_attention(
         self,
-        q: Array,
-        k: Array,
-        v: Array,
-        positions: Array,
-        kind: RopeKind,
-        norms: QKNorms | None,
-        cache: KVGroup,
-        layer: int,
-        slots: Array,
-    ) -> Array:
-        q_norm, k_norm, eps = (None, None, 0.0) if norms is None else (norms.q, norms.k, norms.eps)
-        if positions is not self._positions:  # the same array in every layer of a step
-            self._positions, self._highest = positions, int(positions.max(initial=0))
-        angles = self._angles_up_to(kind, self._highest, q.shape[-1])
-        self._device.rope_and_cache(
-            q, k, v, q_norm, k_norm, eps, angles, positions, cache.keys[layer], cache.values[layer], slots
-        )
-        return q
-
-    def attention(
-        self,
-        q: Array,
+        x: Array,
+        qkv: Sequence[CpuWeight],
+        kind: AttentionKind,
         cache: KVGroup,
         layer: int,
         plan: AttentionPlan,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
     ) -> Array:
-        out = np.empty_like(q)
-        self._device.attention(q, cache.keys[layer], cache.values[layer], plan, scale, window or 0, softcap or 0.0, out)
+        q, k, v = qkv
+        q_norm, k_norm, eps = (None, None, 0.0) if kind.norms is None else (kind.norms.q, kind.norms.k, kind.norms.eps)
+        angles = self._angles_up_to(kind.rope, plan.highest_position, kind.head_dim)
+        out = np.empty((x.shape[0], q.shape[0]), np.float32)
+        # By place, not by name: this is called once per layer and step, and names take time to sort out.
+        self._device.self_attention(
+            x, q.packed, k.packed, v.packed, adapters, call, q_norm, k_norm, eps, angles, cache.keys, cache.values,
+            layer, plan, kind.scale, kind.window or 0, kind.softcap or 0.0, out,
+        )  # fmt: skip
         return out
 
-    def gelu_gate(self, gate: Array, up: Array) -> Array:
-        out = np.empty_like(gate)
-        self._device.gelu_gate(gate, up, out)
+    def gated_linear(
+        self, x: Array, gate: CpuWeight, up: CpuWeight, adapters: LoraPlan | None = None, call: int = 0
+    ) -> Array:
+        out = np.empty((x.shape[0], gate.shape[0]), np.float32)
+        self._device.gated_linear(x, gate.packed, up.packed, adapters, call, out)
         return out
 
-    def add_norm(self, x: Array, y: Array, weight: Array | None, eps: float) -> Array:
-        out = np.empty_like(x)
-        if weight is None:
-            self._device.add(x, y, out)
-        else:
-            self._device.rms_norm(y, weight, x, eps, out)
-        return out
+    def add_projection(
+        self,
+        x: Array,
+        y: Array,
+        weight: CpuWeight,
+        post: Array | None,
+        norm: Array,
+        eps: float,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
+    ) -> tuple[Array, Array]:
+        total, normed = np.empty_like(x), np.empty_like(x)
+        self._device.add_projection(x, y, weight.packed, adapters, call, post, norm, eps, total, normed)
+        return total, normed
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         return x[rows]
@@ -220,15 +233,14 @@ class CpuOps:
     def _angles_up_to(self, kind: RopeKind, position: int, dim: int) -> F32:
         """[positions, dim] cosines and sines of each position; grows by pages as contexts grow."""
         # Looked up by identity, once per layer: hashing the kind would cost more than the rotation of one token.
-        known, width, table = self._angles.get(id(kind), (kind, dim, np.empty((0, dim), np.float32)))
-        if known is not kind or width != dim or position >= table.shape[0]:
-            if known is not kind or width != dim:
-                table = np.empty((0, dim), np.float32)
-            first_page, end_page = table.shape[0] // _ANGLE_PAGE, position // _ANGLE_PAGE + 1
-            # Page by page: what a position gets must not depend on how long the table is.
-            pages = [_angle_page(kind, page, dim // 2) for page in range(first_page, end_page)]
-            table = np.concatenate([table, *pages])
-            self._angles[id(kind)] = (kind, dim, table)  # holds the kind, so that its identity stays its own
+        known = self._angles.get(id(kind))
+        if known is not None and known[1] == dim and position < known[2].shape[0]:
+            return known[2]
+        table = known[2] if known is not None and known[1] == dim else np.empty((0, dim), np.float32)
+        first_page, end_page = table.shape[0] // _ANGLE_PAGE, position // _ANGLE_PAGE + 1
+        # Page by page: what a position gets must not depend on how long the table is.
+        table = np.concatenate([table, *(_angle_page(kind, page, dim // 2) for page in range(first_page, end_page))])
+        self._angles[id(kind)] = (kind, dim, table)  # holds the kind, so that its identity stays its own
         return table
 
 
@@ -253,9 +265,9 @@ def _angle_page(kind: RopeKind, page: int, half: int) -> F32:
 
 def _choice(row: SamplingRow) -> tuple[float, int, float, float]:
     """What the sampling kernel takes: temperature, top_k (0 off), top_p (1 off), the random number."""
-    temperature = float(np.float32(row.temperature))  # what rounds to 0 is greedy
+    temperature = float(np.float32(row.temperature))  # what rounds to 0 is greedy, and draws no number
     top_p = 1.0 if row.top_p is None or row.top_p >= 1 else row.top_p
-    return (temperature, row.top_k or 0, top_p, uniform(row.seed, row.position))
+    return (temperature, row.top_k or 0, top_p, uniform(row.seed, row.position) if temperature else 0.0)
 
 
 # -- packing: see Matrix in csrc/kernels.h

@@ -17,17 +17,17 @@ import numpy.typing as npt
 from intaglio.ops import (
     GROUP,
     Array,
+    AttentionKind,
     AttentionRow,
     Format,
     KVGroup,
     LoraPair,
     LoraSegment,
-    QKNorms,
     QuantizedFormat,
     QuantizedMatrix,
-    RopeKind,
     SamplingRow,
 )
+from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.sampling import sample_row
 
 F32 = npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ class MatrixWeight:
             yield start, min(start + step, self.shape[0])
 
 
-class ReferenceOps:
+class ReferenceOps(HostDistributions):
     """The NumPy body of `Ops`; the docstrings there are its specification."""
 
     @property
@@ -92,6 +92,9 @@ class ReferenceOps:
 
     def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> Sequence[Sequence[LoraPair | None]]:
         return calls
+
+    def rest(self) -> None:
+        """Nothing is worth doing ahead here."""
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> Sequence[LoraSegment]:
         return segments
@@ -124,26 +127,27 @@ class ReferenceOps:
                     output[rows] += (x[rows] @ a.T * np.float32(pair.scale)) @ b.T
         return outputs
 
-    def rope_and_cache(
+    def self_attention(
         self,
-        q: Array,
-        k: Array,
-        v: Array,
-        positions: Array,
-        kind: RopeKind,
-        norms: QKNorms | None,
+        x: Array,
+        qkv: Sequence[MatrixWeight],
+        kind: AttentionKind,
         cache: KVGroup,
         layer: int,
-        slots: Array,
+        plan: Sequence[AttentionRow],
+        adapters: Sequence[LoraSegment] | None = None,
+        call: int = 0,
     ) -> Array:
-        if norms is not None:
-            q, k = self.rms_norm(q, norms.q, norms.eps), self.rms_norm(k, norms.k, norms.eps)
-        q = self.rope(q, positions, kind.theta, kind.factor)
-        k = self.rope(k, positions, kind.theta, kind.factor)
-        heads, dim = k.shape[1:]
-        cache.keys[layer].reshape(-1, heads, dim)[slots] = k
-        cache.values[layer].reshape(-1, heads, dim)[slots] = v
-        return q
+        tokens, dim = x.shape[0], kind.head_dim
+        q, k, v = (projected.reshape(tokens, -1, dim) for projected in self.linears(x, qkv, adapters, call))
+        if kind.norms is not None:
+            q, k = self.rms_norm(q, kind.norms.q, kind.norms.eps), self.rms_norm(k, kind.norms.k, kind.norms.eps)
+        positions = np.concatenate([np.arange(row.context - (row.stop - row.start), row.context) for row in plan])
+        q = self.rope(q, positions, kind.rope.theta, kind.rope.factor)
+        k = self.rope(k, positions, kind.rope.theta, kind.rope.factor)
+        for row in plan:
+            self._store(cache, layer, row, k[row.start : row.stop], v[row.start : row.stop])
+        return self._attention(q, cache, layer, plan, kind).reshape(tokens, kind.num_heads * dim)
 
     def rope(self, x: Array, positions: Array, theta: float, factor: float) -> Array:
         """Rotate pairs (i, i + dim/2) of the last axis; x [tokens, heads, head_dim]."""
@@ -156,16 +160,15 @@ class ReferenceOps:
         first, second = x[..., :half], x[..., half:]
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
-    def attention(
-        self,
-        q: Array,
-        cache: KVGroup,
-        layer: int,
-        plan: Sequence[AttentionRow],
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> Array:
+    def _store(self, cache: KVGroup, layer: int, row: AttentionRow, k: F32, v: F32) -> None:
+        """Put the keys and values of a sequence's new tokens into its blocks."""
+        block_size = cache.keys.shape[2]
+        table = np.asarray(row.block_table, dtype=np.int32)
+        held = np.arange(row.context - (row.stop - row.start), row.context) - row.first_key
+        blocks, places = table[held // block_size], held % block_size
+        cache.keys[layer, blocks, places], cache.values[layer, blocks, places] = k, v
+
+    def _attention(self, q: F32, cache: KVGroup, layer: int, plan: Sequence[AttentionRow], kind: AttentionKind) -> F32:
         out = np.empty_like(q)
         for row in plan:
             held = row.context - row.first_key
@@ -173,16 +176,41 @@ class ReferenceOps:
             values = _gather(cache.values[layer], row.block_table, held)
             key_positions = np.arange(row.first_key, row.context)
             query_positions = np.arange(row.context - (row.stop - row.start), row.context)
-            visible = _visible(query_positions, key_positions, window)
-            out[row.start : row.stop] = _attend(q[row.start : row.stop], keys, values, visible, scale, softcap)
+            visible = _visible(query_positions, key_positions, kind.window)
+            rows = slice(row.start, row.stop)
+            out[rows] = _attend(q[rows], keys, values, visible, kind.scale, kind.softcap)
         return out
 
+    def gated_linear(
+        self,
+        x: Array,
+        gate: MatrixWeight,
+        up: MatrixWeight,
+        adapters: Sequence[LoraSegment] | None = None,
+        call: int = 0,
+    ) -> Array:
+        g, u = self.linears(x, (gate, up), adapters, call)
+        return self.gelu_gate(g, u)
+
     def gelu_gate(self, gate: Array, up: Array) -> Array:
+        """gelu(gate) · up."""
         inner = np.float32(math.sqrt(2 / math.pi)) * (gate + np.float32(0.044715) * gate * gate * gate)
         return np.float32(0.5) * gate * (np.float32(1) + np.tanh(inner)) * up
 
-    def add_norm(self, x: Array, y: Array, weight: Array | None, eps: float) -> Array:
-        return x + (y if weight is None else self.rms_norm(y, weight, eps))
+    def add_projection(
+        self,
+        x: Array,
+        y: Array,
+        weight: MatrixWeight,
+        post: Array | None,
+        norm: Array,
+        eps: float,
+        adapters: Sequence[LoraSegment] | None = None,
+        call: int = 0,
+    ) -> tuple[Array, Array]:
+        (projected,) = self.linears(y, (weight,), adapters, call)
+        total = x + (projected if post is None else self.rms_norm(projected, post, eps))
+        return total, self.rms_norm(total, norm, eps)
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         return x[rows]

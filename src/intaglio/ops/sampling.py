@@ -1,9 +1,9 @@
 """Choosing one token from one row of logits: the specification of `Ops.sample`.
 
-The order of the steps is the one Hugging Face and vLLM share: penalties, temperature, top-k, top-p, draw. The random
-number comes from Philox4x32-10, a counter-based generator: the key is the request's seed, the counter the token's
-position, so a draw depends on nothing but these two. Source: Salmon et al., "Parallel random numbers: as easy as 1,
-2, 3" (SC 2011).
+The order of the steps is the one Hugging Face and vLLM share: bias, penalties, temperature, top-k, top-p, draw. The
+random number comes from Philox4x32-10, a counter-based generator: the key is the request's seed, the counter the
+token's position, so a draw depends on nothing but these two. Source: Salmon et al., "Parallel random numbers: as easy
+as 1, 2, 3" (SC 2011).
 """
 
 from __future__ import annotations
@@ -39,11 +39,17 @@ def sample_row(logits: F32, row: SamplingRow) -> int:
 
 
 def penalized(logits: F32, row: SamplingRow) -> F32:
-    """Repetition over prompt and output, once per distinct token; frequency and presence over the output alone."""
+    """Bias; repetition over prompt and output, once per distinct token; frequency and presence over the output alone.
+
+    A copy if anything changes.
+    """
     repeats = row.repetition_penalty not in (0.0, 1.0)
-    if not repeats and not row.frequency_penalty and not row.presence_penalty:
+    if not repeats and not row.frequency_penalty and not row.presence_penalty and not row.logit_bias:
         return logits
     logits = logits.astype(np.float32, copy=True)
+    for token, bias in row.logit_bias:
+        if token < logits.shape[0]:
+            logits[token] += np.float32(bias)
     if repeats:
         seen = _known(np.union1d(_ids(row.prompt_ids), _ids(row.output_ids)), logits)
         penalty = np.float32(row.repetition_penalty)

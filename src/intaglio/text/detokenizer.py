@@ -19,26 +19,33 @@ class IncrementalDetokenizer:
     First is the stop string whose end comes first; where two end together, the longer. Without a stop string
     the pieces put together equal `Tokenizer.decode` of all ids, for every sequence of ids.
 
-    stopped   the stop string that was met, else None; after it no more text comes
+    stopped    the stop string that was met, else None; after it no more text comes
+    tokenizer  whose tokens these are
     """
 
     stopped: str | None
+    tokenizer: Tokenizer
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         """Raises BadInputError for an empty stop string, which would match before the first token."""
         if "" in stop:
             raise BadInputError(f"stop string {list(stop).index('')} is empty")
         self.stopped = None
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._matchers = [_StopMatcher(text) for text in stop]
         self._held = ""
+
+    @property
+    def num_held(self) -> int:
+        """Whole characters that have come but are not given out yet, because a stop string may begin with them."""
+        return len(self._held)
 
     def push(self, token_id: int) -> str:
         """Take one token; return the text that is now certain, often empty or more than this token's."""
         if self.stopped is not None:
             return ""
-        return self._release(self._decoder.decode(self._tokenizer.piece_bytes(token_id)))
+        return self._release(self._decoder.decode(self.tokenizer.piece_bytes(token_id)))
 
     def finish(self) -> str:
         """The answer has ended: return what was held back. Call once."""

@@ -1,0 +1,161 @@
+"""Answers that must follow a grammar: a matcher per sequence says which tokens may come next. The work is llguidance's.
+
+A grammar knows bytes and the model knows tokens, so the engine is given the bytes of every token in a file that the
+text side wrote (`text/token_table.py`); it still knows no text. The file is read, and llguidance's index of 262,144
+tokens made of it, for the first request that needs them: about 50 MB and a second. Grammars are compiled in threads,
+because a hostile one may take as long as many steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import llguidance
+import msgspec
+
+from intaglio.errors import EngineStepError, GrammarError
+from intaglio.grammar import new_matcher
+from intaglio.request import EngineRequest, TokenTable
+
+logger = logging.getLogger(__name__)
+
+_COMPILERS = 2  # threads
+# An ordinary grammar is compiled within this time, so its request still joins the next step; what takes longer is not
+# waited for.
+_PATIENCE_S = 0.005
+# No step of an ordinary grammar takes a tenth of it; a sequence with a costlier one ends rather than slow down others.
+_MAX_MASK_S = 0.25
+# The part of the vocabulary whose tokens are checked as one inside a JSON string; each such part costs 16 MB.
+_SLICES = ['[^"\\\\\\x00-\\x1F\\x7F]{1,30}']
+
+
+class Matcher:
+    """How far one sequence's answer has come in its grammar. It outlives preemption: each token is taken once.
+
+    error  why it cannot go on, else None
+    """
+
+    def __init__(self, inner: llguidance.LLMatcher) -> None:
+        self._inner = inner
+        self.error: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing may follow but the end."""
+        return self.error is None and self._inner.is_stopped()
+
+    def allowed(self) -> bytes | None:
+        """The tokens that may come next, as `Ops.mask_tokens` wants them; the end tokens exactly where the grammar may
+        end. None after an error.
+        """
+        began = time.thread_time()
+        mask = self._inner.compute_bitmask()
+        if self._inner.is_error():
+            self.error = "following the grammar takes more than its limits allow, or it leads nowhere"
+        elif time.thread_time() - began > _MAX_MASK_S:
+            self.error = f"one token of the grammar took more than {_MAX_MASK_S:g} s"
+        return mask if self.error is None else None
+
+    def take(self, token: int) -> None:
+        """The token was chosen."""
+        if not self._inner.consume_token(token):
+            self.error = f"token {token} does not follow the grammar"
+
+
+class Matchers:
+    """Makes matchers, in threads.
+
+    table_path  a TokenTable as msgpack
+    end_ids     tokens that end an answer
+    """
+
+    def __init__(self, table_path: Path | None, end_ids: Iterable[int]) -> None:
+        self._table_path = table_path
+        self._end_ids = sorted(end_ids)
+        self._vocabulary: llguidance.LLTokenizer | None = None
+        self._vocabulary_lock = threading.Lock()
+        self._compiling: dict[str, Future[Matcher]] = {}
+        self._compilers = ThreadPoolExecutor(_COMPILERS, "grammar-compiler")
+
+    def prepare(self, requests: Iterable[EngineRequest]) -> None:
+        """Have the grammars of these requests compiled."""
+        new = []
+        for request in requests:
+            grammar = request.params.grammar
+            if grammar is not None and request.request_id not in self._compiling:
+                new.append(self._compilers.submit(self._compile, grammar))
+                self._compiling[request.request_id] = new[-1]
+        if new:
+            wait(new, _PATIENCE_S)
+
+    def take(self, request: EngineRequest) -> Matcher | None:
+        """The matcher of a request, None while its grammar is being compiled. Raises GrammarError for a bad one."""
+        found = self._compiling.get(request.request_id)
+        if found is None or not found.done():
+            return None
+        del self._compiling[request.request_id]
+        try:
+            return found.result()
+        except (GrammarError, EngineStepError):
+            raise
+        except Exception as error:  # the machine's fault or ours, but no reason to take others along
+            logger.exception("a grammar could not be compiled")
+            raise EngineStepError(f"the grammar could not be compiled: {type(error).__name__}: {error}") from error
+
+    def drop(self, request_id: str) -> None:
+        """The request has ended; harmless if nothing is known of it."""
+        found = self._compiling.pop(request_id, None)
+        if found is not None:
+            found.cancel()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until a grammar is compiled, if any is being."""
+        wait(self._compiling.values(), timeout_s, FIRST_COMPLETED)
+
+    def check(self, waiting: Iterable[str]) -> None:
+        """Raise AssertionError unless only requests that wait are being prepared."""
+        assert set(self._compiling) <= set(waiting), "a grammar is compiled for nobody"
+
+    def _compile(self, grammar: str) -> Matcher:
+        inner = new_matcher(self._tokens(), grammar)
+        if inner.is_error():
+            raise GrammarError(f"the grammar cannot be served: {inner.get_error()[:300]}")
+        return Matcher(inner)
+
+    def _tokens(self) -> llguidance.LLTokenizer:
+        with self._vocabulary_lock:
+            if self._vocabulary is None:
+                if self._table_path is None:
+                    raise EngineStepError("this engine was started without a table of its tokens")
+                began = time.monotonic()
+                self._vocabulary = _vocabulary(self._table_path, self._end_ids)
+                logger.info("token index for grammars made in %.1f s", time.monotonic() - began)
+            return self._vocabulary
+
+
+class _Vocabulary(llguidance.TokenizerWrapper):
+    """The token table in the form that llguidance reads."""
+
+    def __init__(self, table: TokenTable, end_ids: list[int]) -> None:
+        self.is_tokenizer_wrapper = True
+        self.tokens = table.pieces
+        self.special_token_ids = table.controls
+        self.eos_token_id = end_ids[0]
+        self.bos_token_id = None
+
+    def __call__(self, text: str) -> list[int]:
+        """llguidance asks this only for a text whose tokens it is to choose itself; `new_matcher` never lets it."""
+        raise NotImplementedError("grammars do not choose tokens here")
+
+
+def _vocabulary(path: Path, end_ids: list[int]) -> llguidance.LLTokenizer:
+    table = msgspec.msgpack.decode(path.read_bytes(), type=TokenTable)
+    wrapper = _Vocabulary(table, end_ids)
+    made = llguidance.LLTokenizer(wrapper, len(table.pieces), end_ids, _SLICES)
+    wrapper.tokens = []  # llguidance, which keeps the wrapper, has copied them
+    return made

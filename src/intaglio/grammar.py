@@ -1,0 +1,146 @@
+"""Grammars that an answer must follow: made from JSON schemas, and checked before anything runs.
+
+A grammar is Lark text as llguidance reads it, with JSON schemas in it as `%json {...}`. What is checked here comes from
+strangers, so each way to make it costly has a bound: bytes, nesting, numbers that must divide, and llguidance's own
+limits. The engine compiles with the same limits (`engine/grammar.py`); here the 256 bytes stand in for a vocabulary,
+which makes a check cheap.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import llguidance
+
+from intaglio.errors import GrammarError
+
+MAX_GRAMMAR_BYTES = 1 << 16
+_MAX_DEPTH = 100  # of objects and arrays in a schema; llguidance reads 127
+_MAX_DIVISOR = 10_000  # a number divisible by n takes an automaton of n states
+_MAX_REASON = 300  # characters of llguidance's own words
+# Else llguidance chose the tokens of fixed text itself, without asking the model.
+_OPTIONS = '%llguidance {"no_forcing": true}\n'
+_EMBEDDED = re.compile(r"%json\s*")
+_BEHIND_THE_POINT = re.compile(r"\n +1 \||<state>|<non-verbose/>|\. Enable 'coerce_one_of'")
+
+# One blank, or a line break and its indentation: enough for every usual layout, and no model can go on with blanks.
+_LAYOUT = {"whitespace_pattern": r" |\n {0,8}"}
+
+
+def json_schema_grammar(schema: Mapping[str, Any] | bool) -> str:
+    """The grammar of the JSON texts that a schema allows, properties in the schema's order.
+
+    Raises GrammarError for a schema that cannot be served, naming what in it; nothing is left out silently. Takes a
+    few milliseconds, for a hostile schema up to about a second: call it in a thread.
+    """
+    if not isinstance(schema, Mapping) and schema is not True:
+        raise GrammarError(f"the JSON schema is {schema!r}; an object is needed")
+    document = {**({} if schema is True else schema), "x-guidance": _LAYOUT}
+    try:
+        grammar = f"start: %json {json.dumps(document)}"
+    except RecursionError:
+        raise _too_deep() from None
+    check_grammar(grammar)
+    return grammar
+
+
+def json_object_grammar() -> str:
+    """The grammar of all JSON objects."""
+    return json_schema_grammar({"type": "object"})
+
+
+def check_grammar(grammar: str) -> None:
+    """Raise GrammarError unless the grammar can be compiled within the limits and allows some text.
+
+    As costly as `json_schema_grammar`, which has called it.
+    """
+    size = len(grammar.encode("utf-8", "surrogatepass"))
+    if size > MAX_GRAMMAR_BYTES:
+        raise GrammarError(f"the grammar or JSON schema has {size} bytes, more than {MAX_GRAMMAR_BYTES}")
+    for schema in _embedded_schemas(grammar):
+        _check_schema(schema)
+    matcher = new_matcher(llguidance.LLTokenizer("byte", slices=[]), grammar)
+    if matcher.is_error():
+        raise GrammarError(f"the grammar or JSON schema cannot be served: {_reason(matcher.get_error())}")
+    matcher.compute_bitmask()
+    if matcher.is_error():
+        reason = _reason(matcher.get_error())
+        raise GrammarError(f"the grammar or JSON schema allows no text that can be begun: {reason}")
+
+
+def new_matcher(vocabulary: llguidance.LLTokenizer, grammar: str) -> llguidance.LLMatcher:
+    """Compile a grammar for a vocabulary. The matcher itself says if that failed."""
+    limits = llguidance.LLParserLimits(
+        max_items_in_row=4_000,  # about 900 optional properties of one object
+        initial_lexer_fuel=500_000,
+        step_lexer_fuel=100_000,
+        step_max_items=50_000,
+        max_lexer_states=20_000,  # of up to 2 kB
+        max_grammar_size=100_000,
+        verbose_errors=False,
+    )
+    return llguidance.LLMatcher(vocabulary, _OPTIONS + grammar, log_level=0, limits=limits)
+
+
+def _embedded_schemas(grammar: str) -> Iterator[object]:
+    decoder = json.JSONDecoder()
+    for found in _EMBEDDED.finditer(grammar):
+        try:
+            yield decoder.raw_decode(grammar, found.end())[0]
+        except ValueError:
+            continue  # not JSON: llguidance will say so, or it stands inside a text
+        except RecursionError:
+            raise _too_deep() from None
+
+
+def _check_schema(schema: object) -> None:
+    """Bounds that llguidance does not keep itself."""
+    divisors: list[Decimal] = []
+    for depth, node in _nodes(schema):
+        if depth > _MAX_DEPTH:
+            raise _too_deep()
+        divisor = node.get("multipleOf") if isinstance(node, dict) else None
+        if isinstance(divisor, int | float) and math.isfinite(divisor) and divisor > 0:
+            divisors.append(Decimal(str(divisor)).normalize())
+    if divisors:
+        _check_divisors(divisors)
+
+
+def _check_divisors(divisors: list[Decimal]) -> None:
+    """Their least common multiple, in units of the finest, is the size of the largest automaton."""
+    finest = min(int(divisor.as_tuple().exponent) for divisor in divisors)
+    multiple = 1
+    for divisor in divisors:
+        scaled = divisor.scaleb(-finest)
+        multiple = math.lcm(multiple, int(scaled)) if scaled <= _MAX_DIVISOR else _MAX_DIVISOR + 1
+        if multiple > _MAX_DIVISOR:
+            raise GrammarError(
+                f"multipleOf of the JSON schema ({', '.join(map(str, divisors[:8]))}): their least common multiple is "
+                f"more than {_MAX_DIVISOR}"
+            )
+
+
+def _nodes(schema: object) -> Iterator[tuple[int, object]]:
+    """Every value inside, with its depth. Not recursive: the depth is not known yet."""
+    waiting: list[tuple[int, object]] = [(1, schema)]
+    while waiting:
+        depth, node = waiting.pop()
+        yield depth, node
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+        waiting.extend((depth + 1, child) for child in children if isinstance(child, dict | list | tuple))
+
+
+def _too_deep() -> GrammarError:
+    return GrammarError(f"the JSON schema is nested more than {_MAX_DEPTH} deep")
+
+
+def _reason(error: str) -> str:
+    """The point of llguidance's message: without the state of the parser and the grammar's own lines."""
+    text = _BEHIND_THE_POINT.split(error, maxsplit=1)[0]
+    _, _, after = text.partition("failed to compile JSON schema: ")
+    return " ".join((after or text).split())[:_MAX_REASON]

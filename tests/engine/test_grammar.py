@@ -1,0 +1,292 @@
+"""Answers that follow a grammar: masks in the right row, each token taken once, and nobody else is touched."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import numpy as np
+import pytest
+
+from intaglio.engine.engine import Engine, EngineLimits
+from intaglio.engine.grammar import Matcher, Matchers
+from intaglio.grammar import json_object_grammar, json_schema_grammar
+from intaglio.request import AdapterRef, EngineRequest, FinishReason, TokenOutput
+from tests.helpers.engines import Collected, TinyModel, request, run
+from tests.helpers.token_tables import text_of, tiny_matchers
+
+ROOMY = EngineLimits(max_running=8, step_tokens=64, kv_block_size=4, kv_cache_bytes=1 << 23)
+TIGHT = EngineLimits(max_running=8, step_tokens=16, kv_block_size=4, kv_cache_bytes=250_000)
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 6},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "ok": {"type": "boolean"},
+    },
+    "required": ["name", "age", "ok"],
+    "additionalProperties": False,
+}
+WILD: dict[str, object] = {"temperature": 1.5, "max_tokens": 120}
+
+
+@pytest.fixture(scope="module")
+def grammar() -> str:
+    return json_schema_grammar(SCHEMA)
+
+
+@pytest.fixture
+def matchers(tmp_path: Path) -> Matchers:
+    return tiny_matchers(tmp_path / "tokens")
+
+
+def prompt(seed: int, length: int) -> list[int]:
+    return [2, *np.random.default_rng(seed).integers(10, 250, length - 1).tolist()]
+
+
+def asks(count: int, grammar: str, adapters: list[AdapterRef], **params: object) -> list[EngineRequest]:
+    """Every second one follows the grammar; base and adapters take turns."""
+    chosen = [None, *adapters]
+    return [
+        request(
+            str(seed),
+            prompt(seed, 5 + seed),
+            chosen[seed // 2 % len(chosen)],
+            seed=seed,
+            grammar=grammar if seed % 2 else None,
+            **{**WILD, "max_tokens": 120 if seed % 2 else 20, "ignore_stop_tokens": not seed % 2, **params},
+        )
+        for seed in range(1, count + 1)
+    ]
+
+
+def follows(tokens: list[int], schema: dict[str, Any] = SCHEMA) -> bool:
+    return bool(jsonschema_rs.is_valid(schema, json.loads(text_of(tokens))))
+
+
+def test_sampled_answers_follow_the_schema(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
+    requests = [request(str(seed), prompt(seed, 7), seed=seed, grammar=grammar, **WILD) for seed in range(1, 17)]
+    got = run(tiny.engine(ROOMY, matchers=matchers), requests)
+    for name, tokens in got.tokens.items():
+        assert got.reasons[name] is FinishReason.STOP
+        assert follows(tokens), text_of(tokens)
+    assert len({tuple(tokens) for tokens in got.tokens.values()}) > 8, "the model still chooses"
+
+
+@pytest.mark.parametrize("limits", [ROOMY, TIGHT], ids=["roomy", "tight"])
+def test_free_and_bound_sequences_of_one_batch_get_what_they_get_alone(
+    tiny: TinyModel, matchers: Matchers, grammar: str, adapters: list[AdapterRef], limits: EngineLimits
+) -> None:
+    """With a tight cache they put each other out; a matcher that took a token twice would fail."""
+    requests = asks(8, grammar, adapters)
+    engine = tiny.engine(limits, matchers=matchers)
+    together = run(engine, requests)
+    assert (engine.scheduler.num_preemptions > 0) is (limits is TIGHT)
+    for item in requests:
+        alone = run(tiny.engine(ROOMY, matchers=matchers), [item])
+        assert together.tokens[item.request_id] == alone.tokens[item.request_id]
+        assert together.reasons[item.request_id] is alone.reasons[item.request_id]
+        if item.params.grammar is None:
+            assert run(tiny.engine(ROOMY), [item]).tokens == alone.tokens
+        else:
+            assert follows(together.tokens[item.request_id])
+
+
+def test_a_preempted_sequence_goes_on_where_it_stood_in_its_grammar(
+    tiny: TinyModel, matchers: Matchers, grammar: str
+) -> None:
+    """Its matcher takes no token twice and none is lost."""
+    engine = tiny.engine(TIGHT, matchers=matchers)
+    requests = [request(str(seed), prompt(seed, 5), seed=seed, grammar=grammar, **WILD) for seed in range(1, 7)]
+    for item in requests:
+        engine.add(item)
+    got, put_out = Collected(), 0
+    while engine.has_work:
+        got.take(engine.step())
+        engine.check()
+        put_out += any(sequence.num_output > 0 for sequence in engine.scheduler.waiting)
+    assert put_out > 0, "somebody was preempted in the middle of an answer"
+    for item in requests:
+        alone = run(tiny.engine(ROOMY, matchers=matchers), [item])
+        assert got.tokens[item.request_id] == alone.tokens[item.request_id]
+        assert follows(got.tokens[item.request_id])
+
+
+def test_the_end_comes_with_the_last_token_that_the_grammar_has_room_for(tiny: TinyModel, matchers: Matchers) -> None:
+    engine = tiny.engine(ROOMY, matchers=matchers)
+    exact = 'start: "true" " " "null"'
+    got = run(engine, [request("r", prompt(1, 5), grammar=exact, max_tokens=30)])
+    assert text_of(got.tokens["r"]) == "true null"
+    assert got.reasons["r"] is FinishReason.STOP
+    assert 1 not in got.tokens["r"], "no stop token had to be chosen"
+    just_enough = request("r", prompt(1, 5), grammar=exact, max_tokens=len(got.tokens["r"]))
+    assert run(engine, [just_enough]).reasons["r"] is FinishReason.STOP, "complete, not cut"
+
+
+def test_a_cut_answer_says_length(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
+    got = run(tiny.engine(ROOMY, matchers=matchers), [request("r", prompt(1, 5), grammar=grammar, max_tokens=3)])
+    assert (len(got.tokens["r"]), got.reasons["r"]) == (3, FinishReason.LENGTH)
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+def test_a_stop_token_may_come_exactly_where_the_grammar_may_end(
+    tiny: TinyModel, matchers: Matchers, ignore: bool
+) -> None:
+    """The bias makes the model want its end above all; the flag for benchmarks does not outlive a grammar's end."""
+    asked = {"max_tokens": 30, "logit_bias": {1: 100.0}, "ignore_stop_tokens": ignore}
+    engine = tiny.engine(ROOMY, matchers=matchers)
+    engine.add(request("r", prompt(1, 5), grammar="start: /[0-9]{4,}/", **asked))
+    outputs: list[TokenOutput] = []
+    while engine.has_work:
+        outputs += engine.step()
+    *digits, end = [output.token_id for output in outputs if output.token_id is not None]
+    assert (end, outputs[-1].token_id, outputs[-1].finish_reason) == (1, 1, FinishReason.STOP)
+    assert text_of(digits).isdigit()
+    assert 4 <= len(text_of(digits)) <= 5, "the first end that was allowed was taken"
+
+
+def test_control_tokens_never_come_from_a_grammar(tiny: TinyModel, matchers: Matchers) -> None:
+    wanted = dict.fromkeys((0, 2, 3, 4), 100.0)
+    item = request("r", prompt(1, 5), grammar="start: /(.|\\n)*/", max_tokens=40, logit_bias={**wanted, 1: -100.0})
+    tokens = run(tiny.engine(ROOMY, matchers=matchers), [item]).tokens["r"]
+    assert not {0, 2, 3, 4} & set(tokens)
+
+
+def test_logprobs_of_a_bound_answer_are_of_the_model_not_of_the_grammar(
+    tiny: TinyModel, matchers: Matchers, grammar: str
+) -> None:
+    asked = request("r", prompt(1, 5), grammar=grammar, logprobs=1, **WILD)
+    got = run(tiny.engine(ROOMY, matchers=matchers), [asked])
+    first = got.logprobs["r"][0]
+    free = run(tiny.engine(ROOMY), [request("r", prompt(1, 5), logprobs=1, max_tokens=1, ignore_stop_tokens=True)])
+    best = free.logprobs["r"][0]
+    assert first is not None
+    assert best is not None
+    assert first.best == best.best
+    assert first.chosen < best.chosen - 0.1, "the model would have begun otherwise"
+
+
+# -- what goes wrong goes wrong alone
+
+
+class FailsAt(Matchers):
+    """Its matchers fail with the second token that they take."""
+
+    def take(self, request: EngineRequest) -> Matcher | None:
+        found = super().take(request)
+        if found is not None:
+            taken: list[int] = []
+            original = found.take
+
+            def take(token: int) -> None:
+                taken.append(token)
+                original(0 if len(taken) == 2 else token)  # 0 is <pad>, which no grammar has
+
+            found.take = take  # type: ignore[method-assign]
+        return found
+
+
+def test_a_matcher_that_fails_ends_its_sequence_alone(tiny: TinyModel, tmp_path: Path, grammar: str) -> None:
+    requests = asks(4, grammar, [])
+    tiny_matchers(tmp_path / "tokens")
+    got = run(tiny.engine(ROOMY, matchers=FailsAt(tmp_path / "tokens", [1])), requests)
+    assert [got.reasons[name] for name in "1234"] == [FinishReason.ERROR, FinishReason.LENGTH] * 2
+    assert got.errors["1"] == "token 0 does not follow the grammar"
+    assert len(got.tokens["1"]) == 1
+    for item in requests:
+        if item.params.grammar is None:
+            assert got.tokens[item.request_id] == run(tiny.engine(ROOMY), [item]).tokens[item.request_id]
+
+
+def test_a_grammar_that_cannot_be_compiled_ends_its_request_alone(tiny: TinyModel, matchers: Matchers) -> None:
+    engine = tiny.engine(ROOMY, matchers=matchers)
+    got = run(engine, [request("bad", prompt(1, 5), grammar="start: nowhere"), request("good", prompt(2, 5))])
+    assert got.reasons["bad"] is FinishReason.ERROR
+    assert "nowhere" in (got.errors["bad"] or "")
+    assert got.errors["good"] is None
+
+
+def test_a_grammar_that_grows_past_the_limits_ends_its_sequence_alone(tiny: TinyModel, matchers: Matchers) -> None:
+    costly = f'start: /"{"a?" * 800}{"a" * 800}"/'
+    engine = tiny.engine(ROOMY, matchers=matchers)
+    free = request("free", prompt(2, 5), ignore_stop_tokens=True)
+    got = run(engine, [request("costly", prompt(1, 5), grammar=costly, max_tokens=400), free])
+    assert got.reasons == {"costly": FinishReason.ERROR, "free": FinishReason.LENGTH}
+    assert "limits" in (got.errors["costly"] or "")
+
+
+def test_an_engine_without_a_table_says_so(tiny: TinyModel) -> None:
+    got = run(tiny.engine(ROOMY), [request("r", prompt(1, 5), grammar=json_object_grammar())])
+    assert got.reasons["r"] is FinishReason.ERROR
+    assert "without a table" in (got.errors["r"] or "")
+
+
+def test_a_damaged_table_fails_requests_with_a_grammar_alone(tiny: TinyModel, tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(b"no table")
+    engine = tiny.engine(ROOMY, matchers=Matchers(tmp_path / "tokens", [1]))
+    bound = request("bound", prompt(1, 5), grammar=json_object_grammar())
+    got = run(engine, [bound, request("free", prompt(2, 5), ignore_stop_tokens=True)])
+    assert got.reasons == {"bound": FinishReason.ERROR, "free": FinishReason.LENGTH}
+
+
+class Slow(Matchers):
+    """Compiles when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, [1])
+        self.may_go = threading.Event()
+
+    def _compile(self, grammar: str) -> Matcher:
+        assert self.may_go.wait(60)
+        return super()._compile(grammar)
+
+
+def step_until(engine: Engine, got: Collected, name: str) -> None:
+    for _ in range(10_000):
+        if name in got.reasons:
+            return
+        got.take(engine.step())
+        engine.check()
+    raise AssertionError(f"{name} has no end")
+
+
+def test_a_grammar_that_takes_long_to_compile_lets_others_go_first(
+    tiny: TinyModel, tmp_path: Path, grammar: str
+) -> None:
+    tiny_matchers(tmp_path / "tokens")
+    slow = Slow(tmp_path / "tokens")
+    engine = tiny.engine(ROOMY, matchers=slow)
+    got = Collected()
+    engine.add(request("bound", prompt(1, 5), grammar=grammar, **WILD))
+    engine.add(request("free", prompt(2, 5), ignore_stop_tokens=True))
+    step_until(engine, got, "free")
+    assert "bound" not in got.tokens
+    slow.may_go.set()
+    step_until(engine, got, "bound")
+    assert follows(got.tokens["bound"])
+
+
+def test_an_abort_while_the_grammar_compiles_leaves_nothing_behind(
+    tiny: TinyModel, tmp_path: Path, grammar: str
+) -> None:
+    tiny_matchers(tmp_path / "tokens")
+    slow = Slow(tmp_path / "tokens")
+    engine = tiny.engine(ROOMY, matchers=slow)
+    engine.add(request("r", prompt(1, 5), grammar=grammar))
+    engine.step()
+    assert [output.finish_reason for output in engine.abort("r")] == [FinishReason.ABORT]
+    engine.check()
+    assert not engine.has_work
+    slow.may_go.set()
+
+
+def test_an_aborted_answer_frees_its_place_for_the_next(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
+    engine = tiny.engine(ROOMY, matchers=matchers)
+    requests = [request(name, prompt(3, 5), grammar=grammar, **WILD) for name in "ab"]
+    got = run(engine, requests, aborts={3: "a"})
+    assert got.reasons == {"a": FinishReason.ABORT, "b": FinishReason.STOP}
+    assert follows(got.tokens["b"])
