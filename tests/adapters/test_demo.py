@@ -34,8 +34,8 @@ def test_a_demo_is_a_ready_public_finetune_of_every_account(demos: Path, base_co
         ref = store.resolve("anybody", key, MODEL)
         assert (ref.digest, ref.folder) == (listed.digest, str(demos / "demo"))
     assert store.list_account("anybody") == []
-    with pytest.raises(FinetuneError, match="another account"):
-        store.find_own("anybody", listed.id)
+    with pytest.raises(FinetuneError, match="comes with the server"):
+        store.delete("anybody", listed.id)
     assert [demo.name for demo in store.list_demos(MODEL)] == ["intaglio-demo"]
     assert store.list_demos("@cf/other") == []
     store.close()

@@ -1,25 +1,36 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from intaglio.adapters.files import FileStore
+from intaglio.adapters.files import FileStore, folder_key
 from intaglio.adapters.records import StoredFile
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def keep(files: FileStore, *chunks: bytes) -> StoredFile:
     with files.stage() as staged:
         for chunk in chunks:
             staged.write(chunk)
-        return files.keep(staged)
+        files.keep(staged)
+        return StoredFile(staged.sha256, staged.size_bytes, NOW)
+
+
+def keep_folder(files: FileStore, **contents: StoredFile) -> str:
+    with files.assembled({name: files.blob_path(file.sha256) for name, file in contents.items()}) as folder:
+        files.keep_folder(folder, folder_key(contents))
+    return folder_key(contents)
 
 
 def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     stored = keep(files, b"one ", b"", b"two")
-    assert stored == StoredFile(hashlib.sha256(b"one two").hexdigest(), 7)
+    assert stored == StoredFile(hashlib.sha256(b"one two").hexdigest(), 7, NOW)
     assert files.blob_path(stored.sha256).read_bytes() == b"one two"
     assert keep(files, b"one two") == stored
 
@@ -38,24 +49,48 @@ def test_what_is_not_kept_is_gone(tmp_path: Path) -> None:
 def test_a_folder_of_links_is_kept_once_per_content(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     stored = {"b": keep(files, b"2"), "a": keep(files, b"1")}
-    paths = {name: files.blob_path(file.sha256) for name, file in stored.items()}
-    keys = set()
-    for _ in range(2):
-        with files.assembled(paths) as folder:
-            keys.add(files.keep_folder(folder, stored))
-    (key,) = keys
+    (key,) = {keep_folder(files, **stored) for _ in range(2)}
     assert (files.folder_path(key) / "a").read_bytes() == b"1"
-    assert (files.folder_path(key) / "a").samefile(paths["a"])
+    assert (files.folder_path(key) / "a").samefile(files.blob_path(stored["a"].sha256))
 
 
 def test_sweep_removes_only_what_nobody_points_to(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     wanted, unwanted = keep(files, b"wanted"), keep(files, b"unwanted")
-    with files.assembled({"a": files.blob_path(wanted.sha256)}) as folder:
-        key = files.keep_folder(folder, {"a": wanted})
+    key = keep_folder(files, a=wanted)
     (tmp_path / "incoming" / "left").write_bytes(b"x")
     (tmp_path / "adapters" / "left").mkdir()
     assert files.sweep({wanted.sha256}, {key}) == 3
     assert files.blob_path(wanted.sha256).exists()
     assert not files.blob_path(unwanted.sha256).exists()
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [key]
+
+
+def test_what_is_removed_is_read_to_its_end_by_who_has_it_open(tmp_path: Path) -> None:
+    files = FileStore(tmp_path)
+    stored = keep(files, b"content")
+    key = keep_folder(files, a=stored)
+    with (files.folder_path(key) / "a").open("rb") as in_folder, files.blob_path(stored.sha256).open("rb") as blob:
+        files.remove({stored.sha256}, {key})
+        assert (in_folder.read(), blob.read()) == (b"content", b"content")
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "files.lock"] == []
+    files.remove({stored.sha256}, {key})  # gone already is no fault
+
+
+def test_placing_is_for_one_thread_at_a_time(tmp_path: Path) -> None:
+    one, other = FileStore(tmp_path), FileStore(tmp_path)
+    inside, order = threading.Event(), []
+
+    def second() -> None:
+        inside.set()
+        with other.placing():
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with one.placing():
+        thread.start()
+        assert inside.wait(10)
+        thread.join(0.05)  # it cannot get on; were it let in, it would by now nearly always
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,11 +24,11 @@ def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
     store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     made = create(store)
-    assert (made.state, made.missing_files) == (FinetuneState.AWAITING_FILES, (CONFIG, WEIGHTS))
+    assert (made.state, made.files.keys()) == (FinetuneState.AWAITING_FILES, set())
     half = add(store, adapter_folder / CONFIG, base_config)
-    assert (half.state, half.missing_files) == (FinetuneState.AWAITING_FILES, (WEIGHTS,))
+    assert (half.state, half.files.keys()) == (FinetuneState.AWAITING_FILES, {CONFIG})
     ready = add(store, adapter_folder / WEIGHTS, base_config)
-    assert (ready.state, ready.missing_files) == (FinetuneState.READY, ())
+    assert (ready.state, ready.files.keys(), ready.candidate) == (FinetuneState.READY, {CONFIG, WEIGHTS}, None)
     assert ready.modified_at > made.created_at
     for key in ("mine", made.id):
         ref = store.resolve("acc", key, MODEL)
@@ -95,52 +92,6 @@ def test_a_fault_of_ours_during_the_check_leaves_the_state_as_it_was(
     assert store.find("acc", "mine").state is FinetuneState.AWAITING_FILES
 
 
-# Points at which the process dies, in the order in which they come.
-KILL_POINTS = [
-    "intaglio.adapters.store.check_weights_file",
-    "intaglio.adapters.store.read_peft_adapter",
-    "intaglio.adapters.files.FileStore.keep",
-    "intaglio.adapters.files.FileStore.keep_folder",
-    "intaglio.lora.packed.PackedAdapters.keep",
-    "intaglio.adapters.catalogue.Catalogue.make_ready",
-]
-
-DYING_UPLOAD = """
-import os, signal, sys
-from pathlib import Path
-from unittest import mock
-from intaglio.adapters import AdapterStore
-from intaglio.lora.peft import AdapterLimits
-from intaglio.model.config import config_from_hf
-from tests.adapters.conftest import add
-from tests.helpers.checkpoints import tiny_config
-
-data, weights, point = sys.argv[1:]
-die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
-with mock.patch(point, die):
-    add(AdapterStore(Path(data), AdapterLimits(), 3), Path(weights), config_from_hf(tiny_config("gemma")))
-"""
-
-
-@pytest.mark.parametrize("point", KILL_POINTS)
-def test_kill_at_any_point_leaves_the_old_state_whole(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, point: str
-) -> None:
-    create(store)
-    add(store, adapter_folder / CONFIG, base_config)
-    before = stored_files(data)
-    store.close()
-    command = [sys.executable, "-c", DYING_UPLOAD, str(data), str(adapter_folder / WEIGHTS), point]
-    died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, timeout=60)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
-    assert stored_files(data) != before
-    again = AdapterStore(data, AdapterLimits(), max_finetunes=3)
-    assert stored_files(data) == before
-    assert again.find("acc", "mine").state is FinetuneState.AWAITING_FILES
-    assert add(again, adapter_folder / WEIGHTS, base_config).state is FinetuneState.READY
-    again.close()
-
-
 def test_a_second_server_on_the_same_folder_does_not_sweep(data: Path, store: AdapterStore) -> None:
     with store.stage() as staged:
         staged.write(b"half of a file")
@@ -187,10 +138,16 @@ def test_a_full_account_does_not_fill_another(store: AdapterStore) -> None:
     assert create(store, account="other").account == "other"
 
 
-def test_a_finetune_that_is_being_checked_says_so(data: Path, store: AdapterStore) -> None:
-    made = create(store)
+def test_a_finetune_that_another_server_checks_says_so(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    create(store)
+    made = add(store, adapter_folder / CONFIG, base_config)
     other_server = Catalogue(data / "finetunes.db")
-    other_server.set_state(made.id, FinetuneState.CHECKING)
+    other_server.begin_check(made)
     other_server.close()
     with pytest.raises(FinetuneNotReadyError, match="being checked"):
         store.resolve("acc", "mine", MODEL)
+    found = store.find("acc", "mine")
+    assert found.candidate is not None
+    assert (found.state, found.candidate.check) == (FinetuneState.CHECKING, None)  # the other one knows the step

@@ -10,40 +10,9 @@ from fastapi.testclient import TestClient
 
 from intaglio.model.config import ModelConfig
 from tests.api.conftest import ACCOUNT, MODEL, RUN, SECOND_MODEL
+from tests.api.finetune_calls import CONFIG, FINETUNES, WEIGHTS, create, error_of, stored_files, upload, upload_both
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.fakes import FakeLLM
-
-FINETUNES = f"{ACCOUNT}/ai/finetunes"
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-
-
-def create(client: TestClient, name: str = "mine", **fields: Any) -> Any:
-    return client.post(FINETUNES, json={"model": MODEL, "name": name, **fields})
-
-
-def upload(client: TestClient, finetune: str, name: str, content: bytes, account: str = ACCOUNT) -> Any:
-    return client.post(
-        f"{account}/ai/finetunes/{finetune}/finetune-assets/",
-        data={"file_name": name},
-        files={"file": ("blob", content)},
-    )
-
-
-def upload_both(client: TestClient, folder: Path, finetune: str = "mine") -> None:
-    for name in (CONFIG, WEIGHTS):
-        assert upload(client, finetune, name, (folder / name).read_bytes()).status_code == 200
-
-
-def error_of(response: Any) -> dict[str, Any]:
-    (error,) = response.json()["errors"]
-    assert response.json()["success"] is False
-    return error  # type: ignore[no-any-return]
-
-
-def stored_files(settings_data: Path) -> list[str]:
-    """What lies in the store: file names below blobs/, incoming/ and adapters/."""
-    folders = [settings_data / name for name in ("blobs", "incoming", "adapters")]
-    return sorted(path.name for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 def test_create_gives_back_the_finetune(client: TestClient) -> None:
@@ -251,17 +220,6 @@ def test_a_config_that_is_none_is_refused(client: TestClient, settings: Any, con
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
     assert CONFIG in error_of(response)["message"]
     assert stored_files(settings.data_path) == []
-
-
-def test_the_files_of_a_ready_finetune_stay(client: TestClient, adapter_folder: Path) -> None:
-    create(client)
-    upload_both(client, adapter_folder)
-    digest = client.get(f"{FINETUNES}/mine").json()["result"]["digest"]
-    response = upload(client, "mine", CONFIG, b"{}")
-    assert response.status_code == 400
-    assert "cannot be replaced" in error_of(response)["message"]
-    read = client.get(f"{FINETUNES}/mine").json()["result"]
-    assert (read["state"], read["digest"]) == ("ready", digest)
 
 
 def test_two_finetunes_may_have_the_same_files(client: TestClient, adapter_folder: Path) -> None:

@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from intaglio.adapters.records import ADAPTER_FILES, Finetune, FinetuneState, StoredFile
+from intaglio.adapters.records import ADAPTER_FILES, Finetune, Generation, StoredFile
 from intaglio.errors import AdapterError
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
@@ -52,6 +52,7 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
     if not card.name.startswith(DEMO_NAME_PREFIX):
         raise AdapterError(f"demo adapter {folder.name}: its name {card.name!r} lacks the prefix {DEMO_NAME_PREFIX!r}")
     made_at = datetime.fromtimestamp(card_path.stat().st_mtime, UTC)
+    files = {name: _stored(folder / name, made_at) for name in ADAPTER_FILES}
     return Finetune(
         id=str(uuid5(NAMESPACE_URL, f"intaglio:demo-adapter:{card.name}")),
         account=DEMO_ACCOUNT,
@@ -61,15 +62,12 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
         public=True,
         created_at=made_at,
         modified_at=made_at,
-        state=FinetuneState.READY,
-        reason=None,
-        digest=adapter.digest,
-        folder=folder,
-        files={name: _stored(folder / name) for name in ADAPTER_FILES},
+        current=Generation(1, adapter.digest, folder, files),
+        candidate=None,
         example_prompt=card.example_prompt,
     )
 
 
-def _stored(path: Path) -> StoredFile:
+def _stored(path: Path, made_at: datetime) -> StoredFile:
     content = path.read_bytes()
-    return StoredFile(hashlib.sha256(content).hexdigest(), len(content))
+    return StoredFile(hashlib.sha256(content).hexdigest(), len(content), made_at)

@@ -5,16 +5,18 @@
     adapters/   one folder per accepted pair, its two files hard links to blobs
 
 A file is written under incoming/, synced, then renamed into place, and the folder synced: after a crash it is there
-whole or not at all. A row in the catalogue is written only afterwards, so what no row points to is rubbish, and `sweep`
-takes it.
+whole or not at all. A row in the catalogue is written only afterwards, so what no row points to is rubbish: `remove`
+takes it at once, and what a crash left `sweep` takes at the next start. Between the moment at which a file is in place
+and the one at which a row points to it, `placing` keeps others from taking it for rubbish.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +68,7 @@ class FileStore:
         self._incoming = root / "incoming"
         self._blobs = root / "blobs"
         self._adapters = root / "adapters"
+        self._lock_path = root / "files.lock"
         for folder in (self._incoming, self._blobs, self._adapters):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -73,7 +76,14 @@ class FileStore:
         """A new file to write to; use it as a context manager."""
         return StagedFile(self._incoming / uuid4().hex)
 
-    def keep(self, staged: StagedFile) -> StoredFile:
+    @contextmanager
+    def placing(self) -> Iterator[None]:
+        """The lock that is held while files and rows change together, by one thread of one process at a time."""
+        with self._lock_path.open("ab") as file:  # opened anew, since threads of one process share an open file's lock
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def keep(self, staged: StagedFile) -> None:
         """Move a finished file to its place in blobs/. Durable when this returns."""
         staged.finish()
         blob = self.blob_path(staged.sha256)
@@ -82,7 +92,6 @@ class FileStore:
             _sync_folder(self._blobs)
         staged.path.replace(blob)  # the same content may be there already: replacing it changes nothing
         _sync_folder(blob.parent)
-        return StoredFile(staged.sha256, staged.size_bytes)
 
     def blob_path(self, sha256: str) -> Path:
         return self._blobs / sha256[:2] / sha256
@@ -100,21 +109,30 @@ class FileStore:
             if folder.exists():
                 shutil.rmtree(folder)
 
-    def keep_folder(self, folder: Path, files: Mapping[str, StoredFile]) -> str:
-        """Move an assembled folder to its place. Returns its name, the hash of what is in it."""
-        names = "\n".join(f"{name} {files[name].sha256}" for name in sorted(files))
-        key = hashlib.sha256(names.encode()).hexdigest()
+    def keep_folder(self, folder: Path, key: str) -> None:
+        """Move an assembled folder to its place, under the name that `folder_key` has for it."""
         _sync_folder(folder)
         try:
-            folder.rename(self._adapters / key)
+            folder.rename(self.folder_path(key))
         except OSError:  # another finetune may have the same two files: share its folder
             if not self.folder_path(key).is_dir():
                 raise
         _sync_folder(self._adapters)
-        return key
 
     def folder_path(self, key: str) -> Path:
         return self._adapters / key
+
+    def remove(self, blobs: Iterable[str], folders: Iterable[str]) -> None:
+        """Remove these; what is gone already is no fault. Who has a file open reads on."""
+        for key in folders:
+            aside = self._incoming / uuid4().hex
+            try:
+                self.folder_path(key).rename(aside)  # so that a folder is never there in part
+            except FileNotFoundError:
+                continue
+            shutil.rmtree(aside)
+        for sha256 in blobs:
+            self.blob_path(sha256).unlink(missing_ok=True)
 
     def sweep(self, blobs: set[str], folders: set[str]) -> int:
         """Remove everything but the named blobs and folders. Returns how many things were removed."""
@@ -127,6 +145,12 @@ class FileStore:
             else:
                 path.unlink()
         return len(rubbish)
+
+
+def folder_key(files: Mapping[str, StoredFile]) -> str:
+    """Name of the folder that holds these files: the hash of their names and contents."""
+    names = "\n".join(f"{name} {files[name].sha256}" for name in sorted(files))
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

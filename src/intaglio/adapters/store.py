@@ -1,8 +1,8 @@
-"""Everything that can be done with finetunes: create, list, find, take files in, and resolve one for a request.
+"""Everything that can be done with finetunes: create, list, find, take files in and give them out, delete, and resolve
+one for a request.
 
-Joins the database (`catalogue`), the files on disk (`files`), the demo adapters and the checks of `lora`. All methods
-block; `add_file` also computes for seconds when the adapter is large. The order in it is what makes an acknowledged
-upload durable: check, file in place and synced, row committed, return.
+Joins the database (`catalogue`), the files on disk (`files`), the way in (`intake`) and the demo adapters. All methods
+block; `add_file` also computes for seconds when the adapter is large.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from operator import attrgetter
 from pathlib import Path
 
 from intaglio.adapters.catalogue import ORDER_COLUMNS, Catalogue
+from intaglio.adapters.clock import Clock, utc_now
 from intaglio.adapters.data_lock import DataLock
 from intaglio.adapters.files import FileStore, StagedFile
+from intaglio.adapters.holdings import Holdings
+from intaglio.adapters.intake import Intake
 from intaglio.adapters.names import check_finetune_name
+from intaglio.adapters.opened_file import OpenedFile
+from intaglio.adapters.progress import Checks
 from intaglio.adapters.records import ADAPTER_FILES, Finetune, FinetuneState
-from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotReadyError
+from intaglio.errors import BadInputError, FinetuneError, FinetuneNotReadyError
 from intaglio.lora.packed import PackedAdapters
-from intaglio.lora.peft import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
-from intaglio.lora.peft_config import CONFIG_FILE
+from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef
 
@@ -29,16 +33,32 @@ logger = logging.getLogger(__name__)
 
 
 class AdapterStore:
-    """Finetunes of all accounts, kept in one data folder, and the demo adapters."""
+    """Finetunes of all accounts, kept in one data folder, and the demo adapters.
 
-    def __init__(self, folder: Path, limits: AdapterLimits, max_finetunes: int, demos: Sequence[Finetune] = ()) -> None:
+    Raises DataFolderError if the folder's database cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: AdapterLimits,
+        max_finetunes: int,
+        demos: Sequence[Finetune] = (),
+        clock: Clock = utc_now,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.limits = limits
         self._max_finetunes = max_finetunes
         self._demos = tuple(demos)
         self._lock = DataLock(folder)
         self._files = FileStore(folder)
-        self._catalogue = Catalogue(folder / "finetunes.db")
+        try:
+            self._catalogue = Catalogue(folder / "finetunes.db", clock)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._checks = Checks(clock)
+        self._holdings = Holdings(self._catalogue, self._files)
+        self._intake = Intake(self._catalogue, self._files, self._holdings, self._checks, limits, clock)
         if self._lock.alone:
             self._clean_up()
             self._lock.share()
@@ -62,14 +82,14 @@ class AdapterStore:
         return made
 
     def list_account(self, account: str) -> list[Finetune]:
-        return self._catalogue.list_account(account)
+        return [self._completed(found) for found in self._catalogue.list_account(account)]
 
     def list_public(self, limit: int, offset: int, order_by: str = "created_at") -> list[Finetune]:
         """Public finetunes of all accounts and the demos, sorted. Raises BadInputError for an unknown column."""
         if order_by not in ORDER_COLUMNS:
             raise BadInputError(f"orderBy is {order_by!r}, not one of {', '.join(ORDER_COLUMNS)}")
-        found = sorted([*self._demos, *self._catalogue.list_public()], key=attrgetter(order_by))
-        return found[offset : offset + limit]
+        users = [self._completed(found) for found in self._catalogue.list_public()]
+        return sorted([*self._demos, *users], key=attrgetter(order_by))[offset : offset + limit]
 
     def list_demos(self, model: str) -> list[Finetune]:
         """The demo adapters of one base."""
@@ -80,14 +100,15 @@ class AdapterStore:
         for demo in self._demos:  # demo names have a reserved prefix, so they hide nobody's own
             if name_or_id in (demo.name, demo.id):
                 return demo
-        found = self._catalogue.find(account, name_or_id)
-        return replace(found, folder=self._files.folder_path(found.folder.name)) if found.folder else found
+        return self._completed(self._catalogue.find(account, name_or_id))
 
     def find_own(self, account: str, name_or_id: str) -> Finetune:
         """As `find`, but only what the account may change. Raises FinetuneError for somebody else's."""
         found = self.find(account, name_or_id)
+        if found in self._demos:
+            raise FinetuneError(f"finetune {found.name!r} comes with the server and cannot be changed or deleted")
         if found.account != account:
-            raise FinetuneError(f"finetune {name_or_id!r} belongs to another account and cannot be changed")
+            raise FinetuneError(f"finetune {name_or_id!r} belongs to another account and cannot be changed or deleted")
         return found
 
     def resolve(self, account: str, name_or_id: str, model: str) -> AdapterRef:
@@ -98,22 +119,37 @@ class AdapterStore:
         found = self.find(account, name_or_id)
         if found.model != model:
             raise FinetuneError(f"finetune {name_or_id!r} was made for {found.model} and cannot be used with {model}")
-        if found.state is not FinetuneState.READY or found.digest is None or found.folder is None:
+        if found.current is None:
             raise FinetuneNotReadyError(_why_not_ready(found))
-        return AdapterRef(digest=found.digest, folder=str(found.folder))
+        return AdapterRef(digest=found.current.digest, folder=str(found.current.folder))
+
+    def delete(self, account: str, name_or_id: str) -> Finetune:
+        """Take a finetune of the account away, with all its files. Returns what it was.
+
+        From the moment of the commit no request finds it and its name is free. Requests that run with it hold the
+        adapter in memory and finish; one that still waits ends with an error if the adapter has to be read anew.
+        """
+        found = self.find_own(account, name_or_id)
+        with self._holdings.changing(found.id):
+            self._catalogue.delete(found)
+        logger.info("finetune %s (%s) deleted by account %s", found.id, found.name, account)
+        return found
+
+    def open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
+        """One file of the generation that answers, or of the account's own that has none yet; the caller closes it.
+
+        Open, it can be read to its end whatever happens to the finetune. Raises FinetuneNotFoundError,
+        FinetuneNotReadyError if it was not uploaded, or FinetuneError for a name that no adapter file has.
+        """
+        check_file_name(file_name)
+        try:
+            return self._open(account, name_or_id, file_name)
+        except FileNotFoundError:  # deleted or replaced since its row was read: the row knows by now
+            return self._open(account, name_or_id, file_name)
 
     def stage(self) -> StagedFile:
         """A file to write an upload to; use it as a context manager."""
         return self._files.stage()
-
-    def check_changeable(self, finetune: Finetune, file_name: str) -> None:
-        """Raise FinetuneError if `file_name` cannot be uploaded to the finetune as it stands."""
-        if file_name not in ADAPTER_FILES:
-            raise FinetuneError(f"file_name is {file_name!r}, not {' or '.join(ADAPTER_FILES)}")
-        if finetune.state is FinetuneState.READY:
-            raise FinetuneError(
-                f"finetune {finetune.name!r} is ready and its files cannot be replaced; create another finetune"
-            )
 
     def add_file(
         self,
@@ -123,64 +159,59 @@ class AdapterStore:
         staged: StagedFile,
         config: ModelConfig,
         packed: PackedAdapters,
+        *,
+        keep_other_file: bool = False,
     ) -> Finetune:
-        """Check an uploaded file, with the other one if it is there, and keep it. Returns the finetune as it is now.
+        """Check an uploaded file, with its other half if that is there, and keep it. Returns the finetune as it is now.
 
-        config is the shape of the finetune's base; a good adapter also goes to `packed`, where the base's engine finds
-        it. Raises AdapterError saying what is wrong with the file; nothing of it is kept then, and files taken in
-        before stay. Calls for one finetune must not overlap.
+        keep_other_file  pair it with the other file of the generation that answers
+        Raises what `Intake.take` raises.
         """
+        check_file_name(file_name)
         finetune = self.find_own(account, name_or_id)
-        self.check_changeable(finetune, file_name)
-        staged.finish()
-        self._catalogue.set_state(finetune.id, FinetuneState.CHECKING)
-        try:
-            self._check_and_keep(finetune, file_name, staged, config, packed)
-        except AdapterError as error:
-            self._catalogue.set_state(finetune.id, FinetuneState.REFUSED, str(error))
-            logger.info("finetune %s: %s refused: %s", finetune.id, file_name, error)
-            raise
-        except BaseException:  # a full disk, for one: the finetune is as it was
-            self._catalogue.set_state(finetune.id, finetune.state, finetune.reason)
-            raise
+        self._intake.take(finetune, file_name, staged, config, packed, keep_other_file=keep_other_file)
         now = self.find(account, finetune.id)
         logger.info("finetune %s: %s taken, %s, digest %s", now.id, file_name, now.state, now.digest)
         return now
 
-    def _check_and_keep(
-        self, finetune: Finetune, file_name: str, staged: StagedFile, config: ModelConfig, packed: PackedAdapters
-    ) -> None:
-        others = {name: file for name, file in finetune.files.items() if name != file_name}
-        paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
-        with self._files.assembled({**paths, file_name: staged.path}) as folder:
-            self._check_alone(folder / file_name)
-            if not others:
-                self._catalogue.add_file(finetune.id, file_name, self._files.keep(staged))
-                return
-            adapter = read_peft_adapter(folder, config, self.limits)
-            stored = self._files.keep(staged)
-            key = self._files.keep_folder(folder, {**others, file_name: stored})
-        packed.keep(adapter)
-        self._catalogue.make_ready(finetune.id, file_name, stored, adapter.digest, key)
+    def _open(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
+        found = self.find(account, name_or_id)
+        if found.current is None and found.account != account:
+            raise FinetuneNotReadyError(_why_not_ready(found))
+        if file_name not in found.files:
+            raise FinetuneNotReadyError(f"Finetune {found.name} has no {file_name}: it was not uploaded yet")
+        stored = found.files[file_name]
+        path = self._files.blob_path(stored.sha256) if found.current is None else found.current.folder / file_name
+        return OpenedFile(path.open("rb"), file_name, stored)
 
-    def _check_alone(self, path: Path) -> None:
-        if path.name == CONFIG_FILE:
-            check_config_file(path, self.limits)
-        else:
-            check_weights_file(path, self.limits)
+    def _completed(self, found: Finetune) -> Finetune:
+        """What the rows do not hold: the folder's whole path, and how far a check is."""
+        current, candidate = found.current, found.candidate
+        if current is not None:
+            current = replace(current, folder=self._files.folder_path(current.folder.name))
+        if candidate is not None and candidate.state is FinetuneState.CHECKING:
+            candidate = replace(candidate, check=self._checks.of(found.id))
+        return replace(found, current=current, candidate=candidate)
 
     def _clean_up(self) -> None:
         """Put right what a crash may have left. Only while nobody else uses the folder."""
-        self._catalogue.recover()
-        removed = self._files.sweep(self._catalogue.kept_blobs(), self._catalogue.kept_folders())
+        self._catalogue.settle_all()
+        removed = self._holdings.sweep()
         if removed:
             logger.info("removed %d unfinished or unused adapter files", removed)
 
 
+def check_file_name(file_name: str) -> None:
+    """Raise FinetuneError if an adapter has no file of that name."""
+    if file_name not in ADAPTER_FILES:
+        raise FinetuneError(f"file_name is {file_name!r}, not {' or '.join(ADAPTER_FILES)}")
+
+
 def _why_not_ready(finetune: Finetune) -> str:
-    if finetune.state is FinetuneState.CHECKING:
+    candidate = finetune.candidate
+    assert candidate is not None, "it has neither generation nor candidate"
+    if candidate.state is FinetuneState.CHECKING:
         return f"Finetune {finetune.name} is being checked; try again in a moment"
-    text = (
-        f"Finetune {finetune.name} lacks {' and '.join(finetune.missing_files)}: it needs {' and '.join(ADAPTER_FILES)}"
-    )
-    return f"{text}. The last upload was refused: {finetune.reason}" if finetune.reason else text
+    needed, missing = " and ".join(ADAPTER_FILES), " and ".join(candidate.missing_files)
+    text = f"Finetune {finetune.name} lacks {missing}: it needs {needed}"
+    return f"{text}. The last upload was refused: {candidate.reason}" if candidate.reason else text

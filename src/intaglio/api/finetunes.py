@@ -1,9 +1,8 @@
-"""The finetune routes: create, list, read, upload a file, list the public ones."""
+"""The finetune routes: create, list, read, upload and download a file, delete, list the public ones."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,18 +10,18 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from intaglio.adapters import Finetune
 from intaglio.api.body import read_json
 from intaglio.api.envelope import success
+from intaglio.api.file_answer import file_answer
+from intaglio.api.finetune_json import asset_json, deleted_json, finetune_detail, finetune_json
 from intaglio.api.multipart import read_upload
-from intaglio.api.query import integer
+from intaglio.api.query import flag, integer
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError, FinetuneError
 
 DEFAULT_PUBLIC_LIMIT = 100
 MAX_PUBLIC_LIMIT = 1000
 MAX_DESCRIPTION_CHARS = 10_000
-BUCKET_NAME = "intaglio-finetunes"  # the service names a storage bucket here; clients only hand it on
 
 
 class CreateFinetune(msgspec.Struct, frozen=True):
@@ -39,7 +38,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
     router = APIRouter()
     adapters = state.adapters
 
-    @router.post("/ai/finetunes")
+    @router.post("/ai/finetunes", operation_id="create_finetune")
     async def create(request: Request, account: str) -> Response:
         body = await read_json(request, state.settings.max_body_bytes)
         asked = _create_body(body)
@@ -54,11 +53,11 @@ def finetune_routes(state: ServerState) -> APIRouter:
         )
         return success(finetune_json(made))
 
-    @router.get("/ai/finetunes")
+    @router.get("/ai/finetunes", operation_id="list_finetunes")
     async def list_own(account: str) -> Response:
         return success([finetune_json(one) for one in await asyncio.to_thread(adapters.list_account, account)])
 
-    @router.get("/ai/finetunes/public")
+    @router.get("/ai/finetunes/public", operation_id="list_public_finetunes")
     async def list_public(request: Request, account: str) -> Response:
         query = request.query_params
         limit = integer(query, "limit", default=DEFAULT_PUBLIC_LIMIT, low=0, high=MAX_PUBLIC_LIMIT)
@@ -67,57 +66,50 @@ def finetune_routes(state: ServerState) -> APIRouter:
         found = await asyncio.to_thread(adapters.list_public, limit, offset, order_by)
         return success([finetune_json(one) for one in found])
 
-    @router.get("/ai/finetunes/{finetune}")
+    @router.get("/ai/finetunes/{finetune}", operation_id="read_finetune")
     async def read(account: str, finetune: str) -> Response:
-        return success(finetune_json(await asyncio.to_thread(adapters.find, account, finetune)))
+        return success(finetune_detail(await asyncio.to_thread(adapters.find, account, finetune)))
 
-    @router.post("/ai/finetunes/{finetune}/finetune-assets")
+    @router.delete("/ai/finetunes/{finetune}", operation_id="delete_finetune")
+    async def delete(account: str, finetune: str) -> Response:
+        return success(deleted_json(await asyncio.to_thread(adapters.delete, account, finetune)))
+
+    router.include_router(_asset_routes(state))
+    return router
+
+
+def _asset_routes(state: ServerState) -> APIRouter:
+    """The two files of a finetune: up and down."""
+    router = APIRouter()
+    adapters = state.adapters
+
+    @router.post("/ai/finetunes/{finetune}/finetune-assets", operation_id="upload_finetune_file")
     async def upload(request: Request, account: str, finetune: str) -> Response:
+        keep_other_file = flag(request.query_params, "keep_other_file")
         found = await asyncio.to_thread(adapters.find_own, account, finetune)
         llm = state.llm(found.model)
         with adapters.stage() as staged:
             file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
             async with state.check_lock:
                 now = await asyncio.to_thread(
-                    adapters.add_file, account, found.id, file_name, staged, llm.config, llm.packed
+                    adapters.add_file,
+                    account,
+                    found.id,
+                    file_name,
+                    staged,
+                    llm.config,
+                    llm.packed,
+                    keep_other_file=keep_other_file,
                 )
-        return success(_asset_json(now, file_name))
+        return success(asset_json(now, file_name, staged.sha256))
+
+    @router.get("/ai/finetunes/{finetune}/finetune-assets/{file_name}", operation_id="download_finetune_file")
+    @router.head("/ai/finetunes/{finetune}/finetune-assets/{file_name}")
+    async def download(request: Request, account: str, finetune: str, file_name: str) -> Response:
+        opened = await asyncio.to_thread(adapters.open_file, account, finetune, file_name)
+        return file_answer(request, opened)
 
     return router
-
-
-def finetune_json(finetune: Finetune) -> dict[str, Any]:
-    """A finetune as the lists have it, and beyond that its state, why it was refused, its digest, an example."""
-    content = {
-        "id": finetune.id,
-        "account_id": finetune.account,
-        "name": finetune.name,
-        "model": finetune.model,
-        "description": finetune.description,
-        "public": finetune.public,
-        "created_at": _time(finetune.created_at),
-        "modified_at": _time(finetune.modified_at),
-        "state": finetune.state.value,
-    }
-    extras = {
-        "reason": finetune.reason,
-        "digest": finetune.digest,
-        "example_prompt": finetune.example_prompt,
-    }
-    return content | {name: value for name, value in extras.items() if value is not None}
-
-
-def _asset_json(finetune: Finetune, file_name: str) -> dict[str, Any]:
-    """The upload's result: what older SDKs unwrap, and what became of the finetune."""
-    return {
-        "id": finetune.files[file_name].sha256,
-        "bucket_name": BUCKET_NAME,
-        "created_at": _time(finetune.modified_at),
-        "file_name": file_name,
-        "finetune_id": finetune.id,
-        "modified_at": _time(finetune.modified_at),
-        "state": finetune.state.value,
-    }
 
 
 def _create_body(body: Any) -> CreateFinetune:
@@ -134,7 +126,3 @@ def _check_base(state: ServerState, model: str) -> None:
     if model not in state.models:
         served = ", ".join(sorted(state.models))
         raise FinetuneError(f"MODEL_NOT_SUPPORTED: this server has no weights for {model[:256]!r}; it has {served}")
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -10,7 +10,9 @@ ranks are checked from the header before a tensor is read, so that a file that d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ __all__ = [
     "CONFIG_FILE",
     "WEIGHTS_FILE",
     "AdapterLimits",
+    "ReadStep",
     "check_config_file",
     "check_weights_file",
     "read_peft_adapter",
@@ -39,6 +42,24 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 _FAMILY_OF = {"gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
 
 
+class ReadStep(StrEnum):
+    """What reading an adapter is at, in the order in which it gets there; told to whoever wants to know."""
+
+    CONFIG = "config"  # keys and values of adapter_config.json, its expressions, the family
+    HEADER = "header"  # layout of the safetensors file
+    NAMES = "names"  # tensor names, their pairs, ranks
+    SHAPES = "shapes"  # the pairs against the base, and against the config
+    VALUES = "values"  # every value read and finite, the scaling folded in
+    DIGEST = "digest"  # the hash over all of it
+
+
+Note = Callable[[ReadStep], None]
+
+
+def _to_nobody(_step: ReadStep) -> None:
+    """The `note` of those who do not ask."""
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterLimits:
     """How large an adapter may be: the rank of its largest module, and the bytes of its two files."""
@@ -48,34 +69,47 @@ class AdapterLimits:
     max_config_bytes: int = 1 << 20
 
 
-def read_peft_adapter(folder: Path, config: ModelConfig, limits: AdapterLimits) -> LoraAdapter:
+def read_peft_adapter(folder: Path, config: ModelConfig, limits: AdapterLimits, note: Note = _to_nobody) -> LoraAdapter:
     """Read `adapter_config.json` and `adapter_model.safetensors` of a folder for one base model.
 
-    Raises AdapterError naming the file, key or tensor, what is wrong and where it can be mended.
+    note is called with each step as it begins. Raises AdapterError naming the file, key or tensor, what is wrong and
+    where it can be mended.
     """
+    if not folder.is_dir():
+        raise AdapterError(f"adapter folder {folder.name} is not there, or not any more")
+    note(ReadStep.CONFIG)
     peft, rules = _read_config(folder / CONFIG_FILE, limits)
     _check_family(peft, config)
+    note(ReadStep.HEADER)
     with SafetensorsFile(folder / WEIGHTS_FILE, limits.max_file_bytes) as file:
+        note(ReadStep.NAMES)
         modules = _checked_pairs(file, limits)
+        note(ReadStep.SHAPES)
         for key, names in modules.items():
             _check_base(file, key, names, config)
             _check_config(file, key, names, rules)
+        note(ReadStep.VALUES)
         pairs = {key: _read_pair(file, names, rules) for key, names in modules.items()}
+    note(ReadStep.DIGEST)
     return LoraAdapter.from_pairs(pairs)
 
 
-def check_config_file(path: Path, limits: AdapterLimits) -> PeftConfig:
+def check_config_file(path: Path, limits: AdapterLimits, note: Note = _to_nobody) -> PeftConfig:
     """Check an `adapter_config.json` alone, as when the weights have not come yet. Raises AdapterError."""
+    note(ReadStep.CONFIG)
     return _read_config(path, limits)[0]
 
 
-def check_weights_file(path: Path, limits: AdapterLimits) -> None:
+def check_weights_file(path: Path, limits: AdapterLimits, note: Note = _to_nobody) -> None:
     """Check an `adapter_model.safetensors` alone, without config or base: layout, names, pairs, ranks, finite values.
 
     Takes a few MB of memory, however large the file. Raises AdapterError.
     """
+    note(ReadStep.HEADER)
     with SafetensorsFile(path, limits.max_file_bytes) as file:
+        note(ReadStep.NAMES)
         _checked_pairs(file, limits)
+        note(ReadStep.VALUES)
         for name in file.entries:
             file.check_values(name)
 

@@ -1,0 +1,169 @@
+"""How an uploaded file becomes part of a finetune: joined with its other half, checked, put in place, recorded.
+
+The order is what makes an acknowledged upload durable: check, file in place and synced, row committed, return.
+
+Which two files belong together is for uploads to say, since every client sends them one by one and in the order it
+likes. A file never joins one of the generation that answers unless the uploader asks for that: a config of one
+training with the weights of another may pass every check and still be an adapter that nobody trained. So a replacement
+begins with whichever file comes first, which waits for the other; if that takes more than JOIN_WINDOW the wait is over,
+and what was left of an upload that was never finished meets no file of a later one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from intaglio.adapters.catalogue import Catalogue
+from intaglio.adapters.clock import Clock
+from intaglio.adapters.files import FileStore, StagedFile, folder_key
+from intaglio.adapters.holdings import Holdings
+from intaglio.adapters.progress import PACKING, STORING, Checks
+from intaglio.adapters.records import Finetune, StoredFile
+from intaglio.errors import AdapterError, FinetuneError
+from intaglio.lora.packed import PackedAdapters
+from intaglio.lora.peft import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
+from intaglio.lora.peft_config import CONFIG_FILE
+from intaglio.model.config import ModelConfig
+
+logger = logging.getLogger(__name__)
+
+JOIN_WINDOW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """One file on its way in: the finetune as it was when the check began, the file's name, and its content."""
+
+    finetune: Finetune
+    file_name: str
+    staged: StagedFile
+    stored: StoredFile
+
+
+class Intake:
+    """Takes files in. Calls for one finetune should not overlap: of two that do, one is refused."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        files: FileStore,
+        holdings: Holdings,
+        checks: Checks,
+        limits: AdapterLimits,
+        clock: Clock,
+    ) -> None:
+        self._catalogue = catalogue
+        self._files = files
+        self._holdings = holdings
+        self._checks = checks
+        self._limits = limits
+        self._clock = clock
+
+    def take(
+        self,
+        finetune: Finetune,
+        file_name: str,
+        staged: StagedFile,
+        config: ModelConfig,
+        packed: PackedAdapters,
+        *,
+        keep_other_file: bool,
+    ) -> None:
+        """Check a file, with its other half if that is there, and keep it.
+
+        config is the shape of the finetune's base; a good adapter also goes to `packed`, where the base's engine finds
+        it. Raises AdapterError saying what is wrong with the file, of which nothing is kept then; FinetuneError if it
+        cannot be part of the finetune or that was changed meanwhile; FinetuneNotFoundError if it was deleted.
+        """
+        staged.finish()
+        now = self._clock()
+        upload = _Upload(finetune, file_name, staged, StoredFile(staged.sha256, staged.size_bytes, now))
+        others = _current_other(finetune, file_name) if keep_other_file else _candidate_other(finetune, file_name, now)
+        if not others and _is_repeat(upload):
+            return
+        self._catalogue.begin_check(finetune)
+        try:
+            with self._checks.running(finetune.id, file_name) as note:
+                if others:
+                    self._take_pair(upload, others, config, packed, note)
+                else:
+                    self._take_alone(upload, note)
+        except AdapterError as error:
+            with self._holdings.changing(finetune.id):
+                self._catalogue.refuse(finetune, file_name, str(error))
+            logger.info("finetune %s: %s refused: %s", finetune.id, file_name, error)
+            raise
+        except BaseException:  # a full disk, for one, or the finetune is not what it was
+            self._catalogue.settle(finetune)
+            raise
+
+    def _take_alone(self, upload: _Upload, note: Callable[[str], None]) -> None:
+        with self._files.assembled({upload.file_name: upload.staged.path}) as folder:
+            check = check_config_file if upload.file_name == CONFIG_FILE else check_weights_file
+            check(folder / upload.file_name, self._limits, note)
+        note(STORING)
+        with self._holdings.changing(upload.finetune.id, new_blobs=[upload.stored.sha256]):
+            self._files.keep(upload.staged)
+            self._catalogue.put_candidate(upload.finetune, upload.file_name, upload.stored)
+
+    def _take_pair(
+        self,
+        upload: _Upload,
+        others: Mapping[str, StoredFile],
+        config: ModelConfig,
+        packed: PackedAdapters,
+        note: Callable[[str], None],
+    ) -> None:
+        paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
+        files = {**others, upload.file_name: upload.stored}
+        with self._files.assembled({**paths, upload.file_name: upload.staged.path}) as folder:
+            adapter = read_peft_adapter(folder, config, self._limits, note)
+            note(PACKING)
+            packed.keep(adapter)
+            note(STORING)
+            self._keep_pair(upload, files, folder, adapter.digest)
+
+    def _keep_pair(self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, digest: str) -> None:
+        finetune, key = upload.finetune, folder_key(files)
+        with self._holdings.changing(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
+            if finetune.current is not None and finetune.current.folder.name == key:
+                self._catalogue.drop_candidate(finetune)  # the very files that answer already
+                return
+            self._files.keep(upload.staged)
+            self._files.keep_folder(folder, key)
+            self._catalogue.promote(finetune, files, digest, key)
+
+
+def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[str, StoredFile]:
+    """The other file, if it was uploaded and this one may join it."""
+    if finetune.candidate is None:
+        return {}
+    others = {name: file for name, file in finetune.candidate.files.items() if name != file_name}
+    if finetune.current is None:
+        return others
+    return {name: file for name, file in others.items() if now - file.uploaded_at <= JOIN_WINDOW}
+
+
+def _current_other(finetune: Finetune, file_name: str) -> dict[str, StoredFile]:
+    """The other file of the generation that answers."""
+    if finetune.current is None:
+        raise FinetuneError(f"finetune {finetune.name!r} is not ready, so it has no other file that could be kept")
+    return {name: file for name, file in finetune.current.files.items() if name != file_name}
+
+
+def _is_repeat(upload: _Upload) -> bool:
+    """Whether this is the upload that completed the current generation, sent again: clients do when an answer is lost.
+
+    Taken for the first half of a replacement it would wait, and join a file of the next one.
+    """
+    current = upload.finetune.current
+    if current is None or upload.finetune.candidate is not None:
+        return False
+    same = current.files[upload.file_name]
+    was_last = all(file.uploaded_at <= same.uploaded_at for file in current.files.values())
+    recent = upload.stored.uploaded_at - same.uploaded_at <= JOIN_WINDOW
+    return same.sha256 == upload.stored.sha256 and was_last and recent
