@@ -1,0 +1,98 @@
+"""What the room of batches speaks of: a batch is a list of requests that nobody waits for, its items are the requests.
+
+    queued --first item handed out--> running --last result committed--> finished --retention over--> gone
+
+Requests and answers are JSON text here, written and read by others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class BatchState(StrEnum):
+    """Where a batch stands, as long as its results are kept."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class ItemKey(NamedTuple):
+    """One item: its batch and its place in it, from 0."""
+
+    batch_id: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much is taken in, and how long it is kept.
+
+    max_items        items in one batch
+    max_open_items   items of all batches that are not finished
+    max_bytes        requests of batches that are not finished, and answers of those that are, together
+    retention_s      seconds for which a finished batch keeps its answers
+    """
+
+    max_items: int
+    max_open_items: int
+    max_bytes: int
+    retention_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Tokens of one item, or of all items of a batch."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as it stood when it was read.
+
+    number        ascending: the older batch has the smaller one
+    num_done      items whose result is committed; num_failed of them without success
+    duration_s    seconds from submission to the last result; None before that
+    """
+
+    number: int
+    id: str
+    account: str
+    model: str
+    state: BatchState
+    num_items: int
+    num_done: int
+    num_failed: int
+    tokens: TokenCounts
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One request to be run.
+
+    request  as submitted, JSON
+    shared   what the submitter said for all items, JSON
+    """
+
+    key: ItemKey
+    account: str
+    model: str
+    request: bytes
+    shared: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What came of an item: its entry in the batch's list of responses, as JSON."""
+
+    key: ItemKey
+    answer: bytes
+    success: bool
+    tokens: TokenCounts = TokenCounts()

@@ -1,0 +1,64 @@
+"""Results on their way to the disk, in groups: what comes while one group is written is the next group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from intaglio.batches.records import Batch, ItemResult
+from intaglio.batches.store import BatchStore
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 5.0  # a full disk does not empty at once
+
+
+class ResultWriter:
+    """Commits results; calls `on_finished` for each batch whose last result is committed."""
+
+    def __init__(self, store: BatchStore, on_finished: Callable[[Batch], None]) -> None:
+        self._store = store
+        self._on_finished = on_finished
+        self._waiting: list[ItemResult] = []
+        self._news = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    def put(self, result: ItemResult) -> None:
+        self._waiting.append(result)
+        self._news.set()
+
+    def close(self) -> None:
+        """`run` returns once everything is written."""
+        self._closing.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write until closed. What cannot be written is tried again; at the end it is given up, and runs again."""
+        while self._waiting or not self._closing.is_set():
+            await self._news.wait()
+            self._news.clear()
+            if self._waiting and not await self._write_all():
+                if self._closing.is_set():
+                    return
+                await self._pause()
+
+    async def _write_all(self) -> bool:
+        group, self._waiting = self._waiting, []
+        try:
+            finished = await asyncio.to_thread(self._store.finish, group)
+        except SQLAlchemyError as error:
+            logger.error("%d batch results cannot be written yet: %s", len(group), error)
+            self._waiting = group + self._waiting
+            return False
+        for batch in finished:
+            self._on_finished(batch)
+        return True
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), RETRY_S)
+        self._news.set()

@@ -1,0 +1,223 @@
+"""Runs batches in the background: a set number of items at a time for each model, results committed as they come.
+
+    database --look--> lane of a model --fair turns--> running items --> result writer --> database
+
+Nothing is lost when the process is killed: an item is unfinished until its result is committed, and unfinished items
+run again. A result is committed once, however often an item ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from intaglio.batches.claims import ModelClaims
+from intaglio.batches.fair_queue import FairQueue, Turn
+from intaglio.batches.records import Batch, Item, ItemKey, ItemResult
+from intaglio.batches.result_writer import ResultWriter
+from intaglio.batches.store import BatchStore
+from intaglio.errors import CapacityError, EngineError, IntaglioError
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 3  # an item that fails by our fault is run this often
+LOOK_AGAIN_S = 5.0  # another server on the same data folder may have taken in a batch, or ended
+EXPIRE_EVERY_S = 60.0
+
+
+class ItemWork(Protocol):
+    """What is done with an item. The runner knows no prompts and no models."""
+
+    async def run(self, item: Item) -> ItemResult:
+        """Run it. CapacityError: it is tried again later. EngineError: the same, but not for ever. Another
+        IntaglioError is its result."""
+
+    def failed(self, item: Item, error: IntaglioError) -> ItemResult:
+        """The error as the item's result."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The work on one model. `batches` are those taken up and not finished; `tries` counts what failed by our fault."""
+
+    model: str
+    queue: FairQueue = field(default_factory=FairQueue)
+    batches: set[str] = field(default_factory=set)
+    running: set[asyncio.Task[None]] = field(default_factory=set)
+    tries: Counter[ItemKey] = field(default_factory=Counter)
+    paused: bool = False
+
+
+class BatchRunner:
+    """One server's runner.
+
+    models       ids of the models it serves. Batches of others end with an error for each item, but only at the start:
+                 later ones belong to another server of the same data folder
+    max_running  items of one model that run at once
+    added        set by whoever has taken in a batch
+    retry_s      how long a model's items wait when there is no room
+    """
+
+    def __init__(
+        self,
+        store: BatchStore,
+        claims: ModelClaims,
+        work: ItemWork,
+        *,
+        models: Collection[str],
+        max_running: int,
+        added: asyncio.Event,
+        retry_s: float = 1.0,
+    ) -> None:
+        self._store = store
+        self._claims = claims
+        self._work = work
+        self._models = models
+        self._max_running = max_running
+        self._added = added
+        self._retry_s = retry_s
+        self._lanes: dict[str, _Lane] = {}
+        self._writer = ResultWriter(store, self._finished)
+        self._loops: list[asyncio.Task[None]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin with what a former run has left."""
+        self._writing = asyncio.create_task(self._writer.run(), name="batch-results")
+        self._loops = [
+            asyncio.create_task(self._look_around(), name="batch-look"),
+            asyncio.create_task(self._expire(), name="batch-expiry"),
+        ]
+
+    async def stop(self) -> None:
+        """Cut running items short; they stay unfinished. Results that are there are written."""
+        running = [task for lane in self._lanes.values() for task in lane.running]
+        self._lanes.clear()
+        for task in (*self._loops, *running):
+            task.cancel()
+        await asyncio.gather(*self._loops, *running, return_exceptions=True)
+        self._writer.close()
+        if self._writing is not None:
+            await self._writing
+        self._claims.close()
+
+    # -- what there is to do
+
+    async def _look_around(self) -> None:
+        at_start, seen = True, 0
+        while True:
+            self._added.clear()
+            try:
+                seen = await self._look(seen, at_start)
+                at_start = False
+            except SQLAlchemyError as error:
+                logger.error("batches cannot be read: %s", error)
+            try:
+                await asyncio.wait_for(self._added.wait(), LOOK_AGAIN_S)
+            except TimeoutError:
+                seen = 0  # what another server had may be free now
+
+    async def _look(self, seen: int, at_start: bool) -> int:
+        """Take up batches with a larger number than `seen`. Returns the largest number there is."""
+        for batch in await asyncio.to_thread(self._store.open_batches, seen):
+            seen = batch.number
+            known = batch.model in self._lanes and batch.id in self._lanes[batch.model].batches
+            if known or not (at_start or batch.model in self._models) or not self._claims.claim(batch.model):
+                continue
+            lane = self._lanes.setdefault(batch.model, _Lane(batch.model))
+            lane.batches.add(batch.id)  # first, so that the claim stays
+            places = await asyncio.to_thread(self._store.open_places, batch.id)
+            lane.queue.add(batch.account, batch.id, places)
+            if not places:  # it was finished after the list was read
+                self._leave(lane, batch.id)
+            self._fill(lane)
+        return seen
+
+    async def _expire(self) -> None:
+        while True:
+            try:
+                removed = await asyncio.to_thread(self._store.expire)
+                if removed:
+                    logger.info("results of %d batches removed: their time was over", removed)
+            except SQLAlchemyError as error:
+                logger.error("old batches cannot be removed: %s", error)
+            await asyncio.sleep(EXPIRE_EVERY_S)
+
+    # -- items
+
+    def _fill(self, lane: _Lane) -> None:
+        """Start items while there is room."""
+        while self._lanes.get(lane.model) is lane and not lane.paused and len(lane.running) < self._max_running:
+            turn = lane.queue.take()
+            if turn is None:
+                return
+            task = asyncio.create_task(self._run_item(lane, turn), name=f"batch-item {turn.key}")
+            lane.running.add(task)
+            task.add_done_callback(lambda done: self._item_ended(lane, done))
+
+    def _item_ended(self, lane: _Lane, task: asyncio.Task[None]) -> None:
+        lane.running.discard(task)
+        self._fill(lane)
+
+    async def _run_item(self, lane: _Lane, turn: Turn) -> None:
+        try:
+            item = await asyncio.to_thread(self._store.begin, turn.key)
+        except SQLAlchemyError as error:
+            logger.error("batch item %s cannot be read: %s", turn.key, error)
+            self._try_later(lane, turn)
+            return
+        try:
+            self._writer.put(await self._work.run(item))
+        except CapacityError:
+            self._try_later(lane, turn)
+        except EngineError as error:
+            lane.tries[turn.key] += 1
+            if lane.tries[turn.key] < MAX_TRIES:
+                self._try_later(lane, turn)
+            else:
+                self._writer.put(self._work.failed(item, error))
+        except IntaglioError as error:
+            self._writer.put(self._work.failed(item, error))
+        except Exception:
+            logger.exception("batch item %s failed", turn.key)
+            unforeseen = EngineError("internal error; the server's log has the details")
+            self._writer.put(self._work.failed(item, unforeseen))
+
+    def _try_later(self, lane: _Lane, turn: Turn) -> None:
+        lane.queue.put_back(turn)
+        if not lane.paused:
+            lane.paused = True
+            asyncio.get_running_loop().call_later(self._retry_s, self._resume, lane)
+
+    def _resume(self, lane: _Lane) -> None:
+        lane.paused = False
+        self._fill(lane)
+
+    def _finished(self, batch: Batch) -> None:
+        logger.info(
+            "batch %s model=%s account=%s items=%d failed=%d prompt=%d completion=%d total=%.3fs",
+            batch.id,
+            batch.model,
+            batch.account,
+            batch.num_items,
+            batch.num_failed,
+            batch.tokens.prompt,
+            batch.tokens.completion,
+            batch.duration_s,
+        )
+        lane = self._lanes.get(batch.model)
+        if lane is not None:
+            self._leave(lane, batch.id)
+
+    def _leave(self, lane: _Lane, batch_id: str) -> None:
+        """A batch is done. A model without batches is open to other servers."""
+        lane.batches.discard(batch_id)
+        if not lane.batches and self._lanes.get(lane.model) is lane:
+            del self._lanes[lane.model]
+            self._claims.release(lane.model)

@@ -1,0 +1,223 @@
+"""Batches in a database: taken in, handed out item by item, answered, kept for a while, forgotten.
+
+All methods block and may be called from any thread and from several servers with the same file; the event loop calls
+them through `asyncio.to_thread`. When a method returns, its change survives `kill -9`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from intaglio.batches.records import Batch, BatchLimits, BatchState, Item, ItemKey, ItemResult, TokenCounts
+from intaglio.batches.tables import BATCHES, ITEMS, METADATA, SCHEMA_VERSION
+from intaglio.database import open_sqlite, set_tables_version, tables_version, writing
+from intaglio.errors import BadInputError, BatchNotFoundError, BatchQueueFullError, RequestTooLargeError
+
+
+class BatchStore:
+    """The batches of all accounts. Raises DataFolderError if the file is no such database.
+
+    clock  seconds since 1970
+    """
+
+    def __init__(self, path: Path, limits: BatchLimits, clock: Callable[[], float] = time.time) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.limits = limits
+        self._clock = clock
+        self._engine = open_sqlite(path, what="batches", prepare=lambda writer: _make_tables(writer, path))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # -- for those who submit and poll
+
+    def add(self, account: str, model: str, requests: Sequence[bytes], shared: bytes) -> Batch:
+        """Take in a batch. Raises BadInputError or RequestTooLargeError for one that is never taken, and
+        BatchQueueFullError for one that has no room now.
+        """
+        size = len(shared) + sum(map(len, requests))
+        self._check_size(len(requests), size)
+        row = {
+            "id": str(uuid4()), "account": account, "model": model, "shared": shared,
+            "num_items": len(requests), "size_bytes": size, "created_at": self._clock(),
+        }  # fmt: skip
+        with writing(self._engine) as connection:
+            self._check_room(connection, len(requests), size)
+            inserted = connection.execute(BATCHES.insert().values(**row)).inserted_primary_key
+            assert inserted is not None
+            items = [{"batch": inserted[0], "place": place, "request": text} for place, text in enumerate(requests)]
+            connection.execute(ITEMS.insert(), items)
+            return _batch(connection.execute(sa.select(BATCHES).where(BATCHES.c.number == inserted[0])).one())
+
+    def find(self, account: str, batch_id: str) -> Batch:
+        """The account's batch of that id. Raises BatchNotFoundError, also when its results are gone."""
+        with self._engine.connect() as connection:
+            return _batch(self._find(connection, account, batch_id))
+
+    def answers(self, account: str, batch_id: str) -> list[bytes]:
+        """The answers of a finished batch, in the order of its requests. Raises BatchNotFoundError."""
+        with self._engine.connect() as connection:
+            row = self._find(connection, account, batch_id)
+            answers = sa.select(ITEMS.c.answer).where(ITEMS.c.batch == row.number).order_by(ITEMS.c.place)
+            return [answer for answer in connection.scalars(answers) if answer is not None]
+
+    def num_open_items(self) -> int:
+        """Items of all batches without a result."""
+        missing = sa.func.coalesce(sa.func.sum(BATCHES.c.num_items - BATCHES.c.num_done), 0)
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(missing).where(BATCHES.c.finished_at.is_(None))).scalar_one())
+
+    # -- for the runner
+
+    def open_batches(self, after: int = 0) -> list[Batch]:
+        """Batches that are not finished and have a larger number than `after`, oldest first."""
+        wanted = BATCHES.c.finished_at.is_(None) & (BATCHES.c.number > after)
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(BATCHES).where(wanted).order_by(BATCHES.c.number))
+            return [_batch(row) for row in rows]
+
+    def open_places(self, batch_id: str) -> list[int]:
+        """Indices of the batch's items without a result, ascending."""
+        wanted = (ITEMS.c.batch == _number_of(batch_id)) & ITEMS.c.answer.is_(None)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(sa.select(ITEMS.c.place).where(wanted).order_by(ITEMS.c.place)))
+
+    def begin(self, key: ItemKey) -> Item:
+        """An item that is run now: its batch counts as running from here on. The item must have no result yet."""
+        joined = sa.select(ITEMS.c.request, BATCHES).join(BATCHES, BATCHES.c.number == ITEMS.c.batch)
+        with self._engine.connect() as connection:
+            row = connection.execute(joined.where((BATCHES.c.id == key.batch_id) & (ITEMS.c.place == key.place))).one()
+        if row.started_at is None:
+            with writing(self._engine) as connection:
+                connection.execute(
+                    BATCHES.update().where(BATCHES.c.id == key.batch_id).values(started_at=self._clock())
+                )
+        return Item(key, row.account, row.model, row.request, row.shared)
+
+    def finish(self, results: Sequence[ItemResult]) -> list[Batch]:
+        """Commit results, all in one transaction, and return the batches that are finished by it.
+
+        The first result of an item stays: a second one changes nothing.
+        """
+        finished = []
+        by_batch = groupby(sorted(results, key=lambda result: result.key), key=lambda result: result.key.batch_id)
+        with writing(self._engine) as connection:
+            for batch_id, group in by_batch:
+                taken = [result for result in group if _put_answer(connection, result)]
+                if taken and (batch := self._count(connection, batch_id, taken)).state is BatchState.FINISHED:
+                    finished.append(batch)
+        return finished
+
+    def expire(self) -> int:
+        """Remove the answers of batches whose time is over. Returns how many batches lost theirs.
+
+        The row stays for the same time again, so that whoever asks too late is told so.
+        """
+        now = self._clock()
+        gone = (BATCHES.c.finished_at <= now - self.limits.retention_s) & (BATCHES.c.size_bytes > 0)
+        forgotten = BATCHES.c.finished_at <= now - 2 * self.limits.retention_s
+        with writing(self._engine) as connection:
+            connection.execute(ITEMS.delete().where(ITEMS.c.batch.in_(sa.select(BATCHES.c.number).where(gone))))
+            num_gone = connection.execute(BATCHES.update().where(gone).values(size_bytes=0)).rowcount
+            connection.execute(BATCHES.delete().where(forgotten))
+        return num_gone
+
+    # --
+
+    def _check_size(self, num_items: int, size_bytes: int) -> None:
+        most = min(self.limits.max_items, self.limits.max_open_items)
+        if num_items > most:
+            raise BadInputError(f"the batch has {num_items} requests, more than the {most} that are taken at once")
+        if size_bytes > self.limits.max_bytes:
+            raise RequestTooLargeError(
+                f"the batch has {size_bytes} bytes, more than the {self.limits.max_bytes} that are kept here"
+            )
+
+    def _check_room(self, connection: sa.Connection, num_items: int, size_bytes: int) -> None:
+        unfinished = sa.case((BATCHES.c.finished_at.is_(None), BATCHES.c.num_items - BATCHES.c.num_done), else_=0)
+        sums = sa.select(sa.func.sum(unfinished), sa.func.sum(BATCHES.c.size_bytes))
+        open_items, kept_bytes = (value or 0 for value in connection.execute(sums).one())
+        if open_items + num_items > self.limits.max_open_items:
+            raise BatchQueueFullError(
+                f"{open_items} batch items are waiting, and {self.limits.max_open_items} are the most: "
+                f"no room for {num_items} now"
+            )
+        if kept_bytes + size_bytes > self.limits.max_bytes:
+            raise BatchQueueFullError(
+                f"batches hold {kept_bytes} bytes, and {self.limits.max_bytes} are the most: no room for "
+                f"{size_bytes} before some are finished or their results are {self.limits.retention_s:.0f} s old"
+            )
+
+    def _find(self, connection: sa.Connection, account: str, batch_id: str) -> sa.Row[Any]:
+        mine = (BATCHES.c.id == batch_id) & (BATCHES.c.account == account)
+        row = connection.execute(sa.select(BATCHES).where(mine)).one_or_none()
+        if row is None:
+            raise BatchNotFoundError(f"Batch {batch_id[:64]} not found")
+        if row.finished_at is not None and row.finished_at <= self._clock() - self.limits.retention_s:
+            raise BatchNotFoundError(
+                f"Batch {batch_id} was finished more than {self.limits.retention_s:.0f} s ago: its results are gone"
+            )
+        return row
+
+    def _count(self, connection: sa.Connection, batch_id: str, taken: Sequence[ItemResult]) -> Batch:
+        """Add results to what the batch's row sums up; the last one finishes it."""
+        columns, mine = BATCHES.c, BATCHES.c.id == batch_id
+        sums = {
+            columns.num_done: len(taken),
+            columns.num_failed: sum(not result.success for result in taken),
+            columns.prompt_tokens: sum(result.tokens.prompt for result in taken),
+            columns.completion_tokens: sum(result.tokens.completion for result in taken),
+            columns.cached_tokens: sum(result.tokens.cached for result in taken),
+        }
+        connection.execute(
+            BATCHES.update().where(mine).values({column: column + more for column, more in sums.items()})
+        )
+        answered = sa.select(sa.func.sum(sa.func.length(ITEMS.c.answer))).where(ITEMS.c.batch == _number_of(batch_id))
+        connection.execute(
+            BATCHES.update()
+            .where(mine & (columns.num_done == columns.num_items))
+            .values(finished_at=self._clock(), size_bytes=answered.scalar_subquery())
+        )
+        return _batch(connection.execute(sa.select(BATCHES).where(mine)).one())
+
+
+def _number_of(batch_id: str) -> sa.ScalarSelect[int]:
+    return sa.select(BATCHES.c.number).where(BATCHES.c.id == batch_id).scalar_subquery()
+
+
+def _put_answer(connection: sa.Connection, result: ItemResult) -> bool:
+    mine = (ITEMS.c.batch == _number_of(result.key.batch_id)) & (ITEMS.c.place == result.key.place)
+    update = ITEMS.update().where(mine & ITEMS.c.answer.is_(None)).values(answer=result.answer, request=None)
+    return connection.execute(update).rowcount == 1
+
+
+def _batch(row: sa.Row[Any]) -> Batch:
+    if row.finished_at is not None:
+        state = BatchState.FINISHED
+    else:
+        state = BatchState.QUEUED if row.started_at is None else BatchState.RUNNING
+    return Batch(
+        number=row.number,
+        id=row.id,
+        account=row.account,
+        model=row.model,
+        state=state,
+        num_items=row.num_items,
+        num_done=row.num_done,
+        num_failed=row.num_failed,
+        tokens=TokenCounts(row.prompt_tokens, row.completion_tokens, row.cached_tokens),
+        duration_s=None if row.finished_at is None else row.finished_at - row.created_at,
+    )
+
+
+def _make_tables(connection: sa.Connection, path: Path) -> None:
+    tables_version(connection, path, SCHEMA_VERSION)
+    METADATA.create_all(connection)
+    set_tables_version(connection, SCHEMA_VERSION)

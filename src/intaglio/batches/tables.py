@@ -1,0 +1,42 @@
+"""The tables of batches.db. Times are seconds since 1970.
+
+A new version of the tables raises SCHEMA_VERSION and brings the statements that lead there from the version before.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1  # PRAGMA user_version; 0 is a file without tables
+
+METADATA = sa.MetaData()
+
+BATCHES = sa.Table(
+    "batches",
+    METADATA,
+    sa.Column("number", sa.Integer, primary_key=True),  # ascending: the older batch has the smaller number
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("model", sa.String(256), nullable=False),
+    sa.Column("shared", sa.LargeBinary, nullable=False),
+    sa.Column("num_items", sa.Integer, nullable=False),
+    sa.Column("num_done", sa.Integer, nullable=False, default=0),
+    sa.Column("num_failed", sa.Integer, nullable=False, default=0),
+    sa.Column("prompt_tokens", sa.BigInteger, nullable=False, default=0),
+    sa.Column("completion_tokens", sa.BigInteger, nullable=False, default=0),
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False, default=0),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # of its requests; of its answers once it is finished
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float, index=True),
+    sqlite_autoincrement=True,  # no number comes twice
+)
+
+ITEMS = sa.Table(
+    "batch_items",
+    METADATA,
+    sa.Column("batch", sa.ForeignKey("batches.number", ondelete="CASCADE"), primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("request", sa.LargeBinary),  # NULL once it is answered
+    sa.Column("answer", sa.LargeBinary),  # NULL until then
+)
