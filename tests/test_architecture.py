@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "intaglio"
 
 BASE = {"version", "errors", "request", "settings"}
-ENGINE = {"ops", "model", "lora", "engine"}
+ENGINE = {"ops", "model", "lora", "grammar", "engine"}
 JOINED = {"base_model", "generation", "llm"}
 
 # room -> the rooms it may import from, beside itself. ARCHITECTURE.md draws the same.
@@ -22,16 +22,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "request": {"errors"},
     "settings": {"errors"},
+    "database": {"errors"},
+    "grammar": BASE,
     "ops": BASE,
     "model": BASE | {"ops"},
     "lora": BASE | {"ops", "model"},
-    "engine": BASE | {"ops", "model", "lora"},
+    "engine": BASE | {"ops", "model", "lora", "grammar"},
     "text": BASE | {"model"},
-    "adapters": BASE | {"lora", "model"},
+    "adapters": BASE | {"database", "lora", "model"},
+    "batches": BASE | {"database"},
     "base_model": BASE | ENGINE | {"text"},
     "generation": BASE | {"text"},
     "llm": BASE | ENGINE | {"text", "base_model", "generation"},
-    "api": BASE | JOINED | {"adapters", "lora", "model", "text"},
+    "api": BASE | JOINED | {"adapters", "batches", "grammar", "lora", "model", "text"},
     "cli": BASE | ENGINE | JOINED | {"adapters", "text", "api"},
     "__main__": {"cli"},
     "__init__": BASE | JOINED,
@@ -45,13 +48,14 @@ LIBRARY_ROOMS: dict[str, set[str] | None] = {
     "fastapi": {"api"},
     "starlette": {"api"},
     "uvicorn": {"api", "cli"},
-    "sqlalchemy": {"adapters"},
+    "sqlalchemy": {"database", "adapters", "batches"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic_settings": {"settings"},
     "tokenizers": {"text"},
     "sentencepiece": {"text"},
     "zmq": {"engine"},
+    "llguidance": {"grammar", "engine"},
 }
 
 # A second kind of device is a second body of ops, so these know arrays only through it.

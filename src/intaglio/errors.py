@@ -3,6 +3,8 @@
     IntaglioError
     ├── RequestError            the caller's fault; the request ends alone
     │   ├── BadInputError           a field has the wrong type, value or combination
+    │   ├── GrammarError            a grammar or JSON schema that answers cannot be held to
+    │   ├── JsonAnswerError         an answer that ended before the JSON it had to be was complete
     │   ├── ChatError               messages that cannot be put into the chat format
     │   ├── ContextLengthError      prompt + max_tokens does not fit into the context window
     │   ├── EmptyBodyError          no body where one is needed
@@ -12,6 +14,7 @@
     │   ├── FinetuneNotFoundError   no finetune of that name or id
     │   ├── FinetuneNotReadyError   the finetune lacks a file
     │   ├── FinetuneError           a finetune that cannot be made or changed as asked
+    │   ├── BatchNotFoundError      no batch of that id in the account, or its results are gone
     │   ├── AuthenticationError     no token, or a wrong one
     │   └── RouteError              no such route
     │       ├── IdentifierError         an id in the path that cannot be one, such as an account with a space in it
@@ -19,9 +22,11 @@
     ├── AdapterError            adapter files that cannot be served as they stand
     ├── ModelFormatError        weights, config or tokenizer files that cannot be read or are not a Gemma
     │   └── ModelNotInstalledError  the default model's package is not installed
+    ├── DataFolderError         the data folder's database cannot be used as it stands
     ├── SettingsError           an option or environment variable with a bad name or value
     │   └── NotEnoughMemoryError    the models and their caches do not fit into the memory there is
     ├── CapacityError           no room now; try later
+    │   └── BatchQueueFullError     as many batch items wait, or results are kept, as are allowed
     └── EngineError             our fault
         ├── EngineDeadError         the engine process ended while the request ran
         └── EngineStepError         one forward or one sequence failed inside the engine
@@ -42,6 +47,14 @@ class RequestError(IntaglioError):
 
 class BadInputError(RequestError):
     """A field has the wrong type, value or combination."""
+
+
+class GrammarError(RequestError):
+    """A grammar or JSON schema that answers cannot be held to; the message names what in it."""
+
+
+class JsonAnswerError(RequestError):
+    """The answer ended before the JSON that it had to be was complete; the message says what ended it."""
 
 
 class ChatError(RequestError):
@@ -89,6 +102,10 @@ class FinetuneError(RequestError):
     """A finetune that cannot be made or changed as asked."""
 
 
+class BatchNotFoundError(RequestError):
+    """No batch of that id in the account, or one whose results are no longer kept."""
+
+
 class AuthenticationError(RequestError):
     """No API token, or one that this server does not know."""
 
@@ -102,7 +119,11 @@ class IdentifierError(RouteError):
 
 
 class MethodNotAllowedError(RouteError):
-    """The route exists, but not with that HTTP method."""
+    """The route exists, but not with that HTTP method. allowed: those that it has."""
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{method} not supported for requested URI.")
+        self.allowed = allowed
 
 
 class AdapterError(IntaglioError):
@@ -117,6 +138,10 @@ class ModelNotInstalledError(ModelFormatError):
     """The package that carries the default model is not installed; the message says how to install it."""
 
 
+class DataFolderError(IntaglioError):
+    """The data folder's database cannot be used as it stands: a later version wrote it, or it is none."""
+
+
 class SettingsError(IntaglioError):
     """An option or environment variable with an unknown name or a bad value."""
 
@@ -127,6 +152,10 @@ class NotEnoughMemoryError(SettingsError):
 
 class CapacityError(IntaglioError):
     """No room for the request now; the same request may succeed later."""
+
+
+class BatchQueueFullError(CapacityError):
+    """No room for a batch before others are finished, or their results have been kept long enough."""
 
 
 class EngineError(IntaglioError):

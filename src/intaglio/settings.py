@@ -52,7 +52,7 @@ class Settings(BaseSettings):
 
     # where things lie
     data_dir: Path = Field(
-        Path("~/.local/share/intaglio"), description="finetunes: database and files; made if missing"
+        Path("~/.local/share/intaglio"), description="finetunes and batches: databases and files; made if missing"
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
@@ -78,6 +78,19 @@ class Settings(BaseSettings):
     max_adapter_rank: int = Field(64, ge=1, description="largest LoRA rank taken")
     max_adapter_file_bytes: int = Field(300 * 10**6, ge=1, description="largest adapter_model.safetensors taken, bytes")
     max_finetunes: int = Field(100, ge=1, description="finetunes per account at most")
+
+    # batches
+    batch_running: int | None = Field(
+        None, ge=1, le=1024, description="batch items of one model that run at once; none: half of max_running"
+    )
+    max_batch_items: int = Field(10_000, ge=1, description="requests in one batch at most")
+    max_queued_items: int = Field(100_000, ge=1, description="requests of all unfinished batches at most")
+    max_batch_bytes: int = Field(
+        10**9, ge=1, description="bytes of waiting batches and of kept results at most, on the disk"
+    )
+    batch_retention_s: int = Field(
+        86_400, ge=1, description="seconds for which the results of a finished batch are kept"
+    )
 
     # the API
     api_tokens: tuple[str, ...] = Field((), description="accepted API tokens; none: every request is let in")

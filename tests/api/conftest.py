@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from intaglio.adapters import AdapterStore
 from intaglio.api.app import create_app
+from intaglio.api.server import open_batches
 from intaglio.api.state import ServerState
 from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits
@@ -17,6 +18,7 @@ from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
+from tests.helpers.declared import Declared, DeclaredAnswers
 from tests.helpers.fakes import FakeLLM
 
 MODEL = "@intaglio/fake"
@@ -42,10 +44,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def state(settings: Settings, base_config: ModelConfig) -> ServerState:
+    return fake_state(settings, base_config)
+
+
+def fake_state(settings: Settings, base_config: ModelConfig) -> ServerState:
     packed = PackedAdapters(settings.data_path / "packed", "float32")
     models = {name: FakeLLM(name, base_config, packed) for name in (MODEL, SECOND_MODEL)}
     store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
-    return ServerState(settings, models, store)  # type: ignore[arg-type]
+    return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -53,7 +59,16 @@ def llm(state: ServerState) -> FakeLLM:
     return state.models[MODEL]  # type: ignore[return-value]
 
 
+@pytest.fixture(scope="session")
+def declared(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Declared:
+    """The OpenAPI document, which is the same for every state of these tests."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("declared"))
+    with TestClient(create_app(fake_state(settings, base_config))) as client:
+        return Declared(client.get("/openapi.json").json())
+
+
 @pytest.fixture
-def client(state: ServerState) -> Iterator[TestClient]:
-    with TestClient(create_app(state), raise_server_exceptions=True) as client:
+def client(state: ServerState, declared: Declared) -> Iterator[TestClient]:
+    """Every answer that it gets is held against the OpenAPI document."""
+    with TestClient(DeclaredAnswers(create_app(state), declared), raise_server_exceptions=True) as client:
         yield client

@@ -34,6 +34,21 @@ def test_every_sampling_field_reaches_the_engine() -> None:
     assert {name: getattr(params, name) for name in fields} == fields
 
 
+def test_penalties_may_be_negative() -> None:
+    params = read({"prompt": "Hi", "frequency_penalty": -2, "presence_penalty": -0.5}).params
+    assert (params.frequency_penalty, params.presence_penalty) == (-2.0, -0.5)
+
+
+@pytest.mark.parametrize("name", ["response_format", "guided_json", "tools", "functions", "tool_choice"])
+def test_what_structures_an_answer_may_be_null(name: str) -> None:
+    asked = read({"prompt": "Hi", name: None})
+    assert (asked.json_mode, asked.tools) == (None, None)
+
+
+def test_what_structures_an_answer_is_not_read_from_the_query() -> None:
+    assert read({"prompt": "Hi"}, guided_json="{}", tools="[]").json_mode is None
+
+
 @pytest.mark.parametrize("place", ["body", "options", "query"])
 @pytest.mark.parametrize("form", [{"prompt": "Hi"}, {"messages": []}])
 def test_an_adapter_may_be_named_in_three_places(place: str, form: dict[str, Any]) -> None:

@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.engine.engine import Engine, EngineLimits
+from intaglio.engine.grammar import Matchers
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import AdapterPool, LoadedAdapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.ops import Ops
 from intaglio.ops.reference import ReferenceOps
-from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams, TokenOutput
+from intaglio.request import (
+    AdapterRef,
+    EngineRequest,
+    FinishReason,
+    Priority,
+    SamplingParams,
+    TokenLogprobs,
+    TokenOutput,
+)
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import Family, random_weights, tiny_config, write_hf_folder
 
@@ -57,6 +66,7 @@ def make_engine(
     stop_ids: Sequence[int] = (STOP_ID,),
     ops: Ops | None = None,
     load: LoadAdapter | None = None,
+    matchers: Matchers | None = None,
 ) -> Engine:
     return Engine(
         model,
@@ -65,6 +75,7 @@ def make_engine(
         limits,
         stop_ids=frozenset(stop_ids),
         vocab_size=model.config.vocab_size,
+        matchers=matchers,
     )
 
 
@@ -86,10 +97,14 @@ def load_tiny(folder: Path, family: Family = "gemma3_text", ops: Ops | None = No
 
 
 def request(
-    request_id: str, prompt_ids: Sequence[int], adapter: AdapterRef | None = None, **params: object
+    request_id: str,
+    prompt_ids: Sequence[int],
+    adapter: AdapterRef | None = None,
+    priority: Priority = Priority.INTERACTIVE,
+    **params: object,
 ) -> EngineRequest:
     defaults: dict[str, object] = {"temperature": 0.0, "max_tokens": 8, "seed": 7}
-    return EngineRequest(request_id, list(prompt_ids), SamplingParams(**(defaults | params)), adapter)  # type: ignore[arg-type]
+    return EngineRequest(request_id, list(prompt_ids), SamplingParams(**(defaults | params)), adapter, priority)  # type: ignore[arg-type]
 
 
 class Collected:
@@ -100,6 +115,7 @@ class Collected:
         self.reasons: dict[str, FinishReason] = {}
         self.errors: dict[str, str | None] = {}
         self.cached: dict[str, int] = {}
+        self.logprobs: dict[str, list[TokenLogprobs | None]] = {}
 
     def take(self, outputs: Sequence[TokenOutput]) -> None:
         for output in outputs:
@@ -107,6 +123,7 @@ class Collected:
             self.cached[output.request_id] = output.cached_tokens
             if output.token_id is not None:
                 self.tokens.setdefault(output.request_id, []).append(output.token_id)
+                self.logprobs.setdefault(output.request_id, []).append(output.logprobs)
             if output.finish_reason is not None:
                 self.reasons[output.request_id] = output.finish_reason
                 self.errors[output.request_id] = output.error

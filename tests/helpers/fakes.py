@@ -5,60 +5,102 @@ It has the shape of AsyncLLM as the API sees it, so tests of the wire need no en
     <stall>   after the words behind it nothing comes, for ever
     <fail>    after the words behind it the generation ends with an error
     <crash>   after the words behind it the iterator raises what nobody foresaw
+
+`<answer>text</answer>` in the prompt makes it answer that very text, one word with the space before it per delta.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from intaglio.errors import CapacityError, ContextLengthError
-from intaglio.generation import TextDelta, Usage
+from intaglio.generation import TextDelta, TokenLogprob, Usage
 from intaglio.lora.packed import PackedAdapters
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, SamplingParams
+from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams
+
+_OPEN, _CLOSE = "<answer>", "</answer>"
 
 
 class FakeGeneration:
     """Yields words; knows whether it was aborted."""
 
-    def __init__(self, llm: FakeLLM, words: list[str], num_prompt_tokens: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        llm: FakeLLM,
+        words: list[str],
+        num_prompt_tokens: int,
+        max_tokens: int,
+        num_logprobs: int | None = None,
+    ) -> None:
         self._llm = llm
         self._words = words
         self._num_prompt_tokens = num_prompt_tokens
         self._max_tokens = max_tokens
         self._ended = False
+        self._num_logprobs = num_logprobs
+        llm.num_open += 1
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
         given = self._words[: self._max_tokens]
-        for number, word in enumerate(given):
-            if word == "<stall>":
+        for number, piece in enumerate(given):
+            word = piece.strip()
+            if word == "<stall>" and self._llm.stalls:
                 self._llm.stalled.set()
                 await asyncio.Event().wait()
             if word == "<crash>":
                 raise ZeroDivisionError("nobody foresaw this")
             if word == "<fail>":
-                self._ended = True
+                self._end()
                 yield TextDelta("", FinishReason.ERROR, self._usage(number), "the engine process ended")
                 return
-            yield TextDelta(word if number == 0 else f" {word}")
-        self._ended = True
+            yield TextDelta(piece, logprobs=self._logprobs(piece))
+        self._end()
         reason = FinishReason.LENGTH if len(given) < len(self._words) else FinishReason.STOP
         yield TextDelta("", reason, self._usage(len(given)))
 
     async def abort(self) -> None:
         if not self._ended:
-            self._ended = True
+            self._end()
             self._llm.aborted.set()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._llm.num_open -= 1
+
+    def _logprobs(self, piece: str) -> tuple[TokenLogprob, ...]:
+        """The piece as one token of probability 1/2; the others are named by their rank, each half as probable."""
+        if self._num_logprobs is None:
+            return ()
+        best = [(str(k), str(k).encode(), -math.log(2) * (k + 1)) for k in range(1, self._num_logprobs)]
+        chosen = (piece, piece.encode(), -math.log(2))
+        return (TokenLogprob(*chosen, best=(chosen, *best)[: self._num_logprobs]),)
 
     def _usage(self, completion_tokens: int) -> Usage:
         return Usage(self._num_prompt_tokens, completion_tokens, cached_tokens=1)
 
 
+class FakeTokenizer:
+    """As far as the API looks at it: a token is a word that some prompt has brought."""
+
+    vocab_size = 5000
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(self._words[token_id] for token_id in ids)
+
+
 class FakeLLM:
-    """One fake base. `submitted` keeps what reached it; `full` makes it refuse with CapacityError."""
+    """One fake base. `submitted` keeps what reached it; `full` makes it refuse with CapacityError, `busy` only those
+    who would not wait.
+    """
 
     def __init__(self, model_id: str, config: ModelConfig, packed: PackedAdapters, window: int = 1000) -> None:
         self.model_id = model_id
@@ -67,11 +109,16 @@ class FakeLLM:
         self.window = window
         self.ready = True
         self.full = False
+        self.busy = False
         self.closed = False
         self.submitted: list[tuple[str, SamplingParams, AdapterRef | None, tuple[str, ...]]] = []
+        self.priorities: list[Priority] = []  # of those, in the same order
+        self.stalls = True  # False: <stall> is a word like any other
         self.stalled = threading.Event()
         self.aborted = threading.Event()
+        self.num_open = 0  # generations that neither ended nor were aborted
         self._words: list[str] = []
+        self.tokenizer = FakeTokenizer(self._words)
 
     def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
         return self._ids(prompt if raw else f"user: {prompt} model:")
@@ -86,23 +133,41 @@ class FakeLLM:
         *,
         adapter: AdapterRef | None = None,
         stop: Sequence[str] = (),
+        priority: Priority = Priority.INTERACTIVE,
+        reject_if_busy: bool = False,
     ) -> FakeGeneration:
         if len(prompt_ids) + params.max_tokens > self.window:
             raise ContextLengthError(len(prompt_ids), params.max_tokens, self.window)
-        if self.full:
+        if self.full or (reject_if_busy and self.busy):
             raise CapacityError("256 requests are waiting, the most that are allowed")
         words = [self._words[token_id] for token_id in prompt_ids]
         self.submitted.append((" ".join(words), params, adapter, tuple(stop)))
-        answer = list(reversed(words))
-        if adapter is not None:
-            answer.insert(0, f"[{adapter.digest[:8]}]")
-        return FakeGeneration(self, answer, len(prompt_ids), params.max_tokens)
+        self.priorities.append(priority)
+        answer = _answer_to(words)
+        if adapter is not None and _OPEN not in words:
+            answer.insert(0, f"[{adapter.digest[:8]}] ")
+        return FakeGeneration(self, answer, len(prompt_ids), params.max_tokens, params.logprobs)
 
     async def close(self) -> None:
         self.closed = True
 
     def _ids(self, text: str) -> list[int]:
-        words = text.split()
+        words = _words_of(text)
         start = len(self._words)
         self._words += words
         return list(range(start, start + len(words)))
+
+
+def _words_of(text: str) -> list[str]:
+    """The text's words. Those of a literal answer keep the space before them."""
+    before, opened, rest = text.partition(_OPEN)
+    literal, closed, after = rest.partition(_CLOSE)
+    if not closed:
+        return text.split()
+    return [*before.split(), opened, *re.findall(r"\s*\S+", literal), closed, *after.split()]
+
+
+def _answer_to(words: list[str]) -> list[str]:
+    if _OPEN in words:
+        return words[words.index(_OPEN) + 1 : words.index(_CLOSE)]
+    return [word if number == 0 else f" {word}" for number, word in enumerate(reversed(words))]

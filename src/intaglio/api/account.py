@@ -15,19 +15,19 @@ def token_routes() -> APIRouter:
     """Token check, user, accounts and memberships."""
     router = APIRouter()
 
-    @router.get("/user/tokens/verify")
+    @router.get("/user/tokens/verify", operation_id="verify_token")
     async def verify() -> Response:
         return success({"id": LOCAL_USER, "status": "active"})
 
-    @router.get("/user")
+    @router.get("/user", operation_id="read_user")
     async def user() -> Response:
         return success({"id": LOCAL_USER, "email": "user@localhost"})
 
-    @router.get("/accounts")
+    @router.get("/accounts", operation_id="list_accounts")
     async def accounts() -> Response:
         return success([_account()])
 
-    @router.get("/memberships")
+    @router.get("/memberships", operation_id="list_memberships")
     async def memberships() -> Response:
         return success([{"id": LOCAL_USER, "account": _account()}])
 
@@ -38,7 +38,7 @@ def account_token_routes() -> APIRouter:
     """The token check below an account."""
     router = APIRouter()
 
-    @router.get("/tokens/verify")
+    @router.get("/tokens/verify", operation_id="verify_account_token")
     async def verify(account: str) -> Response:
         return success({"id": LOCAL_USER, "status": "active"})
 

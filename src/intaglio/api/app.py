@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Match
 
 from intaglio.api.account import account_token_routes, token_routes
 from intaglio.api.auth import check_account, check_token
+from intaglio.api.batch_items import batch_runner
+from intaglio.api.binding import binding_routes
+from intaglio.api.binding_forward import RUN_PATHS, BindingForward, WebSocketRefusal
 from intaglio.api.catalog import catalog_routes
 from intaglio.api.envelope import JsonAnswer
-from intaglio.api.errors import error_answer
+from intaglio.api.errors import binding_error_answer, error_answer, openai_error_answer
 from intaglio.api.finetunes import finetune_routes
 from intaglio.api.middleware import CrashAnswer, TrailingSlash
+from intaglio.api.openai import openai_routes
+from intaglio.api.openai_models import openai_model_routes
+from intaglio.api.openapi.document import openapi_document
 from intaglio.api.schema import RunSchema
 from intaglio.api.state import ServerState
+from intaglio.api.unrouted import CATCH_ALL, answer_unrouted
 from intaglio.api.workers_ai import run_routes
-from intaglio.errors import IntaglioError, MethodNotAllowedError, RouteError
-from intaglio.version import __version__
+from intaglio.errors import IntaglioError, RouteError
 
 API_ROOT = "/client/v4"
 ACCOUNT_ROOT = "/accounts/{account}"
+OPENAI_ROOT = "/ai/v1/"
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PLAYGROUND = Path(__file__).parent / "playground"
 
 
 def create_app(state: ServerState) -> FastAPI:
-    """The ASGI application over loaded models. Closes the state when the server shuts down."""
+    """The ASGI application over loaded models. Runs batches while it is up, and closes the state in the end."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        runner = batch_runner(state, RunSchema())
+        runner.start()
         try:
             yield
         finally:
+            await runner.stop()
             await state.close()
 
-    app = FastAPI(
-        title="Intaglio", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
-    )
+    app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    app.add_middleware(BindingForward)
     app.add_middleware(TrailingSlash)
-    app.add_middleware(CrashAnswer)
+    app.add_middleware(WebSocketRefusal)
+    app.add_middleware(CrashAnswer, answer=_error_answer)
     app.add_exception_handler(IntaglioError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.include_router(_health(state))
+    app.include_router(_open_to_all(state))
+    app.include_router(_binding(state))
     app.include_router(_api(state), prefix=API_ROOT)
-    app.add_api_route(API_ROOT + "/{rest:path}", _nowhere, methods=ALL_METHODS, include_in_schema=False)
+    app.add_api_route(
+        API_ROOT + "/{rest:path}", _unrouted, methods=ALL_METHODS, name=CATCH_ALL, include_in_schema=False
+    )
     app.mount("/", StaticFiles(directory=PLAYGROUND, html=True, check_dir=False))
     return app
 
@@ -70,6 +84,7 @@ def _api(state: ServerState) -> APIRouter:
     api = APIRouter(dependencies=[Depends(authenticate)], redirect_slashes=False)
     account_routes = (
         run_routes(state, schema), catalog_routes(state, schema), finetune_routes(state), account_token_routes(),
+        openai_routes(state), openai_model_routes(state),
     )  # fmt: skip
     for routes in account_routes:
         api.include_router(routes, prefix=ACCOUNT_ROOT, dependencies=[Depends(identify)])
@@ -77,42 +92,67 @@ def _api(state: ServerState) -> APIRouter:
     return api
 
 
-def _health(state: ServerState) -> APIRouter:
+def _binding(state: ServerState) -> APIRouter:
+    """What Workers ask at the server's root. It needs a token like all else."""
+
+    async def authenticate(request: Request) -> None:
+        check_token(request.headers, state.settings.api_tokens)
+
+    router = APIRouter(dependencies=[Depends(authenticate)], redirect_slashes=False)
+    router.include_router(binding_routes(state, RunSchema()))
+    return router
+
+
+def _open_to_all(state: ServerState) -> APIRouter:
+    """What needs no token: whether the server is up, and what it can be asked."""
     router = APIRouter()
 
-    @router.get("/health")
+    @cache
+    def document(app: FastAPI) -> Response:
+        return JsonAnswer(
+            openapi_document(
+                app.routes, RunSchema(), model=next(iter(state.models)), needs_token=bool(state.settings.api_tokens)
+            )
+        )
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> Response:
+        return await asyncio.to_thread(document, request.app)
+
+    @router.get("/health", operation_id="read_health")
     async def health() -> Response:
         status = HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE
         models = {name: "ready" if llm.ready else "starting" for name, llm in state.models.items()}
-        return JsonAnswer({"status": "ok" if state.ready else "starting", "models": models}, status_code=status)
+        waiting = await asyncio.to_thread(state.batches.num_open_items)
+        content = {"status": "ok" if state.ready else "starting", "models": models, "batch_items": waiting}
+        return JsonAnswer(content, status_code=status)
 
     return router
 
 
-async def _nowhere(request: Request) -> Response:
-    """The path is unknown, or known with another method: another route then matches it in part."""
-    matches = [route.matches(request.scope)[0] for route in request.app.router.routes]
-    raise _method_not_allowed(request) if Match.PARTIAL in matches else _unknown_path(request)
-
-
-def _unknown_path(request: Request) -> RouteError:
-    return RouteError(f"No route for that URI: {request.url.path[:200]}")
-
-
-def _method_not_allowed(request: Request) -> MethodNotAllowedError:
-    return MethodNotAllowedError(f"{request.method} not supported for requested URI.")
+async def _unrouted(request: Request) -> Response:
+    return answer_unrouted(request, request.app.router)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, IntaglioError)
-    return error_answer(request, error)
+    return _error_answer(request, error)
+
+
+def _error_answer(request: HTTPConnection, error: IntaglioError) -> Response:
+    """In the shape that whoever asks on this path reads."""
+    path = request.url.path
+    if path in RUN_PATHS:
+        return binding_error_answer(request, error)
+    return (openai_error_answer if OPENAI_ROOT in path else error_answer)(request, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: outside the API nearly always a path of the playground that is not there."""
+    """What the framework itself refuses: a path that it does not know, or not with that method."""
     assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return error_answer(request, _method_not_allowed(request))
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return error_answer(request, _unknown_path(request))
-    raise error
+    if error.status_code not in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_FOUND):
+        raise error
+    try:
+        return answer_unrouted(request, request.app.router)
+    except RouteError as refusal:
+        return _error_answer(request, refusal)

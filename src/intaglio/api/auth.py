@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from intaglio.errors import AuthenticationError, IdentifierError
 
-_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ACCOUNT_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+
 _KEY_HEADERS = ("x-auth-key", "x-auth-user-service-key")
 
 
@@ -27,7 +28,7 @@ def check_token(headers: Mapping[str, str], accepted: Sequence[str]) -> None:
 
 def check_account(account: str) -> None:
     """Raise IdentifierError unless the account id is made of letters, digits, '_' and '-', 64 at most."""
-    if not _ACCOUNT.fullmatch(account):
+    if not re.fullmatch(ACCOUNT_PATTERN, account):
         raise IdentifierError(
             f"Could not route to /accounts/{account[:80]}, perhaps your object identifier is invalid? "
             "An account id has letters, digits, '_' and '-', 64 at most"

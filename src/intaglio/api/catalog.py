@@ -22,17 +22,11 @@ def catalog_routes(state: ServerState, schema: RunSchema) -> APIRouter:
     """models/search, models/schema, tasks/search, authors/search."""
     router = APIRouter()
 
-    @router.get("/ai/models/search")
+    @router.get("/ai/models/search", operation_id="search_models")
     async def search_models(request: Request, account: str) -> Response:
-        query = request.query_params
-        page = integer(query, "page", default=1, low=1)
-        per_page = integer(query, "per_page", default=100, low=1, high=MAX_PER_PAGE)
-        found = [card for card in model_cards(state) if _matches(card, query)]
-        shown = found[(page - 1) * per_page : page * per_page]  # past the end: empty, or SDKs page for ever
-        info = {"page": page, "per_page": per_page, "count": len(shown), "total_count": len(found)}
-        return success([card.as_json() for card in shown], result_info=info)
+        return models_found(state, request.query_params)
 
-    @router.get("/ai/models/schema")
+    @router.get("/ai/models/schema", operation_id="read_model_schemas")
     async def model_schema(request: Request, account: str) -> Response:
         model = request.query_params.get("model")
         if not model:
@@ -41,15 +35,26 @@ def catalog_routes(state: ServerState, schema: RunSchema) -> APIRouter:
             raise ModelNotFoundError(f"No such model {model} or task")
         return success({"input": schema.input, "output": schema.output})
 
-    @router.get("/ai/tasks/search")
+    @router.get("/ai/tasks/search", operation_id="search_tasks")
     async def search_tasks(account: str) -> Response:
         return success([dict(TEXT_GENERATION)])
 
-    @router.get("/ai/authors/search")
+    @router.get("/ai/authors/search", operation_id="search_authors")
     async def search_authors(account: str) -> Response:
         return success([{"name": name} for name in sorted({card.author for card in model_cards(state)})])
 
     return router
+
+
+def models_found(state: ServerState, query: Mapping[str, str]) -> Response:
+    """One page of the models that the query asks for. Raises BadInputError."""
+    page = integer(query, "page", default=1, low=1)
+    per_page = integer(query, "per_page", default=100, low=1, high=MAX_PER_PAGE)
+    hides_beta = flag(query, "hide_experimental")
+    found = [card for card in model_cards(state) if _matches(card, query) and not (hides_beta and card.beta)]
+    shown = found[(page - 1) * per_page : page * per_page]  # past the end: empty, or SDKs page for ever
+    info = {"page": page, "per_page": per_page, "count": len(shown), "total_count": len(found)}
+    return success([card.as_json() for card in shown], result_info=info)
 
 
 def model_cards(state: ServerState) -> list[ModelCard]:
@@ -83,8 +88,6 @@ def model_cards(state: ServerState) -> list[ModelCard]:
 def _matches(card: ModelCard, query: Mapping[str, str]) -> bool:
     search = query.get("search", "").lower()
     wanted = {"task": TEXT_GENERATION["name"], "author": card.author, "source": str(card.source)}
-    return (
-        (search in card.name.lower() or search in card.description.lower())
-        and all(query.get(name, value).lower() in ("", value.lower()) for name, value in wanted.items())
-        and not (card.beta and flag(query, "hide_experimental"))
+    return (search in card.name.lower() or search in card.description.lower()) and all(
+        query.get(name, value).lower() in ("", value.lower()) for name, value in wanted.items()
     )

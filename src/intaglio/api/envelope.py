@@ -32,8 +32,12 @@ def success(
 
 
 def failure(
-    status: int, errors: Sequence[Mapping[str, Any]], *, headers: Mapping[str, str] | None = None
+    status: int,
+    errors: Sequence[Mapping[str, Any]],
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> JsonAnswer:
-    """An error answer; each of `errors` has a code and a message."""
-    content = {"result": {}, "success": False, "errors": list(errors), "messages": []}
+    """An error answer; each of `errors` has a code and a message. `extra` stands beside the envelope's own keys."""
+    content = {"result": {}, "success": False, "errors": list(errors), "messages": [], **(extra or {})}
     return JsonAnswer(content, status_code=status, headers=headers)

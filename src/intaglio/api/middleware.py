@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from intaglio.api.errors import error_answer
-from intaglio.errors import EngineError
+from intaglio.errors import EngineError, IntaglioError
 
 logger = logging.getLogger(__name__)
 
-API_PREFIX = "/client/"
-
 
 class TrailingSlash:
-    """Takes one slash off the end of an API path. A redirect would cost curl users their POST body."""
+    """Takes one slash off the end of a path. A redirect would cost curl users their POST body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(API_PREFIX) and scope["path"].endswith("/"):
+        if scope["type"] == "http" and scope["path"] != "/" and scope["path"].endswith("/"):
             scope = {**scope, "path": scope["path"][:-1]}
         await self._app(scope, receive, send)
 
 
 class CrashAnswer:
-    """Turns an exception that nobody foresaw into a logged traceback and the envelope of an internal error."""
+    """Turns an exception that nobody foresaw into a logged traceback and the answer of an internal error."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answer: Callable[[HTTPConnection, IntaglioError], Response]) -> None:
         self._app = app
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -52,5 +52,5 @@ class CrashAnswer:
             if started:  # too late for a status; the server closes the connection on an unfinished answer
                 raise
             error = EngineError("internal error; the server's log has the details")
-            answer = error_answer(Request(scope), error)
+            answer = self._answer(Request(scope), error)
             await answer(scope, receive, send)

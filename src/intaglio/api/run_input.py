@@ -8,26 +8,40 @@ from typing import Any
 
 from intaglio.api.body import parse_json
 from intaglio.api.schema import RunSchema
+from intaglio.api.structured_output import JsonMode, read_json_mode
 from intaglio.errors import BadInputError
 from intaglio.request import SamplingParams
+from intaglio.text.tools import ToolUse, parse_tools
 
 _FLAGS = {"true": True, "false": False}
-_NULL_MEANS_ABSENT = ("prompt", "messages", "stop")  # some clients send these keys whether they use them or not
+# Some clients send these keys whether they use them or not.
+NULL_MEANS_ABSENT = (
+    "prompt", "messages", "stop", "response_format", "guided_json", "tools", "functions", "tool_choice"
+)  # fmt: skip
 _REALS = ("temperature", "top_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
 _INTEGERS = ("top_k", "seed", "max_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """One checked request. Exactly one of prompt and messages is given."""
+    """One checked request. Exactly one of prompt and messages is given.
 
-    prompt: str | None
+    prompt          text, or token ids that are taken as they are
+    reject_if_busy  answer 429 at once rather than wait for others to finish
+    json_mode       the answer is JSON
+    tools           the answer is, or may be, a call; the prompt will tell of them, so it is not raw
+    """
+
+    prompt: str | list[int] | None
     messages: list[dict[str, Any]] | None
     raw: bool
     stream: bool
     lora: str | None
     stop: tuple[str, ...]
     params: SamplingParams
+    reject_if_busy: bool = False
+    json_mode: JsonMode | None = None
+    tools: ToolUse | None = None
 
 
 def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) -> RunInput:
@@ -46,26 +60,45 @@ def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) ->
         raw=body.get("raw", False),
         stream=body.get("stream", False),
         lora=body.get("lora"),
-        stop=_stop_strings(body.get("stop")),
+        stop=stop_strings(body.get("stop")),
         params=_sampling_params(body),
+        reject_if_busy=rejects_if_busy(body),
+        json_mode=read_json_mode(body.get("response_format"), body.get("guided_json")),
+        tools=_tools(body),
     )
 
 
+def _tools(body: Mapping[str, Any]) -> ToolUse | None:
+    use = parse_tools(body.get("tools"), body.get("functions"), body.get("tool_choice"))
+    if use is not None and "prompt" in body and body.get("raw"):
+        raise BadInputError(
+            "'/tools' and '/raw' do not go together: a raw prompt stands as it is, so the tools would go untold"
+        )
+    return use
+
+
+def rejects_if_busy(body: Mapping[str, Any]) -> bool:
+    """Whether `options` ask for an answer of 429 rather than a wait."""
+    options = body.get("options")
+    return isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true")
+
+
 def _merged(body: dict[str, Any], query: Mapping[str, str], schema: RunSchema) -> dict[str, Any]:
-    merged = {name: value for name, value in body.items() if value is not None or name not in _NULL_MEANS_ABSENT}
+    merged = {name: value for name, value in body.items() if value is not None or name not in NULL_MEANS_ABSENT}
     for name, field in schema.settings.items():
         if name != "lora" and name in query and name not in merged:
             merged[name] = _from_text(query[name], field["type"])
     for name in ("raw", "stream"):
         if isinstance(merged.get(name), str):
             merged[name] = _FLAGS.get(merged[name].lower(), merged[name])
-    named = _adapter_names(body, query)
+    named = adapter_names(body, query)
     if named:
         merged["lora"] = named[0]
     return merged
 
 
-def _adapter_names(body: dict[str, Any], query: Mapping[str, str]) -> list[Any]:
+def adapter_names(body: Mapping[str, Any], query: Mapping[str, str]) -> list[Any]:
+    """`lora` from body, `options` and query, wherever it stands. Raises BadInputError if they differ."""
     options = body.get("options")
     places: tuple[Mapping[str, Any], ...] = (body, options if isinstance(options, dict) else {}, query)
     named = [place["lora"] for place in places if "lora" in place]
@@ -87,7 +120,7 @@ def _from_text(text: str, declared: str | list[str]) -> object:
     return text
 
 
-def _stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
+def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(stop)

@@ -6,10 +6,13 @@ the widenings that later schemas of its siblings or the service's own examples b
     prompt, messages[].content   no maximum length: the context window is checked instead
     messages[].content           a string, an array of {type: "text", text}, or null
     raw, lora                    in both forms
-    stop                         declared: a string, an array of strings, or null
+    tools, functions             in both forms; a tool needs no more than a name
+    tool_choice, response_format, guided_json, stop             declared, in both forms
+    frequency_penalty, presence_penalty                         from -2 on
     max_tokens                   not negative
 
-Everything that the published schema accepts is accepted, but for a negative max_tokens.
+Everything that the published schema accepts is accepted, but for a negative max_tokens, and for fields that it does not
+know and that mean something here.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import msgspec
 from intaglio.errors import BadInputError
 
 MAX_STOP_STRINGS = 16
+_SHOWN_CHARACTERS = 100  # of a wrong value
 
 _CONTENT_PART = {"type": "object", "properties": {"type": {"type": "string"}, "text": {"type": "string"}}}
 _CONTENT = {"type": ["string", "array", "null"], "items": _CONTENT_PART}
@@ -34,6 +38,33 @@ _STOP = {
     "items": {"type": "string", "minLength": 1},
     "maxItems": MAX_STOP_STRINGS,
 }
+_RESPONSE_FORMAT = {
+    "title": "JSON Mode",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["json_object", "json_schema", "text"]},
+        "json_schema": {"type": ["object", "null"]},
+    },
+    "required": ["type"],
+}
+_FUNCTION = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "description": {"type": ["string", "null"]},
+        "parameters": {"type": ["object", "null"]},
+    },
+    "required": ["name"],
+}
+_WRAPPED_FUNCTION = {
+    "properties": {"type": {"type": "string", "enum": ["function"]}, "function": _FUNCTION},
+    "required": ["type", "function"],
+}
+_TOOLS = {"type": "array", "items": {"type": "object", "anyOf": [_FUNCTION, _WRAPPED_FUNCTION]}}
+_TOOL_CHOICE = {
+    "type": ["string", "object"],
+    "properties": {"type": {"type": "string"}, "function": {"type": "object"}},
+}
 _CACHED_TOKENS = {"type": "object", "properties": {"cached_tokens": {"type": "number", "default": 0}}}
 
 _WORDS = MappingProxyType({
@@ -42,8 +73,11 @@ _WORDS = MappingProxyType({
     "minimum": "'{where}' must be >= {limit}",
     "maximum": "'{where}' must be <= {limit}",
     "minLength": "Length of '{where}' must be >= {limit} not met",
+    "minItems": "Number of items of '{where}' must be >= {limit} not met",
     "maxItems": "Number of items of '{where}' must be <= {limit} not met",
     "oneOf": "oneOf at '{where}' not met",
+    "anyOf": "anyOf at '{where}' not met",
+    "enum": "enum {value} not in {limit} at '{where}'",
 })  # fmt: skip
 
 
@@ -60,15 +94,15 @@ class RunSchema:
     def settings(self) -> Mapping[str, Mapping[str, Any]]:
         """The scalar fields that may also come as query parameters: name -> its schema."""
         declared = self._forms[0]["properties"]
-        return {name: field for name, field in declared.items() if name != "prompt"}
+        structured = {"prompt", "functions", "tools", "response_format", "guided_json"}
+        return {name: field for name, field in declared.items() if name not in structured}
 
     def check(self, body: object) -> None:
         """Raise BadInputError, in the words of the service's validator, unless exactly one form fits."""
         if not isinstance(body, dict):
             raise BadInputError(f"Type mismatch of '/', 'object' not in '{json_type(body)}'")
         faults = [
-            self._first_fault(validator, form, body)
-            for validator, form in zip(self._validators, self._forms, strict=True)
+            first_fault(validator, form, body) for validator, form in zip(self._validators, self._forms, strict=True)
         ]
         reasons = [fault for fault in faults if fault is not None]
         matches = len(faults) - len(reasons)
@@ -77,12 +111,13 @@ class RunSchema:
         if matches > 1:
             raise BadInputError(f"oneOf at '/' not met, {matches} matches")
 
-    def _first_fault(
-        self, validator: jsonschema_rs.Draft202012Validator, form: dict[str, Any], body: dict[str, Any]
-    ) -> str | None:
-        """Why the body is not of this form. A missing field comes before a wrong one."""
-        errors = sorted(validator.iter_errors(body), key=lambda error: error.kind.name != "required")
-        return _describe(errors[0], form) if errors else None
+
+def first_fault(
+    validator: jsonschema_rs.Draft202012Validator, form: dict[str, Any], body: dict[str, Any]
+) -> str | None:
+    """Why the body is not of this form, in the words of the service. A missing field comes before a wrong one."""
+    errors = sorted(validator.iter_errors(body), key=lambda error: error.kind.name != "required")
+    return _describe(errors[0], form) if errors else None
 
 
 def json_type(value: object) -> str:
@@ -98,9 +133,10 @@ def _describe(error: jsonschema_rs.ValidationError, form: dict[str, Any]) -> str
     where = "/" + "/".join(str(step) for step in error.instance_path)
     words = _WORDS.get(error.kind.name, "'{where}': {message}")
     limit = _at(form, error.schema_path)
-    if error.kind.name in ("required", "type") and isinstance(limit, list):  # all that are needed or allowed
+    if error.kind.name in ("required", "type", "enum") and isinstance(limit, list):  # all that are needed or allowed
         limit = ",".join(limit)
-    return words.format(where=where, limit=limit, given=json_type(error.instance), message=error.message)
+    given, value = json_type(error.instance), str(error.instance)[:_SHOWN_CHARACTERS]
+    return words.format(where=where, limit=limit, given=given, value=value, message=error.message)
 
 
 def _at(schema: Any, path: Sequence[str | int]) -> Any:
@@ -121,15 +157,25 @@ def _widened_input(schema: dict[str, Any]) -> dict[str, Any]:
     messages_form["messages"]["items"]["properties"]["content"] = _CONTENT
     for name in ("raw", "lora"):
         messages_form[name] = prompt_form[name]
+    prompt_form["functions"] = messages_form["functions"]
     for form in (prompt_form, messages_form):
-        form["stop"] = _STOP
+        form.update(
+            tools=_TOOLS,
+            tool_choice=_TOOL_CHOICE,
+            response_format=_RESPONSE_FORMAT,
+            guided_json={"type": "object"},
+            stop=_STOP,
+        )
         form["max_tokens"]["minimum"] = 0
+        for name in ("frequency_penalty", "presence_penalty"):
+            form[name]["minimum"] = -2
     return schema
 
 
 def _widened_output(schema: dict[str, Any]) -> dict[str, Any]:
     answer = schema["oneOf"][0]
     answer["required"] = ["response"]
-    answer["properties"]["finish_reason"] = {"type": "string", "enum": ["stop", "length"]}
+    answer["properties"]["response"] = {"type": ["string", "object", "array", "number", "boolean", "null"]}  # JSON mode
+    answer["properties"]["finish_reason"] = {"type": "string", "enum": ["stop", "length", "tool_calls"]}
     answer["properties"]["usage"]["properties"]["prompt_tokens_details"] = _CACHED_TOKENS
     return schema

@@ -9,13 +9,14 @@ from pathlib import Path
 from intaglio.adapters import AdapterStore, Finetune
 from intaglio.adapters.demo import bundled_demo_folder, read_demo_adapters
 from intaglio.api.state import ServerState
+from intaglio.batches import BatchLimits, BatchStore
 from intaglio.errors import SettingsError
 from intaglio.llm import AsyncLLM
 from intaglio.lora.peft import AdapterLimits
 from intaglio.model.bundled import bundled_model_path
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 
-__all__ = ["ServerState", "adapter_limits", "build_state", "model_paths", "open_adapters"]
+__all__ = ["ServerState", "adapter_limits", "build_state", "model_paths", "open_adapters", "open_batches"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +33,12 @@ async def build_state(settings: Settings) -> ServerState:
     try:
         demos = await asyncio.to_thread(_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
         adapters = await asyncio.to_thread(open_adapters, settings, demos)
+        batches = await asyncio.to_thread(open_batches, settings)
     except BaseException:
         await asyncio.gather(*(llm.close() for llm in models.values()))
         raise
     logger.info("serving %s with %d demo adapters", ", ".join(models), len(demos))
-    return ServerState(settings=settings, models=models, adapters=adapters)
+    return ServerState(settings=settings, models=models, adapters=adapters, batches=batches)
 
 
 def model_paths(settings: Settings) -> dict[str, Path]:
@@ -61,6 +63,17 @@ def model_paths(settings: Settings) -> dict[str, Path]:
 def open_adapters(settings: Settings, demos: list[Finetune]) -> AdapterStore:
     """The store of the settings' data folder."""
     return AdapterStore(settings.data_path, adapter_limits(settings), settings.max_finetunes, demos)
+
+
+def open_batches(settings: Settings) -> BatchStore:
+    """The batches of the settings' data folder. Raises DataFolderError."""
+    limits = BatchLimits(
+        max_items=settings.max_batch_items,
+        max_open_items=settings.max_queued_items,
+        max_bytes=settings.max_batch_bytes,
+        retention_s=settings.batch_retention_s,
+    )
+    return BatchStore(settings.data_path / "batches.db", limits)
 
 
 def adapter_limits(settings: Settings) -> AdapterLimits:

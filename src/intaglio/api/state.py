@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from intaglio.adapters import AdapterStore
 from intaglio.api.model_cards import WITHOUT_WEIGHTS
+from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
 from intaglio.settings import Settings
 
@@ -21,14 +22,17 @@ class ServerState:
     """Shared by all requests of one server.
 
     models       loaded bases by model id
+    batch_added  set when a batch has been taken in; the batch runner waits for it
     check_lock   one adapter is checked at a time: a check holds a whole adapter in memory
     """
 
     settings: Settings
     models: dict[str, AsyncLLM]
     adapters: AdapterStore
+    batches: BatchStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     check_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    batch_added: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
 
     @property
@@ -60,3 +64,4 @@ class ServerState:
         self._closed = True
         await asyncio.gather(*(llm.close() for llm in self.models.values()))
         await asyncio.to_thread(self.adapters.close)
+        await asyncio.to_thread(self.batches.close)

@@ -5,6 +5,7 @@ Stands beside the engine, which sees ids only. Begin with `load_tokenizer`.
 
 from intaglio.text.chat import Turn, fold_messages, render_chat, render_prompt
 from intaglio.text.detokenizer import IncrementalDetokenizer
+from intaglio.text.token_table import token_table_file
 from intaglio.text.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "load_tokenizer",
     "render_chat",
     "render_prompt",
+    "token_table_file",
 ]

@@ -6,6 +6,9 @@ The prompt is built from ids: the template's parts are tokens by id, the content
 as plain text. So whatever a user writes stays inside the user's turn. The ids equal those of the official
 template's text put through a tokenizer: contents are trimmed, and no piece joins a newline with a letter.
 
+The template knows no tools. A call stands in the model's turn as the model writes it, a tool's result in the user's,
+headed by the name of the tool.
+
 Sources: the chat templates published with Gemma's instruction-tuned checkpoints, Gemma 3's for system texts.
 """
 
@@ -16,7 +19,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from intaglio.errors import ChatError
+from intaglio.text.called import read_calls
 from intaglio.text.tokenizer import Tokenizer
+from intaglio.text.tools import call_text
 
 _ROLES = ("system", "user", "assistant", "tool")
 _JOINT = "\n\n"  # between what is put together into one turn
@@ -40,7 +45,9 @@ def render_chat(
     """The token ids of a conversation, with exactly one BOS, in front.
 
     messages   each with `role` (system, user, assistant, tool) and `content`: a string, a list of
-               `{"type": "text", "text": ...}`, or None for an assistant
+               `{"type": "text", "text": ...}`, or None for an assistant. An assistant's `tool_calls` are
+               `{name, arguments}` or `{id, function: {name, arguments}}`; a tool's message may have the `name`
+               of the tool or the `tool_call_id` of the call that it answers
     strict     True refuses, as the official template does, a system message and roles that do not alternate
                from user on. False puts all system texts before everything, in the user turn that opens the
                talk or one of its own, and joins neighbours of one role; a blank line stands between what is
@@ -79,7 +86,8 @@ def fold_messages(messages: Sequence[Mapping[str, Any]], *, strict: bool = False
     """The turns that `render_chat` writes, as text. Raises ChatError."""
     if not messages:
         raise ChatError("messages is empty; it needs at least one message")
-    checked = [_check_message(index, message) for index, message in enumerate(messages)]
+    called: dict[str, str] = {}  # id of a call -> the tool's name
+    checked = [_check_message(index, message, called) for index, message in enumerate(messages)]
     if strict:
         _check_strictly([role for role, _ in checked])
     system = _JOINT.join(text for role, text in checked if role == "system" and text)
@@ -104,14 +112,22 @@ def _merge_neighbours(turns: Sequence[Turn]) -> list[Turn]:
     return merged
 
 
-def _check_message(index: int, message: object) -> tuple[str, str]:
-    """The message's role and trimmed text."""
+def _check_message(index: int, message: object, called: dict[str, str]) -> tuple[str, str]:
+    """The message's role and trimmed text. Takes note in `called` of the calls that it makes."""
     if not isinstance(message, Mapping):
         raise ChatError(f"message {index} is a {type(message).__name__}, not an object with role and content")
     role = message.get("role")
     if role not in _ROLES:
         raise ChatError(f"message {index} has the role {role!r}; allowed are {', '.join(_ROLES)}")
-    return role, _content_text(index, role, message.get("content")).strip()
+    text = _content_text(index, role, message.get("content")).strip()
+    if role == "assistant" and message.get("tool_calls"):
+        calls = read_calls(index, message["tool_calls"])
+        called |= {call_id: call.name for call_id, call in calls if call_id is not None}
+        text = _JOINT.join(part for part in (text, call_text([call for _, call in calls])) if part)
+    elif role == "tool":
+        name = message.get("name") or called.get(str(message.get("tool_call_id")))
+        text = f"Result of {name}:\n{text}" if name else text
+    return role, text
 
 
 def _content_text(index: int, role: str, content: object) -> str:

@@ -1,0 +1,74 @@
+"""Log-probabilities of tokens in OpenAI's two shapes. They are of the model's own distribution, before any sampling."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import Any
+
+from intaglio.generation import TokenLogprob
+
+_LEAST = -9999.0  # OpenAI's number for "never"; JSON has no minus infinity
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """The shape of chat completions: an entry per token, with its bytes, and as many of the best as were asked for."""
+    return {
+        "content": [
+            {
+                **_entry(token.text, token.raw, token.logprob),
+                "top_logprobs": [_entry(text, raw, logprob) for text, raw, logprob in token.best],
+            }
+            for token in tokens
+        ]
+    }
+
+
+class TextOffsets:
+    """Where in an answer, in characters, each token begins. A character of several tokens counts after its last."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._num_chars = 0
+
+    def begin_of(self, token: TokenLogprob) -> int:
+        """Take the next token."""
+        begin = self._num_chars
+        self._num_chars += len(self._decoder.decode(token.raw))
+        return begin
+
+
+def text_logprobs(tokens: Sequence[TokenLogprob], offsets: TextOffsets) -> dict[str, Any]:
+    """The shape of completions: parallel lists. offsets: those of the tokens' choice.
+
+    The chosen token is among its top_logprobs, which may so have one more than were asked for.
+    """
+    names = [_name(token.text, token.raw, "bytes:") for token in tokens]
+    return {
+        "tokens": names,
+        "token_logprobs": [_finite(token.logprob) for token in tokens],
+        "top_logprobs": [_best(name, token) for name, token in zip(names, tokens, strict=True)],
+        "text_offset": [offsets.begin_of(token) for token in tokens],
+    }
+
+
+def _best(name: str, token: TokenLogprob) -> dict[str, float]:
+    best = {_name(text, raw, "bytes:"): _finite(logprob) for text, raw, logprob in token.best}
+    return {**best, name: _finite(token.logprob)}
+
+
+def _entry(text: str, raw: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": _name(text, raw, ""), "logprob": _finite(logprob), "bytes": list(raw)}
+
+
+def _name(text: str, raw: bytes, prefix: str) -> str:
+    """The token's text; where it is a part of a character only, its bytes, written out."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return prefix + "".join(f"\\x{byte:02x}" for byte in raw)
+    return text
+
+
+def _finite(logprob: float) -> float:
+    return max(logprob, _LEAST)

@@ -1,0 +1,53 @@
+"""The operations that tell who is asking, and whether the server is up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT
+from intaglio.api.openapi.operation import JSON, Answer, Operation
+from intaglio.api.openapi.shapes import ACCOUNT, COUNT, TEXT, enveloped, listed, one_of, record, ref
+from intaglio.errors import EngineError
+
+TAG = "Account"
+
+SCHEMAS: dict[str, Any] = {
+    "TokenState": record({"id": TEXT, "status": {"const": "active"}}),
+    "Account": record({"id": TEXT, "name": TEXT}),
+    "Health": record({
+        "status": one_of(("ok", "starting")),
+        "models": {"type": "object", "additionalProperties": one_of(("ready", "starting"))},
+        "batch_items": {**COUNT, "description": "requests of batches that wait or run"},
+    }),
+}  # fmt: skip
+
+_TOKEN = {200: Answer("The token is good.", {JSON: enveloped(ref("TokenState"))})}
+_HEALTH = {JSON: ref("Health")}
+
+OPERATIONS: dict[str, Operation] = {
+    "verify_token": Operation(
+        TAG, "Check a token", "Whoever has a token that this server accepts gets 200.", _TOKEN, errors=EVERYWHERE
+    ),
+    "verify_account_token": Operation(
+        TAG, "Check a token in an account", "As the check without an account: tokens belong to the server.", _TOKEN,
+        parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
+    ),
+    "read_user": Operation(
+        TAG, "Who am I", "There is one user here, and every token is theirs.",
+        {200: Answer("The user.", {JSON: enveloped(record({"id": TEXT, "email": TEXT}))})}, errors=EVERYWHERE,
+    ),
+    "list_accounts": Operation(
+        TAG, "List accounts", "One account called `local`, for tools that ask for one. Others can be used too.",
+        {200: Answer("The accounts.", {JSON: enveloped(listed(ref("Account")))})}, errors=EVERYWHERE,
+    ),
+    "list_memberships": Operation(
+        TAG, "List memberships", "The user's membership in the account `local`.",
+        {200: Answer("The memberships.", {JSON: enveloped(listed(record({"id": TEXT, "account": ref("Account")})))})},
+        errors=EVERYWHERE,
+    ),
+    "read_health": Operation(
+        TAG, "Health", "Whether every model can answer. No token is asked for.",
+        {200: Answer("All engines are ready.", _HEALTH), 503: Answer("An engine is being started.", _HEALTH)},
+        errors=(EngineError,), is_open=True,
+    ),
+}  # fmt: skip

@@ -1,0 +1,70 @@
+"""The operations of the catalogue: models, their schemas, tasks and authors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from intaglio.api.catalog import MAX_PER_PAGE
+from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
+from intaglio.api.openapi.failures import Failures
+from intaglio.api.openapi.operation import JSON, Answer, Operation
+from intaglio.api.openapi.shapes import ACCOUNT, FLAG, TEXT, TIME, enveloped, listed, parameter, record, ref
+from intaglio.errors import BadInputError
+
+TAG = "Models"
+
+SCHEMAS: dict[str, Any] = {
+    "Task": record({"id": TEXT, "name": TEXT, "description": TEXT}),
+    "Model": record({
+        "id": TEXT,
+        "source": {"type": "integer", "description": "1: @cf, 2: @hf, 3: this server's own"},
+        "name": {**TEXT, "description": "the id that runs name"},
+        "description": TEXT,
+        "task": ref("Task"),
+        "created_at": TIME,
+        "tags": listed(TEXT),
+        "properties": listed(record({"property_id": TEXT, "value": TEXT})),
+    }),
+    "ModelSchemas": record({"input": {"type": "object"}, "output": {"type": "object"}}),
+}  # fmt: skip
+
+_SEARCH = (
+    parameter("search", "query", TEXT, "A part of the name or the description."),
+    parameter("task", "query", TEXT, "The name of a task."),
+    parameter("author", "query", TEXT),
+    parameter("source", "query", TEXT, "1 for @cf, 2 for @hf, 3 for this server's own."),
+    parameter("hide_experimental", "query", FLAG, "Leave out models that are marked as beta."),
+    parameter("page", "query", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1, "default": 1}),
+    parameter("per_page", "query", {"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE, "default": 100}),
+)
+_FOUND = {200: Answer("One page; past the end it is empty.", {JSON: enveloped(listed(ref("Model")), is_page=True)})}
+
+
+def catalog_operations(model: str) -> dict[str, Operation]:
+    """model: one for the examples."""
+    asked = parameter("model", "query", {**TEXT, "minLength": 1}, "The model's id.", required=True, example=model)
+    return {
+        "search_models": Operation(
+            TAG, "Search models", "The models of this server, and those that it knows but has no weights for.", _FOUND,
+            parameters=(ACCOUNT, *_SEARCH), errors=(*IN_AN_ACCOUNT, BadInputError),
+        ),
+        "search_models_for_binding": Operation(
+            "Workers binding", "Search models from a Worker", "What `env.AI.models()` asks.", _FOUND,
+            parameters=_SEARCH, errors=(*EVERYWHERE, BadInputError), failures=Failures.ENVELOPE,
+        ),
+        "read_model_schemas": Operation(
+            TAG, "Schemas of a model", "The JSON schemas of a run's input and output: the very ones that check.",
+            {200: Answer("The schemas.", {JSON: enveloped(ref("ModelSchemas"))})},
+            parameters=(ACCOUNT, asked), errors=(*IN_AN_ACCOUNT, BadInputError, *OF_A_MODEL),
+        ),
+        "search_tasks": Operation(
+            TAG, "List tasks", "There is one: Text Generation.",
+            {200: Answer("The tasks.", {JSON: enveloped(listed(ref("Task")))})},
+            parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
+        ),
+        "search_authors": Operation(
+            TAG, "List authors", "Those who made the models.",
+            {200: Answer("The authors.", {JSON: enveloped(listed(record({"name": TEXT})))})},
+            parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
+        ),
+    }  # fmt: skip

@@ -1,0 +1,165 @@
+"""The operations of finetunes: what `api/finetunes.py` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from intaglio.adapters import FinetuneState
+from intaglio.adapters.catalogue import ORDER_COLUMNS
+from intaglio.adapters.progress import PACKING, STORING
+from intaglio.api.finetunes import DEFAULT_PUBLIC_LIMIT, MAX_DESCRIPTION_CHARS, MAX_PUBLIC_LIMIT, CreateFinetune
+from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_BODY, OF_A_MODEL
+from intaglio.api.openapi.operation import JSON, Answer, Operation
+from intaglio.api.openapi.shapes import (
+    ACCOUNT,
+    COUNT,
+    FINETUNE,
+    FLAG,
+    TEXT,
+    TIME,
+    enveloped,
+    listed,
+    one_of,
+    parameter,
+    record,
+    ref,
+)
+from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotFoundError, FinetuneNotReadyError
+from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE, ReadStep
+
+TAG = "Finetunes"
+BYTES = "application/octet-stream"
+
+_FILE_NAME = one_of((CONFIG_FILE, WEIGHTS_FILE))
+_STATE = {**one_of([state.value for state in FinetuneState]), "description": "only a ready one answers requests"}
+_SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_GENERATION = {**COUNT, "description": "the number of the generation that answers; 0 before the first"}
+_PROGRESS = {"missing_files": listed(_FILE_NAME), "check": ref("FinetuneCheck")}
+_FIELDS = {
+    "id": {"type": "string", "format": "uuid"},
+    "account_id": TEXT,
+    "name": TEXT,
+    "model": {**TEXT, "description": "the base that it belongs to"},
+    "description": TEXT,
+    "public": {**FLAG, "description": "other accounts can use it by its id"},
+    "created_at": TIME,
+    "modified_at": TIME,
+    "state": _STATE,
+    "generation": _GENERATION,
+}
+_SOMETIMES = {
+    "reason": {**TEXT, "description": "why the last upload was refused"},
+    "digest": {**_SHA256, "description": "the identity of the adapter that answers"},
+    "example_prompt": TEXT,
+}
+
+
+def _create_body(model: str) -> dict[str, Any]:
+    schema = msgspec.json.schema(CreateFinetune)["$defs"][CreateFinetune.__name__]
+    schema["properties"]["model"]["examples"] = [model]
+    schema["properties"]["description"]["maxLength"] = MAX_DESCRIPTION_CHARS
+    return {name: schema[name] for name in ("type", "properties", "required")}
+
+
+def finetune_schemas(model: str) -> dict[str, Any]:
+    return {
+        "CreateFinetune": _create_body(model),
+        "UploadFile": record({"file_name": _FILE_NAME, "file": {"type": "string", "format": "binary"}}),
+        "Finetune": record(_FIELDS, _SOMETIMES),
+        "FinetuneDetail": record(
+            {**_FIELDS, "files": listed(ref("FinetuneFile"))},
+            {**_SOMETIMES, **_PROGRESS, "pending": ref("PendingGeneration")},
+        ),
+        "FinetuneFile": record({"file_name": _FILE_NAME, "size": COUNT, "sha256": _SHA256, "uploaded_at": TIME}),
+        "FinetuneCheck": record({
+            "file_name": _FILE_NAME,
+            "step": one_of([*(step.value for step in ReadStep), PACKING, STORING]),
+            "step_since": TIME,
+            "started_at": TIME,
+        }),
+        "PendingGeneration": record(
+            {
+                "generation": COUNT,
+                "state": _STATE,
+                "files": listed(ref("FinetuneFile")),
+                "missing_files": listed(_FILE_NAME),
+            },
+            {"reason": TEXT, "check": ref("FinetuneCheck")},
+        ),
+        "FinetuneAsset": record(
+            {
+                "id": {**_SHA256, "description": "the file's own"},
+                "bucket_name": TEXT,
+                "created_at": TIME,
+                "file_name": _FILE_NAME,
+                "finetune_id": TEXT,
+                "modified_at": TIME,
+                "state": _STATE,
+                "generation": _GENERATION,
+            },
+            {"pending": ref("PendingGeneration")},
+        ),
+        "DeletedFinetune": record({"id": TEXT, "name": TEXT, "model": TEXT, "deleted": {"const": True}}),
+    }  # fmt: skip
+
+
+_ONE = (*IN_AN_ACCOUNT, FinetuneNotFoundError)
+_FILE = parameter("file_name", "path", _FILE_NAME)
+_KEEP = parameter(
+    "keep_other_file", "query", FLAG, "Replace this one file, and pair it with the other one that is in use."
+)
+_PAGE = (
+    parameter("limit", "query",
+              {"type": "integer", "minimum": 0, "maximum": MAX_PUBLIC_LIMIT, "default": DEFAULT_PUBLIC_LIMIT}),
+    parameter("offset", "query", {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "default": 0}),
+    parameter("orderBy", "query", {**one_of(ORDER_COLUMNS), "default": "created_at"}),
+)  # fmt: skip
+_IF_NONE_MATCH = parameter("if-none-match", "header", TEXT, "Etags of what the caller has.")
+_FILE_HEADERS = {"etag": "The file's SHA-256, in quotes.", "last-modified": "When it was uploaded.",
+                 "content-disposition": "The file's name."}  # fmt: skip
+_FILE_ERRORS = (*_ONE, FinetuneNotReadyError, FinetuneError)
+_NOT_CHANGED = Answer("The caller has this file already.", headers=_FILE_HEADERS)
+
+OPERATIONS: dict[str, Operation] = {
+    "create_finetune": Operation(
+        TAG, "Create a finetune", "It answers requests once both of its files are uploaded.",
+        {200: Answer("The new finetune.", {JSON: enveloped(ref("Finetune"))})},
+        parameters=(ACCOUNT,), body={JSON: ref("CreateFinetune")}, errors=(*IN_AN_ACCOUNT, *OF_A_BODY, FinetuneError),
+    ),
+    "list_finetunes": Operation(
+        TAG, "List the account's finetunes", "Without their files.",
+        {200: Answer("The finetunes.", {JSON: enveloped(listed(ref("Finetune")))})},
+        parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
+    ),
+    "list_public_finetunes": Operation(
+        TAG, "List public finetunes", "Those of all accounts, and the demo adapters.",
+        {200: Answer("The finetunes.", {JSON: enveloped(listed(ref("Finetune")))})},
+        parameters=(ACCOUNT, *_PAGE), errors=(*IN_AN_ACCOUNT, BadInputError),
+    ),
+    "read_finetune": Operation(
+        TAG, "Read a finetune", "With its files, and how far an upload is.",
+        {200: Answer("The finetune.", {JSON: enveloped(ref("FinetuneDetail"))})},
+        parameters=(ACCOUNT, FINETUNE), errors=_ONE,
+    ),
+    "delete_finetune": Operation(
+        TAG, "Delete a finetune", "Its name is free at once. Requests that run with it finish.",
+        {200: Answer("What is gone.", {JSON: enveloped(ref("DeletedFinetune"))})},
+        parameters=(ACCOUNT, FINETUNE), errors=(*_ONE, FinetuneError),
+    ),
+    "upload_finetune_file": Operation(
+        TAG, "Upload a file of a finetune",
+        "One of its two files, which is checked as it comes. Both files of a ready finetune, sent again, replace it.",
+        {200: Answer("The file is on the disk.", {JSON: enveloped(ref("FinetuneAsset"))})},
+        parameters=(ACCOUNT, FINETUNE, _KEEP), body={"multipart/form-data": ref("UploadFile")},
+        errors=(*_FILE_ERRORS, *OF_A_BODY[1:], *OF_A_MODEL, AdapterError),
+    ),
+    "download_finetune_file": Operation(
+        TAG, "Download a file of a finetune", "Its bytes as they were uploaded.",
+        {200: Answer("The file.", {JSON: {"type": "object"}, BYTES: {"type": "string", "format": "binary"}},
+                     _FILE_HEADERS),
+         304: _NOT_CHANGED},
+        parameters=(ACCOUNT, FINETUNE, _FILE, _IF_NONE_MATCH), errors=_FILE_ERRORS,
+    ),
+}  # fmt: skip

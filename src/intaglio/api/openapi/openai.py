@@ -1,0 +1,120 @@
+"""The OpenAI-compatible operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.openai_schema import BodyCheck, chat_check, completions_check
+from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_RUN, OF_AN_ADAPTER
+from intaglio.api.openapi.failures import Failures
+from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation, Schema
+from intaglio.api.openapi.shapes import (
+    ACCOUNT,
+    COUNT,
+    TEXT,
+    listed,
+    model_in_path,
+    one_of,
+    or_null,
+    parameter,
+    record,
+    ref,
+)
+
+TAG = "OpenAI-compatible"
+
+_REASON = one_of(("stop", "length", "tool_calls"))
+_LOGPROB = {"token": TEXT, "logprob": {"type": "number", "maximum": 0}, "bytes": listed({"type": "integer"})}
+_CHAT_LOGPROBS = record({"content": listed(record({**_LOGPROB, "top_logprobs": listed(record(_LOGPROB))}))})
+_TEXT_LOGPROBS = record({
+    "tokens": listed(TEXT),
+    "token_logprobs": listed(_LOGPROB["logprob"]),
+    "top_logprobs": listed({"type": "object", "additionalProperties": _LOGPROB["logprob"]}),
+    "text_offset": listed(COUNT),
+})  # fmt: skip
+_CALL = record({
+    "id": TEXT, "type": {"const": "function"}, "function": record({"name": TEXT, "arguments": TEXT}),
+})  # fmt: skip
+_MESSAGE = record(
+    {"role": {"const": "assistant"}, "content": {"type": ["string", "null"]}}, {"tool_calls": listed(_CALL)}
+)
+_EVENTS = {
+    "type": "string",
+    "description": "Server-sent events without names, each `data: ` and a chunk in OpenAI's form, then `data: [DONE]`. "
+    "An error after the first event is the last one: it has `error`, and nothing follows.",
+}
+_RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_HEADER: "This server's version."}
+
+
+def openai_schemas(model: str) -> dict[str, Any]:
+    return {
+        "ChatInput": _as_sent(chat_check(), model),
+        "CompletionsInput": _as_sent(completions_check(), model),
+        "ChatCompletion": _whole("chat.completion", {"message": _MESSAGE, "logprobs": or_null(_CHAT_LOGPROBS)}),
+        "Completion": _whole("text_completion", {"text": TEXT, "logprobs": or_null(_TEXT_LOGPROBS)}),
+        "OpenAIModel": record({"id": TEXT, "object": {"const": "model"}, "created": COUNT, "owned_by": TEXT}),
+        "OpenAIModels": record({"object": {"const": "list"}, "data": listed(ref("OpenAIModel"))}),
+    }  # fmt: skip
+
+
+def _whole(kind: str, choice: Mapping[str, Schema]) -> dict[str, Any]:
+    choices = listed(record({"index": COUNT, **choice, "finish_reason": _REASON}))
+    fields = {"id": TEXT, "object": {"const": kind}, "created": COUNT, "model": TEXT, "choices": choices}
+    return record({**fields, "usage": ref("Usage")})
+
+
+def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
+    """The schema that checks; null means absent, and some keys of OpenAI's are refused."""
+    required = check.schema["required"]
+    fields = {name: field if name in required else or_null(field) for name, field in check.schema["properties"].items()}
+    fields["model"] = {**fields["model"], "examples": [model]}
+    refused: dict[str, Any] = {
+        name: {"description": f"Not supported: {reason}", "enum": [None, []]} for name, reason in check.refused.items()
+    }
+    return {**check.schema, "properties": {**fields, **refused}}
+
+
+_LORA = parameter("lora", "query", TEXT, "An adapter, as `lora` in the body.")
+
+
+def _run(summary: str, description: str, body: str, answer: str) -> Operation:
+    return Operation(
+        TAG, summary, description,
+        {200: Answer("The answer, bare.", {JSON: ref(answer), EVENTS: _EVENTS}, _RUN_HEADERS)},
+        parameters=(ACCOUNT, _LORA), body={JSON: ref(body)}, errors=(*IN_AN_ACCOUNT, *OF_A_RUN),
+        failures=Failures.OPENAI,
+    )  # fmt: skip
+
+
+def _absent(summary: str, description: str) -> Operation:
+    return Operation(
+        TAG, summary, description, {}, parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT, failures=Failures.OPENAI
+    )
+
+
+def openai_operations(model: str) -> dict[str, Operation]:
+    """model: one for the examples."""
+    return {
+        "create_chat_completion": _run(
+            "Chat completions", "`model` is a base, or a base and an adapter: `<base>:<name or id>`.", "ChatInput",
+            "ChatCompletion",
+        ),
+        "create_completion": _run(
+            "Completions", "The prompt stands as it is, without a template; it may be token ids.", "CompletionsInput",
+            "Completion",
+        ),
+        "create_embedding": _absent("No embeddings", "Always 404: the models of this server generate text."),
+        "create_response": _absent("No responses API", "Always 404; the message says what there is."),
+        "list_openai_models": Operation(
+            TAG, "List models", "Bases, and the account's ready finetunes and the demo adapters as `<base>:<name>`.",
+            {200: Answer("The models.", {JSON: ref("OpenAIModels")})},
+            parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT, failures=Failures.OPENAI,
+        ),
+        "read_openai_model": Operation(
+            TAG, "Read a model", "A base, or a base and an adapter: `<base>:<name or id>`.",
+            {200: Answer("The model.", {JSON: ref("OpenAIModel")})},
+            parameters=(ACCOUNT, model_in_path(model)), errors=(*IN_AN_ACCOUNT, *OF_A_MODEL, *OF_AN_ADAPTER), failures=Failures.OPENAI,
+        ),
+    }  # fmt: skip

@@ -1,0 +1,83 @@
+"""One operation of the document: what may be sent, and what comes back with each status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from intaglio.api.openapi.failures import Failures, failure_answers
+from intaglio.errors import IntaglioError
+
+Schema: TypeAlias = Mapping[str, Any]
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What comes with one status that is no failure.
+
+    content  media type -> schema of the body; empty where there is no body
+    headers  name -> what it says; they are always there
+    """
+
+    description: str
+    content: Mapping[str, Schema] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        answer: dict[str, Any] = {"description": self.description}
+        if self.headers:
+            answer["headers"] = {name: text_header(says) for name, says in self.headers.items()}
+        if self.content:
+            answer["content"] = {kind: {"schema": schema} for kind, schema in self.content.items()}
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path.
+
+    body      media type -> schema; None where no body is read
+    answers   status -> answer, of those that are no failures
+    errors    what may be raised; their statuses and codes are those of the table in `api/errors.py`
+    failures  the form in which this route's callers read an error
+    is_open   no token is asked for
+    """
+
+    tag: str
+    summary: str
+    description: str
+    answers: Mapping[int, Answer]
+    parameters: Sequence[Schema] = ()
+    body: Mapping[str, Schema] | None = None
+    errors: Sequence[type[IntaglioError]] = ()
+    failures: Failures = Failures.ENVELOPE
+    is_open: bool = False
+
+    def as_json(self, name: str) -> dict[str, Any]:
+        """The operation in the document's words. name: its operationId."""
+        operation: dict[str, Any] = {
+            "tags": [self.tag],
+            "summary": self.summary,
+            "description": self.description,
+            "operationId": name,
+        }
+        if self.parameters:
+            operation["parameters"] = list(self.parameters)
+        if self.body is not None:
+            content = {kind: {"schema": schema} for kind, schema in self.body.items()}
+            operation["requestBody"] = {"required": True, "content": content}
+        answers = {str(status): answer.as_json() for status, answer in self.answers.items()}
+        operation["responses"] = answers | failure_answers(self.errors, self.failures)
+        if self.is_open:
+            operation["security"] = []
+        return operation
+
+
+def text_header(says: str) -> dict[str, Any]:
+    return {"description": says, "required": True, "schema": {"type": "string"}}

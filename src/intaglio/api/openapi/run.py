@@ -1,0 +1,142 @@
+"""The operations that run a model natively, also through a Worker's binding: one request, or a batch."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from intaglio.api.binding import MODEL_HEADER, VERSIONS
+from intaglio.api.binding_forward import ACCOUNT_HEADER
+from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT, OF_A_BATCH, OF_A_RUN
+from intaglio.api.openapi.failures import Failures
+from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation
+from intaglio.api.openapi.shapes import (
+    ACCOUNT,
+    COUNT,
+    FLAG,
+    TEXT,
+    enveloped,
+    listed,
+    model_in_path,
+    one_of,
+    or_null,
+    parameter,
+    record,
+    ref,
+)
+from intaglio.api.run_input import NULL_MEANS_ABSENT
+from intaglio.api.schema import RunSchema
+from intaglio.batches import BatchState
+from intaglio.errors import IdentifierError, JsonAnswerError
+
+TAG = "Run"
+BINDING_TAG = "Workers binding"
+
+_FLAG_AS_SENT = {"anyOf": [FLAG, one_of(("true", "false"))], "default": False}
+_OPTIONS = {
+    "type": ["object", "null"],
+    "properties": {
+        "rejectIfBusy": {**_FLAG_AS_SENT, "description": "429 at once rather than a wait for others"},
+        "lora": TEXT,
+        "queueRequest": _FLAG_AS_SENT,
+    },
+}
+_EVENTS = {
+    "type": "string",
+    "description": 'Server-sent events without names: `data: {"response": "…", "p": "…"}` with a piece of the answer, '
+    "at the end one with `usage` and `finish_reason`, then `data: [DONE]`. An error after the first event is the last "
+    "one: it has `errors`, and nothing follows.",
+}
+_STATUS = one_of([BatchState.QUEUED.value, BatchState.RUNNING.value])
+_RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_HEADER: "This server's version."}
+
+
+def run_schemas(schema: RunSchema) -> dict[str, Any]:
+    reference = {"external_reference": {"type": ["string", "null"]}}
+    return {
+        "RunInput": input_as_sent(schema),
+        "RunResult": schema.output["oneOf"][0],
+        "Usage": record({
+            "prompt_tokens": COUNT,
+            "completion_tokens": COUNT,
+            "total_tokens": COUNT,
+            "prompt_tokens_details": record({"cached_tokens": COUNT}),
+        }),
+        "BatchInput": record({"requests": {"type": "array", "minItems": 1}}, {"options": _OPTIONS}),
+        "BatchQuestion": record({"request_id": TEXT}),
+        "BatchProgress": record(
+            {"status": _STATUS, "request_id": TEXT, "model": TEXT}, {"completed": COUNT, "total": COUNT}
+        ),
+        "BatchResult": record({
+            "responses": listed({"anyOf": [ref("BatchAnswer"), ref("BatchFailure")]}),
+            "usage": ref("Usage"),
+        }),
+        "BatchAnswer": record({"id": COUNT, "success": {"const": True}, "result": ref("RunResult"), **reference}),
+        "BatchFailure": record({
+            "id": COUNT,
+            "success": {"const": False},
+            "result": {"type": "object", "maxProperties": 0},
+            "errors": listed(ref("ErrorItem")),
+            **reference,
+        }),
+    }  # fmt: skip
+
+
+def input_as_sent(schema: RunSchema) -> dict[str, Any]:
+    """The schema that checks, and what is put right before it: nulls that mean absent, flags as text, `options`."""
+    widened = copy.deepcopy(schema.input)
+    for form in widened["oneOf"]:
+        fields = form["properties"]
+        for name in fields.keys() & (set(NULL_MEANS_ABSENT) - set(form["required"])):
+            fields[name] = or_null(fields[name])
+        for name in ("raw", "stream"):
+            fields[name] = _FLAG_AS_SENT
+        fields["options"] = _OPTIONS
+    return widened
+
+
+def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
+    inputs = [ref("RunInput"), ref("BatchInput"), ref("BatchQuestion")]
+    errors = (*IN_AN_ACCOUNT, *OF_A_RUN, JsonAnswerError, *OF_A_BATCH)
+    answers = {200: Answer("The answer; what a batch is at; or its results.", _results(wrapped=True), _RUN_HEADERS)}
+    settings = [parameter(name, "query", field) for name, field in schema.settings.items()]
+    queue = parameter("queueRequest", "query", FLAG, "The body is a batch, or asks how far one is.")
+    by_name = record({"model": {**TEXT, "examples": [model]}, "input": {"anyOf": inputs}}, {"options": _OPTIONS})
+    return {
+        "run_model": Operation(
+            TAG, "Run a model",
+            "Answers a prompt or a conversation, with an adapter if `lora` names one. With `queueRequest` it takes "
+            "in a batch, and tells of it. Settings may stand in the query too; the body wins. Workers come in at "
+            "`…/ai/run/proxy`: a proxy there carries what they ask of `/run`.",
+            answers, parameters=(ACCOUNT, model_in_path(model), queue, *settings),
+            body={JSON: {"anyOf": inputs}}, errors=errors,
+        ),
+        "run_named_model": Operation(
+            TAG, "Run the model that the body names", "The same, with the model and its input in the body.",
+            answers, parameters=(ACCOUNT, queue, *settings), body={JSON: by_name}, errors=errors,
+        ),
+        "run_for_binding": _for_binding("Run a model from a Worker", inputs, model),
+        "run_for_binding_by_gateway": _for_binding("The same by way of an AI gateway", inputs, model),
+    }  # fmt: skip
+
+
+def _for_binding(summary: str, inputs: list[dict[str, Any]], example: str) -> Operation:
+    version = parameter("version", "query", {**one_of(VERSIONS), "default": VERSIONS[-1]}, "Of the binding's protocol.")
+    model = parameter(
+        MODEL_HEADER, "header", {"type": "string", "minLength": 1}, "The model, maybe with a prefix: `[prefix:]model`.",
+        required=True, example=example,
+    )  # fmt: skip
+    account = parameter(ACCOUNT_HEADER, "header", ACCOUNT["schema"], "Whose finetunes; `local` where it is not sent.")
+    return Operation(
+        BINDING_TAG, summary, "What `env.AI.run()` asks. The answer is the bare result.",
+        {200: Answer("The answer; what a batch is at; or its results.", _results(wrapped=False), _RUN_HEADERS)},
+        parameters=(version, model, account),
+        body={JSON: record({"inputs": {"anyOf": inputs}}, {"options": _OPTIONS})},
+        errors=(*EVERYWHERE, *OF_A_RUN, IdentifierError, JsonAnswerError, *OF_A_BATCH), failures=Failures.BINDING,
+    )  # fmt: skip
+
+
+def _results(*, wrapped: bool) -> dict[str, Any]:
+    result = {"anyOf": [ref("RunResult"), ref("BatchProgress"), ref("BatchResult")]}
+    return {JSON: enveloped(result) if wrapped else result, EVENTS: _EVENTS}

@@ -1,0 +1,60 @@
+"""Requests that no route takes: an unknown path, or a known one with another method.
+
+HEAD is answered as GET without its body, and OPTIONS by the methods that the path has: no route needs to know of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Mount, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from intaglio.errors import MethodNotAllowedError, RouteError
+
+CATCH_ALL = "unrouted"  # the name of a route that takes what no other takes, so it counts for none
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def answer_unrouted(request: Request, router: Router) -> Response:
+    """The answer to HEAD and OPTIONS of a path that has a route. Raises MethodNotAllowedError or RouteError else."""
+    allowed = allowed_methods(router.routes, request.scope)
+    if not allowed:
+        raise RouteError(f"No route for that URI: {request.url.path[:200]}")
+    if request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": ", ".join(allowed)})
+    if request.method == "HEAD" and "GET" in allowed:
+        return _HeadOfGet(router)
+    raise MethodNotAllowedError(request.method, allowed)
+
+
+def allowed_methods(routes: Sequence[BaseRoute], scope: Scope) -> tuple[str, ...]:
+    """The methods that some route takes for the scope's path; none if the path is unknown."""
+    real = [route for route in routes if not isinstance(route, Mount) and getattr(route, "name", "") != CATCH_ALL]
+    found = [method for method in _METHODS if _takes(real, {**scope, "method": method})]
+    if not found:
+        return ()
+    return (*found, *(["HEAD"] if "GET" in found else []), "OPTIONS")
+
+
+def _takes(routes: Sequence[BaseRoute], scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+
+class _HeadOfGet(Response):
+    """Asks the router once more, as GET, and keeps the body to itself."""
+
+    def __init__(self, router: Router) -> None:
+        super().__init__()
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._router({**scope, "method": "GET"}, receive, send_head)

@@ -1,0 +1,194 @@
+"""The functions that a model may call: what callers declare, and how the prompt tells the model of them.
+
+Gemma has no control tokens for calls. It is told in words: the list of functions as JSON, and the form of a call, which
+is a JSON object with `name` and `parameters`. A tool that names only its code (Workers AI's `functions`) is shown with
+that code, and its arguments may be any object; the code is never run.
+
+Source of the form: https://ai.google.dev/gemma/docs/capabilities/function-calling
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from intaglio.errors import BadInputError
+
+MAX_TOOLS = 128
+_NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+_ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object"}
+_OPEN_ENDED = ("additionalProperties", "patternProperties", "unevaluatedProperties", "$ref", "allOf", "anyOf", "oneOf")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One function.
+
+    parameters  the JSON schema of its arguments, which are an object
+    code        its source, shown to the model in place of the schema; "" where there is none
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """What a request allows.
+
+    tools     all that the model is told of, at least one
+    required  whether the answer has to be a call
+    only      the one tool that may be called; None allows all
+    parallel  whether an answer may hold several calls
+    """
+
+    tools: tuple[Tool, ...]
+    required: bool = False
+    only: str | None = None
+    parallel: bool = True
+
+    @property
+    def callable_tools(self) -> tuple[Tool, ...]:
+        return tuple(tool for tool in self.tools if self.only in (None, tool.name))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for. Whoever sent the request carries it out."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+def parse_tools(
+    tools: Sequence[Any] | None, functions: Sequence[Any] | None = None, choice: Any = None, *, parallel: bool = True
+) -> ToolUse | None:
+    """Read what callers declare; None if nothing may be called.
+
+    tools      `{name, description, parameters}` or `{type: "function", function: {name, description, parameters}}`
+    functions  `{name, code}`, or as `tools`
+    choice     "auto" (also None), "none", "required" (also "any"), or `{type: "function", function: {name}}`
+
+    Raises BadInputError naming the tool.
+    """
+    found = [
+        _read_tool(f"'/{field}/{index}'", item)
+        for field, items in (("tools", tools), ("functions", functions))
+        for index, item in enumerate(items or ())
+    ]
+    if len(found) > MAX_TOOLS:
+        raise BadInputError(f"{len(found)} tools, more than the {MAX_TOOLS} that are allowed")
+    names = [tool.name for tool in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInputError(f"two tools have the name {name!r}")
+    required, only = _read_choice(choice, names)
+    if choice == "none" or not found:
+        return None
+    return ToolUse(tuple(found), required, only, parallel and only is None)
+
+
+def with_tools(messages: Sequence[Mapping[str, Any]], use: ToolUse) -> list[Mapping[str, Any]]:
+    """The conversation and a system message that tells of the tools.
+
+    It comes last, so that a complaint about a message names the number that the caller knows it by; every system text
+    stands in front of the talk anyway.
+    """
+    return [*messages, {"role": "system", "content": tool_prompt(use)}] if messages else []
+
+
+def tool_prompt(use: ToolUse) -> str:
+    """What the model is told."""
+    form = "a JSON object with the name of the function and its arguments, such as " + call_text(
+        [ToolCall("get_weather", {"city": "Paris"})]
+    )
+    if use.parallel:
+        form += ", or a JSON array of such objects to call several"
+    if use.only is not None:
+        ask = f"Call the function {use.only}: answer with {form}"
+    elif use.required:
+        ask = f"Call one of the functions: answer with {form}"
+    else:
+        ask = f"If one of them helps, call it: answer with {form}. If none does, answer in plain words"
+    listed = "\n".join(_shown(tool) for tool in use.tools)
+    return f"You can call functions. {ask}. Add no other text to a call.\n\nThe functions are:\n{listed}"
+
+
+def call_text(calls: Sequence[ToolCall]) -> str:
+    """Calls in the one form that the model is told of, writes, and sees again in later turns. Raises BadInputError for
+    arguments that are nested too deeply to be written."""
+    written = [{"name": call.name, "parameters": call.arguments} for call in calls]
+    return _json(written[0] if len(written) == 1 else written)
+
+
+def _shown(tool: Tool) -> str:
+    about = {"name": tool.name}
+    if tool.description:
+        about["description"] = tool.description
+    if tool.code:
+        return _json({**about, "code": tool.code})
+    return _json({**about, "parameters": tool.parameters})
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:
+        raise BadInputError("a tool's schema or the arguments of a call are nested too deeply") from error
+
+
+def _read_tool(where: str, item: object) -> Tool:
+    if not isinstance(item, Mapping):
+        raise BadInputError(f"{where} is not an object")
+    if item.get("type", "function") != "function":
+        raise BadInputError(f"{where} is of type {item['type']!r}; only functions can be called here")
+    declared = item.get("function", item)
+    name = declared.get("name") if isinstance(declared, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise BadInputError(f"{where} has no name")
+    description, code = declared.get("description") or "", declared.get("code") or ""
+    if not isinstance(description, str) or not isinstance(code, str):
+        raise BadInputError(f"description and code of the tool {name!r} must be strings")
+    if code:
+        return Tool(name, description, _ANY_ARGUMENTS, code)
+    return Tool(name, description, _read_parameters(name, declared.get("parameters")))
+
+
+def _read_parameters(name: str, schema: object) -> Mapping[str, Any]:
+    """The schema of the arguments. Where it lists properties and says nothing of others, there are no others: a model
+    that may invent arguments does."""
+    if schema is None:
+        return _NO_ARGUMENTS
+    if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
+        raise BadInputError(f"parameters of the tool {name!r} must be the JSON schema of an object")
+    closed = {"type": "object", **schema}
+    if "properties" in schema and not any(key in schema for key in _OPEN_ENDED):
+        closed["additionalProperties"] = False
+    return closed
+
+
+def _read_choice(choice: object, names: Sequence[str]) -> tuple[bool, str | None]:
+    """Whether a call is required, and of which tool alone."""
+    if choice is None or choice in ("auto", "none"):
+        return False, None
+    only = None if choice in ("required", "any") else _chosen_name(choice)
+    if not names:
+        raise BadInputError("'/tool_choice' requires a call, but there are no tools")
+    if only is not None and only not in names:
+        raise BadInputError(f"'/tool_choice' names {only!r}, which is none of the tools: {', '.join(names)}")
+    return True, only
+
+
+def _chosen_name(choice: object) -> str:
+    function = choice.get("function") if isinstance(choice, Mapping) and choice.get("type") == "function" else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str):
+        raise BadInputError(
+            f"'/tool_choice' is {json.dumps(choice)}; it must be auto, none, required or "
+            '{"type": "function", "function": {"name": ...}}'
+        )
+    return name

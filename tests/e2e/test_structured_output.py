@@ -1,0 +1,147 @@
+"""The real model under a grammar: whatever it would rather say, the form of its answer is the one asked for.
+
+It is a tiny model that was never taught to follow instructions, so nothing here asks whether its answers make sense.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from tests.e2e.conftest import ACCOUNT, MODEL, RUN, answer
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 6},
+        "size": {"enum": ["small", "big"]},
+        "people": {"type": "integer", "minimum": 0, "maximum": 99},
+    },
+    "required": ["city", "size", "people"],
+    "additionalProperties": False,
+}
+TOOL = {"name": "describe", "description": "Describe a city.", "parameters": SCHEMA}
+FREE: dict[str, Any] = {"prompt": "The capital of France is", "raw": True, "temperature": 0, "max_tokens": 12}
+CONSTRAINED: dict[str, Any] = {"prompt": "Paris: ", "raw": True, "temperature": 1, "max_tokens": 120}
+CALL: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Paris"}], "tools": [TOOL, {"name": "other"}], "max_tokens": 120,
+    "tool_choice": {"type": "function", "function": {"name": "describe"}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def adapter(http: httpx.Client, adapter_folders: list[Path]) -> str:
+    """The name of a finetune."""
+    made = http.post(f"{ACCOUNT}/ai/finetunes", json={"model": MODEL, "name": "structured"})
+    assert made.status_code == 200, made.text
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        files = {"file": (name, (adapter_folders[0] / name).read_bytes())}
+        path = f"{ACCOUNT}/ai/finetunes/structured/finetune-assets"
+        assert http.post(path, data={"file_name": name}, files=files).status_code == 200
+    return "structured"
+
+
+def check(value: object) -> None:
+    jsonschema_rs.validate(SCHEMA, value)
+
+
+def test_the_answer_is_json_that_the_schema_allows(http: httpx.Client, adapter: str) -> None:
+    by_format = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}}}
+    for seed, fields in enumerate((by_format, {"guided_json": SCHEMA}, {"guided_json": SCHEMA, "lora": adapter})):
+        result = answer(http, **CONSTRAINED, seed=seed + 1, **fields)
+        check(result["response"])
+        assert result["finish_reason"] == "stop"
+
+
+def test_an_object_of_any_kind_is_an_object_or_has_no_end(http: httpx.Client) -> None:
+    body = {**CONSTRAINED, "max_tokens": 30, "seed": 1, "response_format": {"type": "json_object"}}
+    response = http.post(RUN, json=body)
+    if response.status_code == 200:
+        assert isinstance(response.json()["result"]["response"], dict)
+    else:
+        assert response.json()["errors"][0]["code"] == 5024
+        assert "max_tokens (30)" in response.json()["errors"][0]["message"]
+
+
+def test_streamed_json_is_the_same_json(http: httpx.Client) -> None:
+    body = {**CONSTRAINED, "guided_json": SCHEMA, "seed": 5}
+    with http.stream("POST", RUN, json={**body, "stream": True}) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    chunks = [json.loads(line) for line in lines[:-1]]
+    assert len(chunks) > 3
+    assert json.loads("".join(chunk["response"] for chunk in chunks)) == answer(http, **body)["response"]
+
+
+def test_a_call_that_is_required_is_a_good_one(http: httpx.Client, adapter: str) -> None:
+    for fields in ({}, {"lora": adapter}):
+        result = answer(http, **CALL, temperature=1, seed=1, **fields)
+        (call,) = result["tool_calls"]
+        assert call["name"] == "describe"
+        check(call["arguments"])
+        assert (result["response"], result["finish_reason"]) == ("", "tool_calls")
+
+
+def test_a_streamed_call_comes_whole(http: httpx.Client) -> None:
+    with http.stream("POST", RUN, json={**CALL, "seed": 7, "stream": True}) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    called, last = [json.loads(line) for line in lines[:-1]]
+    (call,) = called["tool_calls"]
+    check(call["arguments"])
+    assert last["finish_reason"] == "tool_calls"
+    assert answer(http, **CALL, seed=7)["tool_calls"] == [{name: call[name] for name in ("name", "arguments")}]
+
+
+def test_where_the_model_may_choose_it_gives_text_or_calls(http: httpx.Client) -> None:
+    for seed in (1, 2):
+        response = http.post(
+            RUN, json={**CALL, "tool_choice": "auto", "max_tokens": 16, "temperature": 1, "seed": seed}
+        )
+        if response.status_code != 200:  # a call it is, but a long one
+            assert "max_tokens (16) cut the tool call off" in response.json()["errors"][0]["message"]
+            continue
+        result = response.json()["result"]
+        if "tool_calls" in result:
+            assert {call["name"] for call in result["tool_calls"]} <= {"describe", "other"}
+        else:
+            assert result["response"]
+            assert not result["response"].lstrip().startswith("{")
+
+
+def test_constrained_and_free_requests_in_one_batch_do_not_touch_each_other(http: httpx.Client, adapter: str) -> None:
+    requests = [
+        FREE,
+        {**CONSTRAINED, "guided_json": SCHEMA, "seed": 11},
+        {**FREE, "lora": adapter},
+        {**CONSTRAINED, "guided_json": SCHEMA, "seed": 12, "lora": adapter},
+        {**CALL, "temperature": 1, "seed": 13},
+        {**FREE, "temperature": 1, "seed": 14},
+    ]
+    alone = [answer(http, **body) for body in requests]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        together = list(pool.map(lambda body: answer(http, **body), requests))
+    for one, other in zip(alone, together, strict=True):
+        assert {name: one.get(name) for name in ("response", "tool_calls")} == {
+            name: other.get(name) for name in ("response", "tool_calls")
+        }
+    for result in (alone[1], alone[3]):
+        check(result["response"])
+
+
+def test_a_call_and_its_result_go_back_into_the_conversation(http: httpx.Client) -> None:
+    question = {"role": "user", "content": "Paris"}
+    call = answer(http, **CALL, seed=7)["tool_calls"]
+    told = [question, {"role": "assistant", "content": None, "tool_calls": call}]
+    result = {"role": "tool", "name": "describe", "content": "A big city."}
+    counts = [
+        answer(http, messages=messages, max_tokens=1)["usage"]["prompt_tokens"]
+        for messages in ([question], told, [*told, result])
+    ]
+    assert counts[0] + 10 < counts[1] < counts[2] - 5

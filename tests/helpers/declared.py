@@ -1,0 +1,114 @@
+"""Holds answers against the OpenAPI document: status, content type, headers, and every field of the body.
+
+The document leaves objects open, so that a later version can add a field. Here they are closed: a field that is
+answered and not declared is a gap in the document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CARRIED = "/ai/run/proxy"  # what comes here is for another path
+NOT_BY_OPERATION = {405, 499}  # of every path; of a client that is gone
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Declared:
+    """A document, ready to check answers. Raises AssertionError naming the operation and what is wrong."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._schemas = {"components": _closed(document["components"])}
+        self._paths = [(_pattern(path), path, operations) for path, operations in document["paths"].items()]
+        self._validators = lru_cache(maxsize=None)(self._validator)
+
+    def check(self, method: str, path: str, answer: GivenAnswer) -> bool:
+        """Whether the answer is of a declared operation; if it is, it is as declared."""
+        found = next((found for pattern, *found in self._paths if pattern.fullmatch(path)), None)
+        method = "get" if method == "HEAD" else method.lower()
+        if found is None or method not in found[1] or answer.status in NOT_BY_OPERATION:
+            return False
+        template, operations = found
+        declared = operations[method]["responses"]
+        where = f"{method.upper()} {template} -> {answer.status}"
+        assert str(answer.status) in declared, f"{where}: only {sorted(declared)} are declared; {answer.body[:500]!r}"
+        self._check_headers(where, declared[str(answer.status)].get("headers", {}), answer)
+        self._check_body(where, declared[str(answer.status)].get("content", {}), answer)
+        return True
+
+    def _check_headers(self, where: str, declared: Mapping[str, Any], answer: GivenAnswer) -> None:
+        missing = [name for name, header in declared.items() if header["required"] and name not in answer.headers]
+        assert missing == [], f"{where}: without the headers {missing}"
+
+    def _check_body(self, where: str, declared: Mapping[str, Any], answer: GivenAnswer) -> None:
+        if not answer.body:
+            return
+        kind = answer.headers["content-type"].split(";")[0]
+        assert kind in declared, f"{where}: {kind} is not among {sorted(declared)}"
+        if kind == "application/json":
+            schema = msgspec.json.encode(declared[kind]["schema"])
+            faults = [str(error) for error in self._validators(schema).iter_errors(msgspec.json.decode(answer.body))]
+            assert faults == [], f"{where}: {faults[0][:2000]}"
+
+    def _validator(self, schema: bytes) -> jsonschema_rs.Draft202012Validator:
+        return jsonschema_rs.Draft202012Validator(_closed(msgspec.json.decode(schema)) | self._schemas)
+
+
+class DeclaredAnswers:
+    """Middleware of the tests: what goes out is held against the document first."""
+
+    def __init__(self, app: ASGIApp, declared: Declared) -> None:
+        self._app = app
+        self._declared = declared
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].endswith(CARRIED):
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]  # before anything inside changes it
+        start: Message = {}
+        body = b""
+
+        async def checked_send(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+            body += message.get("body", b"")
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                headers = {name.decode(): value.decode() for name, value in start["headers"]}
+                answer = GivenAnswer(start["status"], headers, body)
+                self._declared.check(scope["method"], path.rstrip("/"), answer)
+            await send(message)
+
+        await self._app(scope, receive, checked_send)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{\w+\})", path)
+    kinds = {"{model}": ".*"}
+    return re.compile("".join(kinds.get(part, "[^/]+") if part.startswith("{") else re.escape(part) for part in parts))
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with every object that names its fields closed to others. Parts of an allOf stay open: they add up."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: value if name in ("allOf", "enum", "const") else _closed(value) for name, value in schema.items()}
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        closed.setdefault("additionalProperties", False)
+    return closed
