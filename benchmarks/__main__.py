@@ -9,7 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import accuracy, adapters, compare, health, profile_step, report, results, server, steps, without_lora
+from benchmarks import (
+    accuracy,
+    adapters,
+    compare,
+    health,
+    profile_step,
+    report,
+    results,
+    server,
+    steps,
+    stream_cost,
+    without_lora,
+)
 from benchmarks.models import Home
 from benchmarks.workloads import BY_NAME, WORKLOADS
 
@@ -81,6 +93,12 @@ def health_command(
 ) -> None:
     """How soon GET /health is answered, idle and while every core computes."""
     _write("health", health.measure(Home(home), threads, seconds))
+
+
+@app.command(name="stream-cost")
+def stream_cost_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES) -> None:
+    """What the API process spends on a streamed token, and how soon a stream's first byte leaves."""
+    _write("stream_cost", stream_cost.measure(Home(home), threads))
 
 
 @app.command(name="steps")

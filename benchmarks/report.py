@@ -139,6 +139,25 @@ def _health(record: dict[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
+def _stream_cost(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return MISSING
+    low, high = record["cpu_us_spread"]
+    byte = record["first_byte"]
+    rows = {
+        "processor time of the API process per streamed token (target <= 100 us)": (
+            f"{record['cpu_us_per_token']:.0f} us ({low:.0f} to {high:.0f})"
+        ),
+        "processor time per request, beside its tokens": f"{record['cpu_ms_per_request']:.1f} ms",
+        "first byte after its token: median, 99th percentile, worst": (
+            f"{byte['p50_ms']:.1f}, {byte['p99_ms']:.1f}, {byte['max_ms']:.1f} ms"
+        ),
+        "a step of the engine meanwhile (the target of the line above)": f"{record['step_ms']:.1f} ms",
+    }
+    lines = [f"| {record['streams']} streams at once | measured |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| {name} | {figure} |" for name, figure in rows.items())])
+
+
 def _profile(record: dict[str, Any] | None) -> str:
     if record is None:
         return MISSING
@@ -179,6 +198,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any] | None], str]] = {
     "without_lora": _without_lora,
     "server": _server,
     "health": _health,
+    "stream_cost": _stream_cost,
     "profile": _profile,
     "accuracy": _accuracy,
     "steps": _steps,
