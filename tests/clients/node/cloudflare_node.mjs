@@ -1,4 +1,4 @@
-// Cloudflare's own SDK for JavaScript: https://www.npmjs.com/package/cloudflare
+// Cloudflare's own SDK for JavaScript: `cloudflare` on npm
 import fs from "node:fs";
 import path from "node:path";
 import Cloudflare, { toFile } from "cloudflare";

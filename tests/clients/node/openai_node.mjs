@@ -1,4 +1,4 @@
-// OpenAI's SDK for JavaScript: https://www.npmjs.com/package/openai
+// OpenAI's SDK for JavaScript: `openai` on npm
 import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";

@@ -1,4 +1,4 @@
-// The AI SDK with Cloudflare's provider: https://www.npmjs.com/package/workers-ai-provider
+// The AI SDK with Cloudflare's provider: `workers-ai-provider` on npm
 import { generateObject, generateText, jsonSchema, streamText, tool } from "ai";
 import { createWorkersAI } from "workers-ai-provider";
 import { report } from "./report.mjs";

@@ -1,4 +1,4 @@
-// Cloudflare's command line: https://www.npmjs.com/package/wrangler
+// Cloudflare's command line: `wrangler` on npm
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { report } from "./report.mjs";

@@ -1,4 +1,4 @@
-"""Cloudflare's own SDK for Python: https://pypi.org/project/cloudflare/"""
+"""Cloudflare's own SDK for Python: `cloudflare` on PyPI"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LangChain: https://pypi.org/project/langchain-cloudflare/ on the route that ENDPOINT_FORMAT names."""
+"""LangChain, `langchain-cloudflare` on PyPI, on the route that ENDPOINT_FORMAT names."""
 
 from __future__ import annotations
 

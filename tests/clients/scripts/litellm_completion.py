@@ -1,4 +1,4 @@
-"""litellm: https://pypi.org/project/litellm/"""
+"""litellm: `litellm` on PyPI"""
 
 from __future__ import annotations
 

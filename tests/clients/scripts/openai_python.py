@@ -1,4 +1,4 @@
-"""OpenAI's SDK for Python: https://pypi.org/project/openai/"""
+"""OpenAI's SDK for Python: `openai` on PyPI"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pydantic AI with Cloudflare's provider: https://pypi.org/project/pydantic-ai-cloudflare/"""
+"""Pydantic AI with Cloudflare's provider: `pydantic-ai-cloudflare` on PyPI"""
 
 from __future__ import annotations
 
