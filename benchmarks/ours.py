@@ -18,7 +18,7 @@ from intaglio.engine.messages import EngineSpec
 from intaglio.engine.worker import build_engine
 from intaglio.model.config import ModelConfig
 from intaglio.ops.cpu import instruction_sets
-from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams
+from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams, TokenTable
 from intaglio.settings import load_settings
 from intaglio.text import Tokenizer
 
@@ -33,10 +33,14 @@ def refuses(_workload: Workload) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _NoTokenizer:
-    """Requests come as token ids and never stop early, so this is all that the engine's spec asks of a tokenizer."""
+    """Requests come as token ids, never stop early and follow no grammar: this is all that is asked of a tokenizer."""
 
     vocab_size: int
     stop_ids: frozenset[int] = frozenset()
+    digest: str = "none"
+
+    def token_table(self) -> TokenTable:
+        return TokenTable(pieces=[], controls=[])
 
 
 def open_engine(home: Home, model: Model, threads: int | None, **options: Any) -> tuple[Engine, ModelConfig]:

@@ -51,16 +51,24 @@ private:
 // a forward reads it: of each call the As, then the Bs.
 class LoraWeights {
 public:
-    // calls: parts with A and Bt row by row, which are copied; into `spare`, if it is large enough and not half empty then.
+    // calls: parts with A and Bt row by row and their scales, which are copied; into `spare`, if it is large enough and not half empty then.
     explicit LoraWeights(std::vector<std::vector<LoraPart>> calls, std::shared_ptr<Pages> spare)
         : calls_(std::move(calls)), pages_(std::move(spare)) {
         const int64_t needed = bytes();
         if (!pages_ || pages_->size() < needed || pages_->size() > 2 * needed + kLargePage)
             pages_ = std::make_shared<Pages>(needed);
+        int64_t ranks = 0;
+        for (const auto& parts : calls_)
+            for (const LoraPart& part : parts) ranks += part.rank;
+        scales_.reserve(ranks);  // so that what is in it stays where it is
         char* to = pages_->data();
         for (auto& parts : calls_) {
-            for (LoraPart& part : parts) to = pack(part.a, part.rank, part.in, kRanks, part.half ? 2 : 4, to);
-            for (LoraPart& part : parts) to = pack(part.bt, part.rank, part.out, part.rank, part.half ? 2 : 4, to);
+            for (LoraPart& part : parts) {
+                scales_.insert(scales_.end(), part.scales, part.scales + part.rank);
+                part.scales = scales_.data() + scales_.size() - part.rank;
+            }
+            for (LoraPart& part : parts) to = pack(part.a, part.rank, part.in, kRanks, part.size, to);
+            for (LoraPart& part : parts) to = pack(part.bt, part.rank, part.out, part.rank, part.size, to);
         }
     }
 
@@ -70,7 +78,7 @@ public:
         int64_t sum = 0;
         for (const auto& parts : calls_)
             for (const LoraPart& part : parts)
-                sum += part.rank * (lora_width(part.in) + lora_width(part.out)) * (part.half ? 2 : 4);
+                sum += part.rank * (lora_width(part.in) + lora_width(part.out)) * part.size;
         return sum;
     }
 
@@ -90,12 +98,13 @@ private:
 
     std::vector<std::vector<LoraPart>> calls_;
     std::shared_ptr<Pages> pages_;
+    std::vector<float> scales_;
 };
 
 // Begins to load what `lora_expand` reads for outputs [begin, end). Always inlined, because GCC takes a function that only
 // prefetches for one that does nothing, and drops the call.
 inline __attribute__((always_inline)) void prefetch_expand(const LoraPart& part, int64_t begin, int64_t end) {
-    const int64_t size = part.rank * (part.half ? 2 : 4);  // bytes per output
+    const int64_t size = part.rank * part.size;  // bytes per output
     const char* values = (const char*)part.bt;
     for (int64_t at = begin * size; at < end * size; at += 64) __builtin_prefetch(values + at);
 }

@@ -62,23 +62,27 @@ PackedMatrix pack(int format, int64_t out, int64_t in, nb::ndarray<nb::ro, nb::c
     return {matrix, nb::cast(values), scales ? nb::cast(*scales) : nb::none(), minima ? nb::cast(*minima) : nb::none()};
 }
 
-// Reads an adapter's matrices: a list per call of `linears`, in it one (a, bt, scale) or None per weight matrix.
+// Reads an adapter's matrices: a list per call of `linears`, in it one (a, bt, scales) or None per weight matrix.
 LoraWeights* read_adapter(const std::vector<nb::list>& calls, std::shared_ptr<Pages> spare) {
     std::vector<std::vector<LoraPart>> parts(calls.size());
-    std::vector<LoraArray> arrays;  // kept until they are copied
+    std::vector<LoraArray> arrays;  // kept until they are copied, as the scales are
+    std::vector<Floats1> scales;
     for (size_t call = 0; call < calls.size(); call++)
         for (nb::handle pair : calls[call]) {
             if (pair.is_none()) {
                 parts[call].push_back({});
                 continue;
             }
-            auto [a, bt, scale] = nb::cast<std::tuple<LoraArray, LoraArray, float>>(pair);
-            const bool half = a.dtype() == nb::dlpack::dtype{(uint8_t)nb::dlpack::dtype_code::Float, 16, 1};
-            check(a.shape(0) == bt.shape(0), "lora: A and B differ in rank");
-            check(a.dtype() == bt.dtype() && (half || a.dtype() == nb::dtype<float>()),
-                  "lora: A and B must both be float32 or both half precision");
+            auto [a, bt, scale] = nb::cast<std::tuple<LoraArray, LoraArray, Floats1>>(pair);
+            const auto code = (nb::dlpack::dtype_code)a.dtype().code;
+            const int64_t size = a.itemsize();
+            check(a.shape(0) == bt.shape(0) && a.shape(0) == scale.shape(0), "lora: A, B and scales differ in rank");
+            check(a.dtype() == bt.dtype() && (size == 1 ? code == nb::dlpack::dtype_code::Int
+                                                        : code == nb::dlpack::dtype_code::Float && size <= 4),
+                  "lora: A and B must both be float32, half precision or int8");
             parts[call].push_back({a.data(), bt.data(), (int64_t)a.shape(0), (int64_t)a.shape(1), (int64_t)bt.shape(1),
-                                   scale, half});
+                                   scale.data(), size});
+            scales.push_back(scale);
             arrays.insert(arrays.end(), {a, bt});
         }
     const nb::gil_scoped_release release;
@@ -145,7 +149,7 @@ struct AttentionPlan {
     int64_t longest = 0, highest_block = -1, highest_position = 0, block_size;
 
     AttentionPlan(nb::list items, int64_t block_size_) : block_size(block_size_) {
-        check(block_size > 0, "attention: blocks have at least one token");
+        check(0 < block_size && block_size < (1 << 20), "attention: blocks have at least one token, and fewer than 2^20");
         std::vector<size_t> starts;
         for (nb::handle item : items) {
             auto [start, stop, context, first_key, table] =

@@ -63,8 +63,8 @@ struct QuantizedRows {
 struct LoraPart {
     const void *a, *bt;
     int64_t rank, in, out;
-    float scale;
-    bool half;
+    const float* scales;  // [rank]
+    int64_t size;         // bytes of a value: 4 float, 2 half precision, 1 int8
 };
 
 constexpr int kRanks = 4;  // ranks that are shrunk together
@@ -111,7 +111,7 @@ struct Kernels {
     // y[rows, out] = x . Wt; pieces are tiles of 16 outputs. x is used by f32 and bf16, quantized by the others.
     void (*matmul)(const Matrix& w, const float* x, const QuantizedRows& quantized, int64_t rows, float* y, int64_t ldy,
                    int64_t begin, int64_t end);
-    // v[row, j] = x[row] . a[j] * scale for rows [0, rows); pieces are blocks of 4 ranks.
+    // v[row, j] = x[row] . a[j] * scales[j] for rows [0, rows); pieces are blocks of 4 ranks.
     void (*lora_shrink)(const float* x, int64_t rows, const LoraPart& part, float* v, int64_t begin, int64_t end);
     // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end); begin is a multiple of 16.
     void (*lora_expand)(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin,

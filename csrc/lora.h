@@ -11,21 +11,22 @@
 namespace intaglio::ISA {
 
 // Sixteen values of an adapter's matrix.
-template <bool Half>
+template <int Size>
 INTAGLIO_INLINE V16 lora_values(const void* values, int64_t at) {
-    if constexpr (Half) return load_half((const uint16_t*)values + at);
+    if constexpr (Size == 1) return load_bytes((const int8_t*)values + at);
+    else if constexpr (Size == 2) return load_half((const uint16_t*)values + at);
     else return load((const float*)values + at);
 }
 
 // R rows against `Ranks` rows of A, which begin at `at`: v[r, j] for the first of them on.
-template <bool Half, int Ranks, int R>
-inline void shrink_block(const float* x, const LoraPart& part, int64_t at, float* v) {
+template <int Size, int Ranks, int R>
+inline void shrink_block(const float* x, const LoraPart& part, int64_t at, const float* scales, float* v) {
     V16 acc[R][Ranks];
     for (int r = 0; r < R; r++)
         for (int j = 0; j < Ranks; j++) acc[r][j] = V16{};
     const auto add = [&](int64_t i, auto inputs) __attribute__((always_inline)) {
         V16 a[Ranks];
-        for (int j = 0; j < Ranks; j++) a[j] = lora_values<Half>(part.a, at + i * Ranks + j * 16);
+        for (int j = 0; j < Ranks; j++) a[j] = lora_values<Size>(part.a, at + i * Ranks + j * 16);
         for (int r = 0; r < R; r++) {
             const V16 some = inputs(x + r * part.in + i);
             for (int j = 0; j < Ranks; j++) acc[r][j] = fma(some, a[j], acc[r][j]);
@@ -35,46 +36,51 @@ inline void shrink_block(const float* x, const LoraPart& part, int64_t at, float
     for (; i + 16 <= part.in; i += 16) add(i, [](const float* p) { return load(p); });
     if (i < part.in) add(i, [&](const float* p) { return load_some(p, part.in - i); });
     for (int r = 0; r < R; r++)
-        for (int j = 0; j < Ranks; j++) v[r * part.rank + j] = sum(acc[r][j]) * part.scale;
+        for (int j = 0; j < Ranks; j++) v[r * part.rank + j] = sum(acc[r][j]) * scales[j];
 }
 
-template <bool Half, int Ranks>
+template <int Size, int Ranks>
 void shrink_rows(const float* x, int64_t rows, const LoraPart& part, int64_t first, float* v) {
     const int64_t at = first * lora_width(part.in);
+    const float* scales = part.scales + first;
     int64_t row = 0;
     for (; row + 4 <= rows; row += 4)
-        shrink_block<Half, Ranks, 4>(x + row * part.in, part, at, v + row * part.rank + first);
+        shrink_block<Size, Ranks, 4>(x + row * part.in, part, at, scales, v + row * part.rank + first);
     for (; row + 2 <= rows; row += 2)
-        shrink_block<Half, Ranks, 2>(x + row * part.in, part, at, v + row * part.rank + first);
-    for (; row < rows; row++) shrink_block<Half, Ranks, 1>(x + row * part.in, part, at, v + row * part.rank + first);
+        shrink_block<Size, Ranks, 2>(x + row * part.in, part, at, scales, v + row * part.rank + first);
+    for (; row < rows; row++) shrink_block<Size, Ranks, 1>(x + row * part.in, part, at, scales, v + row * part.rank + first);
 }
 
-template <bool Half>
+template <int Size>
 void shrink(const float* x, int64_t rows, const LoraPart& part, float* v, int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; block++) {
         const int64_t first = block * kRanks;
         switch (part.rank - first) {
-            case 1: shrink_rows<Half, 1>(x, rows, part, first, v); break;
-            case 2: shrink_rows<Half, 2>(x, rows, part, first, v); break;
-            case 3: shrink_rows<Half, 3>(x, rows, part, first, v); break;
-            default: shrink_rows<Half, kRanks>(x, rows, part, first, v);
+            case 1: shrink_rows<Size, 1>(x, rows, part, first, v); break;
+            case 2: shrink_rows<Size, 2>(x, rows, part, first, v); break;
+            case 3: shrink_rows<Size, 3>(x, rows, part, first, v); break;
+            default: shrink_rows<Size, kRanks>(x, rows, part, first, v);
         }
     }
 }
 
 inline void lora_shrink(const float* x, int64_t rows, const LoraPart& part, float* v, int64_t begin, int64_t end) {
-    part.half ? shrink<true>(x, rows, part, v, begin, end) : shrink<false>(x, rows, part, v, begin, end);
+    switch (part.size) {
+        case 1: return shrink<1>(x, rows, part, v, begin, end);
+        case 2: return shrink<2>(x, rows, part, v, begin, end);
+        default: return shrink<4>(x, rows, part, v, begin, end);
+    }
 }
 
 // R rows, `Tiles` tiles of sixteen outputs from o on, of which the last may have `count` only.
-template <bool Half, int Tiles, int R>
+template <int Size, int Tiles, int R>
 inline void expand_block(const float* v, const LoraPart& part, int64_t o, int64_t count, float* y, int64_t ldy) {
     V16 acc[R][Tiles];
     for (int r = 0; r < R; r++)
         for (int t = 0; t < Tiles; t++) acc[r][t] = V16{};
     for (int64_t j = 0; j < part.rank; j++) {
         V16 b[Tiles];
-        for (int t = 0; t < Tiles; t++) b[t] = lora_values<Half>(part.bt, (o + 16 * t) * part.rank + 16 * j);
+        for (int t = 0; t < Tiles; t++) b[t] = lora_values<Size>(part.bt, (o + 16 * t) * part.rank + 16 * j);
         for (int r = 0; r < R; r++) {
             const V16 value = broadcast(v[r * part.rank + j]);
             for (int t = 0; t < Tiles; t++) acc[r][t] = fma(value, b[t], acc[r][t]);
@@ -87,28 +93,32 @@ inline void expand_block(const float* v, const LoraPart& part, int64_t o, int64_
         }
 }
 
-template <bool Half, int Tiles>
+template <int Size, int Tiles>
 void expand_rows(const float* v, int64_t rows, const LoraPart& part, int64_t o, int64_t count, float* y, int64_t ldy) {
     int64_t row = 0;
     for (; row + 4 <= rows; row += 4)
-        expand_block<Half, Tiles, 4>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
+        expand_block<Size, Tiles, 4>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
     for (; row + 2 <= rows; row += 2)
-        expand_block<Half, Tiles, 2>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
+        expand_block<Size, Tiles, 2>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
     for (; row < rows; row++)
-        expand_block<Half, Tiles, 1>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
+        expand_block<Size, Tiles, 1>(v + row * part.rank, part, o, count, y + row * ldy, ldy);
 }
 
-template <bool Half>
+template <int Size>
 void expand(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin, int64_t end) {
     constexpr int kTiles = 2;
     int64_t o = begin;
     for (; o + kTiles * kTile <= end; o += kTiles * kTile)
-        expand_rows<Half, kTiles>(v, rows, part, o, kTiles * kTile, y, ldy);
-    for (; o < end; o += kTile) expand_rows<Half, 1>(v, rows, part, o, end - o, y, ldy);
+        expand_rows<Size, kTiles>(v, rows, part, o, kTiles * kTile, y, ldy);
+    for (; o < end; o += kTile) expand_rows<Size, 1>(v, rows, part, o, end - o, y, ldy);
 }
 
 inline void lora_expand(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin, int64_t end) {
-    part.half ? expand<true>(v, rows, part, y, ldy, begin, end) : expand<false>(v, rows, part, y, ldy, begin, end);
+    switch (part.size) {
+        case 1: return expand<1>(v, rows, part, y, ldy, begin, end);
+        case 2: return expand<2>(v, rows, part, y, ldy, begin, end);
+        default: return expand<4>(v, rows, part, y, ldy, begin, end);
+    }
 }
 
 }  // namespace intaglio::ISA

@@ -91,6 +91,13 @@ class BaseModel:
 
     def _adapter_dtype(self, settings: Settings) -> AdapterDtype:
         """Beside 8 or 4 bit weights eleven bits of an adapter's values are plenty; exact weights get exact adapters."""
+        match settings.adapter_format:
+            case "f32":
+                return "float32"
+            case "f16":
+                return "float16"
+            case "int8":
+                return "int8"
         fmt = settings.format
         return "float16" if fmt in ("w8", "w5", "w4") or (fmt == "auto" and self.is_quantized) else "float32"
 

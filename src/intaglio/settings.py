@@ -21,6 +21,7 @@ PREFIX = "INTAGLIO_"
 DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
 
 WeightFormat = Literal["auto", "f32", "bf16", "w8", "w5", "w4"]
+AdapterFormat = Literal["auto", "f32", "f16", "int8"]
 Kernels = Literal["auto", "reference", "amx", "avx512vnni", "avx2", "neon", "plain"]
 
 
@@ -75,6 +76,11 @@ class Settings(BaseSettings):
 
     # adapters
     adapter_cache_bytes: int = Field(1 << 30, ge=1 << 16, description="bytes for adapters held in memory")
+    adapter_format: AdapterFormat = Field(
+        "auto",
+        description="how adapters are held in memory: f32, f16, int8 (a scale per rank), or auto: f16 beside quantized "
+        "weights, f32 beside others",
+    )
     max_adapter_rank: int = Field(64, ge=1, description="largest LoRA rank taken")
     max_adapter_file_bytes: int = Field(300 * 10**6, ge=1, description="largest adapter_model.safetensors taken, bytes")
     max_finetunes: int = Field(100, ge=1, description="finetunes per account at most")

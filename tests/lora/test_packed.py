@@ -39,8 +39,8 @@ def one_module(pair: LoraPair) -> LoraAdapter:
 def delta(pair: LoraPair) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """What the pair adds to a weight, [out, in], without rounding."""
     result: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = (
-        pair.scale * pair.b.astype(np.float64) @ pair.a.astype(np.float64)
-    )
+        pair.b.astype(np.float64) * np.asarray(pair.scale, np.float64)
+    ) @ pair.a.astype(np.float64)
     return result
 
 
@@ -48,7 +48,7 @@ def assert_same(left: LoraAdapter, right: LoraAdapter) -> None:
     assert (left.digest, left.rank, list(left.pairs)) == (right.digest, right.rank, list(right.pairs))
     for key, pair in left.pairs.items():
         other = right.pairs[key]
-        assert pair.scale == other.scale
+        assert np.array_equal(np.broadcast_to(pair.scale, left.rank), np.broadcast_to(other.scale, left.rank))
         for one, two in ((pair.a, other.a), (pair.b, other.b)):
             assert one.dtype == two.dtype
             np.testing.assert_array_equal(one, two)
@@ -91,16 +91,39 @@ def test_a_young_adapter_with_a_tiny_b_loses_nothing_to_float16() -> None:
     np.testing.assert_allclose(delta(packed), delta(pair), rtol=0, atol=2.0**-10 * np.abs(delta(pair)).max())
 
 
-def test_an_untrained_b_of_zeros_stays_zero() -> None:
+@given(seed=st.integers(0, 1000), a_size=sizes, b_size=sizes)
+def test_int8_is_off_by_half_a_step_of_its_row_at_most(seed: int, a_size: float, b_size: float) -> None:
+    pair = random_pair(seed, a_size, b_size)
+    packed = pack_adapter(one_module(pair), "int8").pairs[0, "self_attn.q_proj"]
+    assert packed.a.dtype == packed.b.dtype == np.int8
+    assert np.abs(packed.a).max(axis=1).tolist() == np.abs(packed.b).max(axis=0).tolist() == [127] * 3
+    a, b = np.abs(pair.a).astype(np.float64), np.abs(pair.b).astype(np.float64)
+    half_step = (0.5 + 1e-4) / 127  # and a little for the scales, which are float32
+    a_error = np.broadcast_to(half_step * a.max(axis=1, keepdims=True), a.shape)
+    b_error = np.broadcast_to(half_step * b.max(axis=0, keepdims=True), b.shape)
+    assert (np.abs(delta(packed) - delta(pair)) <= b_error @ a + (b + b_error) @ a_error).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_an_untrained_b_of_zeros_stays_zero(dtype: AdapterDtype) -> None:
     pair = LoraPair(random_pair(2, 1, 1).a, np.zeros((7, 3), np.float32))
-    packed = pack_adapter(one_module(pair), "float16").pairs[0, "self_attn.q_proj"]
+    packed = pack_adapter(one_module(pair), dtype).pairs[0, "self_attn.q_proj"]
     assert not delta(packed).any()
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-42])
+def test_a_rank_too_small_for_a_scale_is_none(size: float) -> None:
+    """Its delta is nothing beside any weight; it must not become a number that is none."""
+    pair = LoraPair(np.full((1, 5), size, np.float32), np.ones((7, 1), np.float32))
+    packed = pack_adapter(one_module(pair), "int8").pairs[0, "self_attn.q_proj"]
+    assert np.isfinite(delta(packed)).all()
+    np.testing.assert_allclose(delta(packed), delta(pair), rtol=0.01, atol=1e-38)
 
 
 # -- the file
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_what_was_kept_is_read_back_ready_for_the_kernels(
     adapter: LoraAdapter, tmp_path: Path, dtype: AdapterDtype
 ) -> None:

@@ -25,6 +25,10 @@ def zeros(*shape: int) -> Any:
     return np.zeros(shape, F32)
 
 
+def ones(*shape: int) -> Any:
+    return np.ones(shape, F32)
+
+
 def whole(*values: int) -> Any:
     return np.array(values, np.int32)
 
@@ -102,9 +106,14 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "too few minima": lambda d: pack(
         3, 1, 1, np.zeros(256, np.uint8), np.zeros((1, 1, 16), np.uint16), np.zeros((1, 0, 16), np.uint16)
     ),
-    "types of A and B": lambda d: adapter((zeros(2, 4), zeros(2, 5).astype(np.float16), 1.0)),
-    "adapters in whole numbers": lambda d: adapter((np.zeros((2, 4), np.int16), np.zeros((2, 5), np.int16), 1.0)),
-    "ranks of A and B": lambda d: adapter((zeros(2, 4), zeros(3, 5), 1.0)),
+    "types of A and B": lambda d: adapter((zeros(2, 4), zeros(2, 5).astype(np.float16), ones(2))),
+    "adapters in whole numbers": lambda d: adapter((np.zeros((2, 4), np.int16), np.zeros((2, 5), np.int16), ones(2))),
+    "adapters of unsigned numbers": lambda d: adapter(
+        (np.zeros((2, 4), np.uint8), np.zeros((2, 5), np.uint8), ones(2))
+    ),
+    "adapters in double precision": lambda d: adapter((np.zeros((2, 4)), np.zeros((2, 5)), ones(2))),
+    "a scale too few": lambda d: adapter((zeros(2, 4), zeros(2, 5), ones(1))),
+    "ranks of A and B": lambda d: adapter((zeros(2, 4), zeros(3, 5), ones(2))),
     "x too narrow": lambda d: d.linears(zeros(2, 3), [plain(5, 4)], None, 0, (zeros(2, 5),)),
     "output too short": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], None, 0, (zeros(1, 5),)),
     "output too narrow": lambda d: d.linears(zeros(2, 4), [plain(5, 4)], None, 0, (zeros(2, 4),)),
@@ -115,8 +124,8 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "adapter without the call": lambda d: adapted(d, 0, 1, adapter(None), call=1),
     "call before the first": lambda d: adapted(d, 0, 1, adapter(None), call=-1),
     "adapter of another call": lambda d: adapted(d, 0, 1, adapter(None, None)),
-    "adapter of another width": lambda d: adapted(d, 0, 1, adapter((zeros(2, 3), zeros(2, 5), 1.0))),
-    "adapter of another height": lambda d: adapted(d, 0, 1, adapter((zeros(2, 4), zeros(2, 6), 1.0))),
+    "adapter of another width": lambda d: adapted(d, 0, 1, adapter((zeros(2, 3), zeros(2, 5), ones(2)))),
+    "adapter of another height": lambda d: adapted(d, 0, 1, adapter((zeros(2, 4), zeros(2, 6), ones(2)))),
     "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, zeros(1, 4)),
     "negative token id": lambda d: d.embed(plain(5, 4), whole(-1), 1.0, zeros(1, 4)),
     "norm width": lambda d: d.rms_norm(zeros(2, 4), zeros(3), 1e-6, zeros(2, 4)),
@@ -128,6 +137,7 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "next norm width": lambda d: project(d, weight=zeros(5)),
     "sum": lambda d: project(d, sum=zeros(2, 3)),
     "normed sum": lambda d: project(d, normed=zeros(1, 4)),
+    "blocks whose size is 0 in 32 bits": lambda d: plan([(0, 1, 1, 0, [0])], 2**32),
     "gate and up": lambda d: d.gated_linear(zeros(2, 4), plain(5, 4), plain(6, 4), None, 0, zeros(2, 5)),
     "gated output": lambda d: d.gated_linear(zeros(2, 4), plain(5, 4), plain(5, 4), None, 0, zeros(2, 4)),
     "gated input": lambda d: d.gated_linear(zeros(2, 3), plain(5, 4), plain(5, 4), None, 0, zeros(2, 5)),
@@ -226,7 +236,7 @@ def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> No
         "linears": lambda: device.linears(
             array(2),
             [plain(data.draw(small) + 1, data.draw(small) + 1)],
-            LoraPlan([(data.draw(small), data.draw(small), adapter((array(2), array(2), 1.0)))]),
+            LoraPlan([(data.draw(small), data.draw(small), adapter((array(2), array(2), array(1))))]),
             data.draw(st.integers(-1, 1)),
             (array(2),),
         ),

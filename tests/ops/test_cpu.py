@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -103,23 +103,27 @@ def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: str
     assert_is_product(ours[1], x, second, added_second, kernels=kernels)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.int8])
 @pytest.mark.parametrize("inputs", [1, 15, 16, 33, 640])
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
-def test_an_adapter_in_half_precision_is_the_same_adapter_in_float32(kernels: CpuOps, inputs: int, rows: int) -> None:
-    """Half precision widens without loss, so the bits are the same; so is the scale of a pair in any precision."""
+def test_an_adapter_of_small_numbers_is_the_same_adapter_in_float32(
+    kernels: CpuOps, dtype: type[np.number[Any]], inputs: int, rows: int
+) -> None:
+    """They widen without loss, so the bits are the same; so is the scale of each rank in any type."""
     x, plain, rank, out = numbers(1, rows, inputs), numbers(2, 37, inputs), 5, 37
-    a, b = numbers(3, rank, inputs).astype(np.float16), numbers(4, out, rank).astype(np.float16)
+    a, b = ((numbers(seed, *shape) * 40).astype(dtype) for seed, shape in ((3, (rank, inputs)), (4, (out, rank))))
+    scale = np.array([0.25, -1.5, 0.0, 3e-4, 7.0], np.float32) / 1600
     weight = kernels.weight(plain, "f32")
     results = []
-    for dtype, scale in ((np.float16, 0.25), (np.float32, 0.25)):
-        adapter = kernels.lora_weights([[LoraPair(a.astype(dtype), b.astype(dtype), scale)]])
+    for one in (dtype, np.float32):
+        adapter = kernels.lora_weights([[LoraPair(a.astype(one), b.astype(one), scale)]])
         plan = kernels.lora_plan([LoraSegment(0, rows, adapter)])
         results.append(kernels.linears(x, [weight], plan)[0])
     assert np.array_equal(results[0], results[1])
-    exact = x.astype(float) @ plain.T.astype(float) + 0.25 * (x.astype(float) @ a.T.astype(float)) @ b.T.astype(float)
+    exact = x.astype(float) @ plain.T.astype(float) + (x.astype(float) @ a.T.astype(float) * scale) @ b.T.astype(float)
     np.testing.assert_allclose(results[0], exact, rtol=0, atol=2e-3)
     ops = ReferenceOps()
-    plan = ops.lora_plan([LoraSegment(0, rows, ops.lora_weights([[LoraPair(a, b, 0.25)]]))])
+    plan = ops.lora_plan([LoraSegment(0, rows, ops.lora_weights([[LoraPair(a, b, scale)]]))])
     (reference,) = ops.linears(x, [ops.weight(plain, "f32")], plan)
     np.testing.assert_allclose(reference, exact, rtol=0, atol=2e-3)
 
@@ -273,6 +277,23 @@ def test_an_adapter_has_the_same_bits_in_memory_that_was_got_ahead(kernels: CpuO
     kernels.rest()
     assert np.array_equal(adapted(rank), fresh)
     assert np.array_equal(adapted(rank), fresh)
+
+
+def test_a_machine_without_memory_to_get_ahead_goes_on_without(
+    kernels: CpuOps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rest` is called in the engine's loop, outside any request: what it raises would end the engine."""
+    asked: list[int] = []
+
+    def refuse(size: int) -> None:
+        asked.append(size)
+        raise MemoryError
+
+    monkeypatch.setattr("intaglio.ops.cpu.Pages", refuse)
+    kernels.lora_weights([[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
+    kernels.rest()
+    assert len(asked) == 1
+    kernels.lora_weights([[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
 
 
 # ------------------------------------------------------------------------------------------------- settings and threads

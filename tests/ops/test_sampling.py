@@ -149,6 +149,11 @@ def test_frequency_and_presence_do_not_look_at_the_prompt() -> None:
     assert penalized(f32(4, 4), row).tolist() == [4, 4]
 
 
+def test_a_repetition_penalty_that_rounds_to_zero_is_off() -> None:
+    row = PLAIN._replace(temperature=0.0, repetition_penalty=1e-50, prompt_ids=[0, 1, 2])
+    assert sample_row(f32(3, 1, -math.inf), row) == 0
+
+
 def test_negative_penalties_favour_repetition() -> None:
     row = PLAIN._replace(frequency_penalty=-1.0, presence_penalty=-0.5, output_ids=(1, 1))
     assert penalized(f32(0, 0), row).tolist() == [0, 2.5]

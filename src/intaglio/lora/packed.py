@@ -5,6 +5,7 @@ when the adapter was first read, so its result is kept, and loading is a read an
 
     float32   for a base that is not quantized: exactly the values of the digest
     float16   for a quantized base, where a step reads the matrices of every adapter in it: half the bytes
+    int8      the same, with a quarter of the bytes
 
 The digest covers the float32 values; a file is found by it, so a changed adapter is another file and none is ever out
 of date. Files lie among the things that can be made again. One that nobody has read for a month is removed, so an
@@ -29,9 +30,9 @@ from intaglio.ops import LoraPair
 
 logger = logging.getLogger(__name__)
 
-AdapterDtype = Literal["float32", "float16"]
+AdapterDtype = Literal["float32", "float16", "int8"]
 
-VERSION = 1  # raise it whenever `pack_adapter` or the arrays of a file change
+VERSION = 2  # raise it whenever `pack_adapter` or the arrays of a file change
 
 _SUFFIX = ".adapter"
 _SCALES = "scales"
@@ -41,6 +42,9 @@ _KEPT_UNREAD_S = 30 * _DAY_S
 
 def pack_adapter(adapter: LoraAdapter, dtype: AdapterDtype) -> LoraAdapter:
     """The adapter as the engine takes it: a and b of the type, a and bᵀ C-contiguous, as `Ops.lora_weights` reads them.
+
+    int8 has a scale for each row of a and one for each column of b, both of which belong to one rank: their product is
+    the rank's scale. A value is then off by 1/254 of the largest of its row or column at most.
 
     float16 keeps eleven bits of each value. First a and b are multiplied by powers of two that bring their largest
     magnitude into [0.5, 1), so that the small numbers of a young adapter do not fall below what float16 can hold; the
@@ -54,9 +58,23 @@ def pack_adapter(adapter: LoraAdapter, dtype: AdapterDtype) -> LoraAdapter:
 def _packed_pair(pair: LoraPair, dtype: AdapterDtype) -> LoraPair:
     if dtype == "float32":
         return LoraPair(np.ascontiguousarray(pair.a), np.ascontiguousarray(pair.b.T).T, pair.scale)
-    a, a_exponent = _halves(pair.a)
-    bt, b_exponent = _halves(pair.b.T)
-    return LoraPair(a, bt.T, math.ldexp(pair.scale, a_exponent + b_exponent))
+    scale = np.asarray(pair.scale, np.float32)
+    if dtype == "float16":
+        a, a_exponent = _halves(pair.a)
+        bt, b_exponent = _halves(pair.b.T)
+        return LoraPair(a, bt.T, np.ldexp(scale, a_exponent + b_exponent))
+    a_bytes, a_scales = _bytes(pair.a)
+    bt_bytes, b_scales = _bytes(pair.b.T)
+    return LoraPair(a_bytes, bt_bytes.T, scale * a_scales * b_scales)
+
+
+def _bytes(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """([rank, n] as int8, [rank] float32 scales); a row of zeros has the scale 0."""
+    scales = np.abs(values).max(axis=1) / np.float32(127)
+    with np.errstate(over="ignore", invalid="ignore"):  # rows so small that their inverse is no number become zeros
+        inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+        scaled = np.nan_to_num(values * inverse[:, None], posinf=0, neginf=0)
+    return np.ascontiguousarray(np.rint(scaled), np.int8), scales
 
 
 def _halves(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], int]:
@@ -118,22 +136,24 @@ class PackedAdapters:
 
 
 def _to_arrays(adapter: LoraAdapter) -> dict[str, NDArray[Any]]:
-    """By "LAYER PROJECTION" a, by "LAYER PROJECTION T" bᵀ, and one scale per module in the same order."""
+    """By "LAYER PROJECTION" a, by "LAYER PROJECTION T" bᵀ, and the scales of all ranks in the same order."""
     arrays: dict[str, NDArray[Any]] = {}
     for (layer, projection), pair in adapter.pairs.items():
         arrays[f"{layer} {projection}"] = pair.a
         arrays[f"{layer} {projection} T"] = pair.b.T
-    arrays[_SCALES] = np.array([pair.scale for pair in adapter.pairs.values()], np.float64)
+    scales = [np.broadcast_to(np.asarray(pair.scale, np.float32), pair.a.shape[:1]) for pair in adapter.pairs.values()]
+    arrays[_SCALES] = np.concatenate(scales)
     return arrays
 
 
 def _from_arrays(digest: str, arrays: dict[str, NDArray[Any]]) -> LoraAdapter:
-    scales: list[float] = arrays.pop(_SCALES).tolist()
-    names = [name for name in arrays if not name.endswith(" T")]
+    scales, used = arrays.pop(_SCALES), 0
     pairs = {}
-    for name, scale in zip(names, scales, strict=True):
+    for name in [name for name in arrays if not name.endswith(" T")]:
         layer, projection = name.split(" ")
-        pairs[int(layer), projection] = LoraPair(arrays[name], arrays[f"{name} T"].T, scale)
+        rank = arrays[name].shape[0]
+        pairs[int(layer), projection] = LoraPair(arrays[name], arrays[f"{name} T"].T, scales[used : used + rank])
+        used += rank
     return LoraAdapter(digest, max(pair.a.shape[0] for pair in pairs.values()), pairs)
 
 

@@ -29,14 +29,14 @@ GROUP = 32  # inputs that share one scale in a quantized matrix
 class LoraPair:
     """One adapter's matrices for one projection: y += scale · (x · aᵀ) · bᵀ.
 
-    a      [rank, in_features] float32, or float16 where an adapter is kept small in memory
+    a      [rank, in_features] float32, or float16 or int8 where an adapter is kept small in memory
     b      [out_features, rank], of the same type; the adapter's own scaling is folded in
-    scale  what the pair's values were divided by to fit float16
+    scale  what the pair's values were divided by to fit the smaller type: one number, or [rank] float32
     """
 
     a: Array
     b: Array
-    scale: float = 1.0
+    scale: float | Array = 1.0
 
     @property
     def nbytes(self) -> int:

@@ -42,6 +42,7 @@ _TILE = 16  # outputs that the kernels compute together
 _CODES = {"f32": 0, "bf16": 1, "w8": 2, "w4": 3, "w5": 4}
 _LINE = 64  # bytes of a cache line
 _MAX_THREADS = 256
+_MAX_SPARE_BYTES = 128 << 20  # what the system gives in some tens of milliseconds; nothing else is done meanwhile
 _ANGLE_PAGE = 1024  # positions by which the table of angles grows
 
 
@@ -134,8 +135,11 @@ class CpuOps(HostDistributions):
 
     def rest(self) -> None:
         """Have memory ready for an adapter like the last: the system takes longer to give it than to read a file."""
-        if self._spare is None and self._adapter_size:
-            spare = Pages(self._adapter_size)
+        if self._spare is None and 0 < self._adapter_size <= _MAX_SPARE_BYTES:
+            try:
+                spare = Pages(self._adapter_size)
+            except MemoryError:  # the adapter that needs it will ask again, and fail alone
+                return
             with self._spare_lock:
                 self._spare = spare
 
@@ -244,8 +248,9 @@ class CpuOps(HostDistributions):
         return table
 
 
-def _lora_arrays(pair: LoraPair) -> tuple[Array, Array, float]:
-    return (np.ascontiguousarray(pair.a), np.ascontiguousarray(pair.b.T), pair.scale)
+def _lora_arrays(pair: LoraPair) -> tuple[Array, Array, F32]:
+    scales = np.ascontiguousarray(np.broadcast_to(pair.scale, pair.a.shape[:1]), np.float32)
+    return (np.ascontiguousarray(pair.a), np.ascontiguousarray(pair.b.T), scales)
 
 
 def _aligned_zeros(shape: tuple[int, ...]) -> F32:

@@ -124,7 +124,7 @@ class ReferenceOps(HostDistributions):
             for output, pair in zip(outputs, segment.weights[call], strict=True):
                 if pair is not None:
                     a, b = pair.a.astype(np.float32), pair.b.astype(np.float32)
-                    output[rows] += (x[rows] @ a.T * np.float32(pair.scale)) @ b.T
+                    output[rows] += (x[rows] @ a.T * np.asarray(pair.scale, np.float32)) @ b.T
         return outputs
 
     def self_attention(

@@ -43,7 +43,8 @@ def penalized(logits: F32, row: SamplingRow) -> F32:
 
     A copy if anything changes.
     """
-    repeats = row.repetition_penalty not in (0.0, 1.0)
+    penalty = np.float32(row.repetition_penalty)  # what rounds to 0 or 1 is off
+    repeats = penalty not in (0.0, 1.0)
     if not repeats and not row.frequency_penalty and not row.presence_penalty and not row.logit_bias:
         return logits
     logits = logits.astype(np.float32, copy=True)
@@ -52,8 +53,8 @@ def penalized(logits: F32, row: SamplingRow) -> F32:
             logits[token] += np.float32(bias)
     if repeats:
         seen = _known(np.union1d(_ids(row.prompt_ids), _ids(row.output_ids)), logits)
-        penalty = np.float32(row.repetition_penalty)
-        logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+        with np.errstate(over="ignore"):  # a tiny penalty may make an infinity, which ends the request
+            logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
     tokens, counts = np.unique(_ids(row.output_ids), return_counts=True)
     inside = tokens < logits.shape[0]
     tokens, counts = tokens[inside], counts[inside]

@@ -133,13 +133,14 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
     // Five ranks of 133 numbers fill nine sixteens each; what fills them up is zeros, but the kernels read whatever is there.
     const std::vector<uint16_t> small = halves(5 * lora_width(width));
     const std::vector<float> large = normal(5 * lora_width(width));
-    for (const bool half : {false, true}) {
-        const void* values = half ? (const void*)small.data() : large.data();
-        const LoraPart part{values, values, 5, width, width, 0.25f, half};
-        both(half ? "lora_shrink, half" : "lora_shrink", [&](const Kernels& k, std::vector<float>& out) {
+    const float scales[5] = {0.25f, -1.5f, 0.0f, 3e-4f, 7.0f};
+    for (const int64_t size : {4, 2, 1}) {
+        const void* values = size == 4 ? (const void*)large.data() : small.data();
+        const LoraPart part{values, values, 5, width, width, scales, size};
+        both(size == 4 ? "lora_shrink" : size == 2 ? "lora_shrink, half" : "lora_shrink, int8", [&](const Kernels& k, std::vector<float>& out) {
             k.lora_shrink(x.data(), rows, part, out.data(), 0, 2);
         });
-        both(half ? "lora_expand, half" : "lora_expand", [&](const Kernels& k, std::vector<float>& out) {
+        both(size == 4 ? "lora_expand" : size == 2 ? "lora_expand, half" : "lora_expand, int8", [&](const Kernels& k, std::vector<float>& out) {
             out = y;
             k.lora_expand(x.data(), rows, part, out.data(), width, 0, width);
         });
