@@ -28,6 +28,14 @@ def doubling(keyword: str, depth: int) -> dict[str, Any]:
     return {"allOf": [{"$ref": "#/$defs/d0"}, {"type": "object"}], "$defs": definitions | {f"d{depth}": {}}}
 
 
+def same_in_many_ways(count: int) -> dict[str, Any]:
+    """`count` alternatives, each with `count` alternatives, all of which begin alike."""
+    return {
+        "anyOf": [{"$ref": "#/$defs/x"}] * count,
+        "$defs": {"x": {"anyOf": [{"$ref": "#/$defs/y"}] * count}, "y": {"properties": {"q": {"$ref": "#/$defs/x"}}}},
+    }
+
+
 PERSON = {
     "type": "object",
     "properties": {
@@ -62,6 +70,9 @@ SERVED: dict[str, Any] = {
         "oneOf": [{"properties": {"k": {"const": k}}, "required": ["k"], "type": "object"} for k in "ab"]
     },
     "500 optional properties": {"type": "object", "properties": {f"field_{i}": {"type": "string"} for i in range(500)}},
+    "a union of 100 kinds": {
+        "anyOf": [{"type": "object", "properties": {"k": {"const": i}}, "required": ["k"]} for i in range(100)]
+    },
     "an enum of 2000": {"enum": [f"value {i}" for i in range(2000)]},
     "fourty levels": nested(40),
     "a description that looks like Lark": {"type": "string", "description": '"} %json start: "x"\n rule: %json {'},
@@ -103,6 +114,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"allOf": [{"type": "integer", "multipleOf": 9973}, {"multipleOf": 9967}]},
         "least common multiple",
     ),
+    "a divisor larger than any float": ({"type": "integer", "multipleOf": 10**400}, "out of range"),
+    "a number of more digits than Python writes": ({"type": "integer", "minimum": 10**5000}, "digits"),
+    "alternatives that are compared with each other": (same_in_many_ways(1000), "anyOf and oneOf"),
+    "the same, without a reference": ({"anyOf": [{"anyOf": [{"properties": {"q": {}}}] * 30}] * 50}, "anyOf and oneOf"),
+    "the same, behind allOf": (
+        {"type": "object", "properties": {"p": {"allOf": [same_in_many_ways(300)]}}},
+        "anyOf and oneOf",
+    ),
     "divisors far apart": ({"anyOf": [{"type": "number", "multipleOf": d} for d in (1e-300, 1e300)]}, "multipleOf"),
     "too many bytes": ({"enum": ["x" * 100] * 700}, f"more than {MAX_GRAMMAR_BYTES}"),
     "101 levels": (nested(101), "nested more than"),
@@ -141,10 +160,7 @@ HOSTILE: dict[str, Any] = {
     "a far look back": {"type": "string", "pattern": "(.*a.{50}){3}"},
     "long words": {"enum": ["".join(random.Random(i).choices("abcdef", k=30)) for i in range(1500)]},
     "a doubling type": doubling("allOf", 24),
-    "many ways to the same": {
-        "anyOf": [{"$ref": "#/$defs/x"}] * 300,
-        "$defs": {"x": {"anyOf": [{"$ref": "#/$defs/y"}] * 300}, "y": {"properties": {"q": {"$ref": "#/$defs/x"}}}},
-    },
+    "many ways to the same": same_in_many_ways(99),
     **{name: schema for name, (schema, _) in REFUSED.items()},
 }
 

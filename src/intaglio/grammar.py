@@ -1,9 +1,9 @@
 """Grammars that an answer must follow: made from JSON schemas, and checked before anything runs.
 
 A grammar is Lark text as llguidance reads it, with JSON schemas in it as `%json {...}`. What is checked here comes from
-strangers, so each way to make it costly has a bound: bytes, nesting, numbers that must divide, and llguidance's own
-limits. The engine compiles with the same limits (`engine/grammar.py`); here the 256 bytes stand in for a vocabulary,
-which makes a check cheap.
+strangers, so each way to make it costly has a bound: bytes, nesting, alternatives, numbers that must divide, and
+llguidance's own limits. The engine compiles with the same limits (`engine/grammar.py`); here the 256 bytes stand in
+for a vocabulary, which makes a check cheap.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from intaglio.errors import GrammarError
 MAX_GRAMMAR_BYTES = 1 << 16
 _MAX_DEPTH = 100  # of objects and arrays in a schema; llguidance reads 127
 _MAX_DIVISOR = 10_000  # a number divisible by n takes an automaton of n states
+# Alternatives that begin alike are followed side by side, and each compared with the others at every token: without a
+# bound 2000 of them in 64 kB held up a step for two seconds.
+_MAX_PAIRS = 20_000  # one list of 141
 _MAX_REASON = 300  # characters of llguidance's own words
 # Else llguidance chose the tokens of fixed text itself, without asking the model.
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
@@ -45,6 +48,8 @@ def json_schema_grammar(schema: Mapping[str, Any] | bool) -> str:
         grammar = f"start: %json {json.dumps(document)}"
     except RecursionError:
         raise _too_deep() from None
+    except ValueError as error:  # a whole number of more digits than Python writes
+        raise GrammarError(f"the JSON schema cannot be written as JSON: {error}") from None
     check_grammar(grammar)
     return grammar
 
@@ -101,12 +106,21 @@ def _embedded_schemas(grammar: str) -> Iterator[object]:
 def _check_schema(schema: object) -> None:
     """Bounds that llguidance does not keep itself."""
     divisors: list[Decimal] = []
+    pairs = 0
     for depth, node in _nodes(schema):
         if depth > _MAX_DEPTH:
             raise _too_deep()
-        divisor = node.get("multipleOf") if isinstance(node, dict) else None
-        if isinstance(divisor, int | float) and math.isfinite(divisor) and divisor > 0:
+        if not isinstance(node, dict):
+            continue
+        pairs += sum(len(listed) ** 2 for name in ("anyOf", "oneOf") if isinstance(listed := node.get(name), list))
+        divisor = node.get("multipleOf")
+        if isinstance(divisor, int | float) and 0 < divisor < math.inf:
             divisors.append(Decimal(str(divisor)).normalize())
+    if pairs > _MAX_PAIRS:
+        raise GrammarError(
+            f"the JSON schema has too many alternatives in anyOf and oneOf: their squares add up to {pairs}, more than "
+            f"{_MAX_PAIRS}"
+        )
     if divisors:
         _check_divisors(divisors)
 

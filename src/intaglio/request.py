@@ -15,7 +15,6 @@ from intaglio.errors import BadInputError
 MAX_LOGPROBS = 20  # alternatives per token, as in OpenAI's API
 MAX_LOGIT_BIAS = 1024  # token ids that one request may steer
 
-
 _MAX_BIAS = 100
 
 
@@ -42,18 +41,16 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                         checks it. None is off. The answer ends (STOP) where the grammar allows nothing more, and may
                         end by a stop token of the model wherever the grammar may end, and nowhere else.
     logit_bias          added to the logits of these token ids: -100 to 100, at most MAX_LOGIT_BIAS of them.
-    repetition_penalty  logits of tokens seen in prompt or output: divided if > 0, multiplied otherwise. 1 and 0 are
-    off.
+    repetition_penalty  logits of tokens seen in prompt or output: divided if > 0, multiplied otherwise. 1 and
+                        0 are off.
     frequency_penalty   subtracted once per occurrence in the output so far.
     presence_penalty    subtracted once if the token occurs in the output so far.
     temperature         0 takes the best token (the fields below then have no effect).
     top_k               keep the k best (ties at the k-th value all stay). None is off.
-    top_p               keep the smallest set of best tokens whose probability reaches p, within the top-k set. None
-    is off,
-                        as is a value >= 1; 0 keeps the best token alone.
-    seed                with the token's position this alone fixes the random draw: the same request gives the same
-    answer
-                        in any batch. None lets the engine choose one.
+    top_p               keep the smallest set of best tokens whose probability reaches p, within the top-k set.
+                        None is off, as is a value >= 1; 0 keeps the best token alone.
+    seed                with the token's position this alone fixes the random draw: the same request gives the
+                        same answer in any batch. None lets `make_request` choose one.
     max_tokens          output tokens at most.
     logprobs            report the log-probability of each chosen token and of this many of the best; 0 is the chosen
                         token alone, None is off. They are of the model's own distribution, before everything above:

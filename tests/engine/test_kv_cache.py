@@ -71,6 +71,18 @@ def test_a_different_token_anywhere_before_ends_the_hit() -> None:
     assert cache.find_prefix(sequence([*range(10), 99, *range(11, 20)])) == 8
 
 
+def test_the_search_for_a_prefix_looks_at_each_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long prompt of which half is cached must not hold up a step: it is searched for at every try to admit it."""
+    cache = manager(blocks=600)
+    compute(cache, sequence([1] * 1000), chunk=100)
+    looked: list[bytes] = []
+    for pool in cache.pools:
+        find = pool.find
+        monkeypatch.setattr(pool, "find", lambda key, find=find: looked.append(key) or find(key))
+    assert cache.find_prefix(sequence([1] * 1000 + [2] * 1000)) == 1000
+    assert len(looked) <= 2 * 500
+
+
 def test_a_hit_needs_the_window_of_sliding_layers_too() -> None:
     cache = manager(blocks=20)
     first = sequence(list(range(40)))

@@ -124,6 +124,15 @@ def test_more_requests_than_the_queue_holds_are_refused_at_once(model_path: Path
     with_client(model_path, act, max_in_flight=2)
 
 
+def test_a_request_that_cannot_be_sent_takes_no_room(model_path: Path) -> None:
+    async def act(client: EngineClient) -> None:
+        with pytest.raises(UnicodeEncodeError):
+            await client.submit(request("r", [2, 50], grammar='start: "\ud800"'))  # half a surrogate pair
+        assert client.num_in_flight == 0
+
+    with_client(model_path, act)
+
+
 def test_batch_requests_take_no_room_from_interactive_ones(model_path: Path) -> None:
     async def act(client: EngineClient) -> None:
         batch = [await client.submit(request(f"b{i}", [2, 5], None, Priority.BATCH, **LONG)) for i in range(6)]

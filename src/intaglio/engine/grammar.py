@@ -2,8 +2,9 @@
 
 A grammar knows bytes and the model knows tokens, so the engine is given the bytes of every token in a file that the
 text side wrote (`text/token_table.py`); it still knows no text. The file is read, and llguidance's index of 262,144
-tokens made of it, for the first request that needs them: about 50 MB and a second. Grammars are compiled in threads,
-because a hostile one may take as long as many steps.
+tokens made of it, for the first request that needs them: about 50 MB and one to two seconds, in which every sequence
+waits once, because llguidance keeps Python's lock meanwhile. Grammars are compiled in threads, because a hostile one
+may take as long as many steps.
 """
 
 from __future__ import annotations

@@ -46,15 +46,18 @@ class KVCacheManager:
         if not self._prefix_cache:
             return 0
         usable = (len(sequence.tokens) - 1) // self.block_size
-        keys = self._keys(sequence, usable)
-        for blocks in range(usable, 0, -1):
-            if all(
-                pool.find(key) is not None
-                for group, pool in zip(self.groups, self.pools, strict=True)
-                for key in keys[self._first_needed(group, blocks * self.block_size) : blocks]
-            ):
-                return blocks * self.block_size
-        return 0
+        hit = 0
+        # Once through the keys, because this is asked again at every try to admit the sequence: for each group, how
+        # many blocks without a gap end here.
+        runs = [0] * len(self.groups)
+        for end, key in enumerate(self._keys(sequence, usable), 1):
+            runs = [0 if pool.find(key) is None else run + 1 for run, pool in zip(runs, self.pools, strict=True)]
+            if any(group.window is None and run < end for group, run in zip(self.groups, runs, strict=True)):
+                break
+            needed = (end - self._first_needed(group, end * self.block_size) for group in self.groups)
+            if all(run >= blocks for run, blocks in zip(runs, needed, strict=True)):
+                hit = end
+        return hit * self.block_size
 
     def can_admit(self, sequence: Sequence, num_cached: int) -> bool:
         """Whether all tokens the sequence has could be computed, `num_cached` of them taken from the cache."""

@@ -135,7 +135,11 @@ class EngineClient:
         self._check_room(request.priority, max_in_flight)
         stream = TokenStream(self, request.request_id, request.priority)
         self._streams[request.request_id] = stream
-        await self._send(Submit(request))
+        try:
+            await self._send(Submit(request))
+        except Exception:
+            self._streams.pop(request.request_id, None)  # it never left, so no output will end it
+            raise
         return stream
 
     def _check_room(self, priority: Priority, max_in_flight: int) -> None:
