@@ -38,7 +38,7 @@ serve: $(SERVE_STAMP)  ## start the server (HOST=127.0.0.1 PORT=8080 ARGS='--mod
 	@exec $(VENV)/bin/intaglio serve --host $(HOST) --port $(PORT) $(ARGS)
 
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)

@@ -22,7 +22,7 @@
     ├── AdapterError            adapter files that cannot be served as they stand
     ├── ModelFormatError        weights, config or tokenizer files that cannot be read or are not a Gemma
     │   └── ModelNotInstalledError  the default model's package is not installed
-    ├── DataFolderError         the data folder's database cannot be used as it stands
+    ├── DataFolderError         the data folder, or its database, cannot be used as it stands
     ├── SettingsError           an option or environment variable with a bad name or value
     │   └── NotEnoughMemoryError    the models and their caches do not fit into the memory there is
     ├── CapacityError           no room now; try later
@@ -139,7 +139,7 @@ class ModelNotInstalledError(ModelFormatError):
 
 
 class DataFolderError(IntaglioError):
-    """The data folder's database cannot be used as it stands: a later version wrote it, or it is none."""
+    """The data folder cannot be used as it stands: not writable, no database, or one of a later version."""
 
 
 class SettingsError(IntaglioError):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +30,17 @@ def keep_folder(files: FileStore, **contents: StoredFile) -> str:
     return folder_key(contents)
 
 
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes: writing fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     stored = keep(files, b"one ", b"", b"two")
@@ -43,6 +57,15 @@ def test_what_is_not_kept_is_gone(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), files.assembled({}) as folder:
         assert folder.is_dir()
         raise RuntimeError
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize("chunk", [b"x" * 100, b"x" * 100_000], ids=["small", "large"])
+def test_a_file_that_does_not_fit_on_the_disk_is_gone_and_gives_its_room_back(tmp_path: Path, chunk: bytes) -> None:
+    files = FileStore(tmp_path)
+    with pytest.raises(OSError, match="File too large"), largest_file(150_000), files.stage() as staged:
+        while staged.size_bytes < 300_000:
+            staged.write(chunk)
     assert list((tmp_path / "incoming").iterdir()) == []
 
 

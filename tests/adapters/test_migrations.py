@@ -10,6 +10,7 @@ import pytest
 
 from intaglio.adapters import AdapterStore, FinetuneState, migrations
 from intaglio.adapters.catalogue import Catalogue
+from intaglio.adapters.data_lock import DataLock
 from intaglio.adapters.records import StoredFile
 from intaglio.adapters.tables import SCHEMA_VERSION
 from intaglio.errors import DataFolderError, FinetuneNotFoundError
@@ -128,6 +129,23 @@ def test_a_change_that_fails_leaves_the_old_tables(tmp_path: Path, monkeypatch: 
     found = catalogue.find("acc", "mine")
     assert found.files == {"adapter_config.json": StoredFile("aa", 3, found.modified_at)}
     catalogue.close()
+
+
+def test_tables_that_an_earlier_server_is_using_are_not_changed_under_it(data: Path, store: AdapterStore) -> None:
+    create(store)
+    store.close()
+    path = data / "finetunes.db"
+    as_old_version(path)
+    before = tables_of(path)
+    earlier = DataLock(data)
+    earlier.share()
+    with pytest.raises(DataFolderError, match=r"finetunes\.db has to be changed .* a server of an earlier one uses it"):
+        AdapterStore(data, AdapterLimits(), max_finetunes=3)
+    assert tables_of(path) == before
+    earlier.close()
+    again = AdapterStore(data, AdapterLimits(), max_finetunes=3)
+    assert again.find("acc", "mine").state is FinetuneState.AWAITING_FILES
+    again.close()
 
 
 def test_a_database_of_a_later_version_is_refused_and_untouched(data: Path, store: AdapterStore) -> None:

@@ -114,6 +114,35 @@ def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
         store.find("acc", "mine")
 
 
+def test_a_bad_file_takes_nothing_from_a_generation_that_another_server_proved_meanwhile(
+    data: Path,
+    store: AdapterStore,
+    clock: SetClock,
+    adapter_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    second = AdapterStore(data, AdapterLimits(), 3, clock=clock)
+    bad = tmp_path / WEIGHTS
+    bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
+    with monkeypatch.context() as patched:
+        held = HeldCheck(patched, ReadStep.HEADER)
+        upload = in_thread(lambda: add(store, bad, base_config))
+        assert held.inside.wait(DEADLINE_S)
+    ready = add(second, adapter_folder / WEIGHTS, base_config)
+    assert ready.files.keys() == {CONFIG, WEIGHTS}
+    held.go.set()
+    with pytest.raises(AdapterError):
+        upload.result(DEADLINE_S)
+    assert store.find("acc", "mine") == ready
+    with store.open_file("acc", "mine", WEIGHTS).file as file:
+        assert file.read() == (adapter_folder / WEIGHTS).read_bytes()
+    second.close()
+
+
 def test_a_delete_before_the_halves_are_joined_is_not_found(
     data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_texts_are_worded_as_the_binding_has_them(client: TestClient) -> None:
         ('{"prompt": "x"}', "'inputs'"),
         ('{"inputs": "x"}', "'inputs'"),
         ('{"inputs": {"prompt": "x"}, "options": 3}', "'/options' must be an object"),
+        ('{"inputs": {"prompt": "x"}, "options": false}', "'/options' must be an object"),
         ('{"inputs": {"prompt": "x"}, "options": {"websocket": true}}', "/options/websocket"),
         ("not json", "not JSON"),
     ],

@@ -94,3 +94,9 @@ def test_tasks_and_authors(client: TestClient) -> None:
     assert task["name"] == "Text Generation"
     authors = client.get(f"{ACCOUNT}/ai/authors/search").json()["result"]
     assert [author["name"] for author in authors] == ["google", "intaglio"]
+
+
+def test_a_bad_flag_is_refused_also_where_nothing_is_found(client: TestClient) -> None:
+    response = client.get(f"{ACCOUNT}/ai/models/search", params={"search": "nothing", "hide_experimental": "2"})
+    assert response.status_code == 400
+    assert "'hide_experimental' is '2'" in response.text

@@ -158,6 +158,7 @@ NAME_PART = b'--xyz\r\nContent-Disposition: form-data; name="file_name"\r\n\r\na
         (FORM, FILE_PART + NAME_PART.replace(b".json", b".json" * 99) + b"--xyz--\r\n", "longer than 256"),
         (FORM, FILE_PART + NAME_PART.replace(b"_config.json", b"\xff") + b"--xyz--\r\n", "not UTF-8"),
         (FORM, FILE_PART + NAME_PART.replace(b"adapter_c", b"../c") + b"--xyz--\r\n", "file_name is '../config.json'"),
+        (FORM, FILE_PART + NAME_PART.replace(b"file_name", b"x") * 1000, "more than 65536 bytes beside its file"),
         (FORM, FILE_PART + NAME_PART.replace(b"adapter_config.json", b"x") + b"--xyz--\r\n", "file_name is 'x'"),
     ],
 )

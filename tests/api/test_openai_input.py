@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from intaglio.api.errors import wire_error
 from intaglio.api.openai_input import read_chat, read_completions, split_model, with_choice_seed
 from intaglio.api.openai_schema import CHAT_SCHEMA, COMPLETIONS_SCHEMA, chat_check, completions_check
-from intaglio.errors import IntaglioError
+from intaglio.errors import BadInputError, IntaglioError
 from intaglio.request import SamplingParams
 from tests.api.conftest import MODEL
 from tests.api.openai_wire import CHAT, COMPLETIONS, body_of, chat, complete, refusal_of
@@ -160,6 +161,7 @@ COMPLETIONS_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [[0], [5000]]}, "'/prompt' has the token id 5000; this model's ids are < 5000"),
     ({"prompt": ["a", 1]}, "'/prompt' mixes integer and string; one kind is needed"),
     ({"prompt": ["a"] * 65, "n": 2}, "65 in '/prompt' times '/n' 2 are 130 answers, which must be <= 128"),
+    ({"stop": ["a" * 1025]}, "Length of '/stop/0' must be <= 1024 not met"),
     ({"best_of": 3}, "'/best_of' is 3 and '/n' is 1; every answer that is made is sent"),
     ({"suffix": "x"}, "'/suffix' is not supported: these models do not fill in text between two others"),
     ({"echo": True, "logprobs": 1}, "'/echo' and '/logprobs' do not go together: prompts have no logprobs here"),
@@ -224,6 +226,14 @@ def test_whatever_a_field_holds_it_is_read_or_refused(fields: dict[str, Any]) ->
             assert wire_error(refused).status == 400
         else:
             assert 1 <= asked.num_choices <= 128
+
+
+def test_very_many_prompts_are_refused_before_a_request_is_made_of_each() -> None:
+    body = completions_check().read({"model": MODEL, "prompt": ["a"] * 400_000})
+    began = time.process_time()
+    with pytest.raises(BadInputError, match="400000 answers, which must be <= 128"):
+        read_completions(body, {}, [MODEL])
+    assert time.process_time() - began < 1  # it took two seconds
 
 
 def test_only_a_colon_behind_a_served_model_divides() -> None:

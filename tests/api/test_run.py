@@ -113,6 +113,13 @@ BAD_BODIES: list[tuple[bytes, int, int, str]] = [
     (b'"prompt"', 400, 5006, "'object' not in 'string'"),
     (b'{"prompt": 5}', 400, 5006, "Type mismatch of '/prompt', 'string' not in 'integer'"),
     (b'{"prompt": "x", "options": 3, "temperature": 99}', 400, 5006, "'/temperature' must be <= 5"),
+    (
+        b'{"prompt": "x", "guided_json": {"a": ' + b"[" * 400 + b"]" * 400 + b"}}",
+        400,
+        5025,
+        "nested more than 100 deep",
+    ),
+    (b'{"prompt": "x", "temperature": ' + b"[" * 400 + b"]" * 400 + b"}", 400, 5006, "nested too deeply"),
     (b"[" * 10_000, 400, 5006, "nested too deeply"),
     (b'{"a":' * 3_000 + b"1" + b"}" * 3_000, 400, 5006, "nested too deeply"),
     (b'{"prompt": "' + b"x" * 20_000 + b'"}', 413, 3006, "20000 bytes"),

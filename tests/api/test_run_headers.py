@@ -42,6 +42,12 @@ def test_every_answer_names_the_request_the_version_and_the_adapter(
     assert tuned.headers["intaglio-adapter-digest"] == digest
 
 
+def test_a_batch_names_the_request_and_the_version_too(client: TestClient) -> None:
+    response = client.post(RUN, json={"requests": [{"prompt": "one"}], "options": {"queueRequest": True}})
+    assert UUID(response.headers["cf-ai-req-id"])
+    assert response.headers["intaglio-version"] == __version__
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("body", "status"),

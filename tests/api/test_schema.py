@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import jsonschema_rs
@@ -51,6 +52,8 @@ SERVICE_TEXTS: list[tuple[Any, str]] = [
      "Type mismatch of '/messages/1/content', 'string,array,null' not in 'integer'"),
     ({"messages": {}}, "Type mismatch of '/messages', 'array' not in 'object'"),
     ({"prompt": "a", "stop": [""]}, "Length of '/stop/0' must be >= 1 not met"),
+    ({"prompt": "a", "stop": "a" * 1025}, "Length of '/stop' must be <= 1024 not met"),
+    ({"prompt": "a", "stop": ["a", "a" * 1025]}, "Length of '/stop/1' must be <= 1024 not met"),
     ({"prompt": "a", "stop": ["a"] * 17}, "Number of items of '/stop' must be <= 16 not met"),
     ({"messages": HI, "tools": [{"description": "a"}]}, "anyOf at '/tools/0' not met"),
     ({"prompt": "a", "tools": [{"name": "a"}, {"type": "function"}]}, "anyOf at '/tools/1' not met"),
@@ -66,6 +69,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"prompt": "a", "max_tokens": 5.0},
     {"messages": []},
     {"messages": HI, "stop": None},
+    {"prompt": "a", "stop": "a" * 1024},
     {"messages": HI, "stop": ["a", "b"], "raw": False, "lora": "x"},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
     {"messages": [{"role": "assistant", "content": None}]},
@@ -91,6 +95,14 @@ def test_faults_are_worded_as_by_the_service(body: Any, text: str) -> None:
     assert text in str(caught.value)
     if isinstance(body, dict) and body and "2 matches" not in text:
         assert str(caught.value).startswith("oneOf at '/' not met, 0 matches: ")
+
+
+@pytest.mark.parametrize("body", [{"messages": [1] * 500_000}, {"prompt": "a", "tools": [{}] * 100_000}])
+def test_a_body_with_very_many_faults_is_refused_at_the_first(body: dict[str, Any]) -> None:
+    began = time.process_time()
+    with pytest.raises(BadInputError, match=r"at '/tools/0' not met|of '/messages/0'"):
+        SCHEMA.check(body)
+    assert time.process_time() - began < 1  # to list them all took five seconds and a gigabyte
 
 
 @pytest.mark.parametrize("body", ACCEPTED)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import llguidance
 import pytest
 from fastapi.testclient import TestClient
 
+from intaglio.api import run as run_module
+from intaglio.api.state import GRAMMARS_AT_ONCE
 from intaglio.api.structured_output import JsonMode, answer_grammar, parse_json_answer, read_json_mode, read_tool_calls
 from intaglio.errors import BadInputError, GrammarError, JsonAnswerError
 from intaglio.request import FinishReason
@@ -18,6 +22,7 @@ from tests.api.test_run import error_of
 from tests.api.test_sse import events_of
 from tests.helpers.fakes import FakeLLM
 
+DEADLINE_S = 20.0
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 BY_SCHEMA = {"type": "json_schema", "json_schema": SCHEMA}
 WRAPPED = {"type": "json_schema", "json_schema": {"name": "number", "schema": SCHEMA, "strict": True}}
@@ -31,6 +36,8 @@ ANY_OBJECT: list[dict[str, Any]] = [
     {"response_format": {"type": "json_object"}},
     {"response_format": {"type": "json_schema"}},
     {"response_format": {"type": "json_schema", "json_schema": {}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": True}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": None}}},
     {"guided_json": {}},
 ]
 
@@ -59,6 +66,35 @@ def test_every_way_to_give_a_schema_holds_the_engine_to_it(client: TestClient, l
     assert allowed(grammar, '{"n": 5}')
     assert not allowed(grammar, '{"n": "five"}')
     assert not allowed(grammar, "five")
+
+
+def test_schemas_that_take_long_to_read_leave_room_for_everybody_else(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Semaphore(0), threading.Event()
+    running: set[int] = set()
+    most: set[int] = set()
+
+    def slow(*asked: Any) -> str | None:
+        running.add(threading.get_ident())
+        most.add(len(running))
+        begun.release()
+        assert may_end.wait(DEADLINE_S)
+        running.remove(threading.get_ident())
+        return answer_grammar(*asked)
+
+    monkeypatch.setattr(run_module, "answer_grammar", slow)
+    with ThreadPoolExecutor(40) as callers:
+        waiting = [callers.submit(run, client, "{}", guided_json={}) for _ in range(39)]
+        try:
+            for _ in range(GRAMMARS_AT_ONCE):
+                assert begun.acquire(timeout=DEADLINE_S)
+            plain = callers.submit(client.post, RUN, json={"prompt": "one two", "raw": True})
+            assert plain.result(DEADLINE_S).status_code == 200
+        finally:
+            may_end.set()
+        assert {future.result(DEADLINE_S).status_code for future in waiting} == {200}
+    assert max(most) == GRAMMARS_AT_ONCE
 
 
 @pytest.mark.parametrize("fields", ANY_OBJECT)
@@ -153,7 +189,7 @@ def test_a_format_of_no_kind_is_refused_whoever_read_the_body(given: Any) -> Non
         read_json_mode(given)
 
 
-@pytest.mark.parametrize("given", ["{}", [SCHEMA], True])
+@pytest.mark.parametrize("given", ["{}", [SCHEMA], True, {"name": "n", "schema": "{}"}])
 def test_a_schema_is_an_object(given: Any) -> None:
     with pytest.raises(BadInputError, match="must be a JSON schema"):
         read_json_mode({"type": "json_schema", "json_schema": given})

@@ -88,16 +88,29 @@ class WatchedStore(BatchStore):
         return self.answers(batch.account, batch.id)
 
 
+class WatchedClaims(ModelClaims):
+    """Tells the event loop when a model is free again for other servers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.released = asyncio.Event()
+
+    def release(self, model: str) -> None:
+        super().release(model)
+        self.released.set()
+
+
 class Server:
     """A store, a runner and its work, as one server has them."""
 
     def __init__(self, data: Path, max_running: int = 4, models: tuple[str, ...] = (MODEL,)) -> None:
         self.work = Work()
         self.store = WatchedStore(data / "batches.db")
+        self.claims = WatchedClaims(data / "claims")
         self._added = asyncio.Event()
         self.runner = BatchRunner(
             self.store,
-            ModelClaims(data / "claims"),
+            self.claims,
             self.work,
             models=models,
             max_running=max_running,
@@ -205,9 +218,11 @@ def test_a_server_without_batches_leaves_the_next_one_to_whoever_takes_it_in(tmp
         async with serving(Server(tmp_path)) as first, serving(Server(tmp_path)) as second:
             for server in (first, second, first):
                 server.work.go.set()
+                server.claims.released.clear()
                 batch = server.add(2)
                 assert await server.store.until_answered(batch) == requests(2)
                 assert server.work.begun[-2].batch_id == batch.id
+                await asyncio.wait_for(server.claims.released.wait(), DEADLINE_S)
 
     asyncio.run(test())
 

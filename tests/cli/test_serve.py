@@ -60,6 +60,21 @@ def refused_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return run
 
 
+def test_a_data_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    folder = tmp_path / "file" / "data"
+    assert refusal("--data-dir", str(folder)) == f"data_dir {folder} cannot be used: Not a directory"
+
+
+def test_a_new_data_folder_is_for_its_user_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.mkdir(mode=0o755)
+    for folder in (new, old):
+        assert "no-such-model" in refusal("--data-dir", str(folder), "--model", "@a/b=/no-such-model")
+    assert (new.stat().st_mode & 0o777, old.stat().st_mode & 0o777) == (0o700, 0o755)
+    assert list(new.iterdir()) == []
+
+
 @pytest.mark.parametrize("threads", ["0", "-1", "10000", "two"])
 def test_a_number_of_threads_out_of_bounds_is_refused_by_option_and_by_variable(
     refused_at_once: Callable[..., str], threads: str

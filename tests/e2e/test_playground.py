@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -192,3 +193,63 @@ def test_the_form_comes_back_from_its_link(page: Page) -> None:
     expect(box(page, "User message")).to_have_value("50% of #1?")
     expect(box(page, "seed")).to_have_value("12")
     expect(page.get_by_role("radio", name="messages")).to_be_checked()
+
+
+def test_another_accounts_public_adapter_is_asked_by_its_id_and_an_unready_one_says_so(
+    page: Page, live_server: Any
+) -> None:
+    model = page.locator("#model").input_value()
+    finetunes = f"{live_server.url}/client/v4/accounts/somebody/ai/finetunes"
+    made = page.request.post(finetunes, data={"model": model, "name": "playground-shared", "public": True}).json()
+    page.locator("#connection summary").click()
+    page.get_by_role("button", name="Load models and adapters again").click()
+    option = page.locator("#lora option", has_text="playground-shared (awaiting files)")
+    expect(option).to_have_attribute("value", made["result"]["id"])
+    page.get_by_role("combobox", name="Adapter").select_option(made["result"]["id"])
+    expect(page.locator("#about")).to_have_text("Not ready: awaiting files.")
+    box(page, "Prompt").fill("Hello")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("Error 3039")
+    page.request.delete(f"{finetunes}/playground-shared")
+
+
+@pytest.mark.parametrize("form", ["messages", "prompt", "raw"])
+def test_the_python_shown_asks_the_openai_routes_for_the_same_answer(page: Page, form: str) -> None:
+    page.get_by_role("combobox", name="Adapter").select_option(first_adapter(page))
+    choose_form(page, form)
+    box(page, "User message" if form == "messages" else "Prompt").fill("Ines \"Ä\" ordered $2 'scarves'\nin Funchal.")
+    for name, value in {"max_tokens": "6", "temperature": "0", "top_k": "3", "seed": "5"}.items():
+        box(page, name).fill(value)
+    page.get_by_label("stream", exact=True).uncheck()
+    answer = run_and_wait(page)
+    page.get_by_role("combobox", name="Language").select_option("python")
+    client, called = (
+        node for node in ast.walk(ast.parse(page.locator("#curl").inner_text())) if is_call_of_client(node)
+    )
+    fields = arguments(called)
+    route = "completions" if form == "raw" else "chat/completions"
+    assert ast.unparse(called.func) == f"client.{route.replace('/', '.')}.create"
+    body = {**fields, **fields.pop("extra_body")}
+    (choice,) = page.request.post(f"{arguments(client)['base_url']}/{route}", data=body).json()["choices"]
+    assert (choice["text"] if form == "raw" else choice["message"]["content"]).strip() == answer.strip()
+
+
+def is_call_of_client(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[0] in ("OpenAI", "client")
+
+
+def arguments(call: ast.AST) -> dict[str, Any]:
+    assert isinstance(call, ast.Call)
+    return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
+def test_the_javascript_shown_is_a_module_that_names_the_adapter_in_the_model(page: Page) -> None:
+    adapter = first_adapter(page)
+    page.get_by_role("combobox", name="Adapter").select_option(adapter)
+    page.get_by_role("combobox", name="Language").select_option("javascript")
+    shown = page.locator("#curl").inner_text()
+    model = page.locator("#model").input_value()
+    assert f'model: "{model}:{adapter}"' in shown
+    check = ["node", "--input-type=module", "--check", "-"]
+    assert subprocess.run(check, input=shown, text=True, capture_output=True, timeout=30, check=False).returncode == 0

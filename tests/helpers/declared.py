@@ -59,9 +59,17 @@ class Declared:
         kind = answer.headers["content-type"].split(";")[0]
         assert kind in declared, f"{where}: {kind} is not among {sorted(declared)}"
         if kind == "application/json":
-            schema = msgspec.json.encode(declared[kind]["schema"])
-            faults = [str(error) for error in self._validators(schema).iter_errors(msgspec.json.decode(answer.body))]
-            assert faults == [], f"{where}: {faults[0][:2000]}"
+            self._check_json(where, declared[kind]["schema"], answer.body)
+        elif kind == "text/event-stream":
+            end, content = declared[kind]["schema"]["properties"]["data"]["anyOf"]
+            for number, text in enumerate(_events(answer.body)):
+                if text != end["const"]:
+                    self._check_json(f"{where}, event {number}", content["contentSchema"], text.encode())
+
+    def _check_json(self, where: str, schema: Any, text: bytes) -> None:
+        validator = self._validators(msgspec.json.encode(schema))
+        faults = [str(error) for error in validator.iter_errors(msgspec.json.decode(text))]
+        assert faults == [], f"{where}: {faults[0][:2000]}"
 
     def _validator(self, schema: bytes) -> jsonschema_rs.Draft202012Validator:
         return jsonschema_rs.Draft202012Validator(_closed(msgspec.json.decode(schema)) | self._schemas)
@@ -90,7 +98,7 @@ class DeclaredAnswers:
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 headers = {name.decode(): value.decode() for name, value in start["headers"]}
                 answer = GivenAnswer(start["status"], headers, body)
-                self._declared.check(scope["method"], path.rstrip("/"), answer)
+                self._declared.check(scope["method"], path.removesuffix("/"), answer)
             await send(message)
 
         await self._app(scope, receive, checked_send)
@@ -100,6 +108,14 @@ def _pattern(path: str) -> re.Pattern[str]:
     parts = re.split(r"(\{\w+\})", path)
     kinds = {"{model}": ".*"}
     return re.compile("".join(kinds.get(part, "[^/]+") if part.startswith("{") else re.escape(part) for part in parts))
+
+
+def _events(body: bytes) -> list[str]:
+    """The data of each whole event."""
+    *events, rest = body.decode().split("\n\n")
+    assert rest == "", f"the stream ends within an event: {rest!r}"
+    assert all(event.startswith("data: ") and "\n" not in event for event in events), events
+    return [event.removeprefix("data: ") for event in events]
 
 
 def _closed(schema: Any) -> Any:

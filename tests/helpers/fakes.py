@@ -18,7 +18,7 @@ import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from intaglio.errors import CapacityError, ContextLengthError
+from intaglio.errors import CapacityError, ChatError, ContextLengthError
 from intaglio.generation import TextDelta, TokenLogprob, Usage
 from intaglio.lora.packed import PackedAdapters
 from intaglio.model.config import ModelConfig
@@ -124,7 +124,10 @@ class FakeLLM:
         return self._ids(prompt if raw else f"user: {prompt} model:")
 
     def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        return self._ids(" ".join(f"{message['role']}: {message['content']}" for message in messages))
+        for index, message in enumerate(messages):
+            if message.get("content") is None and message["role"] != "assistant":
+                raise ChatError(f"content of message {index} is null")
+        return self._ids(" ".join(f"{message['role']}: {message.get('content')}" for message in messages))
 
     async def submit(
         self,

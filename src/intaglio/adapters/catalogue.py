@@ -28,11 +28,16 @@ ORDER_COLUMNS = ("name", "created_at", "modified_at", "model", "id")
 
 
 class Catalogue:
-    """Finetunes of all accounts in one database. Raises DataFolderError if it cannot be used."""
+    """Finetunes of all accounts in one database. Raises DataFolderError if it cannot be used.
 
-    def __init__(self, path: Path, clock: Clock = utc_now) -> None:
+    alone  nobody else uses the database, so that the tables of an earlier version may be changed
+    """
+
+    def __init__(self, path: Path, clock: Clock = utc_now, *, alone: bool = True) -> None:
         self._clock = clock
-        self._engine = open_sqlite(path, what="finetunes", prepare=lambda writer: bring_up_to_date(writer, path))
+        self._engine = open_sqlite(
+            path, what="finetunes", prepare=lambda writer: bring_up_to_date(writer, path, alone=alone)
+        )
 
     def close(self) -> None:
         self._engine.dispose()
@@ -88,8 +93,14 @@ class Catalogue:
                 raise FinetuneNotFoundError(f"Finetune {finetune.name} not found")
 
     def refuse(self, finetune: Finetune, name: str, reason: str) -> None:
-        """The upload of that name was bad. An earlier one of the name, which it was to replace, goes too."""
+        """The upload of that name was bad. An earlier one of the name, which it was to replace, goes too.
+
+        A finetune that was deleted or changed since the check began stays as it is: the number that the bad file would
+        have had may by now be that of the generation that answers.
+        """
         with writing(self._engine) as connection:
+            if not _is_unchanged(_read(connection, finetune.id), finetune):
+                return
             candidate = (FILES.c.finetune_id == finetune.id) & (FILES.c.generation == finetune.next_number)
             connection.execute(FILES.delete().where(candidate & (FILES.c.name == name)))
             self._update(
@@ -154,10 +165,10 @@ class Catalogue:
             return set(connection.scalars(sa.select(GENERATIONS.c.folder).where(where)))
 
     def _check_unchanged(self, connection: sa.Connection, before: Finetune) -> None:
-        now = read_finetunes(connection, FINETUNES.c.id == before.id)
-        if not now:
+        now = _read(connection, before.id)
+        if now is None:
             raise FinetuneNotFoundError(f"Finetune {before.name} not found: it was deleted while an upload was checked")
-        if (now[0].next_number, _candidate_files(now[0])) != (before.next_number, _candidate_files(before)):
+        if not _is_unchanged(now, before):
             raise FinetuneError(f"finetune {before.name!r} was changed while an upload was checked; upload it again")
 
     def _put_files(self, connection: sa.Connection, finetune: Finetune, files: Mapping[str, StoredFile]) -> None:
@@ -188,6 +199,17 @@ def _settled() -> sa.Update:
     awaiting = (FINETUNES.c.generation == 0) | has_candidate
     state = sa.case((awaiting, FinetuneState.AWAITING_FILES.value), else_=FinetuneState.READY.value)
     return FINETUNES.update().values(state=state)
+
+
+def _read(connection: sa.Connection, finetune_id: str) -> Finetune | None:
+    return next(iter(read_finetunes(connection, FINETUNES.c.id == finetune_id)), None)
+
+
+def _is_unchanged(now: Finetune | None, before: Finetune) -> bool:
+    """Whether the finetune still has the generation and the candidate's files that it had."""
+    if now is None:
+        return False
+    return (now.next_number, _candidate_files(now)) == (before.next_number, _candidate_files(before))
 
 
 def _candidate_files(finetune: Finetune) -> Mapping[str, StoredFile]:

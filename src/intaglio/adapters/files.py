@@ -57,8 +57,13 @@ class StagedFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        except OSError:  # the last piece did not fit on the disk, and nobody needs it any more
+            if error is None:
+                raise
+        finally:
+            self.path.unlink(missing_ok=True)
 
 
 class FileStore:

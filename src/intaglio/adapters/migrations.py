@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from intaglio.adapters.tables import METADATA, SCHEMA_VERSION
 from intaglio.database import set_tables_version, tables_version
+from intaglio.errors import DataFolderError
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +49,21 @@ _GENERATIONS = (
 STEPS = (_GENERATIONS,)  # STEPS[v] leads from version v to v + 1
 
 
-def bring_up_to_date(connection: sa.Connection, path: Path) -> None:
+def bring_up_to_date(connection: sa.Connection, path: Path, *, alone: bool) -> None:
     """Make the tables in an empty database, or change those of an earlier one. Needs a transaction that writes.
 
-    Raises DataFolderError if a later version has written the database.
+    alone  no other server uses the data folder: one of the earlier version could not read the changed tables
+
+    Raises DataFolderError if a later version has written the database, or if it has to be changed and is in use.
     """
     version = tables_version(connection, path, SCHEMA_VERSION)
     if version == SCHEMA_VERSION:
         return
     if sa.inspect(connection).has_table("finetunes"):
+        if not alone:
+            raise DataFolderError(
+                f"{path} has to be changed for this version, and a server of an earlier one uses it; stop that first"
+            )
         for step in STEPS[version:]:
             for statement in step:
                 connection.exec_driver_sql(statement)

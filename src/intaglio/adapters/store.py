@@ -52,7 +52,7 @@ class AdapterStore:
         self._lock = DataLock(folder)
         self._files = FileStore(folder)
         try:
-            self._catalogue = Catalogue(folder / "finetunes.db", clock)
+            self._catalogue = Catalogue(folder / "finetunes.db", clock, alone=self._lock.alone)
         except BaseException:
             self._lock.close()
             raise

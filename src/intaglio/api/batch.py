@@ -17,17 +17,19 @@ import msgspec
 from starlette.responses import Response
 
 from intaglio.api.envelope import success
-from intaglio.api.errors import REQUEST_ID_HEADER
+from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.query import flag
 from intaglio.api.run_input import adapter_names
 from intaglio.api.schema import RunSchema, json_type
 from intaglio.api.state import ServerState
 from intaglio.batches import Batch, BatchState, TokenCounts
 from intaglio.errors import BadInputError
+from intaglio.version import __version__
 
 MAX_SHARED_BYTES = 1 << 16  # read again for every item
 _FLAG = "queueRequest"
-_NOT_SHARED = frozenset({"requests", "request_id", "options", "prompt", "messages", "external_reference", _FLAG})
+_OF_ONE_REQUEST = ("prompt", "messages", "external_reference")
+_NOT_SHARED = frozenset({"requests", "request_id", "options", *_OF_ONE_REQUEST, _FLAG})
 
 
 def is_batch(body: object, query: Mapping[str, str]) -> bool:
@@ -63,7 +65,7 @@ async def batch_answer(
         raise BadInputError("'/requests' is a batch, which needs ?queueRequest=true")
     else:
         raise BadInputError("queueRequest needs one of 'requests' (to submit a batch) and 'request_id' (to poll it)")
-    return answer(result, headers={REQUEST_ID_HEADER: request_id})
+    return answer(result, headers={REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__})
 
 
 async def _submit(
@@ -107,6 +109,9 @@ def _asks_to_queue(body: Mapping[str, Any], query: Mapping[str, str]) -> bool:
 
 def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema) -> bytes:
     """What holds for all items, as JSON: fields beside `requests`, the adapter of `options`, settings of the query."""
+    for name in _OF_ONE_REQUEST:
+        if body.get(name) not in (None, ""):  # some SDKs must be told a prompt, and send it as null or empty
+            raise BadInputError(f"'/{name}' stands beside '/requests', where it belongs to none of them")
     options = body.get("options")
     if isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true"):
         raise BadInputError("'/options/rejectIfBusy' cannot be used with a batch, which waits for room")

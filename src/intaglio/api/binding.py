@@ -97,7 +97,9 @@ def _as_rest_body(call: object, schema: RunSchema) -> dict[str, Any]:
     """
     if not isinstance(call, dict) or not isinstance(call.get("inputs"), dict):
         raise BadInputError("required properties at '/' are 'inputs', an object")
-    inputs, options = call["inputs"], call.get("options") or {}
+    inputs, options = call["inputs"], call.get("options")
+    if options is None:
+        options = {}
     if not isinstance(options, dict):
         raise BadInputError("'/options' must be an object")
     if options.get("websocket"):

@@ -27,7 +27,7 @@ def parse_json(body: bytes | str) -> Any:
     try:
         return msgspec.json.decode(body)
     except RecursionError as error:
-        raise BadInputError("the body is JSON that is nested too deeply") from error
+        raise nested_too_deeply() from error
     except UnicodeDecodeError as error:
         raise BadInputError(f"the body is not UTF-8: {error.reason} at byte {error.start} of a string") from error
     except (msgspec.MsgspecError, ValueError) as error:
@@ -49,6 +49,10 @@ def check_declared_length(request: Request, max_bytes: int) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise too_large(max_bytes)
+
+
+def nested_too_deeply() -> BadInputError:
+    return BadInputError("the body is JSON that is nested too deeply")
 
 
 def too_large(max_bytes: int) -> RequestTooLargeError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import sqlite3
 from collections.abc import Callable
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -45,12 +47,24 @@ class CrashAnswer:
             await self._app(scope, receive, watched_send)
         except ClientDisconnect:
             logger.info("%s %s: the client left before its request was read", scope["method"], scope["path"])
-        except Exception:
+        except Exception as fault:
             if scope["type"] != "http":
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:  # too late for a status; the server closes the connection on an unfinished answer
                 raise
-            error = EngineError("internal error; the server's log has the details")
+            what = "the server's disk is full" if _is_full_disk(fault) else "internal error"
+            error = EngineError(f"{what}; the server's log has the details")
             answer = self._answer(Request(scope), error)
             await answer(scope, receive, send)
+
+
+def _is_full_disk(fault: BaseException | None) -> bool:
+    """Whether the exception, or one that it came from, says that the disk or the quota has no room."""
+    while fault is not None:
+        if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(fault, sqlite3.Error) and getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        fault = fault.__cause__
+    return False

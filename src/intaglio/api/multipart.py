@@ -39,6 +39,8 @@ async def read_upload(request: Request, staged: StagedFile, max_file_bytes: int)
             raise too_large(limit)
         if chunk:
             await asyncio.to_thread(form.feed, chunk)
+        if received - form.num_file_bytes > MAX_FRAMING_BYTES:  # a million small parts would take minutes to read
+            raise BadInputError(f"the upload has more than {MAX_FRAMING_BYTES} bytes beside its file")
     return form.finish()
 
 
@@ -51,9 +53,13 @@ def _boundary(request: Request) -> bytes:
 
 
 class _UploadForm:
-    """Receives the parser's callbacks. Parts of other names are read and forgotten."""
+    """Receives the parser's callbacks. Parts of other names are read and forgotten.
+
+    num_file_bytes  how much of the part `file` has come
+    """
 
     def __init__(self, boundary: bytes, staged: StagedFile) -> None:
+        self.num_file_bytes = 0
         self._staged = staged
         self._file_name = bytearray()
         self._seen: list[bytes] = []
@@ -121,6 +127,7 @@ class _UploadForm:
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._part == b"file":
             self._staged.write(data[start:end])
+            self.num_file_bytes += end - start
         elif self._part == b"file_name":
             self._file_name += data[start:end]
             if len(self._file_name) > MAX_NAME_BYTES:

@@ -76,8 +76,13 @@ def read_completions(body: dict[str, Any], query: Mapping[str, str], served: Col
     echo = body.get("echo", False)
     if echo and "logprobs" in body:
         raise BadInputError("'/echo' and '/logprobs' do not go together: prompts have no logprobs here")
+    prompts = _prompts(body["prompt"])
+    if n * len(prompts) > MAX_CHOICES:
+        raise BadInputError(
+            f"{len(prompts)} in '/prompt' times '/n' {n} are {n * len(prompts)} answers, which must be <= {MAX_CHOICES}"
+        )
     asked = _run_input(body, body.get("logprobs"))
-    joined = _joined(body, query, served, [replace(asked, prompt=one, raw=True) for one in _prompts(body["prompt"])])
+    joined = _joined(body, query, served, [replace(asked, prompt=one, raw=True) for one in prompts])
     return replace(joined, echo=echo)
 
 
@@ -100,17 +105,12 @@ def with_choice_seed(params: SamplingParams, number: int) -> SamplingParams:
 def _joined(
     body: dict[str, Any], query: Mapping[str, str], served: Collection[str], prompts: list[RunInput]
 ) -> OpenAIInput:
-    n = int(body.get("n", 1))
-    if n * len(prompts) > MAX_CHOICES:
-        raise BadInputError(
-            f"{len(prompts)} in '/prompt' times '/n' {n} are {n * len(prompts)} answers, which must be <= {MAX_CHOICES}"
-        )
     base, lora = _base_and_adapter(body, query, served)
     return OpenAIInput(
         model=body["model"],
         base=base,
         prompts=tuple(replace(one, lora=lora) for one in prompts),
-        n=n,
+        n=int(body.get("n", 1)),
         stream=body.get("stream", False),
         include_usage=bool(body.get("stream_options", {}).get("include_usage")),
     )
@@ -178,12 +178,13 @@ def _prompts(prompt: str | list[Any]) -> list[str | list[int]]:
     """A text, several texts, token ids, or several lists of token ids: as a list of prompts."""
     if isinstance(prompt, str):
         return [prompt]
-    kinds = {"string" if isinstance(one, str) else "array" if isinstance(one, list) else "integer" for one in prompt}
+    types = set(map(type, prompt))  # there may be a million token ids
+    kinds = {"string" if one is str else "array" if one is list else "integer" for one in types}
     if len(kinds) > 1:
         raise BadInputError(f"'/prompt' mixes {' and '.join(sorted(kinds))}; one kind is needed")
     if kinds == {"integer"}:
-        return [[int(one) for one in prompt]]
-    return [[int(token_id) for token_id in one] if isinstance(one, list) else one for one in prompt]
+        return [list(map(int, prompt))]
+    return [list(map(int, one)) if isinstance(one, list) else one for one in prompt]
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:

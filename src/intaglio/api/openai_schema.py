@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from intaglio.api.schema import MAX_STOP_STRINGS, first_fault, json_type
+from intaglio.api.schema import STOP, first_fault, json_type
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_LOGPROBS
 
@@ -35,12 +35,7 @@ _SHARED: dict[str, Any] = {
     "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
     "repetition_penalty": {"type": "number", "minimum": 0, "maximum": 2},
     "logit_bias": {"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
-    "stop": {
-        "type": ["string", "array"],
-        "minLength": 1,
-        "items": {"type": "string", "minLength": 1},
-        "maxItems": MAX_STOP_STRINGS,
-    },
+    "stop": STOP,
     "n": {"type": "integer", "minimum": 1, "maximum": MAX_CHOICES},
     "stream": _FLAG,
     "stream_options": {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}},

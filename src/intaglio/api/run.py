@@ -91,7 +91,8 @@ async def prepare(state: ServerState, account: str, model: str, asked: RunInput)
     adapter = await _resolve(state, account, asked.lora, model)
     grammar = None
     if asked.json_mode or asked.tools:
-        grammar = await asyncio.to_thread(answer_grammar, asked.json_mode, asked.tools)
+        async with state.grammar_slots:
+            grammar = await asyncio.to_thread(answer_grammar, asked.json_mode, asked.tools)
     prompt_ids = await asyncio.to_thread(_render, llm, asked)  # long prompts take a while to tokenize
     return Prepared(llm, model, adapter, prompt_ids, grammar)
 

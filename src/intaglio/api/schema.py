@@ -25,17 +25,20 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from intaglio.api.body import nested_too_deeply
 from intaglio.errors import BadInputError
 
 MAX_STOP_STRINGS = 16
+MAX_STOP_CHARS = 1024  # of each: getting ready to look for one takes time that grows with it
 _SHOWN_CHARACTERS = 100  # of a wrong value
 
 _CONTENT_PART = {"type": "object", "properties": {"type": {"type": "string"}, "text": {"type": "string"}}}
 _CONTENT = {"type": ["string", "array", "null"], "items": _CONTENT_PART}
-_STOP = {
+STOP = {
     "type": ["string", "array", "null"],
     "minLength": 1,
-    "items": {"type": "string", "minLength": 1},
+    "maxLength": MAX_STOP_CHARS,
+    "items": {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS},
     "maxItems": MAX_STOP_STRINGS,
 }
 _RESPONSE_FORMAT = {
@@ -73,6 +76,7 @@ _WORDS = MappingProxyType({
     "minimum": "'{where}' must be >= {limit}",
     "maximum": "'{where}' must be <= {limit}",
     "minLength": "Length of '{where}' must be >= {limit} not met",
+    "maxLength": "Length of '{where}' must be <= {limit} not met",
     "minItems": "Number of items of '{where}' must be >= {limit} not met",
     "maxItems": "Number of items of '{where}' must be <= {limit} not met",
     "oneOf": "oneOf at '{where}' not met",
@@ -115,9 +119,20 @@ class RunSchema:
 def first_fault(
     validator: jsonschema_rs.Draft202012Validator, form: dict[str, Any], body: dict[str, Any]
 ) -> str | None:
-    """Why the body is not of this form, in the words of the service. A missing field comes before a wrong one."""
-    errors = sorted(validator.iter_errors(body), key=lambda error: error.kind.name != "required")
-    return _describe(errors[0], form) if errors else None
+    """Why the body is not of this form, in the words of the service. A missing field comes before a wrong one.
+
+    Only the first fault is looked for: a body of ten megabytes may have millions. Raises BadInputError for a body that
+    is nested more deeply than the validator reads.
+    """
+    if not body.keys() >= set(form["required"]):
+        return _WORDS["required"].format(where="/", limit=",".join(form["required"]))
+    try:
+        validator.validate(body)
+    except jsonschema_rs.ValidationError as error:
+        return _describe(error, form)
+    except ValueError as error:  # a ValidationError is one too
+        raise nested_too_deeply() from error
+    return None
 
 
 def json_type(value: object) -> str:
@@ -164,7 +179,7 @@ def _widened_input(schema: dict[str, Any]) -> dict[str, Any]:
             tool_choice=_TOOL_CHOICE,
             response_format=_RESPONSE_FORMAT,
             guided_json={"type": "object"},
-            stop=_STOP,
+            stop=STOP,
         )
         form["max_tokens"]["minimum"] = 0
         for name in ("frequency_penalty", "presence_penalty"):

@@ -16,14 +16,18 @@ from intaglio.settings import Settings
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
     from intaglio.llm import AsyncLLM
 
+GRAMMARS_AT_ONCE = 2
+
 
 @dataclass(slots=True)
 class ServerState:
     """Shared by all requests of one server.
 
-    models       loaded bases by model id
-    batch_added  set when a batch has been taken in; the batch runner waits for it
-    check_lock   one adapter is checked at a time: a check holds a whole adapter in memory
+    models         loaded bases by model id
+    batch_added    set when a batch has been taken in; the batch runner waits for it
+    check_lock     one adapter is checked at a time: a check holds a whole adapter in memory
+    grammar_slots  how many grammars are made at a time: a hostile one takes a second, and what blocks of all other
+                   requests needs the same few threads
     """
 
     settings: Settings
@@ -32,6 +36,7 @@ class ServerState:
     batches: BatchStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     check_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    grammar_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(GRAMMARS_AT_ONCE))
     batch_added: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
 

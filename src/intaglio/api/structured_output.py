@@ -22,6 +22,7 @@ from intaglio.text.tools import ToolCall, ToolUse
 _BLAME_S = 1.0  # for finding out which of several schemas is at fault
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 # Keys that make a schema of what else would be the wrapping of one.
+_WRAPPING_KEYS = frozenset({"name", "schema"})
 _BARE_SCHEMA_KEYS = frozenset({"type", "properties", "$ref", "allOf", "anyOf", "oneOf", "enum", "const", "items"})
 
 
@@ -133,9 +134,9 @@ def _named_grammar(what: str, schema: Mapping[str, Any]) -> str:
 
 
 def _unwrapped(given: object) -> object:
-    """The schema in OpenAI's `{name, schema, strict}`; anything else as it is."""
-    if isinstance(given, Mapping) and isinstance(given.get("schema"), Mapping) and not _BARE_SCHEMA_KEYS & given.keys():
-        return given["schema"]
+    """The schema in OpenAI's `{name, schema, strict}`, which may be missing; anything else as it is."""
+    if isinstance(given, Mapping) and _WRAPPING_KEYS & given.keys() and not _BARE_SCHEMA_KEYS & given.keys():
+        return given.get("schema")
     return given
 
 

@@ -8,21 +8,23 @@ import logging
 import os
 import shlex
 import socket
+import tempfile
 from pathlib import Path
 
 import uvicorn
 
 from intaglio.api.app import create_app
 from intaglio.api.server import ServerState, build_state
-from intaglio.errors import SettingsError
+from intaglio.errors import DataFolderError, SettingsError
 from intaglio.model.bundled import terms_notice
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 
 
 def serve(settings: Settings) -> None:
-    """Run until interrupted. Raises SettingsError or ModelFormatError if it cannot start."""
+    """Run until interrupted. Raises SettingsError, DataFolderError or ModelFormatError if it cannot start."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    _make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)
     listener = bind(settings)  # before the model is loaded: a port in use is known at once
@@ -94,11 +96,20 @@ def _curl(url: str, body: dict[str, object], options: str = "") -> str:
     return f"curl {options}{url} -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
 
 
+def _make_data_folder(path: Path) -> None:
+    """For this user alone if it is new: batches in it hold prompts. Raises DataFolderError if it cannot be written."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise DataFolderError(f"data_dir {path} cannot be used: {error.strerror}") from error
+
+
 def _show_terms_once(data_path: Path) -> None:
     """The bundled model comes under Google's terms; say so the first time it is used."""
     marker = data_path / "gemma-terms-shown"
     if marker.exists():
         return
     print(terms_notice(), flush=True)
-    data_path.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"shown to user {os.getuid()}\n", "utf-8")

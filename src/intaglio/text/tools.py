@@ -75,13 +75,14 @@ def parse_tools(
 
     Raises BadInputError naming the tool.
     """
+    num_tools = len(tools or ()) + len(functions or ())
+    if num_tools > MAX_TOOLS:
+        raise BadInputError(f"{num_tools} tools, more than the {MAX_TOOLS} that are allowed")
     found = [
         _read_tool(f"'/{field}/{index}'", item)
         for field, items in (("tools", tools), ("functions", functions))
         for index, item in enumerate(items or ())
     ]
-    if len(found) > MAX_TOOLS:
-        raise BadInputError(f"{len(found)} tools, more than the {MAX_TOOLS} that are allowed")
     names = [tool.name for tool in found]
     for name in names:
         if names.count(name) > 1:

@@ -27,12 +27,10 @@ _ENVELOPE: dict[str, Any] = {
     "errors": {**listed(ref("ErrorItem")), "minItems": 1},
     "messages": {"type": "array", "maxItems": 0},
 }
-_OPENAI_ERROR = record({
-    "code": _CODE,
-    "message": TEXT,
-    "type": one_of(("invalid_request_error", "server_error")),
-    "errors": listed(ref("ErrorItem")),
+STREAM_ERROR = record({
+    "code": _CODE, "message": TEXT, "type": one_of(("invalid_request_error", "server_error"))
 })  # fmt: skip
+_OPENAI_ERROR = record({**STREAM_ERROR["properties"], "errors": listed(ref("ErrorItem"))})
 
 FAILURE_SCHEMAS: dict[str, Any] = {
     "ErrorItem": record({"code": _CODE, "message": {"type": "string", "minLength": 1}}),

@@ -8,7 +8,7 @@ from typing import Any
 from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.openai_schema import BodyCheck, chat_check, completions_check
 from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_RUN, OF_AN_ADAPTER
-from intaglio.api.openapi.failures import Failures
+from intaglio.api.openapi.failures import STREAM_ERROR, Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation, Schema
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
@@ -16,16 +16,15 @@ from intaglio.api.openapi.shapes import (
     TEXT,
     listed,
     model_in_path,
-    one_of,
     or_null,
     parameter,
     record,
     ref,
 )
+from intaglio.api.openapi.streams import REASON, event_stream
 
 TAG = "OpenAI-compatible"
 
-_REASON = one_of(("stop", "length", "tool_calls"))
 _LOGPROB = {"token": TEXT, "logprob": {"type": "number", "maximum": 0}, "bytes": listed({"type": "integer"})}
 _CHAT_LOGPROBS = record({"content": listed(record({**_LOGPROB, "top_logprobs": listed(record(_LOGPROB))}))})
 _TEXT_LOGPROBS = record({
@@ -37,14 +36,11 @@ _TEXT_LOGPROBS = record({
 _CALL = record({
     "id": TEXT, "type": {"const": "function"}, "function": record({"name": TEXT, "arguments": TEXT}),
 })  # fmt: skip
+_CALL_PIECE = {**_CALL, "properties": {"index": COUNT, **_CALL["properties"]}}
+_DELTA = record({}, {"role": {"const": "assistant"}, "content": TEXT, "tool_calls": listed(_CALL_PIECE)})
 _MESSAGE = record(
     {"role": {"const": "assistant"}, "content": {"type": ["string", "null"]}}, {"tool_calls": listed(_CALL)}
 )
-_EVENTS = {
-    "type": "string",
-    "description": "Server-sent events without names, each `data: ` and a chunk in OpenAI's form, then `data: [DONE]`. "
-    "An error after the first event is the last one: it has `error`, and nothing follows.",
-}
 _RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_HEADER: "This server's version."}
 
 
@@ -54,15 +50,27 @@ def openai_schemas(model: str) -> dict[str, Any]:
         "CompletionsInput": _as_sent(completions_check(), model),
         "ChatCompletion": _whole("chat.completion", {"message": _MESSAGE, "logprobs": or_null(_CHAT_LOGPROBS)}),
         "Completion": _whole("text_completion", {"text": TEXT, "logprobs": or_null(_TEXT_LOGPROBS)}),
+        "ChatChunk": _chunk("chat.completion.chunk", record(
+            {"index": COUNT, "delta": _DELTA, "finish_reason": or_null(REASON)}, {"logprobs": _CHAT_LOGPROBS}
+        )),
+        "CompletionChunk": _chunk("text_completion", record(
+            {"index": COUNT, "text": TEXT, "logprobs": or_null(_TEXT_LOGPROBS), "finish_reason": or_null(REASON)}
+        )),
         "OpenAIModel": record({"id": TEXT, "object": {"const": "model"}, "created": COUNT, "owned_by": TEXT}),
         "OpenAIModels": record({"object": {"const": "list"}, "data": listed(ref("OpenAIModel"))}),
     }  # fmt: skip
 
 
 def _whole(kind: str, choice: Mapping[str, Schema]) -> dict[str, Any]:
-    choices = listed(record({"index": COUNT, **choice, "finish_reason": _REASON}))
+    choices = listed(record({"index": COUNT, **choice, "finish_reason": REASON}))
     fields = {"id": TEXT, "object": {"const": kind}, "created": COUNT, "model": TEXT, "choices": choices}
     return record({**fields, "usage": ref("Usage")})
+
+
+def _chunk(kind: str, choice: Schema) -> dict[str, Any]:
+    """A chunk of a stream, or the error that ends it."""
+    fields = {"id": TEXT, "object": {"const": kind}, "created": COUNT, "model": TEXT, "choices": listed(choice)}
+    return {"anyOf": [record(fields, {"usage": ref("Usage")}), record({"error": STREAM_ERROR})]}
 
 
 def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
@@ -79,10 +87,11 @@ def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
 _LORA = parameter("lora", "query", TEXT, "An adapter, as `lora` in the body.")
 
 
-def _run(summary: str, description: str, body: str, answer: str) -> Operation:
+def _run(summary: str, description: str, body: str, answer: str, chunk: str) -> Operation:
+    events = event_stream("Each holds a chunk in OpenAI's form.", ref(chunk))
     return Operation(
         TAG, summary, description,
-        {200: Answer("The answer, bare.", {JSON: ref(answer), EVENTS: _EVENTS}, _RUN_HEADERS)},
+        {200: Answer("The answer, bare.", {JSON: ref(answer), EVENTS: events}, _RUN_HEADERS)},
         parameters=(ACCOUNT, _LORA), body={JSON: ref(body)}, errors=(*IN_AN_ACCOUNT, *OF_A_RUN),
         failures=Failures.OPENAI,
     )  # fmt: skip
@@ -99,11 +108,11 @@ def openai_operations(model: str) -> dict[str, Operation]:
     return {
         "create_chat_completion": _run(
             "Chat completions", "`model` is a base, or a base and an adapter: `<base>:<name or id>`.", "ChatInput",
-            "ChatCompletion",
+            "ChatCompletion", "ChatChunk",
         ),
         "create_completion": _run(
             "Completions", "The prompt stands as it is, without a template; it may be token ids.", "CompletionsInput",
-            "Completion",
+            "Completion", "CompletionChunk",
         ),
         "create_embedding": _absent("No embeddings", "Always 404: the models of this server generate text."),
         "create_response": _absent("No responses API", "Always 404; the message says what there is."),
@@ -115,6 +124,7 @@ def openai_operations(model: str) -> dict[str, Operation]:
         "read_openai_model": Operation(
             TAG, "Read a model", "A base, or a base and an adapter: `<base>:<name or id>`.",
             {200: Answer("The model.", {JSON: ref("OpenAIModel")})},
-            parameters=(ACCOUNT, model_in_path(model)), errors=(*IN_AN_ACCOUNT, *OF_A_MODEL, *OF_AN_ADAPTER), failures=Failures.OPENAI,
+            parameters=(ACCOUNT, model_in_path(model)), errors=(*IN_AN_ACCOUNT, *OF_A_MODEL, *OF_AN_ADAPTER),
+            failures=Failures.OPENAI,
         ),
     }  # fmt: skip

@@ -25,6 +25,7 @@ from intaglio.api.openapi.shapes import (
     record,
     ref,
 )
+from intaglio.api.openapi.streams import STREAM_SCHEMAS, event_stream
 from intaglio.api.run_input import NULL_MEANS_ABSENT
 from intaglio.api.schema import RunSchema
 from intaglio.batches import BatchState
@@ -34,20 +35,14 @@ TAG = "Run"
 BINDING_TAG = "Workers binding"
 
 _FLAG_AS_SENT = {"anyOf": [FLAG, one_of(("true", "false"))], "default": False}
-_OPTIONS = {
-    "type": ["object", "null"],
-    "properties": {
-        "rejectIfBusy": {**_FLAG_AS_SENT, "description": "429 at once rather than a wait for others"},
-        "lora": TEXT,
-        "queueRequest": _FLAG_AS_SENT,
-    },
+# No types: as the service does, what is not understood here is ignored.
+_OPTIONS: dict[str, Any] = {
+    "description": "`rejectIfBusy: true` answers 429 at once rather than wait for others; `queueRequest: true` makes "
+    "the body a batch; `lora` names an adapter.",
+    "examples": [{"rejectIfBusy": True}],
 }
-_EVENTS = {
-    "type": "string",
-    "description": 'Server-sent events without names: `data: {"response": "…", "p": "…"}` with a piece of the answer, '
-    "at the end one with `usage` and `finish_reason`, then `data: [DONE]`. An error after the first event is the last "
-    "one: it has `errors`, and nothing follows.",
-}
+_BINDING_OPTIONS = {"type": ["object", "null"], **_OPTIONS}
+_EVENTS = event_stream("Each holds a piece of the answer, the last one `usage` and `finish_reason`.", ref("RunEvent"))
 _STATUS = one_of([BatchState.QUEUED.value, BatchState.RUNNING.value])
 _RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_HEADER: "This server's version."}
 
@@ -63,6 +58,7 @@ def run_schemas(schema: RunSchema) -> dict[str, Any]:
             "total_tokens": COUNT,
             "prompt_tokens_details": record({"cached_tokens": COUNT}),
         }),
+        **STREAM_SCHEMAS,
         "BatchInput": record({"requests": {"type": "array", "minItems": 1}}, {"options": _OPTIONS}),
         "BatchQuestion": record({"request_id": TEXT}),
         "BatchProgress": record(
@@ -132,7 +128,7 @@ def _for_binding(summary: str, inputs: list[dict[str, Any]], example: str) -> Op
         BINDING_TAG, summary, "What `env.AI.run()` asks. The answer is the bare result.",
         {200: Answer("The answer; what a batch is at; or its results.", _results(wrapped=False), _RUN_HEADERS)},
         parameters=(version, model, account),
-        body={JSON: record({"inputs": {"anyOf": inputs}}, {"options": _OPTIONS})},
+        body={JSON: record({"inputs": {"anyOf": inputs}}, {"options": _BINDING_OPTIONS})},
         errors=(*EVERYWHERE, *OF_A_RUN, IdentifierError, JsonAnswerError, *OF_A_BATCH), failures=Failures.BINDING,
     )  # fmt: skip
 

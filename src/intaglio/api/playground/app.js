@@ -1,11 +1,13 @@
-// The page: keeps the form, the address bar and the curl in step, runs the prompt, shows what comes back.
+// The page: keeps the form, the address bar and the code in step, runs the prompt, shows what comes back.
 // Text from the model or the server is only ever set as textContent.
 
 import { examplesFor } from "./examples.js";
 import { curlOf, EMPTY } from "./request.js";
+import { javascriptOf, pythonOf } from "./snippets.js";
 import { listFinetunes, listModels, run } from "./wire.js";
 
-const TEXT_FIELDS = ["account", "model", "lora", "system", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed"];
+const TEXT_FIELDS = ["account", "model", "lora", "system", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "language"];
+const CODE = { curl: curlOf, python: pythonOf, javascript: javascriptOf };
 const MODE_HINTS = {
   messages: "A chat: the system message and yours, put into the model's chat form.",
   prompt: "One user turn, put into the model's chat form. What most adapters are trained on.",
@@ -72,11 +74,18 @@ function takeExample() {
   Object.assign(state, examplesFor(chosenFinetune())[0] ?? {});
 }
 
-function chosenFinetune() {
-  return finetunes.find((item) => item.model === state.model && (item.name === state.lora || item.id === state.lora)) ?? null;
+/** What a request calls a finetune: another account's is found by its id alone, a demo adapter by its name too. */
+function nameOf(finetune) {
+  const isDemo = finetune.name.startsWith("intaglio-"); // nobody else's name may begin so
+  return isDemo || finetune.account_id === state.account ? finetune.name : finetune.id;
 }
 
-/** Puts `state` into the form, the address bar, the hints and the curl. */
+function chosenFinetune() {
+  const served = finetunes.filter((item) => item.model === state.model);
+  return served.find((item) => nameOf(item) === state.lora) ?? served.find((item) => item.id === state.lora) ?? null;
+}
+
+/** Puts `state` into the form, the address bar, the hints and the code. */
 function show() {
   for (const name of TEXT_FIELDS) if (page(name).value !== state[name]) page(name).value = state[name];
   document.querySelector(`input[name="mode"][value="${state.mode}"]`).checked = true;
@@ -88,7 +97,7 @@ function show() {
   const model = models.find((item) => item.name === state.model);
   page("about").textContent = aboutOf(finetune, model);
   page("examples").replaceChildren(...examplesFor(finetune).map(exampleButton));
-  page("curl").textContent = curlOf(state, location.origin, page("token").value !== "");
+  page("curl").textContent = CODE[state.language](state, location.origin, page("token").value !== "");
   history.replaceState(null, "", `#${new URLSearchParams(changedFields())}`);
 }
 
@@ -107,13 +116,18 @@ function fillLists() {
   const groups = [["Public", true], ["Yours", false]].map(([label, isPublic]) => {
     const group = document.createElement("optgroup");
     group.label = label;
-    group.append(...served.filter((item) => Boolean(item.public) === isPublic).map((item) => new Option(item.name, item.name)));
+    group.append(...served.filter((item) => Boolean(item.public) === isPublic).map(adapterOption));
     return group;
   });
   page("lora").replaceChildren(new Option("base model (no adapter)", ""), ...groups.filter((group) => group.childElementCount));
-  if (state.lora && !served.some((item) => item.name === state.lora)) {
+  if (state.lora && !served.some((item) => nameOf(item) === state.lora)) {
     page("lora").append(new Option(`${state.lora} (not listed)`, state.lora));
   }
+}
+
+function adapterOption(finetune) {
+  const state = finetune.state && finetune.state !== "ready" ? ` (${finetune.state})` : "";
+  return new Option(finetune.name + state, nameOf(finetune));
 }
 
 function exampleButton(example) {
@@ -224,5 +238,6 @@ function stateFromAddress() {
   const fields = Object.fromEntries([...new URLSearchParams(location.hash.slice(1))].filter(([name]) => Object.hasOwn(EMPTY, name)));
   if ("stream" in fields) fields.stream = fields.stream === "true";
   if (fields.mode && !Object.hasOwn(MODE_HINTS, fields.mode)) delete fields.mode;
+  if (fields.language && !Object.hasOwn(CODE, fields.language)) delete fields.language;
   return fields;
 }

@@ -6,7 +6,7 @@ const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "seed"];
 /** The form's state when nothing has been typed. Numbers are kept as typed: an empty one is left out of the request. */
 export const EMPTY = Object.freeze({
   account: "local", model: "", lora: "", mode: "raw", system: "", prompt: "",
-  max_tokens: "", temperature: "", top_p: "", top_k: "", seed: "", stream: true,
+  max_tokens: "", temperature: "", top_p: "", top_k: "", seed: "", stream: true, language: "curl",
 });
 
 /** The JSON body for POST /ai/run/{model}. What is no number is sent as typed, so that the server says what is wrong. */
