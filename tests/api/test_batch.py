@@ -197,6 +197,7 @@ def test_settings_beside_the_requests_and_in_the_query_hold_for_items_that_say_n
         ({}, {"requests": [{"prompt": "one", "raw": True}], "queueRequest": True}),
         ({"queueRequest": "1"}, {"requests": [{"prompt": "one", "raw": True}], "prompt": None}),
         ({"queueRequest": "1"}, {"requests": [{"prompt": "one", "raw": True}], "prompt": ""}),
+        ({"queueRequest": "1"}, {"requests": [{"prompt": "one", "raw": True}], "messages": []}),
     ],
 )
 def test_a_batch_is_submitted_in_each_way_that_callers_write_it(
@@ -243,7 +244,11 @@ def test_a_run_that_carries_an_unknown_request_id_is_still_a_run(client: TestCli
         ({"queueRequest": "perhaps"}, {"prompt": "x"}, "'queueRequest' is 'perhaps', not true or false"),
         ({}, {"request_id": 7}, "Type mismatch of '/request_id', 'string' not in 'integer'"),
         (QUEUE, {"requests": [{}], "prompt": "x"}, "'/prompt' stands beside '/requests'"),
-        (QUEUE, {"requests": [{}], "messages": []}, "'/messages' stands beside '/requests'"),
+        (
+            QUEUE,
+            {"requests": [{}], "messages": [{"role": "user", "content": "x"}]},
+            "'/messages' stands beside '/requests'",
+        ),
         (QUEUE, {"requests": [{}], "external_reference": "x"}, "'/external_reference' stands beside"),
         (QUEUE, {"requests": [{}], "options": {"rejectIfBusy": True}}, "'/options/rejectIfBusy' cannot be used"),
     ],

@@ -110,7 +110,7 @@ def _asks_to_queue(body: Mapping[str, Any], query: Mapping[str, str]) -> bool:
 def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema) -> bytes:
     """What holds for all items, as JSON: fields beside `requests`, the adapter of `options`, settings of the query."""
     for name in _OF_ONE_REQUEST:
-        if body.get(name) not in (None, ""):  # some SDKs must be told a prompt, and send it as null or empty
+        if body.get(name) not in (None, "", []):  # some SDKs must be told one of them, and send null or nothing in it
             raise BadInputError(f"'/{name}' stands beside '/requests', where it belongs to none of them")
     options = body.get("options")
     if isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true"):
