@@ -34,7 +34,7 @@ from intaglio.ops import (
 )
 from intaglio.ops._cpu import AttentionPlan, Device, LoraPlan, LoraWeights, PackedMatrix, Pages, instruction_sets, pack
 from intaglio.ops.logprobs import HostDistributions
-from intaglio.ops.sampling import penalized, uniform
+from intaglio.ops.sampling import changes_logits, penalized, uniform
 
 F32 = npt.NDArray[np.float32]
 
@@ -229,9 +229,8 @@ class CpuOps(HostDistributions):
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         for index, row in enumerate(rows):
-            changed = penalized(logits[index, :vocab_size], row)
-            if changed.base is not logits:  # a copy was made: some token had a penalty
-                logits[index, :vocab_size] = changed
+            if changes_logits(row):
+                logits[index, :vocab_size] = penalized(logits[index, :vocab_size], row)
         return list(self._device.sample(logits, vocab_size, [_choice(row) for row in rows]))
 
     def _angles_up_to(self, kind: RopeKind, position: int, dim: int) -> F32:

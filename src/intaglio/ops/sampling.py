@@ -43,10 +43,10 @@ def penalized(logits: F32, row: SamplingRow) -> F32:
 
     A copy if anything changes.
     """
+    if not changes_logits(row):
+        return logits
     penalty = np.float32(row.repetition_penalty)  # what rounds to 0 or 1 is off
     repeats = penalty not in (0.0, 1.0)
-    if not repeats and not row.frequency_penalty and not row.presence_penalty and not row.logit_bias:
-        return logits
     logits = logits.astype(np.float32, copy=True)
     for token, bias in row.logit_bias:
         if token < logits.shape[0]:
@@ -60,6 +60,16 @@ def penalized(logits: F32, row: SamplingRow) -> F32:
     tokens, counts = tokens[inside], counts[inside]
     logits[tokens] -= np.float32(row.frequency_penalty) * counts.astype(np.float32) + np.float32(row.presence_penalty)
     return logits
+
+
+def changes_logits(row: SamplingRow) -> bool:
+    """Whether the row has a bias or a penalty at all."""
+    return (
+        row.repetition_penalty not in (0.0, 1.0)
+        or row.frequency_penalty != 0
+        or row.presence_penalty != 0
+        or bool(row.logit_bias)
+    )
 
 
 def top_k(scaled: F32, k: int | None) -> Int:
