@@ -48,6 +48,15 @@ def test_adapters_are_exact_beside_exact_weights_and_small_beside_quantized_ones
     assert found == [beside_plain, beside_quantized]
 
 
+@pytest.mark.parametrize(("asked", "dtype"), [("f32", "float32"), ("f16", "float16"), ("int8", "int8")])
+def test_adapters_are_held_as_the_setting_asks_whatever_the_base(
+    plain: Path, quantized: Path, tmp_path: Path, asked: str, dtype: str
+) -> None:
+    settings = load_settings(adapter_format=asked, cache_dir=tmp_path)
+    found = [BaseModel.open(path, settings).engine_spec(settings).adapter_dtype for path in (plain, quantized)]
+    assert found == [dtype, dtype]
+
+
 # -- requests
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from starlette.types import Receive
@@ -31,6 +31,23 @@ async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
         for pending in (task, watcher):
             pending.cancel()
         await asyncio.gather(task, watcher, return_exceptions=True)
+
+
+async def see_through(
+    receive: Receive, work: Coroutine[None, None, T], end: Callable[[BaseException | None], Awaitable[None]]
+) -> T | None:
+    """What `work` gives; None if the client left before. `end` is told once what cut it short, if anything did."""
+    failed: BaseException | None = None
+    try:
+        return await unless_gone(receive, work)
+    except ClientGoneError as error:
+        failed = error
+        return None
+    except BaseException as error:
+        failed = error
+        raise
+    finally:
+        await end(failed)
 
 
 async def _disconnected(receive: Receive) -> None:

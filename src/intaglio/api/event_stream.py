@@ -16,7 +16,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from intaglio.api.disconnect import ClientGoneError, unless_gone
+from intaglio.api.disconnect import see_through
 from intaglio.errors import EngineError, IntaglioError
 
 logger = logging.getLogger(__name__)
@@ -57,16 +57,7 @@ class EventStream(Response, ABC):
         """Called once, however the stream ended: free what still runs, write the log."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        failed: BaseException | None = None
-        try:
-            await unless_gone(receive, self._pump(send))
-        except ClientGoneError as error:
-            failed = error
-        except BaseException as error:
-            failed = error
-            raise
-        finally:
-            await self.end(failed)
+        await see_through(receive, self._pump(send), self.end)
 
     async def _pump(self, send: Send) -> None:
         try:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from intaglio.api.body import read_json
-from intaglio.api.disconnect import ClientGoneError, unless_gone
+from intaglio.api.disconnect import see_through
 from intaglio.api.envelope import JsonAnswer
 from intaglio.api.model_cards import WITHOUT_WEIGHTS
 from intaglio.api.openai_choice import Said, joined
@@ -19,7 +19,7 @@ from intaglio.api.openai_output import AnswerForm, ChatForm, TextForm
 from intaglio.api.openai_run import Choices, deltas, start_choices
 from intaglio.api.openai_schema import chat_check, completions_check
 from intaglio.api.openai_stream import OpenAIStream
-from intaglio.api.run import CLIENT_CLOSED_REQUEST
+from intaglio.api.run import nobody_left
 from intaglio.api.run_record import usage_json
 from intaglio.api.state import ServerState
 from intaglio.errors import RouteError
@@ -59,23 +59,9 @@ def openai_routes(state: ServerState) -> APIRouter:
         choices = await start_choices(state, account, asked, request_id)
         if asked.stream:
             return OpenAIStream(choices, form, include_usage=asked.include_usage)
-        return await _whole(request, choices, form)
+        return await see_through(request.receive, _collect(choices, form), choices.end) or nobody_left()
 
     return router
-
-
-async def _whole(request: Request, choices: Choices, form: AnswerForm) -> Response:
-    failed: BaseException | None = None
-    try:
-        return await unless_gone(request.receive, _collect(choices, form))
-    except ClientGoneError as error:
-        failed = error
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    except BaseException as error:
-        failed = error
-        raise
-    finally:
-        await choices.end(failed)
 
 
 async def _collect(choices: Choices, form: AnswerForm) -> Response:

@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from intaglio.api.disconnect import ClientGoneError, unless_gone
+from intaglio.api.disconnect import see_through
 from intaglio.api.envelope import success
 from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.run_input import RunInput
@@ -129,6 +129,11 @@ async def collect_text(run: Run) -> str:
     return "".join(pieces)
 
 
+def nobody_left() -> Response:
+    """The answer to a client that went away."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
 async def end_run(run: Run, failed: BaseException | None) -> None:
     """Free the sequence if it still runs, and write the log line."""
     await run.generation.abort()  # harmless at the end
@@ -140,18 +145,11 @@ async def plain_answer(request: Request, run: Run, answer: Callable[..., Respons
 
     answer  puts the result into its wire form: the envelope, or JsonAnswer for callers who want it bare
     """
-    failed: BaseException | None = None
-    try:
-        text = await unless_gone(request.receive, collect_text(run))
-        return answer(native_result(text, run), headers=run.headers)
-    except ClientGoneError as error:
-        failed = error
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    except BaseException as error:
-        failed = error
-        raise
-    finally:
-        await end_run(run, failed)
+
+    async def whole() -> Response:
+        return answer(native_result(await collect_text(run), run), headers=run.headers)
+
+    return await see_through(request.receive, whole(), lambda failed: end_run(run, failed)) or nobody_left()
 
 
 def native_result(text: str, run: Run) -> dict[str, Any]:

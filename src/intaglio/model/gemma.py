@@ -114,6 +114,8 @@ class Gemma:
         self._layers = [
             _read_layer(read, config, index, ropes[_rope(layer)]) for index, layer in enumerate(config.layers)
         ]
+        # What a layer gives meets the norm of the next layer first, that of the last one the model's own.
+        self._norms_after = [*(layer.input_norm for layer in self._layers[1:]), self._final_norm]
         # layer -> (its group, its place in the group's cache)
         self._kv_place = {
             layer: (group_idx, place)
@@ -144,13 +146,9 @@ class Gemma:
             )
             gated = ops.gated_linear(normed, layer.gate, layer.up, batch.adapters, call + 2)
             x, normed = ops.add_projection(
-                x, gated, layer.down, layer.post_mlp_norm, self._norm_after(index), eps, batch.adapters, call + 3
+                x, gated, layer.down, layer.post_mlp_norm, self._norms_after[index], eps, batch.adapters, call + 3
             )
         return ops.logits(ops.take_rows(normed, batch.logit_rows), self._head, self.config.final_softcap)
-
-    def _norm_after(self, index: int) -> Array:
-        """The norm that what a layer gives meets first: of the next layer, or the model's last."""
-        return self._layers[index + 1].input_norm if index + 1 < len(self._layers) else self._final_norm
 
 
 def _rope(layer: LayerConfig) -> tuple[float, float]:
