@@ -11,6 +11,7 @@ ARGS :=
 
 VENV := .venv
 ORACLE := .venv-oracle
+TRAIN := .venv-train
 CLIENTS := .venv-clients
 TORCH := 2.13.0
 PIP_FLAGS := --quiet --disable-pip-version-check
@@ -20,13 +21,14 @@ SERVE_STAMP := $(VENV)/.installed-serve
 TEST_STAMP := $(VENV)/.installed-test
 BENCH_STAMP := $(VENV)/.installed-bench
 ORACLE_STAMP := $(ORACLE)/.installed
+TRAIN_STAMP := $(TRAIN)/.installed
 # One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
 NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-oracle test-clients clients-table smoke lint types fix bench bench-install clean
+.PHONY: help setup serve train-env test test-slow test-oracle test-clients clients-table smoke lint types fix bench bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -36,6 +38,8 @@ setup: $(TEST_STAMP)  ## virtual environment with everything for working on the 
 
 serve: $(SERVE_STAMP)  ## start the server (HOST=127.0.0.1 PORT=8080 ARGS='--model ID=PATH ...')
 	@exec $(VENV)/bin/intaglio serve --host $(HOST) --port $(PORT) $(ARGS)
+
+train-env: $(TRAIN_STAMP)  ## virtual environment for `intaglio train`: .venv-train, with torch and PEFT
 
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -74,7 +78,7 @@ bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares w
 	$(VENV)/bin/python -m benchmarks install all
 
 clean:  ## remove the virtual environments and what tools left behind
-	rm -rf $(VENV) $(ORACLE) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(ORACLE) $(TRAIN) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find tests -name node_modules -type d -prune -exec rm -rf {} +
 	find src tests examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -114,6 +118,13 @@ $(ORACLE_STAMP): $(INSTALLED)
 	$(call make-venv,$(ORACLE))
 	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) 'torch==$(TORCH)'
 	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test,oracle]'
+	@touch $@
+
+$(TRAIN_STAMP): $(INSTALLED)
+	@echo "Making $(TRAIN) with torch $(TORCH) (about 1.2 GB, once) ..."
+	$(call make-venv,$(TRAIN))
+	@$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) 'torch==$(TORCH)'
+	@$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,train]'
 	@touch $@
 
 $(CLIENTS)/%/.installed: tests/clients/requirements/%.txt | $(TEST_STAMP)

@@ -68,9 +68,10 @@ def run(
 
 @app.command(name="adapters")
 def adapters_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES, repeats: Repeats = 5) -> None:
-    """A thousand adapters against eight; the first token of an adapter that is not in memory."""
+    """A thousand adapters against eight; the first token of an adapter that is not in memory; up to two thousand."""
     _write("many_adapters", adapters.many(Home(home), threads, repeats))
     _write("cold_adapter", adapters.cold(Home(home), threads, max(repeats, 30)))
+    _write("growing_adapters", adapters.growing(Home(home), threads, repeats))
 
 
 @app.command(name="without-lora")

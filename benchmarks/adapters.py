@@ -1,4 +1,4 @@
-"""What adapters cost the whole: a thousand registered against eight, and one that is not in memory."""
+"""What adapters cost the whole: two thousand registered, a thousand against eight, and one that is not in memory."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import itertools
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.models import Home
+from benchmarks.models import Home, references
 from benchmarks.ours import engine_spec, request
-from benchmarks.workloads import BY_NAME, FEW_ADAPTERS, MANY_ADAPTERS, Traffic
+from benchmarks.workloads import BY_NAME, FEW_ADAPTERS, GROWING_ADAPTERS, MANY_ADAPTERS, Traffic
+from intaglio.engine.adapter_loader import AdapterLoader
 from intaglio.engine.engine import Engine
 from intaglio.engine.messages import EngineSpec
-from intaglio.engine.worker import adapter_limits, build_engine, packed_adapters
-from intaglio.lora.peft import read_peft_adapter
-from intaglio.model.config import ModelConfig
+from intaglio.engine.worker import build_engine
 from intaglio.request import AdapterRef
 
 
@@ -31,13 +29,14 @@ class Served:
 
 def many(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     """Tokens per second of Zipf traffic over 1,000 adapters and over 8, in turns; each engine keeps its cache."""
-    spec, config = _spec(home, threads)
-    adapters = registered(home.many_adapters(MANY_ADAPTERS.registered), spec, config)
-    runs = [(traffic, build_engine(spec), adapters[: traffic.registered]) for traffic in (FEW_ADAPTERS, MANY_ADAPTERS)]
+    spec = _spec(home, threads)
+    few, many_ = build_engine(spec), build_engine(spec)
+    adapters = registered(home, MANY_ADAPTERS.registered, many_.adapters)
+    runs = [(FEW_ADAPTERS, few.engine), (MANY_ADAPTERS, many_.engine)]
     taken: dict[str, list[Served]] = {FEW_ADAPTERS.name: [], MANY_ADAPTERS.name: []}
     for repeat in range(repeats + 1):
-        for traffic, engine, choice in runs:
-            served = serve(engine, traffic, choice, repeat)
+        for traffic, engine in runs:
+            served = serve(engine, traffic, adapters[: traffic.registered], repeat)
             if repeat:
                 taken[traffic.name].append(served)
     figures = {name: results.summary([run.output for run in served]) for name, served in taken.items()}
@@ -50,19 +49,46 @@ def many(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def _spec(home: Home, threads: int) -> tuple[EngineSpec, ModelConfig]:
-    """A thousand packed adapters are a few GB: they go to the benchmarks' folder, not to the user's cache."""
-    return engine_spec(home, "270m", threads, cache_dir=home.path / "cache")
+def growing(home: Home, threads: int, repeats: int) -> dict[str, Any]:
+    """The same traffic over 5 to 2,000 registered adapters, held in float16 and in int8: throughput, first token.
+
+    All counts take turns in one engine per format, each with its own Zipf ranks over the same adapters; so what a count
+    finds in memory is what the others left and its own last turn.
+    """
+    found: dict[str, Any] = {}
+    for fmt in ("f16", "int8"):
+        served_model = build_engine(_spec(home, threads, adapter_format=fmt))
+        adapters = registered(home, GROWING_ADAPTERS[-1].registered, served_model.adapters)
+        taken: dict[int, list[Served]] = {traffic.registered: [] for traffic in GROWING_ADAPTERS}
+        for repeat in range(repeats + 1):
+            for traffic in GROWING_ADAPTERS:
+                served = serve(served_model.engine, traffic, adapters[: traffic.registered], repeat)
+                if repeat:
+                    taken[traffic.registered].append(served)
+        found[fmt] = {count: _row(runs) for count, runs in taken.items()}
+    return {**results.environment(threads), "formats": found}
 
 
-def registered(folders: list[Path], spec: EngineSpec, config: ModelConfig) -> list[AdapterRef]:
-    """The adapters as an upload leaves them: checked, and packed for the engine."""
-    packed = packed_adapters(spec)
-    refs = []
-    for folder in folders:
-        adapter = read_peft_adapter(folder, config, adapter_limits(spec))
-        packed.keep(adapter)
-        refs.append(AdapterRef(adapter.digest, str(folder)))
+def _row(runs: list[Served]) -> dict[str, Any]:
+    waits = sorted(wait * 1000 for run in runs for wait in run.ttft_s)
+    return {
+        "output": results.summary([run.output for run in runs]),
+        "ttft_ms_median": statistics.median(waits),
+        "ttft_ms_p99": waits[int(0.99 * (len(waits) - 1))],
+        "requests": len(waits),
+    }
+
+
+def _spec(home: Home, threads: int, **options: Any) -> EngineSpec:
+    """Two thousand packed adapters are many GB: they go to the benchmarks' folder, not to the user's cache."""
+    return engine_spec(home, "270m", threads, cache_dir=home.path / "cache", **options)[0]
+
+
+def registered(home: Home, count: int, loader: AdapterLoader) -> list[AdapterRef]:
+    """The adapters as an upload leaves them: checked, proven, and packed for the engine."""
+    refs = references(home.many_adapters(count), home.config("270m"))
+    for ref in refs:
+        loader.prove(ref)
     return refs
 
 
@@ -95,9 +121,8 @@ def serve(engine: Engine, traffic: Traffic, adapters: list[AdapterRef], seed: in
 
 def cold(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     """Time to the first token of an adapter that is not in memory (its files are cached pages), and of one that is."""
-    spec, config = _spec(home, threads)
-    engine = build_engine(spec)
-    adapters = registered(home.many_adapters(repeats + 1), spec, config)  # reading them here fills the page cache
+    engine, loader = build_engine(_spec(home, threads))
+    adapters = registered(home, repeats + 1, loader)  # proving them here fills the page cache
     waits: dict[str, list[float]] = {"resident": [], "not_resident": []}
     for repeat, adapter in enumerate(adapters):
         for turn, state in enumerate(("not_resident", "resident")):

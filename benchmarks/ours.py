@@ -18,7 +18,7 @@ from intaglio.engine.messages import EngineSpec
 from intaglio.engine.worker import build_engine
 from intaglio.model.config import ModelConfig
 from intaglio.ops.cpu import instruction_sets
-from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams, TokenTable
+from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams, ScaledAdapter, TokenTable
 from intaglio.settings import load_settings
 from intaglio.text import Tokenizer
 
@@ -49,7 +49,7 @@ def open_engine(home: Home, model: Model, threads: int | None, **options: Any) -
     options  fields of `Settings`
     """
     spec, config = engine_spec(home, model, threads, **options)
-    return build_engine(spec), config
+    return build_engine(spec).engine, config
 
 
 def engine_spec(home: Home, model: Model, threads: int | None, **options: Any) -> tuple[EngineSpec, ModelConfig]:
@@ -64,7 +64,7 @@ def engine_spec(home: Home, model: Model, threads: int | None, **options: Any) -
 def request(name: str, prompt: Sequence[int], output_tokens: int, adapter: AdapterRef | None = None) -> EngineRequest:
     """Greedy, to the full length."""
     params = SamplingParams(temperature=0, max_tokens=output_tokens, ignore_stop_tokens=True, seed=0)
-    return EngineRequest(name, list(prompt), params, adapter)
+    return EngineRequest(name, list(prompt), params, (ScaledAdapter(adapter),) if adapter else ())
 
 
 class Ours:

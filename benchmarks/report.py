@@ -111,6 +111,20 @@ def _cold(record: dict[str, Any] | None) -> str:
     )
 
 
+def _growing(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return MISSING
+    lines = [
+        "| registered | held as | tok/s | first token, median ms | first token, p99 ms |",
+        "|---:|---|---:|---:|---:|",
+    ]
+    for fmt, rows in record["formats"].items():
+        for count, row in rows.items():
+            times = f"{row['ttft_ms_median']:.0f} | {row['ttft_ms_p99']:.0f}"
+            lines.append(f"| {int(count):,} | {fmt} | {_figure(row['output'])} | {times} |")
+    return "\n".join(lines)
+
+
 def _without_lora(record: dict[str, Any] | None) -> str:
     if record is None:
         return MISSING
@@ -195,6 +209,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any] | None], str]] = {
     "own": _own,
     "many_adapters": _many,
     "cold_adapter": _cold,
+    "growing_adapters": _growing,
     "without_lora": _without_lora,
     "server": _server,
     "health": _health,

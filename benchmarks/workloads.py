@@ -179,3 +179,4 @@ class Traffic:
 
 FEW_ADAPTERS = Traffic("traffic_8", registered=8)
 MANY_ADAPTERS = Traffic("traffic_1000", registered=1000)
+GROWING_ADAPTERS = tuple(Traffic(f"traffic_{count}", registered=count) for count in (5, 50, 500, 2000))

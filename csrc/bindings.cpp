@@ -1,12 +1,15 @@
-// The only file that knows Python: checks shapes and types, releases the GIL, shares the work between threads.
+// The module: checks shapes and types, releases the GIL, shares the work between threads. With python_*.h and plans.h, which
+// take apart what Python hands over, this is all that knows Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -14,23 +17,14 @@
 
 #include "adapters.h"
 #include "kernels.h"
+#include "plans.h"
+#include "python_adapters.h"
+#include "python_types.h"
 #include "sampling.h"
 #include "threads.h"
 
-namespace nb = nanobind;
-
 namespace intaglio {
 namespace {
-
-template <class T, int N>
-using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-using Floats1 = Array<const float, 1>;
-using Floats2 = Array<const float, 2>;
-using LoraArray = nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-void check(bool good, const char* what) {
-    if (!good) throw nb::value_error(what);
-}
 
 // A packed weight matrix; keeps the arrays it points into alive.
 struct PackedMatrix {
@@ -62,72 +56,12 @@ PackedMatrix pack(int format, int64_t out, int64_t in, nb::ndarray<nb::ro, nb::c
     return {matrix, nb::cast(values), scales ? nb::cast(*scales) : nb::none(), minima ? nb::cast(*minima) : nb::none()};
 }
 
-// Reads an adapter's matrices: a list per call of `linears`, in it one (a, bt, scales) or None per weight matrix.
-LoraWeights* read_adapter(const std::vector<nb::list>& calls, std::shared_ptr<Pages> spare) {
-    std::vector<std::vector<LoraPart>> parts(calls.size());
-    std::vector<LoraArray> arrays;  // kept until they are copied, as the scales are
-    std::vector<Floats1> scales;
-    for (size_t call = 0; call < calls.size(); call++)
-        for (nb::handle pair : calls[call]) {
-            if (pair.is_none()) {
-                parts[call].push_back({});
-                continue;
-            }
-            auto [a, bt, scale] = nb::cast<std::tuple<LoraArray, LoraArray, Floats1>>(pair);
-            const auto code = (nb::dlpack::dtype_code)a.dtype().code;
-            const int64_t size = a.itemsize();
-            check(a.shape(0) == bt.shape(0) && a.shape(0) == scale.shape(0), "lora: A, B and scales differ in rank");
-            check(a.dtype() == bt.dtype() && (size == 1 ? code == nb::dlpack::dtype_code::Int
-                                                        : code == nb::dlpack::dtype_code::Float && size <= 4),
-                  "lora: A and B must both be float32, half precision or int8");
-            parts[call].push_back({a.data(), bt.data(), (int64_t)a.shape(0), (int64_t)a.shape(1), (int64_t)bt.shape(1),
-                                   scale.data(), size});
-            scales.push_back(scale);
-            arrays.insert(arrays.end(), {a, bt});
-        }
-    const nb::gil_scoped_release release;
-    return new LoraWeights(std::move(parts), std::move(spare));
-}
-
-// Memory for the next adapter, got while nobody waits for it.
-std::shared_ptr<Pages> touched_pages(int64_t size) {
-    check(0 < size && size < (int64_t{1} << 40), "pages: no such size");
-    const nb::gil_scoped_release release;
-    auto pages = std::make_shared<Pages>(size);
-    pages->touch();
-    return pages;
-}
-
-// Which rows of a step have which adapter: made once, used by every call of the step.
-struct LoraPlan {
-    struct Segment {
-        int64_t start, stop;
-        const LoraWeights* weights;
-    };
-
-    explicit LoraPlan(nb::list items) {
-        for (nb::handle item : items) {
-            auto [start, stop, weights] = nb::cast<std::tuple<int64_t, int64_t, nb::object>>(item);
-            check(0 <= start && start <= stop, "lora: a segment ends before it starts");
-            check(!weights.is_none(), "lora: a segment without an adapter");
-            segments.push_back({start, stop, nb::cast<const LoraWeights*>(weights)});
-            owners_.push_back(std::move(weights));
-        }
-    }
-
-    LoraPlan(const LoraPlan&) = delete;
-
-    std::vector<Segment> segments;
-
-private:
-    std::vector<nb::object> owners_;
-};
-
 // What one segment does to one matrix: where its x . At is found among the pieces of work, and in the scratch memory.
 struct Shrink {
     int64_t start, rows;
     const LoraPart* part;
     int64_t first_piece, offset;
+    float scale;  // of the segment
 };
 
 // All of them in one call, by segment, then by matrix.
@@ -140,47 +74,6 @@ constexpr uintptr_t kLine = 64;      // bytes of a cache line
 constexpr int64_t kRows = 8;        // rows that are quantized at a time
 constexpr int64_t kReadAhead = 1 << 19;  // bytes: a quarter of a second-level cache, and more than there is time for
 constexpr int64_t kFewPieces = 4;   // what is done before another thread has come
-
-// What the attention calls of one step look at, and where they write: made once, used by every layer of a group.
-struct AttentionPlan {
-    std::vector<AttentionRow> rows;
-    std::vector<int32_t> blocks;
-    std::vector<int32_t> positions, slots;  // of each token: its place in its sequence, and in the cache
-    int64_t longest = 0, highest_block = -1, highest_position = 0, block_size;
-
-    AttentionPlan(nb::list items, int64_t block_size_) : block_size(block_size_) {
-        check(0 < block_size && block_size < (1 << 20), "attention: blocks have at least one token, and fewer than 2^20");
-        std::vector<size_t> starts;
-        for (nb::handle item : items) {
-            auto [start, stop, context, first_key, table] =
-                nb::cast<std::tuple<int32_t, int32_t, int32_t, int32_t, std::vector<int32_t>>>(item);
-            check(start == tokens() && start <= stop && stop - start <= context,
-                  "attention: rows follow each other, and a sequence has no more of them than tokens");
-            check(0 <= first_key && first_key <= context - (stop - start) && first_key % block_size == 0 &&
-                      (int64_t)table.size() * block_size >= context - first_key,
-                  "attention: a sequence is larger than its blocks");
-            starts.push_back(blocks.size());
-            blocks.insert(blocks.end(), table.begin(), table.end());
-            for (const int32_t block : table) {
-                check(block >= 0, "attention: no such block");
-                highest_block = std::max<int64_t>(highest_block, block);
-            }
-            for (int32_t position = context - (stop - start); position < context; position++) {
-                positions.push_back(position);
-                slots.push_back(table[(position - first_key) / block_size] * (int32_t)block_size +
-                                position % (int32_t)block_size);
-                highest_position = std::max<int64_t>(highest_position, position);
-            }
-            rows.push_back({start, stop, context, first_key, nullptr});
-            longest = std::max<int64_t>(longest, context);
-        }
-        for (size_t i = 0; i < rows.size(); i++) rows[i].blocks = blocks.data() + starts[i];
-    }
-
-    AttentionPlan(const AttentionPlan&) = delete;
-
-    int64_t tokens() const { return positions.size(); }
-};
 
 // The kernels of one instruction set on a pool of threads, with scratch memory that grows as needed. One call runs at a time;
 // calls from several Python threads wait for each other.
@@ -224,23 +117,33 @@ public:
         gelu(y[0], y[1], out.data(), rows * width);
     }
 
-    void embed(const PackedMatrix& w, Array<const int32_t, 1> ids, float scale, Array<float, 2> out) {
+    // Rows of a table times scale, with what the adapters of the plan add to them.
+    void embed(const PackedMatrix& w, Array<const int32_t, 1> ids, float scale, const LoraPlan* plan, int64_t call,
+               Array<float, 2> out) {
         check(out.shape(0) == ids.shape(0) && (int64_t)out.shape(1) == w.matrix.in, "embed: shapes do not fit");
         for (size_t i = 0; i < ids.shape(0); i++)
             check(ids.data()[i] >= 0 && ids.data()[i] < w.matrix.out, "embed: a token id is outside the table");
+        const int64_t width = w.matrix.in;
+        if (plan) check_lookup(*plan, call, w.matrix, ids.shape(0));
         const Running running(*this);
         pool_.run(ids.shape(0), 4, [&](int64_t begin, int64_t end, int) {
             kernels_->embed(w.matrix, ids.data(), scale, out.data(), begin, end);
         });
+        if (plan)
+            for (const LoraPlan::Segment& segment : plan->segments)
+                look_up(segment.weights->calls()[call].parts[0], ids.data(), scale, segment, out.data(), width);
     }
 
-    void rms_norm(Floats2 x, Floats1 weight, float eps, Array<float, 2> out) {
+    void rms_norm(Floats2 x, Floats1 weight, float eps, const LoraPlan* plan, int64_t call, Array<float, 2> out) {
         const int64_t rows = x.shape(0), width = x.shape(1);
         check((int64_t)weight.shape(0) == width && (int64_t)out.shape(0) == rows && (int64_t)out.shape(1) == width,
               "rms_norm: shapes do not fit");
+        const std::vector<NormRun> runs = norm_runs(plan, call, 0, weight.data(), rows, width);
         const Running running(*this);
         pool_.run(rows, 16, [&](int64_t begin, int64_t end, int) {
-            kernels_->rms_norm(x.data(), weight.data(), nullptr, eps, width, out.data(), begin, end);
+            by_runs(runs, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+                kernels_->rms_norm(x.data(), norm, nullptr, eps, width, out.data(), from, to);
+            });
         });
     }
 
@@ -257,15 +160,20 @@ public:
                   (int64_t)weight.shape(0) == width && (!post || (int64_t)post->shape(0) == width),
               "add_projection: shapes do not fit");
         const LoraCall lora = check_linears(y, {&matrix}, plan, call);
-        const float* post_weight = post ? post->data() : nullptr;
+        const std::vector<NormRun> posts = norm_runs(plan, call, 0, post ? post->data() : nullptr, rows, width);
+        const std::vector<NormRun> norms = norm_runs(plan, call, 1, weight.data(), rows, width);
         const Running running(*this);
         const float* projected = multiply_aside(y, {&matrix}, lora)[0];
         pool_.run(rows, 16, [&](int64_t begin, int64_t end, int) {
-            if (post_weight)
-                kernels_->rms_norm(projected, post_weight, x.data(), eps, width, sum.data(), begin, end);
-            else
-                kernels_->add(x.data(), projected, sum.data(), begin * width, end * width);
-            kernels_->rms_norm(sum.data(), weight.data(), nullptr, eps, width, normed.data(), begin, end);
+            by_runs(posts, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+                if (norm)
+                    kernels_->rms_norm(projected, norm, x.data(), eps, width, sum.data(), from, to);
+                else
+                    kernels_->add(x.data(), projected, sum.data(), from * width, to * width);
+            });
+            by_runs(norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+                kernels_->rms_norm(sum.data(), norm, nullptr, eps, width, normed.data(), from, to);
+            });
         });
     }
 
@@ -301,13 +209,14 @@ public:
         }
         const std::vector<const PackedMatrix*> weights{&q, &k, &v};
         const LoraCall lora = check_linears(x, weights, lora_plan, call);
+        const std::vector<NormRun> q_norms = norm_runs(lora_plan, call, 0, q_norm ? q_norm->data() : nullptr, tokens, dim);
+        const std::vector<NormRun> k_norms = norm_runs(lora_plan, call, 1, k_norm ? k_norm->data() : nullptr, tokens, dim);
         const int64_t layer_size = keys.shape(1) * keys.shape(2) * keys.shape(3) * dim;
         float* const layer_keys = keys.data() + layer * layer_size;
         float* const layer_values = values.data() + layer * layer_size;
         const Running running(*this);
         const std::vector<float*> y = multiply_aside(x, weights, lora);
-        rope_and_cache(y, a, q_norm ? q_norm->data() : nullptr, k_norm ? k_norm->data() : nullptr, eps, angles.data(),
-                       plan, layer_keys, layer_values);
+        rope_and_cache(y, a, q_norms, k_norms, eps, angles.data(), plan, layer_keys, layer_values);
         a.q = y[0], a.out = out.data(), a.keys = layer_keys, a.values = layer_values;
         attention(a, plan);
     }
@@ -356,6 +265,16 @@ private:
         return plan ? lora_call(*plan, call, weights, x.shape(0)) : LoraCall{};
     }
 
+    static void check_lookup(const LoraPlan& plan, int64_t call, const Matrix& table, int64_t rows) {
+        for (const LoraPlan::Segment& segment : plan.segments) {
+            const std::vector<LoraPart>& parts = call_of(segment, call, rows).parts;
+            check(parts.size() == 1, "embed: one pair per table");
+            const LoraPart& part = parts[0];
+            check(!part.rank || (part.in == table.out && part.out == table.in && !part.bias),
+                  "embed: an adapter's shapes do not fit the table");
+        }
+    }
+
     void multiply(const Floats2& x, const std::vector<const PackedMatrix*>& weights, const LoraCall& lora,
                   const std::vector<float*>& y) {
         const int64_t rows = x.shape(0), in = x.shape(1);
@@ -402,13 +321,18 @@ private:
     }
 
     // Norms (if given) and rotates q and k in place, then stores k and v in their slots. qkv: [tokens, heads, dim] each.
-    void rope_and_cache(const std::vector<float*>& qkv, const Attention& a, const float* q_norm, const float* k_norm,
-                        float eps, const float* angles, const AttentionPlan& plan, float* keys, float* values) {
+    void rope_and_cache(const std::vector<float*>& qkv, const Attention& a, const std::vector<NormRun>& q_norms,
+                        const std::vector<NormRun>& k_norms, float eps, const float* angles, const AttentionPlan& plan,
+                        float* keys, float* values) {
         const auto [heads, kv_heads, dim] = std::tuple((int32_t)a.heads, (int32_t)a.kv_heads, (int32_t)a.dim);
         const int64_t width = a.kv_heads * a.dim;
         pool_.run(plan.tokens(), 8, [&](int64_t begin, int64_t end, int) {
-            kernels_->rope(qkv[0], q_norm, eps, angles, plan.positions.data(), heads, dim, begin, end);
-            kernels_->rope(qkv[1], k_norm, eps, angles, plan.positions.data(), kv_heads, dim, begin, end);
+            by_runs(q_norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+                kernels_->rope(qkv[0], norm, eps, angles, plan.positions.data(), heads, dim, from, to);
+            });
+            by_runs(k_norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+                kernels_->rope(qkv[1], norm, eps, angles, plan.positions.data(), kv_heads, dim, from, to);
+            });
             for (int64_t token = begin; token < end; token++) {
                 const int64_t at = (int64_t)plan.slots[token] * width;
                 std::copy_n(qkv[1] + token * width, width, keys + at);
@@ -449,15 +373,14 @@ private:
         LoraCall lora;
         lora.shrinks.reserve(plan.segments.size() * weights.size());
         for (const LoraPlan::Segment& segment : plan.segments) {
-            const auto& calls = segment.weights->calls();
-            check(segment.stop <= rows, "linears: a segment is outside the rows");
-            check(0 <= call && call < (int64_t)calls.size(), "linears: an adapter has no such call");
-            check(calls[call].size() == weights.size(), "linears: one pair per matrix");
+            const std::vector<LoraPart>& parts = call_of(segment, call, rows).parts;
+            check(parts.size() == weights.size(), "linears: one pair per matrix");
             for (size_t i = 0; i < weights.size(); i++) {
-                const LoraPart& part = calls[call][i];
+                const LoraPart& part = parts[i];
                 check(!part.rank || (part.in == weights[i]->matrix.in && part.out == weights[i]->matrix.out),
                       "linears: an adapter's shapes do not fit the matrix");
-                lora.shrinks.push_back({segment.start, segment.stop - segment.start, &part, lora.pieces, lora.floats});
+                lora.shrinks.push_back(
+                    {segment.start, segment.stop - segment.start, &part, lora.pieces, lora.floats, segment.scale});
                 lora.pieces += (part.rank + kRanks - 1) / kRanks;
                 lora.floats += part.rank * (segment.stop - segment.start);
             }
@@ -503,8 +426,30 @@ private:
         const auto after = std::upper_bound(lora.shrinks.begin(), lora.shrinks.end(), piece,
                                             [](int64_t p, const Shrink& shrink) { return p < shrink.first_piece; });
         const Shrink& s = *(after - 1);
-        kernels_->lora_shrink(x + s.start * in, s.rows, *s.part, v_.data() + s.offset, piece - s.first_piece,
-                              piece - s.first_piece + 1);
+        const int64_t block = piece - s.first_piece;
+        float* v = v_.data() + s.offset;
+        kernels_->lora_shrink(x + s.start * in, s.rows, *s.part, v, block, block + 1);
+        if (s.scale == 1) return;
+        for (int64_t row = 0; row < s.rows; row++)
+            for (int64_t j = block * kRanks; j < std::min((block + 1) * kRanks, s.part->rank); j++)
+                v[row * s.part->rank + j] *= s.scale;
+    }
+
+    // What an adapter adds to the rows of its segment that were looked up in a table, scale being the table's.
+    void look_up(const LoraPart& part, const int32_t* ids, float scale, const LoraPlan::Segment& segment, float* out,
+                 int64_t width) {
+        if (!part.rank) return;
+        v_.resize(std::max<size_t>(v_.size(), part.rank * (segment.stop - segment.start)));
+        pool_.run(segment.stop - segment.start, 4, [&](int64_t begin, int64_t end, int) {
+            float* v = v_.data() + begin * part.rank;
+            float* y = out + (segment.start + begin) * width;
+            const int32_t* id = ids + segment.start + begin;
+            kernels_->lora_lookup(part, id, end - begin, scale * segment.scale, v);
+            kernels_->lora_expand(v, end - begin, part, y, width, 0, width);
+            if (!part.gain) return;
+            for (int64_t row = 0; row < end - begin; row++)
+                for (int64_t i = 0; i < width; i++) y[row * width + i] *= part.gain[i];
+        });
     }
 
     // The other half of LoRA: adds v . B to outputs [begin, end) of every segment's rows, for matrix i of `count`.
@@ -512,8 +457,19 @@ private:
         for (; i < lora.shrinks.size(); i += count) {
             const Shrink& s = lora.shrinks[i];
             if (i + count < lora.shrinks.size()) prefetch_expand(*lora.shrinks[i + count].part, begin, end);
-            if (s.part->rank)
-                kernels_->lora_expand(v_.data() + s.offset, s.rows, *s.part, y + s.start * w.out, w.out, begin, end);
+            if (!s.part->rank) continue;
+            kernels_->lora_expand(v_.data() + s.offset, s.rows, *s.part, y + s.start * w.out, w.out, begin, end);
+            if (s.part->bias || s.part->gain) finish(s, y + s.start * w.out, w.out, begin, end);
+        }
+    }
+
+    // A bias is added, and the sum of base and adapter multiplied with DoRA's gain, for outputs [begin, end).
+    static void finish(const Shrink& s, float* y, int64_t ldy, int64_t begin, int64_t end) {
+        for (int64_t row = 0; row < s.rows; row++, y += ldy) {
+            if (s.part->bias)
+                for (int64_t o = begin; o < end; o++) y[o] += s.scale * s.part->bias[o];
+            if (s.part->gain)
+                for (int64_t o = begin; o < end; o++) y[o] *= s.part->gain[o];
         }
     }
 
@@ -544,8 +500,17 @@ NB_MODULE(_cpu, m) {
           nb::arg("scales") = nb::none(), nb::arg("minima") = nb::none());
     nb::class_<Pages>(m, "Pages").def(nb::new_(&touched_pages), nb::arg("size"));
     nb::class_<LoraWeights>(m, "LoraWeights")
-        .def(nb::new_(&read_adapter), nb::arg("calls"), nb::arg("spare") = nb::none())
-        .def_prop_ro("size", &LoraWeights::bytes);
+        .def(nb::new_(&pack_adapter), nb::arg("calls"), nb::arg("spare") = nb::none())
+        .def_static("attach", &attach_adapter, nb::arg("shapes"), nb::arg("values"), nb::arg("vectors"),
+                    nb::arg("spare") = nb::none())
+        .def_prop_ro("size", &LoraWeights::bytes)
+        .def_prop_ro("shapes", &adapter_shapes)
+        .def_prop_ro("values", [](const LoraWeights& weights) {
+            return nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>(weights.values(), {(size_t)weights.bytes()}, nb::find(weights));
+        })
+        .def_prop_ro("vectors", [](const LoraWeights& weights) {
+            return nb::ndarray<nb::numpy, const float, nb::ndim<1>>(weights.vectors(), {(size_t)weights.floats()}, nb::find(weights));
+        });
     nb::class_<LoraPlan>(m, "LoraPlan").def(nb::init<nb::list>());
     nb::class_<AttentionPlan>(m, "AttentionPlan")
         .def(nb::init<nb::list, int64_t>())
@@ -563,10 +528,12 @@ NB_MODULE(_cpu, m) {
         // noconvert: what is written to must be the caller's own memory, never a copy made to fit.
         .def("linears", &Device::linears, nb::arg("x"), nb::arg("weights"), nb::arg("plan").none(), nb::arg("call"),
              nb::arg("outputs").noconvert())
-        .def("embed", &Device::embed, nb::arg("table"), nb::arg("ids"), nb::arg("scale"), nb::arg("out").noconvert())
+        .def("embed", &Device::embed, nb::arg("table"), nb::arg("ids"), nb::arg("scale"), nb::arg("plan").none(),
+             nb::arg("call"), nb::arg("out").noconvert())
         .def("gated_linear", &Device::gated_linear, nb::arg("x"), nb::arg("gate"), nb::arg("up"), nb::arg("plan").none(),
              nb::arg("call"), nb::arg("out").noconvert())
-        .def("rms_norm", &Device::rms_norm, nb::arg("x"), nb::arg("weight"), nb::arg("eps"), nb::arg("out").noconvert())
+        .def("rms_norm", &Device::rms_norm, nb::arg("x"), nb::arg("weight"), nb::arg("eps"), nb::arg("plan").none(),
+             nb::arg("call"), nb::arg("out").noconvert())
         .def("add_projection", &Device::add_projection, nb::arg("x"), nb::arg("y"), nb::arg("matrix"),
              nb::arg("plan").none(), nb::arg("call"), nb::arg("post").none(), nb::arg("weight"), nb::arg("eps"),
              nb::arg("sum").noconvert(), nb::arg("normed").noconvert())

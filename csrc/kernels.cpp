@@ -345,36 +345,45 @@ inline float dot(const float* x, const float* y, int64_t n) {
     return total;
 }
 
+// One group of inputs of one output of a quantized matrix, as numbers.
+inline void group_numbers(const Matrix& w, int64_t tile, int64_t lane, int64_t group, float* numbers) {
+    const int64_t at = tile * group_count(w.in) + group;
+    uint16_t halves[16] = {w.scales[at * kTile + lane]};
+    if (w.minima) halves[1] = w.minima[at * kTile + lane];
+    float both[16];
+    store(both, load_half(halves));
+    const float scale = both[0], minimum = both[1];
+    const uint8_t* const bytes = (const uint8_t*)w.values + at * group_bytes(w.format);
+    const uint8_t* const own = bytes + lane * 4;  // in each quad
+    int q[kGroup];
+    for (int quad = 0; quad < kGroup / 4; quad++)
+        for (int i = 0; i < 4; i++) {
+            int& number = q[quad * 4 + i];
+            if (w.format == Format::w8) number = own[quad * 64 + i];
+            else number = quad < 4 ? own[quad * 64 + i] & 15 : own[(quad - 4) * 64 + i] >> 4;
+            if (w.format == Format::w5) number |= (bytes[256 + quad * 8 + lane / 2] >> (lane % 2 * 4 + i) & 1) << 4;
+        }
+    const int centre = w.format == Format::w8 ? 128 : w.minima ? 0 : w.format == Format::w5 ? 16 : 8;
+    for (int i = 0; i < kGroup; i++) numbers[i] = scale * (q[i] - centre);
+    if (w.minima)
+        for (int i = 0; i < kGroup; i++) numbers[i] -= minimum;
+}
+
 void embed(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t begin, int64_t end) {
-    const int64_t groups = group_count(w.in);
     for (int64_t row = begin; row < end; row++) {
-        const int64_t id = ids[row], tile = id / kTile, lane = id % kTile;
-        float* out = y + row * w.in;
-        for (int64_t i = 0; i < w.in; i++) {
-            float value;
-            if (w.format == Format::f32) {
-                value = weight_at<Format::f32>(w.values, id * w.in + i);
-            } else if (w.format == Format::bf16) {
-                value = weight_at<Format::bf16>(w.values, id * w.in + i);
-            } else {
-                const int64_t group = tile * groups + i / kGroup, quad = i % kGroup / 4;
-                uint16_t halves[16] = {w.scales[group * kTile + lane]};
-                if (w.minima) halves[1] = w.minima[group * kTile + lane];
-                float numbers[16];
-                store(numbers, load_half(halves));
-                const uint8_t* bytes = (const uint8_t*)w.values;
-                if (w.format == Format::w8) {
-                    value = numbers[0] * (bytes[group * 512 + quad * 64 + lane * 4 + i % 4] - 128);
-                } else {
-                    const uint8_t* from = bytes + group * group_bytes(w.format);
-                    const int64_t at = lane * 4 + i % 4;
-                    int q = quad < 4 ? from[quad * 64 + at] & 15 : from[quad % 4 * 64 + at] >> 4;
-                    if (w.format == Format::w5) q |= (from[256 + quad * 8 + at / 8] >> at % 8 & 1) << 4;
-                    const int centre = w.format == Format::w5 ? 16 : 8;
-                    value = w.minima ? numbers[0] * q - numbers[1] : numbers[0] * (q - centre);
-                }
+        const int64_t id = ids[row];
+        float* const out = y + row * w.in;
+        if (w.format == Format::f32) {
+            for (int64_t i = 0; i < w.in; i++) out[i] = weight_at<Format::f32>(w.values, id * w.in + i) * scale;
+        } else if (w.format == Format::bf16) {
+            for (int64_t i = 0; i < w.in; i++) out[i] = weight_at<Format::bf16>(w.values, id * w.in + i) * scale;
+        } else {
+            for (int64_t group = 0; group < group_count(w.in); group++) {
+                float numbers[kGroup];
+                group_numbers(w, id / kTile, id % kTile, group, numbers);
+                const int64_t first = group * kGroup, count = w.in - first < kGroup ? w.in - first : kGroup;
+                for (int64_t i = 0; i < count; i++) out[first + i] = numbers[i] * scale;
             }
-            out[i] = value * scale;
         }
     }
 }
@@ -477,8 +486,8 @@ double exponentials(const float* x, int64_t n, float shift, float factor, float*
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    INTAGLIO_NAME(ISA), quantized_size, quantize_rows, matmul, lora_shrink, lora_expand, embed,  rms_norm,     add,
-    rope,               gelu_gate,     attention, softcap,  argmax,      exponentials,
+    INTAGLIO_NAME(ISA), quantized_size, quantize_rows, matmul, lora_shrink, lora_expand, lora_lookup, embed, rms_norm,
+    add,                rope,          gelu_gate,     attention, softcap,  argmax,      exponentials,
 };
 
 }  // namespace intaglio::ISA

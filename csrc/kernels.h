@@ -53,8 +53,8 @@ struct QuantizedRows {
     int32_t* sums;
 };
 
-// One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], float32 or half precision, and
-// what their product is multiplied with. Rank 0 where the adapter leaves the matrix alone.
+// One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], and what their product is
+// multiplied with; see LoraPair in ops/__init__.py. Rank 0 where the adapter leaves the matrix alone.
 //
 // Packed, inputs and outputs are filled up with zeros to whole sixteens:
 //
@@ -65,6 +65,8 @@ struct LoraPart {
     int64_t rank, in, out;
     const float* scales;  // [rank]
     int64_t size;         // bytes of a value: 4 float, 2 half precision, 1 int8
+    const float* bias;    // [out], or null
+    const float* gain;    // what the sum is multiplied with: [out], or null
 };
 
 constexpr int kRanks = 4;  // ranks that are shrunk together
@@ -116,6 +118,8 @@ struct Kernels {
     // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end); begin is a multiple of 16.
     void (*lora_expand)(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin,
                         int64_t end);
+    // v[row, j] = a[j, ids[row]] * scales[j] * factor: the shrink of a row that is all zeros but for a one at its id.
+    void (*lora_lookup)(const LoraPart& part, const int32_t* ids, int64_t rows, float factor, float* v);
     // Rows of an embedding matrix times scale; pieces are rows of the result.
     void (*embed)(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t begin, int64_t end);
     // out = x / sqrt(mean(x^2) + eps) * weight (+ residual if given); pieces are rows of `width`.

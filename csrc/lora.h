@@ -72,6 +72,26 @@ inline void lora_shrink(const float* x, int64_t rows, const LoraPart& part, floa
     }
 }
 
+template <int Size>
+void lookup(const LoraPart& part, const int32_t* ids, int64_t rows, float factor, float* v) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t j = 0; j < part.rank; j++) {
+            const int64_t block = j / kRanks * kRanks, ranks = part.rank - block < kRanks ? part.rank - block : kRanks;
+            const int64_t at = block * lora_width(part.in) + ids[row] / 16 * ranks * 16 + (j - block) * 16;
+            float lanes[16];
+            store(lanes, lora_values<Size>(part.a, at));
+            v[row * part.rank + j] = lanes[ids[row] % 16] * part.scales[j] * factor;
+        }
+}
+
+inline void lora_lookup(const LoraPart& part, const int32_t* ids, int64_t rows, float factor, float* v) {
+    switch (part.size) {
+        case 1: return lookup<1>(part, ids, rows, factor, v);
+        case 2: return lookup<2>(part, ids, rows, factor, v);
+        default: return lookup<4>(part, ids, rows, factor, v);
+    }
+}
+
 // R rows, `Tiles` tiles of sixteen outputs from o on, of which the last may have `count` only.
 template <int Size, int Tiles, int R>
 inline void expand_block(const float* v, const LoraPart& part, int64_t o, int64_t count, float* y, int64_t ldy) {

@@ -1,8 +1,10 @@
 """Make the training and held-out examples of the demo tasks: the same on every machine, from a seed.
 
-Knows no model and no tokenizer. Run it to look at the data:
+Knows no model and no tokenizer. Run it to look at the data, or
+to have a file for `intaglio train`:
 
     python examples/demo_data.py intaglio-json --split held-out --count 5
+    python examples/demo_data.py intaglio-json --count 6000 > intaglio-json.train.jsonl
 """
 
 from __future__ import annotations
@@ -92,14 +94,19 @@ def make_examples(task_name: str, split: Split, count: int) -> list[Example]:
     return [Example(prompt, answer) for prompt, answer in found.items()]
 
 
+def as_jsonl(examples: list[Example]) -> str:
+    """The examples as `intaglio train` reads them: one JSON object per line."""
+    lines = [{"prompt": example.prompt, "completion": example.answer} for example in examples]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--split", choices=sorted(_SEEDS), default="train")
     parser.add_argument("--count", type=int, default=10)
     arguments = parser.parse_args()
-    for example in make_examples(arguments.task, arguments.split, arguments.count):
-        print(json.dumps({"prompt": example.prompt, "answer": example.answer}, ensure_ascii=False))
+    print(as_jsonl(make_examples(arguments.task, arguments.split, arguments.count)), end="")
 
 
 if __name__ == "__main__":

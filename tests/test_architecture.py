@@ -31,24 +31,30 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": BASE | {"model"},
     "adapters": BASE | {"database", "lora", "model"},
     "batches": BASE | {"database"},
+    "client": {"errors"},
     "base_model": BASE | ENGINE | {"text"},
     "generation": BASE | {"text"},
     "llm": BASE | ENGINE | {"text", "base_model", "generation"},
+    "training": BASE | {"model", "text", "base_model"},
     "api": BASE | JOINED | {"adapters", "batches", "grammar", "lora", "model", "text"},
-    "cli": BASE | ENGINE | JOINED | {"adapters", "text", "api"},
+    "cli": BASE | ENGINE | JOINED | {"adapters", "text", "api", "client", "training"},
     "__main__": {"cli"},
     "__init__": BASE | JOINED,
 }
 
-# library -> the rooms (or files) that may name it. None: nobody at run time.
-LIBRARY_ROOMS: dict[str, set[str] | None] = {
-    "torch": None,
-    "transformers": None,
-    "peft": None,
+# library -> the rooms (or files) that may name it.
+LIBRARY_ROOMS: dict[str, set[str]] = {
+    "torch": {"training"},
+    "transformers": {"training"},
+    "peft": {"training"},
+    "accelerate": set(),
+    "safetensors": {"training"},
     "fastapi": {"api"},
     "starlette": {"api"},
     "uvicorn": {"api", "cli"},
     "sqlalchemy": {"database", "adapters", "batches"},
+    "alembic": {"database", "adapters", "batches"},
+    "httpx2": {"client"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic_settings": {"settings"},
@@ -56,7 +62,10 @@ LIBRARY_ROOMS: dict[str, set[str] | None] = {
     "sentencepiece": {"text"},
     "zmq": {"engine"},
     "llguidance": {"grammar", "engine"},
+    "threadpoolctl": {"ops"},
 }
+
+HEAVY = {"torch", "transformers", "peft", "accelerate", "safetensors"}  # the extra `train`
 
 # A second kind of device is a second body of ops, so these know arrays only through it.
 THROUGH_OPS_ONLY = ("engine/*.py", "model/gemma.py", "model/config.py")
@@ -132,9 +141,23 @@ def wrong_way(imports: Iterator[Import]) -> list[str]:
 def misplaced_libraries(imports: Iterator[Import]) -> list[str]:
     wrong = []
     for one in imports:
-        if one.top in LIBRARY_ROOMS and one.room not in (LIBRARY_ROOMS[one.top] or set()):
+        if one.top in LIBRARY_ROOMS and one.room not in LIBRARY_ROOMS[one.top]:
             rooms = ", ".join(sorted(LIBRARY_ROOMS[one.top] or {"nobody"}))
             wrong.append(f"{one} (only for: {rooms})")
+    return wrong
+
+
+def heavy_at_import_time(source: Path) -> list[str]:
+    """Statements of modules, outside of functions, that import a library which a server does without."""
+    wrong = []
+    for path in sorted(source.rglob("*.py")):
+        inside = path.relative_to(source)
+        for node in ast.parse(path.read_text(), filename=str(path)).body:
+            wrong += [
+                f"{Import(inside, node.lineno, module)} (inside a function, please: the server has no {module})"
+                for module in _modules(node, inside)
+                if module.split(".")[0] in HEAVY
+            ]
     return wrong
 
 
@@ -161,6 +184,15 @@ def test_imports_run_one_way() -> None:
 
 def test_each_library_stays_in_its_room() -> None:
     assert misplaced_libraries(imports_of(SOURCE)) == []
+
+
+def test_what_only_training_needs_is_imported_inside_functions() -> None:
+    assert heavy_at_import_time(SOURCE) == []
+
+
+def test_the_check_sees_a_heavy_import_of_a_module(tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text("import torch\n\n\ndef load():\n    import peft\n")
+    assert [line.split(" ")[0] for line in heavy_at_import_time(tmp_path)] == ["src/intaglio/base.py:1:"]
 
 
 def test_model_and_engine_reach_arrays_only_through_ops() -> None:

@@ -72,11 +72,11 @@ def test_adapters_are_held_as_the_setting_asks_whatever_the_base(
 )
 def test_ids_outside_the_vocabulary_are_refused(prompt_ids: list[int], bias: dict[int, float], words: str) -> None:
     with pytest.raises(BadInputError, match=words):
-        make_request(prompt_ids, SamplingParams(logit_bias=bias), None, 640, 512)
+        make_request(prompt_ids, SamplingParams(logit_bias=bias), (), 640, 512)
 
 
 def test_the_last_id_of_the_vocabulary_is_taken() -> None:
-    request = make_request([2, 511], SamplingParams(logit_bias={511: -100.0}), None, 640, 512, Priority.BATCH)
+    request = make_request([2, 511], SamplingParams(logit_bias={511: -100.0}), [], 640, 512, Priority.BATCH)
     assert (request.prompt_ids, request.params.logit_bias) == ([2, 511], {511: -100.0})
     assert request.priority is Priority.BATCH
     assert request.params.seed is not None

@@ -7,9 +7,10 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from intaglio import LLM, FinishReason, SamplingParams
-from intaglio.errors import BadInputError, ChatError, ContextLengthError, GrammarError
+from intaglio import LLM, FinishReason, SamplingParams, ScaledAdapter
+from intaglio.errors import AdapterError, BadInputError, ChatError, ContextLengthError, GrammarError
 from intaglio.grammar import json_schema_grammar
+from intaglio.llm import Choice
 from intaglio.settings import load_settings
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
@@ -41,6 +42,42 @@ def test_each_prompt_of_a_batch_has_its_own_adapter(llm: LLM, tmp_path: Path) ->
     assert base.text == llm.generate(["the answer"], GREEDY)[0].text
     assert adapted.text == llm.generate(["the answer"], GREEDY, adapters=adapter)[0].text
     assert base.text != adapted.text
+
+
+def test_adapters_are_scaled_and_added_up_as_each_prompt_asks(llm: LLM, tmp_path: Path) -> None:
+    one, two = (llm.load_adapter(write_peft_adapter(tmp_path / str(seed), llm.config, seed=seed)) for seed in (9, 10))
+    choices: list[Choice] = [
+        None,
+        one,
+        ScaledAdapter(one, 0.5),
+        [one, two],
+        [one, ScaledAdapter(two, 0.25)],
+        ScaledAdapter(one, 0.0),
+        [ScaledAdapter(two), ScaledAdapter(one)],
+    ]
+    texts = [answer.text for answer in llm.generate(["the answer"] * len(choices), GREEDY, adapters=choices)]
+    assert texts == [llm.generate(["the answer"], GREEDY, adapters=[choice])[0].text for choice in choices]
+    assert texts[5] == texts[0], "nothing of an adapter is the base"
+    assert texts[6] == texts[3], "the order says nothing"
+    assert len(set(texts)) == 5
+    assert llm.generate(["the answer"], GREEDY, adapters=choices[2])[0].text == texts[2]
+
+
+def test_a_mix_that_makes_no_sense_is_refused_before_anything_runs(llm: LLM, tmp_path: Path) -> None:
+    adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, seed=9))
+    with pytest.raises(BadInputError, match="is in the request twice"):
+        llm.generate(["one"], GREEDY, adapters=[[adapter, adapter]])
+    with pytest.raises(BadInputError, match="is 11, outside -10 to 10"):
+        llm.generate(["one"], GREEDY, adapters=ScaledAdapter(adapter, 11))
+
+
+def test_loading_an_adapter_proves_it(llm: LLM, tmp_path: Path) -> None:
+    adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, rank=3, seed=11))
+    proof = llm.prove(adapter)
+    assert (proof.rank, proof.num_modules, proof.scalable) == (3, 49, True)
+    assert proof.agreement > 0.9
+    with pytest.raises(AdapterError, match="changes nothing"):
+        llm.load_adapter(write_peft_adapter(tmp_path / "b", llm.config, alpha=1e-30))
 
 
 def test_a_stop_string_ends_the_answer_before_it(llm: LLM) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from intaglio import errors
-from intaglio.settings import PREFIX, Settings
+from intaglio.settings import PREFIX, ClientSettings, Settings
 from intaglio.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
+ALL_SETTINGS = {**Settings.model_fields, **ClientSettings.model_fields}
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -25,14 +26,14 @@ def expected_row(name: str, default: Any) -> str:
 
 def test_every_setting_is_documented_with_its_default() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
-    rows = [expected_row(name, field.default) for name, field in Settings.model_fields.items()]
+    rows = [expected_row(name, field.default) for name, field in ALL_SETTINGS.items()]
     assert [row for row in rows if row not in page] == []
 
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     documented = set(re.findall(rf"^\| `--[a-z-]+` \| `{PREFIX}([A-Z_]+)` \|", page, re.MULTILINE))
-    assert documented == {name.upper() for name in Settings.model_fields}
+    assert documented == {name.upper() for name in ALL_SETTINGS}
 
 
 def test_the_version_heads_the_changelog() -> None:

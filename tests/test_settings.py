@@ -75,6 +75,28 @@ def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> N
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://user:s3cr3t@host/name", "it begins with mysql://, and postgresql+psycopg:// is needed"),
+        ("postgres://user:s3cr3t@host/name", "it begins with postgres://"),
+        ("user:s3cr3t@host/name", "it has no scheme"),
+        (17, "valid string"),
+    ],
+)
+def test_a_database_of_another_kind_is_refused_without_its_password(url: object, told: str) -> None:
+    with pytest.raises(SettingsError, match="'database_url' is not shown here; ") as raised:
+        load_settings(database_url=url)
+    assert told in str(raised.value)
+    assert "s3cr3t" not in f"{raised.value} {raised.value.__cause__}"
+
+
+def test_the_settings_do_not_show_the_password_of_the_database() -> None:
+    settings = load_settings(database_url="postgresql+psycopg://user:s3cr3t@host/name")
+    assert settings.database_url is not None
+    assert "s3cr3t" not in f"{settings!r} {settings}"
+
+
 def test_settings_are_frozen() -> None:
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):

@@ -19,7 +19,7 @@ from intaglio.errors import (
     RequestError,
     SettingsError,
 )
-from intaglio.request import AdapterRef, FinishReason, SamplingParams
+from intaglio.request import AdapterRef, FinishReason, SamplingParams, ScaledAdapter
 from intaglio.version import __version__
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "ModelFormatError",
     "RequestError",
     "SamplingParams",
+    "ScaledAdapter",
     "Settings",
     "SettingsError",
     "__version__",

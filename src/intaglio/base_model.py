@@ -18,12 +18,12 @@ import msgspec
 from intaglio.engine.engine import EngineLimits
 from intaglio.engine.messages import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
-from intaglio.lora.packed import AdapterDtype
+from intaglio.lora.packing import AdapterDtype
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
 from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.weights import open_checkpoint
-from intaglio.request import AdapterRef, EngineRequest, Priority, SamplingParams
+from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt, token_table_file
 
@@ -113,14 +113,14 @@ class BaseModel:
 def make_request(
     prompt_ids: list[int],
     params: SamplingParams,
-    adapter: AdapterRef | None,
+    adapters: Sequence[ScaledAdapter],
     window: int,
     vocab_size: int,
     priority: Priority = Priority.INTERACTIVE,
 ) -> EngineRequest:
-    """Check the length and the token ids, and settle what the caller left open.
+    """Check the length, the token ids and the adapters, and settle what the caller left open.
 
-    Raises ContextLengthError or BadInputError. A grammar is not checked here, because that may take long: see
+    Raises ContextLengthError or BadInputError, also for adapters (`canonical_mix`). A grammar is not checked here, because that may take long: see
     `grammar.check_grammar`.
     """
     if not prompt_ids:
@@ -131,7 +131,7 @@ def make_request(
         raise ContextLengthError(len(prompt_ids), params.max_tokens, window)
     if params.seed is None:
         params = msgspec.structs.replace(params, seed=secrets.randbits(63))
-    return EngineRequest(uuid.uuid4().hex, prompt_ids, params, adapter, priority)
+    return EngineRequest(uuid.uuid4().hex, prompt_ids, params, canonical_mix(adapters), priority)
 
 
 def _check_ids(what: str, ids: Collection[int], vocab_size: int) -> None:

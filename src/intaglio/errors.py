@@ -23,8 +23,16 @@
     ├── ModelFormatError        weights, config or tokenizer files that cannot be read or are not a Gemma
     │   └── ModelNotInstalledError  the default model's package is not installed
     ├── DataFolderError         the data folder, or its database, cannot be used as it stands
+    ├── DatabaseError           the database does not answer now; the same request may succeed when it is back
+    ├── StorageFullError        no room on a disk that something has to be kept on
     ├── SettingsError           an option or environment variable with a bad name or value
     │   └── NotEnoughMemoryError    the models and their caches do not fit into the memory there is
+    ├── RemoteError             what a command asked of a running server did not happen
+    │   ├── ServerUnreachableError  nobody answers at that address, or not as a server of this API does
+    │   └── ServerRefusedError      the server said no, and why
+    ├── TrainingError           a training that cannot begin or go on as asked
+    │   ├── TrainingDataError       examples that cannot be read; the message names the file and the line
+    │   └── TrainingInterruptedError  Ctrl-C; the message says what was written
     ├── CapacityError           no room now; try later
     │   └── BatchQueueFullError     as many batch items wait, or results are kept, as are allowed
     └── EngineError             our fault
@@ -142,12 +150,49 @@ class DataFolderError(IntaglioError):
     """The data folder cannot be used as it stands: not writable, no database, or one of a later version."""
 
 
+class DatabaseError(IntaglioError):
+    """The database does not answer now: it is down, locked or unreadable. Nothing was changed, or all of it."""
+
+
+class StorageFullError(IntaglioError):
+    """No room on the disk, or within the quota, for what was to be kept; nothing of it was."""
+
+
 class SettingsError(IntaglioError):
     """An option or environment variable with an unknown name or a bad value."""
 
 
 class NotEnoughMemoryError(SettingsError):
     """The models and their caches, as the settings have them, do not fit into the memory there is."""
+
+
+class RemoteError(IntaglioError):
+    """What a command or script asked of a running server did not happen."""
+
+
+class ServerUnreachableError(RemoteError):
+    """Nobody answers at that address, or not as a server of this API does."""
+
+
+class ServerRefusedError(RemoteError):
+    """The server said no; the message is its reason. status and code: those of its answer."""
+
+    def __init__(self, message: str, status: int, code: int) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class TrainingError(IntaglioError):
+    """A training that cannot begin or go on as asked."""
+
+
+class TrainingDataError(TrainingError):
+    """Examples that cannot be read or used; the message names the file and the line."""
+
+
+class TrainingInterruptedError(TrainingError):
+    """Somebody ended a training with Ctrl-C; the message says what was written until then."""
 
 
 class CapacityError(IntaglioError):

@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from intaglio.base_model import BaseModel, make_request
 from intaglio.engine.machine import fit_to_machine
 from intaglio.engine.process import EngineClient, TokenStream
-from intaglio.engine.worker import adapter_limits, build_engine, packed_adapters
+from intaglio.engine.worker import adapter_limits, build_engine
 from intaglio.generation import AnswerBuilder, Completion, TextDelta, TokenLogprob, Usage, join_deltas
 from intaglio.grammar import check_grammar
-from intaglio.lora.packed import PackedAdapters
+from intaglio.lora.base_tables import BaseTables, checkpoint_tables
 from intaglio.lora.peft import read_peft_adapter
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams
+from intaglio.request import AdapterRef, FinishReason, Priority, Proof, SamplingParams, ScaledAdapter
 from intaglio.settings import Settings, load_settings
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 
 __all__ = ["LLM", "AsyncLLM", "Completion", "Generation", "TextDelta", "TokenLogprob", "Usage"]
+
+OneAdapter: TypeAlias = AdapterRef | ScaledAdapter | None
+Choice: TypeAlias = OneAdapter | Sequence[AdapterRef | ScaledAdapter]
 
 
 class Generation:
@@ -58,12 +61,10 @@ class AsyncLLM:
     """One served base model: the text room here, the engine in its own process.
 
     window  tokens of prompt and answer together, at most
-    packed  where an adapter that was checked for this base is kept in the engine's own form
     """
 
-    def __init__(self, model_id: str, base: BaseModel, engine: EngineClient, packed: PackedAdapters) -> None:
+    def __init__(self, model_id: str, base: BaseModel, engine: EngineClient) -> None:
         self.model_id = model_id
-        self.packed = packed
         self._base = base
         self._engine = engine
         self.window = engine.max_sequence_tokens
@@ -90,7 +91,7 @@ class AsyncLLM:
         base = BaseModel.open(path, settings)
         spec = base.engine_spec(settings)
         engine = await EngineClient.start(spec, max_in_flight=settings.max_running + settings.max_waiting)
-        return cls(model_id, base, engine, packed_adapters(spec))
+        return cls(model_id, base, engine)
 
     @property
     def config(self) -> ModelConfig:
@@ -99,6 +100,11 @@ class AsyncLLM:
     @property
     def tokenizer(self) -> Tokenizer:
         return self._base.tokenizer
+
+    @property
+    def base_tables(self) -> BaseTables:
+        """The base's embedding and head, for the check of adapters that have such tables beside them."""
+        return checkpoint_tables(self._base.path)
 
     @property
     def engine(self) -> EngineClient:
@@ -120,7 +126,7 @@ class AsyncLLM:
         prompt_ids: list[int],
         params: SamplingParams,
         *,
-        adapter: AdapterRef | None = None,
+        adapters: Sequence[ScaledAdapter] = (),
         stop: Sequence[str] = (),
         priority: Priority = Priority.INTERACTIVE,
         reject_if_busy: bool = False,
@@ -130,10 +136,17 @@ class AsyncLLM:
         Raises ContextLengthError, BadInputError, CapacityError or EngineDeadError before any text exists. A grammar
         should have passed `grammar.check_grammar`; with a bad one the answer ends in an error.
         """
-        request = make_request(prompt_ids, params, adapter, self.window, self.tokenizer.vocab_size, priority)
+        request = make_request(prompt_ids, params, adapters, self.window, self.tokenizer.vocab_size, priority)
         builder = AnswerBuilder(len(prompt_ids), IncrementalDetokenizer(self.tokenizer, stop))
         tokens = await self._engine.submit(request, reject_if_busy=reject_if_busy) if params.max_tokens else None
         return Generation(tokens, builder, len(prompt_ids))
+
+    async def prove(self, ref: AdapterRef) -> Proof:
+        """Have an adapter's folder checked, packed and run on a short text. One that was proven here before is not run.
+
+        Raises AdapterError with the reason if it cannot be served, EngineError if the engine cannot tell.
+        """
+        return await self._engine.prove(ref)
 
     async def close(self) -> None:
         await self._engine.close()
@@ -157,8 +170,7 @@ class LLM:
         self._base = BaseModel.open(path, self._settings)
         spec = self._base.engine_spec(self._settings)
         self._limits = adapter_limits(spec)
-        self._packed = packed_adapters(spec)
-        self._engine = build_engine(spec)
+        self._engine, self._adapters = build_engine(spec)
         self.window = self._engine.max_sequence_tokens
 
     @property
@@ -170,20 +182,30 @@ class LLM:
         return self._base.tokenizer
 
     def load_adapter(self, folder: str | Path) -> AdapterRef:
-        """Check a PEFT adapter folder and return what `generate` takes. Raises AdapterError with the reason."""
-        adapter = self._packed.keep(read_peft_adapter(Path(folder), self.config, self._limits))
-        return AdapterRef(adapter.digest, str(folder))
+        """Check and prove a PEFT adapter folder; give what `generate` takes. Raises AdapterError with the reason."""
+        tables = checkpoint_tables(self._base.path)
+        adapter = read_peft_adapter(Path(folder), self.config, self._limits, base_tables=tables)
+        ref = AdapterRef(adapter.digest, str(folder))
+        self.prove(ref)
+        return ref
+
+    def prove(self, ref: AdapterRef) -> Proof:
+        """What running an adapter on a short text showed, here or in an earlier process. Raises AdapterError."""
+        return self._adapters.prove(ref)
 
     def generate(
         self,
         prompts: Sequence[str] | Sequence[Sequence[Mapping[str, Any]]],
         params: SamplingParams | None = None,
         *,
-        adapters: AdapterRef | Sequence[AdapterRef | None] | None = None,
+        adapters: OneAdapter | Sequence[Choice] = None,
         raw: bool = False,
         stop: Sequence[str] = (),
     ) -> list[Completion]:
-        """Answer all prompts (strings, or lists of chat messages) in one batch, each with its own adapter if given.
+        """Answer all prompts (strings, or lists of chat messages) in one batch.
+
+        adapters  one for all prompts, or one choice per prompt: an adapter, None for the base, or a sequence of
+                  adapters that are added up. `ScaledAdapter(ref, 0.7)` is one at 0.7 of its strength
 
         Raises ContextLengthError, ChatError, BadInputError or GrammarError before anything runs, EngineError if a
         request fails.
@@ -191,13 +213,13 @@ class LLM:
         params = params or SamplingParams()
         if params.grammar is not None:
             check_grammar(params.grammar)
-        chosen = [adapters] * len(prompts) if adapters is None or isinstance(adapters, AdapterRef) else list(adapters)
+        chosen = _choices(adapters, len(prompts))
         if len(chosen) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts but {len(chosen)} adapters")
         ids = [self._render(prompt, raw) for prompt in prompts]
         requests = [
-            make_request(prompt_ids, params, adapter, self.window, self.tokenizer.vocab_size)
-            for prompt_ids, adapter in zip(ids, chosen, strict=True)
+            make_request(prompt_ids, params, _mix(choice), self.window, self.tokenizer.vocab_size)
+            for prompt_ids, choice in zip(ids, chosen, strict=True)
         ]
         if params.max_tokens == 0:
             return [Completion("", FinishReason.LENGTH, Usage(len(prompt_ids), 0)) for prompt_ids in ids]
@@ -224,3 +246,17 @@ class LLM:
                 answers[request_id].append(delta)
                 if delta.finish_reason is not None and output.finish_reason is None:
                     self._engine.abort(request_id)
+
+
+def _choices(adapters: OneAdapter | Sequence[Choice], count: int) -> list[Choice]:
+    if adapters is None or isinstance(adapters, AdapterRef | ScaledAdapter):
+        return [adapters] * count
+    return list(adapters)
+
+
+def _mix(choice: Choice) -> list[ScaledAdapter]:
+    """What a caller chose for one prompt, as requests have it."""
+    if choice is None:
+        return []
+    several = [choice] if isinstance(choice, AdapterRef | ScaledAdapter) else choice
+    return [ScaledAdapter(one) if isinstance(one, AdapterRef) else one for one in several]

@@ -6,7 +6,11 @@ as they are.
 
 from __future__ import annotations
 
+import hashlib
+import struct
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
+from itertools import pairwise
 
 import msgspec
 
@@ -14,6 +18,8 @@ from intaglio.errors import BadInputError
 
 MAX_LOGPROBS = 20  # alternatives per token, as in OpenAI's API
 MAX_LOGIT_BIAS = 1024  # token ids that one request may steer
+MAX_ADAPTERS = 8  # in one request
+MAX_ADAPTER_SCALE = 10.0  # either way
 
 _MAX_BIAS = 100
 
@@ -103,13 +109,81 @@ class AdapterRef(msgspec.Struct, frozen=True):
     folder: str
 
 
+class ScaledAdapter(msgspec.Struct, frozen=True):
+    """An adapter in a request, and how much of it: what it adds is multiplied with the scale."""
+
+    ref: AdapterRef
+    scale: float = 1.0
+
+
+def canonical_mix(adapters: Sequence[ScaledAdapter]) -> tuple[ScaledAdapter, ...]:
+    """The adapters as `EngineRequest` wants them: scales as float32 has them, none of them 0, in order of digest.
+
+    Raises BadInputError for a scale out of bounds, too many adapters, or one that is there twice.
+    """
+    if len(adapters) > MAX_ADAPTERS:
+        raise BadInputError(f"the request has {len(adapters)} adapters, more than {MAX_ADAPTERS}")
+    for one in adapters:
+        if not -MAX_ADAPTER_SCALE <= one.scale <= MAX_ADAPTER_SCALE:
+            bounds = f"{-MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
+            raise BadInputError(f"the scale of adapter {one.ref.digest[:12]} is {one.scale}, outside {bounds}")
+    ordered = sorted(adapters, key=lambda one: one.ref.digest)
+    for one, after in pairwise(ordered):
+        if one.ref.digest == after.ref.digest:
+            raise BadInputError(f"adapter {one.ref.digest[:12]} is in the request twice; add its scales up instead")
+    rounded = (ScaledAdapter(one.ref, _as_float32(one.scale)) for one in ordered)
+    return tuple(one for one in rounded if one.scale)
+
+
+def _as_float32(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def mix_identity(adapters: Sequence[ScaledAdapter]) -> str | None:
+    """What keys, segments and logs know a request's adapters by. None is the base model; of a single adapter at scale 1
+    it is the digest, of anything else 64 hex digits of the same kind.
+    """
+    if not adapters:
+        return None
+    if len(adapters) == 1 and adapters[0].scale == 1:
+        return adapters[0].ref.digest
+    lines = (f"{adapter.ref.digest} {float(adapter.scale).hex()}\n" for adapter in adapters)
+    return hashlib.sha256("".join(["mix 1\n", *lines]).encode()).hexdigest()
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What running an adapter on a short text showed, beside the arithmetic that its files ask for.
+
+    num_modules     modules of the base that it changes
+    rank            the largest of their ranks
+    scalable        it only adds to what the base gives, so a request may scale it and mix it with others
+    largest_change  largest difference that it makes to a logit
+    mean_change     mean difference, over all logits of the text
+    agreement       1 - |served - reference| / |reference - base|, lengths over all logits: 1 is exact
+    num_tokens      length of the text
+    seconds         what the proof took
+    """
+
+    num_modules: int
+    rank: int
+    scalable: bool
+    largest_change: float
+    mean_change: float
+    agreement: float
+    num_tokens: int
+    seconds: float
+
+
 class EngineRequest(msgspec.Struct, frozen=True):
-    """One sequence to generate."""
+    """One sequence to generate.
+
+    adapters  what its rows are computed with, each digest once, none with scale 0, in order of digest; none is the base
+    """
 
     request_id: str
     prompt_ids: list[int]
     params: SamplingParams
-    adapter: AdapterRef | None = None
+    adapters: tuple[ScaledAdapter, ...] = ()
     priority: Priority = Priority.INTERACTIVE
 
 

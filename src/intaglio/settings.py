@@ -1,7 +1,8 @@
 """Every option of the server: default, unit, environment variable. The only reader of the environment.
 
-Each field is an option of `intaglio serve` (`kv_cache_bytes` is `--kv-cache-bytes`) and an environment variable with
-the prefix INTAGLIO_ (`INTAGLIO_KV_CACHE_BYTES`). The command line wins over the environment. A misspelt variable is
+Each field of `Settings` is an option of `intaglio serve` (`kv_cache_bytes` is `--kv-cache-bytes`) and an environment
+variable with the prefix INTAGLIO_ (`INTAGLIO_KV_CACHE_BYTES`); those of `ClientSettings` are options of the commands
+that ask a running server. The command line wins over the environment. A misspelt variable is
 an error: an option dropped in silence costs somebody an hour.
 """
 
@@ -9,15 +10,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SettingsParseError
 
 from intaglio.errors import SettingsError
 
 PREFIX = "INTAGLIO_"
+DATABASE_SCHEME = "postgresql+psycopg://"
 DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
 
 WeightFormat = Literal["auto", "f32", "bf16", "w8", "w5", "w4"]
@@ -28,7 +30,7 @@ Kernels = Literal["auto", "reference", "amx", "avx512vnni", "avx2", "neon", "pla
 class Settings(BaseSettings):
     """All options, frozen. Build it with `load_settings`, which turns mistakes into one readable sentence."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # where we listen
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -54,6 +56,12 @@ class Settings(BaseSettings):
     # where things lie
     data_dir: Path = Field(
         Path("~/.local/share/intaglio"), description="finetunes and batches: databases and files; made if missing"
+    )
+    database_url: str | None = Field(
+        None,
+        repr=False,  # there may be a password in it
+        description="PostgreSQL for finetunes and batches, postgresql+psycopg://USER@HOST/NAME; none: SQLite in data_dir, "
+        "where the adapters' files lie either way",
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
@@ -81,9 +89,16 @@ class Settings(BaseSettings):
         description="how adapters are held in memory: f32, f16, int8 (a scale per rank), or auto: f16 beside quantized "
         "weights, f32 beside others",
     )
-    max_adapter_rank: int = Field(64, ge=1, description="largest LoRA rank taken")
-    max_adapter_file_bytes: int = Field(300 * 10**6, ge=1, description="largest adapter_model.safetensors taken, bytes")
-    max_finetunes: int = Field(100, ge=1, description="finetunes per account at most")
+    max_adapter_rank: int = Field(256, ge=1, description="largest LoRA rank taken (Workers AI: 32, before 2025 8)")
+    max_adapter_file_bytes: int = Field(
+        10**9,
+        ge=1,
+        description="largest adapter_model.safetensors taken, bytes (Workers AI: 300 MB, before 2025 100 MB)",
+    )
+    max_finetunes: int = Field(10_000, ge=1, description="finetunes per account at most (Workers AI: 100)")
+    kept_generations: int = Field(
+        2, ge=1, description="generations of a finetune whose files are kept, the one that answers included"
+    )
 
     # batches
     batch_running: int | None = Field(
@@ -103,6 +118,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(10 * 10**6, ge=1, description="largest JSON body taken, bytes")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(DATABASE_SCHEME):
+            scheme = f"begins with {url.partition('://')[0]}://" if "://" in url else "has no scheme"
+            raise ValueError(f"it {scheme}, and {DATABASE_SCHEME} is needed")
+        return url
+
     @property
     def data_path(self) -> Path:
         return self.data_dir.expanduser()
@@ -112,9 +135,19 @@ class Settings(BaseSettings):
         return self.cache_dir.expanduser()
 
 
-def _refusal(name: str, value: object, reason: str) -> str:
+class ClientSettings(BaseSettings):
+    """What commands that ask a running server are told. Build it with `load_client_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    url: str = Field("http://127.0.0.1:8080", description="address of the server that is asked")
+    account: str = Field("local", description="account whose finetunes are meant")
+    token: str | None = Field(None, description="API token, where the server asks for one")
+
+
+def _refusal(kind: type[BaseSettings], name: str, value: object, reason: str) -> str:
     """What the setting is, what it may be, and what it means."""
-    field = Settings.model_fields[name]
+    field = kind.model_fields[name]
     hint = field.annotation
     choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
     bounds = {kind: getattr(one, kind) for one in field.metadata for kind in ("ge", "le") if hasattr(one, kind)}
@@ -125,8 +158,9 @@ def _refusal(name: str, value: object, reason: str) -> str:
     elif "ge" in bounds:
         allowed = f"a whole number of at least {bounds['ge']} is needed"
     else:
-        allowed = reason
-    return f"setting {name!r} is {value!r}; {allowed} ({field.description})"
+        allowed = reason.removeprefix("Value error, ")
+    shown = repr(value) if field.repr else "not shown here"
+    return f"setting {name!r} is {shown}; {allowed} ({field.description})"
 
 
 def _not_json(error: SettingsParseError) -> str:
@@ -144,17 +178,29 @@ def load_settings(**options: Any) -> Settings:
 
     Raises SettingsError naming the first option or variable that is unknown or out of bounds.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return _load(Settings, options)
+
+
+def load_client_settings(**options: Any) -> ClientSettings:
+    """The same for commands that ask a running server."""
+    return _load(ClientSettings, options)
+
+
+_Kind = TypeVar("_Kind", bound=BaseSettings)
+
+
+def _load(kind: type[_Kind], options: dict[str, Any]) -> _Kind:
+    known = {PREFIX + name.upper() for one in (Settings, ClientSettings) for name in one.model_fields}
     for variable in sorted(os.environ):
         if variable.startswith(PREFIX) and variable not in known:
             raise SettingsError(f"unknown environment variable {variable}; known: {', '.join(sorted(known))}")
     try:
-        return Settings(**options)
+        return kind(**options)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        if name not in Settings.model_fields:
-            raise SettingsError(f"unknown setting {name!r}; known: {', '.join(Settings.model_fields)}") from error
-        raise SettingsError(_refusal(name, first["input"], first["msg"])) from error
+        if name not in kind.model_fields:
+            raise SettingsError(f"unknown setting {name!r}; known: {', '.join(kind.model_fields)}") from error
+        raise SettingsError(_refusal(kind, name, first["input"], first["msg"])) from error
     except SettingsParseError as error:
         raise SettingsError(_not_json(error)) from error

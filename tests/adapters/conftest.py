@@ -1,20 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from intaglio.adapters import AdapterStore, Finetune
-from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig, config_from_hf
+from intaglio.request import AdapterRef, Proof
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MODEL = "@intaglio/fake"
+
+OpenStore = Callable[..., AdapterStore]
 
 
 @pytest.fixture(scope="session")
@@ -54,30 +57,67 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Where the rows are: SQLite in the data folder, or a new database of a real PostgreSQL."""
+    url: str | None = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else None
+    return url
+
+
 @pytest.fixture
-def store(data: Path, clock: SetClock) -> Iterator[AdapterStore]:
-    store = AdapterStore(data, AdapterLimits(), max_finetunes=3, clock=clock)
-    yield store
-    store.close()
+def open_store(data: Path, database_url: str | None, clock: SetClock) -> Iterator[OpenStore]:
+    """Opens the store of this test, again if asked, as another server or after a restart. All are closed in the end."""
+    opened: list[AdapterStore] = []
+
+    def open_one(**options: Any) -> AdapterStore:
+        options = {"max_finetunes": 3, "clock": clock, "database_url": database_url} | options
+        opened.append(AdapterStore(data, AdapterLimits(), **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> AdapterStore:
+    return open_store()
 
 
 def create(store: AdapterStore, name: str = "mine", account: str = "acc", public: bool = False) -> Finetune:
     return store.create(account=account, name=name, model=MODEL, description="", public=public)
 
 
-def packed_beside(adapter_folder: Path) -> PackedAdapters:
-    """Where `add` has the adapter of a folder packed."""
-    return PackedAdapters(adapter_folder / "packed", "float32")
+PROOF = Proof(
+    num_modules=7,
+    rank=4,
+    scalable=True,
+    largest_change=1.5,
+    mean_change=0.25,
+    agreement=0.9999,
+    num_tokens=64,
+    seconds=0.5,
+)
+
+
+def proven(_ref: AdapterRef) -> Proof:
+    """An engine that finds every adapter good."""
+    return PROOF
 
 
 def add(
-    store: AdapterStore, path: Path, config: ModelConfig, name: str = "mine", *, keep_other_file: bool = False
+    store: AdapterStore,
+    path: Path,
+    config: ModelConfig,
+    name: str = "mine",
+    *,
+    prove: Callable[[AdapterRef], Proof] = proven,
+    keep_other_file: bool = False,
 ) -> Finetune:
     """Upload one file of an adapter folder under its own name."""
     with store.stage() as staged:
         staged.write(path.read_bytes())
-        packed = packed_beside(path.parent)
-        return store.add_file("acc", name, path.name, staged, config, packed, keep_other_file=keep_other_file)
+        return store.add_file("acc", name, path.name, staged, config, prove, keep_other_file=keep_other_file)
 
 
 def add_both(store: AdapterStore, folder: Path, config: ModelConfig, name: str = "mine") -> Finetune:
@@ -95,3 +135,11 @@ def stored_files(data: Path) -> list[Path]:
     """Every file in the store's three folders."""
     folders = [data / name for name in ("blobs", "incoming", "adapters")]
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def move_database(data: Path, name: str, new_name: str) -> None:
+    """An SQLite database of the data folder, with the files that belong to it."""
+    for end in ("", "-wal", "-shm"):
+        path = data / f"{name}{end}"
+        if path.exists():
+            path.rename(data / f"{new_name}{end}")

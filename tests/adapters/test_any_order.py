@@ -69,6 +69,18 @@ def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
             with pytest.raises(FinetuneNotFoundError):
                 self.store.resolve("acc", name, MODEL)
 
+        @rule(name=NAMES)
+        def roll_back(self, name: str) -> None:
+            before = {one.name: one for one in self.store.list_account("acc")}
+            try:
+                after = self.store.rollback("acc", name)
+            except FinetuneNotFoundError:
+                assert name not in before
+            except FinetuneError:
+                assert before[name].earlier == ()
+            else:
+                assert (after.digest, after.earlier[0]) == (before[name].earlier[0].digest, before[name].current)
+
         @rule()
         def open_again(self) -> None:
             before = self.store.list_account("acc")
@@ -78,8 +90,11 @@ def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
 
         @invariant()
         def files_are_those_of_the_rows(self) -> None:
-            assert {path.name for path in self.data.glob("blobs/*/*")} == self.rows.kept_blobs()
-            assert {path.name for path in self.data.glob("adapters/*")} == self.rows.kept_folders()
+            expected = [self.rows.files_of(one.id) for one in self.store.list_account("acc")]
+            assert {path.name for path in self.data.glob("blobs/*/*")} == set().union(*(blobs for blobs, _ in expected))
+            assert {path.name for path in self.data.glob("adapters/*")} == set().union(
+                *(names for _, names in expected)
+            )
             assert list(self.data.glob("incoming/*")) == []
 
         @invariant()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ def keep(files: FileStore, *chunks: bytes) -> StoredFile:
 
 def keep_folder(files: FileStore, **contents: StoredFile) -> str:
     with files.assembled({name: files.blob_path(file.sha256) for name, file in contents.items()}) as folder:
-        files.keep_folder(folder, folder_key(contents))
+        files.keep_folder(folder, contents)
     return folder_key(contents)
 
 
@@ -77,13 +77,53 @@ def test_a_folder_of_links_is_kept_once_per_content(tmp_path: Path) -> None:
     assert (files.folder_path(key) / "a").samefile(files.blob_path(stored["a"].sha256))
 
 
+def test_a_content_is_on_the_disk_once_in_however_many_folders(tmp_path: Path) -> None:
+    files = FileStore(tmp_path)
+    keys = []
+    for config in (b"one config", b"another", b"one config"):
+        with files.stage() as weights:
+            weights.write(b"the same weights")
+            stored = {"c": keep(files, config), "w": StoredFile(weights.sha256, weights.size_bytes, NOW)}
+            with files.assembled({"c": files.blob_path(stored["c"].sha256), "w": weights.path}) as folder:
+                files.keep(weights)
+                files.keep_folder(folder, stored)
+        keys.append(folder_key(stored))
+    assert len(set(keys)) == 2
+    copies = [path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file() and path.name != "files.lock"]
+    assert (len(copies), len(set(copies))) == (7, 3)  # three blobs, and two folders with two links each
+
+
+def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, other = FileStore(tmp_path), FileStore(tmp_path)
+    mkdir = Path.mkdir
+    swept = []
+
+    def mkdir_and_sweep(path: Path) -> None:
+        mkdir(path)
+        if not swept:
+            with other.placing():
+                swept.append(other.sweep(lambda *_: (set(), set())).num_removed)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_and_sweep)
+    with files.assembled({}) as folder:
+        assert folder.is_dir()
+    assert swept == [1]
+
+
 def test_sweep_removes_only_what_nobody_points_to(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     wanted, unwanted = keep(files, b"wanted"), keep(files, b"unwanted")
     key = keep_folder(files, a=wanted)
     (tmp_path / "incoming" / "left").write_bytes(b"x")
     (tmp_path / "adapters" / "left").mkdir()
-    assert files.sweep({wanted.sha256}, {key}) == 3
+
+    def unused(blobs: Iterable[str], folders: Iterable[str]) -> tuple[set[str], set[str]]:
+        return set(blobs) - {wanted.sha256}, set(folders) - {key}
+
+    with files.placing():
+        assert files.sweep(unused) == (3, False)
     assert files.blob_path(wanted.sha256).exists()
     assert not files.blob_path(unwanted.sha256).exists()
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [key]

@@ -9,18 +9,17 @@ import pytest
 
 from intaglio.adapters import AdapterStore, FinetuneState
 from intaglio.errors import AdapterError, FinetuneError
-from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.adapters.conftest import (
     CONFIG,
     MODEL,
     WEIGHTS,
+    OpenStore,
     SetClock,
     add,
     add_both,
     create,
     digest_in,
-    packed_beside,
     stored_files,
 )
 
@@ -132,23 +131,10 @@ def test_running_requests_can_read_the_generation_before_and_older_files_go(
         digest_in(first.folder, base_config)
 
 
-def test_an_old_generation_comes_from_its_packed_file_when_its_folder_is_gone(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
-) -> None:
-    create(store)
-    add_both(store, adapter_folder, base_config)
-    ref = store.resolve("acc", "mine", MODEL)
-    store.delete("acc", "mine")
-    assert not Path(ref.folder).exists()
-    packed = packed_beside(adapter_folder).read(ref.digest)
-    assert packed is not None
-    assert packed.digest == ref.digest
-
-
 def test_a_store_opened_again_keeps_candidate_and_generations(
     data: Path,
     store: AdapterStore,
-    clock: SetClock,
+    open_store: OpenStore,
     adapter_folder: Path,
     new_folder: Path,
     base_config: ModelConfig,
@@ -160,8 +146,7 @@ def test_a_store_opened_again_keeps_candidate_and_generations(
     half = add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(data)
     store.close()
-    again = AdapterStore(data, AdapterLimits(), max_finetunes=3, clock=clock)
+    again = open_store()
     assert again.find("acc", "mine") == half
     assert stored_files(data) == files
     assert digest_in(first.folder, base_config) == first.digest
-    again.close()

@@ -9,13 +9,13 @@ import pytest
 from intaglio.adapters import AdapterStore, FinetuneState
 from intaglio.adapters.catalogue import Catalogue
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
-from intaglio.lora.peft import AdapterLimits, ReadStep
+from intaglio.lora.peft import ReadStep
 from intaglio.model.config import ModelConfig
 from tests.adapters.conftest import (
     CONFIG,
     MODEL,
     WEIGHTS,
-    SetClock,
+    OpenStore,
     add,
     add_both,
     create,
@@ -117,7 +117,7 @@ def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
 def test_a_bad_file_takes_nothing_from_a_generation_that_another_server_proved_meanwhile(
     data: Path,
     store: AdapterStore,
-    clock: SetClock,
+    open_store: OpenStore,
     adapter_folder: Path,
     base_config: ModelConfig,
     monkeypatch: pytest.MonkeyPatch,
@@ -125,7 +125,7 @@ def test_a_bad_file_takes_nothing_from_a_generation_that_another_server_proved_m
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
-    second = AdapterStore(data, AdapterLimits(), 3, clock=clock)
+    second = open_store()
     bad = tmp_path / WEIGHTS
     bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
     with monkeypatch.context() as patched:
@@ -140,7 +140,6 @@ def test_a_bad_file_takes_nothing_from_a_generation_that_another_server_proved_m
     assert store.find("acc", "mine") == ready
     with store.open_file("acc", "mine", WEIGHTS).file as file:
         assert file.read() == (adapter_folder / WEIGHTS).read_bytes()
-    second.close()
 
 
 def test_a_delete_before_the_halves_are_joined_is_not_found(
@@ -164,7 +163,7 @@ def test_a_delete_before_the_halves_are_joined_is_not_found(
 def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
     data: Path,
     store: AdapterStore,
-    clock: SetClock,
+    open_store: OpenStore,
     adapter_folder: Path,
     new_folder: Path,
     base_config: ModelConfig,
@@ -173,7 +172,7 @@ def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
-    second = AdapterStore(data, AdapterLimits(), 3, clock=clock)  # two servers: no lock of the API is between them
+    second = open_store()  # two servers: no lock of the API is between them
     held = HeldCheck(monkeypatch, ReadStep.VALUES)
     slow = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
@@ -186,7 +185,6 @@ def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
     ref = store.resolve("acc", "mine", MODEL)
     assert digest_in(ref.folder, base_config) == ref.digest == fast.digest
     assert len(stored_files(data)) == 4  # two blobs, and their names in one folder
-    second.close()
 
 
 def test_files_in_place_are_safe_from_a_delete_until_their_row_is_there(

@@ -13,11 +13,11 @@ from intaglio.errors import (
     FinetuneError,
     FinetuneNotFoundError,
     FinetuneNotReadyError,
+    StorageFullError,
 )
-from intaglio.lora.adapter import digest_of
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from tests.adapters.conftest import CONFIG, MODEL, WEIGHTS, add, create, packed_beside, stored_files
+from tests.adapters.conftest import CONFIG, MODEL, WEIGHTS, OpenStore, add, create, stored_files
 
 
 def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
@@ -36,28 +36,16 @@ def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
         assert ref.digest == adapter.digest == ready.digest
 
 
-def test_a_good_adapter_lies_packed_for_its_engine(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
-) -> None:
-    create(store)
-    for name in (CONFIG, WEIGHTS):
-        add(store, adapter_folder / name, base_config)
-    packed = packed_beside(adapter_folder).read(store.resolve("acc", "mine", MODEL).digest)
-    assert packed is not None
-    assert digest_of(packed.pairs) == packed.digest
-
-
 def test_a_store_opened_again_has_everything(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: AdapterStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     for name in (CONFIG, WEIGHTS):
         add(store, adapter_folder / name, base_config)
     before = (store.find("acc", "mine"), store.resolve("acc", "mine", MODEL), stored_files(data))
     store.close()
-    again = AdapterStore(data, AdapterLimits(), max_finetunes=3)
+    again = open_store()
     assert (again.find("acc", "mine"), again.resolve("acc", "mine", MODEL), stored_files(data)) == before
-    again.close()
 
 
 def test_checks_of_a_failed_pair_leave_the_first_file(
@@ -87,17 +75,18 @@ def test_a_fault_of_ours_during_the_check_leaves_the_state_as_it_was(
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
     monkeypatch.setattr("intaglio.adapters.files.os.link", disk_full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageFullError, match="disk is full"):
         add(store, adapter_folder / WEIGHTS, base_config)
     assert store.find("acc", "mine").state is FinetuneState.AWAITING_FILES
 
 
-def test_a_second_server_on_the_same_folder_does_not_sweep(data: Path, store: AdapterStore) -> None:
+def test_a_second_server_on_the_same_folder_leaves_an_upload_alone(
+    data: Path, store: AdapterStore, open_store: OpenStore
+) -> None:
     with store.stage() as staged:
         staged.write(b"half of a file")
-        second = AdapterStore(data, AdapterLimits(), max_finetunes=3)
+        open_store()
         assert staged.path.exists()
-        second.close()
     assert stored_files(data) == []
 
 
@@ -139,11 +128,11 @@ def test_a_full_account_does_not_fill_another(store: AdapterStore) -> None:
 
 
 def test_a_finetune_that_another_server_checks_says_so(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, database_url: str | None, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     made = add(store, adapter_folder / CONFIG, base_config)
-    other_server = Catalogue(data / "finetunes.db")
+    other_server = Catalogue(data / "finetunes.db", url=database_url)
     other_server.begin_check(made)
     other_server.close()
     with pytest.raises(FinetuneNotReadyError, match="being checked"):

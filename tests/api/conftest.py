@@ -12,7 +12,6 @@ from intaglio.adapters import AdapterStore
 from intaglio.api.app import create_app
 from intaglio.api.server import open_batches
 from intaglio.api.state import ServerState
-from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
@@ -48,8 +47,7 @@ def state(settings: Settings, base_config: ModelConfig) -> ServerState:
 
 
 def fake_state(settings: Settings, base_config: ModelConfig) -> ServerState:
-    packed = PackedAdapters(settings.data_path / "packed", "float32")
-    models = {name: FakeLLM(name, base_config, packed) for name in (MODEL, SECOND_MODEL)}
+    models = {name: FakeLLM(name, base_config) for name in (MODEL, SECOND_MODEL)}
     store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
     return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
 

@@ -11,8 +11,11 @@ from intaglio.api.app import create_app
 from intaglio.api.server import open_adapters, open_batches
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchStore
+from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, MODEL, RUN, SECOND_MODEL
+from tests.api.finetune_calls import create, read, upload_both
+from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.fakes import FakeLLM
 
 DEADLINE_S = 20.0
@@ -323,7 +326,7 @@ def test_items_give_way_to_those_who_wait_for_an_answer(batch: Batches, client: 
 def restarted(state: ServerState) -> tuple[ServerState, FakeLLM]:
     """The same data folder under a new server, with only the first of the models."""
     before = state.models[MODEL]
-    llm = FakeLLM(MODEL, before.config, before.packed)
+    llm = FakeLLM(MODEL, before.config)
     models: Any = {MODEL: llm}
     return ServerState(state.settings, models, open_adapters(state.settings, []), open_batches(state.settings)), llm
 
@@ -348,3 +351,28 @@ def test_a_restart_resumes_batches_and_fails_those_of_a_model_that_is_gone(
         while "responses" not in (found := client.post(second, json={"request_id": gone}).json()["result"]):
             assert committed.acquire(timeout=DEADLINE_S)
         assert found["responses"][0]["errors"][0]["code"] == 5007
+
+
+def test_items_of_a_batch_have_lists_of_their_own(
+    client: TestClient, batch: Batches, llm: FakeLLM, base_config: ModelConfig, tmp_path: Path
+) -> None:
+    digests = {}
+    for seed, name in enumerate(("one", "two"), start=1):
+        create(client, name)
+        upload_both(client, write_peft_adapter(tmp_path / name, base_config, seed=seed, model_type="gemma"), name)
+        digests[name] = read(client, name)["digest"]
+    items = [
+        {"prompt": "a", "lora": [{"name": "one", "scale": 0.5}, "two"]},
+        {"prompt": "b"},
+        {"prompt": "c", "options": {"lora": ["two"]}},
+        {"prompt": "d", "lora": [{"name": "one", "scale": 11}]},
+    ]
+    responses = batch.run(*items, lora=[{"name": "one", "scale": -0.5}])
+    assert [one["success"] for one in responses] == [True, True, True, False]
+    assert "'/lora/0/scale' must be <= 10" in responses[3]["errors"][0]["message"]
+    asked = {text.split()[1]: {one.ref.digest: one.scale for one in adapters} for text, _, adapters, _ in llm.submitted}
+    assert asked == {
+        "a": {digests["one"]: 0.5, digests["two"]: 1},
+        "b": {digests["one"]: -0.5},
+        "c": {digests["two"]: 1},
+    }

@@ -70,7 +70,14 @@ def test_result_info_counts(client: TestClient) -> None:
     assert info == {"page": 2, "per_page": 2, "count": 1, "total_count": 3}
 
 
-@pytest.mark.parametrize("query", [{"page": 0}, {"page": "x"}, {"per_page": 1001}, {"page": "9" * 5000}, {"page": "²"}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"page": 0}, {"page": "x"}, {"per_page": 1001}, {"page": "9" * 5000}, {"page": "²"}, {"page": ""},
+        {"per_page": ""},
+    ],
+    ids=lambda query: str(query)[:30],
+)  # fmt: skip
 def test_bad_pages_are_refused(client: TestClient, query: dict[str, Any]) -> None:
     response = client.get(f"{ACCOUNT}/ai/models/search", params=query)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 5006)

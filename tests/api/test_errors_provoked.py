@@ -13,12 +13,13 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from intaglio import errors as tree
+from intaglio.adapters.catalogue import Catalogue
 from intaglio.api.errors import WIRE_ERRORS
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
 from intaglio.settings import Settings
-from tests.api.conftest import ACCOUNT, RUN
-from tests.api.finetune_calls import CONFIG, create, error_of, upload
+from tests.api.conftest import ACCOUNT, MODEL, RUN
+from tests.api.finetune_calls import CONFIG, FINETUNES, create, error_of, upload
 from tests.api.test_errors import EXCEPTIONS
 from tests.helpers.fakes import FakeLLM
 
@@ -70,12 +71,16 @@ PROVOKED: dict[type[tree.IntaglioError], Provoke] = {
     tree.BatchQueueFullError: full_queue,
     tree.EngineError: run(prompt="<fail>", raw=True),
 }  # fmt: skip
-BY_STATE = {tree.CapacityError, tree.AuthenticationError, tree.EngineDeadError}  # each has its own test below
+BY_STATE = {  # each has its own test below
+    tree.CapacityError, tree.AuthenticationError, tree.EngineDeadError, tree.DatabaseError, tree.StorageFullError,
+}  # fmt: skip
 NEVER_BY_A_REQUEST = {
     tree.IntaglioError, tree.RequestError,  # roots
     tree.ModelFormatError, tree.ModelNotInstalledError, tree.DataFolderError, tree.SettingsError,
     tree.NotEnoughMemoryError,  # the server does not start
     tree.EngineStepError,  # inside the engine; its callers get an EngineError
+    tree.RemoteError, tree.ServerUnreachableError, tree.ServerRefusedError,  # commands that ask a server
+    tree.TrainingError, tree.TrainingDataError, tree.TrainingInterruptedError,  # the command that trains
 }  # fmt: skip
 
 
@@ -109,6 +114,27 @@ def test_an_engine_that_does_not_come_back(client: TestClient, llm: FakeLLM, mon
 
     monkeypatch.setattr(llm, "submit", submit)
     assert_row(run(prompt="x")(client), tree.EngineDeadError)
+
+
+@pytest.mark.parametrize("kind", [tree.DatabaseError, tree.StorageFullError])
+def test_a_store_that_cannot_keep_anything(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: type[tree.IntaglioError]
+) -> None:
+    def create(*_args: Any, **_fields: Any) -> None:
+        raise kind("the database of finetunes does not answer now")
+
+    monkeypatch.setattr(Catalogue, "create", create)
+    assert_row(client.post(FINETUNES, json={"model": MODEL, "name": "mine"}), kind)
+
+
+def test_health_says_that_the_database_is_away(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_batches: BatchStore) -> int:
+        raise tree.DatabaseError("the database of batches does not answer now")
+
+    monkeypatch.setattr(BatchStore, "num_open_items", away)
+    answer = client.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "database does not answer")
+    assert answer.json()["batch_items"] is None
 
 
 class TestWithTokens:

@@ -105,10 +105,10 @@ def test_an_adapter_is_usable_when_both_files_are_there(
     answer = client.post(RUN, json={"prompt": "x y", "raw": True, "lora": key})
     digest = answer.headers["intaglio-adapter-digest"]
     assert answer.json()["result"]["response"] == f"[{digest[:8]}] y x"
-    adapter = llm.submitted[-1][2]
-    assert adapter is not None
-    assert sorted(path.name for path in Path(adapter.folder).iterdir()) == [CONFIG, WEIGHTS]
-    assert (Path(adapter.folder) / WEIGHTS).read_bytes() == (adapter_folder / WEIGHTS).read_bytes()
+    ((ref, scale),) = [(adapter.ref, adapter.scale) for adapter in llm.submitted[-1][2]]
+    assert (ref.digest, scale) == (digest, 1)
+    assert sorted(path.name for path in Path(ref.folder).iterdir()) == [CONFIG, WEIGHTS]
+    assert (Path(ref.folder) / WEIGHTS).read_bytes() == (adapter_folder / WEIGHTS).read_bytes()
     read = client.get(f"{FINETUNES}/{key}").json()["result"]
     assert (read["state"], read["digest"]) == ("ready", digest)
 
@@ -287,7 +287,14 @@ def test_public_list_pages_and_sorts(client: TestClient) -> None:
     assert listed(limit=0) == []
 
 
-@pytest.mark.parametrize("query", [{"limit": -1}, {"offset": "x"}, {"orderBy": "digest; drop"}, {"limit": 1001}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": -1}, {"offset": "x"}, {"orderBy": "digest; drop"}, {"limit": 1001}, {"limit": ""}, {"offset": ""},
+        {"orderBy": ""},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_bad_list_queries_are_refused(client: TestClient, query: dict[str, Any]) -> None:
     response = client.get(f"{FINETUNES}/public", params=query)
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)

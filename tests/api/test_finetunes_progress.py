@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.adapters.progress import PACKING, STORING
+from intaglio.adapters.progress import PROVING, STORING
 from intaglio.lora.peft import ReadStep
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
@@ -115,7 +115,7 @@ def test_of_two_uploads_of_one_file_the_later_waits_and_both_are_answered(
 
 def test_every_step_and_field_is_documented(client: TestClient, adapter_folder: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "http_api.md").read_text()
-    assert [step for step in (*ReadStep, PACKING, STORING) if f"`{step}`" not in page] == []
+    assert [step for step in (*ReadStep, PROVING, STORING) if f"`{step}`" not in page] == []
     create(client)
     upload_both(client, adapter_folder)
     found = upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes()).json()["result"]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.adapters.catalogue import Catalogue
-from intaglio.adapters.files import StagedFile
-from intaglio.database import open_sqlite, writing
+from intaglio.adapters.incoming import StagedFile
 from intaglio.settings import Settings
 from tests.api.finetune_calls import CONFIG, create, error_of, read, stored_files, upload, upload_both
 
-FULL = {"code": 3043, "message": "AiError: the server's disk is full; the server's log has the details"}
+FULL = {"code": 3043, "message": "AiError: the server's disk is full; nothing of this was kept"}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -29,7 +30,7 @@ def test_an_upload_for_which_there_is_no_room_says_so_and_can_be_repeated(
     with monkeypatch.context() as full:
         full.setattr(StagedFile, "write", no_room)
         response = upload(client, "mine", CONFIG, b"{}")
-    assert response.status_code == 500
+    assert response.status_code == 507
     assert error_of(response) == FULL
     assert stored_files(settings.data_path) == []
     assert read(client)["state"] == "awaiting files"
@@ -41,17 +42,15 @@ def test_a_database_for_which_there_is_no_room_says_so(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(_catalogue: Catalogue, **_fields: object) -> None:
-        small = open_sqlite(
-            tmp_path / "small.db", what="nothing", prepare=lambda writer: writer.exec_driver_sql("CREATE TABLE t (x)")
-        )
-        with writing(small) as connection:
-            connection.exec_driver_sql("PRAGMA max_page_count = 4")
-            connection.exec_driver_sql("INSERT INTO t VALUES (zeroblob(100000))")
+        with closing(sqlite3.connect(tmp_path / "small.db")) as small:
+            small.execute("CREATE TABLE t (x)")
+            small.execute("PRAGMA max_page_count = 4")
+            small.execute("INSERT INTO t VALUES (zeroblob(100000))")
 
     with monkeypatch.context() as full:
         full.setattr(Catalogue, "create", no_room)
         response = create(client)
-    assert response.status_code == 500
+    assert response.status_code == 507
     assert error_of(response) == FULL
     assert create(client).status_code == 200
 

@@ -130,8 +130,12 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"7": 101}}, "'/logit_bias/7' must be <= 100"),
     ({"logit_bias": {"hello": 1}}, "'/logit_bias' has the key 'hello', which is not a token id"),
     ({"logit_bias": {"5000": 1}}, "'/logit_bias' has the token id 5000; this model's ids are < 5000"),
-    ({"lora": 3}, "Type mismatch of '/lora', 'string' not in 'integer'"),
-    ({"options": {"lora": 3}}, "Type mismatch of '/lora', 'string' not in 'integer'"),
+    ({"lora": 3}, "Type mismatch of '/lora', 'string,array' not in 'integer'"),
+    ({"options": {"lora": 3}}, "Type mismatch of '/lora', 'string,array' not in 'integer'"),
+    ({"lora": [{"name": "a", "scale": 11}]}, "'/lora/0/scale' must be <= 10"),
+    ({"options": {"lora": ["a", {"name": "b", "scale": "1"}]}},
+     "Type mismatch of '/lora/1/scale', 'number' not in 'string'"),
+    ({"lora": ["a", "a"]}, "'/lora/1' names 'a', which '/lora/0' names already: each adapter stands there once"),
     ({"modalities": ["text", "audio"]}, "'/modalities' is ['text', 'audio']; this server answers in text: [\"text\"]"),
     ({"audio": {"voice": "x"}}, "'/audio' is not supported: this server answers in text"),
     ({"web_search_options": {}}, "'/web_search_options' is not supported: this server does not search the web"),
@@ -221,7 +225,7 @@ def test_whatever_a_field_holds_it_is_read_or_refused(fields: dict[str, Any]) ->
     base = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
     for check, read in ((CHAT_CHECK, read_chat), (COMPLETIONS_CHECK, read_completions)):
         try:
-            asked = read(check.read({**base, **fields}), {}, {MODEL})
+            asked = read(check.read({**base, **fields}), {MODEL})
         except IntaglioError as refused:
             assert wire_error(refused).status == 400
         else:
@@ -232,7 +236,7 @@ def test_very_many_prompts_are_refused_before_a_request_is_made_of_each() -> Non
     body = completions_check().read({"model": MODEL, "prompt": ["a"] * 400_000})
     began = time.process_time()
     with pytest.raises(BadInputError, match="400000 answers, which must be <= 128"):
-        read_completions(body, {}, [MODEL])
+        read_completions(body, [MODEL])
     assert time.process_time() - began < 1  # it took two seconds
 
 

@@ -89,8 +89,8 @@ def test_the_model_may_stand_in_the_body(client: TestClient) -> None:
 
 def test_stop_and_settings_reach_the_engine(client: TestClient, llm: FakeLLM) -> None:
     client.post(f"{RUN}?temperature=0.25", json={"prompt": "x", "stop": ["END"], "options": {"rejectIfBusy": True}})
-    _, params, adapter, stop = llm.submitted[-1]
-    assert (params.temperature, adapter, stop) == (0.25, None, ("END",))
+    _, params, adapters, stop = llm.submitted[-1]
+    assert (params.temperature, adapters, stop) == (0.25, (), ("END",))
 
 
 BAD_BODIES: list[tuple[bytes, int, int, str]] = [

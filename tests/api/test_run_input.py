@@ -22,7 +22,7 @@ def test_defaults_are_those_of_the_schema() -> None:
     assert asked.params == SamplingParams()
     assert asked.params.max_tokens == declared["max_tokens"]["default"] == 256
     assert asked.params.temperature == declared["temperature"]["default"] == 0.6
-    assert (asked.raw, asked.stream, asked.lora, asked.stop, asked.messages) == (False, False, None, (), None)
+    assert (asked.raw, asked.stream, asked.adapters, asked.stop, asked.messages) == (False, False, (), (), None)
 
 
 def test_every_sampling_field_reaches_the_engine() -> None:
@@ -54,13 +54,13 @@ def test_what_structures_an_answer_is_not_read_from_the_query() -> None:
 def test_an_adapter_may_be_named_in_three_places(place: str, form: dict[str, Any]) -> None:
     bodies = {"body": {**form, "lora": "x"}, "options": {**form, "options": {"lora": "x"}}, "query": form}
     query = {"lora": "x"} if place == "query" else {}
-    assert read(bodies[place], **query).lora == "x"
+    assert read(bodies[place], **query).adapters == (("x", 1),)
 
 
 def test_two_different_adapters_are_refused_not_chosen_from() -> None:
     with pytest.raises(BadInputError, match="different adapters"):
         read({"prompt": "Hi", "lora": "x"}, lora="y")
-    assert read({"prompt": "Hi", "lora": "x"}, lora="x").lora == "x"
+    assert read({"prompt": "Hi", "lora": "x"}, lora="x").adapters == (("x", 1),)
 
 
 def test_query_values_are_read_by_their_declared_type_and_the_body_wins() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from intaglio.batches import BatchLimits, BatchStore, ItemKey, ItemResult, TokenCounts
 
@@ -41,8 +42,24 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "batches.db"
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Where batches are kept: an SQLite file, or a new database of a real PostgreSQL."""
+    url: str | None = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else None
+    return url
+
+
 @pytest.fixture
-def store(path: Path, clock: Clock) -> Iterator[BatchStore]:
-    store = BatchStore(path, LIMITS, clock)
+def store(path: Path, clock: Clock, database_url: str | None) -> Iterator[BatchStore]:
+    store = BatchStore(path, LIMITS, clock, database_url=database_url)
     yield store
     store.close()
+
+
+def rows(path: Path, database_url: str | None, statement: str) -> list[tuple[object, ...]]:
+    """What the store's database has, asked beside the store."""
+    engine = sa.create_engine(database_url or f"sqlite:///{path}")
+    with engine.connect() as connection:
+        found = [tuple(row) for row in connection.exec_driver_sql(statement)]
+    engine.dispose()
+    return found

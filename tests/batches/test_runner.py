@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from intaglio.batches import Batch, BatchRunner, BatchState, BatchStore, Item, ItemKey, ItemResult, ModelClaims
 from intaglio.batches.runner import MAX_TRIES
-from intaglio.errors import BadInputError, CapacityError, EngineError, IntaglioError
+from intaglio.errors import BadInputError, CapacityError, EngineError, IntaglioError, StorageFullError
 from tests.batches.conftest import LIMITS, MODEL, requests
 
 DEADLINE_S = 20.0
@@ -72,7 +71,7 @@ class WatchedStore(BatchStore):
     def finish(self, results: Sequence[ItemResult]) -> list[Batch]:
         if self.num_faults:
             self.num_faults -= 1
-            raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+            raise StorageFullError("the server's disk is full")
         finished = super().finish(results)
         self._loop.call_soon_threadsafe(self.committed.set)
         return finished

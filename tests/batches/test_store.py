@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.batches import Batch, BatchState, BatchStore, ItemKey, TokenCounts
-from intaglio.batches.tables import SCHEMA_VERSION
+from intaglio.batches.tables import SCHEMA
 from intaglio.errors import (
     BadInputError,
     BatchNotFoundError,
@@ -16,7 +16,7 @@ from intaglio.errors import (
     DataFolderError,
     RequestTooLargeError,
 )
-from tests.batches.conftest import LIMITS, MODEL, Clock, requests, result
+from tests.batches.conftest import LIMITS, MODEL, Clock, requests, result, rows
 
 
 def add(store: BatchStore, number: int = 2, account: str = "acc0") -> Batch:
@@ -44,12 +44,16 @@ def test_a_batch_is_queued_then_running_then_finished(store: BatchStore, clock: 
     assert store.answers("acc0", batch.id) == [b"zero", b"one"]
 
 
-def test_unfinished_items_are_found_again_by_another_process(store: BatchStore, path: Path) -> None:
+def test_unfinished_items_are_found_again_by_another_process(
+    store: BatchStore, path: Path, database_url: str | None
+) -> None:
     first, second = add(store), add(store, 3)
     store.begin(ItemKey(second.id, 0))
     store.begin(ItemKey(second.id, 1))
     store.finish([result(second.id, 1)])
-    other = BatchStore(path, LIMITS)  # the first one is not closed: it may as well have been killed
+    other = BatchStore(
+        path, LIMITS, database_url=database_url
+    )  # the first one is not closed: it may as well have been killed
     assert [batch.id for batch in other.open_batches()] == [first.id, second.id]
     assert other.open_places(first.id) == [0, 1]
     assert other.open_places(second.id) == [0, 2]
@@ -73,11 +77,12 @@ def test_results_of_several_batches_are_committed_together(store: BatchStore) ->
     assert {batch.id for batch in finished} == {batches[0].id, batches[2].id}
 
 
-def test_a_request_is_not_kept_longer_than_it_takes_to_answer_it(store: BatchStore, path: Path) -> None:
+def test_a_request_is_not_kept_longer_than_it_takes_to_answer_it(
+    store: BatchStore, path: Path, database_url: str | None
+) -> None:
     batch = store.add("acc0", MODEL, [b"something private", b"waiting"], b"{}")
     store.finish([result(batch.id, 0)])
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("SELECT request FROM batch_items").fetchall() == [(None,), (b"waiting",)]
+    assert rows(path, database_url, "SELECT request FROM batch_items ORDER BY place") == [(None,), (b"waiting",)]
 
 
 def test_nobody_finds_the_batch_of_another_account(store: BatchStore) -> None:
@@ -108,14 +113,15 @@ def test_results_are_kept_for_their_time_and_then_said_to_be_gone(store: BatchSt
     assert store.open_places(waiting.id) == [0, 1]  # what is not finished does not expire
 
 
-def test_nothing_of_an_expired_batch_is_left_in_the_file(store: BatchStore, clock: Clock, path: Path) -> None:
+def test_nothing_of_an_expired_batch_is_left(
+    store: BatchStore, clock: Clock, path: Path, database_url: str | None
+) -> None:
     finish(store, add(store))
     for _ in range(2):
         clock.now += LIMITS.retention_s
         store.expire()
-    with closing(sqlite3.connect(path)) as database:
-        for table in ("batches", "batch_items"):
-            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    for table in ("batches", "batch_items"):
+        assert rows(path, database_url, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 def test_a_batch_that_is_never_taken_is_told_the_bound(store: BatchStore) -> None:
@@ -145,15 +151,46 @@ def test_bytes_of_results_count_until_they_are_gone(store: BatchStore, clock: Cl
     store.add("acc0", MODEL, [b"x" * 101], b"")
 
 
-def test_a_database_of_a_later_version_is_refused(store: BatchStore, path: Path) -> None:
-    store.close()
+def test_a_database_of_a_later_version_is_refused(path: Path) -> None:
+    BatchStore(path, LIMITS).close()
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(
-        DataFolderError, match=f"version {SCHEMA_VERSION + 1}, and this one knows versions up to {SCHEMA_VERSION}"
-    ):
+        assert database.execute("SELECT version_num FROM batches_version").fetchall() == [(SCHEMA.head,)]
+        database.execute("UPDATE batches_version SET version_num = 'second'")
+        database.commit()
+    with pytest.raises(DataFolderError, match=f"version second, and this one knows versions up to {SCHEMA.head}"):
         BatchStore(path, LIMITS)
+
+
+# The tables as they were with the number 1, before alembic looked after them.
+NUMBERED_TABLES = """
+CREATE TABLE batches (
+    number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id VARCHAR(36) NOT NULL, account VARCHAR(64) NOT NULL,
+    model VARCHAR(256) NOT NULL, shared BLOB NOT NULL, num_items INTEGER NOT NULL, num_done INTEGER NOT NULL,
+    num_failed INTEGER NOT NULL, prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
+    cached_tokens BIGINT NOT NULL, size_bytes BIGINT NOT NULL, created_at FLOAT NOT NULL, started_at FLOAT,
+    finished_at FLOAT, UNIQUE (id));
+CREATE INDEX ix_batches_finished_at ON batches (finished_at);
+CREATE TABLE batch_items (
+    batch INTEGER NOT NULL, place INTEGER NOT NULL, request BLOB, answer BLOB, PRIMARY KEY (batch, place),
+    FOREIGN KEY(batch) REFERENCES batches (number) ON DELETE CASCADE);
+INSERT INTO batches VALUES (7, 'id', 'acc0', 'm', x'7b7d', 1, 0, 0, 0, 0, 0, 2, 1000000.0, NULL, NULL);
+INSERT INTO batch_items VALUES (7, 0, x'7b7d', NULL);
+PRAGMA user_version = 1;
+"""
+
+
+def test_the_batches_of_an_earlier_version_go_on(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(NUMBERED_TABLES)
+    for _ in range(2):
+        store = BatchStore(path, LIMITS)
+        assert [batch.id for batch in store.open_batches()] == ["id"]
+        assert store.begin(ItemKey("id", 0)).request == b"{}"
+        store.close()
+    store = BatchStore(path, LIMITS)
+    assert add(store).number == 8
+    store.close()
 
 
 def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:

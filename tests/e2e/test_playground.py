@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Request, expect, sync_playwright
+
+from intaglio.client import publish
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -125,6 +128,45 @@ def test_an_adapter_is_chosen_by_name_and_its_digest_is_shown(page: Page) -> Non
     assert f'"lora": "{adapter}"' in page.locator("#curl").inner_text()
     run_and_wait(page)
     assert re.fullmatch("[0-9a-f]{64}", fact(page, "intaglio-adapter-digest"))
+
+
+def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: Page) -> None:
+    first, second = page.locator("#lora option").evaluate_all("options => options.slice(1, 3).map(one => one.value)")
+    expect(page.get_by_label("Scale", exact=True)).to_be_hidden()
+    page.get_by_role("combobox", name="Adapter").select_option(first)
+    box(page, "Scale").fill("0.5")
+    page.get_by_role("combobox", name="Mixed with").select_option(second)
+    box(page, "Scale of that one").fill("-0.25")
+    choose_form(page, "prompt")
+    box(page, "Prompt").fill("Nora Patel from Lisbon ordered three desk lamps.")
+    box(page, "max_tokens").fill("3")
+    mix = f'"lora": [{{"name": "{first}", "scale": 0.5}}, {{"name": "{second}", "scale": -0.25}}]'
+    assert mix in page.locator("#curl").inner_text()
+    run_and_wait(page)
+    digest = fact(page, "intaglio-adapter-digest")
+    page.reload()
+    expect(page.locator("#model")).to_be_enabled()
+    assert mix in page.locator("#curl").inner_text()
+    run_and_wait(page)
+    assert fact(page, "intaglio-adapter-digest") == digest
+    page.get_by_role("combobox", name="Adapter").select_option(second)  # it cannot be mixed with itself
+    assert f'"lora": [{{"name": "{second}", "scale": 0.5}}]' in page.locator("#curl").inner_text()
+    page.get_by_role("combobox", name="Adapter").select_option("")
+    assert "lora" not in page.locator("#curl").inner_text()
+
+
+def test_what_the_proof_of_an_adapter_showed_is_told(page: Page, live_server: Any, adapter_folders: list[Path]) -> None:
+    publish(adapter_folders[0], url=live_server.url, name="playground-proven")
+    page.locator("#connection summary").click()
+    page.get_by_role("button", name="Load models and adapters again").click()
+    page.get_by_role("combobox", name="Adapter").select_option("playground-proven")
+    expect(page.locator("#proof")).to_contain_text(re.compile(r"^Proven: \d+ modules of rank 4, .*agreement"))
+    page.get_by_role("combobox", name="Mixed with").select_option("intaglio-json")  # one that comes with the package
+    expect(page.locator("#about2")).to_contain_text("JSON")
+    expect(page.locator("#proof2")).to_contain_text("Proven: ")
+    page.get_by_role("combobox", name="Adapter").select_option("")
+    expect(page.locator("#proof")).to_have_text("")
+    page.request.delete(f"{live_server.url}/client/v4/accounts/local/ai/finetunes/playground-proven")
 
 
 def test_stop_ends_a_long_answer_and_the_next_one_runs(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 from intaglio.engine.adapter_loader import AdapterLoader
 from intaglio.engine.engine import EngineLimits
+from intaglio.engine.prover import Prover
 from intaglio.errors import AdapterError
+from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packed import PackedAdapters
+from intaglio.lora.packing import AdapterDtype, pack_tensors
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
-from intaglio.model.gemma import AdapterPairs
-from intaglio.request import AdapterRef, FinishReason
+from intaglio.ops import AdapterTensors, LoraWeights
+from intaglio.request import AdapterRef, FinishReason, Proof, ScaledAdapter
+from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.engines import Collected, TinyModel, load_from_peft, load_tiny, request, run
 from tests.helpers.forward import Prompt, run_prompts
 
@@ -99,67 +104,191 @@ def test_an_adapter_that_fails_late_ends_all_its_requests_and_no_other(
     assert all("is not there" in (got.errors[name] or "") for name in ("bad", "worse"))
 
 
-# -- the loader: packed files first
+# -- several adapters in one request, and one adapter in several folders
+
+
+def test_a_mix_waits_for_its_last_adapter_and_holds_up_nobody(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+    mix = [ScaledAdapter(adapters[0], 0.5), ScaledAdapter(adapters[1], 2.0)]
+    slow = SlowAdapter(tiny, adapters[0])
+    engine = tiny.engine(ROOMY, load=slow)
+    for name, wanted in {"mix": mix, "one": [mix[1]], "base": []}.items():
+        engine.add(request(name, PROMPT, wanted, **LONG))
+    got = Collected()
+    while len(got.reasons) < 2:
+        got.take(engine.step())
+        engine.check()
+    assert got.reasons.keys() == {"one", "base"}
+    slow.arrives.set()
+    while engine.has_work:
+        got.take(engine.step())
+        engine.check()
+    assert got.tokens["mix"] == run(tiny.engine(ROOMY), [request("r", PROMPT, mix, **LONG)]).tokens["r"]
+    assert len({tuple(tokens) for tokens in got.tokens.values()}) == 3
+
+
+def test_the_same_adapter_in_two_folders_is_read_once_and_cached_once(
+    tiny: TinyModel, adapters: list[AdapterRef], tmp_path: Path
+) -> None:
+    """The second name's prompt is found in the prefix cache: one adapter gives one set of keys and values."""
+    twin_folder = write_peft_adapter(tmp_path / "twin", tiny.model.config, rank=2, seed=101)
+    twin = AdapterRef(read_peft_adapter(twin_folder, tiny.model.config, AdapterLimits()).digest, str(twin_folder))
+    assert twin.digest == adapters[1].digest
+    asked: list[str] = []
+
+    def counting(ref: AdapterRef) -> LoadedAdapter:
+        asked.append(ref.folder)
+        return load_from_peft(tiny.model)(ref)
+
+    engine = tiny.engine(ROOMY, load=counting)
+    prompt = [2, *range(20, 40)]
+    first = run(engine, [request("first", prompt, adapters[1], **LONG)])
+    second = run(engine, [request("second", prompt, twin, **LONG)])
+    assert second.tokens["second"] == first.tokens["first"]
+    assert (first.cached["first"], second.cached["second"]) == (0, 20)
+    assert asked == [adapters[1].folder]
+
+
+def test_a_running_request_keeps_its_adapter_when_the_name_gets_another(
+    tiny: TinyModel, adapters: list[AdapterRef], tmp_path: Path
+) -> None:
+    """A name's new generation is another digest: it is read beside the old one, which is still being used."""
+    folder = write_peft_adapter(tmp_path / "name", tiny.model.config, rank=2, seed=50)
+    old = AdapterRef(read_peft_adapter(folder, tiny.model.config, AdapterLimits()).digest, str(folder))
+    expected = {"old": alone(tiny, old)}
+    engine = tiny.engine(ROOMY)
+    engine.add(request("old", PROMPT, old, **LONG))
+    got = Collected()
+    while "old" not in got.tokens:
+        got.take(engine.step())
+    write_peft_adapter(folder, tiny.model.config, rank=2, seed=51)
+    new = AdapterRef(read_peft_adapter(folder, tiny.model.config, AdapterLimits()).digest, str(folder))
+    expected["new"] = alone(tiny, new)
+    engine.add(request("new", PROMPT, new, **LONG))
+    while engine.has_work:
+        got.take(engine.step())
+        engine.check()
+    assert got.tokens == expected
+    assert expected["old"] != expected["new"]
+
+
+# -- the loader: packed files first, and nothing that was not proven
+
+
+class CountingProver:
+    """The real one; it notes what it was asked to prove."""
+
+    def __init__(self, tiny: TinyModel, dtype: AdapterDtype = "float32") -> None:
+        self._prover = Prover(tiny.model, tiny.ops, 4, dtype)
+        self.asked: list[str] = []
+
+    def __call__(self, adapter: LoraAdapter, weights: LoraWeights) -> Proof:
+        self.asked.append(adapter.digest)
+        return self._prover.prove(adapter, weights)
+
+
+@dataclass
+class Cache:
+    """A folder of packed adapters, and loaders over it as they would be in one engine after another."""
+
+    folder: Path
+    tiny: TinyModel
+    proven: list[str] = field(default_factory=list)
+
+    def loader(
+        self,
+        tiny: TinyModel | None = None,
+        served_by: str = "this base",
+        max_rank: int = 64,
+        dtype: AdapterDtype = "float32",
+    ) -> AdapterLoader:
+        tiny = tiny or self.tiny
+        prover = CountingProver(tiny, dtype)
+        prover.asked = self.proven
+        packed = PackedAdapters(self.folder, dtype, served_by)
+        return AdapterLoader(tiny.model, tiny.ops, AdapterLimits(max_rank=max_rank), packed, prover)
+
+    def answer(self, ref: AdapterRef) -> list[int]:
+        """Of a new engine."""
+        engine = self.tiny.engine(ROOMY, load=self.loader().load)
+        return run(engine, [request("r", PROMPT, ref, **LONG)]).tokens["r"]
 
 
 @pytest.fixture
-def packed(tmp_path: Path) -> PackedAdapters:
-    return PackedAdapters(tmp_path / "packed", "float32")
-
-
-def with_loader(tiny: TinyModel, packed: PackedAdapters, ref: AdapterRef) -> list[int]:
-    """The answer of a new engine that keeps packed adapters."""
-    engine = tiny.engine(ROOMY, load=AdapterLoader(tiny.model, AdapterLimits(), packed).load)
-    return run(engine, [request("r", PROMPT, ref, **LONG)]).tokens["r"]
+def cache(tiny: TinyModel, tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "packed", tiny)
 
 
 def test_the_second_load_is_from_the_packed_file_and_gives_the_same_answer(
-    tiny: TinyModel, adapters: list[AdapterRef], packed: PackedAdapters, tmp_path: Path
+    tiny: TinyModel, adapters: list[AdapterRef], cache: Cache, tmp_path: Path
 ) -> None:
-    first = with_loader(tiny, packed, adapters[2])
+    first = cache.answer(adapters[2])
     without_files = AdapterRef(adapters[2].digest, str(tmp_path / "nothing here"))
-    assert with_loader(tiny, packed, without_files) == first == alone(tiny, adapters[2])
+    assert cache.answer(without_files) == first == alone(tiny, adapters[2])
+    assert cache.proven == [adapters[2].digest]
 
 
-def test_a_float16_adapter_gives_nearly_the_exact_logits_and_the_same_ones_from_its_file(
-    tiny: TinyModel, adapters: list[AdapterRef], tmp_path: Path
-) -> None:
-    def logits(pairs: AdapterPairs | None) -> NDArray[np.float32]:
-        return run_prompts(tiny.model, [Prompt(PROMPT, pairs)], ops=tiny.ops)[0]
+def test_a_proof_that_was_asked_for_is_the_one_that_loading_needs(cache: Cache, adapters: list[AdapterRef]) -> None:
+    proof = cache.loader().prove(adapters[1])
+    assert (proof.rank, proof.num_modules, proof.scalable) == (2, 49, True)
+    assert proof.agreement > 0.99
+    assert cache.loader().prove(adapters[1]) == proof
+    loaded = cache.loader().load(adapters[1])
+    assert (loaded.rank, loaded.scalable) == (2, True)
+    assert cache.proven == [adapters[1].digest]
 
-    exact = read_peft_adapter(Path(adapters[2].folder), tiny.model.config, AdapterLimits())
-    halves = PackedAdapters(tmp_path, "float16")
-    kept, read = halves.keep(exact), halves.read(exact.digest)
-    assert read is not None
-    np.testing.assert_array_equal(logits(kept.pairs), logits(read.pairs))
-    effect = np.abs(logits(exact.pairs) - logits(None)).max()
+
+def test_another_base_or_version_proves_anew(cache: Cache, adapters: list[AdapterRef]) -> None:
+    for served_by in ("this base", "another base", "this base"):
+        cache.loader(served_by=served_by).load(adapters[0])
+    assert cache.proven == [adapters[0].digest] * 2
+
+
+def test_an_adapter_that_is_not_proven_is_never_given_out(cache: Cache, tiny: TinyModel, tmp_path: Path) -> None:
+    folder = write_peft_adapter(tmp_path / "idle", tiny.model.config, alpha=1e-30)
+    ref = AdapterRef(read_peft_adapter(folder, tiny.model.config, AdapterLimits()).digest, str(folder))
+    for _ in range(2):
+        with pytest.raises(AdapterError, match="changes nothing"):
+            cache.loader().load(ref)
+    assert cache.proven == [ref.digest] * 2
+    assert not list(cache.folder.glob("*"))
+
+
+def test_a_small_adapter_gives_nearly_the_exact_logits(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+    def logits(tensors: AdapterTensors | None) -> NDArray[np.float32]:
+        return run_prompts(tiny.model, [Prompt(PROMPT, tensors)], ops=tiny.ops)[0]
+
+    exact = read_peft_adapter(Path(adapters[2].folder), tiny.model.config, AdapterLimits()).tensors
+    effect = np.abs(logits(exact) - logits(None)).max()
     # seven layers of seven deltas, each within 2^-10 of its terms
-    np.testing.assert_allclose(logits(kept.pairs), logits(exact.pairs), rtol=0, atol=0.01 * effect)
+    np.testing.assert_allclose(logits(pack_tensors(exact, "float16")), logits(exact), rtol=0, atol=0.01 * effect)
 
 
-def test_a_damaged_packed_file_is_made_again(
-    tiny: TinyModel, adapters: list[AdapterRef], packed: PackedAdapters, tmp_path: Path
-) -> None:
-    first = with_loader(tiny, packed, adapters[1])
-    (path,) = (tmp_path / "packed").iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-100])
-    assert with_loader(tiny, packed, adapters[1]) == first
-    assert path.read_bytes() == whole
+def test_a_damaged_packed_file_is_made_again_and_proven_again(adapters: list[AdapterRef], cache: Cache) -> None:
+    first = cache.answer(adapters[1])
+    (path,) = cache.folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    assert cache.answer(adapters[1]) == first
+    assert cache.answer(adapters[1]) == first
+    assert cache.proven == [adapters[1].digest] * 2
 
 
 def test_an_adapter_packed_for_another_base_is_refused_with_the_tensor_that_does_not_fit(
-    tiny: TinyModel, adapters: list[AdapterRef], packed: PackedAdapters, tmp_path: Path
+    adapters: list[AdapterRef], cache: Cache, tmp_path: Path
 ) -> None:
-    AdapterLoader(tiny.model, AdapterLimits(), packed).load(adapters[2])
-    smaller = load_tiny(tmp_path, "gemma").model
+    cache.loader().load(adapters[2])
+    smaller = load_tiny(tmp_path / "smaller", "gemma", cache.tiny.ops)
     with pytest.raises(AdapterError, match=r"tensor .* is for layer 3; the base model has layers 0 to 2"):
-        AdapterLoader(smaller, AdapterLimits(), packed).load(adapters[2])
+        cache.loader(smaller).load(adapters[2])
 
 
-def test_a_smaller_limit_holds_for_packed_adapters_too(
-    tiny: TinyModel, adapters: list[AdapterRef], packed: PackedAdapters
-) -> None:
-    AdapterLoader(tiny.model, AdapterLimits(), packed).load(adapters[2])
+def test_a_smaller_limit_holds_for_packed_adapters_too(cache: Cache, adapters: list[AdapterRef]) -> None:
+    cache.loader().load(adapters[2])
     with pytest.raises(AdapterError, match="takes ranks up to 2"):
-        AdapterLoader(tiny.model, AdapterLimits(max_rank=2), packed).load(adapters[2])
+        cache.loader(max_rank=2).load(adapters[2])
+
+
+def test_files_that_are_not_the_ones_of_the_digest_are_not_proven(cache: Cache, adapters: list[AdapterRef]) -> None:
+    for act in (cache.loader().load, cache.loader().prove):
+        with pytest.raises(AdapterError, match="its files changed"):
+            act(AdapterRef("0" * 64, adapters[0].folder))
+    assert cache.proven == []

@@ -7,6 +7,7 @@ that a body without the property does not pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,16 +18,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from intaglio.engine.engine import Engine, EngineLimits
+from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.packing import AdapterDtype
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat as Format
 from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
-from intaglio.request import AdapterRef, EngineRequest, Priority, TokenLogprobs
+from intaglio.request import AdapterRef, EngineRequest, Priority, ScaledAdapter, TokenLogprobs
 from tests.engine.row_recorder import Choice, RecordingOps
 from tests.helpers.checkpoints import FAMILIES, Family, tiny_config
-from tests.helpers.engines import Collected, make_engine, request, write_adapters, write_tiny_model
+from tests.helpers.engines import (
+    Collected,
+    LoadAdapter,
+    load_from_peft,
+    loaded_adapter,
+    make_engine,
+    request,
+    write_adapters,
+    write_tiny_model,
+)
 from tests.helpers.token_tables import tiny_matchers
+from tests.helpers.whole_adapters import adapters_of_every_kind
 from tests.ops.row_independence import SplitsTheSum, StartsAtTheChunk
 
 # Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
@@ -37,7 +50,13 @@ PLAIN = EngineLimits(max_running=1, step_tokens=64, kv_block_size=16, kv_cache_b
 # Six tokens of three bytes at most do not reach its end.
 GRAMMAR = "start: /[a-z]{20,}/"
 
-FORMATS: tuple[Format, ...] = ("w8", "w5", "w4", "bf16", "f32")
+# Plain LoRA of ranks 1 to 3, then one of each kind: see `adapters_of_every_kind`.
+NUM_PLAIN, NUM_SUMS, NUM_ADAPTERS = 3, 4, 7
+
+DTYPES: Mapping[Format, AdapterDtype] = {
+    "w8": "float16", "w5": "float16", "w4": "int8", "bf16": "float32", "f32": "float32"
+}  # fmt: skip
+FORMATS = tuple(DTYPES)
 
 
 @dataclass(frozen=True)
@@ -53,13 +72,15 @@ class Ask:
     priority: Priority = Priority.INTERACTIVE
     bound: bool = False  # to a grammar
     logprobs: int | None = None
+    scale: float = 1.0  # of the adapter; of one that is no sum 1, whatever is said here
+    second: int = 0  # one of the sums that is added to it; 0, or the same one, or where the first is no sum, is none
 
     def to_request(self, seed: int, adapters: list[AdapterRef]) -> EngineRequest:
         ids = [2, *np.random.default_rng(self.topic).integers(10, 250, self.length - 1).tolist()]
         return request(
             f"r{seed}",
             ids,
-            adapters[self.adapter - 1] if self.adapter else None,
+            self._mix(adapters),
             self.priority,
             grammar=GRAMMAR if self.bound else None,
             logprobs=self.logprobs,
@@ -69,6 +90,13 @@ class Ask:
             max_tokens=6,
             ignore_stop_tokens=True,
         )
+
+    def _mix(self, adapters: list[AdapterRef]) -> list[ScaledAdapter]:
+        first, second = self.adapter, 0 if self.second == self.adapter else self.second
+        if first > NUM_SUMS:
+            return [ScaledAdapter(adapters[first - 1])]
+        one = [ScaledAdapter(adapters[first - 1], self.scale)] if first else []
+        return [*one, ScaledAdapter(adapters[second - 1], -0.6)] if second else one
 
 
 @dataclass(frozen=True)
@@ -85,9 +113,17 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.folders = {family: write_tiny_model(folder / family, family) for family in FAMILIES}
+        models = {family: load_gemma(path, CpuOps(1)) for family, path in self.folders.items()}
+        made = {family: adapters_of_every_kind(model.config) for family, model in models.items()}
+        self.made = {
+            family: [LoraAdapter.of(tensors) for tensors in of_family.values()] for family, of_family in made.items()
+        }
         self.adapters = {
-            family: write_adapters(folder / f"{family}-adapters", load_gemma(path, CpuOps(1)), 3)
-            for family, path in self.folders.items()
+            family: [
+                *write_adapters(folder / f"{family}-adapters", model, NUM_PLAIN),
+                *(AdapterRef(adapter.digest, "made here") for adapter in self.made[family]),
+            ]
+            for family, model in models.items()
         }
         self.matchers = {
             family: tiny_matchers(folder / f"{family}-tokens", vocab_size=tiny_config(family)["vocab_size"])
@@ -96,9 +132,17 @@ class Workshop:
         self.model = cache(self._model)
         self.alone = cache(self._alone)
 
-    def _model(self, family: Family, fmt: Format, body: type[CpuOps], threads: int, name: str) -> tuple[Gemma, Ops]:
+    def _model(
+        self, family: Family, fmt: Format, body: type[CpuOps], threads: int, name: str
+    ) -> tuple[Gemma, Ops, LoadAdapter]:
+        """Its adapters are read once: which sequences run together should not hang on how long that takes."""
         ops = body(threads, name)
-        return load_gemma(self.folders[family], ops, fmt), ops
+        model = load_gemma(self.folders[family], ops, fmt)
+        from_peft = load_from_peft(model)
+        loaded = {ref.digest: from_peft(ref) for ref in self.adapters[family][:NUM_PLAIN]}
+        for adapter in self.made[family]:
+            loaded[adapter.digest] = loaded_adapter(model, adapter, DTYPES[fmt])
+        return model, ops, lambda ref: loaded[ref.digest]
 
     def run(
         self,
@@ -109,12 +153,14 @@ class Workshop:
         threads: int,
         body: type[CpuOps] = CpuOps,
         name: str | None = None,
+        adapter_bytes: int = 400_000,
     ) -> Result:
         """asks: (seed, ask), in order of arrival among those of one delay."""
-        model, ops = self.model(family, fmt, body, threads, name or instruction_sets()[0])
+        model, ops, load = self.model(family, fmt, body, threads, name or instruction_sets()[0])
         recorder = RecordingOps(ops)
-        # Two of the three adapters at a time: they are evicted and loaded again.
-        engine = make_engine(model, limits, ops=recorder, adapter_bytes=400_000, matchers=self.matchers[family])
+        # A few of the adapters at a time: they are evicted and loaded again.
+        matchers = self.matchers[family]
+        engine = make_engine(model, limits, ops=recorder, adapter_bytes=adapter_bytes, matchers=matchers, load=load)
         collected, step = Collected(), 0
         waiting = [(ask.delay, ask.to_request(seed, self.adapters[family])) for seed, ask in asks]
         while engine.has_work or waiting:
@@ -152,13 +198,15 @@ asks = st.builds(
     Ask,
     topic=st.integers(0, 2),
     length=st.sampled_from([1, 2, 3, 7, 17, 33, 50]),
-    adapter=st.integers(0, 3),
+    adapter=st.integers(0, NUM_ADAPTERS),
     temperature=st.sampled_from([0.0, 0.9]),
     penalty=st.sampled_from([0.0, 0.0, 1.0]),
     delay=st.sampled_from([0, 0, 1, 4]),
     priority=st.sampled_from(Priority),
     bound=st.sampled_from([False, False, True]),
     logprobs=st.sampled_from([None, None, 0, 3]),
+    scale=st.sampled_from([1.0, 1.0, 0.5, -1.5]),
+    second=st.sampled_from([0, 0, 1, 2, NUM_SUMS]),
 )
 
 
@@ -194,7 +242,7 @@ def test_a_request_gets_the_same_bits_in_any_company(
 @pytest.mark.parametrize("name", instruction_sets())
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name: str, fmt: Format) -> None:
-    mix = [(seed, Ask(seed, 9, seed % 4, 0.9, 0.0, 0)) for seed in range(1, 7)]
+    mix = [(seed, Ask(seed, 9, seed % 8, 0.9, 0.0, 0)) for seed in range(1, 9)]
     result = workshop.run(mix, "gemma3_text", fmt, EngineLimits(8, 16, 4, TIGHT), 2, name=name)
     assert result.engine.scheduler.num_preemptions > 0
     workshop.check(result, mix, "gemma3_text", fmt, name=name)
@@ -204,9 +252,42 @@ def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_prefix_from_the_cache_gives_the_same_bits(workshop: Workshop, family: Family, fmt: Format) -> None:
     """The first was cut into other chunks than the others, which find 32 to 44 of their tokens in the cache."""
-    mix = [(1, Ask(0, 50, 1, 0.0, 0.0, 0)), *((seed, Ask(0, 20 + 7 * seed, 1, 0.0, 0.0, 30)) for seed in (2, 3, 4))]
-    result = workshop.run(mix, family, fmt, EngineLimits(8, 7, 4, ROOMY), 3)
-    assert [result.cached[f"r{seed}"] for seed, _ in mix] == [0, 32, 40, 44]
+    for adapter in (1, *range(NUM_SUMS, NUM_ADAPTERS + 1)):
+        later = [(seed, Ask(0, 20 + 7 * seed, adapter, 0.0, 0.0, 30)) for seed in (2, 3, 4)]
+        mix = [(1, Ask(0, 50, adapter, 0.0, 0.0, 0)), *later]
+        result = workshop.run(mix, family, fmt, EngineLimits(8, 7, 4, ROOMY), 3)
+        assert [result.cached[f"r{seed}"] for seed, _ in mix] == [0, 32, 40, 44]
+        workshop.check(result, mix, family, fmt)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_of_every_kind_get_the_same_bits_beside_each_other(
+    workshop: Workshop, family: Family, fmt: Format
+) -> None:
+    """Each twice, with other prompts; the sums scaled and mixed too; rows of the base between them."""
+    kinds = [*range(NUM_ADAPTERS + 1), 0, *range(NUM_SUMS, NUM_ADAPTERS + 1)]
+    mix = [
+        (seed, Ask(seed, 3 + 5 * seed % 23, adapter, 0.0, 0.0, seed % 3, scale=0.5, second=seed % 3))
+        for seed, adapter in enumerate(kinds, start=1)
+    ]
+    result = workshop.run(mix, family, fmt, EngineLimits(13, 32, 4, ROOMY), 2, adapter_bytes=1 << 22)
+    workshop.check(result, mix, family, fmt)
+    answers = {tuple(result.tokens[f"r{seed}"]) for seed, _ in mix}
+    assert len(answers) > len(kinds) // 2, "they do change what is said"
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mixes_that_share_an_adapter_get_the_same_bits_beside_each_other(
+    workshop: Workshop, family: Family, fmt: Format
+) -> None:
+    kinds = [(1, 1.0, 0), (1, 0.5, 0), (1, 1.0, 2), (1, 0.5, 2), (2, 1.0, 1), (0, 1.0, 3), (0, 1.0, 0)]
+    mix = [
+        (seed, Ask(seed % 2, 17, adapter, 0.0, 0.0, 0, scale=scale, second=second))
+        for seed, (adapter, scale, second) in enumerate(kinds, start=1)
+    ]
+    result = workshop.run(mix, family, fmt, EngineLimits(8, 16, 4, ROOMY), 2)
     workshop.check(result, mix, family, fmt)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,16 @@ MIXED: dict[Family, tuple[str, ...]] = {
 }
 MIXED_ROWS = (0, 1, 2, 5, 11, 17, 23, 31, 39)
 
+# Adapters that are more than matrices beside the projections, each alone: PEFT's mixed batch does not take them all.
+# "untied" is a Gemma 1 whose head has a table of its own.
+Base = Family | Literal["untied"]
+WHOLE: dict[Base, tuple[str, ...]] = {
+    "gemma": ("dora", "bias", "tokens"),
+    "gemma2": ("embedding_and_head", "tied", "tokens_apart"),
+    "gemma3_text": ("norms", "saved_embedding", "tokens_under_head"),
+    "untied": ("tokens", "saved_head", "embedding"),
+}
+
 # The real model: rows around its window of 512, and of each row enough values to tell any difference by.
 BIG_ROWS = (5, 300, 511, 512, 513, 600, 699)
 BIG_TOP = 64
@@ -43,6 +53,12 @@ def tiny_model(family: Family) -> tuple[dict[str, Any], Weights]:
     return config, random_weights(config, SEEDS[family])
 
 
+def untied_model() -> tuple[dict[str, Any], Weights]:
+    """The tiny Gemma 1 with another table for its head."""
+    config = tiny_config("gemma", tie_word_embeddings=False, vocab_size=256)
+    return config, random_weights(config, SEEDS["gemma"] + 1)
+
+
 def checksum(weights: Mapping[str, F32]) -> str:
     """SHA-256 over names and values."""
     state = hashlib.sha256()
@@ -52,8 +68,8 @@ def checksum(weights: Mapping[str, F32]) -> str:
     return state.hexdigest()
 
 
-def adapter_folder(family: Family, name: str) -> Path:
-    return FOLDER / f"adapters_{family}" / name
+def adapter_folder(base: Base, name: str) -> Path:
+    return FOLDER / f"adapters_{base}" / name
 
 
 def load(name: str) -> dict[str, NDArray[Any]]:

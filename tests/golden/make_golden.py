@@ -1,12 +1,13 @@
 """Make the golden files: logits by transformers and PEFT in float32.
 
-    .venv-oracle/bin/python -m tests.golden.make_golden [tiny] [adapters] [270m]
+    .venv-oracle/bin/python -m tests.golden.make_golden [tiny] [adapters] [whole] [270m]
 
-Without arguments all three. Needs the environment of `make test-oracle`; the third takes about two minutes and 4 GB.
+Without arguments all four. Needs the environment of `make test-oracle`; the last takes about two minutes and 4 GB.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,15 @@ from intaglio.settings import Settings
 from intaglio.text import load_tokenizer
 from tests.golden import cases
 from tests.helpers.checkpoints import FAMILIES, Family, write_hf_folder
-from tests.oracle.judges import add_peft_adapter, hf_logits, load_hf, load_hf_gguf, peft_mixed_logits
+from tests.oracle.judges import (
+    add_peft_adapter,
+    hf_logits,
+    load_hf,
+    load_hf_gguf,
+    peft_logits,
+    peft_mixed_logits,
+    save_random_adapter,
+)
 
 # Each says with PEFT's own words what is special about it; all rank and alpha values differ.
 _SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -45,9 +54,48 @@ _ADAPTERS: dict[str, dict[str, Any]] = {
     "regex": {"r": 5, "lora_alpha": 9, "target_modules": r".*layers\.[12]\.(self_attn\.o_proj|mlp\.down_proj)"},
 }
 
+# Few modules each, so that the files stay small.
+_SOME = ["layers.0.self_attn.q_proj", "layers.1.mlp.down_proj"]
+_WHOLE: dict[str, dict[str, Any]] = {
+    "dora": {"r": 3, "lora_alpha": 5, "use_dora": True, "target_modules": [*_SOME, "embed_tokens", "lm_head"]},
+    "bias": {"r": 2, "lora_alpha": 7, "lora_bias": True, "target_modules": [*_SOME, "lm_head"]},
+    "embedding_and_head": {
+        "r": 4,
+        "lora_alpha": 6,
+        "use_rslora": True,
+        "target_modules": [*_SOME, "embed_tokens", "lm_head"],
+        "rank_pattern": {"embed_tokens": 2},
+        "alpha_pattern": {"lm_head": 3},
+    },
+    "tied": {"r": 2, "lora_alpha": 3, "target_modules": [*_SOME, "embed_tokens"], "ensure_weight_tying": True},
+    "tokens": {"r": 1, "lora_alpha": 2, "target_modules": _SOME, "trainable_token_indices": [77, 5, 130]},
+    "tokens_apart": {
+        "r": 1,
+        "lora_alpha": 2,
+        "target_modules": _SOME,
+        "trainable_token_indices": {"embed_tokens": [9, 3], "lm_head": [3, 200]},
+    },
+    "tokens_under_head": {
+        "r": 2,
+        "lora_alpha": 5,
+        "target_modules": [*_SOME, "lm_head"],
+        "trainable_token_indices": [100, 6],
+    },
+    "norms": {"r": 1, "lora_alpha": 2, "target_modules": _SOME, "modules_to_save": ["norm"]},
+    "saved_embedding": {"r": 1, "lora_alpha": 2, "target_modules": _SOME, "modules_to_save": ["embed_tokens"]},
+    "saved_head": {
+        "r": 1,
+        "lora_alpha": 2,
+        "target_modules": _SOME,
+        "modules_to_save": ["lm_head", "1.input_layernorm"],
+    },
+    "embedding": {"r": 2, "lora_alpha": 9, "target_modules": ["embed_tokens"]},
+}
+_MET = (77, 5, 130, 9, 3, 200, 100, 6)  # tokens whose rows are replaced
+
 
 def main(wanted: list[str]) -> None:
-    makers = {"tiny": make_tiny, "adapters": make_adapters, "270m": make_270m}
+    makers = {"tiny": make_tiny, "adapters": make_adapters, "whole": make_whole, "270m": make_270m}
     for name in wanted or list(makers):
         makers[name]()
 
@@ -94,6 +142,34 @@ def _store_adapters(model: Any, family: Family, aside: Path) -> None:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copy(aside / name / file, target / file)
             (target / file).chmod(0o644)
+
+
+def make_whole() -> None:
+    """Adapters one by one, as PEFT computes with them once it has loaded the files that are stored."""
+    for name, adapters in cases.WHOLE.items():
+        config, weights = cases.untied_model() if name == "untied" else cases.tiny_model(name)
+        ids = _random_ids(config["vocab_size"], len(name), (len(adapters), cases.NUM_TOKENS))
+        ids[:, 1 : 1 + len(_MET)] = _MET
+        with tempfile.TemporaryDirectory() as folder:
+            base = write_hf_folder(Path(folder) / "base", config, weights)
+            logits = []
+            for row, adapter in enumerate(adapters):
+                made, kept = Path(folder) / adapter, cases.adapter_folder(name, adapter)
+                save_random_adapter(load_hf(base), made, _WHOLE[adapter], seed=row, save_embedding_layers=False)
+                _store_adapter(made, kept, f"tiny-{name}")
+                logits.append(peft_logits(base, kept, ids[row])[list(cases.MIXED_ROWS)])
+        _save(f"whole_{name}", ids=ids, logits=np.stack(logits), weights_sha256=np.array(cases.checksum(weights)))
+
+
+def _store_adapter(made: Path, target: Path, base_name: str) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    settings = json.loads((made / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = base_name  # not the temporary folder
+    settings["target_modules"] = sorted(settings["target_modules"])  # a set: a second run writes the same bytes
+    (target / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    shutil.copy(made / "adapter_model.safetensors", target / "adapter_model.safetensors")
+    (target / "adapter_model.safetensors").chmod(0o644)
 
 
 def make_270m() -> None:

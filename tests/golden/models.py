@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig, config_from_hf
-from intaglio.model.gemma import AdapterPairs, Gemma
+from intaglio.model.gemma import Gemma
 from intaglio.model.loader import read_config
 from intaglio.model.weights import RawTensor, open_checkpoint
-from intaglio.ops import Ops
+from intaglio.ops import AdapterTensors, Ops
 from intaglio.ops.reference import ReferenceOps
-from tests.golden.cases import BASE, MIXED, adapter_folder, tiny_model
+from tests.golden.cases import BASE, MIXED, adapter_folder, tiny_model, untied_model
 from tests.helpers.checkpoints import Family
 
 
@@ -60,6 +60,12 @@ def tiny_parts(family: Family) -> Parts:
     return Parts(config_from_hf(config), MemoryCheckpoint(weights, norm_includes_one=False))
 
 
+def untied_parts() -> Parts:
+    """The one with a table of its own for the head."""
+    config, weights = untied_model()
+    return Parts(config_from_hf(config), MemoryCheckpoint(weights, norm_includes_one=False))
+
+
 def gguf_parts(path: Path) -> Parts:
     """A GGUF file with every tensor decoded once."""
     with open_checkpoint(path) as checkpoint:
@@ -67,10 +73,10 @@ def gguf_parts(path: Path) -> Parts:
         return Parts(read_config(checkpoint), MemoryCheckpoint(tensors, norm_includes_one=True))
 
 
-def golden_adapters(family: Family, config: ModelConfig) -> dict[str, AdapterPairs | None]:
+def golden_adapters(family: Family, config: ModelConfig) -> dict[str, AdapterTensors | None]:
     """The stored adapters by name, and the base model under PEFT's name for it."""
     names = sorted(set(MIXED[family]) - {BASE})
-    adapters: dict[str, AdapterPairs | None] = {
-        name: read_peft_adapter(adapter_folder(family, name), config, AdapterLimits()).pairs for name in names
+    adapters: dict[str, AdapterTensors | None] = {
+        name: read_peft_adapter(adapter_folder(family, name), config, AdapterLimits()).tensors for name in names
     }
     return adapters | {BASE: None}

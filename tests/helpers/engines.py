@@ -9,6 +9,8 @@ from typing import Any
 
 from intaglio.engine.engine import Engine, EngineLimits
 from intaglio.engine.grammar import Matchers
+from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.packing import AdapterDtype, pack_tensors
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import AdapterPool, LoadedAdapter
 from intaglio.model.gemma import Gemma
@@ -21,8 +23,10 @@ from intaglio.request import (
     FinishReason,
     Priority,
     SamplingParams,
+    ScaledAdapter,
     TokenLogprobs,
     TokenOutput,
+    canonical_mix,
 )
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import Family, random_weights, tiny_config, write_hf_folder
@@ -52,10 +56,14 @@ def load_from_peft(model: Gemma) -> LoadAdapter:
     """Read an adapter's own files, without keeping a packed one."""
 
     def load(ref: AdapterRef) -> LoadedAdapter:
-        adapter = read_peft_adapter(Path(ref.folder), model.config, AdapterLimits())
-        return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, model.prepare_adapter(adapter.pairs))
+        return loaded_adapter(model, read_peft_adapter(Path(ref.folder), model.config, AdapterLimits()))
 
     return load
+
+
+def loaded_adapter(model: Gemma, adapter: LoraAdapter, dtype: AdapterDtype = "float32") -> LoadedAdapter:
+    prepared = model.prepare_adapter(pack_tensors(adapter.tensors, dtype))
+    return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, prepared, adapter.tensors.is_sum)
 
 
 def make_engine(
@@ -99,12 +107,15 @@ def load_tiny(folder: Path, family: Family = "gemma3_text", ops: Ops | None = No
 def request(
     request_id: str,
     prompt_ids: Sequence[int],
-    adapter: AdapterRef | None = None,
+    adapter: AdapterRef | Sequence[ScaledAdapter] | None = None,
     priority: Priority = Priority.INTERACTIVE,
     **params: object,
 ) -> EngineRequest:
+    """adapter: one at scale 1, or a mix"""
+    mix = [ScaledAdapter(adapter)] if isinstance(adapter, AdapterRef) else adapter or []
     defaults: dict[str, object] = {"temperature": 0.0, "max_tokens": 8, "seed": 7}
-    return EngineRequest(request_id, list(prompt_ids), SamplingParams(**(defaults | params)), adapter, priority)  # type: ignore[arg-type]
+    chosen = SamplingParams(**(defaults | params))  # type: ignore[arg-type]
+    return EngineRequest(request_id, list(prompt_ids), chosen, canonical_mix(mix), priority)
 
 
 class Collected:

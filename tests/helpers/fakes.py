@@ -7,6 +7,7 @@ It has the shape of AsyncLLM as the API sees it, so tests of the wire need no en
     <crash>   after the words behind it the iterator raises what nobody foresaw
 
 `<answer>text</answer>` in the prompt makes it answer that very text, one word with the space before it per delta.
+With adapters, any other answer begins with their digests and scales.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import math
 import re
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from intaglio.errors import CapacityError, ChatError, ContextLengthError
+from intaglio.errors import CapacityError, ChatError, ContextLengthError, IntaglioError
 from intaglio.generation import TextDelta, TokenLogprob, Usage
-from intaglio.lora.packed import PackedAdapters
+from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams
+from intaglio.request import AdapterRef, FinishReason, Priority, Proof, SamplingParams, ScaledAdapter
 
+DEADLINE_S = 20.0
 _OPEN, _CLOSE = "<answer>", "</answer>"
 
 
@@ -102,20 +105,24 @@ class FakeLLM:
     who would not wait.
     """
 
-    def __init__(self, model_id: str, config: ModelConfig, packed: PackedAdapters, window: int = 1000) -> None:
+    def __init__(self, model_id: str, config: ModelConfig, window: int = 1000) -> None:
         self.model_id = model_id
         self.config = config
-        self.packed = packed
+        self.base_tables = None
         self.window = window
         self.ready = True
         self.full = False
         self.busy = False
         self.closed = False
-        self.submitted: list[tuple[str, SamplingParams, AdapterRef | None, tuple[str, ...]]] = []
+        self.submitted: list[tuple[str, SamplingParams, tuple[ScaledAdapter, ...], tuple[str, ...]]] = []
         self.priorities: list[Priority] = []  # of those, in the same order
         self.stalls = True  # False: <stall> is a word like any other
         self.stalled = threading.Event()
         self.aborted = threading.Event()
+        self.proof_begun = threading.Event()
+        self.proof_may_end = threading.Event()  # cleared, proofs wait
+        self.proof_may_end.set()
+        self.proof_error: IntaglioError | None = None  # what a proof ends with instead of a verdict
         self.num_open = 0  # generations that neither ended nor were aborted
         self._words: list[str] = []
         self.tokenizer = FakeTokenizer(self._words)
@@ -134,7 +141,7 @@ class FakeLLM:
         prompt_ids: list[int],
         params: SamplingParams,
         *,
-        adapter: AdapterRef | None = None,
+        adapters: Sequence[ScaledAdapter] = (),
         stop: Sequence[str] = (),
         priority: Priority = Priority.INTERACTIVE,
         reject_if_busy: bool = False,
@@ -144,12 +151,19 @@ class FakeLLM:
         if self.full or (reject_if_busy and self.busy):
             raise CapacityError("256 requests are waiting, the most that are allowed")
         words = [self._words[token_id] for token_id in prompt_ids]
-        self.submitted.append((" ".join(words), params, adapter, tuple(stop)))
+        self.submitted.append((" ".join(words), params, tuple(adapters), tuple(stop)))
         self.priorities.append(priority)
         answer = _answer_to(words)
-        if adapter is not None and _OPEN not in words:
-            answer.insert(0, f"[{adapter.digest[:8]}] ")
+        if adapters and _OPEN not in words:
+            answer.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
         return FakeGeneration(self, answer, len(prompt_ids), params.max_tokens, params.logprobs)
+
+    async def prove(self, ref: AdapterRef) -> Proof:
+        self.proof_begun.set()
+        await asyncio.to_thread(self.proof_may_end.wait, DEADLINE_S)
+        if self.proof_error is not None:
+            raise self.proof_error
+        return await asyncio.to_thread(proof_by_reading, ref, self.config)
 
     async def close(self) -> None:
         self.closed = True
@@ -159,6 +173,26 @@ class FakeLLM:
         start = len(self._words)
         self._words += words
         return list(range(start, start + len(words)))
+
+
+def proof_by_reading(ref: AdapterRef, config: ModelConfig) -> Proof:
+    """What it says of the adapter's size is true, what of logits is made up. Raises AdapterError for bad files."""
+    adapter = read_peft_adapter(Path(ref.folder), config, AdapterLimits())
+    assert adapter.digest == ref.digest, "who asks for a proof knows the identity"
+    return Proof(
+        num_modules=adapter.num_modules,
+        rank=adapter.rank,
+        scalable=adapter.tensors.is_sum,
+        largest_change=0.5,
+        mean_change=0.25,
+        agreement=1.0,
+        num_tokens=16,
+        seconds=0.125,
+    )
+
+
+def _shown(adapter: ScaledAdapter) -> str:
+    return adapter.ref.digest[:8] + ("" if adapter.scale == 1 else f"*{adapter.scale:g}")
 
 
 def _words_of(text: str) -> list[str]:

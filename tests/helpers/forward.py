@@ -7,25 +7,37 @@ out in a shuffled order, so that nothing can pass by luck of lying one behind th
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.model.gemma import AdapterPairs, ForwardBatch, Gemma, kv_groups
-from intaglio.ops import AttentionRow, KVGroup, LoraSegment, Ops
+from intaglio.model.gemma import ForwardBatch, Gemma, kv_groups
+from intaglio.ops import AdapterTensors, AttentionRow, KVGroup, LoraPair, LoraSegment, ModuleKey, Ops
 from intaglio.ops.reference import ReferenceOps
 
 F32 = NDArray[np.float32]
 
 
+AdapterPairs = Mapping[ModuleKey, LoraPair]
+Mix = Sequence[tuple[AdapterTensors, float]]  # adapters and their scales
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids and the adapter they run with; None is the base model."""
+    """Token ids and what they run with: pairs alone, a whole adapter, several with scales; None is the base model."""
 
     ids: Sequence[int]
-    pairs: AdapterPairs | None = None
+    adapter: AdapterPairs | AdapterTensors | Mix | None = None
+
+    @property
+    def mix(self) -> Mix:
+        if self.adapter is None:
+            return []
+        if isinstance(self.adapter, AdapterTensors):
+            return [(self.adapter, 1.0)]
+        return [(AdapterTensors(self.adapter), 1.0)] if isinstance(self.adapter, Mapping) else self.adapter
 
 
 @dataclass(slots=True)
@@ -59,7 +71,7 @@ def run_prompts(
     cache = _Cache(model, prompts, ops, block_size, seed, keep_window_only)
     # Rows of one adapter stand together: the forward takes one run per adapter.
     running = [_Running(index, prompt) for index, prompt in enumerate(prompts)]
-    running.sort(key=lambda item: id(item.prompt.pairs) if item.prompt.pairs is not None else 0)
+    running.sort(key=lambda item: id(item.prompt.adapter) if item.prompt.adapter is not None else 0)
     for item in running:
         item.blocks = [[] for _ in cache.groups]
         item.dropped = [0 for _ in cache.groups]
@@ -131,9 +143,10 @@ def _step(
         plans.append(ops.attention_plan(rows, cache.block_size))
     batch = ForwardBatch(
         ops.integers(ids),
-        ops.lora_plan(_segments(model, pending, starts, counts)),
+        ops.lora_plan(_segments(model, pending, counts)),
         plans,
         ops.integers([row for rows in logit_rows for row in rows]),
+        ops.lora_plan(_segments(model, pending, [len(rows) for rows in logit_rows])),
     )
     out = np.asarray(model.forward(batch, cache.kv))
     ends = np.cumsum([len(rows) for rows in logit_rows])
@@ -143,13 +156,17 @@ def _step(
         cache.give_back(item)
 
 
-def _segments(model: Gemma, pending: list[_Running], starts: list[int], counts: list[int]) -> list[LoraSegment]:
-    runs: list[tuple[int, int, AdapterPairs]] = []
-    for item, start, count in zip(pending, starts, counts, strict=True):
-        pairs = item.prompt.pairs
-        if pairs is None:
-            continue
-        same = bool(runs) and runs[-1][2] is pairs
+def _segments(model: Gemma, pending: list[_Running], counts: Sequence[int]) -> list[LoraSegment]:
+    """counts: rows of each prompt, which follow each other."""
+    runs: list[tuple[int, int, Prompt]] = []
+    start = 0
+    for item, count in zip(pending, counts, strict=True):
+        same = bool(runs) and runs[-1][2].adapter is item.prompt.adapter
         first = runs.pop()[0] if same else start
-        runs.append((first, start + count, pairs))
-    return [LoraSegment(start, stop, model.prepare_adapter(pairs)) for start, stop, pairs in runs]
+        start += count
+        runs.append((first, start, item.prompt))
+    return [
+        LoraSegment(first, stop, model.prepare_adapter(tensors), scale)
+        for first, stop, prompt in runs
+        for tensors, scale in prompt.mix
+    ]

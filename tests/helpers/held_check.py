@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 
 from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.base_tables import BaseTables
 from intaglio.lora.peft import AdapterLimits, Note, ReadStep, read_peft_adapter
 from intaglio.model.config import ModelConfig
 
@@ -29,7 +30,9 @@ class HeldCheck:
         self._step = step
         monkeypatch.setattr("intaglio.adapters.intake.read_peft_adapter", self._read)
 
-    def _read(self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: Note) -> LoraAdapter:
+    def _read(
+        self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: Note, base_tables: BaseTables | None
+    ) -> LoraAdapter:
         def held(step: ReadStep) -> None:
             note(step)
             self.steps.append(step)
@@ -37,7 +40,7 @@ class HeldCheck:
                 self.inside.set()
                 assert self.go.wait(DEADLINE_S)
 
-        return read_peft_adapter(folder, config, limits, held)
+        return read_peft_adapter(folder, config, limits, held, base_tables)
 
 
 def in_thread(act: Callable[[], T]) -> Future[T]:

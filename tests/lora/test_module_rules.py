@@ -11,6 +11,7 @@ import pytest
 from intaglio.errors import AdapterError
 from intaglio.lora.module_rules import ModuleRules
 from intaglio.lora.peft_config import PeftConfig
+from intaglio.ops import MODEL
 
 PLAIN = PeftConfig(
     r=4,
@@ -85,6 +86,10 @@ def test_of_overlapping_keys_the_first_in_file_order_holds() -> None:
         ({"target_modules": ""}, False),
         ({"layers_to_transform": frozenset({0, 2})}, True),
         ({"layers_to_transform": frozenset({1, 2})}, False),
+        ({"layers_to_transform": frozenset({0}), "layers_pattern": ("layers",)}, True),
+        ({"layers_to_transform": frozenset({0}), "layers_pattern": ("h", r"model\.l[a-y]+s")}, True),
+        ({"layers_to_transform": frozenset({0}), "layers_pattern": ("h",)}, False),
+        ({"layers_to_transform": frozenset({1}), "target_modules": (Q,)}, True),  # a whole path says more
         ({"exclude_modules": ("q_proj",)}, False),
         ({"exclude_modules": ("layers.0",)}, True),
         ({"exclude_modules": r".*layers\.0\..*"}, False),
@@ -94,6 +99,40 @@ def test_of_overlapping_keys_the_first_in_file_order_holds() -> None:
 )
 def test_targets_layers_and_exclusions_decide_which_modules_are_adapted(changes: dict[str, Any], covered: bool) -> None:
     assert rules(**changes).covers(Q, layer=0) is covered
+
+
+@pytest.mark.parametrize(
+    ("changes", "covered"),
+    [
+        ({"target_modules": ("q_proj", "embed_tokens", "lm_head")}, True),
+        ({"target_modules": r".*embed_tokens|lm_head"}, True),
+        ({"target_modules": ("q_proj",)}, False),
+        ({"target_modules": "all-linear"}, False),  # PEFT leaves the head out, and the embedding is not linear
+        ({"target_modules": ("model.embed_tokens", "lm_head"), "layers_to_transform": frozenset({0})}, True),
+        ({"target_modules": r".*", "exclude_modules": ("embed_tokens", "lm_head")}, False),
+    ],
+)
+def test_the_embedding_and_the_head_are_adapted_where_they_are_named(changes: dict[str, Any], covered: bool) -> None:
+    assert rules(**changes).covers("model.embed_tokens", MODEL) is covered
+    assert rules(**changes).covers("lm_head", MODEL) is covered
+
+
+def test_layers_to_transform_leaves_out_what_is_in_no_layer() -> None:
+    some = rules(target_modules=("embed_tokens", "lm_head"), layers_to_transform=frozenset({0}))
+    assert not some.covers("model.embed_tokens", MODEL)
+    assert some.covers("lm_head", MODEL)  # its whole path
+
+
+def test_saved_modules_and_tokens_are_named_by_the_end_of_a_path() -> None:
+    some = rules(
+        modules_to_save=("_norm", "model.norm", "0.input_layernorm"), token_indices={"tokens": (3, 1), "lm_head": (7,)}
+    )
+    saved = ["model.norm", "model.layers.4.self_attn.q_norm", "model.layers.10.input_layernorm"]
+    assert [some.saves(path) for path in saved] == [True] * 3
+    assert not some.saves("model.layers.1.input_layernorm") and not some.saves("lm_head")
+    assert some.token_ids("model.language_model.embed_tokens") == (3, 1)
+    assert some.token_ids("lm_head") == (7,)
+    assert some.token_ids(Q) == ()
 
 
 @pytest.mark.parametrize("setting", ["target_modules", "exclude_modules"])

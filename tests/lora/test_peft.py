@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,25 +25,16 @@ from intaglio.lora.peft import (
 )
 from intaglio.model.config import ModelConfig
 from tests.helpers.adapters import ALL_TARGETS, adapter_tensors, peft_config, write_peft_adapter
+from tests.lora.files import rewrite, set_keys, spoil
 
 LIMITS = AdapterLimits()
 Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
+DOWN0 = "base_model.model.model.layers.0.mlp.down_proj"
+EMBEDDING = "base_model.model.model.embed_tokens"
 
 
 def read(folder: Path, base: ModelConfig, **limits: int) -> LoraAdapter:
     return read_peft_adapter(folder, base, replace(LIMITS, **limits))
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the tensors of an adapter in place."""
-    tensors = dict(load_file(folder / WEIGHTS_FILE))
-    change(tensors)
-    save_file(tensors, folder / WEIGHTS_FILE)
-
-
-def set_keys(folder: Path, **changes: Any) -> None:
-    settings = json.loads((folder / CONFIG_FILE).read_text())
-    (folder / CONFIG_FILE).write_text(json.dumps(settings | changes))
 
 
 # ------------------------------------------------------------------------------------------------------ what is served
@@ -159,7 +149,7 @@ def test_the_digest_is_of_the_values_not_of_their_storage(tmp_path: Path, base: 
 
 @pytest.mark.parametrize(
     "change",
-    [{"lora_alpha": 8.001}, {"use_rslora": True}, {"alpha_pattern": {"layers.2.mlp.up_proj": 9}}, {"lora_alpha": 0}],
+    [{"lora_alpha": 8.001}, {"use_rslora": True}, {"alpha_pattern": {"layers.2.mlp.up_proj": 9}}, {"lora_alpha": -8}],
 )
 def test_the_digest_changes_with_every_setting_of_the_arithmetic(
     folder: Path, base: ModelConfig, change: dict[str, Any]
@@ -172,13 +162,6 @@ def test_the_digest_changes_with_every_setting_of_the_arithmetic(
 # --------------------------------------------------------------------------------------------------------- what is not
 
 
-def spoil(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
-    def apply(tensors: dict[str, Any]) -> None:
-        tensors[name] = np.ascontiguousarray(change(tensors[name]))
-
-    return apply
-
-
 def with_nan(values: Any) -> Any:
     values = values.copy()
     values[-1, -1] = np.nan
@@ -188,13 +171,42 @@ def with_nan(values: Any) -> Any:
 TENSOR_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no tensors": (lambda t: t.clear(), "holds no tensors"),
     "half a pair": (lambda t: t.pop(f"{Q0}.lora_B.weight"), f"'{Q0}.lora_A.weight' has no lora_B beside it"),
-    "an extra tensor": (
+    "a tensor that was not trained": (
         lambda t: t.update({"base_model.model.lm_head.weight": np.ones((512, 48), np.float32)}),
-        "'base_model.model.lm_head.weight' changes the output head",
+        "'base_model.model.lm_head.weight' is a table of the base, which cannot be compared with the base here",
+    ),
+    "a whole projection": (
+        lambda t: t.update({f"{Q0}.weight": np.ones((128, 48), np.float32)}),
+        f"'{Q0}.weight' replaces a whole projection",
+    ),
+    "zeros": (
+        lambda t: t.update({n: np.zeros_like(t[n]) for n in t if "lora_B" in n}),
+        "every product of lora_B, lora_A and the scaling is zero, so the adapter would change nothing",
     ),
     "DoRA's vector": (
         lambda t: t.update({f"{Q0}.lora_magnitude_vector": np.ones(128, np.float32)}),
-        f"'{Q0}.lora_magnitude_vector' belongs to DoRA",
+        f"'{Q0}.lora_magnitude_vector' is there, but use_dora in adapter_config.json is off",
+    ),
+    "a bias": (
+        lambda t: t.update({f"{Q0}.lora_B.bias": np.ones(128, np.float32)}),
+        f"'{Q0}.lora_B.bias' is there, but lora_bias in adapter_config.json is off",
+    ),
+    "a norm": (
+        lambda t: t.update({"base_model.model.model.norm.weight": np.ones(48, np.float32)}),
+        "'base_model.model.model.norm.weight' replaces norm, but modules_to_save in adapter_config.json does not name",
+    ),
+    "rows of tokens": (
+        lambda t: t.update({f"{EMBEDDING}.token_adapter.trainable_tokens_delta": np.ones((2, 48), np.float32)}),
+        "trainable_tokens_delta' has 2 rows; trainable_token_indices in adapter_config.json names 0 tokens for it",
+    ),
+    "a LoRA on the head": (
+        lambda t: t.update(
+            {
+                "base_model.model.lm_head.lora_A.weight": np.ones((4, 48), np.float32),
+                "base_model.model.lm_head.lora_B.weight": np.ones((512, 4), np.float32),
+            }
+        ),
+        "'base_model.model.lm_head.lora_A.weight' is there, but adapter_config.json does not adapt lm_head",
     ),
     "NaN": (spoil(f"{Q0}.lora_A.weight", with_nan), f"'{Q0}.lora_A.weight' holds values that are NaN"),
     "infinity": (
@@ -260,6 +272,12 @@ def test_weights_that_cannot_be_served_are_refused_by_name(
         ({"r": 8}, "rank 4; adapter_config.json gives model.layers.0.mlp.down_proj rank 8"),
         ({"rank_pattern": {"v_proj": 2}}, "adapter_config.json gives model.layers.0.self_attn.v_proj rank 2"),
         ({"lora_alpha": 1e39}, "the scaling of model.layers.0.mlp.down_proj is 2.5e+38"),
+        ({"lora_alpha": 0}, "would change nothing; it was not trained, or lora_alpha is 0"),
+        ({"use_dora": True}, f"tensor '{DOWN0}.lora_B.weight' has no lora_magnitude_vector beside it, but use_dora"),
+        ({"lora_bias": True}, f"tensor '{DOWN0}.lora_B.weight' has no lora_B.bias beside it, but lora_bias"),
+        ({"modules_to_save": ["norm"]}, "holds no weights of 'norm', which modules_to_save"),
+        ({"trainable_token_indices": [3]}, "holds no rows of embed_tokens, which trainable_token_indices"),
+        ({"trainable_token_indices": {"layers": [3]}}, "trainable_token_indices names 'layers'; rows of embed_tokens"),
         ({"lora_alpha": 1e300}, "the scaling of model.layers.0.mlp.down_proj is 2.5e+299"),
         ({"target_modules": "(.*)*q_proj|" * 300 + "(x"}, "is not a regular expression"),
     ],
@@ -290,6 +308,14 @@ def test_rank_and_sizes_are_limited(folder: Path, base: ModelConfig) -> None:
         read(folder, base, max_file_bytes=1000)
     with pytest.raises(AdapterError, match=r"adapter_config\.json has more than 100 bytes"):
         read(folder, base, max_config_bytes=100)
+
+
+def test_what_it_takes_in_memory_is_limited_before_a_value_is_read(folder: Path, base: ModelConfig) -> None:
+    needed = sum(4 * tensor.size for tensor in load_file(folder / WEIGHTS_FILE).values())
+    assert read(folder, base, max_memory_bytes=needed).nbytes == needed
+    rewrite(folder, spoil(f"{Q0}.lora_A.weight", with_nan))  # not even looked at
+    with pytest.raises(AdapterError, match=rf"take {needed} bytes .* holds {needed - 1} \(adapter_cache_bytes\)"):
+        read(folder, base, max_memory_bytes=needed - 1)
 
 
 @pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE])

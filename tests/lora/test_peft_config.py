@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from intaglio.errors import AdapterError
-from intaglio.lora.peft_config import MODEL_TYPES, PeftConfig, read_peft_config
+from intaglio.lora.peft_config import MODEL_TYPES, PeftConfig, is_before, read_peft_config
 from tests.helpers.adapters import ALL_TARGETS, peft_config
 
 LIMIT = 1 << 20
@@ -32,6 +32,11 @@ def test_what_peft_writes_is_read(tmp_path: Path) -> None:
         layers_to_transform=[0, 2],
         exclude_modules=["o_proj"],
         model_type="gemma",
+        layers_pattern="layers",
+        lora_bias=True,
+        modules_to_save=["embed_tokens", "norm"],
+        trainable_token_indices={"lm_head": [7, 3]},
+        ensure_weight_tying=True,
     )
     assert read(tmp_path, settings) == PeftConfig(
         r=7,
@@ -44,8 +49,27 @@ def test_what_peft_writes_is_read(tmp_path: Path) -> None:
         layers_to_transform=frozenset({0, 2}),
         model_type="gemma",
         base_model="google/gemma-tiny",
+        layers_pattern=("layers",),
+        lora_bias=True,
+        modules_to_save=("embed_tokens", "norm"),
+        token_indices={"lm_head": (7, 3)},
+        ensure_weight_tying=True,
+        peft_version="0.21.2",
     )
     assert list(read(tmp_path, settings).rank_pattern) == ["z", "a"]  # the order of the file decides
+
+
+def test_a_list_of_tokens_is_for_the_embedding_and_the_other_switches_are_read(tmp_path: Path) -> None:
+    config = read(tmp_path, peft_config(trainable_token_indices=[5, 2], use_dora=True, layers_pattern=["h", "layers"]))
+    assert config.token_indices == {"embed_tokens": (5, 2)}
+    assert (config.use_dora, config.lora_bias, config.layers_pattern) == (True, False, ("h", "layers"))
+
+
+@pytest.mark.parametrize("name", ["norm", "model.norm", "q_norm", "0.self_attn.k_norm", "layers.17.input_layernorm"])
+@pytest.mark.parametrize("prefix", ["", "model.language_model."])
+def test_norms_and_tables_can_be_saved_whole(tmp_path: Path, name: str, prefix: str) -> None:
+    for module in (name, "embed_tokens", "lm_head", f"{prefix}embed_tokens"):
+        assert read(tmp_path, peft_config(modules_to_save=[module])).modules_to_save == (module,)
 
 
 @pytest.mark.parametrize("model_type", [None, *MODEL_TYPES])
@@ -64,6 +88,10 @@ def test_null_targets_are_those_that_peft_takes_for_a_gemma(tmp_path: Path) -> N
         {"lora_dropout": 0.5, "inference_mode": False, "auto_mapping": {"base_model_class": "Gemma"}},
         {"init_lora_weights": "gaussian"},
         {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
+        {"init_lora_weights": "Gaussian"},
+        {"init_lora_weights": "mica", "corda_config": {"verbose": True}, "lora_ga_config": {"scale": "unit"}},
+        {"init_lora_weights": True, "loftq_config": {"loftq_bits": 4}},
+        {"bias": "lora_only", "layers_pattern": [""], "trainable_token_indices": [], "peft_version": None},
         {"init_lora_weights": "orthogonal"},
         {"init_lora_weights": None},
         {"layers_to_transform": 1, "layers_pattern": "layers"},
@@ -121,11 +149,25 @@ def test_settings_without_effect_are_let_pass(tmp_path: Path, harmless: dict[str
         ("init_lora_weights", "loftq", "init_lora_weights"),
         ("init_lora_weights", 1, "init_lora_weights is 1"),
         ("init_lora_weights", {"a": 1}, "init_lora_weights"),
-        ("use_dora", True, "use_dora asks for DoRA, .* Train with use_dora=False"),
-        ("lora_bias", True, "lora_bias asks for"),
+        ("use_dora", 1, "use_dora is 1; true or false"),
+        ("lora_bias", "yes", "lora_bias is 'yes'; true or false"),
+        ("ensure_weight_tying", [], r"ensure_weight_tying is \[\]; true or false"),
+        ("peft_version", 0.18, "peft_version is 0.18; text"),
+        ("layers_pattern", 7, "layers_pattern is 7"),
+        ("layers_pattern", ["a"] * 17, "layers_pattern .* at most 16"),
         ("fan_in_fan_out", True, "fan_in_fan_out asks for"),
-        ("modules_to_save", ["lm_head"], "modules_to_save asks for"),
-        ("trainable_token_indices", [5], "trainable_token_indices asks for"),
+        ("modules_to_save", ["norm", "mlp"], "modules_to_save names 'mlp'; .* Adapt the module with target_modules"),
+        ("modules_to_save", ["classifier"], "modules_to_save names 'classifier'"),
+        ("modules_to_save", ["layers.0"], "modules_to_save names 'layers.0'"),
+        ("modules_to_save", [""], "modules_to_save is"),
+        ("modules_to_save", "norm", "modules_to_save is 'norm'; a list"),
+        ("modules_to_save", ["norm"] * 5000, "modules_to_save is .* at most 4096"),
+        ("trainable_token_indices", "5", "trainable_token_indices is '5'"),
+        ("trainable_token_indices", [5, -1], "trainable_token_indices is .* from 0"),
+        ("trainable_token_indices", [True], "trainable_token_indices is .* from 0"),
+        ("trainable_token_indices", [5, 7, 5], "trainable_token_indices is .* each token may be named once"),
+        ("trainable_token_indices", {"": [5]}, "trainable_token_indices is"),
+        ("trainable_token_indices", {"embed_tokens": 5}, "trainable_token_indices is"),
         ("layer_replication", [[0, 2], [1, 3]], "layer_replication asks for"),
         ("target_parameters", ["mlp.experts"], "target_parameters asks for"),
         ("alora_invocation_tokens", [2, 106], "alora_invocation_tokens asks for activated LoRA"),
@@ -145,6 +187,29 @@ def test_a_setting_that_is_not_served_is_refused_by_name(tmp_path: Path, key: st
         read(tmp_path, peft_config(**{key: value}))
     assert "adapter_config.json" in str(refusal.value)
     assert len(str(refusal.value)) < 500
+
+
+def test_what_peft_does_not_take_together_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="lora_bias is True; PEFT has no such bias with DoRA; train with"):
+        read(tmp_path, peft_config(lora_bias=True, use_dora=True))
+
+
+@pytest.mark.parametrize(
+    ("version", "is_older"),
+    [
+        (None, True),
+        ("", True),
+        ("new", True),
+        ("0.9.0", True),
+        ("0.17.2.dev0@4e181e", True),
+        ("0.18.0", False),
+        ("0.21.2", False),
+        ("1.0", False),
+        ("9" * 1000, True),
+    ],
+)
+def test_versions_of_peft_are_compared_by_number(version: str | None, is_older: bool) -> None:
+    assert is_before(version, 0, 18) is is_older
 
 
 def test_layers_and_an_expression_together_are_refused_as_peft_refuses_them(tmp_path: Path) -> None:

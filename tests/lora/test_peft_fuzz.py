@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from intaglio.errors import AdapterError
 from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE, AdapterLimits, check_weights_file, read_peft_adapter
 from intaglio.model.config import ModelConfig
+from tests.golden.cases import WHOLE, adapter_folder
 from tests.helpers.adapters import peft_config, write_peft_adapter
 
 Files = tuple[bytes, bytes]  # config, weights
@@ -36,9 +37,11 @@ json_values = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory, base: ModelConfig) -> Files:
-    folder = write_peft_adapter(tmp_path_factory.mktemp("good"), base, rank_pattern={"q_proj": 2}, layers=[0, 2])
-    return (folder / CONFIG_FILE).read_bytes(), (folder / WEIGHTS_FILE).read_bytes()
+def goods(tmp_path_factory: pytest.TempPathFactory, base: ModelConfig) -> list[Files]:
+    """One of projections alone, and stored ones with DoRA, biases, an embedding, a head and token rows."""
+    plain = write_peft_adapter(tmp_path_factory.mktemp("good"), base, rank_pattern={"q_proj": 2}, layers=[0, 2])
+    folders = [plain, *(adapter_folder("gemma", name) for name in WHOLE["gemma"])]
+    return [((folder / CONFIG_FILE).read_bytes().strip(), (folder / WEIGHTS_FILE).read_bytes()) for folder in folders]
 
 
 @pytest.fixture(scope="module")
@@ -63,22 +66,22 @@ def read_or_refuse(scratch: Path, base: ModelConfig, config: bytes, weights: byt
         assert peak < PEAK_BYTES
 
 
-def test_the_good_adapter_is_read(scratch: Path, base: ModelConfig, good: Files) -> None:
-    assert read_or_refuse(scratch, base, *good)
+def test_the_good_adapters_are_read(scratch: Path, base: ModelConfig, goods: list[Files]) -> None:
+    assert all(read_or_refuse(scratch, base, *good) for good in goods)
 
 
 @settings(deadline=None)
 @given(data=st.data())
-def test_files_cut_short_are_refused(scratch: Path, base: ModelConfig, good: Files, data: Any) -> None:
-    config, weights = good
+def test_files_cut_short_are_refused(scratch: Path, base: ModelConfig, goods: list[Files], data: Any) -> None:
+    config, weights = data.draw(st.sampled_from(goods))
     assert not read_or_refuse(scratch, base, config[: data.draw(st.integers(0, len(config) - 1))], weights)
     assert not read_or_refuse(scratch, base, config, weights[: data.draw(st.integers(0, len(weights) - 1))])
 
 
 @settings(deadline=None)
 @given(data=st.data())
-def test_changed_bytes_are_read_or_refused(scratch: Path, base: ModelConfig, good: Files, data: Any) -> None:
-    config, weights = bytearray(good[0]), bytearray(good[1])
+def test_changed_bytes_are_read_or_refused(scratch: Path, base: ModelConfig, goods: list[Files], data: Any) -> None:
+    config, weights = map(bytearray, data.draw(st.sampled_from(goods)))
     header_end = 8 + struct.unpack("<Q", weights[:8])[0]
     for _ in range(data.draw(st.integers(1, 4))):
         if data.draw(st.booleans()):
@@ -90,18 +93,23 @@ def test_changed_bytes_are_read_or_refused(scratch: Path, base: ModelConfig, goo
 
 
 @settings(deadline=None)
-@given(changes=st.dictionaries(st.sampled_from(sorted(peft_config())) | st.text(max_size=8), json_values, max_size=3))
-@example(changes={"rank_pattern": {"(.*)*(.*)*": 2, "q_proj": 2}})
-@example(changes={"target_modules": "(?:(?:.{0,9}){0,9}){0,9}"})
-def test_any_setting_is_read_or_refused(scratch: Path, base: ModelConfig, good: Files, changes: dict[str, Any]) -> None:
-    config = json.dumps(json.loads(good[0]) | changes).encode()
-    read_or_refuse(scratch, base, config, good[1])
+@given(
+    index=st.integers(0, 3),
+    changes=st.dictionaries(st.sampled_from(sorted(peft_config())) | st.text(max_size=8), json_values, max_size=3),
+)
+@example(index=0, changes={"rank_pattern": {"(.*)*(.*)*": 2, "q_proj": 2}})
+@example(index=1, changes={"target_modules": "(?:(?:.{0,9}){0,9}){0,9}"})
+def test_any_setting_is_read_or_refused(
+    scratch: Path, base: ModelConfig, goods: list[Files], index: int, changes: dict[str, Any]
+) -> None:
+    config, weights = goods[index]
+    read_or_refuse(scratch, base, json.dumps(json.loads(config) | changes).encode(), weights)
 
 
 @settings(deadline=None)
 @given(data=st.data())
-def test_any_header_is_read_or_refused(scratch: Path, base: ModelConfig, good: Files, data: Any) -> None:
-    config, weights = good
+def test_any_header_is_read_or_refused(scratch: Path, base: ModelConfig, goods: list[Files], data: Any) -> None:
+    config, weights = data.draw(st.sampled_from(goods))
     length = struct.unpack("<Q", weights[:8])[0]
     header = json.loads(weights[8 : 8 + length])
     name = data.draw(st.sampled_from(sorted(header)))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,9 @@ from hypothesis import strategies as st
 
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.pool import READ_AHEAD, AdapterPool, LoadedAdapter, Place
+from intaglio.lora.pool import READ_AHEAD, AdapterPool, LoadedAdapter, Mix, Place
 from intaglio.ops import LoraPair
-from intaglio.request import AdapterRef
+from intaglio.request import AdapterRef, ScaledAdapter
 
 DEADLINE_S = 30
 
@@ -61,28 +63,40 @@ def disk() -> Iterator[SlowDisk]:
     disk.let_through("1234567")
 
 
+def alone(reference: AdapterRef) -> list[ScaledAdapter]:
+    return [ScaledAdapter(reference)]
+
+
+def mix(names: str, scale: float = 1.0) -> list[ScaledAdapter]:
+    return [ScaledAdapter(ref(name), scale) for name in names]
+
+
 def acquire(pool: AdapterPool, reference: AdapterRef, *others: AdapterRef) -> Place:
     """What there is for an adapter once it has been read, while others are wanted too."""
+    return acquire_mix(pool, alone(reference), *(alone(other) for other in others))
+
+
+def acquire_mix(pool: AdapterPool, wanted: Mix, *others: Mix) -> Place:
     for _ in range(1000):  # each try waits for the reader
-        pool.prepare([reference, *others], idle=True)
-        place = pool.acquire(reference)
+        pool.prepare([wanted, *others], idle=True)
+        place = pool.acquire(wanted)
         if place is not Place.COMING:
             return place
-    raise AssertionError(f"{reference.folder} was never read")
+    raise AssertionError(f"{wanted} were never read")
 
 
 def test_the_least_recently_used_goes_first_and_pinned_ones_stay() -> None:
     pool = AdapterPool(32 * 6, load)
     for name in "123":
         assert acquire(pool, ref(name)) is Place.TAKEN
-    pool.release(ref("1").digest)
-    pool.release(ref("2").digest)
+    pool.release(mix("1"))
+    pool.release(mix("2"))
     assert acquire(pool, ref("1")) is Place.TAKEN, "used again"
-    pool.release(ref("1").digest)
+    pool.release(mix("1"))
     assert acquire(pool, ref("2")) is Place.TAKEN
     assert acquire(pool, ref("4")) is Place.NONE, "2 and 3 are pinned: one byte too many is one too many"
-    pool.release(ref("2").digest)
-    pool.release(ref("3").digest)
+    pool.release(mix("2"))
+    pool.release(mix("3"))
     assert acquire(pool, ref("3")) is Place.TAKEN
     assert acquire(pool, ref("4")) is Place.NONE
     assert acquire(pool, ref("1")) is Place.TAKEN
@@ -123,9 +137,9 @@ def test_what_is_being_read_holds_up_nobody(disk: SlowDisk) -> None:
     pool = AdapterPool(1000, disk)
     disk.let_through("2")
     assert acquire(pool, ref("2")) is Place.TAKEN
-    pool.prepare([ref("1"), ref("2")], idle=True)
-    assert pool.acquire(ref("1")) is Place.COMING
-    assert pool.acquire(ref("2")) is Place.TAKEN
+    pool.prepare([mix("1"), mix("2")], idle=True)
+    assert pool.acquire(mix("1")) is Place.COMING
+    assert pool.acquire(mix("2")) is Place.TAKEN
     disk.let_through("1")
     assert acquire(pool, ref("1")) is Place.TAKEN
     assert disk.asked == ["2", "1"], "each was read once"
@@ -142,7 +156,7 @@ def test_what_found_no_room_is_not_read_again() -> None:
     assert acquire(pool, ref("5")) is Place.TAKEN
     for _ in range(3):
         assert acquire(pool, ref("4")) is Place.NONE
-    pool.release(ref("5").digest)
+    pool.release(mix("5"))
     assert acquire(pool, ref("4")) is Place.TAKEN
     assert asked == ["5", "4"]
 
@@ -155,21 +169,36 @@ def test_few_are_read_ahead() -> None:
         return load(reference)
 
     pool = AdapterPool(1000, counting)
-    everybody = [ref(name) for name in "1234567"]
+    everybody = [mix(name) for name in "1234567"]
     for _ in range(3):
         pool.prepare(everybody, idle=False)
-    for reference in everybody[:READ_AHEAD]:
-        assert acquire(pool, reference, *everybody[:READ_AHEAD]) is Place.TAKEN
+    for wanted in everybody[:READ_AHEAD]:
+        assert acquire_mix(pool, wanted, *everybody[:READ_AHEAD]) is Place.TAKEN
     assert sorted(asked) == ["1", "2", "3", "4"]
+
+
+def test_whoever_comes_to_the_front_is_read_first_though_those_behind_have_no_place_yet() -> None:
+    """As a request that somebody waits for comes before those of a batch."""
+    pool = AdapterPool(1000, load)
+    batch = [mix(name) for name in "1234"]
+    for _ in range(READ_AHEAD):
+        pool.prepare(batch, idle=True)
+    for _ in range(1000):
+        pool.prepare([mix("7"), *batch], idle=False)
+        if pool.acquire(mix("7")) is Place.TAKEN:
+            break
+    pool.check({ref("7").digest: 1})
+    for wanted in batch:
+        assert acquire_mix(pool, wanted, *batch) is Place.TAKEN
 
 
 def test_reads_that_nobody_waits_for_any_more_are_dropped(disk: SlowDisk) -> None:
     pool = AdapterPool(1000, disk)
-    pool.prepare([ref(name) for name in "1234"], idle=False)
+    pool.prepare([mix(name) for name in "1234"], idle=False)
     for _ in range(READ_AHEAD):
         assert disk.begun.acquire(timeout=DEADLINE_S)
-    pool.prepare([ref("5"), ref("6")], idle=False)  # all who read are busy: these wait
-    pool.prepare([ref("7")], idle=False)
+    pool.prepare([mix("5"), mix("6")], idle=False)  # all who read are busy: these wait
+    pool.prepare([mix("7")], idle=False)
     disk.let_through("17")
     assert acquire(pool, ref("7")) is Place.TAKEN
     assert sorted(disk.asked) == ["1", "2", "3", "4", "7"]
@@ -177,29 +206,130 @@ def test_reads_that_nobody_waits_for_any_more_are_dropped(disk: SlowDisk) -> Non
 
 def test_a_slow_adapter_keeps_one_reader_however_often_it_is_asked_for_and_given_up(disk: SlowDisk) -> None:
     pool = AdapterPool(1000, disk)
-    pool.prepare([ref("1")], idle=False)
+    pool.prepare([mix("1")], idle=False)
     assert disk.begun.acquire(timeout=DEADLINE_S)
     for _ in range(READ_AHEAD):
         pool.prepare([], idle=False)
-        pool.prepare([ref("1")], idle=False)
+        pool.prepare([mix("1")], idle=False)
     disk.let_through("2")
     assert acquire(pool, ref("2")) is Place.TAKEN
     assert disk.asked == ["1", "2"]
 
 
+# -- several in one request
+
+
+def test_a_mix_gets_all_of_its_adapters_or_none_of_them() -> None:
+    pool = AdapterPool(32 * 7, load)
+    assert acquire_mix(pool, mix("5")) is Place.TAKEN
+    assert acquire_mix(pool, mix("12")) is Place.NONE, "5 + 1 + 2 are one too many"
+    pool.check({ref("5").digest: 1})
+    assert acquire_mix(pool, mix("2")) is Place.TAKEN
+    assert acquire_mix(pool, mix("25")) is Place.TAKEN, "both are there already"
+    pool.check({ref("5").digest: 2, ref("2").digest: 2})
+
+
+def test_two_mixes_that_share_an_adapter_hold_one_copy_of_it() -> None:
+    asked = []
+
+    def counting(reference: AdapterRef) -> LoadedAdapter:
+        asked.append(reference.folder)
+        return load(reference)
+
+    pool = AdapterPool(32 * 6, counting)
+    assert acquire_mix(pool, mix("12"), mix("23", 0.5)) is Place.TAKEN
+    assert acquire_mix(pool, mix("23", 0.5)) is Place.TAKEN
+    assert (pool.used_bytes, sorted(asked)) == (32 * 6, ["1", "2", "3"])
+    pool.check({ref("1").digest: 1, ref("2").digest: 2, ref("3").digest: 1})
+    pool.release(mix("12"))
+    assert acquire_mix(pool, mix("1")) is Place.TAKEN
+    pool.release(mix("1"))
+    assert acquire_mix(pool, mix("4")) is Place.NONE, "the other mix still has 2 and 3"
+    pool.release(mix("23", 0.5))
+    assert acquire_mix(pool, mix("4")) is Place.TAKEN
+    pool.check({ref("4").digest: 1})
+
+
+def test_what_a_mix_holds_already_is_not_evicted_for_the_rest_of_it() -> None:
+    pool = AdapterPool(32 * 6, load)
+    for name in "123":
+        assert acquire_mix(pool, mix(name)) is Place.TAKEN
+        pool.release(mix(name))
+    assert acquire_mix(pool, mix("15")) is Place.TAKEN, "1 is the oldest"
+    pool.check({ref("1").digest: 1, ref("5").digest: 1})
+
+
+def test_two_mixes_that_do_not_fit_together_get_their_turns() -> None:
+    pool = AdapterPool(32 * 11, load)
+    first, second = mix("1235"), mix("47")
+    assert acquire_mix(pool, first, second) is Place.TAKEN
+    assert acquire_mix(pool, second, first) is Place.NONE
+    pool.release(first)
+    assert acquire_mix(pool, second, first) is Place.TAKEN
+    assert acquire_mix(pool, first, second) is Place.NONE
+    pool.release(second)
+    assert acquire_mix(pool, first) is Place.TAKEN
+
+
+def test_a_mix_of_more_adapters_than_are_read_ahead_is_read_when_it_is_first() -> None:
+    pool = AdapterPool(1000, load)
+    assert acquire_mix(pool, mix("1234567"), mix("1")) is Place.TAKEN
+
+
+def test_a_mix_larger_than_the_budget_is_refused_naming_its_adapters() -> None:
+    pool = AdapterPool(32 * 6, load)
+    words = f"{ref('3').digest[:12]} and {ref('4').digest[:12]} take 224 bytes.*adapter_cache_bytes = 192"
+    with pytest.raises(AdapterError, match=words):
+        acquire_mix(pool, mix("34"))
+    assert acquire_mix(pool, mix("3")) is Place.TAKEN
+    assert pool.used_bytes == 96
+
+
+def test_one_bad_adapter_ends_the_request_and_leaves_the_others_in_order() -> None:
+    pool = AdapterPool(1000, load)
+    changed = ScaledAdapter(AdapterRef("0" * 64, "1"))
+    with pytest.raises(AdapterError, match="its files changed"):
+        acquire_mix(pool, [*mix("23"), changed])
+    assert acquire_mix(pool, mix("23")) is Place.TAKEN
+
+
+@pytest.mark.parametrize("wanted", [mix("6", 0.5), mix("67"), mix("6", -1.0)], ids=["scaled", "mixed", "reversed"])
+def test_an_adapter_that_is_no_sum_is_used_alone_and_as_it_is(wanted: list[ScaledAdapter]) -> None:
+    def no_sum(reference: AdapterRef) -> LoadedAdapter:
+        return replace(load(reference), scalable=reference.folder != "6")
+
+    pool = AdapterPool(1000, no_sum)
+    with pytest.raises(AdapterError, match=f"{ref('6').digest[:12]} puts something in the place of the base's"):
+        acquire_mix(pool, wanted)
+    assert acquire_mix(pool, mix("6")) is Place.TAKEN
+    assert acquire_mix(pool, mix("7", 0.5)) is Place.TAKEN
+
+
+def test_one_adapter_in_two_folders_is_read_once(disk: SlowDisk) -> None:
+    pool = AdapterPool(1000, disk)
+    here, there = ref("1"), AdapterRef(ref("1").digest, "somewhere else")
+    pool.prepare([alone(here), alone(there)], idle=False)
+    pool.prepare([alone(there), alone(here)], idle=False)
+    disk.let_through("1")
+    assert acquire(pool, there, here) is Place.TAKEN
+    assert acquire(pool, here) is Place.TAKEN
+    assert disk.asked == ["1"]
+    pool.check({here.digest: 2})
+
+
 @given(
     budget=st.integers(32 * 7, 32 * 20),
-    acts=st.lists(st.tuples(st.booleans(), st.sampled_from("1234567")), max_size=50),
+    acts=st.lists(st.tuples(st.booleans(), st.sets(st.sampled_from("1234567"), min_size=1, max_size=3)), max_size=50),
 )
-def test_pins_and_budget_hold_after_every_act(budget: int, acts: list[tuple[bool, str]]) -> None:
+def test_pins_and_budget_hold_after_every_act(budget: int, acts: list[tuple[bool, set[str]]]) -> None:
     pool = AdapterPool(budget, load)
-    pins: dict[str, int] = {}
-    for take, name in acts:
-        digest = ref(name).digest
-        if take:
-            if acquire(pool, ref(name)) is Place.TAKEN:
-                pins[digest] = pins.get(digest, 0) + 1
-        elif pins.get(digest):
-            pool.release(digest)
-            pins[digest] -= 1
-        pool.check(pins)
+    taken: list[str] = []
+    for take, members in acts:
+        names = "".join(sorted(members))
+        if take and sum(map(int, names)) * 32 <= budget:
+            if acquire_mix(pool, mix(names)) is Place.TAKEN:
+                taken.append(names)
+        elif names in taken:
+            pool.release(mix(names))
+            taken.remove(names)
+        pool.check(Counter(ref(name).digest for names in taken for name in names))

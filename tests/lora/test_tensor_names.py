@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from intaglio.errors import AdapterError
-from intaglio.lora.tensor_names import PairNames, pair_tensors, parse_tensor_name
+from intaglio.lora.tensor_names import PairNames, PlacedName, parse_tensor_name, sort_tensors
+from intaglio.ops import MODEL
 
 LABEL = "adapter_model.safetensors"
 
@@ -26,8 +27,58 @@ LABEL = "adapter_model.safetensors"
 def test_every_spelling_is_understood(prefix: str, adapter: str, path: str, key: tuple[int, str]) -> None:
     for half in "AB":
         tensor = parse_tensor_name(f"{prefix}{path}.lora_{half}{adapter}.weight", LABEL)
-        assert (tensor.key, tensor.half, tensor.path) == (key, half, path)
+        assert (tensor.key, tensor.kind, tensor.path) == (key, half, path)
         assert (tensor.adapter or "") == adapter.removeprefix(".")
+
+
+LAYER, TABLE, LAST = "model.layers.2", "model.embed_tokens", "lm_head"
+
+
+@pytest.mark.parametrize("prefix", ["", "base_model.model.", "_orig_mod.base_model.model."])
+@pytest.mark.parametrize(
+    ("name", "kind", "key", "adapter"),
+    [
+        (f"{LAYER}.mlp.up_proj.lora_B.bias", "bias", (2, "mlp.up_proj"), None),
+        (f"{LAYER}.mlp.up_proj.lora_B.one.bias", "bias", (2, "mlp.up_proj"), "one"),
+        (f"{LAYER}.mlp.up_proj.lora_magnitude_vector", "magnitude", (2, "mlp.up_proj"), None),
+        (f"{LAYER}.mlp.up_proj.lora_magnitude_vector.weight", "magnitude", (2, "mlp.up_proj"), None),
+        (f"{LAYER}.mlp.up_proj.lora_magnitude_vector.one", "magnitude", (2, "mlp.up_proj"), "one"),
+        (f"{LAYER}.mlp.up_proj.lora_magnitude_vector.one.weight", "magnitude", (2, "mlp.up_proj"), "one"),
+        (f"{TABLE}.lora_embedding_A", "A", (MODEL, TABLE[6:]), None),
+        (f"{TABLE}.lora_embedding_B.one", "B", (MODEL, TABLE[6:]), "one"),
+        (f"{TABLE}.lora_magnitude_vector.one.weight", "magnitude", (MODEL, TABLE[6:]), "one"),
+        (f"{TABLE}.token_adapter.trainable_tokens_delta", "rows", (MODEL, TABLE[6:]), None),
+        (f"{TABLE}.token_adapter.trainable_tokens_delta.one", "rows", (MODEL, TABLE[6:]), "one"),
+        (f"{TABLE}.token_adapter.base_layer.weight", "base", (MODEL, TABLE[6:]), None),
+        (f"{TABLE}.base_layer.weight", "base", (MODEL, TABLE[6:]), None),
+        (f"{TABLE}.original_module.weight", "base", (MODEL, TABLE[6:]), None),
+        (f"{TABLE}.weight", "saved", (MODEL, TABLE[6:]), None),
+        (f"{TABLE}.modules_to_save.one.weight", "saved", (MODEL, TABLE[6:]), "one"),
+        (f"{TABLE}.modules_to_save.weight", "saved", (MODEL, TABLE[6:]), None),
+        ("model.language_model.embed_tokens.weight", "saved", (MODEL, TABLE[6:]), None),
+        (f"{LAST}.lora_A.one.weight", "A", (MODEL, LAST), "one"),
+        (f"{LAST}.lora_B.bias", "bias", (MODEL, LAST), None),
+        (f"{LAST}.token_adapter.trainable_tokens_delta", "rows", (MODEL, LAST), None),
+        (f"{LAST}.base_layer.weight", "base", (MODEL, LAST), None),
+        (f"language_model.{LAST}.weight", "saved", (MODEL, LAST), None),
+        (f"{LAYER}.input_layernorm.weight", "saved", (2, "input_layernorm"), None),
+        (
+            f"{LAYER}.pre_feedforward_layernorm.modules_to_save.one.weight",
+            "saved",
+            (2, "pre_feedforward_layernorm"),
+            "one",
+        ),
+        (f"{LAYER}.self_attn.k_norm.weight", "saved", (2, "self_attn.k_norm"), None),
+        ("model.norm.weight", "saved", (MODEL, "norm"), None),
+        ("language_model.model.norm.weight", "saved", (MODEL, "norm"), None),
+    ],
+)
+def test_what_is_more_than_a_pair_is_understood_too(
+    prefix: str, name: str, kind: str, key: tuple[int, str], adapter: str | None
+) -> None:
+    tensor = parse_tensor_name(prefix + name, LABEL)
+    assert (tensor.kind, tensor.key, tensor.adapter) == (kind, key, adapter)
+    assert name.startswith(f"{tensor.path}.")
 
 
 def test_wrappers_inside_a_path_are_taken_out() -> None:
@@ -41,19 +92,17 @@ def test_wrappers_inside_a_path_are_taken_out() -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("model.layers.0.self_attn.q_proj.lora_magnitude_vector", "belongs to DoRA"),
-        ("model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight", "belongs to DoRA"),
-        ("model.layers.0.self_attn.q_proj.lora_B.bias", "is a bias"),
+        ("model.layers.0.self_attn.q_proj.weight", "replaces a whole projection"),
+        ("model.layers.0.self_attn.q_proj.modules_to_save.default.weight", "replaces a whole projection"),
+        ("model.layers.0.self_attn.q_proj.original_module.weight", "is a weight of the base model"),
+        ("model.layers.0.input_layernorm.base_layer.weight", "is a weight of the base model"),
+        ("model.norm.lora_A.weight", "is no LoRA weight of a Gemma layer"),
+        ("model.embed_tokens.lora_A.weight", "is no LoRA weight of a Gemma layer"),
+        ("lm_head.lora_embedding_A", "is no LoRA weight of a Gemma layer"),
+        ("model.embed_tokens.lora_B.bias", "is no LoRA weight of a Gemma layer"),
         ("model.layers.0.self_attn.q_proj.bias", "is a bias"),
         ("model.layers.0.self_attn.q_proj.lora_diag.default", "belongs to KaSA"),
         ("model.layers.0.self_attn.q_proj.base_layer.weight", "is a weight of the base model"),
-        ("model.embed_tokens.lora_embedding_A", "is a LoRA on the embedding"),
-        ("model.embed_tokens.base_layer.weight", "is a weight of the base model"),
-        ("model.embed_tokens.weight", "replaces the embedding"),
-        ("model.embed_tokens.modules_to_save.default.weight", "replaces a whole module"),
-        ("model.embed_tokens.token_adapter.trainable_tokens_delta", "holds trained token rows"),
-        ("lm_head.lora_A.weight", "changes the output head"),
-        ("lm_head.weight", "changes the output head"),
         ("score.weight", "belongs to a classification head"),
         (
             "model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.lora_A.weight",
@@ -93,13 +142,24 @@ def test_pairs_come_in_order_of_layer_and_projection() -> None:
         for layer in (10, 2)
         for projection in ("self_attn.q_proj", "mlp.up_proj")
     ]
-    pairs = pair_tensors(names, LABEL)
+    pairs = sort_tensors(names, LABEL).pairs
     assert list(pairs) == [(2, "mlp.up_proj"), (2, "self_attn.q_proj"), (10, "mlp.up_proj"), (10, "self_attn.q_proj")]
     assert pairs[2, "mlp.up_proj"] == PairNames(
         "model.layers.2.mlp.up_proj.lora_A.weight",
         "model.layers.2.mlp.up_proj.lora_B.weight",
         "model.layers.2.mlp.up_proj",
     )
+
+
+def test_everything_of_one_module_comes_together() -> None:
+    lora = ["lm_head.lora_A.one.weight", "lm_head.lora_B.one.weight", "lm_head.lora_B.one.bias"]
+    more = ["lm_head.base_layer.weight", f"{TABLE}.token_adapter.trainable_tokens_delta.one", "model.norm.weight"]
+    names = sort_tensors([*more, *lora, f"{TABLE}.weight"], LABEL)
+    assert names.pairs == {(MODEL, "lm_head"): PairNames(lora[0], lora[1], "lm_head", bias=lora[2])}
+    assert names.base == {"lm_head": PlacedName(more[0], "lm_head")}
+    assert names.rows == {"embed_tokens": PlacedName(more[1], TABLE)}
+    assert names.norms == {(MODEL, "norm"): PlacedName(more[2], "model.norm")}
+    assert names.saved == {"embed_tokens": PlacedName(f"{TABLE}.weight", TABLE)}
 
 
 Q, V = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj"
@@ -116,10 +176,14 @@ Q, V = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj"
         ),
         ([f"{Q}.lora_A.weight", f"base_model.model.{Q}.lora_A.weight"], "are the same one, spelt twice"),
         ([f"{Q}.lora_A.weight", f"language_model.{Q}.lora_B.weight"], "spell their module differently"),
+        ([f"{Q}.lora_B.bias"], f"tensor '{Q}.lora_B.bias' has no lora_A beside it"),
+        ([f"{Q}.lora_magnitude_vector", f"{Q}.lora_A.weight"], "has no lora_B beside it"),
+        ([f"{TABLE}.lora_embedding_B"], f"tensor '{TABLE}.lora_embedding_B' has no lora_A beside it"),
+        (["lm_head.weight", "lm_head.modules_to_save.weight"], "are the same one, spelt twice"),
         ([f"{Q}.lora_A.one.weight", f"{Q}.lora_B.one.weight", f"{V}.lora_A.two.weight"], "'one' and 'two'"),
     ],
 )
 def test_tensors_that_do_not_make_up_one_adapter_are_refused(names: list[str], complaint: str) -> None:
     with pytest.raises(AdapterError) as refusal:
-        pair_tensors(names, LABEL)
+        sort_tensors(names, LABEL)
     assert complaint in str(refusal.value)

@@ -16,8 +16,7 @@ import numpy as np
 
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import LayerConfig, ModelConfig, rounded_embed_scale
-from intaglio.model.gemma import AdapterPairs
-from intaglio.ops import Array, LoraPair, Ops
+from intaglio.ops import AdapterTensors, Array, LoraPair, Ops
 from intaglio.ops.reference import ReferenceOps
 from tests.helpers.checkpoints import Family
 
@@ -147,30 +146,32 @@ class LoraMutation:
 
     name: str
     known: float | None
-    read: Callable[[Path, Path, ModelConfig], AdapterPairs | None]
+    read: Callable[[Path, Path, ModelConfig], AdapterTensors | None]
 
 
-def _with_config(**changes: object) -> Callable[[Path, Path, ModelConfig], AdapterPairs]:
+def _with_config(**changes: object) -> Callable[[Path, Path, ModelConfig], AdapterTensors]:
     """Read the adapter as if its config said something else."""
 
-    def read(folder: Path, aside: Path, config: ModelConfig) -> AdapterPairs:
+    def read(folder: Path, aside: Path, config: ModelConfig) -> AdapterTensors:
         settings = json.loads((folder / "adapter_config.json").read_text()) | changes
         (aside / "adapter_config.json").write_text(json.dumps(settings))
         (aside / "adapter_model.safetensors").write_bytes((folder / "adapter_model.safetensors").read_bytes())
-        return read_peft_adapter(aside, config, AdapterLimits()).pairs
+        return read_peft_adapter(aside, config, AdapterLimits()).tensors
 
     return read
 
 
-def _scaled_by_config_rank(folder: Path, aside: Path, config: ModelConfig) -> AdapterPairs:
+def _scaled_by_config_rank(folder: Path, aside: Path, config: ModelConfig) -> AdapterTensors:
     """The scaling of every module from the config's r, whatever the module's own rank."""
     settings = json.loads((folder / "adapter_config.json").read_text())
     power = 0.5 if settings["use_rslora"] else 1.0
     pairs = read_peft_adapter(folder, config, AdapterLimits()).pairs
-    return {
-        key: LoraPair(pair.a, pair.b * np.float32((pair.a.shape[0] / settings["r"]) ** power))
-        for key, pair in pairs.items()
-    }
+    return AdapterTensors(
+        {
+            key: LoraPair(pair.a, pair.b * np.float32((pair.a.shape[0] / settings["r"]) ** power))
+            for key, pair in pairs.items()
+        }
+    )
 
 
 LORA_MUTATIONS = (

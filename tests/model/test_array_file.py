@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +48,31 @@ def test_arrays_read_into_memory_hold_no_file_and_outlive_what_becomes_of_it(tmp
     path.write_bytes(b"")
     assert found is not None
     np.testing.assert_array_equal(found["grid"], ARRAYS["grid"])
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[int]:
+    """A limit that leaves hardly any beyond those in use and those that are not mapped with."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    few = in_use + array_file.DESCRIPTORS_LEFT + 5
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+    yield few
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_without_free_descriptors_files_are_read_and_others_can_still_be_opened(
+    tmp_path: Path, few_descriptors: int
+) -> None:
+    path = tmp_path / "file"
+    write_arrays(path, 3, "key", ARRAYS)
+    held = [read_arrays(path, 3, "key", mapped=True) for _ in range(few_descriptors)]
+    for found in held:
+        assert found is not None
+        np.testing.assert_array_equal(found["grid"], ARRAYS["grid"])
+    with contextlib.ExitStack() as others:
+        for _ in range(array_file.DESCRIPTORS_LEFT - 5):
+            others.enter_context(path.open("rb"))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(

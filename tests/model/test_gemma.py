@@ -108,17 +108,17 @@ def test_each_adapter_alone_equals_its_row_of_the_mixed_batch(tiny: dict[str, Ge
 def test_adapter_equals_base_with_the_product_added_to_its_weights(family: Family) -> None:
     parts = tiny_parts(family)
     ids = cases.load(f"mixed_{family}")["ids"][0].tolist()
-    for name, pairs in golden_adapters(family, parts.config).items():
-        if pairs is None:
+    for name, tensors in golden_adapters(family, parts.config).items():
+        if tensors is None:
             continue
         merged = dict(parts.checkpoint.tensors)
-        for (layer, projection), pair in pairs.items():
+        for (layer, projection), pair in tensors.pairs.items():
             merged[f"model.layers.{layer}.{projection}.weight"] = (
                 merged[f"model.layers.{layer}.{projection}.weight"] + pair.b @ pair.a
             )
         other = type(parts)(parts.config, type(parts.checkpoint)(merged, norm_includes_one=False)).build()
         (expected,) = run_prompts(other, [Prompt(ids)])
-        (logits,) = run_prompts(parts.build(), [Prompt(ids, pairs)])
+        (logits,) = run_prompts(parts.build(), [Prompt(ids, tensors)])
         assert distance(logits, expected) <= 2 * cases.tiny_tolerance(expected), name
 
 

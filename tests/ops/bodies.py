@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from intaglio.ops import Ops
+from collections.abc import Sequence
+
+from intaglio.ops import AdapterCall, LoraPair, LoraWeights, Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
 
@@ -14,3 +16,8 @@ SIZES = (1, 2, 3, 7, 133)
 
 def body(name: str, threads: int = 2) -> Ops:
     return ReferenceOps() if name == "reference" else CpuOps(threads, name)
+
+
+def lora_weights(ops: Ops, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:
+    """An adapter of low-rank pairs alone, call by call; a body looks at the base's matrices for a magnitude only."""
+    return ops.lora_weights([AdapterCall([None] * len(pairs), pairs) for pairs in calls])

@@ -32,6 +32,7 @@ from intaglio.ops import (
 from intaglio.ops.cpu import CpuOps, CpuWeight
 from intaglio.ops.reference import ReferenceOps
 from tests.ops.alone import Heads, add_norms, gelu_gate, picks
+from tests.ops.bodies import lora_weights
 from tests.ops.quantized import KINDS, random_matrix
 
 F32 = NDArray[np.float32]
@@ -101,7 +102,7 @@ def _adapter(ops: Ops, case: Projection, rank: int, index: int) -> Any:
         return None
     seed = case.seed + 10 * index
     pairs = [LoraPair(numbers(seed, rank, case.inputs), numbers(seed + 1, out, rank)) for out in case.outputs]
-    return ops.lora_weights([[pairs[0], pairs[1] if index % 2 else None]])
+    return lora_weights(ops, [[pairs[0], pairs[1] if index % 2 else None]])
 
 
 # ------------------------------------------------------------------------------------------------------------ attention

@@ -7,7 +7,7 @@ process, so a crash fails the whole run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,24 @@ def plan(rows: list[tuple[int, int, int, int, list[int]]], block_size: int = 4) 
     return AttentionPlan(rows, block_size)
 
 
-def adapter(*pairs: Any) -> LoraWeights:
+def adapter(*pairs: Any, bias: Any = None, gain: Any = None, norms: Sequence[Any] = ()) -> LoraWeights:
     """One for a forward of a single call."""
-    return LoraWeights([list(pairs)])
+    return LoraWeights([([pair if pair is None else (*pair, bias, gain) for pair in pairs], list(norms))])
 
 
 def adapted(device: Device, start: int, stop: int, weights: LoraWeights, call: int = 0) -> None:
-    device.linears(zeros(2, 4), [plain(5, 4)], LoraPlan([(start, stop, weights)]), call, (zeros(2, 5),))
+    device.linears(zeros(2, 4), [plain(5, 4)], LoraPlan([(start, stop, weights, 1.0)]), call, (zeros(2, 5),))
+
+
+def looked_up(device: Device, weights: LoraWeights, stop: int = 2) -> None:
+    """Two rows of a table of five with rows of 4."""
+    device.embed(plain(5, 4), whole(1, 2), 1.0, LoraPlan([(0, stop, weights, 1.0)]), 0, zeros(2, 4))
+
+
+def normed(device: Device, segments: Sequence[tuple[int, int, Any]]) -> None:
+    """rms_norm of two rows of 4."""
+    plan = LoraPlan([(start, stop, adapter(None, norms=[norm]), 1.0) for start, stop, norm in segments])
+    device.rms_norm(zeros(2, 4), zeros(4), 1e-6, plan, 0, zeros(2, 4))
 
 
 def project(device: Device, **changes: Any) -> None:
@@ -101,11 +112,26 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "no scales": lambda d: pack(2, 1, 1, np.zeros(512, np.uint8)),
     "too few scales": lambda d: pack(2, 17, 1, np.zeros(1024, np.uint8), np.zeros((1, 1, 16), np.uint16)),
     "no matrix": lambda d: d.linears(zeros(2, 4), [None], None, 0, (zeros(2, 5),)),
-    "a segment without an adapter": lambda d: LoraPlan([(0, 1, None)]),
+    "a segment without an adapter": lambda d: LoraPlan([(0, 1, None, 1.0)]),
     "no scales of w4": lambda d: pack(3, 1, 1, np.zeros(256, np.uint8)),
     "too few minima": lambda d: pack(
         3, 1, 1, np.zeros(256, np.uint8), np.zeros((1, 1, 16), np.uint16), np.zeros((1, 0, 16), np.uint16)
     ),
+    "width of a bias": lambda d: adapter((zeros(2, 4), zeros(2, 5), ones(2)), bias=zeros(4)),
+    "width of a gain": lambda d: adapter((zeros(2, 4), zeros(2, 5), ones(2)), gain=zeros(3)),
+    "a bias of a lookup": lambda d: looked_up(d, adapter((zeros(2, 5), zeros(2, 4), ones(2)), bias=zeros(4))),
+    "a lookup in another table": lambda d: looked_up(d, adapter((zeros(2, 4), zeros(2, 5), ones(2)))),
+    "a lookup past the rows": lambda d: looked_up(d, adapter(None), stop=3),
+    "a lookup of two tables": lambda d: looked_up(d, adapter(None, None)),
+    "width of a norm": lambda d: normed(d, [(0, 1, zeros(3))]),
+    "two norms for one row": lambda d: normed(d, [(0, 2, zeros(4)), (1, 2, zeros(4))]),
+    "an adapter of other sizes": lambda d: LoraWeights.attach(
+        [([[2, 4, 5, 4, 0, 0]], [])], np.zeros(8, np.uint8), zeros(2)
+    ),
+    "an adapter of no size": lambda d: LoraWeights.attach(
+        [([[2, 4, 5, 3, 0, 0]], [])], np.zeros(0, np.uint8), zeros(2)
+    ),
+    "a negative rank": lambda d: LoraWeights.attach([([[-2, 4, 5, 4, 0, 0]], [])], np.zeros(0, np.uint8), zeros(0)),
     "types of A and B": lambda d: adapter((zeros(2, 4), zeros(2, 5).astype(np.float16), ones(2))),
     "adapters in whole numbers": lambda d: adapter((np.zeros((2, 4), np.int16), np.zeros((2, 5), np.int16), ones(2))),
     "adapters of unsigned numbers": lambda d: adapter(
@@ -126,9 +152,9 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "adapter of another call": lambda d: adapted(d, 0, 1, adapter(None, None)),
     "adapter of another width": lambda d: adapted(d, 0, 1, adapter((zeros(2, 3), zeros(2, 5), ones(2)))),
     "adapter of another height": lambda d: adapted(d, 0, 1, adapter((zeros(2, 4), zeros(2, 6), ones(2)))),
-    "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, zeros(1, 4)),
-    "negative token id": lambda d: d.embed(plain(5, 4), whole(-1), 1.0, zeros(1, 4)),
-    "norm width": lambda d: d.rms_norm(zeros(2, 4), zeros(3), 1e-6, zeros(2, 4)),
+    "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, None, 0, zeros(1, 4)),
+    "negative token id": lambda d: d.embed(plain(5, 4), whole(-1), 1.0, None, 0, zeros(1, 4)),
+    "norm width": lambda d: d.rms_norm(zeros(2, 4), zeros(3), 1e-6, None, 0, zeros(2, 4)),
     "first summand": lambda d: project(d, x=zeros(1, 4)),
     "projected rows": lambda d: project(d, y=zeros(1, 3)),
     "projected width": lambda d: project(d, matrix=plain(5, 3)),
@@ -236,12 +262,12 @@ def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> No
         "linears": lambda: device.linears(
             array(2),
             [plain(data.draw(small) + 1, data.draw(small) + 1)],
-            LoraPlan([(data.draw(small), data.draw(small), adapter((array(2), array(2), array(1))))]),
+            LoraPlan([(data.draw(small), data.draw(small), adapter((array(2), array(2), array(1))), 1.0)]),
             data.draw(st.integers(-1, 1)),
             (array(2),),
         ),
-        "embed": lambda: device.embed(plain(3, 4), array(1, np.int32), 1.0, array(2)),
-        "rms_norm": lambda: device.rms_norm(array(2), array(1), 1e-6, array(2)),
+        "embed": lambda: device.embed(plain(3, 4), array(1, np.int32), 1.0, None, 0, array(2)),
+        "rms_norm": lambda: device.rms_norm(array(2), array(1), 1e-6, None, 0, array(2)),
         "add_projection": lambda: project(
             device,
             **{name: array(2) for name in ("x", "y", "sum", "normed") if data.draw(st.booleans())},

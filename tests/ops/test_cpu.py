@@ -16,7 +16,7 @@ from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps, dequantized
 from tests.ops.alone import add_norms, gelu_gate
-from tests.ops.bodies import KERNELS, SIZES
+from tests.ops.bodies import KERNELS, SIZES, lora_weights
 from tests.ops.quantized import KINDS, assert_is_product, random_matrix, values_of
 
 F32 = NDArray[np.float32]
@@ -92,7 +92,7 @@ def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: str
     x, first, second = numbers(1, 13, 70), random_matrix(fmt, 37, 70), random_matrix(fmt, 5, 70, seed=2)
     one, three = LoraPair(numbers(4, 1, 70), numbers(5, 37, 1)), LoraPair(numbers(6, 3, 70), numbers(7, 5, 3))
     weights = [kernels.quantized_weight(first), kernels.quantized_weight(second)]
-    adapters = [kernels.lora_weights([pairs]) for pairs in ((one, three), (None, three), (one, None))]
+    adapters = [lora_weights(kernels, [pairs]) for pairs in ((one, three), (None, three), (one, None))]
     segments = [LoraSegment(1, 2, adapters[0]), LoraSegment(2, 9, adapters[1]), LoraSegment(11, 13, adapters[2])]
     ours = kernels.linears(x, weights, kernels.lora_plan(segments))
     added_first, added_second = np.zeros((13, 37)), np.zeros((13, 5))
@@ -116,14 +116,14 @@ def test_an_adapter_of_small_numbers_is_the_same_adapter_in_float32(
     weight = kernels.weight(plain, "f32")
     results = []
     for one in (dtype, np.float32):
-        adapter = kernels.lora_weights([[LoraPair(a.astype(one), b.astype(one), scale)]])
+        adapter = lora_weights(kernels, [[LoraPair(a.astype(one), b.astype(one), scale)]])
         plan = kernels.lora_plan([LoraSegment(0, rows, adapter)])
         results.append(kernels.linears(x, [weight], plan)[0])
     assert np.array_equal(results[0], results[1])
     exact = x.astype(float) @ plain.T.astype(float) + (x.astype(float) @ a.T.astype(float) * scale) @ b.T.astype(float)
     np.testing.assert_allclose(results[0], exact, rtol=0, atol=2e-3)
     ops = ReferenceOps()
-    plan = ops.lora_plan([LoraSegment(0, rows, ops.lora_weights([[LoraPair(a, b, scale)]]))])
+    plan = ops.lora_plan([LoraSegment(0, rows, lora_weights(ops, [[LoraPair(a, b, scale)]]))])
     (reference,) = ops.linears(x, [ops.weight(plain, "f32")], plan)
     np.testing.assert_allclose(reference, exact, rtol=0, atol=2e-3)
 
@@ -267,7 +267,7 @@ def test_an_adapter_has_the_same_bits_in_memory_that_was_got_ahead(kernels: CpuO
 
     def adapted(rank: int) -> NDArray[np.float32]:
         pair = LoraPair(numbers(3, rank, 640), numbers(4, 1000, rank))
-        plan = kernels.lora_plan([LoraSegment(0, 3, kernels.lora_weights([[pair]]))])
+        plan = kernels.lora_plan([LoraSegment(0, 3, lora_weights(kernels, [[pair]]))])
         out: NDArray[np.float32] = kernels.linears(x, [matrix], plan)[0]
         return out
 
@@ -290,10 +290,10 @@ def test_a_machine_without_memory_to_get_ahead_goes_on_without(
         raise MemoryError
 
     monkeypatch.setattr("intaglio.ops.cpu.Pages", refuse)
-    kernels.lora_weights([[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
+    lora_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
     kernels.rest()
     assert len(asked) == 1
-    kernels.lora_weights([[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
+    lora_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
 
 
 # ------------------------------------------------------------------------------------------------- settings and threads

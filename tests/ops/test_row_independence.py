@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from intaglio.ops import AttentionRow, LoraPair, LoraSegment, SamplingRow
 from intaglio.ops.cpu import CpuOps
-from tests.ops.bodies import KERNELS
+from tests.ops.bodies import KERNELS, lora_weights
 from tests.ops.row_independence import (
     F32,
     FORMATS,
@@ -76,7 +76,7 @@ def test_a_rank_of_an_adapter_has_the_same_bits_beside_any_others(name: str, dty
     zeros = ops.weight(np.zeros((most, inputs), np.float32), "f32")
 
     def shrunk(ranks: slice) -> F32:
-        adapter = ops.lora_weights([[LoraPair(a[ranks], eye[:, ranks], 0.25)]])
+        adapter = lora_weights(ops, [[LoraPair(a[ranks], eye[:, ranks], 0.25)]])
         (out,) = ops.linears(x, [zeros], ops.lora_plan([LoraSegment(0, rows, adapter)]))
         return np.asarray(out)[:, ranks]
 
@@ -96,7 +96,7 @@ def test_an_output_of_an_adapter_has_the_same_bits_beside_any_others(name: str, 
     plain = numbers(4, most, inputs)
 
     def expanded(outputs: slice) -> F32:
-        adapter = ops.lora_weights([[LoraPair(a, b[outputs])]])
+        adapter = lora_weights(ops, [[LoraPair(a, b[outputs])]])
         plan = ops.lora_plan([LoraSegment(0, rows, adapter)])
         (out,) = ops.linears(x, [ops.weight(plain[outputs], "f32")], plan)
         return np.asarray(out)

@@ -61,12 +61,49 @@ def add_peft_adapter(model: Any, name: str, settings: Mapping[str, Any], seed: i
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for path, parameter in sorted(model.named_parameters()):
-            if f".{name}." not in path:
+            if f".{name}." not in f"{path}.":
                 continue
-            spread = parameter.shape[-1] ** -0.5 if ".lora_A." in path else 0.3
+            spread = parameter.shape[-1] ** -0.5 if ".lora_A." in path else 0.05 if "embedding" in path else 0.3
             values = rng.standard_normal(tuple(parameter.shape), dtype=np.float32) * np.float32(spread)
             parameter.copy_(torch.from_numpy(values))
     return model.eval()
+
+
+def save_random_adapter(model: Any, folder: Path, settings: Mapping[str, Any], seed: int, **saving: Any) -> None:
+    """Have PEFT put an adapter around the model and save it, every value of it random and large enough to be felt.
+
+    Raises whatever PEFT raises for settings that it does not take.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)  # DoRA's magnitudes begin as lengths of what PEFT draws
+    wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **settings))
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for path, parameter in sorted(wrapped.named_parameters()):
+            if parameter.requires_grad:
+                parameter.copy_(torch.from_numpy(_random_values(path, parameter, rng)))
+    wrapped.save_pretrained(folder, **saving)
+
+
+def _random_values(path: str, parameter: Any, rng: np.random.Generator) -> F32:
+    values = rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
+    if "lora_magnitude_vector" in path:  # PEFT has put the lengths of the base's rows there
+        scaled: F32 = parameter.detach().numpy() * np.exp(values * np.float32(0.3))
+        return scaled
+    if "modules_to_save" in path or "trainable_tokens" in path:
+        return values * np.float32(0.3)
+    if "lora_A" in path:
+        return values * np.float32(parameter.shape[-1] ** -0.5)
+    return values * np.float32(0.05 if "lora_embedding" in path else 0.3)
+
+
+def peft_logits(folder: Path, adapter: Path, ids: NDArray[np.int32]) -> F32:
+    """[tokens, vocab] of one prompt with one adapter, both as PEFT reads them from their folders."""
+    from peft import PeftModel
+
+    return hf_logits(PeftModel.from_pretrained(load_hf(folder), adapter).eval(), ids)
 
 
 def peft_mixed_logits(model: Any, ids: NDArray[np.int32], names: Sequence[str]) -> F32:

@@ -21,8 +21,15 @@ from tests.oracle.judges import add_peft_adapter, load_hf, peft_mixed_logits
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
 
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-PATTERNS = ["q_proj", "mlp.down_proj", "layers.1.self_attn.v_proj", r".*\.[02]\.mlp\.(up|gate)_proj", "^o_proj", "proj"]
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head"]
+PATTERNS = [
+    "q_proj",
+    "mlp.down_proj",
+    "layers.1.self_attn.v_proj",
+    r".*\.[02]\.mlp\.(up|gate)_proj",
+    "^o_proj",
+    "lm_head",
+]
 
 # An adapter many times as strong as its base magnifies rounding: PEFT itself was measured 1.1e-4 from float64.
 MAGNIFIED = 5
@@ -35,7 +42,7 @@ def adapters(draw: st.DrawFn) -> dict[str, Any]:
         st.none(),
         st.just("all-linear"),
         st.just(r".*layers\.[12]\.(self_attn|mlp)\.(q|k|v|down)_proj"),
-        st.lists(st.sampled_from(PROJECTIONS), min_size=1, unique=True),
+        st.lists(st.sampled_from(MODULES), min_size=1, unique=True),
     )
     chosen: dict[str, Any] = {
         "r": draw(st.integers(1, 9)),
@@ -72,10 +79,10 @@ def test_any_mixed_batch_equals_the_mixed_batch_of_peft(
         expected = peft_mixed_logits(judge, ids, names)
         judge.save_pretrained(Path(name) / "adapters", save_embedding_layers=False)
         model = load_gemma(folder, ReferenceOps())
-        pairs: dict[str, Any] = {
-            adapter: read_peft_adapter(Path(name) / "adapters" / adapter, model.config, AdapterLimits()).pairs
+        read: dict[str, Any] = {
+            adapter: read_peft_adapter(Path(name) / "adapters" / adapter, model.config, AdapterLimits()).tensors
             for adapter in judge.peft_config
         }
-    prompts = [Prompt(row.tolist(), pairs.get(adapter)) for row, adapter in zip(ids, names, strict=True)]
+    prompts = [Prompt(row.tolist(), read.get(adapter)) for row, adapter in zip(ids, names, strict=True)]
     for ours, theirs in zip(run_prompts(model, prompts, chunk=chunk), expected, strict=True):
         assert np.abs(ours - theirs).max() <= MAGNIFIED * cases.tiny_tolerance(theirs)

@@ -5,7 +5,8 @@ Knows accounts, names, files and digests. Knows no HTTP and never looks at a ten
 
 from __future__ import annotations
 
-from intaglio.adapters.records import Candidate, Check, Finetune, FinetuneState, StoredFile
+from intaglio.adapters.intake import Prove
+from intaglio.adapters.records import Candidate, Check, Finetune, FinetuneState, Generation, StoredFile
 from intaglio.adapters.store import AdapterStore
 
-__all__ = ["AdapterStore", "Candidate", "Check", "Finetune", "FinetuneState", "StoredFile"]
+__all__ = ["AdapterStore", "Candidate", "Check", "Finetune", "FinetuneState", "Generation", "Prove", "StoredFile"]

@@ -1,7 +1,7 @@
-"""One lock file per data folder, so that only a server that is alone in it cleans it.
+"""One lock file per data folder, so that only a server that is alone in it changes its tables.
 
-Every server holds the lock shared while it runs. One that can have it exclusively for a moment knows that no other is
-writing below incoming/ just now. The kernel drops the lock of a killed process, so none is ever left behind.
+Every server holds the lock shared while it runs. One that can have it exclusively for a moment knows that no server of
+an earlier version uses the folder. The kernel drops the lock of a killed process, so none is ever left behind.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class DataLock:
             self.alone = False
 
     def share(self) -> None:
-        """The cleaning is done: let others in."""
+        """The tables are right: let others in."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def close(self) -> None:

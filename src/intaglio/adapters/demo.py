@@ -69,5 +69,5 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
 
 
 def _stored(path: Path, made_at: datetime) -> StoredFile:
-    content = path.read_bytes()
-    return StoredFile(hashlib.sha256(content).hexdigest(), len(content), made_at)
+    with path.open("rb") as file:
+        return StoredFile(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size, made_at)

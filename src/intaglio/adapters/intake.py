@@ -1,6 +1,6 @@
 """How an uploaded file becomes part of a finetune: joined with its other half, checked, put in place, recorded.
 
-The order is what makes an acknowledged upload durable: check, file in place and synced, row committed, return.
+The order is what makes an acknowledged upload durable: check, prove, file in place and synced, row committed, return.
 
 Which two files belong together is for uploads to say, since every client sends them one by one and in the order it
 likes. A file never joins one of the generation that answers unless the uploader asks for that: a config of one
@@ -12,26 +12,47 @@ and what was left of an upload that was never finished meets no file of a later 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from intaglio.adapters.catalogue import Catalogue
 from intaglio.adapters.clock import Clock
-from intaglio.adapters.files import FileStore, StagedFile, folder_key
+from intaglio.adapters.files import FileStore, folder_key
 from intaglio.adapters.holdings import Holdings
-from intaglio.adapters.progress import PACKING, STORING, Checks
+from intaglio.adapters.incoming import StagedFile
+from intaglio.adapters.progress import PROVING, STORING, Checks
 from intaglio.adapters.records import Finetune, StoredFile
-from intaglio.errors import AdapterError, FinetuneError
-from intaglio.lora.packed import PackedAdapters
+from intaglio.errors import AdapterError, DatabaseError, FinetuneError, StorageFullError
+from intaglio.lora.base_tables import BaseTables
 from intaglio.lora.peft import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
 from intaglio.lora.peft_config import CONFIG_FILE
 from intaglio.model.config import ModelConfig
+from intaglio.request import AdapterRef, Proof
 
 logger = logging.getLogger(__name__)
 
 JOIN_WINDOW = timedelta(hours=1)
+
+# Runs an adapter whose files lie in a folder against the reference. Blocks. Raises AdapterError when the adapter is not
+# proven, EngineError when the engine cannot say.
+Prove = Callable[[AdapterRef], Proof]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What is known here of a finetune's base model.
+
+    config  its shape
+    prove   asks its engine
+    tables  its embedding and head, for adapters that have such tables themselves; without it those are refused
+    """
+
+    config: ModelConfig
+    prove: Prove
+    tables: BaseTables | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +89,16 @@ class Intake:
         finetune: Finetune,
         file_name: str,
         staged: StagedFile,
-        config: ModelConfig,
-        packed: PackedAdapters,
+        base: Base,
         *,
         keep_other_file: bool,
     ) -> None:
         """Check a file, with its other half if that is there, and keep it.
 
-        config is the shape of the finetune's base; a good adapter also goes to `packed`, where the base's engine finds
-        it. Raises AdapterError saying what is wrong with the file, of which nothing is kept then; FinetuneError if it
-        cannot be part of the finetune or that was changed meanwhile; FinetuneNotFoundError if it was deleted.
+        base is what the two files are held against together, before anything is kept. Raises AdapterError saying what
+        is wrong with the file, of which nothing is kept then; FinetuneError if it cannot be part of the finetune or
+        that was changed meanwhile; FinetuneNotFoundError if it was deleted; and EngineError, DatabaseError or
+        StorageFullError, of which the finetune knows nothing afterwards.
         """
         staged.finish()
         now = self._clock()
@@ -89,17 +110,31 @@ class Intake:
         try:
             with self._checks.running(finetune.id, file_name) as note:
                 if others:
-                    self._take_pair(upload, others, config, packed, note)
+                    self._take_pair(upload, others, base, note)
                 else:
                     self._take_alone(upload, note)
         except AdapterError as error:
-            with self._holdings.changing(finetune.id):
-                self._catalogue.refuse(finetune, file_name, str(error))
-            logger.info("finetune %s: %s refused: %s", finetune.id, file_name, error)
+            self._refuse(finetune, file_name, error)
             raise
         except BaseException:  # a full disk, for one, or the finetune is not what it was
-            self._catalogue.settle(finetune)
+            self._settle(finetune)
             raise
+
+    def _refuse(self, finetune: Finetune, file_name: str, error: AdapterError) -> None:
+        try:
+            with self._holdings.changing(finetune.id):
+                self._catalogue.refuse(finetune, file_name, str(error))
+        except BaseException:
+            self._settle(finetune)
+            raise
+        logger.info("finetune %s: %s refused: %s", finetune.id, file_name, error)
+
+    def _settle(self, finetune: Finetune) -> None:
+        try:
+            self._catalogue.settle(finetune)
+        except (DatabaseError, StorageFullError) as error:  # likely what ended the check
+            self._holdings.untidy = True
+            logger.warning("finetune %s is shown as checking until the database answers: %s", finetune.id, error)
 
     def _take_alone(self, upload: _Upload, note: Callable[[str], None]) -> None:
         with self._files.assembled({upload.file_name: upload.staged.path}) as folder:
@@ -114,28 +149,42 @@ class Intake:
         self,
         upload: _Upload,
         others: Mapping[str, StoredFile],
-        config: ModelConfig,
-        packed: PackedAdapters,
+        base: Base,
         note: Callable[[str], None],
     ) -> None:
         paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
         files = {**others, upload.file_name: upload.stored}
-        with self._files.assembled({**paths, upload.file_name: upload.staged.path}) as folder:
-            adapter = read_peft_adapter(folder, config, self._limits, note)
-            note(PACKING)
-            packed.keep(adapter)
+        with self._assembled(upload, paths) as folder:
+            digest = read_peft_adapter(folder, base.config, self._limits, note, base.tables).digest
+            note(PROVING)
+            proof = base.prove(AdapterRef(digest, str(folder)))
             note(STORING)
-            self._keep_pair(upload, files, folder, adapter.digest)
+            self._keep_pair(upload, files, folder, digest, proof)
 
-    def _keep_pair(self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, digest: str) -> None:
+    @contextmanager
+    def _assembled(self, upload: _Upload, others: Mapping[str, Path]) -> Iterator[Path]:
+        with ExitStack() as stack:
+            try:
+                both = self._files.assembled({**others, upload.file_name: upload.staged.path})
+                folder = stack.enter_context(both)
+            except FileNotFoundError as error:  # the other file was replaced or deleted since its row was read
+                name = upload.finetune.name
+                raise FinetuneError(
+                    f"finetune {name!r} was changed while an upload was checked; upload it again"
+                ) from error
+            yield folder
+
+    def _keep_pair(
+        self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, digest: str, proof: Proof
+    ) -> None:
         finetune, key = upload.finetune, folder_key(files)
         with self._holdings.changing(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
             if finetune.current is not None and finetune.current.folder.name == key:
-                self._catalogue.drop_candidate(finetune)  # the very files that answer already
+                self._catalogue.confirm(finetune, proof)  # the very files that answer already
                 return
             self._files.keep(upload.staged)
-            self._files.keep_folder(folder, key)
-            self._catalogue.promote(finetune, files, digest, key)
+            self._files.keep_folder(folder, files)
+            self._catalogue.promote(finetune, files, digest, key, proof)
 
 
 def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[str, StoredFile]:

@@ -31,11 +31,12 @@ def check_finetune_name(name: str) -> None:
             raise FinetuneError(f"finetune name {name!r}: names beginning with {prefix!r} are reserved")
     if name.lower() in RESERVED_NAMES:
         raise FinetuneError(f"finetune name {name!r} is reserved")
-    if _is_uuid(name):
+    if is_id(name):
         raise FinetuneError(f"finetune name {name!r} looks like an id; choose a name that does not")
 
 
-def _is_uuid(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Whether this looks like a finetune's id, and so cannot be a name."""
     try:
         UUID(text)
     except ValueError:

@@ -9,7 +9,7 @@ from intaglio.adapters.clock import Clock
 from intaglio.adapters.records import Check
 
 STORING = "storing"  # files synced and put in place, rows written
-PACKING = "packing"  # the adapter written in the form in which the engine loads it
+PROVING = "proving"  # the engine runs the adapter and compares
 
 
 class Checks:

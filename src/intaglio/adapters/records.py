@@ -22,6 +22,7 @@ from pathlib import Path
 
 from intaglio.lora.peft import WEIGHTS_FILE
 from intaglio.lora.peft_config import CONFIG_FILE
+from intaglio.request import Proof
 
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
@@ -60,12 +61,15 @@ class Generation:
 
     digest  identity of the adapter's arithmetic (hex SHA-256)
     folder  where the two files lie together under their own names
+    proof   what the engine found when it ran the adapter; None of one that is from before there were proofs, or that
+            comes with the package
     """
 
     number: int
     digest: str
     folder: Path
     files: Mapping[str, StoredFile]
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Finetune:
     model           id of the base model that it was made for
     current         the generation that answers; None before the first
     candidate       what is being uploaded; None when nothing is
+    earlier         generations before the current one whose files are kept, the newest first
     example_prompt  a prompt that shows what it does; demo adapters have one
     """
 
@@ -109,6 +114,7 @@ class Finetune:
     modified_at: datetime
     current: Generation | None
     candidate: Candidate | None
+    earlier: tuple[Generation, ...] = ()
     example_prompt: str | None = None
 
     @property

@@ -32,7 +32,7 @@ from intaglio.api.schema import RunSchema
 from intaglio.api.state import ServerState
 from intaglio.api.unrouted import CATCH_ALL, answer_unrouted
 from intaglio.api.workers_ai import run_routes
-from intaglio.errors import IntaglioError, RouteError
+from intaglio.errors import DatabaseError, IntaglioError, RouteError
 
 API_ROOT = "/client/v4"
 ACCOUNT_ROOT = "/accounts/{account}"
@@ -48,6 +48,8 @@ def create_app(state: ServerState) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         runner = batch_runner(state, RunSchema())
         runner.start()
+        for model_id, llm in state.models.items():
+            state.late_proofs.begin(state.adapters.list_demos(model_id), llm)
         try:
             yield
         finally:
@@ -121,11 +123,14 @@ def _open_to_all(state: ServerState) -> APIRouter:
 
     @router.get("/health", operation_id="read_health")
     async def health() -> Response:
-        status = HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE
         models = {name: "ready" if llm.ready else "starting" for name, llm in state.models.items()}
-        waiting = await asyncio.to_thread(state.batches.num_open_items)
-        content = {"status": "ok" if state.ready else "starting", "models": models, "batch_items": waiting}
-        return JsonAnswer(content, status_code=status)
+        said, waiting = "ok" if state.ready else "starting", None
+        try:
+            waiting = await asyncio.to_thread(state.batches.num_open_items)
+        except DatabaseError:
+            said = "database does not answer"
+        status = HTTPStatus.OK if said == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
+        return JsonAnswer({"status": said, "models": models, "batch_items": waiting}, status_code=status)
 
     return router
 

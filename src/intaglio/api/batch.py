@@ -18,8 +18,8 @@ from starlette.responses import Response
 
 from intaglio.api.envelope import success
 from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.lora_field import lora_fields
 from intaglio.api.query import flag
-from intaglio.api.run_input import adapter_names
 from intaglio.api.schema import RunSchema, json_type
 from intaglio.api.state import ServerState
 from intaglio.batches import Batch, BatchState, TokenCounts
@@ -116,9 +116,9 @@ def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema
     if isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true"):
         raise BadInputError("'/options/rejectIfBusy' cannot be used with a batch, which waits for room")
     fields = {name: value for name, value in body.items() if name not in _NOT_SHARED}
-    named = adapter_names(body, query)
-    if named:
-        fields["lora"] = named[0]
+    given = lora_fields(body, query)
+    if given:
+        fields["lora"] = given[0]
     settings = {name: query[name] for name in schema.settings if name in query and name != "lora"}
     shared = msgspec.json.encode({"fields": fields, "query": settings})
     if len(shared) > MAX_SHARED_BYTES:

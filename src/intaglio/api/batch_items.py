@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from intaglio.api.errors import error_item
+from intaglio.api.lora_field import lora_fields
 from intaglio.api.run import collect_text, end_run, native_result, start_run
-from intaglio.api.run_input import RunInput, adapter_names, read_run_input
+from intaglio.api.run_input import RunInput, read_run_input
 from intaglio.api.schema import RunSchema, json_type
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchRunner, Item, ItemResult, ModelClaims, TokenCounts
@@ -74,7 +75,7 @@ class BatchItems:
             if not isinstance(reference, str | None):
                 raise BadInputError(f"Type mismatch of '/external_reference', 'string' not in '{json_type(reference)}'")
             fields = shared["fields"]
-            if adapter_names(body, {}):  # its own adapter, wherever it names it
+            if lora_fields(body, {}):  # its own adapters, wherever it names them
                 fields.pop("lora", None)
             body = {**fields, **body}
         asked = read_run_input(body, shared["query"], self._schema)

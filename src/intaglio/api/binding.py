@@ -25,6 +25,7 @@ from intaglio.api.binding_forward import ACCOUNT_HEADER, MODELS_PATH, RUN_PATHS
 from intaglio.api.body import read_json
 from intaglio.api.catalog import models_found
 from intaglio.api.envelope import JsonAnswer
+from intaglio.api.lora_field import lora_fields
 from intaglio.api.run import plain_answer, start_run
 from intaglio.api.run_input import read_run_input
 from intaglio.api.schema import RunSchema
@@ -112,6 +113,5 @@ def _joined(options: dict[str, Any], inner: object) -> dict[str, Any]:
     """Options beside the inputs and, as REST callers write them, within. Two different adapters are refused."""
     if not isinstance(inner, dict):
         return options
-    if "lora" in options and inner.get("lora", options["lora"]) != options["lora"]:
-        raise BadInputError(f"'/lora' names different adapters: {[inner['lora'], options['lora']]}")
+    lora_fields(inner, {"lora": options["lora"]} if "lora" in options else {})
     return {**inner, **options}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from intaglio.adapters import Candidate, Check, Finetune, StoredFile
+from intaglio.adapters import Candidate, Check, Finetune, Generation, StoredFile
+from intaglio.request import Proof
 
 BUCKET_NAME = "intaglio-finetunes"  # the service names a storage bucket here; clients only hand it on
 
@@ -15,7 +16,9 @@ def finetune_json(finetune: Finetune) -> dict[str, Any]:
     """A finetune as the lists have it, and beyond that its state, generation, digest, why it was refused, an example.
 
     generation  number of the one that answers; 0 before the first
+    proven      that one was run beside its reference when it came; those that an earlier version took in were not
     """
+    current = finetune.current
     content = {
         "id": finetune.id,
         "account_id": finetune.account,
@@ -26,18 +29,23 @@ def finetune_json(finetune: Finetune) -> dict[str, Any]:
         "created_at": _time(finetune.created_at),
         "modified_at": _time(finetune.modified_at),
         "state": finetune.state.value,
-        "generation": finetune.next_number - 1,
+        "generation": _number(finetune),
+        "proven": current is not None and current.proof is not None,
     }
     return content | _given(reason=finetune.reason, digest=finetune.digest, example_prompt=finetune.example_prompt)
 
 
 def finetune_detail(finetune: Finetune) -> dict[str, Any]:
-    """The same with its files, and how far the upload of others is.
+    """The same with its files, its proof, the generations to which it can be rolled back, and how far an upload is.
 
     A finetune that does not answer yet says itself what it lacks and how its check goes on; one that does has all this
     in `pending`, beside the files of the generation that answers.
     """
-    content = finetune_json(finetune) | {"files": _files_json(finetune.files)}
+    content = finetune_json(finetune) | {
+        "files": _files_json(finetune.files),
+        "proof": _proof_of(finetune.current),
+        "earlier": [{"generation": one.number, "digest": one.digest} for one in finetune.earlier],
+    }
     if finetune.pending is not None:
         return content | {"pending": _candidate_json(finetune.pending)}
     return content | (_progress_json(finetune.candidate) if finetune.candidate is not None else {})
@@ -53,14 +61,40 @@ def asset_json(finetune: Finetune, file_name: str, sha256: str) -> dict[str, Any
         "finetune_id": finetune.id,
         "modified_at": _time(finetune.modified_at),
         "state": finetune.state.value,
-        "generation": finetune.next_number - 1,
+        "generation": _number(finetune),
     }
-    return content | _given(pending=_candidate_json(finetune.pending) if finetune.pending is not None else None)
+    if finetune.pending is not None:
+        return content | {"pending": _candidate_json(finetune.pending)}
+    return content | ({"proof": _proof_of(finetune.current)} if finetune.current is not None else {})
 
 
 def deleted_json(finetune: Finetune) -> dict[str, Any]:
     """The result of a delete: what is gone."""
     return {"id": finetune.id, "name": finetune.name, "model": finetune.model, "deleted": True}
+
+
+def _number(finetune: Finetune) -> int:
+    return finetune.current.number if finetune.current is not None else 0
+
+
+def _proof_of(generation: Generation | None) -> dict[str, Any] | None:
+    """None where there is no generation, or one that was taken in without a proof."""
+    return None if generation is None or generation.proof is None else proof_json(generation.proof)
+
+
+def proof_json(proof: Proof) -> dict[str, Any]:
+    """What running an adapter showed."""
+    return {
+        "verdict": "proven",
+        "modules": proof.num_modules,
+        "rank": proof.rank,
+        "largest_logit_change": proof.largest_change,
+        "mean_logit_change": proof.mean_change,
+        "agreement": proof.agreement,
+        "canary_tokens": proof.num_tokens,
+        "seconds": proof.seconds,
+        "scalable": proof.scalable,
+    }
 
 
 def _candidate_json(candidate: Candidate) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The finetune routes: create, list, read, upload and download a file, delete, list the public ones."""
+"""The finetune routes: create, list, read, upload and download a file, roll back, delete, list the public ones."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from intaglio.adapters import Finetune
+from intaglio.api.adapter_proof import with_prover
 from intaglio.api.body import read_json
 from intaglio.api.envelope import success
 from intaglio.api.file_answer import file_answer
@@ -17,7 +20,7 @@ from intaglio.api.finetune_json import asset_json, deleted_json, finetune_detail
 from intaglio.api.multipart import read_upload
 from intaglio.api.query import flag, integer
 from intaglio.api.state import ServerState
-from intaglio.errors import BadInputError, FinetuneError
+from intaglio.errors import BadInputError, EmptyBodyError, FinetuneError
 
 DEFAULT_PUBLIC_LIMIT = 100
 MAX_PUBLIC_LIMIT = 1000
@@ -38,6 +41,10 @@ def finetune_routes(state: ServerState) -> APIRouter:
     router = APIRouter()
     adapters = state.adapters
 
+    async def detail(found: Finetune) -> Response:
+        proven = await state.late_proofs.with_asked(found, state.models.get(found.model))
+        return success(finetune_detail(proven))
+
     @router.post("/ai/finetunes", operation_id="create_finetune")
     async def create(request: Request, account: str) -> Response:
         body = await read_json(request, state.settings.max_body_bytes)
@@ -55,24 +62,30 @@ def finetune_routes(state: ServerState) -> APIRouter:
 
     @router.get("/ai/finetunes", operation_id="list_finetunes")
     async def list_own(account: str) -> Response:
-        return success([finetune_json(one) for one in await asyncio.to_thread(adapters.list_account, account)])
+        found = await asyncio.to_thread(adapters.list_account, account)
+        return success([finetune_json(state.late_proofs.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/public", operation_id="list_public_finetunes")
     async def list_public(request: Request, account: str) -> Response:
         query = request.query_params
         limit = integer(query, "limit", default=DEFAULT_PUBLIC_LIMIT, low=0, high=MAX_PUBLIC_LIMIT)
         offset = integer(query, "offset", default=0, low=0)
-        order_by = query.get("orderBy") or "created_at"
-        found = await asyncio.to_thread(adapters.list_public, limit, offset, order_by)
-        return success([finetune_json(one) for one in found])
+        found = await asyncio.to_thread(adapters.list_public, limit, offset, query.get("orderBy", "created_at"))
+        return success([finetune_json(state.late_proofs.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/{finetune}", operation_id="read_finetune")
     async def read(account: str, finetune: str) -> Response:
-        return success(finetune_detail(await asyncio.to_thread(adapters.find, account, finetune)))
+        return await detail(await asyncio.to_thread(adapters.find, account, finetune))
 
     @router.delete("/ai/finetunes/{finetune}", operation_id="delete_finetune")
     async def delete(account: str, finetune: str) -> Response:
         return success(deleted_json(await asyncio.to_thread(adapters.delete, account, finetune)))
+
+    @router.post("/ai/finetunes/{finetune}/rollback", operation_id="roll_back_finetune")
+    async def roll_back(request: Request, account: str, finetune: str) -> Response:
+        to = integer(request.query_params, "generation", default=0, low=1) or None  # without it: the newest of them
+        await _check_no_body(request, state.settings.max_body_bytes)
+        return await detail(await asyncio.to_thread(adapters.rollback, account, finetune, to))
 
     router.include_router(_asset_routes(state))
     return router
@@ -90,16 +103,19 @@ def _asset_routes(state: ServerState) -> APIRouter:
         llm = state.llm(found.model)
         with adapters.stage() as staged:
             file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
-            async with state.check_lock:
-                now = await asyncio.to_thread(
-                    adapters.add_file,
-                    account,
-                    found.id,
-                    file_name,
-                    staged,
-                    llm.config,
-                    llm.packed,
-                    keep_other_file=keep_other_file,
+            async with state.check_lock(found.model):
+                now = await with_prover(
+                    llm,
+                    lambda prove: adapters.add_file(
+                        account,
+                        found.id,
+                        file_name,
+                        staged,
+                        llm.config,
+                        prove=prove,
+                        base_tables=llm.base_tables,
+                        keep_other_file=keep_other_file,
+                    ),
                 )
         return success(asset_json(now, file_name, staged.sha256))
 
@@ -120,6 +136,13 @@ def _create_body(body: Any) -> CreateFinetune:
     if len(asked.description or "") > MAX_DESCRIPTION_CHARS:
         raise BadInputError(f"description is longer than {MAX_DESCRIPTION_CHARS} characters")
     return asked
+
+
+async def _check_no_body(request: Request, max_bytes: int) -> None:
+    """A body might name a generation: were it ignored, another one would answer than was meant."""
+    with suppress(EmptyBodyError):
+        if await read_json(request, max_bytes) not in ({}, None):
+            raise BadInputError("a rollback takes no body; its generation stands in the query, as ?generation=1")
 
 
 def _check_base(state: ServerState, model: str) -> None:

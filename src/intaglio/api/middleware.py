@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from intaglio.errors import EngineError, IntaglioError
+from intaglio.errors import EngineError, IntaglioError, StorageFullError
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +53,14 @@ class CrashAnswer:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:  # too late for a status; the server closes the connection on an unfinished answer
                 raise
-            what = "the server's disk is full" if _is_full_disk(fault) else "internal error"
-            error = EngineError(f"{what}; the server's log has the details")
-            answer = self._answer(Request(scope), error)
+            answer = self._answer(Request(scope), _as_ours(fault))
             await answer(scope, receive, send)
+
+
+def _as_ours(fault: Exception) -> IntaglioError:
+    if _is_full_disk(fault):
+        return StorageFullError("the server's disk is full; nothing of this was kept")
+    return EngineError("internal error; the server's log has the details")
 
 
 def _is_full_disk(fault: BaseException | None) -> bool:

@@ -36,14 +36,16 @@ def openai_routes(state: ServerState) -> APIRouter:
     @router.post("/ai/v1/chat/completions", operation_id="create_chat_completion")
     async def chat_completions(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
-        body = check_chat.read(await read_json(request, state.settings.max_body_bytes))
-        return await _answer(request, account, read_chat(body, request.query_params, served), ChatForm)
+        sent = await read_json(request, state.settings.max_body_bytes)
+        body = check_chat.read(sent, request.query_params)
+        return await _answer(request, account, read_chat(body, served), ChatForm)
 
     @router.post("/ai/v1/completions", operation_id="create_completion")
     async def completions(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
-        body = check_completions.read(await read_json(request, state.settings.max_body_bytes))
-        return await _answer(request, account, read_completions(body, request.query_params, served), TextForm)
+        sent = await read_json(request, state.settings.max_body_bytes)
+        body = check_completions.read(sent, request.query_params)
+        return await _answer(request, account, read_completions(body, served), TextForm)
 
     @router.post("/ai/v1/embeddings", operation_id="create_embedding")
     async def embeddings(account: str) -> Response:

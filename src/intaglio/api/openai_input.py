@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
+from intaglio.api.lora_field import NamedAdapter, means_the_same, read_lora
 from intaglio.api.openai_schema import MAX_CHOICES
-from intaglio.api.run_input import RunInput, adapter_names, rejects_if_busy, stop_strings
-from intaglio.api.schema import json_type
+from intaglio.api.run_input import RunInput, rejects_if_busy, stop_strings
 from intaglio.api.structured_output import read_json_mode
 from intaglio.errors import BadInputError
 from intaglio.request import SamplingParams
@@ -52,8 +52,8 @@ class OpenAIInput:
         return [replace(prompt, params=with_choice_seed(prompt.params, number)) for number in range(self.n)]
 
 
-def read_chat(body: dict[str, Any], query: Mapping[str, str], served: Collection[str]) -> OpenAIInput:
-    """A checked body of chat completions. served: ids of models. Raises BadInputError."""
+def read_chat(body: dict[str, Any], served: Collection[str]) -> OpenAIInput:
+    """A body of chat completions as its check gives it. served: ids of models. Raises BadInputError."""
     modalities = body.get("modalities", ["text"])
     if modalities != ["text"]:
         raise BadInputError(f"'/modalities' is {modalities}; this server answers in text: [\"text\"]")
@@ -63,11 +63,11 @@ def read_chat(body: dict[str, Any], query: Mapping[str, str], served: Collection
     messages = [_message(one) for one in body["messages"]]
     parallel = body.get("parallel_tool_calls", True)
     tools = parse_tools(body.get("tools"), choice=body.get("tool_choice"), parallel=parallel)
-    return _joined(body, query, served, [replace(_run_input(body, logprobs), messages=messages, tools=tools)])
+    return _joined(body, served, [replace(_run_input(body, logprobs), messages=messages, tools=tools)])
 
 
-def read_completions(body: dict[str, Any], query: Mapping[str, str], served: Collection[str]) -> OpenAIInput:
-    """A checked body of completions. served: ids of models. Raises BadInputError."""
+def read_completions(body: dict[str, Any], served: Collection[str]) -> OpenAIInput:
+    """A body of completions as its check gives it. served: ids of models. Raises BadInputError."""
     n = int(body.get("n", 1))
     if body.get("best_of", n) != n:
         raise BadInputError(f"'/best_of' is {body['best_of']} and '/n' is {n}; every answer that is made is sent")
@@ -82,7 +82,7 @@ def read_completions(body: dict[str, Any], query: Mapping[str, str], served: Col
             f"{len(prompts)} in '/prompt' times '/n' {n} are {n * len(prompts)} answers, which must be <= {MAX_CHOICES}"
         )
     asked = _run_input(body, body.get("logprobs"))
-    joined = _joined(body, query, served, [replace(asked, prompt=one, raw=True) for one in prompts])
+    joined = _joined(body, served, [replace(asked, prompt=one, raw=True) for one in prompts])
     return replace(joined, echo=echo)
 
 
@@ -102,32 +102,24 @@ def with_choice_seed(params: SamplingParams, number: int) -> SamplingParams:
     return msgspec.structs.replace(params, seed=int.from_bytes(digest[:8], "big"))
 
 
-def _joined(
-    body: dict[str, Any], query: Mapping[str, str], served: Collection[str], prompts: list[RunInput]
-) -> OpenAIInput:
-    base, lora = _base_and_adapter(body, query, served)
+def _joined(body: dict[str, Any], served: Collection[str], prompts: list[RunInput]) -> OpenAIInput:
+    base, adapters = _base_and_adapters(body, served)
     return OpenAIInput(
         model=body["model"],
         base=base,
-        prompts=tuple(replace(one, lora=lora) for one in prompts),
+        prompts=tuple(replace(one, adapters=adapters) for one in prompts),
         n=int(body.get("n", 1)),
         stream=body.get("stream", False),
         include_usage=bool(body.get("stream_options", {}).get("include_usage")),
     )
 
 
-def _base_and_adapter(
-    body: dict[str, Any], query: Mapping[str, str], served: Collection[str]
-) -> tuple[str, str | None]:
+def _base_and_adapters(body: dict[str, Any], served: Collection[str]) -> tuple[str, tuple[NamedAdapter, ...]]:
     base, adapter = split_model(body["model"], served)
-    named = adapter_names(body, query)
-    if not named:
-        return base, adapter
-    if not isinstance(named[0], str):
-        raise BadInputError(f"Type mismatch of '/lora', 'string' not in '{json_type(named[0])}'")
-    if adapter not in (None, named[0]):
-        raise BadInputError(f"'/model' names the adapter {adapter!r} and '/lora' the adapter {named[0]!r}")
-    return base, named[0]
+    lora = body.get("lora", adapter)
+    if adapter is not None and not means_the_same(lora, adapter):
+        raise BadInputError(f"'/model' names the adapter {adapter!r} and '/lora' the adapter {lora!r}")
+    return base, read_lora(lora)
 
 
 def _run_input(body: dict[str, Any], logprobs: int | None) -> RunInput:
@@ -137,7 +129,7 @@ def _run_input(body: dict[str, Any], logprobs: int | None) -> RunInput:
         messages=None,
         raw=False,
         stream=body.get("stream", False),
-        lora=None,
+        adapters=(),
         stop=stop_strings(body.get("stop")),
         params=_sampling_params(body, logprobs),
         reject_if_busy=rejects_if_busy(body),

@@ -66,13 +66,13 @@ async def start_choices(state: ServerState, account: str, asked: OpenAIInput, re
     for prompt in asked.prompts:
         _check_token_ids(prompt, llm.tokenizer.vocab_size)
     prepared = [await prepare(state, account, asked.base, prompt) for prompt in asked.prompts]
-    adapter = prepared[0].adapter  # one for all, even if it is replaced while we are here
+    adapters = prepared[0].adapters  # the same for all, even if one is replaced while we are here
     runs: list[Run] = []
     try:
         for ready, prompt in zip(prepared, asked.prompts, strict=True):
             for one in asked.choices(prompt):
                 name = request_id if asked.num_choices == 1 else f"{request_id}/{len(runs)}"
-                runs.append(await submit(replace(ready, adapter=adapter), one, name))
+                runs.append(await submit(replace(ready, adapters=adapters), one, name))
     except BaseException as error:
         await asyncio.gather(*(end_run(run, error) for run in runs))
         raise

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema_rs
 
+from intaglio.api.lora_field import LORA_SCHEMA, with_lora
 from intaglio.api.schema import STOP, first_fault, json_type
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_LOGPROBS
@@ -24,7 +25,7 @@ _TOKEN_IDS = {"type": "integer", "minimum": 0}
 
 _SHARED: dict[str, Any] = {
     "model": {"type": "string", "minLength": 1},
-    "lora": {"type": "string"},
+    "lora": LORA_SCHEMA,
     "max_tokens": _COUNT,
     "max_completion_tokens": _COUNT,
     "temperature": {"type": "number", "minimum": 0, "maximum": 5},
@@ -105,11 +106,14 @@ class BodyCheck:
         self.refused = refused
         self._validator = jsonschema_rs.Draft202012Validator(schema)
 
-    def read(self, body: object) -> dict[str, Any]:
-        """The body without its nulls. Raises BadInputError naming the field and its bound."""
+    def read(self, body: object, query: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+        """The body without its nulls, with the adapters that `options` or the query name.
+
+        Raises BadInputError naming the field and its bound.
+        """
         if not isinstance(body, dict):
             raise BadInputError(f"Type mismatch of '/', 'object' not in '{json_type(body)}'")
-        given = {name: value for name, value in body.items() if value is not None}
+        given = with_lora({name: value for name, value in body.items() if value is not None}, query)
         for name, reason in self.refused.items():
             if given.get(name, []) != []:  # an empty list asks for nothing
                 raise BadInputError(f"'/{name}' is not supported: {reason}")

@@ -10,9 +10,9 @@ _FLAGS = {"true": True, "1": True, "": False, "false": False, "0": False}
 
 
 def integer(query: Mapping[str, str], name: str, *, default: int, low: int, high: int = 2**31 - 1) -> int:
-    """An integer within bounds; absent or empty is the default. Raises BadInputError."""
-    text = query.get(name, "")
-    if not text:
+    """An integer within bounds; absent is the default. Raises BadInputError."""
+    text = query.get(name)
+    if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and low <= int(text) <= high):
         raise BadInputError(f"query parameter {name!r} is {text[:40]!r}, not an integer from {low} to {high}")

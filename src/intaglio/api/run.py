@@ -14,11 +14,12 @@ from starlette.responses import Response
 from intaglio.api.disconnect import see_through
 from intaglio.api.envelope import success
 from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.lora_field import NamedAdapter
 from intaglio.api.run_input import RunInput
 from intaglio.api.run_record import RunRecord
 from intaglio.api.state import ServerState
 from intaglio.api.structured_output import answer_grammar, parse_json_answer, read_tool_calls
-from intaglio.request import AdapterRef, FinishReason, Priority
+from intaglio.request import FinishReason, Priority, ScaledAdapter, mix_identity
 from intaglio.text.tools import ToolCall, with_tools
 from intaglio.version import __version__
 
@@ -34,7 +35,7 @@ CLIENT_CLOSED_REQUEST = 499  # nobody reads it; access logs know it
 class Run:
     """A request that the engine has taken. Whoever holds it ends it: `generation.abort` and `record.close`, once.
 
-    headers  of the answer: request id, engine version, the digest of the adapter
+    headers  of the answer: request id, engine version, the identity of its adapters
     """
 
     generation: Generation
@@ -56,12 +57,13 @@ class Run:
 class Prepared:
     """A request that is ready to be handed to the engine, once or several times.
 
-    grammar  of the answers that are asked for; None where any text will do
+    adapters  none is the base model
+    grammar   of the answers that are asked for; None where any text will do
     """
 
     llm: AsyncLLM
     model: str
-    adapter: AdapterRef | None
+    adapters: tuple[ScaledAdapter, ...]
     prompt_ids: list[int]
     grammar: str | None
 
@@ -75,7 +77,7 @@ async def start_run(
     *,
     priority: Priority = Priority.INTERACTIVE,
 ) -> Run:
-    """Find model and adapter, make token ids of the prompt, hand all to the engine.
+    """Find model and adapters, make token ids of the prompt, hand all to the engine.
 
     Raises RequestError for what the caller can mend, CapacityError, or EngineDeadError; nothing runs then.
     """
@@ -83,40 +85,40 @@ async def start_run(
 
 
 async def prepare(state: ServerState, account: str, model: str, asked: RunInput) -> Prepared:
-    """Find the model and adapter, make token ids of the prompt and a grammar of the answer's form.
+    """Find the model and adapters, make token ids of the prompt and a grammar of the answer's form.
 
     Raises RequestError for what the caller can mend.
     """
     llm = state.llm(model)
-    adapter = await _resolve(state, account, asked.lora, model)
+    adapters = await _resolve(state, account, asked.adapters, model)
     grammar = None
     if asked.json_mode or asked.tools:
         async with state.grammar_slots:
             grammar = await asyncio.to_thread(answer_grammar, asked.json_mode, asked.tools)
     prompt_ids = await asyncio.to_thread(_render, llm, asked)  # long prompts take a while to tokenize
-    return Prepared(llm, model, adapter, prompt_ids, grammar)
+    return Prepared(llm, model, adapters, prompt_ids, grammar)
 
 
 async def submit(
     prepared: Prepared, asked: RunInput, request_id: str, *, priority: Priority = Priority.INTERACTIVE
 ) -> Run:
     """Hand a prepared request to the engine. Raises ContextLengthError, CapacityError or EngineDeadError."""
-    adapter = prepared.adapter
     params = asked.params
     if prepared.grammar is not None:
         params = msgspec.structs.replace(params, grammar=prepared.grammar)
-    record = RunRecord(request_id, prepared.model, adapter.digest if adapter else None)
+    record = RunRecord(request_id, prepared.model, prepared.adapters)
     generation = await prepared.llm.submit(
         prepared.prompt_ids,
         params,
-        adapter=adapter,
+        adapters=prepared.adapters,
         stop=asked.stop,
         priority=priority,
         reject_if_busy=asked.reject_if_busy,
     )
     headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
-    if adapter is not None:
-        headers[DIGEST_HEADER] = adapter.digest
+    identity = mix_identity(prepared.adapters)
+    if identity is not None:
+        headers[DIGEST_HEADER] = identity
     return Run(generation, record, headers, asked)
 
 
@@ -171,10 +173,12 @@ def native_calls(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
     return [{"name": call.name, "arguments": call.arguments} for call in calls]
 
 
-async def _resolve(state: ServerState, account: str, lora: str | None, model: str) -> AdapterRef | None:
-    if lora is None:
-        return None
-    return await asyncio.to_thread(state.adapters.resolve, account, lora, model)
+async def _resolve(
+    state: ServerState, account: str, named: Sequence[NamedAdapter], model: str
+) -> tuple[ScaledAdapter, ...]:
+    if not named:
+        return ()
+    return await asyncio.to_thread(state.adapters.resolve_mix, account, named, model)
 
 
 def _render(llm: AsyncLLM, asked: RunInput) -> list[int]:

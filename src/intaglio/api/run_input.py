@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intaglio.api.body import parse_json
+from intaglio.api.lora_field import NamedAdapter, read_lora, with_lora
 from intaglio.api.schema import RunSchema
 from intaglio.api.structured_output import JsonMode, read_json_mode
 from intaglio.errors import BadInputError
@@ -27,6 +28,7 @@ class RunInput:
     """One checked request. Exactly one of prompt and messages is given.
 
     prompt          text, or token ids that are taken as they are
+    adapters        by the names that the request gives them; none is the base model
     reject_if_busy  answer 429 at once rather than wait for others to finish
     json_mode       the answer is JSON
     tools           the answer is, or may be, a call; the prompt will tell of them, so it is not raw
@@ -36,7 +38,7 @@ class RunInput:
     messages: list[dict[str, Any]] | None
     raw: bool
     stream: bool
-    lora: str | None
+    adapters: tuple[NamedAdapter, ...]
     stop: tuple[str, ...]
     params: SamplingParams
     reject_if_busy: bool = False
@@ -48,10 +50,10 @@ def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) ->
     """Check a request and give it one form. Raises BadInputError.
 
     The body wins over the query string, whose values are strings and are read by the type that the schema declares.
-    An adapter may be named in the body, in `options` or in the query; two different names are refused.
+    Adapters may be named in the body, in `options` or in the query; different ones there are refused.
     """
     if isinstance(body, dict):
-        body = _merged(body, query, schema)
+        body = _merged(with_lora(body, query), query, schema)
     schema.check(body)
     assert isinstance(body, dict)  # the schema has refused everything else
     return RunInput(
@@ -59,7 +61,7 @@ def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) ->
         messages=body.get("messages"),
         raw=body.get("raw", False),
         stream=body.get("stream", False),
-        lora=body.get("lora"),
+        adapters=read_lora(body.get("lora")),
         stop=stop_strings(body.get("stop")),
         params=_sampling_params(body),
         reject_if_busy=rejects_if_busy(body),
@@ -91,20 +93,7 @@ def _merged(body: dict[str, Any], query: Mapping[str, str], schema: RunSchema) -
     for name in ("raw", "stream"):
         if isinstance(merged.get(name), str):
             merged[name] = _FLAGS.get(merged[name].lower(), merged[name])
-    named = adapter_names(body, query)
-    if named:
-        merged["lora"] = named[0]
     return merged
-
-
-def adapter_names(body: Mapping[str, Any], query: Mapping[str, str]) -> list[Any]:
-    """`lora` from body, `options` and query, wherever it stands. Raises BadInputError if they differ."""
-    options = body.get("options")
-    places: tuple[Mapping[str, Any], ...] = (body, options if isinstance(options, dict) else {}, query)
-    named = [place["lora"] for place in places if "lora" in place]
-    if any(name != named[0] for name in named):
-        raise BadInputError(f"'/lora' names different adapters in body, options and query: {named}")
-    return named
 
 
 def _from_text(text: str, declared: str | list[str]) -> object:

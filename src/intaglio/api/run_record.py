@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from intaglio.errors import EngineError, IntaglioError
-from intaglio.request import FinishReason
+from intaglio.request import FinishReason, ScaledAdapter, mix_identity
 
 if TYPE_CHECKING:
     from intaglio.llm import TextDelta, Usage
@@ -20,11 +21,11 @@ _GOOD_ENDS = (FinishReason.STOP, FinishReason.LENGTH)
 class RunRecord:
     """What is known about one request; `note` every delta, `close` once."""
 
-    def __init__(self, request_id: str, model: str, adapter: str | None) -> None:
+    def __init__(self, request_id: str, model: str, adapters: Sequence[ScaledAdapter] = ()) -> None:
         self.request_id = request_id
         self.finish_reason: FinishReason | None = None
         self.usage: Usage | None = None
-        self._what = f"model={model} adapter={adapter or '-'}"
+        self._what = f"model={model} adapter={_adapters_shown(adapters)}"
         self._started = time.perf_counter()
         self._first: float | None = None
 
@@ -61,6 +62,14 @@ class RunRecord:
             now - self._started,
             reason,
         )
+
+
+def _adapters_shown(adapters: Sequence[ScaledAdapter]) -> str:
+    """The identity, and what it is made of where that is not one adapter as it is."""
+    identity = mix_identity(adapters)
+    if identity is None or identity == adapters[0].ref.digest:
+        return identity or "-"
+    return f"{identity} of={','.join(f'{one.ref.digest}*{one.scale:.7g}' for one in adapters)}"
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:

@@ -5,7 +5,7 @@ the widenings that later schemas of its siblings or the service's own examples b
 
     prompt, messages[].content   no maximum length: the context window is checked instead
     messages[].content           a string, an array of {type: "text", text}, or null
-    raw, lora                    in both forms
+    raw, lora                    in both forms; lora may also be a list of adapters with scales
     tools, functions             in both forms; a tool needs no more than a name
     tool_choice, response_format, guided_json, stop             declared, in both forms
     frequency_penalty, presence_penalty                         from -2 on
@@ -26,6 +26,7 @@ import jsonschema_rs
 import msgspec
 
 from intaglio.api.body import nested_too_deeply
+from intaglio.api.lora_field import LORA_SCHEMA
 from intaglio.errors import BadInputError
 
 MAX_STOP_STRINGS = 16
@@ -99,7 +100,8 @@ class RunSchema:
         """The scalar fields that may also come as query parameters: name -> its schema."""
         declared = self._forms[0]["properties"]
         structured = {"prompt", "functions", "tools", "response_format", "guided_json"}
-        return {name: field for name, field in declared.items() if name not in structured}
+        fields = {name: field for name, field in declared.items() if name not in structured}
+        return {**fields, "lora": {"type": "string"}}  # a list has no form there
 
     def check(self, body: object) -> None:
         """Raise BadInputError, in the words of the service's validator, unless exactly one form fits."""
@@ -170,11 +172,11 @@ def _widened_input(schema: dict[str, Any]) -> dict[str, Any]:
     prompt_form, messages_form = (form["properties"] for form in schema["oneOf"])
     del prompt_form["prompt"]["maxLength"]
     messages_form["messages"]["items"]["properties"]["content"] = _CONTENT
-    for name in ("raw", "lora"):
-        messages_form[name] = prompt_form[name]
+    messages_form["raw"] = prompt_form["raw"]
     prompt_form["functions"] = messages_form["functions"]
     for form in (prompt_form, messages_form):
         form.update(
+            lora=LORA_SCHEMA,
             tools=_TOOLS,
             tool_choice=_TOOL_CHOICE,
             response_format=_RESPONSE_FORMAT,

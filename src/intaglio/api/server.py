@@ -61,23 +61,34 @@ def model_paths(settings: Settings) -> dict[str, Path]:
 
 
 def open_adapters(settings: Settings, demos: list[Finetune]) -> AdapterStore:
-    """The store of the settings' data folder."""
-    return AdapterStore(settings.data_path, adapter_limits(settings), settings.max_finetunes, demos)
+    """The store of the settings' data folder and database. Raises DataFolderError."""
+    return AdapterStore(
+        settings.data_path,
+        adapter_limits(settings),
+        settings.max_finetunes,
+        demos,
+        database_url=settings.database_url,
+        kept_generations=settings.kept_generations,
+    )
 
 
 def open_batches(settings: Settings) -> BatchStore:
-    """The batches of the settings' data folder. Raises DataFolderError."""
+    """The batches of the settings' data folder or database. Raises DataFolderError."""
     limits = BatchLimits(
         max_items=settings.max_batch_items,
         max_open_items=settings.max_queued_items,
         max_bytes=settings.max_batch_bytes,
         retention_s=settings.batch_retention_s,
     )
-    return BatchStore(settings.data_path / "batches.db", limits)
+    return BatchStore(settings.data_path / "batches.db", limits, database_url=settings.database_url)
 
 
 def adapter_limits(settings: Settings) -> AdapterLimits:
-    return AdapterLimits(max_rank=settings.max_adapter_rank, max_file_bytes=settings.max_adapter_file_bytes)
+    return AdapterLimits(
+        max_rank=settings.max_adapter_rank,
+        max_file_bytes=settings.max_adapter_file_bytes,
+        max_memory_bytes=settings.adapter_cache_bytes,
+    )
 
 
 def _demos(llm: AsyncLLM, settings: Settings) -> list[Finetune]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from intaglio.adapters import AdapterStore
+from intaglio.api.late_proofs import LateProofs
 from intaglio.api.model_cards import WITHOUT_WEIGHTS
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
@@ -25,7 +26,7 @@ class ServerState:
 
     models         loaded bases by model id
     batch_added    set when a batch has been taken in; the batch runner waits for it
-    check_lock     one adapter is checked at a time: a check holds a whole adapter in memory
+    late_proofs    of adapters that no proof is kept of
     grammar_slots  how many grammars are made at a time: a hostile one takes a second, and what blocks of all other
                    requests needs the same few threads
     """
@@ -35,9 +36,10 @@ class ServerState:
     adapters: AdapterStore
     batches: BatchStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    check_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    late_proofs: LateProofs = field(default_factory=LateProofs)
     grammar_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(GRAMMARS_AT_ONCE))
     batch_added: asyncio.Event = field(default_factory=asyncio.Event)
+    _check_locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _closed: bool = False
 
     @property
@@ -58,6 +60,12 @@ class ServerState:
             f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.models))}"
         )
 
+    def check_lock(self, model_id: str) -> asyncio.Lock:
+        """Held while an adapter of that base is checked: one at a time, since a check has a whole adapter in memory, here
+        and then in the base's engine. Bases do not wait for each other's engines, one of which may be starting again.
+        """
+        return self._check_locks.setdefault(model_id, asyncio.Lock())
+
     def demo_adapter_names(self, model_id: str) -> list[tuple[str, str]]:
         """Name and example prompt of each demo adapter of a base."""
         return [(demo.name, demo.example_prompt or "") for demo in self.adapters.list_demos(model_id)]
@@ -67,6 +75,7 @@ class ServerState:
         if self._closed:
             return
         self._closed = True
+        await self.late_proofs.close()
         await asyncio.gather(*(llm.close() for llm in self.models.values()))
         await asyncio.to_thread(self.adapters.close)
         await asyncio.to_thread(self.batches.close)

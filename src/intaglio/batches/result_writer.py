@@ -7,10 +7,9 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from intaglio.batches.records import Batch, ItemResult
 from intaglio.batches.store import BatchStore
+from intaglio.errors import DatabaseError, StorageFullError
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class ResultWriter:
         group, self._waiting = self._waiting, []
         try:
             finished = await asyncio.to_thread(self._store.finish, group)
-        except SQLAlchemyError as error:
+        except (DatabaseError, StorageFullError) as error:
             logger.error("%d batch results cannot be written yet: %s", len(group), error)
             self._waiting = group + self._waiting
             return False

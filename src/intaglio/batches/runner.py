@@ -15,14 +15,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from intaglio.batches.claims import ModelClaims
 from intaglio.batches.fair_queue import FairQueue, Turn
 from intaglio.batches.records import Batch, Item, ItemKey, ItemResult
 from intaglio.batches.result_writer import ResultWriter
 from intaglio.batches.store import BatchStore
-from intaglio.errors import CapacityError, EngineError, IntaglioError
+from intaglio.errors import CapacityError, DatabaseError, EngineError, IntaglioError, StorageFullError
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +33,8 @@ class ItemWork(Protocol):
     """What is done with an item. The runner knows no prompts and no models."""
 
     async def run(self, item: Item) -> ItemResult:
-        """Run it. CapacityError: it is tried again later. EngineError: the same, but not for ever. Another
-        IntaglioError is its result."""
+        """Run it. CapacityError or DatabaseError: it is tried again later. EngineError: the same, but not for ever.
+        Another IntaglioError is its result."""
 
     def failed(self, item: Item, error: IntaglioError) -> ItemResult:
         """The error as the item's result."""
@@ -116,7 +114,7 @@ class BatchRunner:
             try:
                 seen = await self._look(seen, at_start)
                 at_start = False
-            except SQLAlchemyError as error:
+            except (DatabaseError, StorageFullError) as error:
                 logger.error("batches cannot be read: %s", error)
             try:
                 await asyncio.wait_for(self._added.wait(), LOOK_AGAIN_S)
@@ -145,7 +143,7 @@ class BatchRunner:
                 removed = await asyncio.to_thread(self._store.expire)
                 if removed:
                     logger.info("results of %d batches removed: their time was over", removed)
-            except SQLAlchemyError as error:
+            except (DatabaseError, StorageFullError) as error:
                 logger.error("old batches cannot be removed: %s", error)
             await asyncio.sleep(EXPIRE_EVERY_S)
 
@@ -168,13 +166,13 @@ class BatchRunner:
     async def _run_item(self, lane: _Lane, turn: Turn) -> None:
         try:
             item = await asyncio.to_thread(self._store.begin, turn.key)
-        except SQLAlchemyError as error:
+        except (DatabaseError, StorageFullError) as error:
             logger.error("batch item %s cannot be read: %s", turn.key, error)
             self._try_later(lane, turn)
             return
         try:
             self._writer.put(await self._work.run(item))
-        except CapacityError:
+        except (CapacityError, DatabaseError):
             self._try_later(lane, turn)
         except EngineError as error:
             lane.tries[turn.key] += 1

@@ -1,7 +1,8 @@
 """Batches in a database: taken in, handed out item by item, answered, kept for a while, forgotten.
 
-All methods block and may be called from any thread and from several servers with the same file; the event loop calls
-them through `asyncio.to_thread`. When a method returns, its change survives `kill -9`.
+All methods block and may be called from any thread and from several servers with the same database; the event loop
+calls them through `asyncio.to_thread`. When a method returns, its change survives `kill -9`. All raise DatabaseError
+while the database does not answer, and StorageFullError when it has no room; then nothing was changed, or all of it.
 """
 
 from __future__ import annotations
@@ -16,25 +17,34 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from intaglio.batches.records import Batch, BatchLimits, BatchState, Item, ItemKey, ItemResult, TokenCounts
-from intaglio.batches.tables import BATCHES, ITEMS, METADATA, SCHEMA_VERSION
-from intaglio.database import open_sqlite, set_tables_version, tables_version, writing
+from intaglio.batches.tables import BATCHES, ITEMS, SCHEMA
+from intaglio.database import open_database
 from intaglio.errors import BadInputError, BatchNotFoundError, BatchQueueFullError, RequestTooLargeError
 
 
 class BatchStore:
-    """The batches of all accounts. Raises DataFolderError if the file is no such database.
+    """The batches of all accounts, in the SQLite file at `path`, or in PostgreSQL if there is a URL.
 
     clock  seconds since 1970
+
+    Raises DataFolderError if it is no such database.
     """
 
-    def __init__(self, path: Path, limits: BatchLimits, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: BatchLimits,
+        clock: Callable[[], float] = time.time,
+        *,
+        database_url: str | None = None,
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.limits = limits
         self._clock = clock
-        self._engine = open_sqlite(path, what="batches", prepare=lambda writer: _make_tables(writer, path))
+        self._database = open_database(SCHEMA, path, database_url)
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     # -- for those who submit and poll
 
@@ -48,7 +58,7 @@ class BatchStore:
             "id": str(uuid4()), "account": account, "model": model, "shared": shared,
             "num_items": len(requests), "size_bytes": size, "created_at": self._clock(),
         }  # fmt: skip
-        with writing(self._engine) as connection:
+        with self._database.writing() as connection:
             self._check_room(connection, len(requests), size)
             inserted = connection.execute(BATCHES.insert().values(**row)).inserted_primary_key
             assert inserted is not None
@@ -58,12 +68,12 @@ class BatchStore:
 
     def find(self, account: str, batch_id: str) -> Batch:
         """The account's batch of that id. Raises BatchNotFoundError, also when its results are gone."""
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return _batch(self._find(connection, account, batch_id))
 
     def answers(self, account: str, batch_id: str) -> list[bytes]:
         """The answers of a finished batch, in the order of its requests. Raises BatchNotFoundError."""
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             row = self._find(connection, account, batch_id)
             answers = sa.select(ITEMS.c.answer).where(ITEMS.c.batch == row.number).order_by(ITEMS.c.place)
             return [answer for answer in connection.scalars(answers) if answer is not None]
@@ -71,7 +81,7 @@ class BatchStore:
     def num_open_items(self) -> int:
         """Items of all batches without a result."""
         missing = sa.func.coalesce(sa.func.sum(BATCHES.c.num_items - BATCHES.c.num_done), 0)
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return int(connection.execute(sa.select(missing).where(BATCHES.c.finished_at.is_(None))).scalar_one())
 
     # -- for the runner
@@ -79,23 +89,23 @@ class BatchStore:
     def open_batches(self, after: int = 0) -> list[Batch]:
         """Batches that are not finished and have a larger number than `after`, oldest first."""
         wanted = BATCHES.c.finished_at.is_(None) & (BATCHES.c.number > after)
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(sa.select(BATCHES).where(wanted).order_by(BATCHES.c.number))
             return [_batch(row) for row in rows]
 
     def open_places(self, batch_id: str) -> list[int]:
         """Indices of the batch's items without a result, ascending."""
         wanted = (ITEMS.c.batch == _number_of(batch_id)) & ITEMS.c.answer.is_(None)
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return list(connection.scalars(sa.select(ITEMS.c.place).where(wanted).order_by(ITEMS.c.place)))
 
     def begin(self, key: ItemKey) -> Item:
         """An item that is run now: its batch counts as running from here on. The item must have no result yet."""
         joined = sa.select(ITEMS.c.request, BATCHES).join(BATCHES, BATCHES.c.number == ITEMS.c.batch)
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(joined.where((BATCHES.c.id == key.batch_id) & (ITEMS.c.place == key.place))).one()
         if row.started_at is None:
-            with writing(self._engine) as connection:
+            with self._database.writing() as connection:
                 connection.execute(
                     BATCHES.update().where(BATCHES.c.id == key.batch_id).values(started_at=self._clock())
                 )
@@ -108,7 +118,7 @@ class BatchStore:
         """
         finished = []
         by_batch = groupby(sorted(results, key=lambda result: result.key), key=lambda result: result.key.batch_id)
-        with writing(self._engine) as connection:
+        with self._database.writing() as connection:
             for batch_id, group in by_batch:
                 taken = [result for result in group if _put_answer(connection, result)]
                 if taken and (batch := self._count(connection, batch_id, taken)).state is BatchState.FINISHED:
@@ -123,7 +133,7 @@ class BatchStore:
         now = self._clock()
         gone = (BATCHES.c.finished_at <= now - self.limits.retention_s) & (BATCHES.c.size_bytes > 0)
         forgotten = BATCHES.c.finished_at <= now - 2 * self.limits.retention_s
-        with writing(self._engine) as connection:
+        with self._database.writing() as connection:
             connection.execute(ITEMS.delete().where(ITEMS.c.batch.in_(sa.select(BATCHES.c.number).where(gone))))
             num_gone = connection.execute(BATCHES.update().where(gone).values(size_bytes=0)).rowcount
             connection.execute(BATCHES.delete().where(forgotten))
@@ -157,7 +167,9 @@ class BatchStore:
 
     def _find(self, connection: sa.Connection, account: str, batch_id: str) -> sa.Row[Any]:
         mine = (BATCHES.c.id == batch_id) & (BATCHES.c.account == account)
-        row = connection.execute(sa.select(BATCHES).where(mine)).one_or_none()
+        row = None
+        if "\0" not in batch_id:  # PostgreSQL has no such text
+            row = connection.execute(sa.select(BATCHES).where(mine)).one_or_none()
         if row is None:
             raise BatchNotFoundError(f"Batch {batch_id[:64]} not found")
         if row.finished_at is not None and row.finished_at <= self._clock() - self.limits.retention_s:
@@ -215,9 +227,3 @@ def _batch(row: sa.Row[Any]) -> Batch:
         tokens=TokenCounts(row.prompt_tokens, row.completion_tokens, row.cached_tokens),
         duration_s=None if row.finished_at is None else row.finished_at - row.created_at,
     )
-
-
-def _make_tables(connection: sa.Connection, path: Path) -> None:
-    tables_version(connection, path, SCHEMA_VERSION)
-    METADATA.create_all(connection)
-    set_tables_version(connection, SCHEMA_VERSION)

@@ -1,13 +1,17 @@
-"""The tables of batches.db. Times are seconds since 1970.
+"""The tables of batches. Times are seconds since 1970.
 
-A new version of the tables raises SCHEMA_VERSION and brings the statements that lead there from the version before.
+Whoever changes a table adds a revision to `revisions` and names it in HEAD.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1  # PRAGMA user_version; 0 is a file without tables
+from intaglio.database import Schema
+
+HEAD = "first"
 
 METADATA = sa.MetaData()
 
@@ -39,4 +43,19 @@ ITEMS = sa.Table(
     sa.Column("place", sa.Integer, primary_key=True),
     sa.Column("request", sa.LargeBinary),  # NULL once it is answered
     sa.Column("answer", sa.LargeBinary),  # NULL until then
+)
+
+
+def _adopt(_connection: sa.Connection, _number: int) -> str:
+    """An SQLite file from before alembic has the tables of the first revision."""
+    return "first"
+
+
+SCHEMA = Schema(
+    what="batches",
+    metadata=METADATA,
+    head=HEAD,
+    revisions=Path(__file__).parent / "revisions",
+    adopt=_adopt,
+    lock_key=0x17A6_0002,
 )

@@ -7,7 +7,10 @@ from typing import Any
 
 import typer
 
+from intaglio.cli.adapters import build_adapters_cli
 from intaglio.cli.options import with_settings_options
+from intaglio.cli.train import train
+from intaglio.cli.training_options import with_training_options
 from intaglio.errors import IntaglioError
 from intaglio.version import __version__
 
@@ -24,6 +27,8 @@ def build_cli() -> typer.Typer:
         rich_markup_mode=None,  # square brackets in the help are meant
     )
     cli.command("serve")(with_settings_options(_serve))
+    cli.add_typer(build_adapters_cli())
+    cli.command("train")(with_training_options(train))
     cli.command("version")(_version)
     return cli
 

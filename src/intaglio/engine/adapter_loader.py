@@ -1,42 +1,88 @@
-"""From a reference to an adapter that the model's forward can take: its packed file, or else its own files."""
+"""From a reference to an adapter that the model's forward can take: its packed file, or else its own files.
+
+An adapter without a packed file is read, checked, prepared and *proven* before anybody gets it; the packed file that
+then is written says so. So what is loaded was proven, whoever loads it first, and on this base with these kernels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.packed import PackedAdapters
+from intaglio.lora.base_tables import BaseTables
+from intaglio.lora.packed import PackedAdapter, PackedAdapters
+from intaglio.lora.packing import pack_tensors
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
 from intaglio.model.gemma import Gemma
-from intaglio.request import AdapterRef
+from intaglio.model.packed import packed_key
+from intaglio.ops import LoraWeights, Ops
+from intaglio.request import AdapterRef, Proof
+from intaglio.version import __version__
+
+# The adapter as its files have it, and as it would be served -> what running it showed. Raises AdapterError.
+Prover = Callable[[LoraAdapter, LoraWeights], Proof]
 
 
 class AdapterLoader:
     """Loads adapters for one model. Keeps no state, so any thread may call it."""
 
-    def __init__(self, model: Gemma, limits: AdapterLimits, packed: PackedAdapters) -> None:
+    def __init__(
+        self,
+        model: Gemma,
+        ops: Ops,
+        limits: AdapterLimits,
+        packed: PackedAdapters,
+        prover: Prover,
+        base_tables: BaseTables | None = None,
+    ) -> None:
         self._model = model
+        self._ops = ops
         self._limits = limits
         self._packed = packed
+        self._prover = prover
+        self._base_tables = base_tables
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
-        """Raises AdapterError if there is no packed file and the adapter's own files are bad.
+        """Raises AdapterError if there is no packed file and the adapter's own files are bad, or it is not proven."""
+        packed = self._packed.read(ref.digest)
+        prepared = self._attached(packed) if packed is not None else None
+        if packed is None or prepared is None:
+            packed, prepared = self._made(ref)
+        proof = packed.proof
+        return LoadedAdapter(ref.digest, proof.rank, packed.nbytes, prepared, proof.scalable)
 
-        An adapter without a packed file gets one, so that the next load is quick.
-        """
-        adapter = self._packed.read(ref.digest)
-        if adapter is None or not self._fits(adapter):
-            # Its own files say what does not fit, by the name of the tensor.
-            adapter = self._packed.keep(read_peft_adapter(Path(ref.folder), self._model.config, self._limits))
-        prepared = self._model.prepare_adapter(adapter.pairs)
-        return LoadedAdapter(adapter.digest, adapter.rank, adapter.nbytes, prepared)
+    def prove(self, ref: AdapterRef) -> Proof:
+        """The adapter's proof; it is made if there is none. Raises AdapterError as `load` does."""
+        packed = self._packed.read(ref.digest)
+        return packed.proof if packed is not None and self._attached(packed) is not None else self._made(ref)[0].proof
 
-    def _fits(self, adapter: LoraAdapter) -> bool:
-        """Whether a packed adapter, which may have been checked for another base and other limits, fits these."""
-        config = self._model.config
-        shapes = config.projection_shapes()
-        return adapter.rank <= self._limits.max_rank and all(
-            layer < config.num_layers and (pair.b.shape[0], pair.a.shape[1]) == shapes[projection]
-            for (layer, projection), pair in adapter.pairs.items()
-        )
+    def _attached(self, packed: PackedAdapter) -> LoraWeights | None:
+        """None if it is beyond today's limits or its file does not fit: then its own files say why, or mend it."""
+        if packed.proof.rank > self._limits.max_rank:
+            return None
+        try:
+            return self._ops.lora_from_arrays(packed.arrays, self._model.adapter_weights())
+        except ValueError:
+            return None
+
+    def _made(self, ref: AdapterRef) -> tuple[PackedAdapter, LoraWeights]:
+        folder, config = Path(ref.folder), self._model.config
+        adapter = read_peft_adapter(folder, config, self._limits, base_tables=self._base_tables)
+        if adapter.digest != ref.digest:
+            raise AdapterError(
+                f"adapter in {ref.folder} has digest {adapter.digest}, not {ref.digest}: its files changed"
+            )
+        arrays = self._ops.lora_arrays(self._model.prepare_adapter(pack_tensors(adapter.tensors, self._packed.dtype)))
+        # Proven is what later loads will have: made of the arrays that the file holds.
+        prepared = self._ops.lora_from_arrays(arrays, self._model.adapter_weights())
+        packed = PackedAdapter(self._prover(adapter, prepared), arrays)
+        self._packed.write(ref.digest, packed)
+        return packed, prepared
+
+
+def served_by(model_path: Path, fmt: str, ops: Ops) -> str:
+    """What a packed adapter and its proof depend on beside its own files: the base as it is served, the kernels, us."""
+    return f"{packed_key(model_path, fmt, ops.layout)} {ops.name} {__version__}"

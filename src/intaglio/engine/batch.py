@@ -1,7 +1,7 @@
 """From scheduled sequences to the flat arrays of one forward.
 
-Rows of the same adapter stand together, so that each adapter is one segment; base rows come first and cost nothing
-extra.
+Rows of the same adapter, or the same mix of adapters, stand together, so that each adapter of it is one segment; base
+rows come first and cost nothing extra.
 
     sequences   A (adapter x, 3 pending)   B (base, decoding)   C (adapter x, decoding)
     rows        B0 | A0 A1 A2 C0           adapters: x covers rows 1 ... 4
@@ -39,9 +39,10 @@ def build_batch(
     choosing = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
     forward = ForwardBatch(
         ids=ops.integers(ids),
-        adapters=ops.lora_plan(_segments(ordered, spans, adapter_of)),
+        adapters=ops.lora_plan(_segments(ordered, [item.num_tokens for item in ordered], adapter_of)),
         attention=[_attention_plan(ordered, spans, group, block_size, ops) for group in range(num_groups)],
         logit_rows=ops.integers([row for _, row in choosing]),
+        logit_adapters=ops.lora_plan(_segments([item for item, _ in choosing], [1] * len(choosing), adapter_of)),
     )
     return StepBatch(forward, [item for item, _ in choosing])
 
@@ -55,14 +56,20 @@ def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
 
 
 def _segments(
-    ordered: list[Scheduled], spans: list[tuple[int, int]], adapter_of: Callable[[str], LoraWeights]
+    ordered: list[Scheduled], counts: list[int], adapter_of: Callable[[str], LoraWeights]
 ) -> list[LoraSegment]:
-    bounds: dict[str, tuple[int, int]] = {}
-    for item, (start, stop) in zip(ordered, spans, strict=True):
-        digest = item.sequence.digest
-        if digest is not None:
-            bounds[digest] = (bounds.get(digest, (start, stop))[0], stop)
-    return [LoraSegment(start, stop, adapter_of(digest)) for digest, (start, stop) in bounds.items()]
+    """counts: rows of each sequence, which follow each other."""
+    runs: dict[str | None, tuple[int, int, Scheduled]] = {}
+    start = 0
+    for item, count in zip(ordered, counts, strict=True):
+        first = runs.get(item.sequence.digest, (start, 0, item))[0]
+        start += count
+        runs[item.sequence.digest] = (first, start, item)
+    return [
+        LoraSegment(first, stop, adapter_of(adapter.ref.digest), adapter.scale)
+        for first, stop, item in runs.values()
+        for adapter in item.sequence.adapters
+    ]
 
 
 def _attention_plan(

@@ -86,7 +86,7 @@ class Engine:
             max_running=limits.max_running,
             step_tokens=limits.step_tokens,
             may_run=self._may_run,
-            left=self._release_adapter,
+            left=self._release_adapters,
         )
         self._sequences: dict[str, Sequence] = {}
         self._refused: list[tuple[Sequence, str]] = []
@@ -180,14 +180,14 @@ class Engine:
         token, logprobs = (None, None) if choice is None else (choice.token, choice.logprobs)
         return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs)
 
-    # -- what a sequence needs beside blocks: its adapter, and the matcher of its grammar
+    # -- what a sequence needs beside blocks: its adapters, and the matcher of its grammar
 
     def _prepare(self) -> None:
         """Have read and compiled what the next sequences need, so that it is there when a place is free."""
         coming = self.scheduler.next_to_run(READ_AHEAD)
         self._matchers.prepare(sequence.request for sequence in coming if sequence.matcher is None)
-        refs = [sequence.request.adapter for sequence in coming if sequence.request.adapter]
-        self._adapters.prepare(refs, idle=not self.scheduler.running and len(refs) == len(coming))
+        mixes = [sequence.adapters for sequence in coming if sequence.adapters]
+        self._adapters.prepare(mixes, idle=not self.scheduler.running and len(mixes) == len(coming))
 
     def _may_run(self, sequence: Sequence) -> Place:
         try:
@@ -195,14 +195,13 @@ class Engine:
                 sequence.matcher = self._matchers.take(sequence.request)
                 if sequence.matcher is None:
                     return Place.COMING
-            return self._adapters.acquire(sequence.request.adapter) if sequence.request.adapter else Place.TAKEN
+            return self._adapters.acquire(sequence.adapters)
         except (AdapterError, GrammarError, EngineStepError) as error:
             self._refused.append((sequence, str(error)))
             return Place.COMING  # never: it ends in this step, and holds up nobody until then
 
-    def _release_adapter(self, sequence: Sequence) -> None:
-        if sequence.digest is not None:
-            self._adapters.release(sequence.digest)
+    def _release_adapters(self, sequence: Sequence) -> None:
+        self._adapters.release(sequence.adapters)
 
     def _adapter_of(self, digest: str) -> LoraWeights:
         return self._adapters.get(digest).prepared
@@ -210,6 +209,6 @@ class Engine:
     def check(self) -> None:
         """Raise AssertionError unless every part agrees with the others."""
         self.scheduler.check()
-        self._adapters.check(Counter(seq.digest for seq in self.scheduler.running if seq.digest is not None))
+        self._adapters.check(Counter(one.ref.digest for seq in self.scheduler.running for one in seq.adapters))
         self._matchers.check(seq.request_id for seq in self.scheduler.waiting)
         assert set(self._sequences) == {seq.request_id for seq in [*self.scheduler.running, *self.scheduler.waiting]}

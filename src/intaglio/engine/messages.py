@@ -1,7 +1,7 @@
 """What the API process and the engine process say to each other: msgpack over one ZeroMQ pair of sockets.
 
-    to the engine     Submit, Abort, Shutdown
-    from the engine   Ready (once, or Failed), Outputs (after each step that gave any)
+    to the engine     Submit, Abort, Prove, Shutdown
+    from the engine   Ready (once, or Failed), Outputs (after each step that gave any), Proved (one for each Prove)
 
 The engine's spec goes to its standard input, which then stays open: when it closes, the API process is gone and the
 engine ends too.
@@ -12,8 +12,8 @@ from __future__ import annotations
 import msgspec
 
 from intaglio.engine.engine import EngineLimits
-from intaglio.lora.packed import AdapterDtype
-from intaglio.request import EngineRequest, TokenOutput
+from intaglio.lora.packing import AdapterDtype
+from intaglio.request import AdapterRef, EngineRequest, Proof, TokenOutput
 from intaglio.settings import Kernels, WeightFormat
 
 
@@ -45,6 +45,13 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: str
 
 
+class Prove(msgspec.Struct, frozen=True, tag=True):
+    """Check an adapter, run it on a short text and say what came of it. Others may be asked for meanwhile."""
+
+    request_id: str
+    ref: AdapterRef
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """End now; running requests are not waited for."""
 
@@ -61,9 +68,22 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class Proved(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Prove`: exactly one of the three.
+
+    refused  what is wrong with the adapter
+    failed   why the engine could not tell
+    """
+
+    request_id: str
+    proof: Proof | None = None
+    refused: str | None = None
+    failed: str | None = None
+
+
 class Outputs(msgspec.Struct, frozen=True, tag=True):
     outputs: list[TokenOutput]
 
 
-ToEngine = Submit | Abort | Shutdown
-FromEngine = Ready | Failed | Outputs
+ToEngine = Submit | Abort | Prove | Shutdown
+FromEngine = Ready | Failed | Outputs | Proved

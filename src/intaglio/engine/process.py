@@ -1,7 +1,8 @@
-"""The API process's view of the engine: submit a request, read its tokens, abort it. Keeps the engine process alive.
+"""The API process's view of the engine: submit a request, read its tokens, abort it; have an adapter proven. Keeps the
+engine process alive.
 
-When the process ends without being asked to, every running request gets an error output at once, and a new process is
-started; requests that come in meanwhile wait for it.
+When the process ends without being asked to, every running request and proof gets an error at once, and a new process
+is started; requests that come in meanwhile wait for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,13 +28,15 @@ from intaglio.engine.messages import (
     Failed,
     FromEngine,
     Outputs,
+    Prove,
+    Proved,
     Ready,
     Shutdown,
     Submit,
     ToEngine,
 )
-from intaglio.errors import CapacityError, EngineDeadError, EngineError
-from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput
+from intaglio.errors import AdapterError, CapacityError, EngineDeadError, EngineError, EngineStepError
+from intaglio.request import AdapterRef, EngineRequest, FinishReason, Priority, Proof, TokenOutput
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ class EngineClient:
         self._spec = spec
         self._max_in_flight = max_in_flight
         self._streams: dict[str, TokenStream] = {}
+        self._proofs: dict[str, asyncio.Future[Proof]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="intaglio-"))
         self._context = zmq.asyncio.Context()
         self._socket: zmq.asyncio.Socket | None = None
@@ -153,6 +158,22 @@ class EngineClient:
         if request_id in self._streams and self.ready:
             await self._send(Abort(request_id))
 
+    async def prove(self, ref: AdapterRef) -> Proof:
+        """Have an adapter checked and run on a short text, beside whatever runs.
+
+        Raises AdapterError with the reason if it is refused, EngineError if the engine cannot tell.
+        """
+        await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
+        request_id = uuid.uuid4().hex
+        proof: asyncio.Future[Proof] = asyncio.get_running_loop().create_future()
+        self._proofs[request_id] = proof
+        try:
+            await self._send(Prove(request_id, ref))
+            return await proof
+        finally:
+            del self._proofs[request_id]
+            proof.cancel()  # one that failed while it was sent has nobody else to tell
+
     async def _wait_until_ready(self, timeout_s: float | None) -> None:
         if self._given_up is None and not self._ready.is_set():
             try:
@@ -165,7 +186,15 @@ class EngineClient:
     async def _send(self, message: ToEngine) -> None:
         if self._socket is None:
             raise EngineDeadError("the engine is closed")
-        await self._socket.send(self._encoder.encode(message))
+        data = self._encoder.encode(message)
+        try:
+            await self._socket.send(data)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not the caller was cancelled but the sending: the socket was closed, because the process ended.
+            raise EngineDeadError("the engine process ended") from None
 
     # -- the process
 
@@ -175,7 +204,7 @@ class EngineClient:
         while not self._closing:
             started_at = time.monotonic()
             reason = await self._run_once()
-            self._fail_streams(reason)
+            self._fail_all(reason)
             if self._closing:
                 return
             quick_deaths = quick_deaths + 1 if time.monotonic() - started_at < _QUICK_S else 0
@@ -232,6 +261,8 @@ class EngineClient:
             case Outputs(outputs):
                 for output in outputs:
                     self._deliver(output)
+            case Proved(request_id, proof, refused, failed):
+                self._settle(request_id, proof, refused, failed)
 
     def _deliver(self, output: TokenOutput) -> None:
         stream = self._streams.get(output.request_id)
@@ -241,7 +272,21 @@ class EngineClient:
             del self._streams[output.request_id]
         stream.put(output)
 
-    def _fail_streams(self, reason: str) -> None:
+    def _settle(self, request_id: str, proof: Proof | None, refused: str | None, failed: str | None) -> None:
+        waiting = self._proofs.get(request_id)
+        if waiting is None or waiting.done():
+            return  # who asked went away, or was told when an earlier engine died
+        if proof is not None:
+            waiting.set_result(proof)
+        elif refused is not None:
+            waiting.set_exception(AdapterError(refused))
+        else:
+            waiting.set_exception(EngineStepError(failed or "the engine could not tell"))
+
+    def _fail_all(self, reason: str) -> None:
+        for waiting in self._proofs.values():
+            if not waiting.done():
+                waiting.set_exception(EngineDeadError(reason))
         for request_id in list(self._streams):
             self._deliver(TokenOutput(request_id, None, FinishReason.ERROR, 0, reason))
 

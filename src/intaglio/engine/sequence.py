@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from intaglio.engine.grammar import Matcher
-from intaglio.request import EngineRequest, FinishReason, Priority, SamplingParams
+from intaglio.request import EngineRequest, FinishReason, Priority, SamplingParams, ScaledAdapter, mix_identity
 
 
 class SequenceState(Enum):
@@ -37,11 +37,14 @@ class Sequence:
 
     A preempted sequence keeps its tokens and starts again from num_computed 0; what it had chosen it computes again but
     does not choose again. So its matcher, which has taken each of them once, stays where it is.
+
+    digest  the identity of what its rows are computed with, adapters and scales; None is the base model
     """
 
     request: EngineRequest
     tokens: list[int]
     tables: list[BlockTable]
+    digest: str | None = None
     state: SequenceState = SequenceState.WAITING
     num_computed: int = 0
     num_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
@@ -53,7 +56,8 @@ class Sequence:
     @classmethod
     def from_request(cls, request: EngineRequest, num_groups: int) -> Sequence:
         tables = [BlockTable() for _ in range(num_groups)]
-        return cls(request=request, tokens=list(request.prompt_ids), tables=tables)
+        digest = mix_identity(request.adapters)
+        return cls(request=request, tokens=list(request.prompt_ids), tables=tables, digest=digest)
 
     @property
     def request_id(self) -> str:
@@ -68,9 +72,8 @@ class Sequence:
         return self.request.priority
 
     @property
-    def digest(self) -> str | None:
-        """The adapter's identity; None is the base model."""
-        return self.request.adapter.digest if self.request.adapter else None
+    def adapters(self) -> tuple[ScaledAdapter, ...]:
+        return self.request.adapters
 
     @property
     def num_prompt(self) -> int:

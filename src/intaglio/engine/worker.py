@@ -5,17 +5,20 @@ One loop: take what has come in, run a step, send what came out. It waits only w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from socket import socketpair
+from typing import NamedTuple
 
 import msgspec
 import zmq
 
-from intaglio.engine.adapter_loader import AdapterLoader
+from intaglio.engine.adapter_loader import AdapterLoader, served_by
 from intaglio.engine.engine import Engine
 from intaglio.engine.grammar import Matchers
 from intaglio.engine.messages import (
@@ -24,12 +27,17 @@ from intaglio.engine.messages import (
     Failed,
     FromEngine,
     Outputs,
+    Prove,
     Ready,
     Shutdown,
     Submit,
     ToEngine,
 )
+from intaglio.engine.open_files import allow_open_files
+from intaglio.engine.proof_queue import ProofQueue
+from intaglio.engine.prover import Prover
 from intaglio.errors import IntaglioError
+from intaglio.lora.base_tables import checkpoint_tables
 from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits
 from intaglio.lora.pool import AdapterPool
@@ -41,24 +49,35 @@ from intaglio.settings import Kernels
 logger = logging.getLogger(__name__)
 
 
-def build_engine(spec: EngineSpec) -> Engine:
+class ServedModel(NamedTuple):
+    """An engine, and the loader that its adapters come from."""
+
+    engine: Engine
+    adapters: AdapterLoader
+
+
+def build_engine(spec: EngineSpec) -> ServedModel:
     """Load the model and make the engine that serves it. Raises ModelFormatError or SettingsError."""
     ops = make_ops(spec.kernels, spec.threads)
     model = load_gemma(Path(spec.model_path), ops, spec.format, packed_dir=Path(spec.packed_dir))
     if spec.context_window is not None:
         window = min(spec.context_window, model.config.context_length)
         model.config = replace(model.config, context_length=window)
-    packed = packed_adapters(spec)
+    packed = packed_adapters(spec, ops)
     packed.sweep()
-    return Engine(
+    prover = Prover(model, ops, spec.limits.kv_block_size, spec.adapter_dtype)
+    tables = checkpoint_tables(Path(spec.model_path))
+    loader = AdapterLoader(model, ops, adapter_limits(spec), packed, prover.prove, tables)
+    engine = Engine(
         model,
-        AdapterPool(spec.adapter_cache_bytes, AdapterLoader(model, adapter_limits(spec), packed).load),
+        AdapterPool(spec.adapter_cache_bytes, loader.load),
         ops,
         spec.limits,
         stop_ids=frozenset(spec.stop_ids),
         vocab_size=spec.vocab_size,
         matchers=Matchers(Path(spec.token_table) if spec.token_table else None, spec.stop_ids),
     )
+    return ServedModel(engine, loader)
 
 
 def make_ops(kernels: Kernels, threads: int | None) -> Ops:
@@ -73,21 +92,32 @@ def make_ops(kernels: Kernels, threads: int | None) -> Ops:
 
 
 def adapter_limits(spec: EngineSpec) -> AdapterLimits:
-    return AdapterLimits(max_rank=spec.max_adapter_rank, max_file_bytes=spec.max_adapter_file_bytes)
+    return AdapterLimits(
+        max_rank=spec.max_adapter_rank,
+        max_file_bytes=spec.max_adapter_file_bytes,
+        max_memory_bytes=spec.adapter_cache_bytes,
+    )
 
 
-def packed_adapters(spec: EngineSpec) -> PackedAdapters:
-    """Where adapters that were checked for this engine are kept in its own form."""
-    return PackedAdapters(Path(spec.packed_dir) / "adapters", spec.adapter_dtype)
+def packed_adapters(spec: EngineSpec, ops: Ops) -> PackedAdapters:
+    """Where adapters that were proven on this engine are kept in its own form."""
+    served = served_by(Path(spec.model_path), spec.format, ops)
+    return PackedAdapters(Path(spec.packed_dir) / "adapters", spec.adapter_dtype, served)
 
 
 class _Channel:
-    """The engine's end of the socket."""
+    """The engine's end of the socket. One thread sends and receives; any may wake it."""
 
     def __init__(self, endpoint: str) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         self._socket.setsockopt(zmq.LINGER, 1000)  # ms: a last Failed message still leaves
         self._socket.connect(endpoint)
+        self._bell, self._ringer = socketpair()
+        for end in (self._bell, self._ringer):
+            end.setblocking(False)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._bell, zmq.POLLIN)
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._encoder = msgspec.msgpack.Encoder()
 
@@ -95,21 +125,35 @@ class _Channel:
         self._socket.send(self._encoder.encode(message))
 
     def receive(self, *, wait: bool) -> list[ToEngine]:
-        """Every message that is there; with `wait`, at least one."""
+        """Every message that is there. With `wait`, there is one, or somebody rang."""
         messages: list[ToEngine] = []
-        if wait:
-            messages.append(self._decoder.decode(self._socket.recv()))
+        if wait and self._bell.fileno() in dict(self._poller.poll()):  # it names all but its own kind by number
+            self._hear_bell()
         while self._socket.poll(0):
             messages.append(self._decoder.decode(self._socket.recv()))
         return messages
 
+    def ring(self) -> None:
+        """End a waiting `receive`, or the next one."""
+        with contextlib.suppress(BlockingIOError):  # it rings already
+            self._ringer.send(b"!")
+
+    def _hear_bell(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._bell.recv(4096):
+                pass
+
     def close(self) -> None:
         self._socket.close()
+        self._bell.close()
+        self._ringer.close()
 
 
-def serve(engine: Engine, channel: _Channel) -> None:
+def serve(engine: Engine, proofs: ProofQueue, channel: _Channel) -> None:
     """Run until told to shut down."""
     while True:
+        for proved in proofs.take():
+            channel.send(proved)
         outputs = []
         messages = channel.receive(wait=False)
         if not messages and not engine.has_work:
@@ -121,6 +165,8 @@ def serve(engine: Engine, channel: _Channel) -> None:
                     engine.add(request)
                 case Abort(request_id):
                     outputs.extend(engine.abort(request_id))
+                case Prove(request_id, ref):
+                    proofs.add(request_id, ref)
                 case Shutdown():
                     return
         outputs.extend(engine.step())
@@ -144,15 +190,21 @@ def main() -> None:
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineSpec)
     logging.basicConfig(level=spec.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     _end_with_parent(sys.stdin.fileno())
+    allow_open_files(spec.adapter_cache_bytes)
     channel = _Channel(endpoint)
     try:
-        engine = build_engine(spec)
+        engine, adapters = build_engine(spec)
     except (IntaglioError, OSError, MemoryError) as error:
         channel.send(Failed(f"{type(error).__name__}: {error}"))
         channel.close()
         sys.exit(1)
     channel.send(Ready(engine.max_sequence_tokens))
-    serve(engine, channel)
+    proofs = ProofQueue(adapters.prove, channel.ring)
+    serve(engine, proofs, channel)
+    logging.shutdown()
+    # Not the ordinary way out, which waits for threads: for adapters on a slow disk, and for a proof that nobody awaits
+    # any more. Nothing is lost: files are written aside and renamed.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An adapter in memory: two small matrices per adapted projection, and the digest that is its identity.
+"""An adapter in memory: what it changes of a base, and the digest that is its identity.
 
 Everything downstream (prefix cache, batch, logs, reply header) knows an adapter by its digest. It covers what the
 engine computes with and nothing else: the same weights under other tensor names, in another order or stored as float32
@@ -8,13 +8,14 @@ instead of float16 have one digest; another scaling, one changed value or one mo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from intaglio.lora.tensor_names import ModuleKey
-from intaglio.ops import LoraPair
+from intaglio.ops import MODEL, AdapterTensors, LoraPair, ModuleKey
 
 # Part of every digest: change it when the way pairs are computed with changes.
 _DIGEST_VERSION = b"intaglio lora 1\n"
@@ -24,43 +25,77 @@ _DIGEST_VERSION = b"intaglio lora 1\n"
 class LoraAdapter:
     """A checked adapter, ready for a forward.
 
-    digest  64 hex digits, see `digest_of`
-    rank    the largest of its modules' ranks
-    pairs   (layer index, "self_attn.q_proj" ...) -> a [rank, in], b [out, rank] with the scaling folded into b, as
-            read float32 and C-contiguous, as held by the engine what `packed.pack_adapter` makes of that; modules that
-            are not adapted are absent
+    digest   64 hex digits, see `digest_of`
+    rank     the largest of its modules' ranks; 0 if it has no low-rank matrices
+    tensors  what it changes; of its pairs a is [rank, in] and b [out, rank] with the scaling folded into b, as read
+             float32 and C-contiguous
     """
 
     digest: str
     rank: int
-    pairs: Mapping[ModuleKey, LoraPair]
+    tensors: AdapterTensors
 
     @classmethod
     def from_pairs(cls, pairs: Mapping[ModuleKey, LoraPair]) -> LoraAdapter:
-        """At least one pair, scaling already folded into b."""
-        return cls(digest_of(pairs), max(pair.a.shape[0] for pair in pairs.values()), dict(pairs))
+        """One that has nothing else."""
+        return cls.of(AdapterTensors(dict(pairs)))
+
+    @classmethod
+    def of(cls, tensors: AdapterTensors) -> LoraAdapter:
+        """At least one tensor, the scaling already folded into b and bias."""
+        return cls(digest_of(tensors), max((pair.a.shape[0] for pair in tensors.pairs.values()), default=0), tensors)
+
+    @property
+    def pairs(self) -> Mapping[ModuleKey, LoraPair]:
+        return self.tensors.pairs
 
     @property
     def num_modules(self) -> int:
-        return len(self.pairs)
+        """Modules of the base that it changes, each counted once."""
+        tensors = self.tensors
+        tables = {*tensors.tables, *tensors.rows}
+        return len({*tensors.pairs, *tensors.norms, *((MODEL, name) for name in tables)})
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all matrices."""
-        return sum(pair.nbytes for pair in self.pairs.values())
+        """Bytes of all tensors."""
+        return self.tensors.nbytes
 
 
-def digest_of(pairs: Mapping[ModuleKey, LoraPair]) -> str:
+def digest_of(tensors: AdapterTensors) -> str:
     """SHA-256 over the canonical tensors, as 64 hex digits.
 
-    In order of (layer, projection): a line "layer projection rank in out", then a, then b with its scaling, both as
+    In order of (layer, module): a line "layer module rank in out", then a, then b with its scaling, both as
     little-endian float32 in C order. Since the scaling is in b, the digest changes with everything that changes the
-    arithmetic, and with nothing else.
+    arithmetic, and with nothing else. Whatever else an adapter has follows in a fixed order of kinds, each tensor
+    behind a line "kind layer module shape".
     """
     state = hashlib.sha256(_DIGEST_VERSION)
-    for (layer, projection), pair in sorted(pairs.items()):
+    for (layer, module), pair in sorted(tensors.pairs.items()):
         rank, in_features = pair.a.shape
-        state.update(f"{layer} {projection} {rank} {in_features} {pair.b.shape[0]}\n".encode())
+        state.update(f"{layer} {module} {rank} {in_features} {pair.b.shape[0]}\n".encode())
         state.update(np.ascontiguousarray(pair.a, "<f4").data)
         state.update(np.ascontiguousarray(pair.b, "<f4").data)
+    for kind, (layer, module), array in _others(tensors):
+        state.update(f"{kind} {layer} {module} {list(array.shape)}\n".encode())
+        state.update(array.data)
     return state.hexdigest()
+
+
+def _others(tensors: AdapterTensors) -> Iterator[tuple[str, ModuleKey, NDArray[Any]]]:
+    """What is not a pair of matrices: (kind, module, values)."""
+    for key, pair in sorted(tensors.pairs.items()):
+        yield from _floats("bias", key, [] if pair.bias is None else [pair.bias])
+        yield from _floats("magnitude", key, [] if pair.magnitude is None else [pair.magnitude])
+    for key, norm in sorted(tensors.norms.items()):
+        yield from _floats("norm", key, [norm])
+    for table, values in sorted(tensors.tables.items()):
+        yield from _floats("table", (MODEL, table), [values])
+    for table, rows in sorted(tensors.rows.items()):
+        yield "ids", (MODEL, table), np.ascontiguousarray(rows.ids, "<i4")
+        yield from _floats("rows", (MODEL, table), [rows.rows])
+
+
+def _floats(kind: str, key: ModuleKey, arrays: Iterable[Any]) -> Iterator[tuple[str, ModuleKey, NDArray[Any]]]:
+    for array in arrays:
+        yield kind, key, np.ascontiguousarray(array, "<f4")

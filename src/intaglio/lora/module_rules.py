@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from intaglio.lora.patterns import MatchBudget, ModulePattern, PatternKey
 from intaglio.lora.peft_config import PeftConfig
+from intaglio.ops import MODEL
 
 Number = TypeVar("Number", bound=float)
 
@@ -32,14 +33,27 @@ class ModuleRules:
         is_all_linear = isinstance(targets, str) and targets.lower() == "all-linear"
         self._targets = None if is_all_linear else _ModuleSet("target_modules", targets)
         self._excluded = _ModuleSet("exclude_modules", config.exclude_modules)
+        self._layers_patterns = [
+            ModulePattern(rf"(?:^|.*?\.){pattern}\.\d+\.", "layers_pattern") for pattern in config.layers_pattern
+        ]
 
     def covers(self, path: str, layer: int) -> bool:
-        """Whether training with this config adapted the module, one of the seven projections of the layer."""
+        """Whether training with this config adapted the module. layer is MODEL for embed_tokens and lm_head."""
         if self._excluded.contains(path, self._budget):
             return False
-        if self._config.layers_to_transform is not None and layer not in self._config.layers_to_transform:
-            return False
-        return self._targets is None or self._targets.contains(path, self._budget)
+        if self._targets is None:  # all-linear leaves the head alone, and the embedding is none
+            return layer != MODEL and self._is_transformed(path, layer)
+        if self._targets.is_named(path):  # whoever writes a whole path is not asked about layers
+            return True
+        return self._targets.contains(path, self._budget) and self._is_transformed(path, layer)
+
+    def _is_transformed(self, path: str, layer: int) -> bool:
+        """What layers_to_transform says of the module; where it is set, modules outside the layers are left alone."""
+        if self._config.layers_to_transform is None:
+            return True
+        patterns = self._layers_patterns
+        is_layer = not patterns or any(pattern.matches_start(path, self._budget) for pattern in patterns)
+        return is_layer and layer in self._config.layers_to_transform
 
     def rank(self, path: str) -> int:
         return self._ranks.value(path, self._budget)
@@ -47,6 +61,14 @@ class ModuleRules:
     def scaling(self, path: str, rank: int) -> float:
         """rank is the module's own, as `rank` gives it."""
         return self._alphas.value(path, self._budget) / (math.sqrt(rank) if self._config.use_rslora else rank)
+
+    def saves(self, path: str) -> bool:
+        """Whether modules_to_save, a list of ends of paths, names the module."""
+        return any(path.endswith(name) for name in self._config.modules_to_save)
+
+    def token_ids(self, path: str) -> tuple[int, ...]:
+        """The tokens whose rows of this table were trained; none if no key of trainable_token_indices is its end."""
+        return next((ids for name, ids in self._config.token_indices.items() if path.endswith(name)), ())
 
 
 class _FirstMatch(Generic[Number]):
@@ -66,6 +88,10 @@ class _ModuleSet:
     def __init__(self, setting: str, modules: tuple[str, ...] | str) -> None:
         self._pattern = ModulePattern(modules, setting) if isinstance(modules, str) else None
         self._names: frozenset[str] = frozenset() if isinstance(modules, str) else frozenset(modules)
+
+    def is_named(self, path: str) -> bool:
+        """Whether the list has the whole path."""
+        return path in self._names
 
     def contains(self, path: str, budget: MatchBudget) -> bool:
         if self._pattern is not None:

@@ -1,119 +1,98 @@
-"""Packed adapters: what the check of a PEFT adapter gave, in the form in which the engine holds it, on disk.
+"""Packed adapters: what reading, preparing and proving an adapter gave, on disk, in the layout of the kernels.
 
-Reading an adapter's own files means parsing, checking, converting and hashing some hundred tensors. All of it was done
-when the adapter was first read, so its result is kept, and loading is a read and a copy: one file per (digest, type).
+Reading an adapter's own files means parsing, checking, converting and hashing some hundred tensors, and then it has to
+be proven. All of it is done once, and loading is a read: one file per adapter and way of serving it, which is found by
+the digest. So a changed adapter is another file, and so is one for another base, other kernels or another version;
+none is ever out of date. A file holds its adapter's proof: what was never proven has none.
 
-    float32   for a base that is not quantized: exactly the values of the digest
-    float16   for a quantized base, where a step reads the matrices of every adapter in it: half the bytes
-    int8      the same, with a quarter of the bytes
-
-The digest covers the float32 values; a file is found by it, so a changed adapter is another file and none is ever out
-of date. Files lie among the things that can be made again. One that nobody has read for a month is removed, so an
-adapter that was deleted leaves nothing behind for ever.
+Files lie among the things that can be made again. One that nobody has read for a month is removed, so an adapter that
+was deleted leaves nothing behind for ever.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import math
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.packing import AdapterDtype
 from intaglio.model.array_file import ASIDE_PREFIX, read_arrays, write_arrays
-from intaglio.ops import LoraPair
+from intaglio.request import Proof
 
 logger = logging.getLogger(__name__)
 
-AdapterDtype = Literal["float32", "float16", "int8"]
-
-VERSION = 2  # raise it whenever `pack_adapter` or the arrays of a file change
+VERSION = 3  # raise it whenever `pack_tensors` or the arrays of a file change
 
 _SUFFIX = ".adapter"
-_SCALES = "scales"
+_PROOF = "proof"
 _DAY_S = 24 * 3600.0
 _KEPT_UNREAD_S = 30 * _DAY_S
 
-
-def pack_adapter(adapter: LoraAdapter, dtype: AdapterDtype) -> LoraAdapter:
-    """The adapter as the engine takes it: a and b of the type, a and bᵀ C-contiguous, as `Ops.lora_weights` reads them.
-
-    int8 has a scale for each row of a and one for each column of b, both of which belong to one rank: their product is
-    the rank's scale. A value is then off by 1/254 of the largest of its row or column at most.
-
-    float16 keeps eleven bits of each value. First a and b are multiplied by powers of two that bring their largest
-    magnitude into [0.5, 1), so that the small numbers of a young adapter do not fall below what float16 can hold; the
-    pair's scale takes the powers back. A delta then differs from the float32 one by 2^-10 of Σ |b| |a| at most, beside
-    2^-24 of the largest values for numbers that are thousands of times smaller than those.
-    """
-    pairs = {key: _packed_pair(pair, dtype) for key, pair in adapter.pairs.items()}
-    return LoraAdapter(adapter.digest, adapter.rank, pairs)
+Arrays = Mapping[str, NDArray[Any]]
 
 
-def _packed_pair(pair: LoraPair, dtype: AdapterDtype) -> LoraPair:
-    if dtype == "float32":
-        return LoraPair(np.ascontiguousarray(pair.a), np.ascontiguousarray(pair.b.T).T, pair.scale)
-    scale = np.asarray(pair.scale, np.float32)
-    if dtype == "float16":
-        a, a_exponent = _halves(pair.a)
-        bt, b_exponent = _halves(pair.b.T)
-        return LoraPair(a, bt.T, np.ldexp(scale, a_exponent + b_exponent))
-    a_bytes, a_scales = _bytes(pair.a)
-    bt_bytes, b_scales = _bytes(pair.b.T)
-    return LoraPair(a_bytes, bt_bytes.T, scale * a_scales * b_scales)
+@dataclass(frozen=True, slots=True)
+class PackedAdapter:
+    """arrays: as `Ops.lora_arrays` gave them."""
 
+    proof: Proof
+    arrays: Arrays
 
-def _bytes(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """([rank, n] as int8, [rank] float32 scales); a row of zeros has the scale 0."""
-    scales = np.abs(values).max(axis=1) / np.float32(127)
-    with np.errstate(over="ignore", invalid="ignore"):  # rows so small that their inverse is no number become zeros
-        inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
-        scaled = np.nan_to_num(values * inverse[:, None], posinf=0, neginf=0)
-    return np.ascontiguousarray(np.rint(scaled), np.int8), scales
-
-
-def _halves(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], int]:
-    """(values · 2^-exponent as C-contiguous float16, exponent), the largest magnitude in [0.5, 1) before rounding."""
-    exponent = math.frexp(float(np.abs(values).max()))[1]
-    return np.ascontiguousarray(np.ldexp(values, -exponent), np.float16), exponent
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+        return sum(array.nbytes for array in self.arrays.values())
 
 
 class PackedAdapters:
-    """The packed adapters of one folder, in one type. Threads and processes may share the folder."""
+    """The packed adapters of one folder, in one type. Threads and processes may share the folder.
 
-    def __init__(self, folder: Path, dtype: AdapterDtype) -> None:
+    A file is mapped, so its pages are those in which the system keeps it, shared by all that serve the adapter. Its
+    hash is computed when it is first met.
+
+    served_by  names what else a file depends on: base, kernels, version
+    """
+
+    def __init__(self, folder: Path, dtype: AdapterDtype, served_by: str) -> None:
         self._folder = folder
-        self._dtype: AdapterDtype = dtype
+        self._served_by = served_by
+        self._verified: dict[str, tuple[int, int, int]] = {}  # digest -> which file it was
+        self.dtype: AdapterDtype = dtype
 
-    def read(self, digest: str) -> LoraAdapter | None:
+    def read(self, digest: str) -> PackedAdapter | None:
         """The packed adapter; None if it is not there or not exactly as it was written."""
         path = self._path(digest)
-        arrays = read_arrays(path, VERSION, self._key(digest))
-        if arrays is None:
+        file = _identity(path)
+        verified = file is not None and self._verified.get(digest) == file
+        arrays = read_arrays(path, VERSION, self._key(digest), mapped=True, verified=verified)
+        if file is None or arrays is None or _PROOF not in arrays:
             return None
+        self._verified[digest] = file
+        proof = msgspec.json.decode(arrays.pop(_PROOF).tobytes(), type=Proof)
         _note_use(path)
-        return _from_arrays(digest, arrays)
+        return PackedAdapter(proof, arrays)
 
-    def keep(self, adapter: LoraAdapter) -> LoraAdapter:
-        """The packed form of a checked adapter; it is written unless a good file is there already.
-
-        A folder that cannot be written to costs slower loading, and a line in the log.
-        """
-        kept = self.read(adapter.digest)
-        if kept is not None:
-            return kept
-        packed = pack_adapter(adapter, self._dtype)
-        path = self._path(adapter.digest)
+    def write(self, digest: str, packed: PackedAdapter) -> None:
+        """A folder that cannot be written to costs slower loading, and a line in the log."""
+        path = self._path(digest)
+        proof = np.frombuffer(msgspec.json.encode(packed.proof), np.uint8)
         try:
-            write_arrays(path, VERSION, self._key(adapter.digest), _to_arrays(packed))
+            write_arrays(path, VERSION, self._key(digest), {**packed.arrays, _PROOF: proof})
         except OSError as error:
             logger.warning("packed adapter could not be kept in %s (%s); it is read from its own files", path, error)
-        return packed
+            return
+        written = _identity(path)
+        if written is not None:
+            self._verified[digest] = written
 
     def sweep(self) -> int:
         """Remove what was not read for a month, and files that were never finished. Returns how many."""
@@ -129,32 +108,20 @@ class PackedAdapters:
         return removed
 
     def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest[:32]}.{self._dtype}{_SUFFIX}"
+        served_by = hashlib.sha256(self._served_by.encode()).hexdigest()[:12]
+        return self._folder / f"{digest[:32]}.{self.dtype}.{served_by}{_SUFFIX}"
 
     def _key(self, digest: str) -> str:
-        return f"{digest} {self._dtype}"
+        return f"{digest} {self.dtype} {self._served_by}"
 
 
-def _to_arrays(adapter: LoraAdapter) -> dict[str, NDArray[Any]]:
-    """By "LAYER PROJECTION" a, by "LAYER PROJECTION T" bᵀ, and the scales of all ranks in the same order."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for (layer, projection), pair in adapter.pairs.items():
-        arrays[f"{layer} {projection}"] = pair.a
-        arrays[f"{layer} {projection} T"] = pair.b.T
-    scales = [np.broadcast_to(np.asarray(pair.scale, np.float32), pair.a.shape[:1]) for pair in adapter.pairs.values()]
-    arrays[_SCALES] = np.concatenate(scales)
-    return arrays
-
-
-def _from_arrays(digest: str, arrays: dict[str, NDArray[Any]]) -> LoraAdapter:
-    scales, used = arrays.pop(_SCALES), 0
-    pairs = {}
-    for name in [name for name in arrays if not name.endswith(" T")]:
-        layer, projection = name.split(" ")
-        rank = arrays[name].shape[0]
-        pairs[int(layer), projection] = LoraPair(arrays[name], arrays[f"{name} T"].T, scales[used : used + rank])
-        used += rank
-    return LoraAdapter(digest, max(pair.a.shape[0] for pair in pairs.values()), pairs)
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file is replaced or written to; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def _note_use(path: Path) -> None:

@@ -1,11 +1,16 @@
 """Read a PEFT adapter: all of it, or not at all.
 
-The tensors are the truth and the config has to agree with them: every tensor belongs to a projection of this base and
-has its other half, its rank is the one that the config gives that module, the config's targets cover it, its shape fits
-and its values are finite. Then `scaling · B` is computed once, in float32, and the engine knows nothing of alpha.
+The tensors are the truth and the config has to agree with them: every tensor belongs to a module of this base and has
+what belongs to it, its rank is the one that the config gives that module, the config's targets cover it, its shape fits
+and its values are finite. Then the scaling is folded in once, in float32, and the engine knows nothing of alpha.
 
-A target without tensors is normal (layers_to_transform, or a name that does not occur in a Gemma). Names, shapes and
-ranks are checked from the header before a tensor is read, so that a file that does not fit costs no memory.
+A target without tensors is normal (layers_to_transform, or a name that does not occur in a Gemma). Names, shapes,
+ranks and sizes are checked from the header before a tensor is read, so that a file that does not fit costs no memory.
+
+    tensor_names, header_checks  what the tensors are, and whether they fit base, config and bounds
+    replacements                 whole tables and single rows of them
+    base_tables                  tables of the base that PEFT put beside the adapter
+    adapter_values               the values
 """
 
 from __future__ import annotations
@@ -15,16 +20,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.adapter_values import read_tensors
+from intaglio.lora.base_tables import BaseTables, check_is_base
+from intaglio.lora.header_checks import check_config, check_ranks, check_shapes
 from intaglio.lora.module_rules import ModuleRules
 from intaglio.lora.peft_config import CONFIG_FILE, PeftConfig, read_peft_config
+from intaglio.lora.replacements import Replacements, find_replacements, float32_bytes
 from intaglio.lora.safetensors_file import SafetensorsFile
-from intaglio.lora.tensor_names import ModuleKey, PairNames, pair_tensors
+from intaglio.lora.tensor_names import WEIGHTS_FILE, AdapterNames, sort_tensors
 from intaglio.model.config import ModelConfig
-from intaglio.ops import LoraPair
 
 __all__ = [
     "CONFIG_FILE",
@@ -36,8 +42,6 @@ __all__ = [
     "read_peft_adapter",
 ]
 
-WEIGHTS_FILE = "adapter_model.safetensors"
-
 # "gemma" is what Workers AI has people write for the whole family, so it fits every base.
 _FAMILY_OF = {"gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
 
@@ -47,8 +51,8 @@ class ReadStep(StrEnum):
 
     CONFIG = "config"  # keys and values of adapter_config.json, its expressions, the family
     HEADER = "header"  # layout of the safetensors file
-    NAMES = "names"  # tensor names, their pairs, ranks
-    SHAPES = "shapes"  # the pairs against the base, and against the config
+    NAMES = "names"  # tensor names, their modules, ranks
+    SHAPES = "shapes"  # the modules against the base, and against the config
     VALUES = "values"  # every value read and finite, the scaling folded in
     DIGEST = "digest"  # the hash over all of it
 
@@ -62,18 +66,28 @@ def _to_nobody(_step: ReadStep) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AdapterLimits:
-    """How large an adapter may be: the rank of its largest module, and the bytes of its two files."""
+    """How large an adapter may be: the rank of its largest module, the bytes of its two files, and what its values take
+    in memory as float32. Settings: max_adapter_rank, max_adapter_file_bytes, adapter_cache_bytes.
+    """
 
-    max_rank: int = 64
+    max_rank: int = 256
     max_file_bytes: int = 300_000_000
     max_config_bytes: int = 1 << 20
+    max_memory_bytes: int = 1 << 30
 
 
-def read_peft_adapter(folder: Path, config: ModelConfig, limits: AdapterLimits, note: Note = _to_nobody) -> LoraAdapter:
+def read_peft_adapter(
+    folder: Path,
+    config: ModelConfig,
+    limits: AdapterLimits,
+    note: Note = _to_nobody,
+    base_tables: BaseTables | None = None,
+) -> LoraAdapter:
     """Read `adapter_config.json` and `adapter_model.safetensors` of a folder for one base model.
 
-    note is called with each step as it begins. Raises AdapterError naming the file, key or tensor, what is wrong and
-    where it can be mended.
+    base_tables gives the base's embedding and head, asked for only if the file has such tables; without it a file that
+    has is refused. note is called with each step as it begins. Raises AdapterError naming the file, key or tensor, what
+    is wrong and where it can be mended.
     """
     if not folder.is_dir():
         raise AdapterError(f"adapter folder {folder.name} is not there, or not any more")
@@ -83,15 +97,19 @@ def read_peft_adapter(folder: Path, config: ModelConfig, limits: AdapterLimits, 
     note(ReadStep.HEADER)
     with SafetensorsFile(folder / WEIGHTS_FILE, limits.max_file_bytes) as file:
         note(ReadStep.NAMES)
-        modules = _checked_pairs(file, limits)
+        names = sort_tensors(file.entries, WEIGHTS_FILE)
+        check_ranks(file, names, limits.max_rank)
         note(ReadStep.SHAPES)
-        for key, names in modules.items():
-            _check_base(file, key, names, config)
-            _check_config(file, key, names, rules)
+        check_shapes(file, names, config)
+        check_config(file, names, peft, rules, config)
+        replaced = find_replacements(file, names, peft, rules, config)
+        _check_memory(file, names, replaced, limits)
         note(ReadStep.VALUES)
-        pairs = {key: _read_pair(file, names, rules) for key, names in modules.items()}
+        _check_base_tables(file, replaced, base_tables)
+        ties_head = peft.ensure_weight_tying and config.tied_head
+        tensors = read_tensors(file, names, replaced, rules, ties_head=ties_head)
     note(ReadStep.DIGEST)
-    return LoraAdapter.from_pairs(pairs)
+    return LoraAdapter.of(tensors)
 
 
 def check_config_file(path: Path, limits: AdapterLimits, note: Note = _to_nobody) -> PeftConfig:
@@ -108,7 +126,7 @@ def check_weights_file(path: Path, limits: AdapterLimits, note: Note = _to_nobod
     note(ReadStep.HEADER)
     with SafetensorsFile(path, limits.max_file_bytes) as file:
         note(ReadStep.NAMES)
-        _checked_pairs(file, limits)
+        check_ranks(file, sort_tensors(file.entries, WEIGHTS_FILE), limits.max_rank)
         note(ReadStep.VALUES)
         for name in file.entries:
             file.check_values(name)
@@ -118,7 +136,9 @@ def _read_config(path: Path, limits: AdapterLimits) -> tuple[PeftConfig, ModuleR
     """The config and its compiled expressions; compiling them is their check."""
     config = read_peft_config(path, limits.max_config_bytes)
     if config.r > limits.max_rank:
-        raise AdapterError(f"{CONFIG_FILE}: r is {config.r}; this server takes ranks up to {limits.max_rank}")
+        raise AdapterError(
+            f"{CONFIG_FILE}: r is {config.r}; this server takes ranks up to {limits.max_rank} (max_adapter_rank)"
+        )
     return config, ModuleRules(config)
 
 
@@ -130,65 +150,30 @@ def _check_family(peft: PeftConfig, config: ModelConfig) -> None:
         )
 
 
-def _checked_pairs(file: SafetensorsFile, limits: AdapterLimits) -> dict[ModuleKey, PairNames]:
-    """The pairs of the file, each with one rank on both sides that is within the limit."""
-    modules = pair_tensors(file.entries, WEIGHTS_FILE)
-    for names in modules.values():
-        a, b = file.entries[names.a].shape, file.entries[names.b].shape
-        if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
+def _check_memory(file: SafetensorsFile, names: AdapterNames, replaced: Replacements, limits: AdapterLimits) -> None:
+    loras = (part for pair in names.pairs.values() for part in (pair.a, pair.b, pair.bias, pair.magnitude))
+    tables = float32_bytes(file, replaced.tables.values())
+    total = tables + float32_bytes(
+        file,
+        [
+            *(tensor for tensor in loras if tensor is not None),
+            *(norm.tensor for norm in names.norms.values()),
+            *(rows.tensor for rows in replaced.rows.values()),
+        ],
+    )
+    if total > limits.max_memory_bytes:
+        of_tables = f", {tables} of them for whole tables (modules_to_save)" if tables else ""
+        raise AdapterError(
+            f"{WEIGHTS_FILE}: its values take {total} bytes in memory as float32{of_tables}; this server holds "
+            f"{limits.max_memory_bytes} (adapter_cache_bytes)"
+        )
+
+
+def _check_base_tables(file: SafetensorsFile, replaced: Replacements, base_tables: BaseTables | None) -> None:
+    for name, tensor in replaced.base:
+        if base_tables is None:
             raise AdapterError(
-                f"{WEIGHTS_FILE}: tensor {names.a!r} has shape {list(a)} and {names.b!r} {list(b)}; "
-                "[rank, in] and [out, rank] with one rank, at least 1, are needed"
+                f"{WEIGHTS_FILE}: tensor {tensor!r} is a table of the base, which cannot be compared with the base "
+                "here; save the adapter again with save_embedding_layers=False"
             )
-        if a[0] > limits.max_rank:
-            raise AdapterError(
-                f"{WEIGHTS_FILE}: tensor {names.a!r} has rank {a[0]}; this server takes ranks up to {limits.max_rank}"
-            )
-    return modules
-
-
-def _check_base(file: SafetensorsFile, key: ModuleKey, names: PairNames, config: ModelConfig) -> None:
-    """The pair fits the base: its layer exists and its outer sizes are the projection's."""
-    layer, projection = key
-    if layer >= config.num_layers:
-        raise AdapterError(
-            f"{WEIGHTS_FILE}: tensor {names.a!r} is for layer {layer}; "
-            f"the base model has layers 0 to {config.num_layers - 1}"
-        )
-    out_features, in_features = config.projection_shapes()[projection]
-    for name, axis, needed in ((names.a, 1, in_features), (names.b, 0, out_features)):
-        shape = file.entries[name].shape
-        if shape[axis] != needed:
-            form = f"[rank, {needed}]" if axis else f"[{needed}, rank]"
-            raise AdapterError(
-                f"{WEIGHTS_FILE}: tensor {name!r} has shape {list(shape)}; the base model needs {form}. "
-                "The adapter was trained on another model"
-            )
-
-
-def _check_config(file: SafetensorsFile, key: ModuleKey, names: PairNames, rules: ModuleRules) -> None:
-    """The config agrees: it adapts this module, with this rank."""
-    if not rules.covers(names.path, key[0]):
-        raise AdapterError(
-            f"{WEIGHTS_FILE}: tensor {names.a!r} is there, but {CONFIG_FILE} does not adapt {names.path} "
-            "(target_modules, exclude_modules, layers_to_transform); the two files are not of one training"
-        )
-    rank, resolved = file.entries[names.a].shape[0], rules.rank(names.path)
-    if rank != resolved:
-        raise AdapterError(
-            f"{WEIGHTS_FILE}: tensor {names.a!r} has rank {rank}; {CONFIG_FILE} gives {names.path} rank {resolved} "
-            "(r, rank_pattern)"
-        )
-
-
-def _read_pair(file: SafetensorsFile, names: PairNames, rules: ModuleRules) -> LoraPair:
-    a, b = file.read(names.a), file.read(names.b)
-    scaling = rules.scaling(names.path, a.shape[0])
-    with np.errstate(over="ignore"):  # checked in the next line, with the tensor's name
-        b *= np.float32(scaling)
-    if not np.isfinite(b).all():
-        raise AdapterError(
-            f"{CONFIG_FILE}: the scaling of {names.path} is {scaling:g} (lora_alpha, alpha_pattern over rank), "
-            f"which takes {names.b!r} beyond float32"
-        )
-    return LoraPair(a, b)
+        check_is_base(file, tensor, base_tables(name), WEIGHTS_FILE)

@@ -2,23 +2,25 @@
 
     absent  --prepare-->  being read  --acquire-->  resident and pinned  --release-->  resident  --eviction-->  absent
 
+A request may need several at once. It gets all of them or none, so two requests never hold what the other waits for.
+
 A budget of bytes bounds what is resident; beside it lie no more than READ_AHEAD adapters that are being read or have
-no place yet. Adapters are known by digest; names are for others. Each is read in a thread of its own, so that one on a
-slow disk holds up nobody but its own requests.
+no place yet, or those of the first request in the queue, if it needs more. Adapters are known by digest, wherever their
+files lie; names are for others. They are read in threads, so that one on a slow disk holds up only its own requests.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 from intaglio.errors import AdapterError
-from intaglio.request import AdapterRef
+from intaglio.request import AdapterRef, ScaledAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -29,25 +31,29 @@ PATIENCE_S = 0.01
 # While nothing else can run: how long to wait for an adapter before looking for new messages.
 IDLE_WAIT_S = 0.05
 
+Mix = Sequence[ScaledAdapter]  # what one request needs, each digest once
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
     """An adapter as it lies in memory.
 
     prepared  its matrices in the form that the model's forward takes
+    scalable  it only adds to what the base gives, so that it can be scaled and mixed
     """
 
     digest: str
     rank: int
     nbytes: int
     prepared: Any
+    scalable: bool = True
 
 
 class Place(Enum):
-    """What `acquire` found for an adapter."""
+    """What `acquire` found for a request's adapters."""
 
-    TAKEN = auto()  # it is pinned
-    COMING = auto()  # it is being read
+    TAKEN = auto()  # they are pinned
+    COMING = auto()  # one is being read
     NONE = auto()  # the pinned ones leave no room
 
 
@@ -55,6 +61,14 @@ class Place(Enum):
 class _Resident:
     adapter: LoadedAdapter
     pins: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """ref: whose folder is read."""
+
+    ref: AdapterRef
+    future: Future[LoadedAdapter]
 
 
 class AdapterPool:
@@ -67,93 +81,141 @@ class AdapterPool:
         self._budget_bytes = budget_bytes
         self._load = load
         self._residents: OrderedDict[str, _Resident] = OrderedDict()  # least recently used first
-        self._reads: dict[AdapterRef, Future[LoadedAdapter]] = {}
+        self._reads: dict[str, _Read] = {}
         self._readers = ThreadPoolExecutor(READ_AHEAD, "adapter-reader")
 
     @property
     def used_bytes(self) -> int:
         return sum(resident.adapter.nbytes for resident in self._residents.values())
 
-    def prepare(self, refs: Sequence[AdapterRef], *, idle: bool) -> None:
-        """Have those of these adapters read that are not resident, the first ones first; drop other reads.
+    # -- reading
 
-        idle  nobody runs or waits but for these: if none is resident, wait for one, though not for long. Otherwise wait
-              only for those whose reading begins now, and hardly.
+    def prepare(self, mixes: Sequence[Mix], *, idle: bool) -> None:
+        """Have those adapters read that are not resident, the first ones first; drop other reads.
+
+        mixes  what each of the next requests needs, in the order of the queue
+        idle   nobody runs or waits but for these: if none of them has all it needs, wait for one adapter, though not
+               for long. Otherwise wait only for those whose reading begins now, and hardly.
         """
-        missing = [ref for ref in refs if ref.digest not in self._residents]
-        for ref in self._reads.keys() - set(missing):
-            # One that is at work keeps its place until it ends: else a slow one, asked for again, took another thread.
-            if self._reads[ref].cancel() or self._reads[ref].done():
-                del self._reads[ref]
+        missing = [self._missing(mix) for mix in mixes]
+        most = max(READ_AHEAD, len(missing[0]) if missing else 0)
+        wanted: dict[str, AdapterRef] = {}
+        for ref in (ref for refs in missing for ref in refs):
+            if len(wanted) < most:
+                wanted.setdefault(ref.digest, ref)
+        # Also what was read for those further behind: they must not keep the first one waiting for a place to read to.
+        self._drop_reads_but(wanted.keys())
         new = []
-        for ref in missing:
-            if ref not in self._reads and len(self._reads) < READ_AHEAD:
-                self._reads[ref] = self._readers.submit(self._load, ref)
-                new.append(self._reads[ref])
-        if idle and missing and len(missing) == len(refs):
-            wait(self._reads.values(), IDLE_WAIT_S, FIRST_COMPLETED)
+        for digest, ref in wanted.items():
+            if digest not in self._reads and len(self._reads) < most:
+                self._reads[digest] = _Read(ref, self._readers.submit(self._load, ref))
+                new.append(self._reads[digest].future)
+        if idle and mixes and not any(self._is_read(refs) for refs in missing):
+            wait([read.future for read in self._reads.values() if not read.future.done()], IDLE_WAIT_S, FIRST_COMPLETED)
         elif new:
             wait(new, PATIENCE_S)
 
-    def acquire(self, ref: AdapterRef) -> Place:
-        """Pin an adapter that is resident or has been read since `prepare`.
+    def _missing(self, mix: Mix) -> list[AdapterRef]:
+        return [one.ref for one in mix if one.ref.digest not in self._residents]
 
-        Raises AdapterError if its files are bad, are not the ones that were proven, or exceed the whole budget.
+    def _is_read(self, refs: Sequence[AdapterRef]) -> bool:
+        reads = [self._reads.get(ref.digest) for ref in refs]
+        return all(read is not None and read.future.done() for read in reads)
+
+    def _drop_reads_but(self, wanted: Set[str]) -> None:
+        for digest in self._reads.keys() - wanted:
+            # One that is at work keeps its place until it ends: else a slow one, asked for again, took another thread.
+            if self._reads[digest].future.cancel() or self._reads[digest].future.done():
+                del self._reads[digest]
+
+    # -- places
+
+    def acquire(self, mix: Mix) -> Place:
+        """Pin the adapters of one request, each of which is resident or has been read since `prepare`; all or none.
+
+        Raises AdapterError if the files of one are bad or are not the ones that were proven, if it cannot be used as
+        asked, or if they exceed the whole budget together.
         """
-        resident = self._residents.get(ref.digest)
-        if resident is None:
-            read = self._reads.get(ref)
-            if read is None or not read.done():
-                return Place.COMING
-            adapter = self._checked(ref, read)
-            if not self._make_room(adapter.nbytes):
-                return Place.NONE  # what was read is kept for the next try
-            del self._reads[ref]
-            resident = self._residents[ref.digest] = _Resident(adapter)
-            logger.info("adapter %s loaded: rank %d, %d bytes", ref.digest[:12], adapter.rank, adapter.nbytes)
-        resident.pins += 1
-        self._residents.move_to_end(ref.digest)
+        coming = False
+        found: dict[str, LoadedAdapter] = {}
+        for one in mix:
+            adapter = self._find(one.ref)
+            if adapter is None:
+                coming = True
+            else:
+                found[one.ref.digest] = adapter
+        if coming:
+            return Place.COMING
+        self._check(mix, found)
+        if not self._make_room(found):
+            return Place.NONE  # what was read is kept for the next try
+        for digest, adapter in found.items():
+            if digest not in self._residents:
+                del self._reads[digest]
+                self._residents[digest] = _Resident(adapter)
+                logger.info("adapter %s loaded: rank %d, %d bytes", digest[:12], adapter.rank, adapter.nbytes)
+            self._residents[digest].pins += 1
+            self._residents.move_to_end(digest)
         return Place.TAKEN
 
-    def release(self, digest: str) -> None:
-        """One pin less."""
-        resident = self._residents[digest]
-        assert resident.pins > 0, f"adapter {digest} released more often than acquired"
-        resident.pins -= 1
+    def release(self, mix: Mix) -> None:
+        """One pin less for each."""
+        for one in mix:
+            resident = self._residents[one.ref.digest]
+            assert resident.pins > 0, f"adapter {one.ref.digest} released more often than acquired"
+            resident.pins -= 1
 
     def get(self, digest: str) -> LoadedAdapter:
         """A pinned adapter."""
         return self._residents[digest].adapter
 
-    def _checked(self, ref: AdapterRef, read: Future[LoadedAdapter]) -> LoadedAdapter:
+    def _find(self, ref: AdapterRef) -> LoadedAdapter | None:
+        """The adapter if it is resident or has been read, from whatever folder. Raises AdapterError if this one's
+        files are bad.
+        """
+        resident = self._residents.get(ref.digest)
+        if resident is not None:
+            return resident.adapter
+        read = self._reads.get(ref.digest)
+        if read is None or not read.future.done():
+            return None
         try:
-            adapter = read.result()
-            if adapter.digest != ref.digest:
-                raise AdapterError(
-                    f"adapter in {ref.folder} has digest {adapter.digest}, not {ref.digest}: its files changed"
-                )
-            if adapter.nbytes > self._budget_bytes:
-                raise AdapterError(
-                    f"adapter {ref.digest[:12]} takes {adapter.nbytes} bytes in memory, "
-                    f"more than adapter_cache_bytes = {self._budget_bytes}"
-                )
+            return _result(read)
         except AdapterError:
-            del self._reads[ref]
+            del self._reads[ref.digest]
+            if read.ref.folder != ref.folder:  # what is wrong there says nothing about the files here
+                return None
             raise
-        except Exception as error:  # the machine's fault or ours, but no reason to take others along
-            logger.exception("adapter %s could not be read", ref.digest[:12])
-            del self._reads[ref]
-            raise AdapterError(f"adapter in {ref.folder} could not be read: {type(error).__name__}: {error}") from error
-        return adapter
 
-    def _make_room(self, nbytes: int) -> bool:
-        pinned_bytes = sum(resident.adapter.nbytes for resident in self._residents.values() if resident.pins)
-        if pinned_bytes + nbytes > self._budget_bytes:
+    def _check(self, mix: Mix, found: Mapping[str, LoadedAdapter]) -> None:
+        for one in mix:
+            if not found[one.ref.digest].scalable and (len(mix) > 1 or one.scale != 1):
+                raise AdapterError(
+                    f"adapter {one.ref.digest[:12]} puts something in the place of the base's (DoRA, norms or table "
+                    "rows), so it can only be used alone and with scale 1"
+                )
+        nbytes = sum(adapter.nbytes for adapter in found.values())
+        if nbytes > self._budget_bytes:
+            names = " and ".join(digest[:12] for digest in found)
+            these, take = ("adapters", "take") if len(found) > 1 else ("adapter", "takes")
+            raise AdapterError(
+                f"{these} {names} {take} {nbytes} bytes in memory, more than adapter_cache_bytes = {self._budget_bytes}"
+            )
+
+    def _make_room(self, staying: Mapping[str, LoadedAdapter]) -> bool:
+        """Evict until these fit beside the pinned ones."""
+        others = {digest: one for digest, one in self._residents.items() if digest not in staying}
+        room = self._budget_bytes - sum(adapter.nbytes for adapter in staying.values())
+        if sum(one.adapter.nbytes for one in others.values() if one.pins) > room:
             return False
-        while self.used_bytes + nbytes > self._budget_bytes:
-            oldest = next(digest for digest, resident in self._residents.items() if not resident.pins)
-            del self._residents[oldest]
-            logger.info("adapter %s evicted", oldest[:12])
+        used = sum(one.adapter.nbytes for one in others.values())
+        for digest, one in others.items():
+            if used <= room:
+                break
+            if not one.pins:
+                del self._residents[digest]
+                used -= one.adapter.nbytes
+                logger.info("adapter %s evicted", digest[:12])
         return True
 
     def check(self, pins: Mapping[str, int]) -> None:
@@ -161,3 +223,20 @@ class AdapterPool:
         held = {digest: resident.pins for digest, resident in self._residents.items() if resident.pins}
         assert held == {digest: count for digest, count in pins.items() if count}, "pins differ from running sequences"
         assert self.used_bytes <= self._budget_bytes, "over budget"
+
+
+def _result(read: _Read) -> LoadedAdapter:
+    """What a read gave. Raises AdapterError for whatever went wrong."""
+    try:
+        adapter = read.future.result()
+    except AdapterError:
+        raise
+    except Exception as error:  # the machine's fault or ours, but no reason to take others along
+        logger.exception("adapter %s could not be read", read.ref.digest[:12])
+        folder = read.ref.folder
+        raise AdapterError(f"adapter in {folder} could not be read: {type(error).__name__}: {error}") from error
+    if adapter.digest != read.ref.digest:
+        raise AdapterError(
+            f"adapter in {read.ref.folder} has digest {adapter.digest}, not {read.ref.digest}: its files changed"
+        )
+    return adapter

@@ -59,7 +59,10 @@ class SafetensorsFile:
         try:
             size = path.stat().st_size
             if size > max_bytes:
-                raise AdapterError(f"{path.name} has {size} bytes; at most {max_bytes} are taken")
+                raise AdapterError(
+                    f"{path.name} has {size} bytes; at most {max_bytes} are taken (max_adapter_file_bytes). If PEFT "
+                    "put tables of the base beside the adapter, save_embedding_layers=False leaves them out"
+                )
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise AdapterError(f"{path.name} cannot be read: {error.strerror}") from error
@@ -82,22 +85,34 @@ class SafetensorsFile:
     def read(self, name: str) -> npt.NDArray[np.float32]:
         """One tensor as float32, whatever its stored type. Raises AdapterError when a value is not finite."""
         entry = self.entries[name]
-        values = np.empty(math.prod(entry.shape), np.float32)
-        filled = 0
-        for chunk in self._chunks(entry):
-            values[filled : filled + chunk.size] = chunk
-            filled += chunk.size
-        return values.reshape(entry.shape)
+        return self._values(entry, entry.start, entry.stop).reshape(entry.shape)
+
+    def read_rows(self, name: str, first: int, last: int) -> npt.NDArray[np.float32]:
+        """Rows first ... last - 1 of a matrix, as `read` gives them."""
+        entry = self.entries[name]
+        row_bytes = entry.shape[1] * _STORED[entry.dtype].itemsize
+        start = entry.start + first * row_bytes
+        return self._values(entry, start, start + (last - first) * row_bytes).reshape(last - first, entry.shape[1])
 
     def check_values(self, name: str) -> None:
         """Raise AdapterError when a value of the tensor is not finite. Takes a few MB, however large the tensor."""
-        for _ in self._chunks(self.entries[name]):
+        entry = self.entries[name]
+        for _ in self._chunks(entry, entry.start, entry.stop):
             pass
 
-    def _chunks(self, entry: TensorEntry) -> Iterator[npt.NDArray[np.float32]]:
+    def _values(self, entry: TensorEntry, start: int, stop: int) -> npt.NDArray[np.float32]:
+        values = np.empty((stop - start) // _STORED[entry.dtype].itemsize, np.float32)
+        filled = 0
+        for chunk in self._chunks(entry, start, stop):
+            values[filled : filled + chunk.size] = chunk
+            filled += chunk.size
+        return values
+
+    def _chunks(self, entry: TensorEntry, start: int, stop: int) -> Iterator[npt.NDArray[np.float32]]:
+        """The values between two byte offsets of the file."""
         stored = _STORED[entry.dtype]
-        self._file.seek(entry.start)
-        left = entry.stop - entry.start
+        self._file.seek(start)
+        left = stop - start
         while left:
             raw = self._file.read(min(left, _CHUNK_ELEMENTS * stored.itemsize))
             if not raw or len(raw) % stored.itemsize:

@@ -1,57 +1,93 @@
-"""Which module a tensor of an adapter belongs to, in every spelling that trainers write.
+"""From tensor names to the modules of a Gemma.
 
-    base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight              PEFT's save_pretrained
-    model.layers.3.self_attn.q_proj.lora_A.default.weight                       a raw state dict, adapter name inside
-    _orig_mod.base_model.model.model.language_model.layers.3. ...               compiled, multimodal Gemma 3
+PEFT writes `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`. Accepted too: without `base_model.model.`;
+with the adapter's name inside, as in a raw state dict (`lora_A.default.weight`); with what torch adds when it compiles
+or shards (`_orig_mod.`, `_fsdp_wrapped_module.`, `module.`); with `language_model.`, as saved from the multimodal
+Gemma 3; without the leading `model.`, as saved from a model without head.
 
-All three are (3, "self_attn.q_proj") and half A. A name that is none of the fourteen halves of a layer is refused, with
-what it is and what its owner can do.
+Every name must belong to a module whose tensors are all there. Names of other parts are refused with what they are,
+because an adapter of which a part is dropped still answers, only worse.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from intaglio.errors import AdapterError
+from intaglio.ops import MODEL, ModuleKey
 
-Half = Literal["A", "B"]
-ModuleKey = tuple[int, str]  # (layer index, "self_attn.q_proj")
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+EMBEDDING = "embed_tokens"
+HEAD = "lm_head"
+
+# What a tensor is to its module: a part of its LoRA, single rows, all of it, or the base's own that PEFT put beside.
+Kind = Literal["A", "B", "bias", "magnitude", "rows", "saved", "base"]
+_LORA_KINDS = ("A", "B", "bias", "magnitude")
 
 # What torch puts around a module that it compiles, shards or checkpoints; never part of a Gemma's own paths.
 _WRAPPERS = re.compile(r"(?:^module\.)|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
-_LORA_WEIGHT = re.compile(
-    r"""(?:base_model\.model\.)?
-        (?P<path>
-            (?:model\.language_model\.|language_model\.model\.|language_model\.|model\.|)
-            layers\.(?P<layer>0|[1-9][0-9]{0,5})\.
-            (?P<projection>self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)
-        )
-        \.lora_(?P<half>[AB])(?:\.(?P<adapter>[^.]+))?\.weight""",
-    re.VERBOSE,
+_INSIDE = r"(?:model\.language_model\.|language_model\.model\.|language_model\.|model\.|)"
+_PROJECTION = r"self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
+_LAYER_NORM = r"input_layernorm|post_attention_layernorm|(?:pre|post)_feedforward_layernorm|self_attn\.[qk]_norm"
+_ADAPTER = r"(?:\.(?P<adapter>[^.]+))?"
+
+_MODULES = {
+    "projection": rf"{_INSIDE}layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_PROJECTION})",
+    "norm": rf"{_INSIDE}(?:layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_LAYER_NORM})|(?P<last>norm))",
+    EMBEDDING: rf"{_INSIDE}(?P<name>{EMBEDDING})",
+    HEAD: rf"{_INSIDE}(?P<name>{HEAD})",
+}
+_PARTS: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
+    ("A", rf"lora_A{_ADAPTER}\.weight", ("projection", HEAD)),
+    ("B", rf"lora_B{_ADAPTER}\.weight", ("projection", HEAD)),
+    ("bias", rf"lora_B{_ADAPTER}\.bias", ("projection", HEAD)),
+    ("A", rf"lora_embedding_A{_ADAPTER}", (EMBEDDING,)),
+    ("B", rf"lora_embedding_B{_ADAPTER}", (EMBEDDING,)),
+    ("magnitude", rf"lora_magnitude_vector{_ADAPTER}", ("projection", EMBEDDING, HEAD)),
+    ("rows", rf"token_adapter\.trainable_tokens_delta{_ADAPTER}", (EMBEDDING, HEAD)),
+    ("base", r"(?:token_adapter\.)?(?:base_layer|original_module)\.weight", (EMBEDDING, HEAD)),
+    ("saved", rf"(?:modules_to_save{_ADAPTER}\.)?weight", ("norm", EMBEDDING, HEAD)),
+)
+_FORMS = tuple(
+    (kind, re.compile(rf"(?:base_model\.model\.)?(?P<path>{_MODULES[module]})\.{part}"))
+    for kind, part, modules in _PARTS
+    for module in modules
+)
+
+# Paths that modules_to_save, which names their ends, may mean; the layer's number stands as 0.
+_SAVABLE = tuple(
+    f"{inside}{path}"
+    for inside in ("model.", "model.language_model.", "language_model.model.", "language_model.")
+    for path in (
+        *(f"layers.0.self_attn.{qk}_norm" for qk in "qk"),
+        *(f"layers.0.{name}_layernorm" for name in ("input", "post_attention", "pre_feedforward", "post_feedforward")),
+        "norm",
+        EMBEDDING,
+        HEAD,
+    )
 )
 
 _SAVE_PLAIN = (
     "Train a plain LoRA on the seven projections (q, k, v, o, gate, up, down) and save it with save_pretrained"
 )
+_NOT_LORA = f"is no LoRA weight of a Gemma layer. {_SAVE_PLAIN}"
 
 # First match names the tensor's kind: the special ones stand before the words they contain.
 _REFUSED_KINDS = (
-    ("lora_magnitude_vector", "belongs to DoRA, which is not served. Train with use_dora=False"),
     ("lora_diag", "belongs to KaSA, which is not served. Train without kasa_config"),
-    ("token_adapter", "holds trained token rows, which are not served. Train without trainable_token_indices"),
-    ("modules_to_save", "replaces a whole module of the base, which is not served. Train without modules_to_save"),
-    ("lora_embedding_", "is a LoRA on the embedding, which is not served. Leave embed_tokens out of target_modules"),
     ("vision_tower", "belongs to the vision tower; this server runs the text model. Exclude it with exclude_modules"),
     ("multi_modal_projector", "belongs to the image projector; this server runs the text model. Exclude it likewise"),
     ("base_layer", "is a weight of the base model. Save the adapter alone, with save_pretrained"),
-    ("embed_tokens", "replaces the embedding, which is not served. Keep the vocabulary, save_embedding_layers=False"),
-    ("lm_head", "changes the output head, which is not served. Leave it out of target_modules and modules_to_save"),
+    ("original_module", "is a weight of the base model. Save the adapter alone, with save_pretrained"),
     ("score.", "belongs to a classification head; this server generates text. Train with task_type CAUSAL_LM"),
-    (".bias", "is a bias, which is not served. Train with bias='none' and lora_bias=False"),
+    ("lora_", _NOT_LORA),
+    (".bias", "is a bias, which no Gemma has. Train with bias='none'"),
+    ("_proj.", "replaces a whole projection, which is not served. Name it in target_modules, not in modules_to_save"),
 )  # fmt: skip
 
 
@@ -59,65 +95,141 @@ _REFUSED_KINDS = (
 class TensorName:
     """A tensor's place. path is its module's as PEFT saw it in training, which the config's patterns are about."""
 
+    kind: Kind
     key: ModuleKey
-    half: Half
     path: str
     adapter: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class PairNames:
-    """The names of one module's two tensors in the file, and the module's path."""
+    """The names of one module's LoRA tensors in the file, and the module's path."""
 
     a: str
     b: str
     path: str
+    bias: str | None = None
+    magnitude: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedName:
+    """The name of a tensor that stands alone, and its module's path."""
+
+    tensor: str
+    path: str
+
+
+@dataclass(slots=True)
+class AdapterNames:
+    """All names of a file by what they are.
+
+    pairs   in order of module
+    norms   whole norms
+    rows    single rows of "embed_tokens" or "lm_head"
+    saved   whole tables; whether they are the adapter's or the base's, the config says
+    base    tables of the base that PEFT put beside a LoRA
+    """
+
+    pairs: dict[ModuleKey, PairNames] = field(default_factory=dict)
+    norms: dict[ModuleKey, PlacedName] = field(default_factory=dict)
+    rows: dict[str, PlacedName] = field(default_factory=dict)
+    saved: dict[str, PlacedName] = field(default_factory=dict)
+    base: dict[str, PlacedName] = field(default_factory=dict)
+
+
+def can_be_saved(name: str) -> bool:
+    """Whether an entry of modules_to_save, which is compared with the end of a path, can mean what is served."""
+    zeroed = re.sub(r"(?<![^.])\d+(?![^.])", "0", name)
+    return any(path.endswith(zeroed) for path in (*_SAVABLE, HEAD))
 
 
 def parse_tensor_name(name: str, label: str) -> TensorName:
-    """Take a tensor name apart. Raises AdapterError saying what it is when it is no LoRA half of a projection."""
-    match = _LORA_WEIGHT.fullmatch(_WRAPPERS.sub("", name))
-    if match is None:
-        raise AdapterError(f"{label}: tensor {name!r} {_what_it_is(name)}")
-    half: Half = "A" if match["half"] == "A" else "B"
-    return TensorName((int(match["layer"]), match["projection"]), half, match["path"], match["adapter"])
+    """Take a tensor name apart. Raises AdapterError saying what it is when it has no place in an adapter."""
+    bare = _WRAPPERS.sub("", name)
+    if bare.endswith(".weight") and "lora_magnitude_vector" in bare:  # PEFT has kept it in two kinds of container
+        bare = bare.removesuffix(".weight")
+    for kind, form in _FORMS:
+        match = form.fullmatch(bare)
+        if match is not None:
+            groups = match.groupdict()
+            layer = groups.get("layer")
+            key = (MODEL if layer is None else int(layer), groups.get("name") or groups["last"])
+            return TensorName(kind, key, match["path"], groups.get("adapter"))
+    raise AdapterError(f"{label}: tensor {name!r} {_what_it_is(bare)}")
 
 
 def _what_it_is(name: str) -> str:
     for fragment, meaning in _REFUSED_KINDS:
         if fragment in name:
             return meaning
-    return f"is no LoRA weight of a Gemma layer. {_SAVE_PLAIN}"
+    return _NOT_LORA
 
 
-def pair_tensors(names: Iterable[str], label: str) -> dict[ModuleKey, PairNames]:
-    """Sort tensor names into complete pairs, by layer and projection.
+def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
+    """Sort tensor names by module and kind.
 
     Raises AdapterError for a name that is not known, half a pair, one module under two names, two adapters in one file,
-    or no module at all.
+    or no tensor at all.
     """
     parsed = {name: parse_tensor_name(name, label) for name in names}
-    adapters = sorted({tensor.adapter or "" for tensor in parsed.values()})
+    _check_one_adapter(parsed.values(), label)
+    if not parsed:
+        raise AdapterError(f"{label}: holds no tensors, so it would change nothing. {_SAVE_PLAIN}")
+    modules: dict[ModuleKey, dict[Kind, str]] = {}
+    for name, tensor in parsed.items():
+        module = modules.setdefault(tensor.key, {})
+        if tensor.kind in module:
+            raise AdapterError(
+                f"{label}: tensors {module[tensor.kind]!r} and {name!r} are the same one, spelt twice; keep one"
+            )
+        module[tensor.kind] = name
+    found = AdapterNames()
+    for key in sorted(modules):
+        _place(found, key, modules[key], parsed, label)
+    return found
+
+
+def _check_one_adapter(tensors: Iterable[TensorName], label: str) -> None:
+    # Of what is not LoRA's own PEFT leaves the name out even where the others have it.
+    named = {tensor.adapter or "" for tensor in tensors if tensor.adapter or tensor.kind not in ("saved", "base")}
+    adapters = sorted(named)
     if len(adapters) > 1:
         raise AdapterError(
             f"{label}: holds the adapters {adapters[0]!r} and {adapters[1]!r}; save each one to its own folder"
         )
-    halves: dict[ModuleKey, dict[Half, str]] = {}
-    for name, tensor in parsed.items():
-        module = halves.setdefault(tensor.key, {})
-        if tensor.half in module:
-            raise AdapterError(f"{label}: tensors {module[tensor.half]!r} and {name!r} are the same one, spelt twice")
-        module[tensor.half] = name
-    if not halves:
-        raise AdapterError(f"{label}: holds no tensors, so it would change nothing. {_SAVE_PLAIN}")
-    return {key: _complete(halves[key], parsed, label) for key in sorted(halves)}
 
 
-def _complete(module: dict[Half, str], parsed: dict[str, TensorName], label: str) -> PairNames:
-    if len(module) == 1:
-        ((half, name),) = module.items()
-        raise AdapterError(f"{label}: tensor {name!r} has no lora_{'B' if half == 'A' else 'A'} beside it")
-    a, b = parsed[module["A"]], parsed[module["B"]]
-    if a.path != b.path:  # the patterns of the config could then not tell which of the two is meant
-        raise AdapterError(f"{label}: tensors {module['A']!r} and {module['B']!r} spell their module differently")
-    return PairNames(module["A"], module["B"], a.path)
+def _place(
+    found: AdapterNames, key: ModuleKey, module: dict[Kind, str], parsed: dict[str, TensorName], label: str
+) -> None:
+    """Put one module's tensors where they belong."""
+    name = key[1]
+    alone = {kind: PlacedName(tensor, parsed[tensor].path) for kind, tensor in module.items()}
+    if "saved" in alone and name not in (EMBEDDING, HEAD):
+        found.norms[key] = alone["saved"]
+        return
+    if "rows" in alone:
+        found.rows[name] = alone["rows"]
+    if "saved" in alone:
+        found.saved[name] = alone["saved"]
+    if "base" in alone:
+        found.base[name] = alone["base"]
+    lora: dict[Kind, str] = {kind: tensor for kind, tensor in module.items() if kind in _LORA_KINDS}
+    if lora:
+        found.pairs[key] = _complete(lora, parsed, label)
+
+
+def _complete(module: dict[Kind, str], parsed: dict[str, TensorName], label: str) -> PairNames:
+    for half in ("A", "B"):
+        if half not in module:
+            raise AdapterError(
+                f"{label}: tensor {next(iter(module.values()))!r} has no lora_{half} beside it; the file is not whole, "
+                "save it again"
+            )
+    paths = {parsed[name].path for name in module.values()}
+    if len(paths) > 1:  # the patterns of the config could then not tell which of the two is meant
+        raise AdapterError(
+            f"{label}: tensors {module['A']!r} and {module['B']!r} spell their module differently; use one spelling"
+        )
+    return PairNames(module["A"], module["B"], paths.pop(), module.get("bias"), module.get("magnitude"))

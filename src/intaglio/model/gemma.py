@@ -10,7 +10,8 @@ The forward knows rows and cache blocks; it does not know requests, nor what an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from intaglio.model.config import LayerConfig, ModelConfig
@@ -18,6 +19,9 @@ from intaglio.model.packed import PackedFile
 from intaglio.model.quantize import WeightFormat, format_of, plain_values, quantize
 from intaglio.model.weights import Checkpoint, RawTensor
 from intaglio.ops import (
+    MODEL,
+    AdapterCall,
+    AdapterTensors,
     Array,
     AttentionKind,
     AttentionPlan,
@@ -37,8 +41,12 @@ OUT = ("self_attn.o_proj",)
 GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
 DOWN = ("mlp.down_proj",)
 
-AdapterPairs = Mapping[tuple[int, str], LoraPair]  # (layer index, projection) -> its A and B
-CALLS = (QKV, OUT, GATE_UP, DOWN)  # the projections of one layer, by the call that makes them
+EMBEDDING = "embed_tokens"
+HEAD = "lm_head"
+
+# The calls of a forward that adapters can change: one for the embedding and the norm behind it, four for each layer,
+# one for the head.
+_CALLS_PER_LAYER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +57,14 @@ class ForwardBatch:
     adapters    which rows have which adapter, from `Ops.lora_plan`
     attention   one plan per group of `kv_groups(config)`, from `Ops.attention_plan`
     logit_rows  [n] int32: the rows whose logits are wanted
+    logit_adapters  which of these have which adapter, counted among them
     """
 
     ids: Array
     adapters: LoraPlan
     attention: Sequence[AttentionPlan]
     logit_rows: Array
+    logit_adapters: LoraPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +133,56 @@ class Gemma:
             for place, layer in enumerate(group.layers)
         }
 
-    def prepare_adapter(self, pairs: AdapterPairs) -> LoraWeights:
-        """Bring an adapter's matrices into the form that `forward` takes; done once, when it is loaded."""
-        layers = range(self.config.num_layers)
-        return self._ops.lora_weights(
-            [[pairs.get((layer, name)) for name in names] for layer in layers for names in CALLS]
+    def with_ops(self, ops: Ops) -> Gemma:
+        """The same weights, computed with by another body that can read them."""
+        other = copy.copy(self)
+        other._ops = ops
+        return other
+
+    def prepare_adapter(self, tensors: AdapterTensors) -> LoraWeights:
+        """Bring an adapter into the form that `forward` takes; done once, when it is loaded."""
+        tables = {name: self._ops.weight(table, "f32") for name, table in tensors.tables.items()}
+        return self._ops.lora_weights(list(self._adapter_calls(tensors, tables)))
+
+    def adapter_weights(self) -> list[Sequence[Weight]]:
+        """The matrices of each call that an adapter can change, in the order of the calls."""
+        return [call.weights for call in self._adapter_calls(AdapterTensors({}), {})]
+
+    def _adapter_calls(self, tensors: AdapterTensors, tables: Mapping[str, Weight]) -> Iterator[AdapterCall]:
+        """What an adapter changes, in the order of the calls of `forward`."""
+        pairs, norms = tensors.pairs, tensors.norms
+        # As in _norms_after: what a layer ends with is the norm of the next one.
+        after = [*((index, "input_layernorm") for index in range(1, self.config.num_layers)), (MODEL, "norm")]
+        yield AdapterCall(
+            [self._embedding],
+            [pairs.get((MODEL, EMBEDDING))],
+            [norms.get((0, "input_layernorm"))],
+            tables.get(EMBEDDING),
+            tensors.rows.get(EMBEDDING),
         )
+        for index, layer in enumerate(self._layers):
+
+            def of_layer(names: Sequence[str], index: int = index) -> list[LoraPair | None]:
+                return [pairs.get((index, name)) for name in names]
+
+            def norm(name: str | None, index: int = index) -> Array | None:
+                return None if name is None else norms.get((index, name))
+
+            post_attn, pre_mlp, post_mlp = _NORM_NAMES[self.config.has_post_norms]
+            yield AdapterCall(layer.qkv, of_layer(QKV), [norm("self_attn.q_norm"), norm("self_attn.k_norm")])
+            yield AdapterCall([layer.out], of_layer(OUT), [norm(post_attn), norm(pre_mlp)])
+            yield AdapterCall([layer.gate, layer.up], of_layer(GATE_UP))
+            yield AdapterCall([layer.down], of_layer(DOWN), [norm(post_mlp), norms.get(after[index])])
+        yield AdapterCall([self._head], [pairs.get((MODEL, HEAD))], (), tables.get(HEAD), tensors.rows.get(HEAD))
 
     def forward(self, batch: ForwardBatch, cache: Sequence[KVGroup]) -> Array:
         """Run the batch, writing its keys and values into the cache. Returns logits [logit_rows, vocab]."""
         ops, eps = self._ops, self.config.rms_norm_eps
-        x = ops.embedding(self._embedding, batch.ids, self.config.embed_scale)
-        normed = ops.rms_norm(x, self._layers[0].input_norm, eps)
+        x = ops.embedding(self._embedding, batch.ids, self.config.embed_scale, batch.adapters, 0)
+        normed = ops.rms_norm(x, self._layers[0].input_norm, eps, batch.adapters, 0)
         for index, layer in enumerate(self._layers):
             group, place = self._kv_place[index]
-            call = index * len(CALLS)
+            call = 1 + index * _CALLS_PER_LAYER
             mixed = ops.self_attention(
                 normed, layer.qkv, layer.attention, cache[group], place, batch.attention[group], batch.adapters, call
             )
@@ -148,7 +193,17 @@ class Gemma:
             x, normed = ops.add_projection(
                 x, gated, layer.down, layer.post_mlp_norm, self._norms_after[index], eps, batch.adapters, call + 3
             )
-        return ops.logits(ops.take_rows(normed, batch.logit_rows), self._head, self.config.final_softcap)
+        call = 1 + len(self._layers) * _CALLS_PER_LAYER
+        rows = ops.take_rows(normed, batch.logit_rows)
+        return ops.logits(rows, self._head, self.config.final_softcap, batch.logit_adapters, call)
+
+
+# Names of the norms behind attention, before the MLP and behind it, with and without norms behind. The same name has
+# two meanings: Gemma 1 calls its pre-MLP norm post_attention_layernorm.
+_NORM_NAMES: dict[bool, tuple[str | None, str, str | None]] = {
+    True: ("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    False: (None, "post_attention_layernorm", None),
+}
 
 
 def _rope(layer: LayerConfig) -> tuple[float, float]:
@@ -194,15 +249,13 @@ class _WeightReader:
 
 def _read_layer(read: _WeightReader, config: ModelConfig, index: int, rope: RopeKind) -> LayerWeights:
     prefix = f"model.layers.{index}."
-    post = config.has_post_norms
-    # The same name, two meanings: Gemma 1 calls its pre-MLP norm post_attention_layernorm.
-    pre_mlp = "pre_feedforward_layernorm" if post else "post_attention_layernorm"
+    post_attn, pre_mlp, post_mlp = _NORM_NAMES[config.has_post_norms]
     gate, up = read.matrices(prefix, GATE_UP)
     return LayerWeights(
         input_norm=read.norm(f"{prefix}input_layernorm"),
         pre_mlp_norm=read.norm(prefix + pre_mlp),
-        post_attn_norm=read.norm(f"{prefix}post_attention_layernorm") if post else None,
-        post_mlp_norm=read.norm(f"{prefix}post_feedforward_layernorm") if post else None,
+        post_attn_norm=read.norm(prefix + post_attn) if post_attn else None,
+        post_mlp_norm=read.norm(prefix + post_mlp) if post_mlp else None,
         attention=AttentionKind(
             num_heads=config.num_heads,
             num_kv_heads=config.num_kv_heads,

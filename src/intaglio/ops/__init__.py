@@ -9,8 +9,8 @@ Shapes: `tokens` counts the rows of one forward, of all sequences together, with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 Array: TypeAlias = Any  # an array of the body's own kind: numpy.ndarray for the CPU bodies
@@ -24,23 +24,78 @@ QuantizedFormat: TypeAlias = Literal["w8", "w5", "w4"]
 
 GROUP = 32  # inputs that share one scale in a quantized matrix
 
+ModuleKey: TypeAlias = tuple[int, str]  # (layer index, "self_attn.q_proj"), or (MODEL, "lm_head")
+MODEL = -1  # in place of a layer index: embed_tokens, lm_head and norm belong to the model as a whole
+
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
-    """One adapter's matrices for one projection: y += scale · (x · aᵀ) · bᵀ.
+    """One adapter's matrices for one matrix W of the base: y = g ⊙ (x · Wᵀ + scale · (x · aᵀ) · bᵀ + bias).
 
-    a      [rank, in_features] float32, or float16 or int8 where an adapter is kept small in memory
-    b      [out_features, rank], of the same type; the adapter's own scaling is folded in
-    scale  what the pair's values were divided by to fit the smaller type: one number, or [rank] float32
+    a          [rank, in_features] float32, or float16 or int8 where an adapter is kept small in memory
+    b          [out_features, rank], of the same type; the adapter's own scaling is folded in
+    scale      what the pair's values were divided by to fit the smaller type: one number, or [rank] float32
+    bias       [out_features] float32, the adapter's scaling folded in; None is 0
+    magnitude  [out_features] float32, DoRA's m: g = m / |rows of W + scale · b · a|. None: g is 1.
+               Source: DoRA (arXiv 2402.09353)
+
+    Of the embedding table a is [rank, vocab] and b [hidden, rank], as PEFT has them: token t gets
+    E[t] + scale · a[:, t]ᵀ · bᵀ. Its magnitude is [hidden], and g too: PEFT takes the lengths of the columns of the
+    changed table, over all tokens, g = m / |columns of E + scale · (b · a)ᵀ|. There is no bias.
     """
 
     a: Array
     b: Array
     scale: float | Array = 1.0
+    bias: Array | None = None
+    magnitude: Array | None = None
 
     @property
     def nbytes(self) -> int:
-        return int(self.a.nbytes) + int(self.b.nbytes)
+        vectors = (vector for vector in (self.bias, self.magnitude) if vector is not None)
+        return int(self.a.nbytes) + int(self.b.nbytes) + sum(int(vector.nbytes) for vector in vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRows:
+    """Rows of a table [vocab, hidden] that take the place of the base's: ids [n] int32, ascending, each once; rows
+    [n, hidden] float32.
+    """
+
+    ids: Array
+    rows: Array
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.ids.nbytes) + int(self.rows.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterTensors:
+    """All that one adapter changes of a base, as it comes from its files.
+
+    pairs   module -> matrices beside the module's own; keys are projections of a layer, (MODEL, "embed_tokens") and
+            (MODEL, "lm_head"), which are apart even where the base has one table for both
+    norms   module -> [n] float32 in place of the module's weights, Gemma's +1 added: (3, "input_layernorm"),
+            (3, "self_attn.q_norm"), (MODEL, "norm")
+    tables  "embed_tokens" or "lm_head" -> [vocab, hidden] float32 in place of the whole table on that path
+    rows    the same -> single rows in place of the table's
+    """
+
+    pairs: Mapping[ModuleKey, LoraPair]
+    norms: Mapping[ModuleKey, Array] = field(default_factory=dict)
+    tables: Mapping[str, Array] = field(default_factory=dict)
+    rows: Mapping[str, TokenRows] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self.pairs, self.norms, self.tables, self.rows)
+        return sum(int(tensor.nbytes) for part in parts for tensor in part.values())
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it only adds to what the base gives, so that it can be scaled and added to others."""
+        return not (self.norms or self.tables or self.rows) and all(p.magnitude is None for p in self.pairs.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +123,36 @@ class QuantizedMatrix:
         return (int(self.values.shape[0]), int(self.values.shape[1]))
 
 
+class AdapterCall(NamedTuple):
+    """What one adapter changes in one call of a forward.
+
+    weights  the matrices of the base that the call multiplies with, or the table that it looks up
+    pairs    one per matrix; None where the adapter leaves it alone
+    norms    what takes the place of the norm weights that the call is given, in their order; None for the base's
+    table    what takes the place of the call's table
+    rows     what takes the place of single rows of it
+    """
+
+    weights: Sequence[Weight]
+    pairs: Sequence[LoraPair | None]
+    norms: Sequence[Array | None] = ()
+    table: Weight | None = None
+    rows: TokenRows | None = None
+
+
 class LoraSegment(NamedTuple):
     """A run of rows with one adapter. Rows outside every segment belong to the base model.
 
-    weights  the adapter's matrices, from `Ops.lora_weights`
+    Segments may lie over each other: such rows get the sum of what the adapters add, in the order of the segments.
+
+    weights  the adapter, from `Ops.lora_weights`
+    scale    what the adapter adds is multiplied with; 1 where it is not a sum (`AdapterTensors.is_sum`)
     """
 
     start: int
     stop: int
     weights: LoraWeights
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +260,10 @@ class Ops(Protocol):
     """The operations of a Gemma forward."""
 
     @property
+    def name(self) -> str:
+        """Names the body, and what else its results depend on in their last bits."""
+
+    @property
     def layout(self) -> str:
         """Names the layout of packed weights; arrays of one layout are read by every body with the same name."""
 
@@ -207,9 +287,19 @@ class Ops(Protocol):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> Weight:
         """The weight that `packed_arrays` was asked of, from its arrays; they are used in place."""
 
-    def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:
-        """Prepare one adapter's matrices: for each call of `linears` in a forward, in the order of the calls, one entry
-        per weight, None where the adapter has none. They may be copied.
+    def lora_weights(self, calls: Sequence[AdapterCall]) -> LoraWeights:
+        """Prepare one adapter: what it changes in each call of a forward, in the order of the calls. Arrays may be
+        copied. Of a pair with a magnitude the norms are taken here, so it takes longer.
+        """
+
+    def lora_arrays(self, weights: LoraWeights) -> dict[str, Array]:
+        """The host arrays behind a prepared adapter, to be kept on disk."""
+
+    def lora_from_arrays(self, arrays: Mapping[str, Array], calls: Sequence[Sequence[Weight]]) -> LoraWeights:
+        """The adapter that `lora_arrays` was asked of; the arrays may be used in place.
+
+        calls  the base's matrices of each call
+        Raises ValueError if they do not fit.
         """
 
     def rest(self) -> None:
@@ -228,18 +318,21 @@ class Ops(Protocol):
 
     # -- the forward, in the order of the model
 
-    def embedding(self, table: Weight, ids: Array, scale: float) -> Array:
+    #
+    # plan, call: the adapters of the rows, and the index of the call in `lora_weights`. Where an adapter replaces a
+    # norm or a table, its rows meet that one.
+
+    def embedding(self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
         """Rows of the table times scale. ids [tokens] int32 -> [tokens, hidden]."""
 
-    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
+    def rms_norm(self, x: Array, weight: Array, eps: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
         """x / sqrt(mean(x²) + eps) · weight over the last axis; weight already holds Gemma's +1."""
 
     def linears(
         self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, call: int = 0
     ) -> tuple[Array, ...]:
-        """x · Wᵀ for each W, plus scale · (x · aᵀ) · bᵀ on the rows of each segment of the plan, if one is given.
-
-        x [tokens, in] -> one [tokens, out] per W. call is the index of this call in `lora_weights`.
+        """x · Wᵀ for each W, and on the rows of each segment what `LoraPair` says. x [tokens, in] -> one [tokens, out]
+        per W.
 
         Matrices that read the same x come in one call (q, k, v; gate, up), so that a body can read x once.
         Source: the segmented gather of Punica (arXiv 2310.18547), without its rank padding.
@@ -291,7 +384,9 @@ class Ops(Protocol):
     def take_rows(self, x: Array, rows: Array) -> Array:
         """x[rows], rows [n] int32."""
 
-    def logits(self, x: Array, table: Weight, softcap: float | None) -> Array:
+    def logits(
+        self, x: Array, table: Weight, softcap: float | None, plan: LoraPlan | None = None, call: int = 0
+    ) -> Array:
         """x · tableᵀ, softcapped if given. [rows, hidden] -> [rows, vocab]."""
 
     # -- choosing tokens, in the order of the calls

@@ -9,7 +9,12 @@ class Pages:
 
 class LoraWeights:
     size: int
-    def __init__(self, calls: list[list[tuple[Any, Any, Any] | None]], spare: Pages | None = None) -> None: ...
+    shapes: list[Any]
+    values: Any
+    vectors: Any
+    def __init__(self, calls: list[Any], spare: Pages | None = None) -> None: ...
+    @staticmethod
+    def attach(shapes: list[Any], values: Any, vectors: Any, spare: Pages | None = None) -> LoraWeights: ...
 
 class LoraPlan:
     def __init__(self, segments: list[Any]) -> None: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from intaglio.errors import SettingsError
 from intaglio.ops import (
     GROUP,
+    AdapterCall,
     Array,
     AttentionKind,
     AttentionRow,
@@ -32,14 +33,16 @@ from intaglio.ops import (
     RopeKind,
     SamplingRow,
 )
-from intaglio.ops._cpu import AttentionPlan, Device, LoraPlan, LoraWeights, PackedMatrix, Pages, instruction_sets, pack
+from intaglio.ops._cpu import AttentionPlan, Device, Pages, instruction_sets
+from intaglio.ops.cpu_adapter import CpuAdapter, CpuPlan, adapter_arrays, adapter_from_arrays, pack_adapter
+from intaglio.ops.cpu_weight import CpuWeight
+from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.sampling import changes_logits, penalized, uniform
 
 F32 = npt.NDArray[np.float32]
 
 _TILE = 16  # outputs that the kernels compute together
-_CODES = {"f32": 0, "bf16": 1, "w8": 2, "w4": 3, "w5": 4}
 _LINE = 64  # bytes of a cache line
 _MAX_THREADS = 256
 _MAX_SPARE_BYTES = 128 << 20  # what the system gives in some tens of milliseconds; nothing else is done meanwhile
@@ -49,21 +52,6 @@ _ANGLE_PAGE = 1024  # positions by which the table of angles grows
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class CpuWeight:
-    """A packed matrix: its shape [out, in], its format, and the arrays in the kernels' layout."""
-
-    def __init__(
-        self, fmt: Format | QuantizedFormat, shape: tuple[int, int], arrays: dict[str, npt.NDArray[Any]]
-    ) -> None:
-        self.fmt = fmt
-        self.shape = shape
-        self.arrays = arrays
-        values = arrays["values"].reshape(-1).view(np.uint8)
-        self.packed: PackedMatrix = pack(
-            _CODES[fmt], shape[0], shape[1], values, arrays.get("scales"), arrays.get("minima")
-        )
 
 
 class CpuOps(HostDistributions):
@@ -85,6 +73,10 @@ class CpuOps(HostDistributions):
         self._spare_lock = threading.Lock()
         self._adapter_size = 0  # bytes
         self._angles: dict[int, tuple[RopeKind, int, F32]] = {}
+
+    @property
+    def name(self) -> str:
+        return self._device.isa
 
     @property
     def layout(self) -> str:
@@ -122,11 +114,31 @@ class CpuOps(HostDistributions):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> CpuWeight:
         return CpuWeight(fmt, shape, arrays)
 
-    def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:
-        arrays = [[None if pair is None else _lora_arrays(pair) for pair in pairs] for pairs in calls]
-        weights = LoraWeights(arrays, self._take_spare())
-        self._adapter_size = weights.size
-        return weights
+    def lora_weights(self, calls: Sequence[AdapterCall]) -> CpuAdapter:
+        adapter = pack_adapter(calls, self._take_spare(), self._gain)
+        self._adapter_size = adapter.lora.size
+        return adapter
+
+    def lora_arrays(self, weights: CpuAdapter) -> dict[str, Array]:
+        return adapter_arrays(weights)
+
+    def lora_from_arrays(self, arrays: Mapping[str, Array], calls: Sequence[Sequence[CpuWeight]]) -> CpuAdapter:
+        adapter = adapter_from_arrays(arrays, calls, self._take_spare())
+        self._adapter_size = adapter.lora.size
+        return adapter
+
+    def _gain(self, weight: CpuWeight, pair: LoraPair) -> F32:
+        """Of a pair with a magnitude. The rows of W + scale · b · a are what looking them up in W gives with an adapter
+        of the two matrices.
+        """
+        a, b = (pair.a, pair.b) if is_table_pair(weight.shape, pair) else (pair.b.T, pair.a.T)
+        adapter = pack_adapter([AdapterCall([weight], [LoraPair(a, b, pair.scale)])], None, self._gain)
+
+        def changed(ids: npt.NDArray[np.int32]) -> F32:
+            rows: F32 = self.embedding(weight, ids, 1.0, self.lora_plan([LoraSegment(0, len(ids), adapter)]))
+            return rows
+
+        return dora_gain(changed, weight.shape, pair)
 
     def _take_spare(self) -> Pages | None:
         with self._spare_lock:  # adapters are prepared by several threads
@@ -143,8 +155,8 @@ class CpuOps(HostDistributions):
             with self._spare_lock:
                 self._spare = spare
 
-    def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
-        return LoraPlan(list(segments))
+    def lora_plan(self, segments: Sequence[LoraSegment]) -> CpuPlan:
+        return CpuPlan(segments)
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
         return AttentionPlan(list(rows), block_size)
@@ -155,18 +167,26 @@ class CpuOps(HostDistributions):
 
     # -- the forward
 
-    def embedding(self, table: CpuWeight, ids: Array, scale: float) -> Array:
+    def embedding(
+        self, table: CpuWeight, ids: Array, scale: float, plan: CpuPlan | None = None, call: int = 0
+    ) -> Array:
         out = np.empty((len(ids), table.shape[1]), np.float32)
-        self._device.embed(table.packed, ids, scale, out)
+        self._device.embed(table.packed, ids, scale, plan, call, out)
+        for start, stop, adapter, _ in plan.replacing if plan else ():
+            if call in adapter.tables:
+                out[start:stop] = self.embedding(adapter.tables[call], ids[start:stop], scale)
+            if call in adapter.rows:
+                places, rows = adapter.rows[call].of(ids[start:stop])
+                out[start:stop][places] = rows * np.float32(scale)
         return out
 
-    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
+    def rms_norm(self, x: Array, weight: Array, eps: float, plan: CpuPlan | None = None, call: int = 0) -> Array:
         out = np.empty_like(x)
-        self._device.rms_norm(x, weight, eps, out)
+        self._device.rms_norm(x, weight, eps, plan, call, out)
         return out
 
     def linears(
-        self, x: Array, weights: Sequence[CpuWeight], plan: LoraPlan | None = None, call: int = 0
+        self, x: Array, weights: Sequence[CpuWeight], plan: CpuPlan | None = None, call: int = 0
     ) -> tuple[Array, ...]:
         outputs = tuple(np.empty((x.shape[0], weight.shape[0]), np.float32) for weight in weights)
         self._device.linears(x, [weight.packed for weight in weights], plan, call, outputs)
@@ -180,7 +200,7 @@ class CpuOps(HostDistributions):
         cache: KVGroup,
         layer: int,
         plan: AttentionPlan,
-        adapters: LoraPlan | None = None,
+        adapters: CpuPlan | None = None,
         call: int = 0,
     ) -> Array:
         q, k, v = qkv
@@ -195,7 +215,7 @@ class CpuOps(HostDistributions):
         return out
 
     def gated_linear(
-        self, x: Array, gate: CpuWeight, up: CpuWeight, adapters: LoraPlan | None = None, call: int = 0
+        self, x: Array, gate: CpuWeight, up: CpuWeight, adapters: CpuPlan | None = None, call: int = 0
     ) -> Array:
         out = np.empty((x.shape[0], gate.shape[0]), np.float32)
         self._device.gated_linear(x, gate.packed, up.packed, adapters, call, out)
@@ -209,7 +229,7 @@ class CpuOps(HostDistributions):
         post: Array | None,
         norm: Array,
         eps: float,
-        adapters: LoraPlan | None = None,
+        adapters: CpuPlan | None = None,
         call: int = 0,
     ) -> tuple[Array, Array]:
         total, normed = np.empty_like(x), np.empty_like(x)
@@ -219,8 +239,16 @@ class CpuOps(HostDistributions):
     def take_rows(self, x: Array, rows: Array) -> Array:
         return x[rows]
 
-    def logits(self, x: Array, table: CpuWeight, softcap: float | None) -> Array:
-        (out,) = self.linears(x, [table])
+    def logits(
+        self, x: Array, table: CpuWeight, softcap: float | None, plan: CpuPlan | None = None, call: int = 0
+    ) -> Array:
+        (out,) = self.linears(x, [table], plan, call)
+        for start, stop, adapter, _ in plan.replacing if plan else ():
+            if call in adapter.tables:
+                (out[start:stop],) = self.linears(x[start:stop], [adapter.tables[call]])
+            if call in adapter.rows:
+                (products,) = self.linears(x[start:stop], [adapter.rows[call].matrix])
+                out[start:stop, adapter.rows[call].ids] = products
         if softcap is not None:
             self._device.softcap(out, softcap)
         return out
@@ -245,11 +273,6 @@ class CpuOps(HostDistributions):
         table = np.concatenate([table, *(_angle_page(kind, page, dim // 2) for page in range(first_page, end_page))])
         self._angles[id(kind)] = (kind, dim, table)  # holds the kind, so that its identity stays its own
         return table
-
-
-def _lora_arrays(pair: LoraPair) -> tuple[Array, Array, F32]:
-    scales = np.ascontiguousarray(np.broadcast_to(pair.scale, pair.a.shape[:1]), np.float32)
-    return (np.ascontiguousarray(pair.a), np.ascontiguousarray(pair.b.T), scales)
 
 
 def _aligned_zeros(shape: tuple[int, ...]) -> F32:

@@ -7,7 +7,8 @@ treats each row for itself. A faster body is held to this one by tests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from intaglio.ops import (
     GROUP,
+    AdapterCall,
     Array,
     AttentionKind,
     AttentionRow,
@@ -26,12 +28,15 @@ from intaglio.ops import (
     QuantizedFormat,
     QuantizedMatrix,
     SamplingRow,
+    TokenRows,
 )
+from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.sampling import sample_row
 
 F32 = npt.NDArray[np.float32]
 
+_MOST_NORMS = 2  # that a call takes
 _WIDEN_ROWS_BYTES = 4 << 20  # widen bfloat16 in pieces that stay in the cache
 
 
@@ -65,8 +70,20 @@ class MatrixWeight:
             yield start, min(start + step, self.shape[0])
 
 
+@dataclass(frozen=True, slots=True)
+class ReferenceAdapter:
+    """An adapter as it came, call by call, and the gains of its pairs."""
+
+    calls: Sequence[AdapterCall]
+    gains: Sequence[Sequence[F32 | None]]
+
+
 class ReferenceOps(HostDistributions):
     """The NumPy body of `Ops`; the docstrings there are its specification."""
+
+    @property
+    def name(self) -> str:
+        return "reference"
 
     @property
     def layout(self) -> str:
@@ -90,8 +107,37 @@ class ReferenceOps(HostDistributions):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> MatrixWeight:
         return MatrixWeight(arrays["values"], "f32")
 
-    def lora_weights(self, calls: Sequence[Sequence[LoraPair | None]]) -> Sequence[Sequence[LoraPair | None]]:
-        return calls
+    def lora_weights(self, calls: Sequence[AdapterCall]) -> ReferenceAdapter:
+        return ReferenceAdapter(
+            calls, [[self._gain(*item) for item in zip(call.weights, call.pairs, strict=True)] for call in calls]
+        )
+
+    def _gain(self, weight: MatrixWeight, pair: LoraPair | None) -> F32 | None:
+        if pair is None or pair.magnitude is None:
+            return None
+        a, b = np.asarray(pair.a, np.float32), np.asarray(pair.b, np.float32)
+        left, right = (a.T, b.T) if is_table_pair(weight.shape, pair) else (b, a)
+        left = left * np.asarray(pair.scale, np.float32)
+        return dora_gain(lambda ids: self._rows(weight, ids) + left[ids] @ right, weight.shape, pair)
+
+    def lora_arrays(self, weights: ReferenceAdapter) -> dict[str, Array]:
+        return {
+            f"{index} {name}": np.asarray(array)
+            for index, (call, gains) in enumerate(zip(weights.calls, weights.gains, strict=True))
+            for name, array in _call_arrays(call, gains)
+        }
+
+    def lora_from_arrays(
+        self, arrays: Mapping[str, Array], calls: Sequence[Sequence[MatrixWeight]]
+    ) -> ReferenceAdapter:
+        by_call: list[dict[str, Array]] = [{} for _ in calls]
+        for name, array in arrays.items():
+            index, _, rest = name.partition(" ")
+            if int(index) >= len(calls):
+                raise ValueError("an adapter of another model")
+            by_call[int(index)][rest] = array
+        read = [_call_from_arrays(weights, found) for weights, found in zip(calls, by_call, strict=True)]
+        return ReferenceAdapter([call for call, _ in read], [gains for _, gains in read])
 
     def rest(self) -> None:
         """Nothing is worth doing ahead here."""
@@ -108,24 +154,64 @@ class ReferenceOps(HostDistributions):
 
     # -- the forward
 
-    def embedding(self, table: MatrixWeight, ids: Array, scale: float) -> Array:
-        return table.rows(ids) * np.float32(scale)
+    def embedding(
+        self,
+        table: MatrixWeight,
+        ids: Array,
+        scale: float,
+        plan: Sequence[LoraSegment] | None = None,
+        call: int = 0,
+    ) -> Array:
+        x = self._rows(table, ids)
+        for segment in plan or ():
+            rows, change = slice(segment.start, segment.stop), segment.weights.calls[call]
+            if change.table is not None:
+                x[rows] = self._rows(change.table, ids[rows])
+            if change.pairs[0] is not None:
+                gain = segment.weights.gains[call][0]
+                looked_up = change.pairs[0].a[:, ids[rows]].T.astype(np.float32)
+                x[rows] = _with_pair(x[rows], looked_up, change.pairs[0], gain, segment.scale)
+            if change.rows is not None:
+                for token, row in zip(change.rows.ids, change.rows.rows, strict=True):
+                    x[rows][ids[rows] == token] = row
+        return x * np.float32(scale)
 
-    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
-        mean_square = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
-        return x / np.sqrt(mean_square + np.float32(eps)) * weight
+    def rms_norm(
+        self, x: Array, weight: Array, eps: float, plan: Sequence[LoraSegment] | None = None, call: int = 0
+    ) -> Array:
+        return self._normed(x, weight, eps, plan, call, 0)
+
+    def _normed(
+        self, x: F32, weight: F32, eps: float, plan: Sequence[LoraSegment] | None, call: int, place: int
+    ) -> F32:
+        """By the norm that is the call's `place`-th, or by that of each row's adapter. Rows are the first axis."""
+        normed = _rms_norm(x, weight, eps)
+        for segment in plan or ():
+            norms, rows = segment.weights.calls[call].norms, slice(segment.start, segment.stop)
+            if place < len(norms) and norms[place] is not None:
+                normed[rows] = _rms_norm(x[rows], norms[place], eps)
+        return normed
 
     def linears(
         self, x: Array, weights: Sequence[MatrixWeight], plan: Sequence[LoraSegment] | None = None, call: int = 0
     ) -> tuple[Array, ...]:
-        outputs = tuple(weight.project(x) for weight in weights)
+        outputs = tuple(self._product(x, weight) for weight in weights)
         for segment in plan or ():
-            rows = slice(segment.start, segment.stop)
-            for output, pair in zip(outputs, segment.weights[call], strict=True):
+            rows, adapter = slice(segment.start, segment.stop), segment.weights
+            changes = zip(outputs, adapter.calls[call].pairs, adapter.gains[call], strict=True)
+            for output, pair, gain in changes:
                 if pair is not None:
-                    a, b = pair.a.astype(np.float32), pair.b.astype(np.float32)
-                    output[rows] += (x[rows] @ a.T * np.asarray(pair.scale, np.float32)) @ b.T
+                    shrunk = x[rows] @ pair.a.T.astype(np.float32)
+                    output[rows] = _with_pair(output[rows], shrunk, pair, gain, segment.scale)
         return outputs
+
+    def _product(self, x: F32, weight: MatrixWeight) -> F32:
+        """x · Wᵀ of a matrix of the base."""
+        return weight.project(x)
+
+    def _rows(self, weight: MatrixWeight, ids: npt.NDArray[np.int32]) -> F32:
+        """[n, in] float32, rows of a matrix of the base."""
+        return weight.rows(ids)
 
     def self_attention(
         self,
@@ -141,7 +227,8 @@ class ReferenceOps(HostDistributions):
         tokens, dim = x.shape[0], kind.head_dim
         q, k, v = (projected.reshape(tokens, -1, dim) for projected in self.linears(x, qkv, adapters, call))
         if kind.norms is not None:
-            q, k = self.rms_norm(q, kind.norms.q, kind.norms.eps), self.rms_norm(k, kind.norms.k, kind.norms.eps)
+            q = self._normed(q, kind.norms.q, kind.norms.eps, adapters, call, 0)
+            k = self._normed(k, kind.norms.k, kind.norms.eps, adapters, call, 1)
         positions = np.concatenate([np.arange(row.context - (row.stop - row.start), row.context) for row in plan])
         q = self.rope(q, positions, kind.rope.theta, kind.rope.factor)
         k = self.rope(k, positions, kind.rope.theta, kind.rope.factor)
@@ -209,19 +296,75 @@ class ReferenceOps(HostDistributions):
         call: int = 0,
     ) -> tuple[Array, Array]:
         (projected,) = self.linears(y, (weight,), adapters, call)
-        total = x + (projected if post is None else self.rms_norm(projected, post, eps))
-        return total, self.rms_norm(total, norm, eps)
+        total = x + (projected if post is None else self._normed(projected, post, eps, adapters, call, 0))
+        return total, self._normed(total, norm, eps, adapters, call, 1)
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         return x[rows]
 
-    def logits(self, x: Array, table: MatrixWeight, softcap: float | None) -> Array:
-        return _softcapped(table.project(x), softcap)
+    def logits(
+        self,
+        x: Array,
+        table: MatrixWeight,
+        softcap: float | None,
+        plan: Sequence[LoraSegment] | None = None,
+        call: int = 0,
+    ) -> Array:
+        (logits,) = self.linears(x, [table], plan, call)
+        for segment in plan or ():
+            rows, change = slice(segment.start, segment.stop), segment.weights.calls[call]
+            if change.table is not None:
+                logits[rows] = self._product(x[rows], change.table)
+            if change.rows is not None:
+                logits[rows, change.rows.ids] = x[rows] @ change.rows.rows.T
+        return _softcapped(logits, softcap)
 
     # -- choosing tokens
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         return [sample_row(values[:vocab_size], row) for values, row in zip(logits, rows, strict=True)]
+
+
+def _call_arrays(call: AdapterCall, gains: Sequence[F32 | None]) -> Iterator[tuple[str, Array]]:
+    for place, (pair, gain) in enumerate(zip(call.pairs, gains, strict=True)):
+        if pair is not None:
+            parts = {"a": pair.a, "b": pair.b, "scale": pair.scale, "bias": pair.bias, "gain": gain}
+            yield from ((f"{name} {place}", part) for name, part in parts.items() if part is not None)
+    yield from ((f"norm {place}", norm) for place, norm in enumerate(call.norms) if norm is not None)
+    if call.table is not None:
+        yield "table", call.table.rows(np.arange(call.table.shape[0], dtype=np.int32))
+    if call.rows is not None:
+        yield from (("ids", call.rows.ids), ("rows", call.rows.rows))
+
+
+def _call_from_arrays(
+    weights: Sequence[MatrixWeight], arrays: Mapping[str, Array]
+) -> tuple[AdapterCall, Sequence[F32 | None]]:
+    places = range(len(weights))
+    pairs = [
+        LoraPair(arrays[f"a {i}"], arrays[f"b {i}"], arrays[f"scale {i}"], arrays.get(f"bias {i}"))
+        if f"a {i}" in arrays
+        else None
+        for i in places
+    ]
+    norms = [arrays.get(f"norm {place}") for place in range(_MOST_NORMS)]
+    table = MatrixWeight(arrays["table"], "f32") if "table" in arrays else None
+    rows = TokenRows(arrays["ids"], arrays["rows"]) if "ids" in arrays else None
+    return AdapterCall(weights, pairs, norms, table, rows), [arrays.get(f"gain {i}") for i in places]
+
+
+def _rms_norm(x: F32, weight: F32, eps: float) -> F32:
+    mean_square = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
+    normed: F32 = (x / np.sqrt(mean_square + np.float32(eps)) * weight).astype(np.float32, copy=False)
+    return normed
+
+
+def _with_pair(base: F32, shrunk: F32, pair: LoraPair, gain: F32 | None, scale: float) -> F32:
+    """What `LoraPair` says: base [rows, out] and x · aᵀ [rows, rank] -> [rows, out]. gain is [out] or None."""
+    total: F32 = base + (shrunk * np.asarray(pair.scale, np.float32) * np.float32(scale)) @ pair.b.T.astype(np.float32)
+    if pair.bias is not None:
+        total += np.float32(scale) * pair.bias
+    return total if gain is None else total * gain
 
 
 def dequantized(matrix: QuantizedMatrix) -> F32:

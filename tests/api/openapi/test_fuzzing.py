@@ -11,12 +11,12 @@ from intaglio.adapters import AdapterStore
 from intaglio.api.app import create_app
 from intaglio.api.server import open_batches
 from intaglio.api.state import ServerState
-from intaglio.lora.packed import PackedAdapters
 from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig
+from intaglio.request import AdapterRef, Proof
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.api.openapi.fuzzing import DRAWN_PHASES, fuzz
-from tests.helpers.fakes import FakeLLM
+from tests.helpers.fakes import FakeLLM, proof_by_reading
 from tests.helpers.live_server import live_server
 
 DEADLINE_S = 110.0
@@ -27,16 +27,19 @@ FINETUNES = ("empty", "ready")
 @pytest.fixture
 def state(base_config: ModelConfig, adapter_folder: Path, tmp_path: Path) -> ServerState:
     """One finetune that answers, and one without files."""
+
+    def prove(ref: AdapterRef) -> Proof:
+        return proof_by_reading(ref, base_config)
+
     settings = Settings(data_dir=tmp_path / "data", max_body_bytes=200_000)
-    packed = PackedAdapters(settings.data_path / "packed", "float32")
     store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
     for name in FINETUNES:
         store.create(account=ACCOUNT, name=name, model=DEFAULT_MODEL_ID, description="", public=False)
     for file in sorted(adapter_folder.iterdir()):
         with store.stage() as staged:
             staged.write(file.read_bytes())
-            store.add_file(ACCOUNT, "ready", file.name, staged, base_config, packed)
-    llm = FakeLLM(DEFAULT_MODEL_ID, base_config, packed)
+            store.add_file(ACCOUNT, "ready", file.name, staged, base_config, prove)
+    llm = FakeLLM(DEFAULT_MODEL_ID, base_config)
     return ServerState(settings, {DEFAULT_MODEL_ID: llm}, store, open_batches(settings))  # type: ignore[dict-item]
 
 

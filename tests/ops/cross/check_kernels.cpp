@@ -136,13 +136,17 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
     const float scales[5] = {0.25f, -1.5f, 0.0f, 3e-4f, 7.0f};
     for (const int64_t size : {4, 2, 1}) {
         const void* values = size == 4 ? (const void*)large.data() : small.data();
-        const LoraPart part{values, values, 5, width, width, scales, size};
+        const LoraPart part{values, values, 5, width, width, scales, size, nullptr, nullptr};
         both(size == 4 ? "lora_shrink" : size == 2 ? "lora_shrink, half" : "lora_shrink, int8", [&](const Kernels& k, std::vector<float>& out) {
             k.lora_shrink(x.data(), rows, part, out.data(), 0, 2);
         });
         both(size == 4 ? "lora_expand" : size == 2 ? "lora_expand, half" : "lora_expand, int8", [&](const Kernels& k, std::vector<float>& out) {
             out = y;
             k.lora_expand(x.data(), rows, part, out.data(), width, 0, width);
+        });
+        const int32_t ids[] = {0, (int32_t)width - 1, 17};
+        both("lora_lookup", [&](const Kernels& k, std::vector<float>& out) {
+            k.lora_lookup(part, ids, 3, 1.5f, out.data());
         });
     }
     both("exponentials", [&](const Kernels& k, std::vector<float>& out) {

@@ -6,7 +6,7 @@ from typing import Any
 
 from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT
 from intaglio.api.openapi.operation import JSON, Answer, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, COUNT, TEXT, enveloped, listed, one_of, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, COUNT, TEXT, enveloped, listed, one_of, or_null, record, ref
 from intaglio.errors import EngineError
 
 TAG = "Account"
@@ -15,9 +15,9 @@ SCHEMAS: dict[str, Any] = {
     "TokenState": record({"id": TEXT, "status": {"const": "active"}}),
     "Account": record({"id": TEXT, "name": TEXT}),
     "Health": record({
-        "status": one_of(("ok", "starting")),
+        "status": one_of(("ok", "starting", "database does not answer")),
         "models": {"type": "object", "additionalProperties": one_of(("ready", "starting"))},
-        "batch_items": {**COUNT, "description": "requests of batches that wait or run"},
+        "batch_items": or_null({**COUNT, "description": "requests of batches that wait or run"}),
     }),
 }  # fmt: skip
 
@@ -47,7 +47,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "read_health": Operation(
         TAG, "Health", "Whether every model can answer. No token is asked for.",
-        {200: Answer("All engines are ready.", _HEALTH), 503: Answer("An engine is being started.", _HEALTH)},
+        {200: Answer("All engines are ready.", _HEALTH),
+         503: Answer("An engine is being started, or the database does not answer.", _HEALTH)},
         errors=(EngineError,), is_open=True,
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from intaglio.api.catalog import MAX_PER_PAGE
 from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import JSON, Answer, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, FLAG, TEXT, TIME, enveloped, listed, parameter, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, TIME, enveloped, listed, parameter, record, ref
 from intaglio.errors import BadInputError
 
 TAG = "Models"
@@ -33,7 +33,7 @@ _SEARCH = (
     parameter("task", "query", TEXT, "The name of a task."),
     parameter("author", "query", TEXT),
     parameter("source", "query", TEXT, "1 for @cf, 2 for @hf, 3 for this server's own."),
-    parameter("hide_experimental", "query", FLAG, "Leave out models that are marked as beta."),
+    parameter("hide_experimental", "query", QUERY_FLAG, "Leave out models that are marked as beta."),
     parameter("page", "query", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1, "default": 1}),
     parameter("per_page", "query", {"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE, "default": 100}),
 )

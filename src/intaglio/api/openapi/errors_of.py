@@ -8,7 +8,9 @@ EVERYWHERE = (tree.AuthenticationError, tree.EngineError)
 IN_AN_ACCOUNT = (*EVERYWHERE, tree.IdentifierError, tree.RouteError)
 OF_A_BODY = (tree.EmptyBodyError, tree.BadInputError, tree.RequestTooLargeError)
 OF_A_MODEL = (tree.ModelNotFoundError, tree.ModelWithoutWeightsError)
-OF_AN_ADAPTER = (tree.FinetuneNotFoundError, tree.FinetuneNotReadyError, tree.FinetuneError)
+OF_A_READ = (tree.DatabaseError,)  # of what stands in a database
+OF_A_CHANGE = (*OF_A_READ, tree.StorageFullError)
+OF_AN_ADAPTER = (tree.FinetuneNotFoundError, tree.FinetuneNotReadyError, tree.FinetuneError, *OF_A_READ)
 OF_A_RUN = (
     *OF_A_BODY,
     *OF_A_MODEL,
@@ -19,4 +21,4 @@ OF_A_RUN = (
     tree.CapacityError,
     tree.EngineDeadError,
 )
-OF_A_BATCH = (tree.BatchNotFoundError, tree.BatchQueueFullError)
+OF_A_BATCH = (tree.BatchNotFoundError, tree.BatchQueueFullError, tree.StorageFullError)

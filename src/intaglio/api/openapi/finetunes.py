@@ -8,25 +8,35 @@ import msgspec
 
 from intaglio.adapters import FinetuneState
 from intaglio.adapters.catalogue import ORDER_COLUMNS
-from intaglio.adapters.progress import PACKING, STORING
+from intaglio.adapters.progress import PROVING, STORING
 from intaglio.api.finetunes import DEFAULT_PUBLIC_LIMIT, MAX_DESCRIPTION_CHARS, MAX_PUBLIC_LIMIT, CreateFinetune
-from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_BODY, OF_A_MODEL
+from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_BODY, OF_A_CHANGE, OF_A_MODEL, OF_A_READ
 from intaglio.api.openapi.operation import JSON, Answer, Operation
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
     COUNT,
     FINETUNE,
     FLAG,
+    QUERY_FLAG,
     TEXT,
     TIME,
     enveloped,
     listed,
     one_of,
+    or_null,
     parameter,
     record,
     ref,
 )
-from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotFoundError, FinetuneNotReadyError
+from intaglio.errors import (
+    AdapterError,
+    BadInputError,
+    EngineDeadError,
+    FinetuneError,
+    FinetuneNotFoundError,
+    FinetuneNotReadyError,
+    StorageFullError,
+)
 from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE, ReadStep
 
 TAG = "Finetunes"
@@ -35,6 +45,7 @@ BYTES = "application/octet-stream"
 _FILE_NAME = one_of((CONFIG_FILE, WEIGHTS_FILE))
 _STATE = {**one_of([state.value for state in FinetuneState]), "description": "only a ready one answers requests"}
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_SIZE = {"type": "number", "minimum": 0}
 _GENERATION = {**COUNT, "description": "the number of the generation that answers; 0 before the first"}
 _PROGRESS = {"missing_files": listed(_FILE_NAME), "check": ref("FinetuneCheck")}
 _FIELDS = {
@@ -48,6 +59,7 @@ _FIELDS = {
     "modified_at": TIME,
     "state": _STATE,
     "generation": _GENERATION,
+    "proven": {**FLAG, "description": "the generation that answers was run beside its reference when it came"},
 }
 _SOMETIMES = {
     "reason": {**TEXT, "description": "why the last upload was refused"},
@@ -69,13 +81,14 @@ def finetune_schemas(model: str) -> dict[str, Any]:
         "UploadFile": record({"file_name": _FILE_NAME, "file": {"type": "string", "format": "binary"}}),
         "Finetune": record(_FIELDS, _SOMETIMES),
         "FinetuneDetail": record(
-            {**_FIELDS, "files": listed(ref("FinetuneFile"))},
+            {**_FIELDS, "files": listed(ref("FinetuneFile")), "proof": or_null(ref("FinetuneProof")),
+             "earlier": listed(ref("EarlierGeneration"))},
             {**_SOMETIMES, **_PROGRESS, "pending": ref("PendingGeneration")},
         ),
         "FinetuneFile": record({"file_name": _FILE_NAME, "size": COUNT, "sha256": _SHA256, "uploaded_at": TIME}),
         "FinetuneCheck": record({
             "file_name": _FILE_NAME,
-            "step": one_of([*(step.value for step in ReadStep), PACKING, STORING]),
+            "step": one_of([*(step.value for step in ReadStep), PROVING, STORING]),
             "step_since": TIME,
             "started_at": TIME,
         }),
@@ -99,17 +112,33 @@ def finetune_schemas(model: str) -> dict[str, Any]:
                 "state": _STATE,
                 "generation": _GENERATION,
             },
-            {"pending": ref("PendingGeneration")},
+            {"pending": ref("PendingGeneration"), "proof": or_null(ref("FinetuneProof"))},
         ),
+        "EarlierGeneration": record({"generation": COUNT, "digest": _SHA256}),
+        "FinetuneProof": record({
+            "verdict": {"const": "proven", "description": "what is not proven is refused, and has no proof"},
+            "modules": {**COUNT, "description": "modules of the base that the adapter changes"},
+            "rank": {**COUNT, "description": "the largest of their ranks"},
+            "largest_logit_change": {**_SIZE, "description": "what the adapter changes in one logit at most"},
+            "mean_logit_change": {**_SIZE, "description": "over all logits of the text"},
+            "agreement": {"type": "number", "description": "with the arithmetic that the files ask for; 1 is exact"},
+            "canary_tokens": {**COUNT, "description": "length of the text that it was run on"},
+            "seconds": _SIZE,
+            "scalable": {**FLAG, "description": "a request may scale it and add others to it"},
+        }),
         "DeletedFinetune": record({"id": TEXT, "name": TEXT, "model": TEXT, "deleted": {"const": True}}),
     }  # fmt: skip
 
 
-_ONE = (*IN_AN_ACCOUNT, FinetuneNotFoundError)
+_ONE = (*IN_AN_ACCOUNT, FinetuneNotFoundError, *OF_A_READ)
 _FILE = parameter("file_name", "path", _FILE_NAME)
 _KEEP = parameter(
-    "keep_other_file", "query", FLAG, "Replace this one file, and pair it with the other one that is in use."
+    "keep_other_file", "query", QUERY_FLAG, "Replace this one file, and pair it with the other one that is in use."
 )
+_TO = parameter(
+    "generation", "query", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
+    "One of those in `earlier`; the newest of them where it is not sent.",
+)  # fmt: skip
 _PAGE = (
     parameter("limit", "query",
               {"type": "integer", "minimum": 0, "maximum": MAX_PUBLIC_LIMIT, "default": DEFAULT_PUBLIC_LIMIT}),
@@ -126,34 +155,42 @@ OPERATIONS: dict[str, Operation] = {
     "create_finetune": Operation(
         TAG, "Create a finetune", "It answers requests once both of its files are uploaded.",
         {200: Answer("The new finetune.", {JSON: enveloped(ref("Finetune"))})},
-        parameters=(ACCOUNT,), body={JSON: ref("CreateFinetune")}, errors=(*IN_AN_ACCOUNT, *OF_A_BODY, FinetuneError),
+        parameters=(ACCOUNT,), body={JSON: ref("CreateFinetune")},
+        errors=(*IN_AN_ACCOUNT, *OF_A_BODY, *OF_A_CHANGE, FinetuneError),
     ),
     "list_finetunes": Operation(
         TAG, "List the account's finetunes", "Without their files.",
         {200: Answer("The finetunes.", {JSON: enveloped(listed(ref("Finetune")))})},
-        parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
+        parameters=(ACCOUNT,), errors=(*IN_AN_ACCOUNT, *OF_A_READ),
     ),
     "list_public_finetunes": Operation(
         TAG, "List public finetunes", "Those of all accounts, and the demo adapters.",
         {200: Answer("The finetunes.", {JSON: enveloped(listed(ref("Finetune")))})},
-        parameters=(ACCOUNT, *_PAGE), errors=(*IN_AN_ACCOUNT, BadInputError),
+        parameters=(ACCOUNT, *_PAGE), errors=(*IN_AN_ACCOUNT, *OF_A_READ, BadInputError),
     ),
     "read_finetune": Operation(
-        TAG, "Read a finetune", "With its files, and how far an upload is.",
+        TAG, "Read a finetune", "With its files, its proof, and how far an upload is.",
         {200: Answer("The finetune.", {JSON: enveloped(ref("FinetuneDetail"))})},
         parameters=(ACCOUNT, FINETUNE), errors=_ONE,
+    ),
+    "roll_back_finetune": Operation(
+        TAG, "Roll a finetune back",
+        "The generation before answers again, from one request to the next, as a new generation. It takes no body.",
+        {200: Answer("The finetune, as it is now.", {JSON: enveloped(ref("FinetuneDetail"))})},
+        parameters=(ACCOUNT, FINETUNE, _TO), errors=(*_ONE, *OF_A_BODY[1:], StorageFullError, FinetuneError),
     ),
     "delete_finetune": Operation(
         TAG, "Delete a finetune", "Its name is free at once. Requests that run with it finish.",
         {200: Answer("What is gone.", {JSON: enveloped(ref("DeletedFinetune"))})},
-        parameters=(ACCOUNT, FINETUNE), errors=(*_ONE, FinetuneError),
+        parameters=(ACCOUNT, FINETUNE), errors=(*_ONE, StorageFullError, FinetuneError),
     ),
     "upload_finetune_file": Operation(
         TAG, "Upload a file of a finetune",
-        "One of its two files, which is checked as it comes. Both files of a ready finetune, sent again, replace it.",
+        "One of its two files, which is checked as it comes; the second one brings the proof. Both files of a ready "
+        "finetune, sent again, replace it.",
         {200: Answer("The file is on the disk.", {JSON: enveloped(ref("FinetuneAsset"))})},
         parameters=(ACCOUNT, FINETUNE, _KEEP), body={"multipart/form-data": ref("UploadFile")},
-        errors=(*_FILE_ERRORS, *OF_A_BODY[1:], *OF_A_MODEL, AdapterError),
+        errors=(*_FILE_ERRORS, *OF_A_BODY[1:], *OF_A_MODEL, StorageFullError, AdapterError, EngineDeadError),
     ),
     "download_finetune_file": Operation(
         TAG, "Download a file of a finetune", "Its bytes as they were uploaded.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.openai_schema import BodyCheck, chat_check, completions_check
-from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_RUN, OF_AN_ADAPTER
+from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
 from intaglio.api.openapi.failures import STREAM_ERROR, Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation, Schema
 from intaglio.api.openapi.shapes import (
@@ -119,7 +119,7 @@ def openai_operations(model: str) -> dict[str, Operation]:
         "list_openai_models": Operation(
             TAG, "List models", "Bases, and the account's ready finetunes and the demo adapters as `<base>:<name>`.",
             {200: Answer("The models.", {JSON: ref("OpenAIModels")})},
-            parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT, failures=Failures.OPENAI,
+            parameters=(ACCOUNT,), errors=(*IN_AN_ACCOUNT, *OF_A_READ), failures=Failures.OPENAI,
         ),
         "read_openai_model": Operation(
             TAG, "Read a model", "A base, or a base and an adapter: `<base>:<name or id>`.",

@@ -15,6 +15,7 @@ from intaglio.api.openapi.shapes import (
     ACCOUNT,
     COUNT,
     FLAG,
+    QUERY_FLAG,
     TEXT,
     enveloped,
     listed,
@@ -97,7 +98,7 @@ def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
     errors = (*IN_AN_ACCOUNT, *OF_A_RUN, JsonAnswerError, *OF_A_BATCH)
     answers = {200: Answer("The answer; what a batch is at; or its results.", _results(wrapped=True), _RUN_HEADERS)}
     settings = [parameter(name, "query", field) for name, field in schema.settings.items()]
-    queue = parameter("queueRequest", "query", FLAG, "The body is a batch, or asks how far one is.")
+    queue = parameter("queueRequest", "query", QUERY_FLAG, "The body is a batch, or asks how far one is.")
     by_name = record({"model": {**TEXT, "examples": [model]}, "input": {"anyOf": inputs}}, {"options": _OPTIONS})
     return {
         "run_model": Operation(

@@ -9,6 +9,7 @@ from intaglio.api.auth import ACCOUNT_PATTERN
 
 TEXT: dict[str, Any] = {"type": "string"}
 FLAG: dict[str, Any] = {"type": "boolean"}
+QUERY_FLAG: dict[str, Any] = {"anyOf": [FLAG, {"type": "string", "enum": ["true", "false", "1", "0", ""]}]}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 TIME: dict[str, Any] = {
     "type": "string",

@@ -4,9 +4,9 @@
 import { examplesFor } from "./examples.js";
 import { curlOf, EMPTY } from "./request.js";
 import { javascriptOf, pythonOf } from "./snippets.js";
-import { listFinetunes, listModels, run } from "./wire.js";
+import { listFinetunes, listModels, readFinetune, run } from "./wire.js";
 
-const TEXT_FIELDS = ["account", "model", "lora", "system", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "language"];
+const TEXT_FIELDS = ["account", "model", "lora", "scale", "lora2", "scale2", "system", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "language"];
 const CODE = { curl: curlOf, python: pythonOf, javascript: javascriptOf };
 const MODE_HINTS = {
   messages: "A chat: the system message and yours, put into the model's chat form.",
@@ -14,9 +14,12 @@ const MODE_HINTS = {
   raw: "The text goes to the model untouched, and the model continues it.",
 };
 
+const NO_ADAPTER = { lora: "", scale: "", lora2: "", scale2: "" };
+
 const page = (id) => document.getElementById(id);
 let models = [];
 let finetunes = [];
+let proofs = new Map(); // digest -> what running that adapter showed, or null while it is asked for or where there is none
 let state = { ...EMPTY, ...stateFromAddress() };
 let running = null; // AbortController of the request under way
 let touched = Boolean(state.prompt); // the reader's own prompt is never replaced by an example
@@ -51,6 +54,7 @@ async function load() {
     models = finetunes = [];
     showError(error);
   }
+  proofs = new Map();
   if (models.length && !models.some((model) => model.name === state.model)) state.model = models[0].name;
   page("model").disabled = page("lora").disabled = models.length === 0;
   if (!touched) takeExample();
@@ -65,7 +69,12 @@ function onInput(event) {
   state.stream = page("stream").checked;
   if (chose === "token") sessionStorage.setItem("token", page("token").value);
   if (chose === "prompt" || chose === "system") touched = true;
-  if (chose === "model") { state.lora = ""; fillLists(); }
+  if (chose === "model") { Object.assign(state, NO_ADAPTER); fillLists(); }
+  if (chose === "lora") {
+    if (!state.lora) state.scale = "";
+    if (!state.lora || state.lora === state.lora2) state.lora2 = state.scale2 = "";
+    fillLists();
+  }
   if ((chose === "model" || chose === "lora") && !touched) takeExample();
   show();
 }
@@ -80,9 +89,9 @@ function nameOf(finetune) {
   return isDemo || finetune.account_id === state.account ? finetune.name : finetune.id;
 }
 
-function chosenFinetune() {
+function chosenFinetune(field = "lora") {
   const served = finetunes.filter((item) => item.model === state.model);
-  return served.find((item) => nameOf(item) === state.lora) ?? served.find((item) => item.id === state.lora) ?? null;
+  return served.find((item) => nameOf(item) === state[field]) ?? served.find((item) => item.id === state[field]) ?? null;
 }
 
 /** Puts `state` into the form, the address bar, the hints and the code. */
@@ -94,18 +103,52 @@ function show() {
   page("prompt-label").textContent = state.mode === "messages" ? "User message" : "Prompt";
   page("mode-hint").textContent = MODE_HINTS[state.mode];
   const finetune = chosenFinetune();
+  const second = chosenFinetune("lora2");
   const model = models.find((item) => item.name === state.model);
-  page("about").textContent = aboutOf(finetune, model);
+  page("scale-field").hidden = page("mix").hidden = !state.lora;
+  page("scale2-field").hidden = !state.lora2;
+  page("about").textContent = finetune ? aboutOf(finetune) : model?.description ?? "";
+  page("about2").textContent = second ? aboutOf(second) : "";
+  showProof(finetune);
+  showProof(second);
   page("examples").replaceChildren(...examplesFor(finetune).map(exampleButton));
   page("curl").textContent = CODE[state.language](state, location.origin, page("token").value !== "");
   history.replaceState(null, "", `#${new URLSearchParams(changedFields())}`);
 }
 
-/** What the chosen adapter is for, and why it does not answer if it does not; else what the model is. */
-function aboutOf(finetune, model) {
-  if (!finetune) return model?.description ?? "";
+/** What an adapter is for, and why it does not answer if it does not. */
+function aboutOf(finetune) {
   const state = finetune.state && finetune.state !== "ready" ? `Not ready: ${finetune.reason ?? finetune.state}.` : "";
   return [finetune.description, state].filter(Boolean).join(" ");
+}
+
+/** What the proof of a chosen adapter showed. Only read-one tells it, so it is asked for once. */
+async function showProof(finetune) {
+  showProofs();
+  if (!finetune?.digest || proofs.has(finetune.digest)) return;
+  proofs.set(finetune.digest, null);
+  try {
+    const { proof } = await readFinetune(state.account, page("token").value, nameOf(finetune));
+    proofs.set(finetune.digest, proof);
+  } catch (error) {
+    showError(error);
+  }
+  showProofs();
+}
+
+/** The known proofs of both adapters, whichever are chosen by now. */
+function showProofs() {
+  page("proof").textContent = proofText(proofs.get(chosenFinetune()?.digest));
+  page("proof2").textContent = proofText(proofs.get(chosenFinetune("lora2")?.digest));
+}
+
+function proofText(proof) {
+  if (!proof) return "";
+  const [mean, largest] = [proof.mean_logit_change, proof.largest_logit_change].map((change) => Number(change.toPrecision(3)));
+  const changes = `logits change by ${mean} (at most ${largest})`;
+  const agreement = `${(100 * proof.agreement).toFixed(2)}% agreement with the reference`;
+  const scaled = proof.scalable ? "" : " It cannot be scaled or mixed.";
+  return `Proven: ${proof.modules} modules of rank ${proof.rank}, ${changes}, ${agreement}.${scaled}`;
 }
 
 /** Options for the models that the server named and for the adapters of the chosen one. */
@@ -113,15 +156,20 @@ function fillLists() {
   const names = models.length ? models.map((model) => model.name) : [state.model]; // before the first answer: as in the link
   page("model").replaceChildren(...names.map((name) => new Option(name, name)));
   const served = finetunes.filter((item) => item.model === state.model);
+  fillAdapters("lora", "base model (no adapter)", served);
+  fillAdapters("lora2", "no other", served.filter((item) => nameOf(item) !== state.lora));
+}
+
+function fillAdapters(id, none, listed) {
   const groups = [["Public", true], ["Yours", false]].map(([label, isPublic]) => {
     const group = document.createElement("optgroup");
     group.label = label;
-    group.append(...served.filter((item) => Boolean(item.public) === isPublic).map(adapterOption));
+    group.append(...listed.filter((item) => Boolean(item.public) === isPublic).map(adapterOption));
     return group;
   });
-  page("lora").replaceChildren(new Option("base model (no adapter)", ""), ...groups.filter((group) => group.childElementCount));
-  if (state.lora && !served.some((item) => nameOf(item) === state.lora)) {
-    page("lora").append(new Option(`${state.lora} (not listed)`, state.lora));
+  page(id).replaceChildren(new Option(none, ""), ...groups.filter((group) => group.childElementCount));
+  if (state[id] && !listed.some((item) => nameOf(item) === state[id])) {
+    page(id).append(new Option(`${state[id]} (not listed)`, state[id]));
   }
 }
 

@@ -5,7 +5,7 @@ const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "seed"];
 
 /** The form's state when nothing has been typed. Numbers are kept as typed: an empty one is left out of the request. */
 export const EMPTY = Object.freeze({
-  account: "local", model: "", lora: "", mode: "raw", system: "", prompt: "",
+  account: "local", model: "", lora: "", scale: "", lora2: "", scale2: "", mode: "raw", system: "", prompt: "",
   max_tokens: "", temperature: "", top_p: "", top_k: "", seed: "", stream: true, language: "curl",
 });
 
@@ -20,13 +20,24 @@ export function bodyOf(state) {
     body.prompt = state.prompt;
     if (state.mode === "raw") body.raw = true;
   }
-  if (state.lora) body.lora = state.lora;
+  if (state.lora) body.lora = loraOf(state);
   for (const name of NUMBERS) {
     const typed = state[name].trim();
-    if (typed) body[name] = Number.isFinite(Number(typed)) ? Number(typed) : typed;
+    if (typed) body[name] = numberOf(typed);
   }
   if (state.stream) body.stream = true;
   return body;
+}
+
+/** One adapter by its name; scaled or mixed, a list of them. */
+function loraOf({ lora, scale, lora2, scale2 }) {
+  if (!scale.trim() && !lora2) return lora;
+  const chosen = [[lora, scale.trim()], [lora2, scale2.trim()]].filter(([name]) => name);
+  return chosen.map(([name, typed]) => (typed ? { name, scale: numberOf(typed) } : { name }));
+}
+
+function numberOf(typed) {
+  return Number.isFinite(Number(typed)) ? Number(typed) : typed;
 }
 
 /** The path of a Workers AI route of one account. */

@@ -3,7 +3,7 @@
 
 import { accountPath, bodyOf } from "./request.js";
 
-const NOT_OPENAIS = ["top_k"]; // the routes take it; the Python client's methods have no such argument
+const NOT_OPENAIS = ["top_k", "lora"]; // the routes take them; the Python client's methods have no such arguments
 
 /** A Python program. */
 export function pythonOf(state, origin, withToken) {
@@ -46,10 +46,12 @@ export function javascriptOf(state, origin, withToken) {
   ].join("\n");
 }
 
-/** The client's method and its fields. An adapter stands in the model's name, where every client has a place for it. */
+/** The client's method and its fields. One adapter stands in the model's name, where every client has a place for it. */
 function callOf(state) {
-  const { prompt, raw, lora, ...rest } = bodyOf(state);
-  const model = lora ? `${state.model}:${lora}` : state.model;
+  const { prompt, raw, lora, ...others } = bodyOf(state);
+  const isList = Array.isArray(lora);
+  const model = lora && !isList ? `${state.model}:${lora}` : state.model;
+  const rest = isList ? { ...others, lora } : others;
   if (raw) return { route: "completions", fields: { model, prompt, ...rest } };
   const messages = rest.messages ?? [{ role: "user", content: prompt }];
   return { route: "chat.completions", fields: { model, ...rest, messages } };

@@ -30,6 +30,11 @@ export async function listFinetunes(account, token) {
   return [...byId.values()].sort((a, b) => a.name.localeCompare(b.name));
 }
 
+/** One finetune with its files and its proof. */
+export async function readFinetune(account, token, name) {
+  return getResult(accountPath(account, `finetunes/${encodeURIComponent(name)}`), token);
+}
+
 /**
  * Runs a request and calls `onText(piece)` as the answer comes.
  * Resolves to {usage, finishReason, headers} at the end; raises WireError, or AbortError when `signal` fires.

@@ -1,22 +1,12 @@
-"""How a database of an earlier version gets the tables of this one.
+"""SQLite files from before alembic looked after the tables.
 
 SQLite keeps a number for this, user_version. A database that has finetunes and no number is from before numbers were
-kept. Each step is a list of statements that stays as it is for ever, whatever `tables` becomes later; all steps that
-are needed run in one transaction, so after a crash the database is old or new and nothing between.
+kept. The statements stay as they are for ever, whatever `tables` becomes later.
 """
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
 import sqlalchemy as sa
-
-from intaglio.adapters.tables import METADATA, SCHEMA_VERSION
-from intaglio.database import set_tables_version, tables_version
-from intaglio.errors import DataFolderError
-
-logger = logging.getLogger(__name__)
 
 # To version 1: generations. Every file there is belongs to generation 1, current or to be. The old tables are renamed
 # and dropped, children first, since SQLite cannot change a primary key and dropping a parent would empty its children.
@@ -46,28 +36,10 @@ _GENERATIONS = (
     "DROP TABLE old_finetunes",
 )
 
-STEPS = (_GENERATIONS,)  # STEPS[v] leads from version v to v + 1
 
-
-def bring_up_to_date(connection: sa.Connection, path: Path, *, alone: bool) -> None:
-    """Make the tables in an empty database, or change those of an earlier one. Needs a transaction that writes.
-
-    alone  no other server uses the data folder: one of the earlier version could not read the changed tables
-
-    Raises DataFolderError if a later version has written the database, or if it has to be changed and is in use.
-    """
-    version = tables_version(connection, path, SCHEMA_VERSION)
-    if version == SCHEMA_VERSION:
-        return
-    if sa.inspect(connection).has_table("finetunes"):
-        if not alone:
-            raise DataFolderError(
-                f"{path} has to be changed for this version, and a server of an earlier one uses it; stop that first"
-            )
-        for step in STEPS[version:]:
-            for statement in step:
-                connection.exec_driver_sql(statement)
-        logger.info("%s: tables changed from version %d to %d", path, version, SCHEMA_VERSION)
-    else:
-        METADATA.create_all(connection)
-    set_tables_version(connection, SCHEMA_VERSION)
+def adopt(connection: sa.Connection, number: int) -> str:
+    """Bring a database with this number to the first revision of `revisions`, and return that."""
+    if number == 0:
+        for statement in _GENERATIONS:
+            connection.exec_driver_sql(statement)
+    return "generations"

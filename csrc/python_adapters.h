@@ -1,0 +1,128 @@
+// Adapters as Python hands them over: their arrays, and the shapes by which they are found again in memory read from disk.
+#pragma once
+
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "adapters.h"
+#include "python_types.h"
+
+namespace intaglio {
+
+// What an adapter changes in each call of a forward, as Python has it: (parts, norms) per call, a part being None or
+// (a, bt, scales, bias or None, gain or None), a norm None or a vector. Keeps what it points to.
+struct AdapterArrays {
+    std::vector<LoraCallParts> calls;
+    std::vector<LoraArray> matrices;
+    std::vector<Floats1> vectors;
+
+    explicit AdapterArrays(const std::vector<std::pair<nb::list, nb::list>>& items) : calls(items.size()) {
+        for (size_t call = 0; call < items.size(); call++) {
+            for (nb::handle part : items[call].first) calls[call].parts.push_back(read_part(part));
+            for (nb::handle item : items[call].second) {
+                const auto norm = nb::cast<std::optional<Floats1>>(item);
+                calls[call].norms.emplace_back(vector(norm), norm ? norm->shape(0) : 0);
+            }
+        }
+    }
+
+private:
+    const float* vector(const std::optional<Floats1>& values) {
+        if (!values) return nullptr;
+        vectors.push_back(*values);
+        return values->data();
+    }
+
+    LoraPart read_part(nb::handle item) {
+        if (item.is_none()) return {};
+        auto [a, bt, scales, bias, gain] =
+            nb::cast<std::tuple<LoraArray, LoraArray, Floats1, std::optional<Floats1>, std::optional<Floats1>>>(item);
+        const auto code = (nb::dlpack::dtype_code)a.dtype().code;
+        const int64_t size = a.itemsize(), rank = a.shape(0), in = a.shape(1), out = bt.shape(1);
+        check(a.shape(0) == bt.shape(0) && a.shape(0) == scales.shape(0), "lora: A, B and scales differ in rank");
+        check(a.dtype() == bt.dtype() && (size == 1 ? code == nb::dlpack::dtype_code::Int
+                                                    : code == nb::dlpack::dtype_code::Float && size <= 4),
+              "lora: A and B must both be float32, half precision or int8");
+        check(!bias || (int64_t)bias->shape(0) == out, "lora: a bias has another width than B");
+        check(!gain || (int64_t)gain->shape(0) == out, "lora: a gain has another width than B");
+        matrices.insert(matrices.end(), {a, bt});
+        return {a.data(), bt.data(), rank, in, out, vector(scales), size, vector(bias), vector(gain)};
+    }
+};
+
+inline LoraWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::list>>& calls, std::shared_ptr<Pages> spare) {
+    AdapterArrays arrays(calls);
+    const nb::gil_scoped_release release;
+    return new LoraWeights(std::move(arrays.calls), std::move(spare));
+}
+
+constexpr size_t kPartFields = 6, kNormFields = 2;
+
+// What `attach_adapter` has to know beside the memory: per call the parts as (rank, in, out, bytes of a value, has a bias,
+// has a gain), and the sizes of the norms as (0 or 1, width).
+inline nb::list adapter_shapes(const LoraWeights& weights) {
+    nb::list calls;
+    for (const LoraCallParts& call : weights.calls()) {
+        std::vector<std::array<int64_t, kPartFields>> parts;
+        std::vector<std::array<int64_t, kNormFields>> norms;
+        for (const LoraPart& part : call.parts)
+            parts.push_back({part.rank, part.in, part.out, part.size, part.bias ? 1 : 0, part.gain ? 1 : 0});
+        for (const auto& [norm, width] : call.norms) norms.push_back({norm ? 1 : 0, width});
+        calls.append(nb::make_tuple(parts, norms));
+    }
+    return calls;
+}
+
+using PartShapes = std::vector<std::array<int64_t, kPartFields>>;
+using NormShapes = std::vector<std::array<int64_t, kNormFields>>;
+
+// The adapter whose shapes, values and vectors these are; used in place but for what fits into the spare memory.
+inline LoraWeights* attach_adapter(const std::vector<std::pair<PartShapes, NormShapes>>& shapes,
+                                   Array<const uint8_t, 1> values, Floats1 vectors, std::shared_ptr<Pages> spare) {
+    static const float present = 0;
+    std::vector<LoraCallParts> calls;
+    for (const auto& [parts, norms] : shapes) {
+        LoraCallParts& call = calls.emplace_back();
+        for (const auto& [rank, in, out, size, bias, gain] : parts) {
+            const auto sane = [](int64_t n) { return 0 <= n && n < (1 << 30); };
+            check(sane(rank) && sane(in) && sane(out) && (size == 1 || size == 2 || size == 4 || (size == 0 && rank == 0)),
+                  "lora: no such shape");
+            call.parts.push_back({nullptr, nullptr, rank, in, out, nullptr, size, bias ? &present : nullptr,
+                                  gain ? &present : nullptr});
+        }
+        for (const auto& [there, width] : norms) call.norms.emplace_back(there ? &present : nullptr, width);
+    }
+    auto* kept = new std::pair(nb::cast(values), nb::cast(vectors));
+    const std::shared_ptr<void> owner(kept, [](void* arrays) {
+        const nb::gil_scoped_acquire gil;
+        delete (std::pair<nb::object, nb::object>*)arrays;
+    });
+    int64_t bytes = 0, floats = 0;
+    adapter_size(calls, bytes, floats);
+    check(bytes == (int64_t)values.size() && floats == (int64_t)vectors.size(),
+          "lora: the arrays have other sizes than the shapes");
+    const nb::gil_scoped_release release;
+    return new LoraWeights(std::move(calls), (const char*)values.data(), vectors.data(), owner, spare);
+}
+
+// Memory for the next adapter, got while nobody waits for it.
+inline std::shared_ptr<Pages> touched_pages(int64_t size) {
+    check(0 < size && size < (int64_t{1} << 40), "pages: no such size");
+    const nb::gil_scoped_release release;
+    auto pages = std::make_shared<Pages>(size);
+    pages->touch();
+    return pages;
+}
+
+}  // namespace intaglio

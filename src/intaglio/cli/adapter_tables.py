@@ -1,0 +1,101 @@
+"""What `intaglio adapters` prints for people: lists and single finetunes as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_SHORT = 12  # characters of a digest that are shown
+_WIDE = 200  # columns where no terminal sets a width: nothing is cut in a file or a pipe
+
+Json = Mapping[str, Any]
+
+
+def show_list(found: Sequence[Json]) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("name", "model", "state", "generation", "proven", "public", "digest", "description"):
+        table.add_column(name, justify="right" if name == "generation" else "left", no_wrap=name == "name")
+    for one in found:
+        digest = one.get("digest", "")[:_SHORT]
+        yes_or_no = ("yes" if one["proven"] else "no", "yes" if one["public"] else "no")
+        cells = (one["name"], one["model"], one["state"], one["generation"], *yes_or_no, digest, one["description"])
+        table.add_row(*map(_cell, cells))
+    _console().print(table if found else "no adapters")
+
+
+def show_one(found: Json) -> None:
+    """A finetune as read-one has it."""
+    fields = ("id", "name", "model", "description", "public", "state", "reason", "generation", "digest", "modified_at")
+    rows = {name: found[name] for name in fields if found.get(name) not in (None, "")}
+    for file in found.get("files", ()):
+        rows[file["file_name"]] = _file_text(file)
+    rows["proof"] = proof_text(found.get("proof"))
+    for one in found.get("earlier", ()):
+        rows[f"generation {one['generation']}"] = f"digest {one['digest'][:_SHORT]}, kept for a rollback"
+    if "pending" in found:
+        rows["pending"] = _pending_text(found["pending"])
+    elif "missing_files" in found:
+        rows["missing"] = ", ".join(found["missing_files"])
+    if "check" in found:
+        rows["check"] = f"{found['check']['step']} since {found['check']['step_since']}"
+    _show_rows(rows)
+
+
+def show_proof(proof: Json) -> None:
+    _show_rows({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in proof.items()})
+
+
+def show_deleted(gone: Json) -> None:
+    _console().print(_cell(f"deleted {gone['name']} ({gone['id']})"))
+
+
+def show_paths(paths: Sequence[str]) -> None:
+    for path in paths:
+        print(path)
+
+
+def proof_text(proof: Json | None) -> str:
+    """In one line what a proof showed."""
+    if proof is None:
+        return "none"
+    scaled = "" if proof["scalable"] else ", cannot be scaled or mixed"
+    return (
+        f"{proof['verdict']} in {proof['seconds']:.2f} s: {proof['modules']} modules of rank {proof['rank']}, "
+        f"logits change by {proof['mean_logit_change']:.3g} (at most {proof['largest_logit_change']:.3g}), "
+        f"agreement with the reference {proof['agreement']:.4%}{scaled}"
+    )
+
+
+def _file_text(file: Json) -> str:
+    return f"{file['size']:,} bytes, sha256 {file['sha256'][:_SHORT]}, {file['uploaded_at']}"
+
+
+def _pending_text(pending: Json) -> str:
+    missing = f", missing {', '.join(pending['missing_files'])}" if pending["missing_files"] else ""
+    reason = f": {pending['reason']}" if pending.get("reason") else ""
+    return f"generation {pending['generation']} {pending['state']}{missing}{reason}"
+
+
+def _show_rows(rows: Json) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, _cell(value))
+    _console().print(table)
+
+
+def _cell(value: object) -> Text:
+    """Names and descriptions are other people's text: no markup, and nothing that a terminal would obey."""
+    shown = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return Text("".join(letter if letter.isprintable() else " " for letter in shown))
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)

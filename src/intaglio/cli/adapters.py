@@ -1,0 +1,181 @@
+"""`intaglio adapters`: finetunes of a running server from the command line, and a check of a folder without one.
+
+Results go to stdout, as a table or with --json as JSON; progress and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from intaglio.cli.adapter_tables import show_deleted, show_list, show_one, show_paths, show_proof
+from intaglio.cli.transfer_progress import transfer_progress
+from intaglio.client import ADAPTER_FILES, Connection, Finetunes, publish
+from intaglio.errors import SettingsError
+from intaglio.settings import PREFIX, ClientSettings, load_client_settings
+
+_Result = TypeVar("_Result")
+
+Url = Annotated[str | None, typer.Option(help=f"address of the server [env: {PREFIX}URL]")]
+Account = Annotated[str | None, typer.Option(help=f"whose finetunes are meant [env: {PREFIX}ACCOUNT]")]
+Token = Annotated[str | None, typer.Option(help=f"API token, where the server asks for one [env: {PREFIX}TOKEN]")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
+Named = Annotated[str, typer.Argument(help="a finetune, by name or id")]
+Folder = Annotated[Path, typer.Argument(help="folder with adapter_config.json and adapter_model.safetensors")]
+
+
+def build_adapters_cli() -> typer.Typer:
+    """The commands below `intaglio adapters`."""
+    cli = typer.Typer(
+        name="adapters",
+        help="Adapters of a running server: list, upload, roll back, delete, download; or check one without a server.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    cli.command("list")(list_adapters)
+    for command in (show, upload, check, rollback, delete, download):
+        cli.command(command.__name__)(command)
+    return cli
+
+
+def list_adapters(
+    public: Annotated[bool, typer.Option("--public", help="everyone's public ones and the demo adapters")] = False,
+    url: Url = None,
+    account: Account = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the account's finetunes."""
+    with _asking(url, account, token) as finetunes:
+        found = finetunes.list_public() if public else finetunes.list_own()
+    _print(found, as_json, show_list)
+
+
+def show(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Show one finetune: its files, its proof, and how far an upload is."""
+    with _asking(url, account, token) as finetunes:
+        found = finetunes.read(name)
+    _print(found, as_json, show_one)
+
+
+def upload(
+    folder: Folder,
+    name: Annotated[str, typer.Option(help="of the finetune; made if missing, else it gets a new generation")],
+    model: Annotated[
+        str | None, typer.Option(help="the base it was trained on [default: the only one of the server]")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="of a new finetune")] = None,
+    public: Annotated[
+        bool | None, typer.Option("--public/--private", help="whether other accounts may use it, by its id")
+    ] = None,
+    url: Url = None,
+    account: Account = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload an adapter, and wait until the server has proven it."""
+    settings = _settings(url, account, token)
+    with transfer_progress("sending", after="the server checks and proves it") as progress:
+        found = publish(
+            folder,
+            url=settings.url,
+            account=settings.account,
+            token=settings.token,
+            name=name,
+            model=model,
+            description=description,
+            public=public,
+            progress=progress,
+        )
+    _print(found, as_json, show_one)
+
+
+def check(
+    folder: Folder,
+    model: Annotated[
+        Path | None, typer.Option(help="the base: a Hugging Face folder or a .gguf file [default: the bundled model]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove an adapter on this machine, without a server: read it, run it, hold it against its reference."""
+    from intaglio.cli.check_adapter import prove_folder  # here, since it loads the engine
+
+    _print(prove_folder(folder, model), as_json, show_proof)
+
+
+def rollback(
+    name: Named,
+    to: Annotated[int | None, typer.Option(help="number of an earlier generation [default: the one before]")] = None,
+    url: Url = None,
+    account: Account = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let an earlier generation answer again, as a new one."""
+    with _asking(url, account, token) as finetunes:
+        found = finetunes.rollback(name, to)
+    _print(found, as_json, show_one)
+
+
+def delete(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Delete a finetune with all its files. Requests that run with it finish."""
+    with _asking(url, account, token) as finetunes:
+        gone = finetunes.delete(name)
+    _print(gone, as_json, show_deleted)
+
+
+def download(
+    name: Named,
+    out: Annotated[Path, typer.Option(help="folder for the two files; made if missing")],
+    url: Url = None,
+    account: Account = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download the two files of a finetune."""
+    paths = [out / file_name for file_name in ADAPTER_FILES]
+    with _asking(url, account, token) as finetunes, _writing(out):
+        _make_folder(out, paths)
+        with transfer_progress("fetching") as progress:
+            for path in paths:
+                finetunes.download(name, path.name, path, progress)
+    _print([str(path) for path in paths], as_json, show_paths)
+
+
+@contextmanager
+def _asking(url: str | None, account: str | None, token: str | None) -> Iterator[Finetunes]:
+    settings = _settings(url, account, token)
+    with Connection(settings.url, settings.account, settings.token) as connection:
+        yield Finetunes(connection)
+
+
+def _settings(url: str | None, account: str | None, token: str | None) -> ClientSettings:
+    given = {"url": url, "account": account, "token": token}
+    return load_client_settings(**{name: value for name, value in given.items() if value is not None})
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(f"--out {out} cannot be written: {error.strerror or error}") from error
+
+
+def _make_folder(out: Path, paths: list[Path]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        if path.exists():
+            raise SettingsError(f"{path} is there already; name another folder with --out")
+
+
+def _print(result: _Result, as_json: bool, show_it: Callable[[_Result], None]) -> None:
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        show_it(result)

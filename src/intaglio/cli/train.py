@@ -1,0 +1,106 @@
+"""`intaglio train`: from examples to an adapter, and with --publish to a finetune of a running server."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from intaglio.cli.adapters import Account, Token, Url
+from intaglio.errors import RemoteError, SettingsError
+from intaglio.settings import DEFAULT_MODEL_ID, ClientSettings, load_client_settings, load_settings
+from intaglio.training.options import TrainingOptions, check_options
+
+if TYPE_CHECKING:
+    from intaglio.base_model import BaseModel
+
+_BUNDLED_BASE_NAME = "google/gemma-3-270m"  # what an adapter's files call the bundled model
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="JSONL: prompt and completion, or messages, or text, on each line")],
+    out: Annotated[Path, typer.Option(help="folder for the adapter; made if missing")],
+    model: Annotated[
+        str, typer.Option(help="the base: a Hugging Face folder, a .gguf file, or the bundled model's id")
+    ] = DEFAULT_MODEL_ID,
+    publish: Annotated[
+        str | None, typer.Option(help="name of a finetune to upload to; made if missing, else it gets a new generation")
+    ] = None,
+    publish_model: Annotated[
+        str | None, typer.Option(help="what the server calls the base [default: the id in --model, or its only base]")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="of a new finetune")] = None,
+    public: Annotated[bool, typer.Option("--public", help="let other accounts use a new finetune, by its id")] = False,
+    url: Url = None,
+    account: Account = None,
+    token: Token = None,
+    **given: Any,
+) -> None:
+    """Train a LoRA adapter on examples, judge it on held-out ones and, with --publish, upload it to a running server.
+
+    Needs torch, transformers and PEFT: `pip install torch==2.13.0` alone, then `pip install 'intaglio[train]'`.
+    """
+    command = f"intaglio {shlex.join(sys.argv[1:])}"
+    options = TrainingOptions(data=data, out=out, base_name=_base_name(model), command=command, **given)
+    check_options(options)
+    server = None if publish is None else _server(url, account, token)
+    _train(options, model)
+    if publish is None or server is None:
+        return
+    base = publish_model or (model if model.startswith("@") else None)
+    try:
+        _publish(options.out, server, name=publish, model=base, description=description, public=public or None)
+    except RemoteError as error:
+        print(f"{options.out} keeps the adapter; once mended, `intaglio adapters upload` publishes it", file=sys.stderr)
+        raise error
+
+
+def _base_name(model: str) -> str:
+    return _BUNDLED_BASE_NAME if model == DEFAULT_MODEL_ID else model
+
+
+def _server(url: str | None, account: str | None, token: str | None) -> ClientSettings:
+    """The server to publish to, which has to answer now: nobody wants to hear of it after hours of training."""
+    from intaglio.client import Connection
+
+    given = {"url": url, "account": account, "token": token}
+    settings = load_client_settings(**{name: value for name, value in given.items() if value is not None})
+    with Connection(settings.url, settings.account, settings.token) as connection:
+        connection.served_models()
+    return settings
+
+
+def _train(options: TrainingOptions, model: str) -> None:
+    from intaglio.cli.training_progress import make_report
+    from intaglio.training.extra import check_installed
+    from intaglio.training.run import train as run
+
+    check_installed()
+    report = make_report(sys.stdout)
+    run(options, _open_base(model), report)
+    report.note(f"the adapter is in {options.out}")
+
+
+def _open_base(model: str) -> BaseModel:
+    from intaglio.base_model import BaseModel
+    from intaglio.model.bundled import bundled_model_path
+
+    settings = load_settings()
+    if model == DEFAULT_MODEL_ID:
+        return BaseModel.open(bundled_model_path(settings.cache_path), settings)
+    if model.startswith("@"):
+        raise SettingsError(f"--model {model} is not bundled; give {DEFAULT_MODEL_ID}, a folder or a .gguf file")
+    return BaseModel.open(Path(model).expanduser(), settings)
+
+
+def _publish(folder: Path, server: ClientSettings, **what: Any) -> None:
+    from intaglio.cli.adapter_tables import show_one
+    from intaglio.cli.transfer_progress import transfer_progress
+    from intaglio.client import publish
+
+    with transfer_progress("sending", after="the server checks and proves it") as progress:
+        found = publish(folder, url=server.url, account=server.account, token=server.token, progress=progress, **what)
+    show_one(found)

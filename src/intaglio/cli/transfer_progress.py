@@ -1,0 +1,29 @@
+"""A bar on stderr for each file that goes up or down; nothing where stderr is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
+
+from intaglio.client.finetunes import Progress as Report
+
+
+@contextmanager
+def transfer_progress(doing: str, after: str = "done") -> Iterator[Report]:
+    """What the block is given reports the bytes of files. after: what is said when all of a file's bytes have gone."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def report(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(f"{doing} {name}", total=total)
+            bars.update(tasks[name], completed=done)
+            if total is not None and done >= total:
+                bars.update(tasks[name], description=f"{name}: {after}")
+
+        yield report

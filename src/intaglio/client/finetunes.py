@@ -1,0 +1,119 @@
+"""The finetune routes of one account, as methods. Answers are the JSON that docs/http_api.md describes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from intaglio.client.connection import Connection
+from intaglio.errors import AdapterError
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")  # the names on the wire
+_PUBLIC_PAGE = 1000  # the most that the server lists at once
+
+# Called with a file's name, how many of its bytes have gone, and how many there are (None: not known).
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+
+
+def no_progress(name: str, done: int, total: int | None) -> None:
+    """For callers who show none."""
+
+
+class Finetunes:
+    """What an account can do with its finetunes. Every method raises ServerRefusedError or ServerUnreachableError.
+
+    finetune  in each of them: a name or an id
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list_own(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._connection.get("finetunes")
+        return found
+
+    def list_public(self) -> list[dict[str, Any]]:
+        """Those of all accounts, and the demo adapters."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._connection.get("finetunes/public", limit=_PUBLIC_PAGE, offset=len(found))
+            found += page
+            if len(page) < _PUBLIC_PAGE:
+                return found
+
+    def read(self, finetune: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._connection.get(_path(finetune))
+        return found
+
+    def create(self, *, name: str, model: str, description: str = "", public: bool = False) -> dict[str, Any]:
+        body = {"name": name, "model": model, "description": description, "public": public}
+        made: dict[str, Any] = self._connection.post("finetunes", body)
+        return made
+
+    def upload(self, finetune: str, path: Path, progress: Progress = no_progress) -> dict[str, Any]:
+        """Send one of the two files, never whole in memory. Returns when the server has checked and kept it.
+
+        Raises AdapterError for a file that cannot be read.
+        """
+        with _opened(path, progress) as file:
+            answer: dict[str, Any] = self._connection.post_form(
+                f"{_path(finetune)}/finetune-assets",
+                {"file_name": path.name},
+                {"file": (path.name, file, "application/octet-stream")},
+            )
+        return answer
+
+    def download(self, finetune: str, file_name: str, path: Path, progress: Progress = no_progress) -> None:
+        """Fetch a file to `path`, which is there whole or not at all."""
+        partial = path.with_name(path.name + ".part")
+        try:
+            with (
+                self._connection.download(f"{_path(finetune)}/finetune-assets/{file_name}") as (total, pieces),
+                partial.open("wb") as file,
+            ):
+                for piece in pieces:
+                    file.write(piece)
+                    progress(file_name, file.tell(), total)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def rollback(self, finetune: str, generation: int | None = None) -> dict[str, Any]:
+        """Let an earlier generation answer again, the one before if none is named. Returns it as `read` does."""
+        query = {} if generation is None else {"generation": generation}
+        found: dict[str, Any] = self._connection.post(f"{_path(finetune)}/rollback", **query)
+        return found
+
+    def delete(self, finetune: str) -> dict[str, Any]:
+        gone: dict[str, Any] = self._connection.delete(_path(finetune))
+        return gone
+
+
+class _ReportingFile(io.FileIO):
+    """A file that tells how much of it has been read."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        super().__init__(path, "rb")
+        self._progress = progress
+        self._file_name = path.name
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        piece = super().read(-1 if size is None else size)
+        self._progress(self._file_name, self.tell(), self._size)
+        return piece or b""
+
+
+def _opened(path: Path, progress: Progress) -> _ReportingFile:
+    try:
+        return _ReportingFile(path, progress)
+    except OSError as error:
+        raise AdapterError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _path(finetune: str) -> str:
+    return f"finetunes/{quote(finetune, safe='')}"

@@ -1,0 +1,97 @@
+"""From a folder as PEFT writes it to an adapter that answers on a running server, in one call."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from intaglio.client.connection import Connection
+from intaglio.client.finetunes import ADAPTER_FILES, Finetunes, Progress, no_progress
+from intaglio.errors import AdapterError, FinetuneError, ServerRefusedError
+
+_NO_SUCH_FINETUNE = 3037
+
+
+def publish(
+    folder: str | Path,
+    *,
+    url: str,
+    name: str,
+    account: str = "local",
+    token: str | None = None,
+    model: str | None = None,
+    description: str | None = None,
+    public: bool | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Create the finetune if it is missing, else give it a new generation; return it as read-one does, proof and all.
+
+    folder       has adapter_config.json and adapter_model.safetensors
+    model        the base it was trained on; None: that of the finetune, for a new one the only base of the server
+    description  None leaves it as it is, as does None for `public`; a finetune that is there cannot change in these
+
+    Returns when the server has proven the adapter. Raises AdapterError if the folder lacks a file, FinetuneError for
+    what cannot be asked of the finetune, ServerRefusedError with the server's reason, ServerUnreachableError.
+    """
+    folder = Path(folder)
+    missing = [file_name for file_name in ADAPTER_FILES if not (folder / file_name).is_file()]
+    if missing:
+        raise AdapterError(f"{folder} has no {' and no '.join(missing)}")
+    with Connection(url, account, token) as connection:
+        finetunes = Finetunes(connection)
+        found = _found(finetunes, name, model, description, public)
+        if found is None:
+            base = model or _only_model(connection)
+            found = finetunes.create(name=name, model=base, description=description or "", public=bool(public))
+        for file_name in _upload_order(found):
+            finetunes.upload(found["id"], folder / file_name, progress)
+        now = finetunes.read(found["id"])
+    _check_it_answers(now, folder)
+    return now
+
+
+def _found(
+    finetunes: Finetunes, name: str, model: str | None, description: str | None, public: bool | None
+) -> dict[str, Any] | None:
+    try:
+        found = finetunes.read(name)
+    except ServerRefusedError as error:
+        if error.code == _NO_SUCH_FINETUNE:
+            return None
+        raise
+    wanted = {"model": model, "description": description, "public": public}
+    for field, value in wanted.items():
+        if value is not None and found[field] != value:
+            raise FinetuneError(
+                f"finetune {name!r} is there with {field} {found[field]!r}, which cannot become {value!r}: "
+                "delete it first, or take another name"
+            )
+    return found
+
+
+def _only_model(connection: Connection) -> str:
+    served = connection.served_models()
+    if len(served) != 1:
+        raise FinetuneError(f"the server has {len(served)} bases, so one has to be named: {', '.join(served)}")
+    return served[0]
+
+
+def _upload_order(found: dict[str, Any]) -> tuple[str, ...]:
+    """A file that waits for its other half is replaced first, or the first of ours would join a stranger's."""
+    candidate = found.get("pending", {} if found["state"] == "ready" else found)
+    waiting = {file["file_name"] for file in candidate.get("files", ())}
+    return tuple(sorted(ADAPTER_FILES, key=lambda file_name: (file_name not in waiting, file_name)))
+
+
+def _check_it_answers(now: dict[str, Any], folder: Path) -> None:
+    """Somebody else may have uploaded to the same finetune meanwhile."""
+    served = {file["file_name"]: file["sha256"] for file in now.get("files", ())}
+    for file_name in ADAPTER_FILES:
+        with (folder / file_name).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if now["state"] != "ready" or served.get(file_name) != sha256:
+            raise FinetuneError(
+                f"finetune {now['name']!r} does not answer with {folder / file_name}: somebody else uploaded to it "
+                "meanwhile; publish again"
+            )

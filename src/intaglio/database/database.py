@@ -1,0 +1,63 @@
+"""An open database and its two kinds of transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from intaglio.database.engines import LOCK_WAIT_S
+from intaglio.database.faults import faults_as_errors
+
+
+class Database:
+    """The database of one room. Its methods may be called from any thread.
+
+    what      is kept in it, for the sentences of errors
+    lock_key  on PostgreSQL the number of the lock that its writers take
+
+    Transactions raise DatabaseError when the database does not answer, StorageFullError when its disk is full, and
+    leave it as it was; the next one finds it when it is back.
+    """
+
+    def __init__(self, engine: sa.Engine, what: str, lock_key: int) -> None:
+        self._engine = engine
+        self._what = what
+        self._lock_key = lock_key
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the database from its first statement to its last."""
+        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with faults_as_errors(self._what), self._engine.connect() as connection:
+            connection.execution_options(**options)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that writes, and that no other writer comes between the reads and writes of.
+
+        SQLite has BEGIN IMMEDIATE for this. On PostgreSQL it is an advisory lock, taken before anything is read and
+        kept up to the end of the commit, and READ COMMITTED, so that each statement sees what the writers before have
+        committed (a snapshot would be taken while the lock is still waited for). Serializable transactions would let
+        writers run side by side, but may ask any of them to begin again, which a block of code cannot.
+        """
+        with faults_as_errors(self._what), self._engine.connect() as connection:
+            connection.execution_options(write=True)
+            with connection.begin():
+                if not self.is_sqlite:
+                    connection.exec_driver_sql(
+                        f"SET LOCAL lock_timeout = '{1000 * LOCK_WAIT_S:.0f}ms'; SET LOCAL synchronous_commit = on; "
+                        f"SELECT pg_advisory_xact_lock({self._lock_key})",
+                        execution_options={"no_parameters": True},  # several statements at once
+                    )
+                yield connection

@@ -1,0 +1,55 @@
+"""What SQLAlchemy and the drivers raise when a database fails, as our errors."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import exc
+
+from intaglio.errors import DatabaseError, IntaglioError, StorageFullError
+
+logger = logging.getLogger(__name__)
+
+_FULL_SQLSTATE = "53100"  # PostgreSQL's disk_full
+# Those that a request can meet by no fault of our statements. An exc.DatabaseError itself is a file that is none.
+_NOT_NOW = (exc.OperationalError, exc.InterfaceError, exc.InternalError)
+
+
+@contextmanager
+def faults_as_errors(what: str) -> Iterator[None]:
+    """Raise DatabaseError or StorageFullError for a database that fails in the block; the log has the driver's words.
+
+    Those words name hosts, users and paths, which are nothing for whoever sent the request.
+    """
+    try:
+        yield
+    except exc.SQLAlchemyError as error:
+        ours = _as_ours(error, what)
+        if ours is None:
+            raise
+        logger.error("the database of %s: %s", what, driver_words(error))
+        raise ours from error
+
+
+def driver_words(error: exc.SQLAlchemyError) -> str:
+    """What the driver said, without the statement and its values."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return " ".join(str(cause).split())
+
+
+def _as_ours(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
+    if isinstance(error, exc.DBAPIError) and _is_full(error.orig):
+        return StorageFullError("the server's disk is full; nothing of this was kept")
+    lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
+    if lost or isinstance(error, (*_NOT_NOW, exc.TimeoutError)) or type(error) is exc.DatabaseError:
+        return DatabaseError(f"the database of {what} does not answer now; try again in a moment")
+    return None
+
+
+def _is_full(fault: BaseException | None) -> bool:
+    if isinstance(fault, sqlite3.Error):
+        return getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(fault, "sqlstate", None) == _FULL_SQLSTATE

@@ -1,0 +1,125 @@
+"""Proves an adapter: runs it on a short text as it will be served, and holds that to the arithmetic of its own files.
+
+    1. Product by product: wherever the adapter meets a matrix of the base, its packed form gives what the float32
+       tensors of its files give on the same input. This sees a slip in one module alone, however small the adapter.
+    2. From end to end: the logits that the engine's steps give, beside rows of the base and of a mix, agree with those
+       of the reference. This sees what lies around the products: segments, scales, norms, caches, decoding.
+
+For 2 an adapter that is a sum is taken at a scale at which it is heard well: `Trial.best_scale`. Another one can only
+be taken as it is; how much it magnifies rounding is tried out: `ReferenceLogits.shaken`.
+
+The tolerances were measured; docs/decisions/0004-proving-adapters.md has the figures, and what a proof cannot see.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import threading
+import time
+from collections.abc import Mapping
+
+from intaglio.engine.trial import ReferenceLogits, Trial, distance
+from intaglio.errors import AdapterError
+from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.packing import AdapterDtype
+from intaglio.model.gemma import Gemma
+from intaglio.ops import LoraWeights, Ops
+from intaglio.ops.cross_check import undisturbed
+from intaglio.request import Proof
+
+logger = logging.getLogger(__name__)
+
+# What a product may be off: a part of what the adapter changes, and of the product itself, which float32 rounds.
+_PRODUCT_TOLERANCE: Mapping[AdapterDtype, float] = {"float32": 1e-3, "float16": 1e-2, "int8": 0.25}
+_ROUNDING = 2e-7
+
+# What logits may be off: a part of what the adapter changes, and so often what rounding does to them, which is what the
+# served base is off from its own reference, or more if the adapter magnifies it.
+_LOGIT_TOLERANCE = 0.5
+_NOISE_TOLERANCE = 4.0
+# What the base's rows may be off from the base alone: nothing with kernels whose rows are independent to the last bit.
+_BASE_TOLERANCE = 1e-4
+
+
+class Prover:
+    """Proves adapters of one type on one model. Threads may share it; one adapter is proven at a time.
+
+    block_size  of the engine's KV cache
+    """
+
+    def __init__(self, model: Gemma, ops: Ops, block_size: int, dtype: AdapterDtype) -> None:
+        self._model = model
+        self._ops = ops
+        self._block_size = block_size
+        self._tolerance = _PRODUCT_TOLERANCE[dtype]
+        self._turn = threading.Lock()
+
+    def prove(self, adapter: LoraAdapter, weights: LoraWeights) -> Proof:
+        """Run an adapter on the canary.
+
+        adapter  as its files have it, in float32
+        weights  as it will be served
+        Raises AdapterError saying what was found if it changes nothing, gives no finite logits or does not agree.
+        """
+        with self._turn, undisturbed():
+            began = time.monotonic()
+            proof = self._judge(Trial(self._model, self._ops, self._block_size, adapter, weights), began)
+        logger.info("adapter %s proven in %.2f s: agreement %.4f", adapter.digest[:12], proof.seconds, proof.agreement)
+        return proof
+
+    def _judge(self, trial: Trial, began: float) -> Proof:
+        reference = trial.reference(1.0)
+        changes = [reference.change(position) for position in reference.base]
+        if not all(math.isfinite(change.length) for change in changes):
+            raise AdapterError("with the adapter the logits are not finite numbers")
+        self._check_products(trial)
+        if not any(change.length for change in changes):
+            raise AdapterError("the adapter changes nothing: with it the logits are the base's to the last bit")
+        scale = trial.best_scale()
+        if scale != 1:
+            reference = trial.reference(scale)
+            self._check_products(trial)
+        agreement = _check_logits(trial, reference, scale)
+        return Proof(
+            num_modules=trial.adapter.num_modules,
+            rank=trial.adapter.rank,
+            scalable=trial.adapter.tensors.is_sum,
+            largest_change=max(change.largest for change in changes),
+            mean_change=statistics.fmean(change.mean for change in changes),
+            agreement=agreement,
+            num_tokens=len(trial.ids),
+            seconds=time.monotonic() - began,
+        )
+
+    def _check_products(self, trial: Trial) -> None:
+        for check in trial.checks:
+            allowed = self._tolerance * check.change + _ROUNDING * check.size
+            if not check.error <= allowed:
+                raise AdapterError(
+                    f"{trial.name(check)} as served is off by {check.error:.3g} from what the adapter's files give, "
+                    f"which change it by {check.change:.3g}; {allowed:.3g} would do"
+                )
+
+
+def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> float:
+    """How far what is served agrees with the reference, as `Proof.agreement` has it."""
+    base, *adapted = trial.served(scale)
+    for position in base:
+        apart = distance(base, trial.base_alone, position)
+        if not apart.length <= _BASE_TOLERANCE * apart.size:
+            raise AdapterError(f"beside the adapter the base's logits change by up to {apart.largest:.3g}")
+    error = change = 0.0
+    for logits in adapted:
+        for position in logits:
+            off, moved = distance(logits, reference.adapted, position).length, reference.change(position).length
+            noise = max(distance(trial.base_alone, reference.base, position).length, reference.unrest(position))
+            allowed = _LOGIT_TOLERANCE * moved + _NOISE_TOLERANCE * noise
+            if not off <= allowed:
+                raise AdapterError(
+                    f"at scale {scale:.3g} the served logits of token {position} are off by {off:.3g} from the "
+                    f"reference; the adapter changes {moved:.3g} there, and {allowed:.3g} would do"
+                )
+            error, change = math.hypot(error, off), math.hypot(change, moved)
+    return 1 - error / change if change else 0.0

@@ -1,0 +1,128 @@
+"""One adapter as the C++ body holds it, and a step's plan of which rows have which.
+
+The low-rank matrices, their vectors and the norms lie in C++ memory, where every kernel call finds them. What replaces
+a whole table or rows of one is rare and met twice in a forward: it stays here, as weights like those of the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.ops import AdapterCall, Array, Format, LoraPair, LoraSegment
+from intaglio.ops._cpu import LoraPlan, LoraWeights, Pages
+from intaglio.ops.cpu_weight import CpuWeight
+
+F32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedRows:
+    """Rows of a table: ids [n] ascending, the same rows as a matrix [n, hidden] to multiply with."""
+
+    ids: npt.NDArray[np.int32]
+    matrix: CpuWeight
+
+    def of(self, tokens: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.bool_], F32]:
+        """Which of the tokens have such a row [tokens], and their rows, in the order of the tokens."""
+        found = np.minimum(np.searchsorted(self.ids, tokens), len(self.ids) - 1)
+        have = self.ids[found] == tokens
+        rows: F32 = self.matrix.arrays["values"][found[have]]
+        return have, rows
+
+
+@dataclass(frozen=True, slots=True)
+class CpuAdapter:
+    """tables, rows: by the index of the call whose table they replace."""
+
+    lora: LoraWeights
+    tables: Mapping[int, CpuWeight]
+    rows: Mapping[int, ReplacedRows]
+
+
+class CpuPlan(LoraPlan):
+    """The adapters of a step. `replacing` are the segments that have more than C++ sees to."""
+
+    def __init__(self, segments: Sequence[LoraSegment]) -> None:
+        super().__init__([(start, stop, adapter.lora, scale) for start, stop, adapter, scale in segments])
+        self.replacing = [segment for segment in segments if segment.weights.tables or segment.weights.rows]
+
+
+def pack_adapter(
+    calls: Sequence[AdapterCall],
+    spare: Pages | None,
+    gain_of: Callable[[CpuWeight, LoraPair], F32],
+) -> CpuAdapter:
+    """Copy what an adapter changes into the kernels' layout.
+
+    spare    memory for it, if it is large enough
+    gain_of  DoRA's, of a matrix of the base and a pair that has a magnitude
+    """
+    arrays = [
+        (
+            [_part(weight, pair, gain_of) for weight, pair in zip(call.weights, call.pairs, strict=True)],
+            [None if norm is None else np.ascontiguousarray(norm, np.float32) for norm in call.norms],
+        )
+        for call in calls
+    ]
+    tables = {index: call.table for index, call in enumerate(calls) if call.table is not None}
+    rows = {
+        index: ReplacedRows(
+            np.asarray(call.rows.ids, np.int32),
+            CpuWeight("f32", call.rows.rows.shape, {"values": np.ascontiguousarray(call.rows.rows, np.float32)}),
+        )
+        for index, call in enumerate(calls)
+        if call.rows is not None
+    }
+    return CpuAdapter(LoraWeights(arrays, spare), tables, rows)
+
+
+def _part(
+    weight: CpuWeight, pair: LoraPair | None, gain_of: Callable[[CpuWeight, LoraPair], F32]
+) -> tuple[Any, ...] | None:
+    if pair is None:
+        return None
+    scales = np.ascontiguousarray(np.broadcast_to(pair.scale, pair.a.shape[:1]), np.float32)
+    bias = None if pair.bias is None else np.ascontiguousarray(pair.bias, np.float32)
+    gain = None if pair.magnitude is None else gain_of(weight, pair)
+    return (np.ascontiguousarray(pair.a), np.ascontiguousarray(pair.b.T), scales, bias, gain)
+
+
+def adapter_arrays(adapter: CpuAdapter) -> dict[str, Array]:
+    """What `adapter_from_arrays` needs; views of the adapter's own memory."""
+    shapes = np.frombuffer(msgspec.json.encode(adapter.lora.shapes), np.uint8)
+    arrays: dict[str, Array] = {
+        "shapes": shapes, "values": adapter.lora.values, "vectors": adapter.lora.vectors
+    }  # fmt: skip
+    for index, table in adapter.tables.items():
+        arrays[f"table {index} {table.fmt}"] = table.arrays["values"]
+    for index, rows in adapter.rows.items():
+        arrays[f"ids {index}"], arrays[f"rows {index}"] = rows.ids, rows.matrix.arrays["values"]
+    return arrays
+
+
+def adapter_from_arrays(
+    arrays: Mapping[str, Array], calls: Sequence[Sequence[CpuWeight]], spare: Pages | None
+) -> CpuAdapter:
+    """Use the arrays in place, but for what fits into the spare memory. Raises ValueError unless they fit the base's
+    matrices, call by call.
+    """
+    shapes = msgspec.json.decode(bytes(arrays["shapes"]))
+    if [len(parts) for parts, _ in shapes] != [len(weights) for weights in calls]:
+        raise ValueError("an adapter of another model")
+    lora = LoraWeights.attach(shapes, arrays["values"], arrays["vectors"], spare)
+    tables, rows = {}, {}
+    for name, array in arrays.items():
+        kind, *rest = name.split()
+        if kind == "table":
+            fmt: Format = "f32" if rest[1] == "f32" else "bf16"
+            tables[int(rest[0])] = CpuWeight(fmt, array.shape, {"values": array})
+        elif kind == "ids":
+            matrix = CpuWeight("f32", arrays[f"rows {rest[0]}"].shape, {"values": arrays[f"rows {rest[0]}"]})
+            rows[int(rest[0])] = ReplacedRows(array, matrix)
+    return CpuAdapter(lora, tables, rows)

@@ -1,0 +1,42 @@
+"""The reference for what an adapter adds to a base that is served: the specification's arithmetic on another body's
+weights.
+
+Products with matrices of the base come from that body, which knows their layout; they are the same with and without an
+adapter. All that an adapter does, and all between the products, is plain NumPy as in `reference`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.ops import Array, Format, Ops, Weight
+from intaglio.ops.reference import ReferenceOps
+
+F32 = npt.NDArray[np.float32]
+
+
+class ReferenceAdapterOps(ReferenceOps):
+    """`ReferenceOps` over the weights of another body."""
+
+    def __init__(self, base: Ops) -> None:
+        self._base = base
+
+    @property
+    def name(self) -> str:
+        return f"reference over {self._base.name}"
+
+    @property
+    def layout(self) -> str:
+        return self._base.layout
+
+    def weight(self, matrix: Array, fmt: Format) -> Weight:
+        return self._base.weight(matrix, fmt)
+
+    def _product(self, x: F32, weight: Weight) -> F32:
+        product: F32 = self._base.linears(np.ascontiguousarray(x), [weight])[0]
+        return product
+
+    def _rows(self, weight: Weight, ids: npt.NDArray[np.int32]) -> F32:
+        rows: F32 = self._base.embedding(weight, ids, 1.0)
+        return rows

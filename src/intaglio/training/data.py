@@ -1,0 +1,130 @@
+"""Training examples from a JSONL file: one JSON object per line, in one of three forms.
+
+    {"prompt": "...", "completion": "..."}          one turn; the completion carries the loss
+    {"messages": [{"role": ..., "content": ...}]}   a talk; every assistant turn carries the loss
+    {"text": "..."}                                 a plain text, for requests with `raw: true`; all of it does
+
+Knows no tokenizer. A mistake names the file, the line and what is wrong with it; an unknown key is one, because a key
+that is left aside in silence is an example that means something else than its author thinks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from intaglio.errors import ChatError, TrainingDataError
+from intaglio.text import fold_messages
+
+MAX_LINE_BYTES = 4 << 20  # far more than any context window holds; a file without line ends is noticed
+MAX_EXAMPLES = 1_000_000
+
+_FORMS = ({"prompt", "completion"}, {"messages"}, {"text"})
+_MESSAGE_KEYS = {"role", "content", "name", "tool_calls", "tool_call_id"}  # what the chat form has a place for
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One line of the file. Either `text` is set, or `messages`, whose last one is the assistant's.
+
+    line   counted from 1
+    """
+
+    line: int
+    messages: tuple[Mapping[str, Any], ...] = ()
+    text: str | None = None
+
+    @property
+    def question(self) -> str:
+        """What is asked: equal for examples that must not stand on both sides of a split."""
+        if self.text is not None:
+            return self.text
+        first_answer = next(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+        return json.dumps([self.messages[i] for i in range(first_answer)], sort_keys=True, ensure_ascii=False)
+
+
+def read_examples(path: Path) -> list[Example]:
+    """All examples of a file, in order; empty lines are passed over.
+
+    Raises TrainingDataError naming the file and the line.
+    """
+    examples: list[Example] = []
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise TrainingDataError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
+                if not line.strip():
+                    continue
+                if len(examples) == MAX_EXAMPLES:
+                    raise TrainingDataError(f"{path} holds more than {MAX_EXAMPLES} examples")
+                examples.append(_read_line(f"{path}, line {number}", number, line))
+    except OSError as error:
+        raise TrainingDataError(f"{path} cannot be read: {error.strerror}") from error
+    if not examples:
+        raise TrainingDataError(f"{path} holds no examples; it needs one JSON object per line")
+    return examples
+
+
+def _read_line(where: str, number: int, line: bytes) -> Example:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise TrainingDataError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    except (ValueError, RecursionError) as error:
+        raise TrainingDataError(f"{where}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise TrainingDataError(f"{where}: a JSON {type(value).__name__}; an object is needed")
+    if value.keys() not in _FORMS:
+        raise TrainingDataError(f"{where}: the keys are {_listed(value)}; {_forms_text()} are needed")
+    if "text" in value:
+        return Example(number, text=_text(where, value, "text"))
+    if "messages" in value:
+        return Example(number, messages=_messages(where, value["messages"]))
+    asked = {"role": "user", "content": _text(where, value, "prompt")}
+    return Example(number, messages=(asked, {"role": "assistant", "content": _text(where, value, "completion")}))
+
+
+def _forms_text() -> str:
+    return "prompt and completion, or messages, or text"
+
+
+def _listed(keys: Mapping[str, Any]) -> str:
+    return ", ".join(repr(key) for key in sorted(keys)) or "none"
+
+
+def _text(where: str, value: Mapping[str, Any], key: str) -> str:
+    text = value[key]
+    if not isinstance(text, str):
+        raise TrainingDataError(f"{where}: {key} is a JSON {type(text).__name__}; a string is needed")
+    if not text.strip():
+        raise TrainingDataError(f"{where}: {key} is empty")
+    return text
+
+
+def _messages(where: str, messages: object) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(messages, list):
+        raise TrainingDataError(f"{where}: messages is a JSON {type(messages).__name__}; an array is needed")
+    for index, message in enumerate(messages):
+        unknown = sorted(message.keys() - _MESSAGE_KEYS) if isinstance(message, dict) else []
+        if unknown:
+            known = ", ".join(sorted(_MESSAGE_KEYS))
+            raise TrainingDataError(f"{where}: message {index} has the key {unknown[0]!r}; known are {known}")
+    _check_chat(where, messages)
+    return tuple(messages)
+
+
+def _check_chat(where: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        turns = fold_messages(messages)
+    except ChatError as error:
+        raise TrainingDataError(f"{where}: {error}") from error
+    if messages[-1]["role"] != "assistant":
+        raise TrainingDataError(f"{where}: the last message is of {messages[-1]['role']!r}; the assistant's is needed")
+    if turns[0].role == "model":
+        raise TrainingDataError(f"{where}: the first message is the assistant's, so nothing was asked")
+    if any(turn.role == "model" and not turn.text for turn in turns):
+        raise TrainingDataError(f"{where}: an assistant message is empty")

@@ -1,0 +1,60 @@
+"""How well a model does on examples that it was not trained on.
+
+An answer comes out token for token at temperature 0 exactly when, the wanted answer being given up to any of its
+tokens, that token is the likeliest of the whole vocabulary. So one forward per batch tells it; nothing is generated.
+Answers with the same text in other tokens, or right in other words, do not count: it is a lower bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from intaglio.training.encode import Tokens
+from intaglio.training.loss import Answers, Head, answer_states
+from intaglio.training.report import Evaluation
+
+if TYPE_CHECKING:
+    import torch
+
+_POSITIONS = 64  # judged together: with 262,144 tokens their logits take 64 MiB
+
+
+class _Judged(NamedTuple):
+    """Per answer token: its cross entropy [tokens] float32, and whether it is the likeliest [tokens] bool."""
+
+    losses: torch.Tensor
+    is_likeliest: torch.Tensor
+
+
+def evaluate(model: Any, examples: Sequence[Tokens], batch_size: int) -> Evaluation:
+    """Judge a causal language model of transformers on at least one example."""
+    import torch
+
+    head = Head(model)
+    order = sorted(examples, key=lambda tokens: len(tokens.ids))
+    total, num_tokens, num_exact = 0.0, 0, 0
+    with torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            judged = _judge(head, answer_states(model, batch))
+            total += float(judged.losses.double().sum())
+            num_tokens += len(judged.losses)
+            rows = judged.is_likeliest.split([tokens.num_answer for tokens in batch])
+            num_exact += sum(bool(row.all()) for row, tokens in zip(rows, batch, strict=True) if tokens.is_chat)
+    num_chats = sum(tokens.is_chat for tokens in examples)
+    loss = total / num_tokens
+    exact = num_exact / num_chats if num_chats else None
+    return Evaluation(loss, math.exp(min(loss, 700.0)), exact, len(examples))
+
+
+def _judge(head: Head, answers: Answers) -> _Judged:
+    import torch
+
+    losses, is_likeliest = [], []
+    for hidden, wanted in zip(answers.hidden.split(_POSITIONS), answers.wanted.split(_POSITIONS), strict=True):
+        logits = head.logits(hidden)
+        losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
+        is_likeliest.append(logits.argmax(dim=-1) == wanted)
+    return _Judged(torch.cat(losses), torch.cat(is_likeliest))

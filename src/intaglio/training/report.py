@@ -1,0 +1,40 @@
+"""What a run tells whoever watches it. The command draws a bar; a test collects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a model does on the held-out examples.
+
+    loss        mean cross entropy per answer token, in nats, over the whole vocabulary
+    perplexity  its exponential
+    exact       part of the chats whose every answer comes out token for token at temperature 0; None without chats
+    """
+
+    loss: float
+    perplexity: float
+    exact: float | None
+    num_examples: int
+
+
+class Report(Protocol):
+    """Called in the order of the run."""
+
+    def note(self, text: str) -> None:
+        """One sentence about what comes next or what was found."""
+
+    def begin(self, steps: int) -> None:
+        """The first of so many steps begins."""
+
+    def step(self, number: int, loss: float, learning_rate: float) -> None:
+        """A step is done. number counts from 1; loss is smoothed."""
+
+    def end(self) -> None:
+        """No step comes any more. Called however the steps ended."""
+
+    def evaluated(self, when: str, evaluation: Evaluation) -> None:
+        """when: "before" or "after"."""

@@ -1,0 +1,179 @@
+"""A whole run: check, read, load, judge, train, judge, save."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from intaglio.base_model import BaseModel
+from intaglio.errors import TrainingError, TrainingInterruptedError
+from intaglio.training.adapt import add_adapter
+from intaglio.training.base import load_base
+from intaglio.training.data import Example, read_examples
+from intaglio.training.encode import Tokens, encode_all
+from intaglio.training.evaluate import evaluate
+from intaglio.training.loop import run_steps
+from intaglio.training.options import TrainingOptions, check_options
+from intaglio.training.report import Evaluation, Report
+from intaglio.training.save import CARD_FILE, round_to_saved, save_adapter, save_card
+from intaglio.training.schedule import num_steps
+from intaglio.training.split import Split, split_examples
+
+_USUAL_LENGTH = 1024  # tokens: enough for most examples, and little enough for most machines
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run has made. before and after are None where nothing was held out."""
+
+    folder: Path
+    steps: int
+    before: Evaluation | None
+    after: Evaluation | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    training: list[Tokens]
+    held_out: list[Tokens]
+
+
+class _Written:
+    """What `options.out` holds of this run."""
+
+    def __init__(self, options: TrainingOptions, steps: int) -> None:
+        self._options = options
+        self._steps = steps
+        self._after = 0
+
+    def write(self, model: Any, after: int) -> None:
+        (self._options.out / CARD_FILE).unlink(missing_ok=True)  # one of an earlier run would tell of that
+        save_adapter(model, self._options.out, self._options.base_name)
+        self._after = after
+
+    def __str__(self) -> str:
+        if not self._after:
+            return f"nothing was written, the first checkpoint comes after step {self._options.checkpoint_every}"
+        return f"{self._options.out} holds the adapter as it was after step {self._after} of {self._steps}"
+
+
+def train(options: TrainingOptions, base: BaseModel, report: Report) -> Trained:
+    """Train an adapter and write it to `options.out`.
+
+    Raises TrainingDataError, TrainingError or ModelFormatError. Ctrl-C ends it as TrainingInterruptedError, which says
+    what the folder holds.
+    """
+    check_options(options)
+    data = _read_data(options, base, report)
+    steps = num_steps(options, len(data.training))
+    written = _Written(options, steps)
+    try:
+        return _train(options, base, report, data, steps, written)
+    except KeyboardInterrupt:
+        raise TrainingInterruptedError(f"stopped; {written}") from None
+
+
+def _train(
+    options: TrainingOptions, base: BaseModel, report: Report, data: _Data, steps: int, written: _Written
+) -> Trained:
+    model = _prepare(options, base, report)
+    before = _judged(model, data, options, report, "before")
+    model.train()
+    report.begin(steps)
+    try:
+        run_steps(model, data.training, options, steps, report, lambda after: written.write(model, after))
+    except TrainingError as error:
+        raise TrainingError(f"{error}; {written}") from error
+    finally:
+        report.end()
+    round_to_saved(model)
+    after = _judged(model, data, options, report, "after")
+    save_card(options.out, _card(options, data, steps, before, after))
+    return Trained(options.out, steps, before, after)
+
+
+def _read_data(options: TrainingOptions, base: BaseModel, report: Report) -> _Data:
+    split = _split(options)
+    max_length = _max_length(options, base)
+
+    def encoded(examples: list[Example], path: Path) -> list[Tokens]:
+        return encode_all(examples, base.tokenizer, path, max_length, skip_long=options.skip_long) if examples else []
+
+    data = _Data(encoded(split.training, options.data), encoded(split.held_out, options.eval_data or options.data))
+    longest = max(len(tokens.ids) for tokens in data.training)
+    report.note(
+        f"{len(data.training)} examples to train on, the longest has {longest} tokens; {len(data.held_out)} held out"
+    )
+    num_skipped = len(split.training) + len(split.held_out) - len(data.training) - len(data.held_out)
+    if num_skipped:
+        report.note(f"{num_skipped} examples longer than {max_length} tokens are left out")
+    asked = {example.question for example in split.training}
+    num_known = sum(example.question in asked for example in split.held_out)
+    if num_known:
+        report.note(f"{num_known} of the held-out examples ask what is trained on too: they judge memory")
+    return data
+
+
+def _split(options: TrainingOptions) -> Split:
+    examples = read_examples(options.data)
+    if options.eval_data is None:
+        split = split_examples(examples, options.held_out, options.seed, options.data, options.max_evaluated)
+    else:
+        split = Split(examples, read_examples(options.eval_data))
+    if len(split.held_out) <= options.max_evaluated:
+        return split
+    return split._replace(held_out=random.Random(options.seed).sample(split.held_out, options.max_evaluated))
+
+
+def _max_length(options: TrainingOptions, base: BaseModel) -> int:
+    window = base.config.context_length
+    if options.max_length is None:
+        return min(_USUAL_LENGTH, window)
+    if options.max_length > window:
+        raise TrainingError(f"--max-length is {options.max_length}; the model's context window is {window}")
+    return options.max_length
+
+
+def _prepare(options: TrainingOptions, base: BaseModel, report: Report) -> Any:
+    """The base with a fresh adapter, a PeftModel."""
+    import torch
+
+    torch.manual_seed(options.seed)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    model = add_adapter(load_base(base.path), options)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    report.note(f"{trained:,} parameters to train, of rank {options.rank}, on {torch.get_num_threads()} threads")
+    return model
+
+
+def _judged(model: Any, data: _Data, options: TrainingOptions, report: Report, when: str) -> Evaluation | None:
+    if not data.held_out:
+        return None
+    model.eval()
+    evaluation = evaluate(model.get_base_model(), data.held_out, options.batch_size)
+    report.evaluated(when, evaluation)
+    return evaluation
+
+
+def _card(
+    options: TrainingOptions, data: _Data, steps: int, before: Evaluation | None, after: Evaluation | None
+) -> dict[str, Any]:
+    """What card.json says of the run."""
+    return {
+        "name": options.out.name,
+        "base": options.base_name,
+        "data": {
+            "file": options.data.name,
+            "sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(),
+            "examples": len(data.training),
+        },
+        "held_out": {
+            when: asdict(evaluation) for when, evaluation in (("before", before), ("after", after)) if evaluation
+        },
+        "steps": steps,
+        "training": options.command,
+    }

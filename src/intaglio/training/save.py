@@ -1,0 +1,72 @@
+"""The adapter on disk: PEFT's two files as this server and Workers AI take them, and a card about how it was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from intaglio.training.options import ADAPTER_FILES
+
+CARD_FILE = "card.json"
+
+_MODEL_TYPE = "gemma"  # Workers AI asks for mistral, gemma or llama, whatever the generation
+
+
+def round_to_saved(model: Any) -> None:
+    """Round the trained weights to what `save_adapter` writes, so that what is judged is what is served."""
+    import torch
+
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.copy_(weight.bfloat16())
+
+
+def save_adapter(model: Any, folder: Path, base_name: str) -> None:
+    """Write the adapter of a PeftModel in bfloat16. A file there is replaced at once by a whole one, or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.peft_config["default"].base_model_name_or_path = base_name
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
+        # Left to itself PEFT asks the hub whether the embedding was resized; it was not.
+        model.save_pretrained(aside, save_embedding_layers=False)
+        config, weights = (Path(aside) / name for name in ADAPTER_FILES)
+        _to_bfloat16(weights)
+        _finish_config(config)
+        for name in ADAPTER_FILES:
+            _keep(Path(aside) / name, folder / name)
+
+
+def _to_bfloat16(path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = {name: tensor.bfloat16().contiguous() for name, tensor in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+
+
+def _finish_config(path: Path) -> None:
+    """Add Workers AI's key, and write what PEFT has as sets in order: the same run gives the same bytes."""
+    config = json.loads(path.read_text("utf-8")) | {"model_type": _MODEL_TYPE}
+    config["target_modules"] = sorted(config["target_modules"])
+    _write_json(path, config)
+
+
+def save_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write card.json, for people: nothing reads it to serve the adapter."""
+    aside = folder / f".{CARD_FILE}"
+    _write_json(aside, card)
+    _keep(aside, folder / CARD_FILE)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _keep(written: Path, final: Path) -> None:
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    written.chmod(0o644)  # safetensors makes files that only their owner can read
+    written.replace(final)

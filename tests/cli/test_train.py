@@ -1,0 +1,80 @@
+"""`intaglio train`: its options, its refusals and what it shows, without torch."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+
+from intaglio.cli import build_cli
+from intaglio.cli.training_options import with_training_options
+from intaglio.cli.training_progress import BarReport, LineReport, make_report
+from intaglio.errors import ServerUnreachableError, TrainingError
+from intaglio.training.options import TrainingOptions
+from intaglio.training.report import Evaluation
+
+JUDGED = Evaluation(loss=0.25, perplexity=1.284, exact=0.955, num_examples=200)
+
+
+def run(*arguments: object) -> None:
+    typer.main.get_command(build_cli())([str(one) for one in ("train", *arguments)], standalone_mode=False)
+
+
+def test_every_option_of_a_training_reaches_the_command_by_name(tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    def command(data: Path, **given: Any) -> None:
+        seen.update(given)
+
+    cli = typer.Typer()
+    cli.command()(with_training_options(command))
+    given = ["--steps", "7", "--rank", "3", "--targets", "q_proj, k_proj", "--dora", "--eval-data", "e.jsonl"]
+    typer.main.get_command(cli)(["d.jsonl", *given], standalone_mode=False)
+    assert seen.keys() == {one.name for one in fields(TrainingOptions)} - {"data", "out", "base_name", "command"}
+    assert (seen["steps"], seen["rank"], seen["dora"], seen["rslora"]) == (7, 3, True, False)
+    assert (seen["targets"], seen["eval_data"]) == (("q_proj", "k_proj"), Path("e.jsonl"))
+    assert TrainingOptions(data=tmp_path, out=tmp_path, base_name="", **seen).batch_size == 8
+
+
+def test_an_option_out_of_bounds_is_refused_before_anything_else(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--rank is 999; from 1 to 256 is allowed"):
+        run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", "--rank", 999)
+
+
+def test_a_server_that_does_not_answer_is_told_before_the_training(tmp_path: Path) -> None:
+    given = ["--out", tmp_path / "out", "--publish", "mine", "--url", "http://127.0.0.1:9"]
+    with pytest.raises(ServerUnreachableError, match=r"no answer from http://127\.0\.0\.1:9"):
+        run(tmp_path / "nowhere.jsonl", *given)
+
+
+def test_plain_lines_tell_every_tenth_step_and_the_last() -> None:
+    stream = io.StringIO()
+    report = make_report(stream)
+    assert isinstance(report, LineReport)
+    report.begin(23)
+    for number in range(1, 24):
+        report.step(number, 0.5, 1e-3)
+    report.end()
+    report.evaluated("after", JUDGED)
+    lines = stream.getvalue().splitlines()
+    assert [line.split()[1] for line in lines[:-1]] == ["1/23", "10/23", "20/23", "23/23"]
+    assert "loss 0.5000  learning rate 1.00e-03" in lines[0]
+    assert lines[-1] == ("after training: held-out loss 0.2500, perplexity 1.284, exact answers 95.5% (200 examples)")
+
+
+def test_a_terminal_gets_a_bar_with_the_loss_beside_it() -> None:
+    stream = io.StringIO()
+    report = BarReport(Console(file=stream, force_terminal=True, width=100))
+    report.begin(3)
+    report.step(3, 0.125, 1e-3)
+    report.end()
+    report.note("[done]")
+    shown = stream.getvalue()
+    assert "loss 0.1250" in shown
+    assert "3/3" in shown
+    assert "[done]" in shown  # not taken for markup

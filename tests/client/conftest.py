@@ -1,0 +1,42 @@
+"""A server over a fake model and a real adapter store, on a real port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from intaglio.api.app import create_app
+from intaglio.api.state import ServerState
+from intaglio.model.config import ModelConfig, config_from_hf
+from intaglio.settings import Settings
+from tests.api.conftest import fake_state
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.checkpoints import tiny_config
+from tests.helpers.live_server import live_server
+
+TOKEN = "right"
+
+
+@pytest.fixture(scope="module")
+def base_config() -> ModelConfig:
+    return config_from_hf(tiny_config("gemma"))
+
+
+@pytest.fixture(scope="module")
+def folders(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return [write_peft_adapter(folder / str(seed), base_config, seed=seed, model_type="gemma") for seed in (1, 2)]
+
+
+@pytest.fixture
+def state(tmp_path: Path, base_config: ModelConfig) -> ServerState:
+    return fake_state(Settings(data_dir=tmp_path / "data", api_tokens=(TOKEN,)), base_config)
+
+
+@pytest.fixture
+def url(state: ServerState) -> Iterator[str]:
+    with live_server(create_app(state)) as address:
+        yield address

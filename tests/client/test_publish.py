@@ -1,0 +1,113 @@
+"""From a folder to a finetune that answers, and everything that can be in the way."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intaglio.api.state import ServerState
+from intaglio.client import ADAPTER_FILES, Connection, Finetunes, publish
+from intaglio.errors import AdapterError, FinetuneError, ServerRefusedError
+from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE
+from tests.api.conftest import MODEL, SECOND_MODEL
+from tests.client.conftest import TOKEN
+
+
+@pytest.fixture
+def given(url: str) -> dict[str, Any]:
+    return {"url": url, "account": "acc0", "token": TOKEN, "name": "mine", "model": MODEL}
+
+
+def test_the_clients_file_names_are_the_servers() -> None:
+    assert ADAPTER_FILES == (CONFIG_FILE, WEIGHTS_FILE)
+
+
+def test_a_new_name_becomes_a_finetune_and_a_known_one_gets_a_generation(
+    given: dict[str, Any], folders: list[Path]
+) -> None:
+    first = publish(folders[0], **given, description="what it does", public=True)
+    assert (first["state"], first["generation"], first["proof"]["verdict"]) == ("ready", 1, "proven")
+    assert (first["description"], first["public"], first["model"]) == ("what it does", True, MODEL)
+    second = publish(folders[1], **given)
+    assert (second["id"], second["generation"]) == (first["id"], 2)
+    assert second["digest"] != first["digest"]
+    again = publish(folders[1], **given, description="what it does", public=True)
+    assert (again["generation"], again["digest"], again.get("pending")) == (2, second["digest"], None)
+
+
+@pytest.mark.parametrize("waiting", ADAPTER_FILES)
+def test_a_file_that_an_earlier_upload_left_is_not_joined_with_one_of_ours(
+    given: dict[str, Any], folders: list[Path], waiting: str
+) -> None:
+    with Connection(given["url"], "acc0", TOKEN) as connection:
+        finetunes = Finetunes(connection)
+        finetunes.create(name="mine", model=MODEL)
+        finetunes.upload("mine", folders[1] / waiting)
+        first = publish(folders[0], **given)
+        assert first["generation"] == 1
+        finetunes.upload("mine", folders[1] / waiting)
+        assert finetunes.read("mine")["pending"]["files"][0]["file_name"] == waiting
+    second = publish(folders[0], **given)
+    assert (second["digest"], second.get("pending")) == (first["digest"], None)
+
+
+def test_bytes_are_reported_as_they_go_and_files_are_read_in_pieces(given: dict[str, Any], folders: list[Path]) -> None:
+    reports: list[tuple[str, int, int | None]] = []
+    publish(folders[0], **given, progress=lambda *report: reports.append(report))
+    for name in ADAPTER_FILES:
+        size = (folders[0] / name).stat().st_size
+        own = [(done, total) for file_name, done, total in reports if file_name == name]
+        assert own[-1] == (size, size)
+        assert own == sorted(own)
+    (size,) = {total for name, _, total in reports if name == WEIGHTS_FILE}
+    steps = [done for name, done, _ in reports if name == WEIGHTS_FILE]
+    assert size is not None
+    assert max(after - before for before, after in itertools.pairwise(steps)) <= 1 << 16
+
+
+def test_a_refused_adapter_raises_the_servers_reason(
+    given: dict[str, Any], folders: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folders[0], tmp_path / "bad")
+    (tmp_path / "bad" / WEIGHTS_FILE).write_bytes(b"no safetensors")
+    with pytest.raises(ServerRefusedError, match=r"^adapter_model.safetensors: ") as refused:
+        publish(tmp_path / "bad", **given)
+    assert (refused.value.status, refused.value.code) == (400, 5006)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"description": "another"}, "description 'first', which cannot become 'another'"),
+        ({"public": True}, "public False, which cannot become True"),
+        ({"model": SECOND_MODEL}, f"model '{MODEL}', which cannot become '{SECOND_MODEL}'"),
+    ],
+)
+def test_what_a_finetune_cannot_change_is_refused_before_anything_is_sent(
+    given: dict[str, Any], folders: list[Path], fields: dict[str, Any], said: str
+) -> None:
+    publish(folders[0], **given, description="first", public=False)
+    with pytest.raises(FinetuneError, match="delete it first") as refused:
+        publish(folders[1], **{**given, **fields})
+    assert said in str(refused.value)
+    with Connection(given["url"], "acc0", TOKEN) as connection:
+        assert Finetunes(connection).read("mine")["generation"] == 1
+
+
+def test_a_new_finetune_needs_a_base_where_the_server_has_several(
+    given: dict[str, Any], state: ServerState, folders: list[Path]
+) -> None:
+    with pytest.raises(FinetuneError, match=f"2 bases.*{MODEL}"):
+        publish(folders[0], **{**given, "model": None})
+    del state.models[SECOND_MODEL]
+    assert publish(folders[0], **{**given, "model": None})["model"] == MODEL
+
+
+def test_a_folder_without_a_file_is_refused_before_the_server_is_asked(folders: list[Path], tmp_path: Path) -> None:
+    shutil.copy(folders[0] / CONFIG_FILE, tmp_path)
+    with pytest.raises(AdapterError, match=r"has no adapter_model\.safetensors"):
+        publish(tmp_path, url="http://127.0.0.1:1", name="mine")

@@ -1,0 +1,158 @@
+"""Databases that cannot be opened are refused in a sentence, without the password; revisions lead to today's tables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+
+from intaglio.adapters.tables import SCHEMA as FINETUNES
+from intaglio.batches.tables import SCHEMA as BATCHES
+from intaglio.database import Schema, open_database
+from intaglio.database.migrating import bring_up_to_date
+from intaglio.errors import DatabaseError, DataFolderError, SettingsError
+from tests.helpers.postgresql import PostgresqlServer
+
+SECRET = "s3cr3t-passw0rd"
+SCHEMAS = pytest.mark.parametrize("schema", [FINETUNES, BATCHES], ids=lambda schema: schema.what)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database, as SQLAlchemy has it."""
+    found: str = (
+        request.getfixturevalue("postgresql_url") if request.param == "postgresql" else f"sqlite:///{tmp_path}/a"
+    )
+    return found
+
+
+@SCHEMAS
+def test_the_revisions_lead_to_the_tables_of_today(url: str, schema: Schema) -> None:
+    engine = sa.create_engine(url)
+    script = ScriptDirectory(str(schema.revisions), version_locations=[str(schema.revisions)])
+    first = script.get_base()
+    assert (script.get_heads(), script.get_bases()) == ([schema.head], [first])
+    with engine.begin() as connection:  # the tables of the first revision, which nobody makes any more
+        context = MigrationContext.configure(connection)
+        with Operations.context(context):
+            script.get_revision(first).module.upgrade()
+        connection.exec_driver_sql(f"CREATE TABLE {schema.version_table} (version_num VARCHAR(32) PRIMARY KEY)")
+        connection.exec_driver_sql(f"INSERT INTO {schema.version_table} VALUES ('{first}')")
+    with engine.begin() as connection:
+        bring_up_to_date(connection, schema, "it", alone=True)
+        context = MigrationContext.configure(connection, opts={"version_table": schema.version_table})
+        assert context.get_current_revision() == schema.head
+        assert compare_metadata(context, schema.metadata) == []
+    engine.dispose()
+
+
+@pytest.mark.slow
+def test_both_rooms_share_a_database_and_their_writers_do_not_wait_for_each_other(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    finetunes, batches = (open_database(schema, tmp_path / "x", postgresql_url) for schema in (FINETUNES, BATCHES))
+    with finetunes.writing() as one, batches.writing() as other:
+        assert one.scalar(sa.text("SELECT count(*) FROM finetunes")) == 0
+        assert other.scalar(sa.text("SELECT count(*) FROM batches")) == 0
+    assert not (tmp_path / "x").exists()
+    finetunes.close()
+    batches.close()
+
+
+@pytest.mark.parametrize("where", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def test_a_writer_waits_for_the_one_before_but_not_for_ever(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    for module in ("engines", "database"):
+        monkeypatch.setattr(f"intaglio.database.{module}.LOCK_WAIT_S", 0.05)
+    server_url = request.getfixturevalue("postgresql_url") if where == "postgresql" else None
+    database = open_database(FINETUNES, tmp_path / "x", server_url)
+    insert = sa.text("INSERT INTO finetune_store VALUES ('id')")
+    with database.writing() as one:
+        one.execute(insert)
+        with pytest.raises(DatabaseError, match="does not answer now; try again"), database.writing():
+            pass
+    with pytest.raises(sa.exc.IntegrityError), database.writing() as other:  # it is free, and the first row is there
+        other.execute(insert)
+    database.close()
+
+
+@pytest.mark.slow
+def test_a_reader_sees_one_state_while_others_write(tmp_path: Path, postgresql_url: str) -> None:
+    database = open_database(FINETUNES, tmp_path / "x", postgresql_url)
+    count, insert = sa.text("SELECT count(*) FROM finetune_store"), sa.text("INSERT INTO finetune_store VALUES ('id')")
+    with database.reading() as reader:
+        assert reader.scalar(count) == 0
+        with database.writing() as writer:
+            writer.execute(insert)
+        assert reader.scalar(count) == 0
+    with database.reading() as reader:
+        assert reader.scalar(count) == 1
+    with pytest.raises(DatabaseError), database.reading() as reader:
+        reader.execute(insert)
+    database.close()
+
+
+def _said(error: BaseException | None) -> str:
+    """Everything that a traceback of the exception would show of messages."""
+    texts = []
+    while error is not None:
+        texts.append(f"{error} {error!r}")
+        error = error.__cause__ if error.__suppress_context__ else error.__cause__ or error.__context__
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        (f"postgresql+psycopg://user:{SECRET}@127.0.0.1:1/name", DataFolderError),
+        (f"postgresql+psycopg://user:{SECRET}@127.0.0.1:port/name", SettingsError),
+        (f"postgresql+psycopg://user:@{SECRET}@127.0.0.1/name", SettingsError),
+    ],
+    ids=["nobody there", "port", "unescaped"],
+)
+def test_no_message_and_no_log_shows_the_password(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, error: type[Exception]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(error, match="database") as raised:
+        open_database(FINETUNES, tmp_path / "x", url)
+    assert SECRET not in _said(raised.value)
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.slow
+def test_a_wrong_database_name_is_said_without_the_password(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, postgresql_server: PostgresqlServer
+) -> None:
+    url = postgresql_server.new_database().replace("postgres@/", f"postgres:{SECRET}@/no_")
+    with pytest.raises(DataFolderError, match=r"database at database_url cannot be used .* does not exist") as raised:
+        open_database(FINETUNES, tmp_path / "x", url)
+    assert SECRET not in _said(raised.value) + caplog.text
+
+
+def test_a_folder_that_cannot_hold_a_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "finetunes.db").mkdir()
+    with pytest.raises(DataFolderError, match=r"finetunes\.db cannot be used as a database: Is a directory"):
+        open_database(FINETUNES, tmp_path / "finetunes.db", None)
+
+
+def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "a?b %20 #c, ä"
+    folder.mkdir()
+    for _ in range(2):
+        open_database(FINETUNES, folder / "finetunes.db", None).close()
+    assert (folder / "finetunes.db").stat().st_size > 0
+
+
+def test_a_missing_driver_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(SettingsError, match=r"pip install 'intaglio\[postgresql\]'"):
+        open_database(FINETUNES, tmp_path / "x", f"postgresql+psycopg://user:{SECRET}@127.0.0.1/name")

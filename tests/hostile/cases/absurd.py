@@ -1,0 +1,77 @@
+"""Adapters of finite numbers with which a forward is not: what the reader lets pass and the proof has to find.
+
+Of the last kind not even that can: an adapter may be harmless on every token of a proof's text and absurd on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.hostile.case import changed
+from tests.hostile.cases.extras import BIAS, DORA, HIDDEN, NORM, put
+from tests.hostile.cases.tables import (
+    EMBEDDING,
+    HEAD_TABLE,
+    ROWS,
+    SAVED,
+    TABLE,
+    TOKENS,
+    VOCAB,
+    WITH_EMBEDDING,
+    table_pair,
+)
+from tests.hostile.good import Files, Tensors, with_tensors
+
+POISONED_TOKEN = 500
+
+
+def filled(part: str, value: float) -> Callable[[Tensors], None]:
+    """One value in every tensor whose name has the part."""
+
+    def fill(tensors: Tensors) -> None:
+        for name, old in tensors.items():
+            if part in name:
+                tensors[name] = np.full(old.shape, value, np.float32)
+
+    return fill
+
+
+def absurd(*changes: Callable[[Tensors], Any], **config: Any) -> Callable[[Files], Files]:
+    def make(good: Files) -> Files:
+        weights = good.weights
+        for change in changes:
+            weights = with_tensors(change)(weights)
+        return Files(changed(good.config, config), weights)
+
+    return make
+
+
+def _one_token(tensors: Tensors) -> None:
+    tensors[f"{EMBEDDING}.lora_embedding_A"][:] = 0
+    tensors[f"{EMBEDDING}.lora_embedding_A"][:, POISONED_TOKEN] = 3e38
+
+
+NOT_FINITE: dict[str, Callable[[Files], Files]] = {
+    "a huge A": absurd(filled("lora_A", 3e38)),
+    "a huge B": absurd(filled("lora_B", 1.6e38)),
+    "a product beyond float32": absurd(filled("lora_A", 1e20), filled("lora_B", 1e20)),
+    "a huge bias": absurd(BIAS, filled("B.bias", 1.6e38), lora_bias=True),
+    "a huge magnitude": absurd(DORA, filled("magnitude", 3e38), use_dora=True),
+    "a huge norm": absurd(put(NORM, HIDDEN), filled("model.norm", 3e38), modules_to_save=["norm"]),
+    "a huge table": absurd(put(TABLE, VOCAB, HIDDEN), filled("embed_tokens", 3e38), **SAVED),
+    "a huge head": absurd(put(HEAD_TABLE, VOCAB, HIDDEN), filled("lm_head", 3e38), modules_to_save=["lm_head"]),
+    "huge rows": absurd(put(ROWS, 2, HIDDEN), filled("tokens_delta", 3e38), **TOKENS),
+    "a huge LoRA on the embedding": absurd(
+        table_pair((4, VOCAB), (HIDDEN, 4)), filled("embedding", 1e20), **WITH_EMBEDDING
+    ),
+}
+
+NO_CHANGE: dict[str, Callable[[Files], Files]] = {
+    "a product below float32": absurd(filled("lora_A", 1e-25), filled("lora_B", 1e-25)),
+    "a change that rounding swallows": absurd(filled("lora_B", 1e-30)),
+}
+
+poisoned = absurd(table_pair((4, VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING)

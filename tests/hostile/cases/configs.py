@@ -1,0 +1,254 @@
+"""adapter_config.json with keys missing, of wrong types, out of bounds, unknown, or of what is no plain LoRA."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tests.hostile.case import HostileCase, bad_config, bad_config_text, changed
+
+INFINITE = 10**400  # JSON has whole numbers of any length; this one is beyond float64
+
+# key -> values that it cannot have. Every one must be refused by the key's name.
+WRONG: dict[str, list[Any]] = {
+    "peft_type": [
+        ...,
+        None,
+        "",
+        "lora",
+        "LOHA",
+        "LOKR",
+        "ADALORA",
+        "IA3",
+        "VERA",
+        "OFT",
+        "BONE",
+        "XLORA",
+        "PROMPT_TUNING",
+        5,
+        ["LORA"],
+        {},
+    ],
+    "task_type": ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION", "", 5, [], {}],
+    "model_type": ["mistral", "llama", "Gemma", "", 5, [], {}],
+    "r": [..., None, 0, -1, 1 << 31, 1 << 63, INFINITE, 4.0, 4.5, "4", True, [], [4], {}],
+    "lora_alpha": [..., None, INFINITE, "8", "", True, [], {}],
+    "use_rslora": [1, 0, "true", "false", "", [], {}],
+    "rank_pattern": [
+        [],
+        "q_proj",
+        5,
+        True,
+        {"q_proj": None},
+        {"q_proj": "4"},
+        {"q_proj": 0},
+        {"q_proj": -1},
+        {"q_proj": 1 << 31},
+        {"q_proj": 4.0},
+        {"q_proj": True},
+        {"q_proj": {}},
+    ],
+    "alpha_pattern": [
+        [],
+        "q_proj",
+        5,
+        True,
+        {"q_proj": None},
+        {"q_proj": "8"},
+        {"q_proj": INFINITE},
+        {"q_proj": True},
+        {"q_proj": []},
+    ],
+    "target_modules": [5, True, {}, {"q_proj": 1}, [5], [None], [["q_proj"]]],
+    "exclude_modules": [5, True, {"q_proj": 1}, [5], [None], "q_proj["],
+    "layers_to_transform": ["0", 1.5, True, {}, [-1], [True], ["0"], [None], [[0]]],
+    "layers_pattern": [7, True, {}, [None], [["layers"]], "layers["],
+    "ensure_weight_tying": [1, 0, "true", [], {}],
+    "peft_version": [5, True, [], {}],
+    "bias": ["some", "", 5, True, [], {}],
+    "init_lora_weights": [
+        "pissa",
+        "pissa_niter_16",
+        "PISSA",
+        "olora",
+        "corda",
+        "lora_ga",
+        "loftq",
+        "unheard of",
+        "",
+        1,
+        0,
+        0.5,
+        [],
+        {},
+    ],
+    "base_model_name_or_path": [5, True, [], ["gemma"], {}],
+    "use_dora": [1, 0, "true", "yes", [], {"a": 1}],
+    "lora_bias": [1, 0, "true", "yes", [], {"a": 1}],
+    "fan_in_fan_out": [True, 1, "true", [1], {"a": 1}],
+    "modules_to_save": [
+        True,
+        5,
+        [5],
+        {"norm": 1},
+        ["classifier"],
+        ["score"],
+        ["q_proj"],
+        ["down_proj"],
+        [""],
+        ["norm", None],
+        "norm",
+    ],
+    "trainable_token_indices": [
+        True,
+        5,
+        "7",
+        [-1],
+        [1.5],
+        ["7"],
+        [None],
+        {"embed_tokens": "7"},
+        {"embed_tokens": [-1]},
+        {"": [7]},
+        [7, 7],
+        [1 << 31],
+        [[7]],
+    ],
+    "layer_replication": [[[0, 2], [1, 3]], True, "0-2"],
+    "target_parameters": [["mlp.experts.gate_up_proj"], True, "x"],
+    "alora_invocation_tokens": [[5], [5, 6, 7], True, "<call>"],
+    "use_qalora": [True, 1, "true"],
+    "use_bdlora": [True, {}, {"nblocks": 2}, "true"],
+    "arrow_config": [True, {}, {"top_k": 3}],
+    "kasa_config": [True, {}, {"beta": 1e-4}],
+    "velora_config": [True, {}, {"num_groups": 32}],
+    "monteclora_config": [True, {}, {"sample_scaler": 1.0}],
+    "megatron_config": [True, {"hidden_size": 48}],
+    "use_frobnication": [True, 1, 0.1, "on", [0], {"a": None}],
+    "x" * 10_000: [True],
+    "__class__": ["os.system"],
+}
+
+
+def wrong_values() -> Iterator[HostileCase]:
+    for key, values in WRONG.items():
+        for value in values:
+            shown = "missing" if value is ... else json.dumps(value)[:40]
+            yield bad_config(f"{key[:40]} {shown}", key[:80], **{key: value})
+
+
+def spelt(key: str, text: str) -> HostileCase:
+    """A key with a value that JSON writers do not write."""
+    marker = '"the value"'
+    return bad_config_text(
+        f"{key} {text}",
+        f"{key}|is no JSON value",
+        lambda good: changed(good, {key: "the value"}).replace(marker.encode(), text.encode()),
+    )
+
+
+TEXTS = (
+    bad_config_text("an empty config", "not valid JSON", lambda good: b""),
+    bad_config_text("white space", "not valid JSON", lambda good: b" \n"),
+    *(
+        bad_config_text(f"a config of {text.decode()}", "a JSON object is needed", lambda good, text=text: text)
+        for text in (b"null", b"[]", b"5", b"true", b'"LORA"')
+    ),
+    bad_config_text("a config cut short", "not valid JSON", lambda good: good[:-1]),
+    bad_config_text("a config twice", "not valid JSON", lambda good: good + good),
+    bad_config_text("a config with a byte order mark", "not valid JSON", lambda good: b"\xef\xbb\xbf" + good),
+    bad_config_text("a config in UTF-16", "not valid JSON", lambda good: good.decode().encode("utf-16")),
+    bad_config_text("a config in UTF-32", "not valid JSON", lambda good: good.decode().encode("utf-32")),
+    bad_config_text(
+        "a config in Latin-1",
+        "not valid JSON",
+        lambda good: changed(good, {"revision": "the value"}).replace(b"the value", b"\xe4\xf6"),
+    ),
+    bad_config_text("a config in YAML", "not valid JSON", lambda good: b"peft_type: LORA\nr: 4\n"),
+    bad_config_text("a config of Python", "not valid JSON", lambda good: repr(json.loads(good)).encode()),
+    bad_config_text("a NUL at the end", "not valid JSON", lambda good: good + b"\x00"),
+    bad_config_text("r twice", "'r' occurs twice", lambda good: b'{"r": 8, ' + good[1:]),
+    bad_config_text("r twice, once escaped", "'r' occurs twice", lambda good: b'{"\\u0072": 8, ' + good[1:]),
+    bad_config_text(
+        "a key twice within a pattern",
+        "'q_proj' occurs twice",
+        lambda good: changed(good, {"rank_pattern": 0}).replace(
+            b'"rank_pattern": 0', b'"rank_pattern": {"q_proj": 4, "q_proj": 4}'
+        ),
+    ),
+    bad_config_text("deeply nested lists for a config", "nested too deeply", lambda good: b"[" * 500_000),
+    bad_config_text("deeply nested objects for a config", "nested too deeply", lambda good: b'{"r":' * 200_000),
+    bad_config_text(
+        "deep nesting in an unknown key",
+        "nested too deeply",
+        lambda good: changed(good, {"x": "the value"}).replace(b'"the value"', b"[" * 100_000 + b"]" * 100_000),
+    ),
+    bad_config_text("a config above the bound", "more than 1048576 bytes", lambda good: good + b" " * (1 << 20)),
+    bad_config_text(
+        "a rank of a million digits",
+        "not valid JSON",
+        lambda good: changed(good, {"r": "the value"}).replace(b'"the value"', b"9" * 1_000_000),
+    ),
+    *(spelt(key, text) for key in ("lora_alpha", "r", "lora_dropout") for text in ("NaN", "Infinity", "-Infinity")),
+    *(spelt(key, text) for key in ("lora_alpha", "r") for text in ("1e999", "-1e999")),
+    spelt("alpha_pattern", '{"q_proj": 1e999}'),
+)
+
+# Expressions: none may take long, whatever Python's own engine would make of them.
+PATTERNS = (
+    *(
+        bad_config(
+            f"rank_pattern {pattern}",
+            "rank_pattern.*(not a regular expression|does not match)",
+            rank_pattern={pattern: 4},
+        )
+        for pattern in ("(", "[", "*", "(?P<a", "a{2,1}", "(?i)q_proj", "(?P=x)", "(?#", "\\", "a" * 100 + "(")
+    ),
+    *(
+        bad_config(
+            f"rank_pattern {pattern}",
+            "rank_pattern.* uses .*, which this server does not match",
+            alone=False,
+            rank_pattern={pattern: 4},
+        )
+        for pattern in (r"(q_proj)\3", "(?i:Q_PROJ)", "(?(1)q_proj|b)", "(?>q_proj)", "q_proj*+")
+    ),
+    bad_config(
+        "an expression of 5,000 characters", "expression of .* at most 4096", rank_pattern={"q" * 5000 + "*": 4}
+    ),
+    bad_config(
+        "target_modules of 5,000 characters",
+        "target_modules has an expression of 5000 characters; at most 4096",
+        target_modules="q" * 5000,
+    ),
+    bad_config("5,000 patterns", "rank_pattern is .*at most 4096", rank_pattern={f"m{n}": 4 for n in range(5000)}),
+    bad_config(
+        "5,000 alpha patterns", "alpha_pattern is .*at most 4096", alpha_pattern={f"m{n}": 4 for n in range(5000)}
+    ),
+    bad_config(
+        "100,000 patterns",
+        "more than 1048576 bytes|at most 4096",
+        rank_pattern={f"module{n}": 4 for n in range(100_000)},
+    ),
+    bad_config(
+        "groups in groups", "not a regular expression|nested this deeply", target_modules="(" * 2000 + ")" * 2000
+    ),
+    bad_config("a rank pattern above the bound", "rank", rank_pattern={"q_proj": 100_000}, alone=False),
+    bad_config("a rank above the bound", "r is 100000; this server takes ranks up to", r=100_000),
+    bad_config(
+        "an empty body two billion times", "take too long", alone=False, slow=True, target_modules="(?:){2000000000}x"
+    ),
+    *(
+        bad_config(f"{name} that explodes", "take too long|does not adapt|has rank", alone=False, **{key: pattern})
+        for name, key, pattern in (
+            ("targets", "target_modules", r"(.*a){12}(.*b){12}.*c"),
+            ("nested repeats", "target_modules", "((a*)*)*b"),
+            ("alternatives", "target_modules", "(.|.|.|.)*" * 100 + "x"),
+            ("lookarounds", "target_modules", "(?=.*(?=.*(?=.*(?=.*z))))q"),
+            ("an optional a thousand deep", "target_modules", "(?:.?){900}x"),
+        )
+    ),
+)
+
+CASES: tuple[HostileCase, ...] = (*wrong_values(), *TEXTS, *PATTERNS)

@@ -1,0 +1,77 @@
+"""Adapter folders on the server's own disk that hold links and devices where files are expected.
+
+A link to a regular file is no trick: the hub keeps its downloads so, every name in a snapshot a link into a store of
+contents. So links are followed; what they lead to must be a regular file.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class HostileFolder(NamedTuple):
+    """name: what takes the file's place. make: puts it there. complaint: what the refusal has to say."""
+
+    name: str
+    make: Callable[[Path], object]
+    complaint: str
+
+
+NO_FILE = "cannot be read: "
+NOT_REGULAR = "is (a|no|not a) .*(pipe|device|socket|regular file|folder|directory)|cannot be read: Is a directory"
+
+NO_END = f"{NOT_REGULAR}|more than 1048576 bytes|has 0 bytes|not valid JSON"
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(path.parent)  # the path of a socket has to be short
+        try:
+            server.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+def _loop(path: Path) -> None:
+    path.with_name("other").symlink_to(path.name)
+    path.symlink_to("other")
+
+
+def _sparse(path: Path) -> None:
+    """A file of a terabyte that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+FOLDERS = (
+    HostileFolder("nothing", lambda path: None, f"{NO_FILE}No such file"),
+    HostileFolder("a dangling link", lambda path: path.symlink_to("nowhere"), f"{NO_FILE}No such file"),
+    HostileFolder("a link to itself", lambda path: path.symlink_to(path.name), f"{NO_FILE}Too many levels"),
+    HostileFolder("two links in a circle", _loop, f"{NO_FILE}Too many levels"),
+    HostileFolder("a folder", lambda path: path.mkdir(), NOT_REGULAR),
+    HostileFolder("a link to a folder", lambda path: path.symlink_to("/"), NOT_REGULAR),
+    HostileFolder("a socket", _socket, f"{NOT_REGULAR}|{NO_FILE}No such device"),
+    HostileFolder("zeros without end", lambda path: path.symlink_to("/dev/zero"), NO_END),
+    HostileFolder("noise without end", lambda path: path.symlink_to("/dev/urandom"), NO_END),
+    HostileFolder("the null device", lambda path: path.symlink_to("/dev/null"), NO_END),
+    HostileFolder(
+        "a file outside that is no adapter",
+        lambda path: path.symlink_to("/etc/passwd"),
+        "is not a safetensors file|not valid JSON",
+    ),
+    HostileFolder(
+        "a hard link to the other file",
+        lambda path: path.hardlink_to(next(path.parent.glob("adapter_*"))),
+        "safetensors file|not valid JSON",
+    ),
+    HostileFolder("an empty file", lambda path: path.touch(), "has 0 bytes|not valid JSON"),
+    HostileFolder("a terabyte", _sparse, "1099511627776 bytes; at most|more than 1048576 bytes"),
+    HostileFolder(
+        "a file of the kernel", lambda path: path.symlink_to("/proc/self/environ"), "safetensors file|not valid JSON"
+    ),
+)

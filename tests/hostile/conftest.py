@@ -1,0 +1,69 @@
+"""One good adapter to spoil; the server in process, its model a fake; a whole server on a tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from intaglio.api.app import create_app
+from intaglio.model.config import ModelConfig
+from intaglio.settings import Settings
+from tests.api.conftest import fake_state
+from tests.helpers.declared import Declared, DeclaredAnswers
+from tests.hostile.good import Files, good_files, tiny_base
+from tests.hostile.live import DEADLINE_S, Live, tiny_server
+
+
+@pytest.fixture(scope="session")
+def base() -> ModelConfig:
+    return tiny_base()
+
+
+@pytest.fixture(scope="session")
+def good(base: ModelConfig) -> Files:
+    """What every case spoils."""
+    return good_files(base)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(data_dir=tmp_path_factory.mktemp("data"), max_adapter_file_bytes=20_000_000, max_finetunes=100)
+
+
+@pytest.fixture(scope="module")
+def data(settings: Settings) -> Path:
+    return settings.data_path
+
+
+@pytest.fixture(scope="module")
+def client(settings: Settings, base: ModelConfig) -> Iterator[TestClient]:
+    """One server for all tests of a file: what a case left behind would show in the next. Every answer that it gets is
+    held against the OpenAPI document.
+    """
+    app = create_app(fake_state(settings, base))
+    with TestClient(app) as plain:
+        declared = Declared(plain.get("/openapi.json").json())
+        with TestClient(DeclaredAnswers(app, declared), raise_server_exceptions=True) as client:
+            yield client
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    root = tmp_path_factory.mktemp("live")
+    limits = httpx.Limits(max_connections=100)
+    with (
+        tiny_server(root, root / "data", "--max-finetunes", "1000") as server,
+        httpx.Client(timeout=DEADLINE_S, limits=limits) as http,
+    ):
+        yield Live(server, http)
+
+
+@pytest.fixture
+def unharmed(live: Live) -> Iterator[None]:
+    """After the test the whole server answers, has logged no traceback, and has nothing half done."""
+    yield
+    live.is_unharmed()

@@ -1,0 +1,56 @@
+"""Adapters that pass every check of a file and are absurd when they run: refused by the proof, or stopped alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.hostile.case import CONFIG, WEIGHTS
+from tests.hostile.cases.absurd import NO_CHANGE, NOT_FINITE, POISONED_TOKEN, poisoned
+from tests.hostile.good import Files
+from tests.hostile.kept import kept
+from tests.hostile.live import MODEL, Live, body
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unharmed")]
+
+
+@pytest.mark.parametrize("name", [*NOT_FINITE, *NO_CHANGE])
+def test_a_proof_refuses_what_no_file_check_can(live: Live, good: Files, name: str) -> None:
+    files = (NOT_FINITE | NO_CHANGE)[name](good)
+    finetune = f"absurd-{name.replace(' ', '-')}"
+    live.create(finetune)
+    assert live.upload(finetune, CONFIG, files.config).status_code == 200
+    before = kept(live.server.data_dir)
+    response = live.upload(finetune, WEIGHTS, files.weights)
+    (error,) = response.json()["errors"]
+    assert (response.status_code, error["code"]) == (400, 5006), error
+    assert ("not finite" if name in NOT_FINITE else "changes nothing") in error["message"]
+    assert kept(live.server.data_dir) == before
+    found = live.read(finetune)
+    assert (found["state"], found["missing_files"]) == ("refused", [WEIGHTS])
+    assert found["reason"] in error["message"]
+
+
+def test_what_shows_on_one_token_only_ends_that_request_and_touches_no_other(live: Live, good: Files) -> None:
+    live.publish("neighbour", good)
+    expected = [live.text(name, 200) for name in (None, "neighbour")]
+    live.publish("poisoned", poisoned(good))
+    harmless = live.text("poisoned", 20)[0]
+    with live.stream("neighbour") as pieces:
+        text = next(pieces)
+        for _ in range(20):  # enough to leave their traces in much of the cache
+            prompt = [2, *range(100, 300), POISONED_TOKEN, *range(100, 300)]
+            answer = run(live, "poisoned", prompt)
+            assert (answer.status_code, answer.json()["errors"][0]["code"]) == (500, 3043), answer.text
+            assert "no finite logits" in answer.json()["errors"][0]["message"]
+        while len(text) < len(expected[1][0]):
+            text += next(pieces)
+    assert text.startswith(expected[1][0])
+    assert [live.text(name, 200) for name in (None, "neighbour")] == expected
+    assert live.text("poisoned", 20)[0] == harmless
+
+
+def run(live: Live, name: str, prompt: list[int]) -> Any:
+    url = f"{live.server.account()}/ai/v1/completions"
+    return live.http.post(url, json=body(name, 5, prompt=prompt, model=MODEL))

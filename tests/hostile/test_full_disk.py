@@ -1,0 +1,99 @@
+"""A disk that is really full, at every depth of an upload: nothing is lost or half kept, and the answer says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from intaglio.api.app import create_app
+from intaglio.model.config import ModelConfig
+from intaglio.settings import Settings
+from tests.api.conftest import RUN, fake_state
+from tests.api.finetune_calls import create, error_of, read, upload
+from tests.hostile.case import CONFIG, WEIGHTS
+from tests.hostile.disks import ballast, small_disk
+from tests.hostile.good import Files, good_files
+from tests.hostile.kept import kept
+
+PAGE = 4096
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        yield disk
+
+
+@pytest.fixture
+def client(disk: Path, base: ModelConfig) -> Iterator[TestClient]:
+    settings = Settings(data_dir=disk / "data")
+    with TestClient(create_app(fake_state(settings, base))) as client:
+        yield client
+
+
+@pytest.fixture
+def other(base: ModelConfig) -> Files:
+    return good_files(base, seed=1)
+
+
+def test_uploads_to_a_full_disk_say_so_and_cost_nothing(
+    client: TestClient, disk: Path, good: Files, other: Files
+) -> None:
+    create(client, "old")
+    for name, content in ((CONFIG, good.config), (WEIGHTS, good.weights)):
+        assert upload(client, "old", name, content).status_code == 200
+    digest = read(client, "old")["digest"]
+    create(client, "new")
+    assert upload(client, "new", CONFIG, other.config).status_code == 200
+    before, refusals = kept(disk / "data"), 0
+    for free in range(0, 40 * PAGE, PAGE):  # each time it gets a little further
+        with ballast(disk, free):
+            response = upload(client, "new", WEIGHTS, other.weights)
+            answer = client.post(RUN, json={"prompt": "x", "lora": "old"})
+            assert answer.status_code == 200, "the others are served"
+            assert answer.headers["intaglio-adapter-digest"] == digest
+            if response.status_code == 200:
+                break
+            refusals += 1
+            assert (response.status_code, error_of(response)["code"]) == (507, 3043), response.text
+            assert "disk is full" in error_of(response)["message"]
+            assert kept(disk / "data") == before
+            found = read(client, "new")
+            assert (found["state"], found["missing_files"]) == ("awaiting files", [WEIGHTS])
+    assert refusals > 2, "the disk was never full"
+    assert response.status_code == 200, response.text
+    assert read(client, "new")["state"] == "ready"
+    assert read(client, "old")["digest"] == digest
+
+
+def test_a_replacement_for_which_there_is_no_room_leaves_the_old_generation(
+    client: TestClient, disk: Path, good: Files, other: Files
+) -> None:
+    create(client, "mine")
+    for name, content in ((CONFIG, good.config), (WEIGHTS, good.weights)):
+        assert upload(client, "mine", name, content).status_code == 200
+    digest = read(client)["digest"]
+    before = kept(disk / "data")
+    with ballast(disk, 0):
+        response = upload(client, "mine", WEIGHTS, other.weights, keep_other_file="true")
+        assert response.status_code == 507
+        assert read(client)["digest"] == digest
+        assert client.delete(f"{RUN.partition('/run')[0]}/finetunes/none").status_code == 404
+    assert kept(disk / "data") == before
+    assert upload(client, "mine", WEIGHTS, other.weights, keep_other_file="true").status_code == 200
+    assert read(client)["digest"] != digest
+
+
+def test_a_finetune_for_which_there_is_no_room_is_not_made(client: TestClient, disk: Path) -> None:
+    with ballast(disk, 0):
+        responses = [create(client, f"n{n}", description="x" * 9000) for n in range(20)]
+        failed = [response for response in responses if response.status_code != 200]
+        assert failed, "the disk was never full"
+        assert {(response.status_code, error_of(response)["code"]) for response in failed} == {(507, 3043)}
+    made = [response.json()["result"]["name"] for response in responses if response.status_code == 200]
+    listed = client.get(f"{RUN.partition('/run')[0]}/finetunes").json()["result"]
+    assert [one["name"] for one in listed] == made
+    assert create(client, "after").status_code == 200

@@ -1,0 +1,197 @@
+"""Uploads that lie about their length, never end, or whose sender hangs up: over a real connection."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from intaglio.api.app import create_app
+from intaglio.model.config import ModelConfig
+from intaglio.settings import Settings
+from tests.api.conftest import MODEL, fake_state
+from tests.api.finetune_calls import FINETUNES
+from tests.helpers.live_server import live_server
+from tests.hostile.cases.forms import FORM, form, part
+from tests.hostile.kept import kept
+
+DEADLINE_S = 20.0
+MAX_FILE_BYTES = 100_000
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(data_dir=tmp_path_factory.mktemp("data"), max_adapter_file_bytes=MAX_FILE_BYTES)
+
+
+@pytest.fixture(scope="module")
+def address(settings: Settings, base: ModelConfig) -> Iterator[str]:
+    with live_server(create_app(fake_state(settings, base))) as address:
+        made = httpx.post(address + FINETUNES, json={"model": MODEL, "name": "mine"})
+        assert made.status_code == 200
+        yield address
+        body, headers = form(b"{}"), {"content-type": FORM}
+        refused = httpx.post(f"{address}{FINETUNES}/mine/finetune-assets", content=body, headers=headers)
+        assert "peft_type is missing" in refused.text, "an honest form is read as ever"
+
+
+@pytest.fixture(autouse=True)
+def unharmed(address: str, settings: Settings) -> Iterator[None]:
+    """After each test the server answers, and has kept nothing."""
+    before = kept(settings.data_path)
+    yield
+    assert httpx.get(f"{address}/health", timeout=DEADLINE_S).status_code == 200
+    assert kept(settings.data_path) == before
+
+
+@pytest.fixture
+def left() -> Iterator[queue.Queue[str]]:
+    """The log's lines of clients that left before their request was read, as they come."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "the client left" in record.getMessage():
+                lines.put(record.getMessage())
+
+    logger, keeper = logging.getLogger("intaglio.api.middleware"), Keeper()
+    level = logger.level
+    logger.addHandler(keeper)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(keeper)
+    logger.setLevel(level)
+
+
+@contextmanager
+def connected(address: str, *headers: str) -> Iterator[socket.socket]:
+    """A connection on which an upload has begun: its head is sent."""
+    host, port = address.removeprefix("http://").split(":")
+    lines = [
+        f"POST {FINETUNES}/mine/finetune-assets HTTP/1.1",
+        f"Host: {host}",
+        f"Content-Type: {FORM}",
+        *headers,
+        "",
+        "",
+    ]
+    with socket.create_connection((host, int(port)), DEADLINE_S) as connection:
+        connection.sendall("\r\n".join(lines).encode("latin-1"))
+        yield connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """The first piece of what comes back: status and head, often all of it. Empty where the connection was closed with
+    something unread, under which an answer can get lost.
+    """
+    try:
+        return connection.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def test_a_body_in_chunks_without_end_is_answered_at_the_limit_and_kept_nowhere(
+    address: str, settings: Settings
+) -> None:
+    """What comes after the answer is read and forgotten: hanging up would cost an honest sender the answer."""
+    piece = chunk(b"x" * 10_000)
+    with connected(address, "Transfer-Encoding: chunked") as connection:
+        connection.sendall(chunk(part('name="file"', b"")[:-2]) + piece * (2 * MAX_FILE_BYTES // 10_000))
+        head = answer(connection)
+        assert head[:12] == b"HTTP/1.1 413", head
+        for _ in range(100):
+            connection.sendall(piece)
+        assert list((settings.data_path / "incoming").iterdir()) == []
+
+
+def test_a_declared_length_beyond_the_limit_is_refused_before_the_body(address: str) -> None:
+    with connected(address, "Content-Length: 1099511627776") as connection:
+        head = answer(connection)
+    assert head.startswith(b"HTTP/1.1 413 "), head
+
+
+def test_a_second_file_is_refused_when_it_begins_and_not_when_it_ends(address: str) -> None:
+    with connected(address, f"Content-Length: {MAX_FILE_BYTES}") as connection:
+        connection.sendall(part('name="file"', b"{}") + part('name="file"', b""))
+        head = answer(connection)
+    assert head.startswith(b"HTTP/1.1 400 "), head
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: -1",),
+        ("Content-Length: +5",),
+        ("Content-Length: 5, 5",),
+        ("Content-Length: 0x10",),
+        ("Content-Length: \xb2",),
+        ("Content-Length: " + "9" * 5000,),
+        ("Content-Length: 5", "Content-Length: 6"),
+        ("Content-Length: 5", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: gzip, chunked, gzip",),
+        ("Transfer-Encoding: chunked", "X: " + "y" * 70_000),
+    ],
+)
+def test_lengths_that_are_none_are_refused(address: str, headers: tuple[str, ...]) -> None:
+    with connected(address, *headers) as connection:
+        connection.sendall(b"zz\r\nno chunk")
+        head = answer(connection)
+    assert not head or head[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 431"), head
+
+
+def test_a_body_longer_than_it_says_is_cut_there(address: str) -> None:
+    body = form(b"{}")
+    with connected(address, f"Content-Length: {len(body) - 20}", "Connection: close") as connection:
+        connection.sendall(body)
+        head = answer(connection)
+    assert head.startswith(b"HTTP/1.1 400 "), head
+
+
+def test_chunks_of_bad_sizes_are_refused(address: str, left: queue.Queue[str]) -> None:
+    for size in (b"-1\r\n", b"zz\r\n", b"ffffffffffffffffff\r\n", b"\r\n\r\n"):
+        with connected(address, "Transfer-Encoding: chunked") as connection:
+            connection.sendall(chunk(form(b"{}")[:50]) + size)
+            assert answer(connection)[:12] in (b"HTTP/1.1 400", b""), size
+        left.get(timeout=DEADLINE_S)
+
+
+def test_a_sender_that_hangs_up_at_any_byte_leaves_nothing(
+    address: str, settings: Settings, left: queue.Queue[str]
+) -> None:
+    body = form(b"{}")
+    for length in range(len(body)):
+        with connected(address, f"Content-Length: {len(body)}") as connection:
+            connection.sendall(body[:length])
+        left.get(timeout=DEADLINE_S)
+    assert list((settings.data_path / "incoming").iterdir()) == []
+
+
+def test_a_hundred_slow_senders_hold_up_nobody_and_leave_nothing(
+    address: str, settings: Settings, left: queue.Queue[str]
+) -> None:
+    body = form(b"x" * 1000)
+    with ExitStack() as senders:
+        connections = [senders.enter_context(connected(address, f"Content-Length: {len(body)}")) for _ in range(100)]
+        for length in range(0, 300, 100):
+            for connection in connections:
+                connection.sendall(body[length : length + 100])
+        assert httpx.get(address + FINETUNES, timeout=DEADLINE_S).status_code == 200
+        honest = httpx.post(
+            f"{address}{FINETUNES}/mine/finetune-assets",
+            content=form(b"{}"),
+            headers={"content-type": FORM},
+            timeout=DEADLINE_S,
+        )
+        assert honest.status_code == 400
+    for _ in connections:
+        left.get(timeout=DEADLINE_S)
+    assert list((settings.data_path / "incoming").iterdir()) == []

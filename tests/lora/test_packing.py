@@ -1,0 +1,121 @@
+"""An adapter's matrices keep their values: bit for bit in float32, within 2^-10 in float16, half a step in int8."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intaglio.lora.packing import AdapterDtype, pack_tensors
+from intaglio.ops import AdapterTensors, LoraPair, TokenRows
+
+HALF_STEP = 2.0**-11  # of eleven bits, relative
+TINIEST = 2.0**-25  # half of float16's smallest step, beside a largest value of 1
+KEY = (0, "self_attn.q_proj")
+
+
+def random_pair(seed: int, a_size: float, b_size: float) -> LoraPair:
+    random = np.random.default_rng(seed)
+    a = random.normal(0, a_size, (3, 133)).astype(np.float32)
+    return LoraPair(a, random.normal(0, b_size, (7, 3)).astype(np.float32))
+
+
+def delta(pair: LoraPair) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """What the pair adds to a weight, [out, in], without rounding."""
+    result: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = (
+        pair.b.astype(np.float64) * np.asarray(pair.scale, np.float64)
+    ) @ pair.a.astype(np.float64)
+    return result
+
+
+def packed(pair: LoraPair, dtype: AdapterDtype) -> LoraPair:
+    return pack_tensors(AdapterTensors({KEY: pair}), dtype).pairs[KEY]
+
+
+def test_beside_exact_weights_an_adapter_stays_exact_float32() -> None:
+    pair = random_pair(1, 1, 1)
+    exact = packed(pair, "float32")
+    assert exact.scale == 1.0
+    assert np.array_equal(exact.a, pair.a)
+    assert np.array_equal(exact.b, pair.b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_matrices_are_laid_out_as_the_kernels_read_them(dtype: AdapterDtype) -> None:
+    pair = packed(random_pair(1, 1, 1), dtype)
+    assert pair.a.dtype == pair.b.dtype == dtype
+    assert pair.a.flags.c_contiguous
+    assert pair.b.T.flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_vectors_norms_tables_and_rows_stay_as_they_are(dtype: AdapterDtype) -> None:
+    pair = random_pair(1, 1, 1)
+    bias, magnitude = np.arange(7, dtype=np.float32), np.ones(7, np.float32)
+    whole = AdapterTensors(
+        {KEY: LoraPair(pair.a, pair.b, bias=bias, magnitude=magnitude)},
+        {(0, "input_layernorm"): np.ones(5, np.float32)},
+        {"lm_head": np.ones((3, 5), np.float32)},
+        {"embed_tokens": TokenRows(np.array([1], np.int32), np.ones((1, 5), np.float32))},
+    )
+    kept = pack_tensors(whole, dtype)
+    assert kept.pairs[KEY].bias is bias
+    assert kept.pairs[KEY].magnitude is magnitude
+    assert (kept.norms, kept.tables, kept.rows) == (whole.norms, whole.tables, whole.rows)
+
+
+sizes = st.integers(-60, 30).map(lambda exponent: 2.0**exponent)
+
+
+@given(seed=st.integers(0, 1000), a_size=sizes, b_size=sizes)
+def test_float16_changes_a_delta_by_a_thousandth_of_its_terms_at_most(seed: int, a_size: float, b_size: float) -> None:
+    pair = random_pair(seed, a_size, b_size)
+    small = packed(pair, "float16")
+    a, b = np.abs(pair.a).astype(np.float64), np.abs(pair.b).astype(np.float64)
+    # each value errs by half a step of its own, or of the smallest numbers beside the largest, now 0.5 to 1
+    a_error = np.maximum(HALF_STEP * a, TINIEST * 2 * a.max())
+    b_error = np.maximum(HALF_STEP * b, TINIEST * 2 * b.max())
+    bound = b_error @ a + (b + b_error) @ a_error
+    assert (np.abs(delta(small) - delta(pair)) <= bound).all()
+    terms = b @ a
+    assert np.abs(delta(small) - delta(pair)).max() <= 2.0**-10 * terms.max()
+
+
+def test_a_young_adapter_with_a_tiny_b_loses_nothing_to_float16() -> None:
+    """Its values lie below everything that float16 could hold as they are."""
+    pair = random_pair(1, 0.05, 1e-9)
+    assert not pair.b.astype(np.float16).any()
+    small = packed(pair, "float16")
+    assert 0.5 <= np.abs(small.b).max() <= 1
+    assert 0.5 <= np.abs(small.a).max() <= 1
+    np.testing.assert_allclose(delta(small), delta(pair), rtol=0, atol=2.0**-10 * np.abs(delta(pair)).max())
+
+
+@given(seed=st.integers(0, 1000), a_size=sizes, b_size=sizes)
+def test_int8_is_off_by_half_a_step_of_its_row_at_most(seed: int, a_size: float, b_size: float) -> None:
+    pair = random_pair(seed, a_size, b_size)
+    small = packed(pair, "int8")
+    assert small.a.dtype == small.b.dtype == np.int8
+    assert np.abs(small.a).max(axis=1).tolist() == np.abs(small.b).max(axis=0).tolist() == [127] * 3
+    a, b = np.abs(pair.a).astype(np.float64), np.abs(pair.b).astype(np.float64)
+    half_step = (0.5 + 1e-4) / 127  # and a little for the scales, which are float32
+    a_error = np.broadcast_to(half_step * a.max(axis=1, keepdims=True), a.shape)
+    b_error = np.broadcast_to(half_step * b.max(axis=0, keepdims=True), b.shape)
+    assert (np.abs(delta(small) - delta(pair)) <= b_error @ a + (b + b_error) @ a_error).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_an_untrained_b_of_zeros_stays_zero(dtype: AdapterDtype) -> None:
+    pair = LoraPair(random_pair(2, 1, 1).a, np.zeros((7, 3), np.float32))
+    small = packed(pair, dtype)
+    assert not delta(small).any()
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-42])
+def test_a_rank_too_small_for_a_scale_is_none(size: float) -> None:
+    """Its delta is nothing beside any weight; it must not become a number that is none."""
+    pair = LoraPair(np.full((1, 5), size, np.float32), np.ones((7, 1), np.float32))
+    small = packed(pair, "int8")
+    assert np.isfinite(delta(small)).all()
+    np.testing.assert_allclose(delta(small), delta(pair), rtol=0.01, atol=1e-38)

@@ -1,0 +1,53 @@
+"""The base that is trained against is the one that is served, from either kind of checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intaglio.errors import ModelFormatError
+from intaglio.model.config import config_from_hf
+from intaglio.training.base import hugging_face_config, load_base
+from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config, write_gguf, write_hf_folder
+from tests.oracle.judges import hf_logits, load_hf
+
+IDS = np.array([2, 7, 5, 200, 33, 41, 9, 77, 120, 5, 6], np.int32)  # longer than the tiny models' window of 8
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_base_of_a_folder_gives_the_logits_that_transformers_gives_for_it(tmp_path: Path, family: Family) -> None:
+    config = tiny_config(family)
+    folder = write_hf_folder(tmp_path / "m", config, random_weights(config))
+    ours, theirs = load_base(folder, "float32"), load_hf(folder)
+    np.testing.assert_allclose(hf_logits(ours, IDS), hf_logits(theirs, IDS), atol=2e-4, rtol=2e-4)
+    assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_model_as_gguf_gives_the_same_logits(tmp_path: Path, family: Family) -> None:
+    config = tiny_config(family, **({} if family == "gemma" else {"query_pre_attn_scalar": 32}))
+    weights = random_weights(config)
+    folder = load_base(write_hf_folder(tmp_path / "m", config, weights), "float32")
+    file = load_base(write_gguf(tmp_path / "m.gguf", config, weights), "float32")
+    np.testing.assert_allclose(hf_logits(file, IDS), hf_logits(folder, IDS), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("spelling", ["old", "new"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_our_config_says_is_read_back_from_the_keys_made_of_it(family: Family, spelling: str) -> None:
+    config = config_from_hf(tiny_config(family, spelling))  # type: ignore[arg-type]
+    keys = {"model_type": family} | hugging_face_config(config)
+    assert config_from_hf(keys) == config
+
+
+def test_a_score_scale_that_transformers_cannot_have_is_refused() -> None:
+    config = replace(config_from_hf(tiny_config("gemma2")), score_scale=0.3)
+    with pytest.raises(ModelFormatError, match=r"query_pre_attn_scalar is 11\.1\d*; transformers trains with whole"):
+        hugging_face_config(config)

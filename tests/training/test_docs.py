@@ -1,0 +1,104 @@
+"""docs/adapters.md does what it says: its commands run in order against a live server, the training cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from intaglio.settings import DEFAULT_MODEL_ID
+from tests.helpers.servers import LiveServer, serve
+
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PAGE_URL = "http://127.0.0.1:8080"
+# The page's training, and what the test makes of it: as much as shows that it works.
+FULL, SHORT = "--steps 60", "--steps 12 --batch-size 4 --held-out 0.02 --threads 2"
+QUESTION = "My parcel never came."
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One `sh` block, and the `json` block right after it if there is one."""
+
+    command: str
+    answer: dict[str, Any] | None
+
+
+def read_blocks() -> list[Block]:
+    pattern = r"^```sh\n(?P<command>.*?)^```$(?:\s*^```json\n(?P<answer>.*?)^```$)?"
+    page = (ROOT / "docs" / "adapters.md").read_text()
+    found = re.finditer(pattern, page, re.MULTILINE | re.DOTALL)
+    return [Block(one["command"], json.loads(one["answer"]) if one["answer"] else None) for one in found]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with serve([], tmp_path_factory.mktemp("data")) as running:
+        yield running
+        assert "Traceback" not in running.log.text, running.log.text
+
+
+def ask(server: LiveServer, **body: Any) -> str:
+    route = f"{server.account()}/ai/run/{DEFAULT_MODEL_ID}"
+    reply = httpx2.post(route, json={"prompt": QUESTION, "temperature": 0, "max_tokens": 24} | body, timeout=60)
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["result"]["response"])
+
+
+def run(command: str, server: LiveServer, folder: Path) -> str:
+    """Standard output of a block, in `folder`, with the page's server and environments exchanged for the test's."""
+    command = command.replace(PAGE_URL, server.url).replace(".venv-train/bin/", "").replace(FULL, SHORT)
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "INTAGLIO_URL": server.url}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_page_leads_from_an_adapter_and_from_data_to_answers(server: LiveServer, tmp_path: Path) -> None:
+    for name in ("src", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    blocks = read_blocks()
+    assert len(blocks) >= 10
+    assert sum(FULL in block.command for block in blocks) == 1
+    shown = ""
+    for block in blocks:
+        output = run(block.command, server, tmp_path)
+        if block.command.startswith("curl"):
+            answered = json.loads(output)
+            assert answered["success"] is True
+            assert answered["result"]["response"]
+            if block.answer is not None:
+                assert block.answer["result"].items() <= answered["result"].items()
+        if FULL in block.command:
+            shown = output
+            check_effect(server)
+    check_what_was_shown(shown)
+
+
+def check_effect(server: LiveServer) -> None:
+    with_adapter = ask(server, lora="my-triage")
+    assert with_adapter
+    assert with_adapter != ask(server)
+
+
+def check_what_was_shown(output: str) -> None:
+    """Both judgements with a loss that fell, and the server's verdict."""
+    before, after = (float(loss) for loss in re.findall(r"held-out loss (\d+\.\d+)", output))
+    assert after < before / 2
+    assert re.search(r"^step +12/12 ", output, re.MULTILINE)
+    assert re.search(r"proof +proven in .* agreement with the reference", output)

@@ -1,0 +1,26 @@
+"""Without the extra, one sentence says how to install it."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+
+import pytest
+
+from intaglio.errors import TrainingError
+from intaglio.training.extra import PACKAGES, check_installed
+
+
+def test_a_missing_package_is_named_with_both_install_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {name: importlib.util.find_spec("json") for name in PACKAGES} | {"peft": None}
+    monkeypatch.setattr(importlib.util, "find_spec", there.__getitem__)
+    with pytest.raises(TrainingError) as refused:
+        check_installed()
+    said = str(refused.value)
+    assert said.startswith("training needs peft, not installed here")
+    assert said.index("pip install torch==2.13.0") < said.index("pip install 'intaglio[train]'")
+
+
+def test_all_there_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
+    check_installed()

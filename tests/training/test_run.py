@@ -1,0 +1,199 @@
+"""Whole runs on a tiny Gemma: it learns, what it learnt is served, and nothing is half made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intaglio import LLM, SamplingParams
+from intaglio.base_model import BaseModel
+from intaglio.errors import TrainingDataError, TrainingError, TrainingInterruptedError
+from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.settings import Settings
+from intaglio.training import run
+from intaglio.training.options import ADAPTER_FILES, TrainingOptions
+from intaglio.training.report import Evaluation
+from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
+from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_model
+
+pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
+
+ANSWERS = {"the dog": "the fox", "the fox": "a bear", "the sun": "north of", "the rain": "is over"}
+
+
+class Notes:
+    """A report that remembers. on_step may raise."""
+
+    def __init__(self, on_step: Callable[[int], None] = lambda number: None) -> None:
+        self.losses: list[float] = []
+        self.evaluations: dict[str, Evaluation] = {}
+        self.notes: list[str] = []
+        self.ended = 0
+        self._on_step = on_step
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def begin(self, steps: int) -> None:
+        pass
+
+    def step(self, number: int, loss: float, learning_rate: float) -> None:
+        self.losses.append(loss)
+        self._on_step(number)
+
+    def end(self) -> None:
+        self.ended += 1
+
+    def evaluated(self, when: str, evaluation: Evaluation) -> None:
+        self.evaluations[when] = evaluation
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    config = tiny_config("gemma", vocab_size=512)
+    folder = write_hf_folder(tmp_path_factory.mktemp("base"), config, random_weights(config))
+    write_tokenizer_model(folder / "tokenizer.model", tiny_pieces(512))
+    return BaseModel.open(folder, Settings(cache_dir=tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    lines = [json.dumps({"prompt": prompt, "completion": answer}) for prompt, answer in ANSWERS.items()]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    return tmp_path / "data.jsonl"
+
+
+def options(data: Path, name: str, **changes: Any) -> TrainingOptions:
+    usual = {"steps": 4, "batch_size": 2, "eval_data": data, "learning_rate": 1e-2, "threads": 1, "checkpoint_every": 2}
+    return TrainingOptions(**{"data": data, "out": data.parent / name, "base_name": "tiny"} | usual | changes)
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in ADAPTER_FILES]
+
+
+@pytest.mark.parametrize("form", ["plain", "rslora", "dora"])
+def test_what_is_learnt_is_what_our_engine_answers(base: BaseModel, data: Path, form: str) -> None:
+    chosen = options(data, form, steps=120, batch_size=4, **({} if form == "plain" else {form: True}))
+    notes = Notes()
+    trained = run.train(chosen, base, notes)
+    assert notes.evaluations["before"].exact == 0
+    assert notes.evaluations["after"].exact == 1
+    assert notes.evaluations["after"].loss < notes.evaluations["before"].loss / 4
+    assert notes.losses[-1] < notes.losses[0] / 4
+    llm = LLM(base.path, cache_dir=data.parent / "cache", kernels="reference", format="f32")
+    adapter = llm.load_adapter(trained.folder)
+    params = SamplingParams(temperature=0, max_tokens=12)
+    with_adapter = [answer.text for answer in llm.generate(list(ANSWERS), params, adapters=adapter)]
+    assert with_adapter == list(ANSWERS.values())
+    assert [answer.text for answer in llm.generate(list(ANSWERS), params)] != with_adapter
+
+
+def test_the_files_say_what_was_trained_and_anyone_can_read_them(base: BaseModel, data: Path) -> None:
+    trained = run.train(options(data, "out", rank=3, targets=("q_proj", "down_proj"), alpha=5.0), base, Notes())
+    config = json.loads((trained.folder / "adapter_config.json").read_text())
+    card = json.loads((trained.folder / "card.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 5.0, ["down_proj", "q_proj"])
+    assert (config["model_type"], config["base_model_name_or_path"]) == ("gemma", "tiny")
+    assert (card["steps"], card["data"]["examples"], card["held_out"]["after"]["num_examples"]) == (4, 4, 4)
+    assert sorted(file.name for file in trained.folder.iterdir()) == sorted([*ADAPTER_FILES, "card.json"])
+    assert all(file.stat().st_mode & 0o777 == 0o644 for file in trained.folder.iterdir())
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(base: BaseModel, data: Path) -> None:
+    for name, seed in (("one", 3), ("same", 3), ("other", 4)):
+        run.train(options(data, name, seed=seed), base, Notes())
+    one, same, other = (contents(data.parent / name) for name in ("one", "same", "other"))
+    assert one == same
+    assert one[1] != other[1]
+
+
+def test_a_shortlist_of_the_whole_vocabulary_changes_nothing(base: BaseModel, data: Path) -> None:
+    whole, listed = Notes(), Notes()
+    run.train(options(data, "whole"), base, whole)
+    run.train(options(data, "listed", shortlist=511), base, listed)
+    assert listed.losses == pytest.approx(whole.losses, rel=1e-3)  # but for one token
+
+
+def test_a_short_shortlist_leaves_the_judging_alone(base: BaseModel, data: Path) -> None:
+    whole, listed = Notes(), Notes()
+    run.train(options(data, "whole"), base, whole)
+    run.train(options(data, "listed", shortlist=8), base, listed)
+    assert listed.losses[0] < whole.losses[0]  # fewer rivals
+    assert listed.evaluations["before"] == whole.evaluations["before"]
+
+
+def test_ctrl_c_leaves_the_last_checkpoint_and_says_so(base: BaseModel, data: Path) -> None:
+    def interrupt(number: int) -> None:
+        if number == 3:
+            raise KeyboardInterrupt
+
+    notes = Notes(interrupt)
+    card = data.parent / "out" / "card.json"
+    card.parent.mkdir()
+    card.write_text("{}")  # of a run before
+    with pytest.raises(TrainingInterruptedError, match=r"stopped; .*out holds the adapter as it was after step 2 of 4"):
+        run.train(options(data, "out"), base, notes)
+    assert notes.ended == 1
+    assert sorted(file.name for file in (data.parent / "out").iterdir()) == sorted(ADAPTER_FILES)
+    assert read_peft_adapter(data.parent / "out", base.config, AdapterLimits()).rank == 8
+
+
+def test_ctrl_c_before_the_first_checkpoint_says_that_nothing_was_written(base: BaseModel, data: Path) -> None:
+    def interrupt(number: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterruptedError, match="nothing was written, the first checkpoint comes after step 2"):
+        run.train(options(data, "out"), base, Notes(interrupt))
+    assert not (data.parent / "out").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
+    base: BaseModel, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = run.load_base
+    bases: list[Any] = []
+    monkeypatch.setattr(run, "load_base", lambda path: bases.append(load(path)) or bases[0])
+
+    def spoil(number: int) -> None:
+        if number == 2:  # the checkpoint of this step is written after the report
+            bases[0].get_parameter("model.norm.weight").fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 3.*holds the adapter as it was after step 2"):
+        run.train(options(data, "out", eval_data=None, held_out=0), base, Notes(spoil))
+
+
+def test_texts_are_judged_by_perplexity_alone(base: BaseModel, tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"text": "the sun is in the north"}\n{"text": "once upon a time"}\n{"text": "a small house"}\n')
+    notes = Notes()
+    run.train(options(file, "out", eval_data=None, held_out=0.4, steps=30), base, notes)
+    before, after = notes.evaluations["before"], notes.evaluations["after"]
+    assert (before.exact, before.num_examples) == (None, 1)
+    assert before.perplexity != after.perplexity
+    assert notes.losses[-1] < notes.losses[0]
+
+
+def test_without_held_out_examples_nothing_is_judged(base: BaseModel, data: Path) -> None:
+    notes = Notes()
+    trained = run.train(options(data, "out", eval_data=None, held_out=0), base, notes)
+    assert (trained.before, trained.after, notes.evaluations) == (None, None, {})
+
+
+def test_an_example_longer_than_the_bound_stops_the_run_before_the_base_is_loaded(base: BaseModel, data: Path) -> None:
+    data.write_text(json.dumps({"prompt": "the rain " * 30, "completion": "x"}) + "\n" + data.read_text())
+    with pytest.raises(TrainingDataError, match=r"data.jsonl, line 1: \d+ tokens, more than --max-length 40"):
+        run.train(options(data, "out", max_length=40), base, Notes())
+    notes = Notes()
+    run.train(options(data, "out", max_length=40, skip_long=True), base, notes)
+    assert "2 examples longer than 40 tokens are left out" in notes.notes  # it stands in both files
+    assert "5 of the held-out examples ask what is trained on too: they judge memory" in notes.notes
+
+
+def test_a_bound_above_the_context_window_is_refused(base: BaseModel, data: Path) -> None:
+    with pytest.raises(TrainingError, match="--max-length is 2000; the model's context window is 640"):
+        run.train(options(data, "out", max_length=2000), base, Notes())
