@@ -56,12 +56,12 @@ def growing(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     finds in memory is what the others left and its own last turn.
     """
     found: dict[str, Any] = {}
-    for fmt in ("f16", "int8"):
+    for fmt, traffics in GROWING_ADAPTERS.items():
         served_model = build_engine(_spec(home, threads, adapter_format=fmt))
-        adapters = registered(home, GROWING_ADAPTERS[-1].registered, served_model.adapters)
-        taken: dict[int, list[Served]] = {traffic.registered: [] for traffic in GROWING_ADAPTERS}
+        adapters = registered(home, traffics[-1].registered, served_model.adapters)
+        taken: dict[int, list[Served]] = {traffic.registered: [] for traffic in traffics}
         for repeat in range(repeats + 1):
-            for traffic in GROWING_ADAPTERS:
+            for traffic in traffics:
                 served = serve(served_model.engine, traffic, adapters[: traffic.registered], repeat)
                 if repeat:
                     taken[traffic.registered].append(served)

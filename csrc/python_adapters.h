@@ -94,14 +94,17 @@ inline LoraWeights* attach_adapter(const std::vector<std::pair<PartShapes, NormS
     std::vector<LoraCallParts> calls;
     for (const auto& [parts, norms] : shapes) {
         LoraCallParts& call = calls.emplace_back();
+        const auto sane = [](int64_t n) { return 0 <= n && n < (1 << 30); };
         for (const auto& [rank, in, out, size, bias, gain] : parts) {
-            const auto sane = [](int64_t n) { return 0 <= n && n < (1 << 30); };
             check(sane(rank) && sane(in) && sane(out) && (size == 1 || size == 2 || size == 4 || (size == 0 && rank == 0)),
                   "lora: no such shape");
             call.parts.push_back({nullptr, nullptr, rank, in, out, nullptr, size, bias ? &present : nullptr,
                                   gain ? &present : nullptr});
         }
-        for (const auto& [there, width] : norms) call.norms.emplace_back(there ? &present : nullptr, width);
+        for (const auto& [there, width] : norms) {
+            check(sane(width), "lora: no such shape");
+            call.norms.emplace_back(there ? &present : nullptr, width);
+        }
     }
     auto* kept = new std::pair(nb::cast(values), nb::cast(vectors));
     const std::shared_ptr<void> owner(kept, [](void* arrays) {

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intaglio.errors import AdapterUseError, EngineError, IntaglioError
 from intaglio.generation import AnswerBuilder, Completion, TextDelta, TokenLogprob, join_deltas
 from intaglio.request import FinishReason, TokenLogprobs, TokenOutput
 from intaglio.text import IncrementalDetokenizer, Tokenizer, load_tokenizer
@@ -125,3 +126,14 @@ def test_an_end_without_a_token_adds_nothing(tokenizer: Tokenizer) -> None:
     )
     assert last.usage is not None
     assert last.usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize(("refused", "kind"), [(False, EngineError), (True, AdapterUseError)])
+def test_a_failure_is_the_engines_and_a_refusal_the_callers(
+    tokenizer: Tokenizer, refused: bool, kind: type[IntaglioError]
+) -> None:
+    output = TokenOutput("1", None, FinishReason.ERROR, error="two adapters take 9 bytes", refused=refused)
+    delta = AnswerBuilder(3, IncrementalDetokenizer(tokenizer, ())).take(output)
+    assert type(delta.failure) is kind
+    with pytest.raises(kind, match="two adapters take 9 bytes"):
+        join_deltas([delta])

@@ -5,10 +5,19 @@ from pathlib import Path
 
 import jsonschema_rs
 import msgspec
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from intaglio import LLM, FinishReason, SamplingParams, ScaledAdapter
-from intaglio.errors import AdapterError, BadInputError, ChatError, ContextLengthError, GrammarError
+from intaglio.errors import (
+    AdapterError,
+    AdapterUseError,
+    BadInputError,
+    ChatError,
+    ContextLengthError,
+    GrammarError,
+)
 from intaglio.grammar import json_schema_grammar
 from intaglio.llm import Choice
 from intaglio.settings import load_settings
@@ -69,6 +78,21 @@ def test_a_mix_that_makes_no_sense_is_refused_before_anything_runs(llm: LLM, tmp
         llm.generate(["one"], GREEDY, adapters=[[adapter, adapter]])
     with pytest.raises(BadInputError, match="is 11, outside -10 to 10"):
         llm.generate(["one"], GREEDY, adapters=ScaledAdapter(adapter, 11))
+
+
+def test_an_adapter_that_is_no_sum_is_neither_scaled_nor_mixed(llm: LLM, tmp_path: Path) -> None:
+    folder = write_peft_adapter(tmp_path / "norm", llm.config, seed=9, modules_to_save=["model.norm"])
+    norm = {"base_model.model.model.norm.weight": np.full(llm.config.hidden_size, 0.5, np.float32)}
+    save_file(load_file(folder / "adapter_model.safetensors") | norm, folder / "adapter_model.safetensors")
+    whole = llm.load_adapter(folder)
+    other = llm.load_adapter(write_peft_adapter(tmp_path / "other", llm.config, seed=10))
+    assert not llm.prove(whole).scalable
+    wrong: list[Choice] = [ScaledAdapter(whole, 0.5), [whole, other]]
+    for choice in wrong:
+        with pytest.raises(AdapterUseError, match="it can only be used alone and with scale 1"):
+            llm.generate(["one"], GREEDY, adapters=[choice])
+    alone, beside = llm.generate(["one", "one"], GREEDY, adapters=[whole, other])
+    assert alone.text != beside.text
 
 
 def test_loading_an_adapter_proves_it(llm: LLM, tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def make_request(
 ) -> EngineRequest:
     """Check the length, the token ids and the adapters, and settle what the caller left open.
 
-    Raises ContextLengthError or BadInputError, also for adapters (`canonical_mix`). A grammar is not checked here, because that may take long: see
-    `grammar.check_grammar`.
+    Raises ContextLengthError or BadInputError, also for adapters (`canonical_mix`). A grammar is not checked here,
+    because that may take long: see `grammar.check_grammar`.
     """
     if not prompt_ids:
         raise BadInputError("the prompt has no tokens")

@@ -13,6 +13,7 @@
     │   ├── ModelWithoutWeightsError  the model is known, but this server was given no weights for it
     │   ├── FinetuneNotFoundError   no finetune of that name or id
     │   ├── FinetuneNotReadyError   the finetune lacks a file
+    │   ├── AdapterUseError         adapters, each of them good, that cannot be used as a request asks
     │   ├── FinetuneError           a finetune that cannot be made or changed as asked
     │   ├── BatchNotFoundError      no batch of that id in the account, or its results are gone
     │   ├── AuthenticationError     no token, or a wrong one
@@ -104,6 +105,10 @@ class FinetuneNotFoundError(RequestError):
 
 class FinetuneNotReadyError(RequestError):
     """The finetune exists, but a file of it was never uploaded."""
+
+
+class AdapterUseError(RequestError):
+    """Adapters that are good each for itself cannot be used as a request asks."""
 
 
 class FinetuneError(RequestError):

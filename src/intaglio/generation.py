@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from intaglio.errors import EngineError
+from intaglio.errors import AdapterUseError, EngineError, IntaglioError
 from intaglio.request import FinishReason, TokenLogprobs, TokenOutput
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 
@@ -44,7 +44,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of an answer. The last one, and only it, has a finish reason and usage; after ERROR `error` says why.
+    """A piece of an answer. The last one, and only it, has a finish reason and usage; after ERROR `failure` says why.
 
     logprobs  of the tokens whose text begins in what has been given out; empty unless asked for. A stop token, and
               tokens that begin behind a stop string's start, are no part of the answer and are not listed
@@ -53,7 +53,7 @@ class TextDelta:
     text: str
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
-    error: str | None = None
+    failure: IntaglioError | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
@@ -93,7 +93,7 @@ class AnswerBuilder:
             return TextDelta(text, logprobs=self._list(text))
         text += self._detokenizer.finish()
         reason = FinishReason.STOP if self._detokenizer.stopped is not None else output.finish_reason
-        return self._last(text, reason, output.error)
+        return self._last(text, reason, _failure(output))
 
     def _push(self, token_id: int, logprobs: TokenLogprobs | None) -> str:
         if logprobs is not None:
@@ -109,9 +109,16 @@ class AnswerBuilder:
             listed.append(self._unlisted.popleft()[1])
         return tuple(listed)
 
-    def _last(self, text: str, reason: FinishReason, error: str | None = None) -> TextDelta:
+    def _last(self, text: str, reason: FinishReason, failure: IntaglioError | None = None) -> TextDelta:
         usage = Usage(self._num_prompt_tokens, self._num_tokens, self._num_cached)
-        return TextDelta(text, reason, usage, error, self._list(text, rest=self._detokenizer.stopped is None))
+        return TextDelta(text, reason, usage, failure, self._list(text, rest=self._detokenizer.stopped is None))
+
+
+def _failure(output: TokenOutput) -> IntaglioError | None:
+    if output.finish_reason is not FinishReason.ERROR:
+        return None
+    reason = output.error or "the engine failed"
+    return AdapterUseError(reason) if output.refused else EngineError(reason)
 
 
 def _described(tokenizer: Tokenizer, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
@@ -125,12 +132,12 @@ def _text_and_bytes(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:
 
 
 def join_deltas(deltas: Sequence[TextDelta]) -> Completion:
-    """The whole answer. Raises EngineError if it ended in an error."""
+    """The whole answer. Raises EngineError if it failed, AdapterUseError if its adapters cannot be used so."""
     last = deltas[-1]
     assert last.finish_reason is not None, "the last delta says why it is the last"
     assert last.usage is not None
-    if last.finish_reason is FinishReason.ERROR:
-        raise EngineError(last.error or "the engine failed")
+    if last.failure is not None:
+        raise last.failure
     return Completion(
         "".join(delta.text for delta in deltas),
         last.finish_reason,

@@ -222,3 +222,4 @@ class TokenOutput(msgspec.Struct, frozen=True):
     cached_tokens: int = 0  # prompt tokens that came from the prefix cache; set on the first output
     error: str | None = None  # with finish_reason ERROR: what failed
     logprobs: TokenLogprobs | None = None  # of token_id, if SamplingParams.logprobs asked for them
+    refused: bool = False  # with an error: the request asked for what cannot be, and nothing failed

@@ -60,8 +60,8 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         repr=False,  # there may be a password in it
-        description="PostgreSQL for finetunes and batches, postgresql+psycopg://USER@HOST/NAME; none: SQLite in data_dir, "
-        "where the adapters' files lie either way",
+        description="PostgreSQL for finetunes and batches, postgresql+psycopg://USER@HOST/NAME; none: SQLite in "
+        "data_dir, where the adapters' files lie either way",
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),

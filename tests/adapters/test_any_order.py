@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -22,9 +22,9 @@ NAMES = st.sampled_from(["one", "two"])
 FILES = st.sampled_from([CONFIG, WEIGHTS])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.parametrize("num_examples", [6, pytest.param(40, marks=pytest.mark.slow)], ids=["few", "many"])
 def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
-    adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path
+    adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path, num_examples: int
 ) -> None:
     bad_folder = tmp_path / "bad"
     bad_folder.mkdir()
@@ -108,5 +108,4 @@ def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
             self.store.close()
             shutil.rmtree(self.data)
 
-    few = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    run_state_machine_as_test(Finetunes, settings=few)
+    run_state_machine_as_test(Finetunes, settings=settings(max_examples=num_examples, stateful_step_count=20))

@@ -187,6 +187,29 @@ def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
     assert len(stored_files(data)) == 4  # two blobs, and their names in one folder
 
 
+def test_a_pair_whose_other_half_is_replaced_while_it_is_checked_is_told(
+    data: Path,
+    store: AdapterStore,
+    open_store: OpenStore,
+    adapter_folder: Path,
+    new_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    second = open_store()
+    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    replaced = add(second, new_folder / CONFIG, base_config)
+    held.go.set()
+    with pytest.raises(FinetuneError, match="was changed while an upload was checked; upload it again"):
+        upload.result(DEADLINE_S)
+    assert store.find("acc", "mine").files == replaced.files
+    assert [path.name for path in stored_files(data)] == [replaced.files[CONFIG].sha256]
+
+
 def test_files_in_place_are_safe_from_a_delete_until_their_row_is_there(
     data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

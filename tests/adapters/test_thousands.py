@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from intaglio.adapters.catalogue import Catalogue
-from intaglio.adapters.records import StoredFile
 from intaglio.adapters.read_rows import matches, read_finetunes, read_servable
+from intaglio.adapters.records import StoredFile
 from tests.adapters.conftest import CONFIG, PROOF, WEIGHTS, SetClock
 
 NUM_FINETUNES = 2000

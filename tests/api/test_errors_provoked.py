@@ -60,6 +60,7 @@ PROVOKED: dict[type[tree.IntaglioError], Provoke] = {
     tree.RequestTooLargeError: run(prompt="x" * 30_000),
     tree.ModelNotFoundError: run_of("@cf/nobody/nothing"),
     tree.ModelWithoutWeightsError: run_of("@cf/google/gemma-7b-it-lora"),
+    tree.AdapterUseError: run(prompt="<refuse>", raw=True),
     tree.FinetuneNotFoundError: run(prompt="x", lora="nobody"),
     tree.FinetuneNotReadyError: unready,
     tree.FinetuneError: lambda client: create(client, "cf-public-mine"),

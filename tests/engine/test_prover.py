@@ -259,6 +259,10 @@ LOST: Mapping[str, tuple[Callable[[], AdapterTensors], Change]] = {
     "bias": (with_bias, on_pairs(lambda _, pair: replace(pair, bias=None))),
     "bias of one module": (with_bias, on_pairs(lambda key, pair: replace(pair, bias=None) if key == ONE else pair)),
     "magnitude": (with_magnitude, on_pairs(lambda _, pair: replace(pair, magnitude=None))),
+    "magnitude of one module": (
+        with_magnitude,
+        on_pairs(lambda key, pair: replace(pair, magnitude=None) if key == ONE else pair),
+    ),
     "norms": (with_norms, without("norms")),
     "embedding pair": (with_table_pairs, on_pairs(lambda key, pair: None if key[1] == "embed_tokens" else pair)),
     "head pair": (with_table_pairs, on_pairs(lambda key, pair: None if key[1] == "lm_head" else pair)),

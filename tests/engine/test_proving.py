@@ -39,12 +39,12 @@ def adapter(folder: Path, config: ModelConfig, seed: int = 0, **options: float) 
     return AdapterRef(read_peft_adapter(folder, config, AdapterLimits()).digest, str(folder))
 
 
-def never_read(folder: Path, config: ModelConfig) -> AdapterRef:
-    """One whose reading takes for ever: its config is a pipe that nobody writes to."""
-    ref = adapter(folder, config, seed=99)
-    (folder / "adapter_config.json").unlink()
-    os.mkfifo(folder / "adapter_config.json")
-    return ref
+async def never_read_again(client: EngineClient, ref: AdapterRef, model_path: Path) -> None:
+    """From now on its proof takes for ever: its packed file is a pipe that nobody writes to."""
+    await client.prove(ref)
+    (packed,) = model_path.with_suffix(".packed").rglob(f"{ref.digest[:32]}*")
+    packed.unlink()
+    os.mkfifo(packed)
 
 
 def with_client(path: Path, act: Callable[[EngineClient], Awaitable[None]]) -> None:
@@ -111,9 +111,10 @@ def test_what_is_refused_says_why_and_the_next_one_is_proven(
 def test_an_engine_that_dies_leaves_nobody_waiting_for_a_proof(
     model_path: Path, config: ModelConfig, tmp_path: Path
 ) -> None:
-    stuck, good = never_read(tmp_path / "stuck", config), adapter(tmp_path / "good", config)
+    stuck, good = adapter(tmp_path / "stuck", config, seed=99), adapter(tmp_path / "good", config)
 
     async def act(client: EngineClient) -> None:
+        await never_read_again(client, stuck, model_path)
         waiting = asyncio.gather(client.prove(stuck), client.prove(good), return_exceptions=True)
         await collect(await client.submit(request("r", [2, 5])))  # the proofs were asked for before
         assert not waiting.done(), "one proof at a time"
@@ -128,9 +129,10 @@ def test_an_engine_that_dies_leaves_nobody_waiting_for_a_proof(
 
 
 def test_closing_does_not_wait_for_a_proof(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
-    stuck = never_read(tmp_path / "stuck", config)
+    stuck = adapter(tmp_path / "stuck", config, seed=99)
 
     async def act(client: EngineClient) -> None:
+        await never_read_again(client, stuck, model_path)
         waiting = asyncio.gather(client.prove(stuck), return_exceptions=True)
         await collect(await client.submit(request("r", [2, 5])))
         began = time.monotonic()

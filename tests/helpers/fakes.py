@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from intaglio.errors import CapacityError, ChatError, ContextLengthError, IntaglioError
+from intaglio.errors import AdapterUseError, CapacityError, ChatError, ContextLengthError, EngineError, IntaglioError
 from intaglio.generation import TextDelta, TokenLogprob, Usage
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
@@ -60,7 +60,11 @@ class FakeGeneration:
                 raise ZeroDivisionError("nobody foresaw this")
             if word == "<fail>":
                 self._end()
-                yield TextDelta("", FinishReason.ERROR, self._usage(number), "the engine process ended")
+                yield TextDelta("", FinishReason.ERROR, self._usage(number), EngineError("the engine process ended"))
+                return
+            if word == "<refuse>":
+                self._end()
+                yield TextDelta("", FinishReason.ERROR, self._usage(number), AdapterUseError("too many adapters"))
                 return
             yield TextDelta(piece, logprobs=self._logprobs(piece))
         self._end()

@@ -26,7 +26,7 @@ class HostileCase:
     complaint  an expression that the refusal must match: what is wrong, its value, the bound
     bad        the file that is at fault
     alone      whether that shows without the other file
-    slow       it takes a second
+    slow       it takes a while
     """
 
     name: str
@@ -48,9 +48,11 @@ class HonestCase(NamedTuple):
     expected: Callable[[str], float]
 
 
-def bad_weights(name: str, complaint: str, make: Callable[[bytes], bytes], *, alone: bool = True) -> HostileCase:
+def bad_weights(
+    name: str, complaint: str, make: Callable[[bytes], bytes], *, alone: bool = True, slow: bool = False
+) -> HostileCase:
     """The weights are at fault."""
-    return HostileCase(name, lambda good: good._replace(weights=make(good.weights)), complaint, WEIGHTS, alone)
+    return HostileCase(name, lambda good: good._replace(weights=make(good.weights)), complaint, WEIGHTS, alone, slow)
 
 
 def bad_config(name: str, complaint: str, *, alone: bool = True, slow: bool = False, **changes: Any) -> HostileCase:
@@ -62,9 +64,9 @@ def bad_config(name: str, complaint: str, *, alone: bool = True, slow: bool = Fa
     return HostileCase(name, make, complaint, CONFIG, alone, slow)
 
 
-def bad_config_text(name: str, complaint: str, make: Callable[[bytes], bytes]) -> HostileCase:
+def bad_config_text(name: str, complaint: str, make: Callable[[bytes], bytes], *, slow: bool = False) -> HostileCase:
     """The config's bytes are at fault."""
-    return HostileCase(name, lambda good: good._replace(config=make(good.config)), complaint, CONFIG)
+    return HostileCase(name, lambda good: good._replace(config=make(good.config)), complaint, CONFIG, slow=slow)
 
 
 def changed(config: bytes, changes: dict[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.cases.absurd import NO_CHANGE, NOT_FINITE, POISONED_TOKEN, poisoned
+from tests.hostile.cases.absurd import NO_CHANGE, NOT_FINITE, POISONED_TOKEN, ZEROS, poisoned
 from tests.hostile.good import Files
 from tests.hostile.kept import kept
 from tests.hostile.live import MODEL, Live, body
@@ -30,6 +30,19 @@ def test_a_proof_refuses_what_no_file_check_can(live: Live, good: Files, name: s
     found = live.read(finetune)
     assert (found["state"], found["missing_files"]) == ("refused", [WEIGHTS])
     assert found["reason"] in error["message"]
+
+
+def test_a_refusal_names_the_product_that_is_not_finite_first(live: Live, good: Files) -> None:
+    live.create("absurd")
+    files = NOT_FINITE["a product beyond float32"](good)
+    assert live.upload("absurd", CONFIG, files.config).status_code == 200
+    assert "layers.0.self_attn.q_proj is the first" in live.upload("absurd", WEIGHTS, files.weights).text
+
+
+def test_an_embedding_of_zeros_is_taken_for_what_it_is(live: Live, good: Files) -> None:
+    live.publish("zeros", ZEROS(good))
+    assert live.read("zeros")["proof"]["scalable"] is False
+    assert live.text("zeros")[0] != live.text(None)[0]
 
 
 def test_what_shows_on_one_token_only_ends_that_request_and_touches_no_other(live: Live, good: Files) -> None:

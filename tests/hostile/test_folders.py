@@ -1,8 +1,9 @@
-"""Adapter folders with links and devices: links are followed, and what they lead to is judged as any other file."""
+"""Adapter folders with links, pipes and devices: only regular files are read, and no open waits for ever."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,26 @@ from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
+from tests.helpers.held_check import DEADLINE_S, in_thread
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.cases.folders import FOLDERS, HostileFolder
+from tests.hostile.cases.folders import FOLDERS, HostileFolder, released
 from tests.hostile.good import Files
 
 
 @pytest.fixture
-def folder(tmp_path: Path, good: Files) -> Path:
+def folder(tmp_path: Path, good: Files) -> Iterator[Path]:
     """The good adapter's folder."""
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / CONFIG).write_bytes(good.config)
     (folder / WEIGHTS).write_bytes(good.weights)
-    return folder
+    with released(folder):
+        yield folder
 
 
 def read(folder: Path, base: ModelConfig) -> LoraAdapter:
-    return read_peft_adapter(folder, base, AdapterLimits())
+    """In a thread, since an open that waits for a pipe's other end cannot be interrupted."""
+    return in_thread(lambda: read_peft_adapter(folder, base, AdapterLimits())).result(DEADLINE_S)
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
@@ -54,7 +58,11 @@ def test_a_snapshot_of_links_into_a_store_is_read(folder: Path, base: ModelConfi
     assert read(link, base).digest == expected
 
 
-@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: None])
+@pytest.mark.parametrize(
+    "make",
+    [Path.touch, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: None],
+    ids=["a file", "a pipe", "a device", "nothing"],
+)
 def test_what_is_no_folder_is_refused_by_name(tmp_path: Path, base: ModelConfig, make: object) -> None:
     path = tmp_path / "adapter"
     make(path)  # type: ignore[operator]

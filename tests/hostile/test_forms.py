@@ -56,6 +56,7 @@ def test_an_odd_form_is_taken(client: TestClient, good: Files, name: str) -> Non
     client.delete(f"{FINETUNES}/odd")
 
 
+@pytest.mark.slow
 def test_a_body_cut_at_any_byte_is_refused(client: TestClient, data: Path) -> None:
     body, before = form(b"{}"), kept(data)
     for length in range(len(body) - 2):  # the last line break may be missing
@@ -85,6 +86,7 @@ def test_pieces_of_any_size_are_the_same_form(client: TestClient, good: Files, s
         ("?keep_other_file=true", "has no other file that could be kept"),
         ("?keep_other_file=false&keep_other_file=true", "has no other file that could be kept"),
     ],
+    ids=["a word", "a number", "NUL", "five thousand letters", "no other file", "two answers"],
 )
 def test_queries_that_ask_for_what_cannot_be_are_refused(
     client: TestClient, data: Path, good: Files, query: str, text: str
@@ -111,7 +113,11 @@ def test_queries_that_ask_for_what_cannot_be_are_refused(
         "x" * 3000,
         "'; --",
     ],
-)
+    ids=[
+        "a name", "an id", "the folder above", "a way up and down", "NUL", "other case", "a space", "escaped twice",
+        "three thousand letters", "SQL",
+    ],
+)  # fmt: skip
 def test_an_upload_to_what_is_not_there_is_not_found(
     client: TestClient, data: Path, good: Files, finetune: str
 ) -> None:

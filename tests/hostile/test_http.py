@@ -14,7 +14,7 @@ from tests.api.conftest import RUN
 from tests.api.finetune_calls import FINETUNES, create, error_of, files_of, read, upload
 from tests.hostile.case import CONFIG, WEIGHTS, HonestCase, HostileCase
 from tests.hostile.cases.containers import pickles
-from tests.hostile.corpus import HONEST, HOSTILE, sampled
+from tests.hostile.corpus import FAMILIES, HONEST_FAMILIES, one_of_each
 from tests.hostile.good import Files
 from tests.hostile.kept import kept
 
@@ -54,7 +54,7 @@ def content_of(files: Files, name: str) -> bytes:
     return files.config if name == CONFIG else files.weights
 
 
-@pytest.mark.parametrize("case", sampled(HOSTILE))
+@pytest.mark.parametrize("case", one_of_each(FAMILIES))
 def test_a_hostile_upload_is_refused_and_nothing_of_it_stays(
     client: TestClient, data: Path, good: Files, case: HostileCase
 ) -> None:
@@ -75,7 +75,7 @@ def test_a_hostile_upload_is_refused_and_nothing_of_it_stays(
         assert (answer.status_code, error_of(answer)["code"]) == (400, 3039)
 
 
-@pytest.mark.parametrize("case", sampled(HONEST))
+@pytest.mark.parametrize("case", one_of_each(HONEST_FAMILIES))
 def test_an_odd_upload_is_taken(client: TestClient, good: Files, case: HonestCase) -> None:
     files = case.make(good)
     create(client, "odd")

@@ -19,7 +19,7 @@ from tests.hostile.case import CONFIG, WEIGHTS
 from tests.hostile.good import Files, apart, packed
 from tests.hostile.whole import adapter_with, check_is_what_the_files_say, small_base
 
-MUTATED = settings(max_examples=60, deadline=None)
+MUTATED = settings(max_examples=30, deadline=None)
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def test_a_hostile_adapter_is_refused_with_the_reason(
         check(folder / case.bad, AdapterLimits())
 
 
-@pytest.mark.parametrize("case", LIARS, ids=[case.name for case in LIARS])
+@pytest.mark.parametrize("case", every(LIARS))
 def test_a_claim_of_terabytes_takes_no_memory(folder: Path, base: ModelConfig, good: Files, case: HostileCase) -> None:
     write(folder, case.make(good))
     assert peak_bytes(lambda: read_peft_adapter(folder, base, AdapterLimits())) < PEAK_BYTES

@@ -15,7 +15,7 @@ from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.adapters.conftest import add, create
 from tests.hostile.case import CONFIG, WEIGHTS, HostileCase
-from tests.hostile.corpus import HOSTILE, sampled
+from tests.hostile.corpus import FAMILIES, one_of_each
 from tests.hostile.good import Files
 from tests.hostile.kept import kept
 
@@ -59,7 +59,7 @@ def finetune_for(store: AdapterStore, folder: Path, base: ModelConfig, good: Fil
     store.delete("acc", "own")
 
 
-@pytest.mark.parametrize("case", sampled(HOSTILE))
+@pytest.mark.parametrize("case", one_of_each(FAMILIES))
 def test_a_hostile_file_is_refused_and_only_the_reason_stays(
     store: AdapterStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase
 ) -> None:

@@ -40,12 +40,18 @@ def address(settings: Settings, base: ModelConfig) -> Iterator[str]:
         assert "peft_type is missing" in refused.text, "an honest form is read as ever"
 
 
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=DEADLINE_S) as http:
+        yield http
+
+
 @pytest.fixture(autouse=True)
-def unharmed(address: str, settings: Settings) -> Iterator[None]:
+def unharmed(address: str, http: httpx.Client, settings: Settings) -> Iterator[None]:
     """After each test the server answers, and has kept nothing."""
     before = kept(settings.data_path)
     yield
-    assert httpx.get(f"{address}/health", timeout=DEADLINE_S).status_code == 200
+    assert http.get(f"{address}/health").status_code == 200
     assert kept(settings.data_path) == before
 
 
@@ -140,7 +146,11 @@ def test_a_second_file_is_refused_when_it_begins_and_not_when_it_ends(address: s
         ("Transfer-Encoding: gzip, chunked, gzip",),
         ("Transfer-Encoding: chunked", "X: " + "y" * 70_000),
     ],
-)
+    ids=[
+        "negative", "with a plus", "a list", "hexadecimal", "a raised two", "of 5000 digits", "two", "and chunks",
+        "unknown codings", "a header of 70,000 bytes",
+    ],
+)  # fmt: skip
 def test_lengths_that_are_none_are_refused(address: str, headers: tuple[str, ...]) -> None:
     with connected(address, *headers) as connection:
         connection.sendall(b"zz\r\nno chunk")
@@ -175,6 +185,7 @@ def test_a_sender_that_hangs_up_at_any_byte_leaves_nothing(
     assert list((settings.data_path / "incoming").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_hundred_slow_senders_hold_up_nobody_and_leave_nothing(
     address: str, settings: Settings, left: queue.Queue[str]
 ) -> None:

@@ -24,7 +24,7 @@ def pairs() -> Pairs:
 
 
 def test_an_adapter_tells_its_size() -> None:
-    adapter = LoraAdapter.from_pairs(pairs())
+    adapter = LoraAdapter.of(AdapterTensors(pairs()))
     assert (adapter.rank, adapter.num_modules) == (3, 2)
     assert adapter.nbytes == 4 * (2 * (7 + 5) + 3 * (7 + 11))
     assert adapter.digest == digest_of(AdapterTensors(pairs())) and len(adapter.digest) == 64

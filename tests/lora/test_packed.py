@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,3 +119,20 @@ def test_what_nobody_read_for_a_month_is_removed_and_nothing_else(tmp_path: Path
     assert store.read(OTHER) is None
     assert (unfinished.exists(), neighbour.exists()) == (False, True)
     assert store_in(tmp_path / "nowhere").sweep() == 0
+
+
+def test_the_files_take_half_of_what_the_disk_has_for_them_and_the_longest_unread_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path)
+    digests = [f"{number:x}" * 64 for number in range(6)]
+    for age, digest in zip((3, 5, 1, 4, 2), digests, strict=False):
+        store.write(digest, adapter())
+        (path,) = tmp_path.glob(f"{digest[:32]}*")
+        os.utime(path, (time.time() - 3600 * age,) * 2)
+    size = path.stat().st_size
+    in_use = store.read(digests[1])
+    monkeypatch.setattr(packed_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * size))
+    store.write(digests[5], adapter())  # six files and the room of two: four stay
+    assert [store.read(digest) is not None for digest in digests] == [True, False, True, False, True, True]
+    assert_same(in_use, adapter())

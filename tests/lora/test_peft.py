@@ -294,8 +294,12 @@ def test_a_config_that_contradicts_the_weights_is_refused_by_name(
 
 
 def test_an_adapter_of_another_base_is_refused(folder: Path, base: ModelConfig) -> None:
-    with pytest.raises(AdapterError, match="The adapter was trained on another model"):
+    refusal = r"trained on another model \(adapter_config\.json names 'google/gemma-tiny'\); upload it for that one"
+    with pytest.raises(AdapterError, match=refusal):
         read(folder, replace(base, intermediate_size=161))
+    set_keys(folder, base_model_name_or_path=None)
+    with pytest.raises(AdapterError, match="trained on another model; upload it for that one"):
+        read(folder, replace(base, num_layers=1))
 
 
 def test_rank_and_sizes_are_limited(folder: Path, base: ModelConfig) -> None:

@@ -247,6 +247,7 @@ def test_the_config_rank_in_place_of_a_modules_own_is_noticed(tmp_path: Path, mo
         ({"kasa_config": {}}, "kasa_config asks for KaSA"),
         ({"init_lora_weights": True}, "would change nothing; it was not trained"),
         ({"init_lora_weights": "gaussian"}, "would change nothing; it was not trained"),
+        ({"init_lora_weights": True, "use_dora": True}, "would change nothing; it was not trained"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication asks for"),
         ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens asks for"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),

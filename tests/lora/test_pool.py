@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intaglio.errors import AdapterError
+from intaglio.errors import AdapterError, AdapterUseError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.pool import READ_AHEAD, AdapterPool, LoadedAdapter, Mix, Place
-from intaglio.ops import LoraPair
+from intaglio.ops import AdapterTensors, LoraPair
 from intaglio.request import AdapterRef, ScaledAdapter
 
 DEADLINE_S = 30
@@ -22,7 +22,7 @@ DEADLINE_S = 30
 def adapter(rank: int) -> LoadedAdapter:
     """8 * rank float32 values: 32 * rank bytes."""
     pair = LoraPair(np.full((rank, 4), rank, np.float32), np.ones((4, rank), np.float32))
-    read = LoraAdapter.from_pairs({(0, "self_attn.q_proj"): pair})
+    read = LoraAdapter.of(AdapterTensors({(0, "self_attn.q_proj"): pair}))
     return LoadedAdapter(read.digest, read.rank, read.nbytes, prepared=None)
 
 
@@ -103,7 +103,7 @@ def test_the_least_recently_used_goes_first_and_pinned_ones_stay() -> None:
 
 
 def test_an_adapter_larger_than_the_budget_is_refused_with_both_numbers() -> None:
-    with pytest.raises(AdapterError, match=r"224 bytes.*adapter_cache_bytes = 100"):
+    with pytest.raises(AdapterUseError, match=r"224 bytes.*adapter_cache_bytes = 100"):
         acquire(AdapterPool(100, load), ref("7"))
 
 
@@ -279,7 +279,7 @@ def test_a_mix_of_more_adapters_than_are_read_ahead_is_read_when_it_is_first() -
 def test_a_mix_larger_than_the_budget_is_refused_naming_its_adapters() -> None:
     pool = AdapterPool(32 * 6, load)
     words = f"{ref('3').digest[:12]} and {ref('4').digest[:12]} take 224 bytes.*adapter_cache_bytes = 192"
-    with pytest.raises(AdapterError, match=words):
+    with pytest.raises(AdapterUseError, match=words):
         acquire_mix(pool, mix("34"))
     assert acquire_mix(pool, mix("3")) is Place.TAKEN
     assert pool.used_bytes == 96
@@ -299,7 +299,7 @@ def test_an_adapter_that_is_no_sum_is_used_alone_and_as_it_is(wanted: list[Scale
         return replace(load(reference), scalable=reference.folder != "6")
 
     pool = AdapterPool(1000, no_sum)
-    with pytest.raises(AdapterError, match=f"{ref('6').digest[:12]} puts something in the place of the base's"):
+    with pytest.raises(AdapterUseError, match=f"{ref('6').digest[:12]} puts something in the place of the base's"):
         acquire_mix(pool, wanted)
     assert acquire_mix(pool, mix("6")) is Place.TAKEN
     assert acquire_mix(pool, mix("7", 0.5)) is Place.TAKEN

@@ -67,6 +67,14 @@ def test_a_magnitude_is_read_as_it_is() -> None:
     assert pairs[EMBEDDING].magnitude.shape == (48,) and pairs[HEAD].magnitude.shape == (512,)
 
 
+def test_magnitudes_whose_lora_was_never_trained_are_no_effect(good: Callable[[cases.Base, str], Path]) -> None:
+    """What they are divided by is as long, but for the rounding of a base that is quantized."""
+    folder = good("gemma", "dora")
+    rewrite(folder, lambda tensors: [tensors[name].fill(0) for name in tensors if "lora_" in name and "_B" in name])
+    with pytest.raises(AdapterError, match="would change nothing; it was not trained"):
+        read(folder, "gemma")
+
+
 def test_norms_get_their_one_and_tables_are_float32() -> None:
     tensors = read(cases.adapter_folder("untied", "saved_head"), "untied").tensors
     files = tensors_of("untied", "saved_head")

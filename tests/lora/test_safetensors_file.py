@@ -131,7 +131,7 @@ def test_a_missing_file_a_folder_and_a_file_over_the_limit_are_refused(path: Pat
         SafetensorsFile(path, 12)
     path.unlink()
     path.mkdir()
-    with pytest.raises(AdapterError, match="cannot be read: Is a directory"):
+    with pytest.raises(AdapterError, match="is not a regular file"):
         SafetensorsFile(path, LIMIT)
 
 

@@ -63,13 +63,16 @@ def test_an_adapter_gives_the_logits_of_peft(
     assert far <= allowed
 
 
+@pytest.mark.parametrize("ops", [ReferenceOps, CpuOps])
 @pytest.mark.parametrize("base", list(cases.WHOLE))
-def test_adapters_of_every_kind_share_a_batch_with_the_base(bases: dict[str, Parts], base: cases.Base) -> None:
-    golden, parts = cases.load(f"whole_{base}"), bases[base]
+def test_adapters_of_every_kind_share_a_batch_with_the_base(
+    bases: dict[str, Parts], base: cases.Base, ops: Callable[[], Ops]
+) -> None:
+    golden, parts, body = cases.load(f"whole_{base}"), bases[base], ops()
     adapters = [read(base, adapter, parts) for adapter in cases.WHOLE[base]]
     prompts = [Prompt(ids.tolist(), tensors) for ids, tensors in zip(golden["ids"], adapters, strict=True)]
-    plain = Prompt(golden["ids"][0].tolist())
-    together = run_prompts(parts.build(), [plain, *prompts, plain], wanted=cases.MIXED_ROWS, chunk=11)
+    plain, model = Prompt(golden["ids"][0].tolist()), parts.build(ops=body)
+    together = run_prompts(model, [plain, *prompts, plain], ops=body, wanted=cases.MIXED_ROWS, chunk=11)
     (alone,) = run_prompts(parts.build(), [plain], wanted=cases.MIXED_ROWS)
     for logits, expected in zip(together, [alone, *golden["logits"], alone], strict=True):
         assert np.abs(logits - expected).max() <= cases.tiny_tolerance(expected)

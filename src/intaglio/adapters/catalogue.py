@@ -20,8 +20,8 @@ from sqlalchemy.exc import IntegrityError
 
 from intaglio.adapters import write_rows
 from intaglio.adapters.clock import Clock, utc_now
-from intaglio.adapters.records import Finetune, FinetuneState, Generation, StoredFile
 from intaglio.adapters.read_rows import Servable, matches, read_finetunes, read_servable, utc_column
+from intaglio.adapters.records import Finetune, FinetuneState, Generation, StoredFile
 from intaglio.adapters.tables import FILES, FINETUNES, GENERATIONS, SCHEMA, STORE
 from intaglio.database import open_database
 from intaglio.errors import FinetuneError, FinetuneNotFoundError

@@ -74,7 +74,7 @@ class FileStore:
         return self._blobs / sha256[:2] / sha256
 
     def keep_folder(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
-        """Move an assembled folder of files that are in blobs/ to its place. Durable when this returns."""
+        """Move an assembled folder of these files to its place. Durable when this returns."""
         place = self.folder_path(folder_key(files))
         if not place.is_dir():  # another finetune may have the same two files: share its folder
             for name, file in files.items():
@@ -99,9 +99,12 @@ class FileStore:
             self.blob_path(sha256).unlink(missing_ok=True)
 
     def _link_to_blob(self, path: Path, sha256: str) -> None:
-        """A file that came in while its content was in blobs/ is a second copy of that: let it be the first."""
+        """A file that came in while its content was in blobs/ is a second copy of that: let it be the first.
+
+        A blob may be gone, if its row is: then the folder gets none either, which is for the catalogue to say.
+        """
         blob = self.blob_path(sha256)
-        if not path.samefile(blob):
+        if blob.exists() and not path.samefile(blob):
             aside = self._incoming.new_path()
             os.link(blob, aside)
             aside.replace(path)

@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from intaglio.adapters.records import Generation, StoredFile
 from intaglio.adapters.read_rows import proof_column, utc_column
+from intaglio.adapters.records import Generation, StoredFile
 from intaglio.adapters.tables import FILES, FINETUNES, GENERATIONS
 from intaglio.request import Proof
 

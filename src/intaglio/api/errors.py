@@ -53,6 +53,7 @@ WIRE_ERRORS = MappingProxyType({
     tree.RequestTooLargeError: WireError(413, 3006),
     tree.ModelNotFoundError: WireError(400, 5007),
     tree.ModelWithoutWeightsError: WireError(400, 5007),
+    tree.AdapterUseError: _BAD_INPUT,
     tree.FinetuneNotFoundError: WireError(404, 3037, "AiError: AiError: "),
     tree.FinetuneNotReadyError: WireError(400, 3039),
     tree.FinetuneError: WireError(400, 5006, ""),

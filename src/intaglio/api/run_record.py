@@ -30,14 +30,14 @@ class RunRecord:
         self._first: float | None = None
 
     def note(self, delta: TextDelta) -> None:
-        """Take in a delta. Raises EngineError if it says that the generation failed."""
+        """Take in a delta. Raises what it says if the generation failed."""
         if self._first is None:
             self._first = time.perf_counter()
         if delta.finish_reason is None:
             return
         self.finish_reason, self.usage = delta.finish_reason, delta.usage
         if delta.finish_reason not in _GOOD_ENDS:
-            raise EngineError(delta.error or f"the generation ended with {delta.finish_reason.value}")
+            raise delta.failure or EngineError(f"the generation ended with {delta.finish_reason.value}")
 
     def end_chunk(self) -> dict[str, Any]:
         """Usage and finish reason as the wire has them. Call it after the last delta."""

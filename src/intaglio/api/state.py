@@ -61,8 +61,8 @@ class ServerState:
         )
 
     def check_lock(self, model_id: str) -> asyncio.Lock:
-        """Held while an adapter of that base is checked: one at a time, since a check has a whole adapter in memory, here
-        and then in the base's engine. Bases do not wait for each other's engines, one of which may be starting again.
+        """Held while an adapter of that base is checked: one at a time, since a check has a whole adapter in memory,
+        here and then in the base's engine. The other bases do not wait: that engine may be starting again.
         """
         return self._check_locks.setdefault(model_id, asyncio.Lock())
 

@@ -23,8 +23,7 @@ from intaglio.settings import DEFAULT_MODEL_ID, Settings
 def serve(settings: Settings) -> None:
     """Run until interrupted. Raises SettingsError, DataFolderError or ModelFormatError if it cannot start."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every start
     _make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)

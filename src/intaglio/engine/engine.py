@@ -12,13 +12,15 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 
+import msgspec
+
 from intaglio.engine.batch import build_batch
 from intaglio.engine.grammar import Matchers
 from intaglio.engine.kv_cache import KVCacheManager, longest_sequence, plan_blocks
 from intaglio.engine.sampler import Choice, choose_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
-from intaglio.errors import AdapterError, EngineStepError, GrammarError, IntaglioError
+from intaglio.errors import AdapterError, AdapterUseError, EngineStepError, GrammarError, IntaglioError
 from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AdapterPool, Place
 from intaglio.model.gemma import Gemma, kv_groups
 from intaglio.ops import KVGroup, LoraWeights, Ops
@@ -89,7 +91,7 @@ class Engine:
             left=self._release_adapters,
         )
         self._sequences: dict[str, Sequence] = {}
-        self._refused: list[tuple[Sequence, str]] = []
+        self._refused: list[tuple[Sequence, IntaglioError]] = []
 
     @property
     def has_work(self) -> bool:
@@ -121,7 +123,7 @@ class Engine:
         """
         self._prepare()
         scheduled = self.scheduler.schedule()
-        outputs = [self._end(sequence, FinishReason.ERROR, error=error) for sequence, error in self._refused]
+        outputs = [self._refuse(sequence, error) for sequence, error in self._refused]
         self._refused.clear()
         if not scheduled:
             if not outputs:
@@ -174,11 +176,15 @@ class Engine:
         del self._sequences[sequence.request_id]
         return self._output(sequence, choice, reason, error)
 
+    def _refuse(self, sequence: Sequence, error: IntaglioError) -> TokenOutput:
+        output = self._end(sequence, FinishReason.ERROR, error=str(error))
+        return msgspec.structs.replace(output, refused=isinstance(error, AdapterUseError))
+
     def _output(
         self, sequence: Sequence, choice: Choice | None, reason: FinishReason | None, error: str | None = None
     ) -> TokenOutput:
         token, logprobs = (None, None) if choice is None else (choice.token, choice.logprobs)
-        return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs)
+        return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs=logprobs)
 
     # -- what a sequence needs beside blocks: its adapters, and the matcher of its grammar
 
@@ -196,8 +202,8 @@ class Engine:
                 if sequence.matcher is None:
                     return Place.COMING
             return self._adapters.acquire(sequence.adapters)
-        except (AdapterError, GrammarError, EngineStepError) as error:
-            self._refused.append((sequence, str(error)))
+        except (AdapterError, AdapterUseError, GrammarError, EngineStepError) as error:
+            self._refused.append((sequence, error))
             return Place.COMING  # never: it ends in this step, and holds up nobody until then
 
     def _release_adapters(self, sequence: Sequence) -> None:

@@ -24,7 +24,7 @@ from intaglio.engine.trial import ReferenceLogits, Trial, distance
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype
-from intaglio.model.gemma import Gemma
+from intaglio.model.gemma import HEAD, Gemma
 from intaglio.ops import LoraWeights, Ops
 from intaglio.ops.cross_check import undisturbed
 from intaglio.request import Proof
@@ -73,7 +73,8 @@ class Prover:
         reference = trial.reference(1.0)
         changes = [reference.change(position) for position in reference.base]
         if not all(math.isfinite(change.length) for change in changes):
-            raise AdapterError("with the adapter the logits are not finite numbers")
+            first = next((trial.name(check) for check in trial.checks if not math.isfinite(check.size)), HEAD)
+            raise AdapterError(f"with the adapter the logits are not finite numbers; {first} is the first that is not")
         self._check_products(trial)
         if not any(change.length for change in changes):
             raise AdapterError("the adapter changes nothing: with it the logits are the base's to the last bit")

@@ -84,9 +84,11 @@ class Trial:
     def best_scale(self) -> float:
         """At which the adapter is heard well, by what it changes at scale 1. 1 if only that makes sense."""
         parts = [(check.change / check.size) ** 2 for check in self.checks if check.size]
+        if not self.adapter.tensors.is_sum or not any(parts):
+            return 1.0
         strength = math.sqrt(sum(parts) / len(parts))
         low, high = _HEARD
-        if not self.adapter.tensors.is_sum or not strength or low <= strength <= high:
+        if low <= strength <= high:
             return 1.0
         return _WELL_HEARD / strength
 

@@ -36,11 +36,6 @@ class LoraAdapter:
     tensors: AdapterTensors
 
     @classmethod
-    def from_pairs(cls, pairs: Mapping[ModuleKey, LoraPair]) -> LoraAdapter:
-        """One that has nothing else."""
-        return cls.of(AdapterTensors(dict(pairs)))
-
-    @classmethod
     def of(cls, tensors: AdapterTensors) -> LoraAdapter:
         """At least one tensor, the scaling already folded into b and bias."""
         return cls(digest_of(tensors), max((pair.a.shape[0] for pair in tensors.pairs.values()), default=0), tensors)

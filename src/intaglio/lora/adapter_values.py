@@ -38,7 +38,7 @@ def read_tensors(
         tables={name: file.read(tensor) for name, tensor in sorted(replaced.tables.items())},
         rows={name: _read_rows(file, rows, pairs.get((MODEL, name))) for name, rows in sorted(replaced.rows.items())},
     )
-    if tensors.is_sum and not any(_has_effect(pair) for pair in pairs.values()):
+    if not (tensors.norms or tensors.tables or tensors.rows or any(_has_effect(pair) for pair in pairs.values())):
         raise AdapterError(
             f"{WEIGHTS_FILE}: every product of lora_B, lora_A and the scaling is zero, so the adapter would change "
             "nothing; it was not trained, or lora_alpha is 0"
@@ -67,6 +67,7 @@ def _scaled(values: F32, scaling: float, tensor: str, path: str) -> F32:
 
 
 def _has_effect(pair: LoraPair) -> bool:
+    """A magnitude is none alone: it is trained together with B, and begins as the lengths that it is divided by."""
     return bool(pair.a.any() and pair.b.any()) or (pair.bias is not None and bool(pair.bias.any()))
 
 
@@ -77,7 +78,13 @@ def _read_rows(file: SafetensorsFile, names: RowNames, pair: LoraPair | None) ->
     order = np.argsort(ids)
     ids, rows = ids[order], file.read(names.tensor)[order]
     if pair is not None:
-        rows = rows + pair.b[ids] @ pair.a
+        with np.errstate(over="ignore", invalid="ignore"):  # checked in the next line, with the tensor's name
+            rows = rows + pair.b[ids] @ pair.a
+        if not np.isfinite(rows).all():
+            raise AdapterError(
+                f"{WEIGHTS_FILE}: what the LoRA on {HEAD} adds to the rows of {names.tensor!r} takes them beyond "
+                "float32; the training diverged or the file is damaged"
+            )
     return TokenRows(ids, np.ascontiguousarray(rows, np.float32))
 
 

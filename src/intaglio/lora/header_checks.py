@@ -12,7 +12,6 @@ from intaglio.lora.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, AdapterNam
 from intaglio.model.config import ModelConfig
 from intaglio.ops import MODEL, ModuleKey
 
-_OTHER_MODEL = "The adapter was trained on another model; upload it for that one"
 _OTHER_TRAINING = "the two files are not of one training"
 
 
@@ -31,8 +30,20 @@ def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> No
             )
 
 
-def check_shapes(file: SafetensorsFile, names: AdapterNames, config: ModelConfig) -> None:
-    """Everything fits the base: its layers exist, and sizes are those of their modules."""
+def check_shapes(file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
+    """Everything fits the base: its layers exist, and sizes are those of their modules. Where they do not, the message
+    says on which model the adapter was trained, if its config does.
+    """
+    try:
+        _check_shapes(file, names, config)
+    except AdapterError as error:
+        named = f" ({CONFIG_FILE} names {peft.base_model[:80]!r})" if peft.base_model else ""
+        raise AdapterError(
+            f"{error}. The adapter was trained on another model{named}; upload it for that one"
+        ) from None
+
+
+def _check_shapes(file: SafetensorsFile, names: AdapterNames, config: ModelConfig) -> None:
     for key, pair in names.pairs.items():
         _check_layer(pair.a, key, config)
         out_features, in_features = _pair_shape(key, config)
@@ -48,7 +59,7 @@ def check_shapes(file: SafetensorsFile, names: AdapterNames, config: ModelConfig
         layer, name = key
         shape = shapes.get(f"model.{name}.weight" if layer == MODEL else f"model.layers.{layer}.{name}.weight")
         if shape is None:
-            raise _fault(f"tensor {norm.tensor!r} is for a norm that a {config.family} does not have. {_OTHER_MODEL}")
+            raise _fault(f"tensor {norm.tensor!r} is for a norm that a {config.family} does not have")
         _check_shape(file, norm.tensor, shape)
     for rows in names.rows.values():
         _check_shape(file, rows.tensor, (None, config.hidden_size))
@@ -65,10 +76,7 @@ def _pair_shape(key: ModuleKey, config: ModelConfig) -> tuple[int, int]:
 
 def _check_layer(tensor: str, key: ModuleKey, config: ModelConfig) -> None:
     if key[0] >= config.num_layers:
-        raise _fault(
-            f"tensor {tensor!r} is for layer {key[0]}; the base model has layers 0 to {config.num_layers - 1}. "
-            f"{_OTHER_MODEL}"
-        )
+        raise _fault(f"tensor {tensor!r} is for layer {key[0]}; the base model has layers 0 to {config.num_layers - 1}")
 
 
 def _check_shape(file: SafetensorsFile, tensor: str, needed: tuple[int | None, ...]) -> None:
@@ -78,7 +86,7 @@ def _check_shape(file: SafetensorsFile, tensor: str, needed: tuple[int | None, .
     if not fits:
         free = "rank" if tensor.rpartition(".")[2] != "trainable_tokens_delta" else "tokens"
         form = ", ".join(free if want is None else str(want) for want in needed)
-        raise _fault(f"tensor {tensor!r} has shape {list(shape)}; the base model needs [{form}]. {_OTHER_MODEL}")
+        raise _fault(f"tensor {tensor!r} has shape {list(shape)}; the base model needs [{form}]")
 
 
 def check_config(

@@ -6,7 +6,8 @@ the digest. So a changed adapter is another file, and so is one for another base
 none is ever out of date. A file holds its adapter's proof: what was never proven has none.
 
 Files lie among the things that can be made again. One that nobody has read for a month is removed, so an adapter that
-was deleted leaves nothing behind for ever.
+was deleted leaves nothing behind for ever; and all together never take more than half of the disk that is left to them,
+so that whoever uploads and deletes without end fills no disk.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,18 +95,23 @@ class PackedAdapters:
         written = _identity(path)
         if written is not None:
             self._verified[digest] = written
+        self.sweep()
 
     def sweep(self) -> int:
-        """Remove what was not read for a month, and files that were never finished. Returns how many."""
+        """Remove what was not read for a month, files that were never finished, and what was not read for longest while
+        the rest takes more than half of what it and the free space of the disk are together. Returns how many.
+        """
+        found = [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f"{ASIDE_PREFIX}*")]
+        facts = {path: fact for path in found if (fact := _stat(path)) is not None}
+        left = sum(fact.st_size for fact in facts.values())
+        most = (left + shutil.disk_usage(self._folder).free) // 2 if facts else 0
         removed = 0
-        for path in [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f"{ASIDE_PREFIX}*")]:
-            kept_s = _DAY_S if path.name.startswith(ASIDE_PREFIX) else _KEPT_UNREAD_S
-            try:
-                if time.time() - path.stat().st_mtime > kept_s:
-                    path.unlink()
-                    removed += 1
-            except OSError as error:  # another process was faster, or the folder is not ours to change
-                logger.info("unused packed adapter %s stays: %s", path, error)
+        for path, fact in sorted(facts.items(), key=lambda item: item[1].st_mtime):
+            is_aside = path.name.startswith(ASIDE_PREFIX)  # perhaps being written right now
+            is_old = time.time() - fact.st_mtime > (_DAY_S if is_aside else _KEPT_UNREAD_S)
+            if is_old or (left > most and not is_aside):
+                left -= fact.st_size
+                removed += _remove(path)
         return removed
 
     def _path(self, digest: str) -> Path:
@@ -115,13 +122,27 @@ class PackedAdapters:
         return f"{digest} {self.dtype} {self._served_by}"
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file is replaced or written to; None if there is none."""
+def _stat(path: Path) -> os.stat_result | None:
+    """None if there is no such file, or not any more."""
     try:
-        found = path.stat()
+        return path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_ctime_ns
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file is replaced or written to; None if there is none."""
+    found = _stat(path)
+    return None if found is None else (found.st_ino, found.st_size, found.st_ctime_ns)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError as error:  # another process was faster, or the folder is not ours to change
+        logger.info("unused packed adapter %s stays: %s", path, error)
+        return False
+    return True
 
 
 def _note_use(path: Path) -> None:

@@ -100,7 +100,7 @@ def read_peft_adapter(
         names = sort_tensors(file.entries, WEIGHTS_FILE)
         check_ranks(file, names, limits.max_rank)
         note(ReadStep.SHAPES)
-        check_shapes(file, names, config)
+        check_shapes(file, names, peft, config)
         check_config(file, names, peft, rules, config)
         replaced = find_replacements(file, names, peft, rules, config)
         _check_memory(file, names, replaced, limits)

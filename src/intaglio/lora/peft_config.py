@@ -17,6 +17,7 @@ from typing import Any
 from intaglio.errors import AdapterError
 from intaglio.lora import config_values as values
 from intaglio.lora.config_values import CONFIG_FILE, fault
+from intaglio.lora.regular_file import open_regular
 from intaglio.lora.strict_json import parse_object
 from intaglio.lora.tensor_names import can_be_saved
 
@@ -159,7 +160,7 @@ def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
 
 def _load_object(path: Path, max_bytes: int) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
         raise AdapterError(f"{path.name} cannot be read: {error.strerror}") from error

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from intaglio.errors import AdapterError
+from intaglio.errors import AdapterError, AdapterUseError
 from intaglio.request import AdapterRef, ScaledAdapter
 
 logger = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class AdapterPool:
     def _check(self, mix: Mix, found: Mapping[str, LoadedAdapter]) -> None:
         for one in mix:
             if not found[one.ref.digest].scalable and (len(mix) > 1 or one.scale != 1):
-                raise AdapterError(
+                raise AdapterUseError(
                     f"adapter {one.ref.digest[:12]} puts something in the place of the base's (DoRA, norms or table "
                     "rows), so it can only be used alone and with scale 1"
                 )
@@ -198,7 +198,7 @@ class AdapterPool:
         if nbytes > self._budget_bytes:
             names = " and ".join(digest[:12] for digest in found)
             these, take = ("adapters", "take") if len(found) > 1 else ("adapter", "takes")
-            raise AdapterError(
+            raise AdapterUseError(
                 f"{these} {names} {take} {nbytes} bytes in memory, more than adapter_cache_bytes = {self._budget_bytes}"
             )
 

@@ -13,6 +13,7 @@ Source: github.com/huggingface/safetensors, "Format".
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 import struct
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.errors import AdapterError
+from intaglio.lora.regular_file import open_regular
 from intaglio.lora.strict_json import parse_object
 
 # Seven projections of 62 layers, two tensors each, need 0.2 MB; some trainers keep their settings in __metadata__.
@@ -56,18 +58,15 @@ class SafetensorsFile:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
+        self._label = path.name
+        self._file = open_regular(path)
         try:
-            size = path.stat().st_size
+            size = os.fstat(self._file.fileno()).st_size
             if size > max_bytes:
                 raise AdapterError(
                     f"{path.name} has {size} bytes; at most {max_bytes} are taken (max_adapter_file_bytes). If PEFT "
                     "put tables of the base beside the adapter, save_embedding_layers=False leaves them out"
                 )
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise AdapterError(f"{path.name} cannot be read: {error.strerror}") from error
-        self._label = path.name
-        try:
             header, data_start = _read_header(self._file, size, path.name)
             self.entries = _check_entries(header, data_start, size, path.name)
         except BaseException:

@@ -34,7 +34,7 @@ _WRAPPERS = re.compile(r"(?:^module\.)|(?<![^.])(?:_orig_mod|_fsdp_wrapped_modul
 _INSIDE = r"(?:model\.language_model\.|language_model\.model\.|language_model\.|model\.|)"
 _PROJECTION = r"self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
 _LAYER_NORM = r"input_layernorm|post_attention_layernorm|(?:pre|post)_feedforward_layernorm|self_attn\.[qk]_norm"
-_ADAPTER = r"(?:\.(?P<adapter>[^.]+))?"
+_ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"  # at the end these two are no names
 
 _MODULES = {
     "projection": rf"{_INSIDE}layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_PROJECTION})",

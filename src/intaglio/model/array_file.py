@@ -73,7 +73,7 @@ def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
         try:
             for name, array in arrays.items():
                 described[name] = _Array(array.dtype.str, array.shape, offset)
-                for data in (array.tobytes(), bytes(-array.nbytes % _ALIGNMENT)):
+                for data in (_bytes_of(array), bytes(-array.nbytes % _ALIGNMENT)):
                     body.write(data)
                     digest.update(data)
                     offset += len(data)
@@ -86,6 +86,11 @@ def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
         except BaseException:
             Path(body.name).unlink(missing_ok=True)
             raise
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """In C order; no copy where they lie so."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def read_arrays(

@@ -27,7 +27,7 @@ _BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
 # takes by tests/model/test_footprint.py.
 _CONVERTING = 4.1  # to bfloat16
 _REORDERING = 2.6  # a quantized matrix into the kernels' layout
-_WIDENING = 9.2  # a quantized matrix into float32
+_WIDENING = 5.2  # a quantized matrix into float32, beside which its copy for the packed file counts
 _ROUNDING = 20  # of the rows that are rounded at a time, whose results then wait to be reordered
 
 

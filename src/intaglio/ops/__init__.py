@@ -303,7 +303,7 @@ class Ops(Protocol):
         """
 
     def rest(self) -> None:
-        """Called when there is nothing to compute: do ahead what the next `lora_weights` would have to wait for."""
+        """Called when there is nothing to compute: do ahead what the next adapter would have to wait for."""
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
         """Prepare which rows have which adapter; made once per step and used by every call of `linears`."""

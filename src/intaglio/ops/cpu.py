@@ -11,7 +11,6 @@ import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -19,7 +18,6 @@ import numpy.typing as npt
 
 from intaglio.errors import SettingsError
 from intaglio.ops import (
-    GROUP,
     AdapterCall,
     Array,
     AttentionKind,
@@ -35,14 +33,13 @@ from intaglio.ops import (
 )
 from intaglio.ops._cpu import AttentionPlan, Device, Pages, instruction_sets
 from intaglio.ops.cpu_adapter import CpuAdapter, CpuPlan, adapter_arrays, adapter_from_arrays, pack_adapter
-from intaglio.ops.cpu_weight import CpuWeight
+from intaglio.ops.cpu_weight import CpuWeight, tiled
 from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.sampling import changes_logits, penalized, uniform
 
 F32 = npt.NDArray[np.float32]
 
-_TILE = 16  # outputs that the kernels compute together
 _LINE = 64  # bytes of a cache line
 _MAX_THREADS = 256
 _MAX_SPARE_BYTES = 128 << 20  # what the system gives in some tens of milliseconds; nothing else is done meanwhile
@@ -103,10 +100,7 @@ class CpuOps(HostDistributions):
         return CpuWeight(fmt, matrix.shape, {"values": np.ascontiguousarray(matrix, dtype=dtype)})
 
     def quantized_weight(self, matrix: QuantizedMatrix) -> CpuWeight:
-        arrays: dict[str, npt.NDArray[Any]] = {"values": _tiled_values(matrix), "scales": _tiled_numbers(matrix.scales)}
-        if matrix.minima is not None:
-            arrays["minima"] = _tiled_numbers(matrix.minima)
-        return CpuWeight(matrix.fmt, matrix.shape, arrays)
+        return tiled(matrix)
 
     def packed_arrays(self, weight: CpuWeight) -> dict[str, Array]:
         return weight.arrays
@@ -295,34 +289,3 @@ def _choice(row: SamplingRow) -> tuple[float, int, float, float]:
     temperature = float(np.float32(row.temperature))  # what rounds to 0 is greedy, and draws no number
     top_p = 1.0 if row.top_p is None or row.top_p >= 1 else row.top_p
     return (temperature, row.top_k or 0, top_p, uniform(row.seed, row.position) if temperature else 0.0)
-
-
-# -- packing: see Matrix in csrc/kernels.h
-
-
-def _tiled_values(matrix: QuantizedMatrix) -> npt.NDArray[np.uint8]:
-    """[tiles, groups, bytes]: of w8 8 quads x 16 outputs x 4 inputs; two quads share a byte in w4 and w5."""
-    out, inputs = matrix.shape
-    tiles, groups = -(-out // _TILE), -(-inputs // GROUP)
-    shift = 128 if matrix.fmt == "w8" else 0
-    padded: npt.NDArray[np.uint8] = np.full((tiles * _TILE, groups * GROUP), shift, np.uint8)
-    # int8 + 128 as uint8 is the byte with its sign bit flipped
-    padded[:out, :inputs] = matrix.values.view(np.uint8) ^ np.uint8(shift)
-    quads = padded.reshape(tiles, _TILE, groups, GROUP // 4, 4).transpose(0, 2, 3, 1, 4).reshape(tiles, groups, 8, -1)
-    if matrix.fmt == "w8":
-        return np.ascontiguousarray(quads)
-    low_bits = quads & np.uint8(15)
-    halves = (low_bits[:, :, :4] | low_bits[:, :, 4:] << np.uint8(4)).reshape(tiles, groups, -1)
-    if matrix.fmt == "w4":
-        return np.ascontiguousarray(halves)
-    fifth_bits = np.packbits(quads >> np.uint8(4), axis=-1, bitorder="little").reshape(tiles, groups, -1)
-    return np.concatenate([halves, fifth_bits], axis=-1)
-
-
-def _tiled_numbers(numbers: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """[out, groups] float16 -> [tiles, groups, 16], as raw bits."""
-    out, groups = numbers.shape
-    tiles = -(-out // _TILE)
-    padded = np.zeros((tiles * _TILE, groups), np.float16)
-    padded[:out] = numbers
-    return np.ascontiguousarray(padded.reshape(tiles, _TILE, groups).transpose(0, 2, 1)).view(np.uint16)

@@ -172,8 +172,8 @@ class ReferenceOps(HostDistributions):
                 looked_up = change.pairs[0].a[:, ids[rows]].T.astype(np.float32)
                 x[rows] = _with_pair(x[rows], looked_up, change.pairs[0], gain, segment.scale)
             if change.rows is not None:
-                for token, row in zip(change.rows.ids, change.rows.rows, strict=True):
-                    x[rows][ids[rows] == token] = row
+                replaced = np.isin(ids[rows], change.rows.ids)
+                x[rows][replaced] = change.rows.rows[np.searchsorted(change.rows.ids, ids[rows][replaced])]
         return x * np.float32(scale)
 
     def rms_norm(

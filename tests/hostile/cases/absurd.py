@@ -74,4 +74,7 @@ NO_CHANGE: dict[str, Callable[[Files], Files]] = {
     "a change that rounding swallows": absurd(filled("lora_B", 1e-30)),
 }
 
+# Absurd, and exactly what it says: of the base nothing is left, and every token is as likely as any other.
+ZEROS = absurd(put(TABLE, VOCAB, HIDDEN), filled("embed_tokens", 0), **SAVED)
+
 poisoned = absurd(table_pair((4, VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING)

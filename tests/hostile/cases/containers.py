@@ -100,9 +100,12 @@ MAKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 CASES: tuple[HostileCase, ...] = (
-    *(bad_weights(f"{name} for weights", "adapter_model.safetensors", make) for name, make in MAKERS.items()),
     *(
-        bad_config_text(f"{name} for a config", "not valid JSON|more than 1048576 bytes", make)
+        bad_weights(f"{name} for weights", "adapter_model.safetensors", make, slow="bomb" in name)
+        for name, make in MAKERS.items()
+    ),
+    *(
+        bad_config_text(f"{name} for a config", "not valid JSON|more than 1048576 bytes", make, slow="bomb" in name)
         for name, make in MAKERS.items()
         if name not in ("the config", "an index of shards", "a zip in the header")
     ),

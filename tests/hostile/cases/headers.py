@@ -260,7 +260,7 @@ NAMES = (
         with_header(lambda header: header.update({A.replace("model.model.model", "model.model"): header.pop(A)})),
     ),
     bad_weights("two adapters in one file", "holds the adapters", with_header(_two_adapters)),
-    bad_weights("10,000 tensors", "tensor", lambda good: _many(10_000)),
+    bad_weights("10,000 tensors", "tensor", lambda good: _many(10_000), slow=True),
     bad_weights("100,000 tensors", f"at most {MAX_HEADER_BYTES}", lambda good: _many(100_000)),
     bad_weights("no name fits", "tensor 'other", renamed("base_model", "other")),
 )

@@ -195,6 +195,14 @@ PAIRS_OF_TABLES = (
         **WITH_HEAD,
     ),
     extra(
+        "rows that a LoRA on the head takes beyond float32",
+        "lm_head adds to the rows of .*trainable_tokens_delta' takes them beyond float32",
+        both(table_pair((RANK, HIDDEN), (VOCAB, RANK), HEAD), put(ROWS, 2, HIDDEN)),
+        lambda tensors: [tensors[name].fill(1e20) for name in tensors if "lm_head.lora" in name],
+        **WITH_HEAD,
+        **TOKENS,
+    ),
+    extra(
         "a LoRA on the embedding with NaN",
         "lora_embedding_A' holds values that are NaN",
         table_pair((RANK, VOCAB), (HIDDEN, RANK)),
@@ -204,7 +212,7 @@ PAIRS_OF_TABLES = (
     ),
     extra(
         "a bias of the embedding",
-        "bias",
+        "lora_embedding_B.bias' is no LoRA weight",
         table_pair((RANK, VOCAB), (HIDDEN, RANK)),
         put(f"{EMBEDDING}.lora_embedding_B.bias", HIDDEN),
         alone=True,
