@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -235,6 +236,18 @@ def test_a_proof_that_was_asked_for_is_the_one_that_loading_needs(cache: Cache, 
     loaded = cache.loader().load(adapters[1])
     assert (loaded.rank, loaded.scalable) == (2, True)
     assert cache.proven == [adapters[1].digest]
+
+
+def test_who_loads_an_adapter_while_it_is_being_proven_has_the_same_proof(
+    cache: Cache, adapters: list[AdapterRef]
+) -> None:
+    loader, ref = cache.loader(), adapters[0]
+    with ThreadPoolExecutor(4) as pool:
+        proofs = [pool.submit(loader.prove, ref) for _ in range(2)]
+        loads = [pool.submit(loader.load, ref) for _ in range(2)]
+        assert proofs[0].result(DEADLINE_S) == proofs[1].result(DEADLINE_S)
+        assert [load.result(DEADLINE_S).digest for load in loads] == [ref.digest] * 2
+    assert cache.proven == [ref.digest]
 
 
 def test_another_base_or_version_proves_anew(cache: Cache, adapters: list[AdapterRef]) -> None:

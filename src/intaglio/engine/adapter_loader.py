@@ -6,6 +6,7 @@ then is written says so. So what is loaded was proven, whoever loads it first, a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ Prover = Callable[[LoraAdapter, LoraWeights], Proof]
 
 
 class AdapterLoader:
-    """Loads adapters for one model. Keeps no state, so any thread may call it."""
+    """Loads adapters for one model. Any thread may call it; one adapter is proven at a time."""
 
     def __init__(
         self,
@@ -44,27 +45,27 @@ class AdapterLoader:
         self._packed = packed
         self._prover = prover
         self._base_tables = base_tables
+        self._turn = threading.Lock()
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
         """Raises AdapterError if there is no packed file and the adapter's own files are bad, or it is not proven."""
-        packed = self._packed.read(ref.digest)
-        prepared = self._attached(packed) if packed is not None else None
-        if packed is None or prepared is None:
-            packed, prepared = self._made(ref)
+        packed, prepared = self._found(ref.digest) or self._made(ref)
         proof = packed.proof
         return LoadedAdapter(ref.digest, proof.rank, packed.nbytes, prepared, proof.scalable)
 
     def prove(self, ref: AdapterRef) -> Proof:
         """The adapter's proof; it is made if there is none. Raises AdapterError as `load` does."""
-        packed = self._packed.read(ref.digest)
-        return packed.proof if packed is not None and self._attached(packed) is not None else self._made(ref)[0].proof
+        return (self._found(ref.digest) or self._made(ref))[0].proof
 
-    def _attached(self, packed: PackedAdapter) -> LoraWeights | None:
-        """None if it is beyond today's limits or its file does not fit: then its own files say why, or mend it."""
-        if packed.proof.rank > self._limits.max_rank:
+    def _found(self, digest: str) -> tuple[PackedAdapter, LoraWeights] | None:
+        """From its packed file. None if that is not there, does not fit, or is beyond today's limits: then the
+        adapter's own files say why, or mend it.
+        """
+        packed = self._packed.read(digest)
+        if packed is None or packed.proof.rank > self._limits.max_rank:
             return None
         try:
-            return self._ops.lora_from_arrays(packed.arrays, self._model.adapter_weights())
+            return packed, self._ops.lora_from_arrays(packed.arrays, self._model.adapter_weights())
         except ValueError:
             return None
 
@@ -78,8 +79,12 @@ class AdapterLoader:
         arrays = self._ops.lora_arrays(self._model.prepare_adapter(pack_tensors(adapter.tensors, self._packed.dtype)))
         # Proven is what later loads will have: made of the arrays that the file holds.
         prepared = self._ops.lora_from_arrays(arrays, self._model.adapter_weights())
-        packed = PackedAdapter(self._prover(adapter, prepared), arrays)
-        self._packed.write(ref.digest, packed)
+        with self._turn:
+            found = self._found(ref.digest)  # while this thread read, another may have proven it
+            if found is not None:
+                return found
+            packed = PackedAdapter(self._prover(adapter, prepared), arrays)
+            self._packed.write(ref.digest, packed)
         return packed, prepared
 
 
