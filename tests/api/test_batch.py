@@ -265,6 +265,18 @@ def test_what_is_no_batch_is_refused_as_a_whole(
     assert state.batches.open_batches() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("raw", "0.7", "'/raw'"), ("temperature", "hot", "'/temperature'"), ("top_p", "7", "'/top_p' must be <= 2")],
+)
+def test_a_setting_in_the_query_that_is_wrong_for_every_item_is_refused_as_a_whole(
+    client: TestClient, name: str, value: str, message: str
+) -> None:
+    answer = client.post(RUN, params=QUEUE | {name: value}, json={"requests": [{"prompt": "one"}]})
+    assert answer.status_code == 400
+    assert message in answer.json()["errors"][0]["message"]
+
+
 def test_large_shared_fields_are_refused_with_their_size(state: ServerState) -> None:
     state.settings = state.settings.model_copy(update={"max_body_bytes": 10**6})
     with TestClient(create_app(state)) as client:

@@ -20,6 +20,7 @@ from intaglio.api.envelope import success
 from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.lora_field import lora_fields
 from intaglio.api.query import flag
+from intaglio.api.run_input import read_run_input
 from intaglio.api.schema import RunSchema, json_type
 from intaglio.api.state import ServerState
 from intaglio.batches import Batch, BatchState, TokenCounts
@@ -120,6 +121,7 @@ def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema
     if given:
         fields["lora"] = given[0]
     settings = {name: query[name] for name in schema.settings if name in query and name != "lora"}
+    read_run_input({"prompt": "any"}, settings, schema)  # a setting that is wrong would be so for every item
     shared = msgspec.json.encode({"fields": fields, "query": settings})
     if len(shared) > MAX_SHARED_BYTES:
         raise BadInputError(
