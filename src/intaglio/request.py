@@ -123,16 +123,24 @@ def canonical_mix(adapters: Sequence[ScaledAdapter]) -> tuple[ScaledAdapter, ...
     """
     if len(adapters) > MAX_ADAPTERS:
         raise BadInputError(f"the request has {len(adapters)} adapters, more than {MAX_ADAPTERS}")
-    for one in adapters:
-        if not -MAX_ADAPTER_SCALE <= one.scale <= MAX_ADAPTER_SCALE:
-            bounds = f"{-MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
-            raise BadInputError(f"the scale of adapter {one.ref.digest[:12]} is {one.scale}, outside {bounds}")
+    check_scales([(one.ref.digest[:12], one.scale) for one in adapters])
     ordered = sorted(adapters, key=lambda one: one.ref.digest)
     for one, after in pairwise(ordered):
         if one.ref.digest == after.ref.digest:
             raise BadInputError(f"adapter {one.ref.digest[:12]} is in the request twice; add its scales up instead")
     rounded = (ScaledAdapter(one.ref, _as_float32(one.scale)) for one in ordered)
     return tuple(one for one in rounded if one.scale)
+
+
+def check_scales(adapters: Sequence[tuple[str, float]]) -> None:
+    """Raise BadInputError for a scale out of bounds.
+
+    adapters  each as the message shall call it, and its scale
+    """
+    for shown, scale in adapters:
+        if not abs(scale) <= MAX_ADAPTER_SCALE:  # NaN too is out of bounds
+            bounds = f"{-MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
+            raise BadInputError(f"the scale of adapter {shown} is {scale:g}, outside {bounds}")
 
 
 def _as_float32(value: float) -> float:

@@ -13,6 +13,7 @@ from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.request import AdapterRef, Proof
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
+from tests.helpers.proofs import PROOF
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MODEL = "@intaglio/fake"
@@ -86,18 +87,6 @@ def store(open_store: OpenStore) -> AdapterStore:
 
 def create(store: AdapterStore, name: str = "mine", account: str = "acc", public: bool = False) -> Finetune:
     return store.create(account=account, name=name, model=MODEL, description="", public=public)
-
-
-PROOF = Proof(
-    num_modules=7,
-    rank=4,
-    scalable=True,
-    largest_change=1.5,
-    mean_change=0.25,
-    agreement=0.9999,
-    num_tokens=64,
-    seconds=0.5,
-)
 
 
 def proven(_ref: AdapterRef) -> Proof:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import queue
 import socket
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from intaglio.api.state import ServerState
 from tests.api.conftest import RUN
 from tests.helpers.fakes import FakeLLM
 from tests.helpers.live_server import live_server
+from tests.helpers.log_lines import log_lines
 
 DEADLINE_S = 20.0
 CALL = '<answer>{"name": "now", "parameters": {}}</answer>'
@@ -68,19 +68,8 @@ def address(app: LoopKeeper) -> Iterator[str]:
 @pytest.fixture
 def closed_runs() -> Iterator[queue.Queue[str]]:
     """The log lines of runs that were closed, as they come."""
-    lines: queue.Queue[str] = queue.Queue()
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.put(record.getMessage())
-
-    logger, keeper = logging.getLogger("intaglio.api.run_record"), Keeper()
-    level = logger.level
-    logger.addHandler(keeper)
-    logger.setLevel(logging.INFO)
-    yield lines
-    logger.removeHandler(keeper)
-    logger.setLevel(level)
+    with log_lines("intaglio.api.run_record") as lines:
+        yield lines
 
 
 def ask(address: str, body: dict[str, Any]) -> socket.socket:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import socket
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from intaglio.settings import Settings
 from tests.api.conftest import MODEL, fake_state
 from tests.api.finetune_calls import FINETUNES
 from tests.helpers.live_server import live_server
+from tests.helpers.log_lines import log_lines
 from tests.hostile.cases.forms import FORM, form, part
 from tests.hostile.kept import kept
 
@@ -58,20 +58,8 @@ def unharmed(address: str, http: httpx.Client, settings: Settings) -> Iterator[N
 @pytest.fixture
 def left() -> Iterator[queue.Queue[str]]:
     """The log's lines of clients that left before their request was read, as they come."""
-    lines: queue.Queue[str] = queue.Queue()
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if "the client left" in record.getMessage():
-                lines.put(record.getMessage())
-
-    logger, keeper = logging.getLogger("intaglio.api.middleware"), Keeper()
-    level = logger.level
-    logger.addHandler(keeper)
-    logger.setLevel(logging.INFO)
-    yield lines
-    logger.removeHandler(keeper)
-    logger.setLevel(level)
+    with log_lines("intaglio.api.middleware", "the client left") as lines:
+        yield lines
 
 
 @contextmanager

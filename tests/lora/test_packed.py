@@ -14,19 +14,9 @@ from hypothesis import strategies as st
 
 from intaglio.lora import packed as packed_module
 from intaglio.lora.packed import PackedAdapter, PackedAdapters
-from intaglio.request import Proof
+from tests.helpers.proofs import PROOF
 
 DIGEST, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
-PROOF = Proof(
-    num_modules=3,
-    rank=4,
-    scalable=True,
-    largest_change=1.5,
-    mean_change=0.25,
-    agreement=0.999,
-    num_tokens=16,
-    seconds=0.125,
-)
 
 
 def adapter(seed: int = 1) -> PackedAdapter:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from intaglio.errors import BadInputError, FinetuneError
-from intaglio.request import MAX_ADAPTER_SCALE, MAX_ADAPTERS, AdapterRef, Proof, ScaledAdapter, canonical_mix
+from intaglio.request import MAX_ADAPTERS, AdapterRef, Proof, ScaledAdapter, canonical_mix, check_scales
 
 
 class Found(NamedTuple):
@@ -21,10 +21,7 @@ def check_mix(adapters: Sequence[tuple[str, float]]) -> None:
     """Raise BadInputError, naming the adapter, for more adapters or larger scales than one request may have."""
     if len(adapters) > MAX_ADAPTERS:
         raise BadInputError(f"lora names {len(adapters)} adapters, and {MAX_ADAPTERS} are the most in one request")
-    for name, scale in adapters:
-        if not abs(scale) <= MAX_ADAPTER_SCALE:  # NaN too is out of bounds
-            bounds = f"{-MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
-            raise BadInputError(f"the scale of adapter {name!r} is {scale:g}, outside {bounds}")
+    check_scales([(repr(name), scale) for name, scale in adapters])
 
 
 def mixed(adapters: Sequence[tuple[Found, float]]) -> tuple[ScaledAdapter, ...]:

@@ -41,6 +41,7 @@ class AdapterLoader:
     ) -> None:
         self._model = model
         self._ops = ops
+        self._base_weights = model.adapter_weights()
         self._limits = limits
         self._packed = packed
         self._prover = prover
@@ -65,7 +66,7 @@ class AdapterLoader:
         if packed is None or packed.proof.rank > self._limits.max_rank:
             return None
         try:
-            return packed, self._ops.lora_from_arrays(packed.arrays, self._model.adapter_weights())
+            return packed, self._ops.lora_from_arrays(packed.arrays, self._base_weights)
         except ValueError:
             return None
 
@@ -78,7 +79,7 @@ class AdapterLoader:
             )
         arrays = self._ops.lora_arrays(self._model.prepare_adapter(pack_tensors(adapter.tensors, self._packed.dtype)))
         # Proven is what later loads will have: made of the arrays that the file holds.
-        prepared = self._ops.lora_from_arrays(arrays, self._model.adapter_weights())
+        prepared = self._ops.lora_from_arrays(arrays, self._base_weights)
         with self._turn:
             found = self._found(ref.digest)  # while this thread read, another may have proven it
             if found is not None:

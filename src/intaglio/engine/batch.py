@@ -37,12 +37,16 @@ def build_batch(
         ids.extend(sequence.tokens[first : first + item.num_tokens])
     num_groups = len(ordered[0].sequence.tables)
     choosing = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
+    adapters = ops.lora_plan(_segments(ordered, [item.num_tokens for item in ordered], adapter_of))
+    logit_adapters = adapters  # where every row gives logits, as while all are decoding
+    if len(choosing) < len(ids):
+        logit_adapters = ops.lora_plan(_segments([item for item, _ in choosing], [1] * len(choosing), adapter_of))
     forward = ForwardBatch(
         ids=ops.integers(ids),
-        adapters=ops.lora_plan(_segments(ordered, [item.num_tokens for item in ordered], adapter_of)),
+        adapters=adapters,
         attention=[_attention_plan(ordered, spans, group, block_size, ops) for group in range(num_groups)],
         logit_rows=ops.integers([row for _, row in choosing]),
-        logit_adapters=ops.lora_plan(_segments([item for item, _ in choosing], [1] * len(choosing), adapter_of)),
+        logit_adapters=logit_adapters,
     )
     return StepBatch(forward, [item for item, _ in choosing])
 

@@ -1,0 +1,16 @@
+"""A proof to be kept and read back, where nothing is proven."""
+
+from __future__ import annotations
+
+from intaglio.request import Proof
+
+PROOF = Proof(
+    num_modules=7,
+    rank=4,
+    scalable=True,
+    largest_change=1.5,
+    mean_change=0.25,
+    agreement=0.9999,
+    num_tokens=64,
+    seconds=0.5,
+)
