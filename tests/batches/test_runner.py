@@ -212,9 +212,15 @@ def test_a_server_waits_with_the_batches_of_another_and_takes_them_over_when_it_
     asyncio.run(test())
 
 
-def test_a_server_without_batches_leaves_the_next_one_to_whoever_takes_it_in(tmp_path: Path) -> None:
+def test_a_server_without_batches_leaves_the_next_one_to_whoever_takes_it_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("intaglio.batches.runner.LOOK_AGAIN_S", 3600.0)  # else the other may look first
+
     async def test() -> None:
         async with serving(Server(tmp_path)) as first, serving(Server(tmp_path)) as second:
+            for server in (first, second):
+                await asyncio.wait_for(server.store.looked.wait(), DEADLINE_S)  # at the start, and found nothing
             for server in (first, second, first):
                 server.work.go.set()
                 server.claims.released.clear()
