@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.adapters import AdapterStore, FinetuneState
-from intaglio.errors import StorageFullError
+from intaglio.errors import DataFolderError, StorageFullError
 from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, Proof
@@ -88,3 +88,12 @@ def test_a_disk_that_fills_while_an_upload_is_proven_leaves_it_as_it_was(
     assert ready.current is not None
     assert digest_in(ready.current.folder, base_config) == ready.digest
     store.close()
+
+
+def test_a_start_without_room_says_why(small: Path) -> None:
+    AdapterStore(small, AdapterLimits(), max_finetunes=3).close()
+    filler = fill(small)
+    with pytest.raises(DataFolderError, match=r"finetunes\.db cannot be used .*: the server's disk is full"):
+        AdapterStore(small, AdapterLimits(), max_finetunes=3)
+    filler.unlink()
+    AdapterStore(small, AdapterLimits(), max_finetunes=3).close()

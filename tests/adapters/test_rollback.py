@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.adapters import AdapterStore
-from intaglio.errors import FinetuneError, FinetuneNotFoundError
+from intaglio.adapters import AdapterStore, FinetuneState
+from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
 from intaglio.lora.peft import ReadStep
 from intaglio.model.config import ModelConfig
 from tests.adapters.conftest import (
@@ -94,6 +94,35 @@ def test_an_upload_that_is_checked_meanwhile_is_told(
     with pytest.raises(FinetuneError, match="was changed while an upload was checked"):
         upload.result(DEADLINE_S)
     assert store.find("acc", "mine").digest == old.digest
+
+
+@pytest.mark.parametrize(("waiting", "left"), [(CONFIG, {CONFIG}), (WEIGHTS, set())])
+def test_a_bad_file_that_is_checked_meanwhile_is_refused_with_what_it_was_to_replace(
+    store: AdapterStore,
+    adapter_folder: Path,
+    new_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: str,
+    left: set[str],
+) -> None:
+    create(store)
+    old = add_both(store, adapter_folder, base_config)
+    add_both(store, new_folder, base_config)
+    add(store, adapter_folder / waiting, base_config)
+
+    def found_bad_after_a_rollback(*_: object) -> None:
+        store.rollback("acc", "mine")
+        raise AdapterError("bad weights")
+
+    for check in ("check_weights_file", "read_peft_adapter"):  # of the file alone, and with the other one
+        monkeypatch.setattr(f"intaglio.adapters.intake.{check}", found_bad_after_a_rollback)
+    with pytest.raises(AdapterError, match="bad weights"):
+        add(store, new_folder / WEIGHTS, base_config)
+    now = store.find("acc", "mine")
+    assert now.digest == old.digest
+    assert now.pending is not None
+    assert (now.pending.state, now.pending.files.keys()) == (FinetuneState.REFUSED, left)
 
 
 def test_as_many_generations_are_kept_as_are_asked_for(

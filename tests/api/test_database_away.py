@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
+from intaglio.adapters.catalogue import Catalogue
 from intaglio.settings import Settings
 from tests.adapters.conftest import move_database
 from tests.api.conftest import ACCOUNT, RUN
 from tests.api.finetune_calls import create, error_of, read, upload_both
+from tests.helpers.held_check import DEADLINE_S, in_thread
 
 AWAY = {"code": 3043, "message": "AiError: the database of finetunes does not answer now; try again in a moment"}
 
@@ -34,3 +40,29 @@ def test_requests_that_need_the_database_are_told_to_come_again_and_others_are_a
     move_database(settings.data_path, "aside", "finetunes.db")
     assert read(client) == before
     assert client.post(RUN, json={"prompt": "Hello", "lora": "mine"}).status_code == 200
+
+
+def test_requests_without_adapters_do_not_wait_behind_those_that_wait_for_the_database(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, back = threading.Event(), threading.Event()
+
+    def standing_still(*_: object) -> None:
+        asked.set()
+        assert back.wait(DEADLINE_S)
+
+    def leave_one_thread() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+
+    monkeypatch.setattr(Catalogue, "find_servable", standing_still)
+    assert client.portal is not None
+    client.portal.call(leave_one_thread)
+    waiting = in_thread(lambda: client.post(RUN, json={"prompt": "Hello", "lora": "mine"}))
+    try:
+        assert asked.wait(DEADLINE_S)
+        answer = in_thread(lambda: client.post(RUN, json={"prompt": "Hello"})).result(DEADLINE_S)
+        assert answer.status_code == 200
+        assert not waiting.done()
+    finally:
+        back.set()
+    assert waiting.result(DEADLINE_S).status_code == 404

@@ -16,7 +16,7 @@ from intaglio.adapters.incoming import StagedFile
 from intaglio.settings import Settings
 from tests.api.finetune_calls import CONFIG, create, error_of, read, stored_files, upload, upload_both
 
-FULL = {"code": 3043, "message": "AiError: the server's disk is full; nothing of this was kept"}
+FULL = {"code": 3043, "message": "AiError: the server's disk is full; nothing was changed"}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

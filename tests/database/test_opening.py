@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -81,6 +82,25 @@ def test_a_writer_waits_for_the_one_before_but_not_for_ever(
             pass
     with pytest.raises(sa.exc.IntegrityError), database.writing() as other:  # it is free, and the first row is there
         other.execute(insert)
+    database.close()
+
+
+@pytest.mark.slow
+def test_a_database_that_stands_still_is_not_waited_for_for_ever(
+    tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = open_database(FINETUNES, tmp_path / "x", postgresql_url)
+    count = sa.text("SELECT count(*) FROM finetunes")
+    with psycopg.connect(postgresql_url.replace("+psycopg", "")) as other:
+        other.execute("LOCK TABLE finetunes")
+        with monkeypatch.context() as patched:
+            patched.setattr("intaglio.database.patience.ANSWER_S", 0.05)
+            for begin in (database.reading, database.writing):
+                with pytest.raises(DatabaseError, match="does not answer now; try again"), begin() as connection:
+                    connection.scalar(count)
+        other.rollback()
+    with database.reading() as connection:
+        assert connection.scalar(count) == 0
     database.close()
 
 

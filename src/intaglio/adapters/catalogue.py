@@ -120,13 +120,15 @@ class Catalogue:
     def refuse(self, finetune: Finetune, name: str, reason: str) -> None:
         """The upload of that name was bad. An earlier one of the name, which it was to replace, goes too.
 
-        A finetune that was deleted or changed since the check began stays as it is: the number that the bad file would
-        have had may by now be that of the generation that answers.
+        Where another file waits than when the check began, somebody else has uploaded since, and only the check is
+        over. A rollback since then changes nothing here but the candidate's number.
         """
         with self._database.writing() as connection:
-            if not _is_unchanged(_read(connection, finetune.id), finetune):
+            now = _read(connection, finetune.id)
+            if now is None or _candidate_files(now) != _candidate_files(finetune):
+                connection.execute(_settled().where(FINETUNES.c.id == finetune.id))
                 return
-            candidate = (FILES.c.finetune_id == finetune.id) & (FILES.c.generation == finetune.next_number)
+            candidate = (FILES.c.finetune_id == now.id) & (FILES.c.generation == now.next_number)
             connection.execute(FILES.delete().where(candidate & (FILES.c.name == name)))
             state = FinetuneState.REFUSED.value
             shown = reason.replace("\0", "\\x00")
@@ -215,12 +217,19 @@ class Catalogue:
 
 
 def _settled() -> sa.Update:
-    """READY or AWAITING_FILES, as there is a generation and no candidate beside it, or not."""
+    """CHECKING becomes READY or AWAITING_FILES, as there is a generation and no candidate beside it, or not.
+
+    Another state is what somebody else's check has found meanwhile, and stays.
+    """
     has_candidate = sa.exists().where(
         (FILES.c.finetune_id == FINETUNES.c.id) & (FILES.c.generation == FINETUNES.c.generation + 1)
     )
     awaiting = (FINETUNES.c.generation == 0) | has_candidate
-    state = sa.case((awaiting, FinetuneState.AWAITING_FILES.value), else_=FinetuneState.READY.value)
+    state = sa.case(
+        (FINETUNES.c.state != FinetuneState.CHECKING.value, FINETUNES.c.state),
+        (awaiting, FinetuneState.AWAITING_FILES.value),
+        else_=FinetuneState.READY.value,
+    )
     return FINETUNES.update().values(state=state)
 
 
@@ -255,15 +264,8 @@ def _check_unchanged(connection: sa.Connection, before: Finetune) -> None:
     now = _read(connection, before.id)
     if now is None:
         raise FinetuneNotFoundError(f"Finetune {before.name} not found: it was deleted while an upload was checked")
-    if not _is_unchanged(now, before):
+    if (now.next_number, _candidate_files(now)) != (before.next_number, _candidate_files(before)):
         raise FinetuneError(f"finetune {before.name!r} was changed while an upload was checked; upload it again")
-
-
-def _is_unchanged(now: Finetune | None, before: Finetune) -> bool:
-    """Whether the finetune still has the generation and the candidate's files that it had."""
-    if now is None:
-        return False
-    return (now.next_number, _candidate_files(now)) == (before.next_number, _candidate_files(before))
 
 
 def _candidate_files(finetune: Finetune) -> Mapping[str, StoredFile]:

@@ -94,8 +94,8 @@ async def prepare(state: ServerState, account: str, model: str, asked: RunInput)
     grammar = None
     if asked.json_mode or asked.tools:
         async with state.grammar_slots:
-            grammar = await asyncio.to_thread(answer_grammar, asked.json_mode, asked.tools)
-    prompt_ids = await asyncio.to_thread(_render, llm, asked)  # long prompts take a while to tokenize
+            grammar = await state.in_text_thread(answer_grammar, asked.json_mode, asked.tools)
+    prompt_ids = await state.in_text_thread(_render, llm, asked)  # long prompts take a while to tokenize
     return Prepared(llm, model, adapters, prompt_ids, grammar)
 
 

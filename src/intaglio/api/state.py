@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from intaglio.adapters import AdapterStore
 from intaglio.api.late_proofs import LateProofs
@@ -19,6 +21,8 @@ if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no en
 
 GRAMMARS_AT_ONCE = 2
 
+_Result = TypeVar("_Result")
+
 
 @dataclass(slots=True)
 class ServerState:
@@ -27,8 +31,9 @@ class ServerState:
     models         loaded bases by model id
     batch_added    set when a batch has been taken in; the batch runner waits for it
     late_proofs    of adapters that no proof is kept of
-    grammar_slots  how many grammars are made at a time: a hostile one takes a second, and what blocks of all other
-                   requests needs the same few threads
+    text_threads   tokenize, and make grammars: never behind those threads that wait for the database or a disk
+    grammar_slots  how many grammars are made at a time: a hostile one takes a second, and tokenizing needs the same
+                   few threads
     """
 
     settings: Settings
@@ -37,6 +42,7 @@ class ServerState:
     batches: BatchStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     late_proofs: LateProofs = field(default_factory=LateProofs)
+    text_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(thread_name_prefix="text"))
     grammar_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(GRAMMARS_AT_ONCE))
     batch_added: asyncio.Event = field(default_factory=asyncio.Event)
     _check_locks: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -60,6 +66,10 @@ class ServerState:
             f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.models))}"
         )
 
+    async def in_text_thread(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
+        """What `act(*arguments)` gives in one of the `text_threads`."""
+        return await asyncio.get_running_loop().run_in_executor(self.text_threads, act, *arguments)
+
     def check_lock(self, model_id: str) -> asyncio.Lock:
         """Held while an adapter of that base is checked: one at a time, since a check has a whole adapter in memory,
         here and then in the base's engine. The other bases do not wait: that engine may be starting again.
@@ -79,3 +89,4 @@ class ServerState:
         await asyncio.gather(*(llm.close() for llm in self.models.values()))
         await asyncio.to_thread(self.adapters.close)
         await asyncio.to_thread(self.batches.close)
+        self.text_threads.shutdown(wait=False)

@@ -6,6 +6,7 @@ our errors, never as one of SQLAlchemy's.
 
     opening     from a room's `schema` and a path or URL to a `database`
     engines     how the two kinds are set up
+    patience    how long an answer of PostgreSQL is waited for
     migrating   how their tables come up to date; `alembic` holds what it runs
     faults      what their drivers raise, as our errors
 """

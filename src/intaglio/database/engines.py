@@ -42,7 +42,12 @@ def sqlite_engine(path: Path) -> sa.Engine:
 
 
 def postgresql_engine(url: str) -> sa.Engine:
-    """A connection that the server has dropped is replaced when it is next needed (pool_pre_ping)."""
+    """A connection that the server has dropped is replaced when it is next needed (pool_pre_ping).
+
+    Raises ImportError without the driver.
+    """
+    from intaglio.database.patience import PatientConnection  # here, since SQLite needs no driver
+
     parsed = sa.make_url(url)
     defaults = {
         "connect_timeout": CONNECT_S,
@@ -50,7 +55,13 @@ def postgresql_engine(url: str) -> sa.Engine:
         "application_name": "intaglio",
     }
     given = {key: value for key, value in defaults.items() if key not in parsed.query}
-    return sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, pool_timeout=LOCK_WAIT_S)
+    engine = sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, pool_timeout=LOCK_WAIT_S)
+
+    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> PatientConnection:
+        return PatientConnection.connect(*arguments, **options)
+
+    sa.event.listen(engine, "do_connect", connect)
+    return engine
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -14,6 +14,8 @@ from intaglio.errors import DatabaseError, IntaglioError, StorageFullError
 logger = logging.getLogger(__name__)
 
 _FULL_SQLSTATE = "53100"  # PostgreSQL's disk_full
+# The second is what it says where the index of its write-ahead log has no room.
+_FULL_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 # Those that a request can meet by no fault of our statements. An exc.DatabaseError itself is a file that is none.
 _NOT_NOW = (exc.OperationalError, exc.InterfaceError, exc.InternalError)
 
@@ -42,7 +44,7 @@ def driver_words(error: exc.SQLAlchemyError) -> str:
 
 def _as_ours(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
     if isinstance(error, exc.DBAPIError) and _is_full(error.orig):
-        return StorageFullError("the server's disk is full; nothing of this was kept")
+        return StorageFullError("the server's disk is full; nothing was changed")
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     if lost or isinstance(error, (*_NOT_NOW, exc.TimeoutError)) or type(error) is exc.DatabaseError:
         return DatabaseError(f"the database of {what} does not answer now; try again in a moment")
@@ -51,5 +53,5 @@ def _as_ours(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
 
 def _is_full(fault: BaseException | None) -> bool:
     if isinstance(fault, sqlite3.Error):
-        return getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        return getattr(fault, "sqlite_errorcode", None) in _FULL_SQLITE
     return getattr(fault, "sqlstate", None) == _FULL_SQLSTATE

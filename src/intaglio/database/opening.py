@@ -64,5 +64,7 @@ def _postgresql(url: str) -> sa.Engine:
 
 
 def _cause(error: Exception) -> str:
+    if isinstance(error, StorageFullError):
+        return str(error)
     below = error if isinstance(error, SQLAlchemyError) else error.__cause__
     return driver_words(below) if isinstance(below, SQLAlchemyError) else str(error)
