@@ -103,7 +103,7 @@ def test_an_adapter_is_uploaded_shown_listed_and_deleted(intaglio: Intaglio, fol
     for text in ("mine", MODEL, "what it does", "ready", *ADAPTER_FILES, "proven in 0.12 s", "modules of rank 4"):
         assert text in shown.out, text
     row = intaglio("list").out.splitlines()
-    assert any("mine" in line and "what it does" in line and " yes " in line for line in row)
+    assert any("mine" in line and "what it does" in line and " no " in line for line in row)
     gone = intaglio("delete", "mine")
     assert (gone.status, gone.out.startswith("deleted mine (")) == (0, True)
     assert "Finetune mine not found" in refusal(intaglio("show", "mine"))
@@ -115,6 +115,7 @@ def test_json_is_what_the_server_says(intaglio: Intaglio, folders: list[Path]) -
     assert intaglio("show", "mine", "--json").json == sent
     assert [one["id"] for one in intaglio("list", "--json").json] == [sent["id"]]
     assert sent["id"] in [one["id"] for one in intaglio("list", "--public", "--json").json]
+    assert sent["id"] in intaglio("list", "--public").out, "by it other accounts use the finetune"
     assert intaglio("delete", sent["id"], "--json").json["deleted"] is True
     assert intaglio("list", "--json").json == []
 
@@ -170,7 +171,7 @@ def test_a_server_that_is_not_there_and_a_wrong_token_are_one_sentence(
 
 
 def test_what_others_wrote_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    other = {"name": "x", "model": "m", "state": "ready", "generation": 1, "proven": True, "public": True}
+    other = {"name": "x", "model": "m", "state": "ready", "generation": 1, "public": True}
     show_list([{**other, "description": "\x1b[2J[bold red]hello[/]\x07\nthere"}])
     shown = capsys.readouterr().out
     assert all(letter.isprintable() or letter == "\n" for letter in shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 import typer
 from rich.console import Console
 
-from intaglio.cli import build_cli
+from intaglio.cli import build_cli, main
+from intaglio.cli.train import command_text
 from intaglio.cli.training_options import with_training_options
 from intaglio.cli.training_progress import BarReport, LineReport, make_report
-from intaglio.errors import ServerUnreachableError, TrainingError
+from intaglio.errors import ServerUnreachableError, SettingsError, TrainingError, TrainingInterruptedError
 from intaglio.training.options import TrainingOptions
 from intaglio.training.report import Evaluation
 
@@ -46,6 +48,32 @@ def test_an_option_out_of_bounds_is_refused_before_anything_else(tmp_path: Path)
         run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", "--rank", 999)
 
 
+@pytest.mark.parametrize("given", [("--public",), ("--publish-model", "@x/y")])
+def test_what_belongs_to_publish_is_refused_without_it(tmp_path: Path, given: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match=f"{given[0]} is given without --publish"):
+        run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", *given)
+
+
+@pytest.mark.parametrize("token", [("--token", "secret"), ("--token=secret",)])
+def test_the_command_that_the_card_keeps_has_no_token(token: tuple[str, ...]) -> None:
+    assert command_text(["train", "my data", *token, "--publish", "x"]) == (
+        f"intaglio train 'my data' {' '.join(token).replace('secret', '...')} --publish x"
+    )
+
+
+def test_ctrl_c_ends_the_command_with_its_own_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise TrainingInterruptedError("stopped; out holds nothing")
+
+    monkeypatch.setattr("intaglio.training.extra.check_installed", interrupted)
+    monkeypatch.setattr(sys, "argv", ["intaglio", "train", "d.jsonl", "--out", "out"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "intaglio: stopped; out holds nothing\n")
+
+
 def test_a_server_that_does_not_answer_is_told_before_the_training(tmp_path: Path) -> None:
     given = ["--out", tmp_path / "out", "--publish", "mine", "--url", "http://127.0.0.1:9"]
     with pytest.raises(ServerUnreachableError, match=r"no answer from http://127\.0\.0\.1:9"):
@@ -64,7 +92,7 @@ def test_plain_lines_tell_every_tenth_step_and_the_last() -> None:
     lines = stream.getvalue().splitlines()
     assert [line.split()[1] for line in lines[:-1]] == ["1/23", "10/23", "20/23", "23/23"]
     assert "loss 0.5000  learning rate 1.00e-03" in lines[0]
-    assert lines[-1] == ("after training: held-out loss 0.2500, perplexity 1.284, exact answers 95.5% (200 examples)")
+    assert lines[-1] == "after training: held-out loss 0.2500, perplexity 1.284, exact answers 95.5%"
 
 
 def test_a_terminal_gets_a_bar_with_the_loss_beside_it() -> None:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from intaglio.client import Connection, Finetunes
-from intaglio.errors import AdapterError, RemoteError, ServerRefusedError, ServerUnreachableError
+from intaglio.errors import AdapterError, FinetuneNotFoundError, RemoteError, ServerRefusedError, ServerUnreachableError
 from tests.api.conftest import MODEL
 from tests.client.conftest import TOKEN
 from tests.helpers.live_server import live_server
@@ -57,6 +57,15 @@ def test_names_are_escaped_in_the_path(url: str) -> None:
     with Connection(url, "acc0", TOKEN) as connection, pytest.raises(ServerRefusedError) as refused:
         Finetunes(connection).read("../public?x=#y")
     assert refused.value.status == 404
+
+
+@pytest.mark.parametrize("name", ["", "public"])
+def test_a_name_that_would_ask_another_route_is_refused_unsent(name: str) -> None:
+    with (
+        Connection("http://127.0.0.1:1") as connection,
+        pytest.raises(FinetuneNotFoundError, match=f"{name!r} is no name"),
+    ):
+        Finetunes(connection).read(name)
 
 
 def free_port() -> int:

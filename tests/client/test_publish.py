@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from intaglio.api.state import ServerState
-from intaglio.client import ADAPTER_FILES, Connection, Finetunes, publish
+from intaglio.client import ADAPTER_FILES, Connection, Finetunes, check_publishable, publish
 from intaglio.errors import AdapterError, FinetuneError, ServerRefusedError
 from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE
 from tests.api.conftest import MODEL, SECOND_MODEL
@@ -41,7 +42,7 @@ def test_a_new_name_becomes_a_finetune_and_a_known_one_gets_a_generation(
 
 @pytest.mark.parametrize("waiting", ADAPTER_FILES)
 def test_a_file_that_an_earlier_upload_left_is_not_joined_with_one_of_ours(
-    given: dict[str, Any], folders: list[Path], waiting: str
+    given: dict[str, Any], folders: list[Path], waiting: str, tmp_path: Path
 ) -> None:
     with Connection(given["url"], "acc0", TOKEN) as connection:
         finetunes = Finetunes(connection)
@@ -53,6 +54,10 @@ def test_a_file_that_an_earlier_upload_left_is_not_joined_with_one_of_ours(
         assert finetunes.read("mine")["pending"]["files"][0]["file_name"] == waiting
     second = publish(folders[0], **given)
     assert (second["digest"], second.get("pending")) == (first["digest"], None)
+    shutil.copy(folders[0] / CONFIG_FILE, tmp_path)  # trained again with the same settings: that file is no repeat
+    shutil.copy(folders[1] / WEIGHTS_FILE, tmp_path)
+    third = publish(tmp_path, **given)
+    assert (third["generation"], third.get("pending")) == (2, None)
 
 
 def test_bytes_are_reported_as_they_go_and_files_are_read_in_pieces(given: dict[str, Any], folders: list[Path]) -> None:
@@ -91,9 +96,10 @@ def test_what_a_finetune_cannot_change_is_refused_before_anything_is_sent(
     given: dict[str, Any], folders: list[Path], fields: dict[str, Any], said: str
 ) -> None:
     publish(folders[0], **given, description="first", public=False)
-    with pytest.raises(FinetuneError, match="delete it first") as refused:
-        publish(folders[1], **{**given, **fields})
-    assert said in str(refused.value)
+    for ask in (check_publishable, partial(publish, folders[1])):
+        with pytest.raises(FinetuneError, match="delete it first") as refused:
+            ask(**{**given, **fields})
+        assert said in str(refused.value)
     with Connection(given["url"], "acc0", TOKEN) as connection:
         assert Finetunes(connection).read("mine")["generation"] == 1
 
@@ -101,10 +107,22 @@ def test_what_a_finetune_cannot_change_is_refused_before_anything_is_sent(
 def test_a_new_finetune_needs_a_base_where_the_server_has_several(
     given: dict[str, Any], state: ServerState, folders: list[Path]
 ) -> None:
-    with pytest.raises(FinetuneError, match=f"2 bases.*{MODEL}"):
-        publish(folders[0], **{**given, "model": None})
+    for ask in (check_publishable, partial(publish, folders[0])):
+        with pytest.raises(FinetuneError, match=f"2 bases.*{MODEL}"):
+            ask(**{**given, "model": None})
+        with pytest.raises(FinetuneError, match=f"no weights for '@cf/x'; it has {MODEL}"):
+            ask(**{**given, "model": "@cf/x"})
     del state.models[SECOND_MODEL]
     assert publish(folders[0], **{**given, "model": None})["model"] == MODEL
+
+
+def test_asking_whether_it_can_be_published_needs_the_token_and_changes_nothing(given: dict[str, Any]) -> None:
+    check_publishable(**given)
+    with pytest.raises(ServerRefusedError) as refused:
+        check_publishable(**{**given, "token": None})
+    assert refused.value.status == 401
+    with Connection(given["url"], "acc0", TOKEN) as connection:
+        assert Finetunes(connection).list_own() == []
 
 
 def test_a_folder_without_a_file_is_refused_before_the_server_is_asked(folders: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def write(path: Path, *lines: object) -> Path:
 
 def test_three_forms_are_read_in_order_and_empty_lines_passed_over(tmp_path: Path) -> None:
     file = write(tmp_path / "d.jsonl", {"prompt": "a", "completion": "b"}, "", {"messages": TALK}, {"text": "once"})
-    pair, talk, text = read_examples(file)
+    (pair, talk, text), sha256 = read_examples(file)
+    assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (pair.line, talk.line, text.line) == (1, 3, 4)
     assert pair.messages == ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
     assert (talk.messages, text.text) == (tuple(TALK), "once")
@@ -29,7 +31,8 @@ def test_three_forms_are_read_in_order_and_empty_lines_passed_over(tmp_path: Pat
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "not JSON"),
+        ('{"text":', "not JSON (Input data was truncated); a line holds one whole object"),
+        (r'{"text": "half a pair: \ud800 and more"}', "surrogate"),
         ('["prompt"]', "a JSON list; an object is needed"),
         ({}, "the keys are none"),
         ({"prompt": "a"}, "the keys are 'prompt'; prompt and completion, or messages, or text are needed"),
@@ -62,6 +65,12 @@ def test_bytes_that_are_no_utf8_are_refused_where_they_stand(tmp_path: Path) -> 
     file.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
     with pytest.raises(TrainingDataError, match=r"line 2: not UTF-8 \(invalid start byte at byte 10\)"):
         read_examples(file)
+
+
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "d.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n')
+    assert [example.text for example in read_examples(file).examples] == ["a"]
 
 
 def test_a_line_without_end_is_refused_by_its_bound(tmp_path: Path) -> None:

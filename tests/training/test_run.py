@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from intaglio.training.options import ADAPTER_FILES, TrainingOptions
 from intaglio.training.report import Evaluation
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_model
+from tests.hostile.disks import ballast, small_disk
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 
@@ -100,6 +103,7 @@ def test_the_files_say_what_was_trained_and_anyone_can_read_them(base: BaseModel
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 5.0, ["down_proj", "q_proj"])
     assert (config["model_type"], config["base_model_name_or_path"]) == ("gemma", "tiny")
     assert (card["steps"], card["data"]["examples"], card["held_out"]["after"]["num_examples"]) == (4, 4, 4)
+    assert card["data"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
     assert sorted(file.name for file in trained.folder.iterdir()) == sorted([*ADAPTER_FILES, "card.json"])
     assert all(file.stat().st_mode & 0o777 == 0o644 for file in trained.folder.iterdir())
 
@@ -147,9 +151,34 @@ def test_ctrl_c_before_the_first_checkpoint_says_that_nothing_was_written(base: 
     def interrupt(number: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(TrainingInterruptedError, match="nothing was written, the first checkpoint comes after step 2"):
+    with pytest.raises(
+        TrainingInterruptedError, match="out holds nothing of this run, the first checkpoint comes after step 2"
+    ):
         run.train(options(data, "out"), base, Notes(interrupt))
-    assert not (data.parent / "out").exists()
+    assert list((data.parent / "out").iterdir()) == []
+    with pytest.raises(TrainingInterruptedError, match="comes after step 4"):  # the last step is a checkpoint too
+        run.train(options(data, "out", checkpoint_every=50), base, Notes(interrupt))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(base: BaseModel, data: Path, tmp_path: Path) -> None:
+    def fill_the_disk(number: int) -> None:
+        if number == 3:
+            full.enter_context(ballast(disk, free_bytes=4096))
+
+    said = r"/out cannot be written: .*No space left on device.*; .*/out holds the adapter as it was after step 2 of 4"
+    with small_disk(tmp_path / "disk", 1 << 20) as disk, ExitStack() as full:
+        with pytest.raises(TrainingError, match=said):
+            run.train(options(data, "disk/out"), base, Notes(fill_the_disk))
+        assert sorted(file.name for file in (disk / "out").iterdir()) == sorted(ADAPTER_FILES)
+        assert read_peft_adapter(disk / "out", base.config, AdapterLimits()).rank == 8
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_base_is_loaded(
+    base: BaseModel, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "load_base", lambda path: pytest.fail("too late"))
+    with pytest.raises(TrainingError, match=r"--out .*data\.jsonl/out cannot be written: Not a directory"):
+        run.train(options(data, "data.jsonl/out"), base, Notes())
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(

@@ -11,10 +11,12 @@ from intaglio.cli.adapters import build_adapters_cli
 from intaglio.cli.options import with_settings_options
 from intaglio.cli.train import train
 from intaglio.cli.training_options import with_training_options
-from intaglio.errors import IntaglioError
+from intaglio.errors import IntaglioError, TrainingInterruptedError
 from intaglio.version import __version__
 
 __all__ = ["main"]
+
+_INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended; typer uses it too
 
 
 def build_cli() -> typer.Typer:
@@ -49,9 +51,9 @@ def _version() -> None:
 
 
 def main() -> None:
-    """Entry point. A mistake of the operator ends as one sentence and status 1, not as a traceback."""
+    """Entry point. A mistake of the operator ends as one sentence and status 1, not as a traceback; Ctrl-C as 130."""
     try:
         build_cli()()
     except IntaglioError as error:
         print(f"intaglio: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(_INTERRUPTED if isinstance(error, TrainingInterruptedError) else 1)

@@ -11,20 +11,28 @@ from rich.table import Table
 from rich.text import Text
 
 _SHORT = 12  # characters of a digest that are shown
-_WIDE = 200  # columns where no terminal sets a width: nothing is cut in a file or a pipe
+_WIDE = 200  # columns where no terminal sets a width
 
 Json = Mapping[str, Any]
 
 
 def show_list(found: Sequence[Json]) -> None:
+    """An account's own finetunes, one line for each."""
+    _show_lines(found, ("name", "state", "generation", "public", "model", "description"))
+
+
+def show_public_list(found: Sequence[Json]) -> None:
+    """Those of all accounts, with the id by which others use them."""
+    _show_lines(found, ("name", "id", "state", "model", "description"))
+
+
+def _show_lines(found: Sequence[Json], fields: Sequence[str]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("name", "model", "state", "generation", "proven", "public", "digest", "description"):
-        table.add_column(name, justify="right" if name == "generation" else "left", no_wrap=name == "name")
+    for name in fields:
+        # What a narrow terminal has no room for is cut from these two; names and ids are to be typed.
+        table.add_column(name, no_wrap=name not in ("model", "description"))
     for one in found:
-        digest = one.get("digest", "")[:_SHORT]
-        yes_or_no = ("yes" if one["proven"] else "no", "yes" if one["public"] else "no")
-        cells = (one["name"], one["model"], one["state"], one["generation"], *yes_or_no, digest, one["description"])
-        table.add_row(*map(_cell, cells))
+        table.add_row(*(_cell(one[name], no_wrap=True) for name in fields))
     _console().print(table if found else "no adapters")
 
 
@@ -90,10 +98,11 @@ def _show_rows(rows: Json) -> None:
     _console().print(table)
 
 
-def _cell(value: object) -> Text:
+def _cell(value: object, no_wrap: bool = False) -> Text:
     """Names and descriptions are other people's text: no markup, and nothing that a terminal would obey."""
     shown = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-    return Text("".join(letter if letter.isprintable() else " " for letter in shown))
+    printable = "".join(letter if letter.isprintable() else " " for letter in shown)
+    return Text(printable, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
 
 
 def _console() -> Console:

@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from intaglio.cli.adapter_tables import show_deleted, show_list, show_one, show_paths, show_proof
+from intaglio.cli.adapter_tables import show_deleted, show_list, show_one, show_paths, show_proof, show_public_list
 from intaglio.cli.transfer_progress import transfer_progress
 from intaglio.client import ADAPTER_FILES, Connection, Finetunes, publish
 from intaglio.errors import SettingsError
@@ -33,7 +33,7 @@ def build_adapters_cli() -> typer.Typer:
     """The commands below `intaglio adapters`."""
     cli = typer.Typer(
         name="adapters",
-        help="Adapters of a running server: list, upload, roll back, delete, download; or check one without a server.",
+        help="Adapters of a running server.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -53,11 +53,11 @@ def list_adapters(
     """List the account's finetunes."""
     with _asking(url, account, token) as finetunes:
         found = finetunes.list_public() if public else finetunes.list_own()
-    _print(found, as_json, show_list)
+    _print(found, as_json, show_public_list if public else show_list)
 
 
 def show(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Show one finetune: its files, its proof, and how far an upload is."""
+    """Show one finetune. Its files, its proof, its generations, and how far an upload is."""
     with _asking(url, account, token) as finetunes:
         found = finetunes.read(name)
     _print(found, as_json, show_one)
@@ -78,7 +78,7 @@ def upload(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload an adapter, and wait until the server has proven it."""
+    """Upload an adapter. Returns when the server has proven it."""
     settings = _settings(url, account, token)
     with transfer_progress("sending", after="the server checks and proves it") as progress:
         found = publish(
@@ -102,7 +102,7 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove an adapter on this machine, without a server: read it, run it, hold it against its reference."""
+    """Prove an adapter without a server. It is read, run and held against its reference on this machine."""
     from intaglio.cli.check_adapter import prove_folder  # here, since it loads the engine
 
     _print(prove_folder(folder, model), as_json, show_proof)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from intaglio.cli.adapters import Account, Token, Url
-from intaglio.errors import RemoteError, SettingsError
-from intaglio.settings import DEFAULT_MODEL_ID, ClientSettings, load_client_settings, load_settings
+from intaglio.errors import FinetuneError, RemoteError, SettingsError
+from intaglio.settings import DEFAULT_MODEL_ID, load_client_settings, load_settings
 from intaglio.training.options import TrainingOptions, check_options
 
 if TYPE_CHECKING:
@@ -39,38 +40,54 @@ def train(
     token: Token = None,
     **given: Any,
 ) -> None:
-    """Train a LoRA adapter on examples, judge it on held-out ones and, with --publish, upload it to a running server.
+    """Train a LoRA adapter on examples. Judges it on held-out ones and, with --publish, uploads it to a running server.
 
     Needs torch, transformers and PEFT: `pip install torch==2.13.0` alone, then `pip install 'intaglio[train]'`.
     """
-    command = f"intaglio {shlex.join(sys.argv[1:])}"
+    command = command_text(sys.argv[1:])
     options = TrainingOptions(data=data, out=out, base_name=_base_name(model), command=command, **given)
     check_options(options)
-    server = None if publish is None else _server(url, account, token)
-    _train(options, model)
-    if publish is None or server is None:
+    server = {"url": url, "account": account, "token": token}
+    finetune = {"description": description, "public": public or None}
+    if publish is None:
+        _refuse_without_publish({"publish_model": publish_model, **server, **finetune})
+        _train(options, model)
         return
     base = publish_model or (model if model.startswith("@") else None)
-    try:
-        _publish(options.out, server, name=publish, model=base, description=description, public=public or None)
-    except RemoteError as error:
-        print(f"{options.out} keeps the adapter; once mended, `intaglio adapters upload` publishes it", file=sys.stderr)
-        raise error
+    target = _target(server, name=publish, model=base, **finetune)
+    _train(options, model)
+    _publish(options.out, target)
+
+
+def command_text(words: Sequence[str]) -> str:
+    """The command as the adapter's card keeps it, for everyone who gets the folder: without the token."""
+    shown = list(words)
+    for index, word in enumerate(words):
+        if word == "--token":
+            shown[index + 1 : index + 2] = ["..."]
+        elif word.startswith("--token="):
+            shown[index] = "--token=..."
+    return f"intaglio {shlex.join(shown)}"
 
 
 def _base_name(model: str) -> str:
     return _BUNDLED_BASE_NAME if model == DEFAULT_MODEL_ID else model
 
 
-def _server(url: str | None, account: str | None, token: str | None) -> ClientSettings:
-    """The server to publish to, which has to answer now: nobody wants to hear of it after hours of training."""
-    from intaglio.client import Connection
+def _refuse_without_publish(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise SettingsError(f"--{name.replace('_', '-')} is given without --publish, which it belongs to")
 
-    given = {"url": url, "account": account, "token": token}
-    settings = load_client_settings(**{name: value for name, value in given.items() if value is not None})
-    with Connection(settings.url, settings.account, settings.token) as connection:
-        connection.served_models()
-    return settings
+
+def _target(server: Mapping[str, str | None], **finetune: Any) -> dict[str, Any]:
+    """What `publish` wants to know. The server has to agree now: nobody wants to hear of it after hours of training."""
+    from intaglio.client import check_publishable
+
+    settings = load_client_settings(**{name: value for name, value in server.items() if value is not None})
+    target = {"url": settings.url, "account": settings.account, "token": settings.token, **finetune}
+    check_publishable(**target)
+    return target
 
 
 def _train(options: TrainingOptions, model: str) -> None:
@@ -96,11 +113,15 @@ def _open_base(model: str) -> BaseModel:
     return BaseModel.open(Path(model).expanduser(), settings)
 
 
-def _publish(folder: Path, server: ClientSettings, **what: Any) -> None:
+def _publish(folder: Path, target: Mapping[str, Any]) -> None:
     from intaglio.cli.adapter_tables import show_one
     from intaglio.cli.transfer_progress import transfer_progress
     from intaglio.client import publish
 
-    with transfer_progress("sending", after="the server checks and proves it") as progress:
-        found = publish(folder, url=server.url, account=server.account, token=server.token, progress=progress, **what)
+    try:
+        with transfer_progress("sending", after="the server checks and proves it") as progress:
+            found = publish(folder, **target, progress=progress)
+    except (RemoteError, FinetuneError):
+        print(f"{folder} keeps the adapter; once mended, `intaglio adapters upload` publishes it", file=sys.stderr)
+        raise
     show_one(found)

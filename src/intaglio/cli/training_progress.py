@@ -21,10 +21,7 @@ def make_report(stream: TextIO) -> Report:
 
 def evaluation_text(when: str, evaluation: Evaluation) -> str:
     exact = "" if evaluation.exact is None else f", exact answers {evaluation.exact:.1%}"
-    return (
-        f"{when} training: held-out loss {evaluation.loss:.4f}, perplexity {evaluation.perplexity:.4g}{exact} "
-        f"({evaluation.num_examples} examples)"
-    )
+    return f"{when} training: held-out loss {evaluation.loss:.4f}, perplexity {evaluation.perplexity:.4g}{exact}"
 
 
 class LineReport:

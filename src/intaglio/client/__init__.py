@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from intaglio.client.connection import Connection
 from intaglio.client.finetunes import ADAPTER_FILES, Finetunes
-from intaglio.client.publish import publish
+from intaglio.client.publish import check_publishable, publish
 
-__all__ = ["ADAPTER_FILES", "Connection", "Finetunes", "publish"]
+__all__ = ["ADAPTER_FILES", "Connection", "Finetunes", "check_publishable", "publish"]

@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from intaglio.client.connection import Connection
-from intaglio.errors import AdapterError
+from intaglio.errors import AdapterError, FinetuneNotFoundError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")  # the names on the wire
 _PUBLIC_PAGE = 1000  # the most that the server lists at once
+_OTHER_ROUTES = ("", ".", "..", "public")  # no finetune is called so, and as the end of a path they ask something else
 
 # Called with a file's name, how many of its bytes have gone, and how many there are (None: not known).
 Progress: TypeAlias = Callable[[str, int, int | None], None]
@@ -26,7 +27,7 @@ def no_progress(name: str, done: int, total: int | None) -> None:
 class Finetunes:
     """What an account can do with its finetunes. Every method raises ServerRefusedError or ServerUnreachableError.
 
-    finetune  in each of them: a name or an id
+    finetune  in each of them: a name or an id. Raises FinetuneNotFoundError for what can be neither
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -116,4 +117,6 @@ def _opened(path: Path, progress: Progress) -> _ReportingFile:
 
 
 def _path(finetune: str) -> str:
+    if finetune in _OTHER_ROUTES:
+        raise FinetuneNotFoundError(f"{finetune!r} is no name and no id of a finetune")
     return f"finetunes/{quote(finetune, safe='')}"

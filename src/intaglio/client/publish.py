@@ -13,6 +13,22 @@ from intaglio.errors import AdapterError, FinetuneError, ServerRefusedError
 _NO_SUCH_FINETUNE = 3037
 
 
+def check_publishable(
+    *,
+    url: str,
+    name: str,
+    account: str = "local",
+    token: str | None = None,
+    model: str | None = None,
+    description: str | None = None,
+    public: bool | None = None,
+) -> None:
+    """Raise what `publish` would raise before it sends a file, and change nothing: to ask it before hours of work."""
+    with Connection(url, account, token) as connection:
+        if _found(Finetunes(connection), name, model, description, public) is None:
+            _base(connection, model)
+
+
 def publish(
     folder: str | Path,
     *,
@@ -42,7 +58,7 @@ def publish(
         finetunes = Finetunes(connection)
         found = _found(finetunes, name, model, description, public)
         if found is None:
-            base = model or _only_model(connection)
+            base = _base(connection, model)
             found = finetunes.create(name=name, model=base, description=description or "", public=bool(public))
         for file_name in _upload_order(found):
             finetunes.upload(found["id"], folder / file_name, progress)
@@ -70,18 +86,27 @@ def _found(
     return found
 
 
-def _only_model(connection: Connection) -> str:
+def _base(connection: Connection, model: str | None) -> str:
+    """The base of a new finetune."""
     served = connection.served_models()
-    if len(served) != 1:
+    if model is None and len(served) == 1:
+        return served[0]
+    if model is None:
         raise FinetuneError(f"the server has {len(served)} bases, so one has to be named: {', '.join(served)}")
-    return served[0]
+    if model not in served:
+        raise FinetuneError(f"the server has no weights for {model!r}; it has {', '.join(served)}")
+    return model
 
 
 def _upload_order(found: dict[str, Any]) -> tuple[str, ...]:
-    """A file that waits for its other half is replaced first, or the first of ours would join a stranger's."""
+    """A file that waits for its other half is replaced first, or the first of ours would join a stranger's.
+
+    With none waiting, the one that came first last time: the one that came last, sent again, is taken for a repeat.
+    """
     candidate = found.get("pending", {} if found["state"] == "ready" else found)
     waiting = {file["file_name"] for file in candidate.get("files", ())}
-    return tuple(sorted(ADAPTER_FILES, key=lambda file_name: (file_name not in waiting, file_name)))
+    came = {file["file_name"]: file["uploaded_at"] for file in found.get("files", ())}
+    return tuple(sorted(ADAPTER_FILES, key=lambda name: (name not in waiting, came.get(name, ""), name)))
 
 
 def _check_it_answers(now: dict[str, Any], folder: Path) -> None:

@@ -10,11 +10,14 @@ that is left aside in silence is an example that means something else than its a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from intaglio.errors import ChatError, TrainingDataError
 from intaglio.text import fold_messages
@@ -46,17 +49,26 @@ class Example:
         return json.dumps([self.messages[i] for i in range(first_answer)], sort_keys=True, ensure_ascii=False)
 
 
-def read_examples(path: Path) -> list[Example]:
-    """All examples of a file, in order; empty lines are passed over.
+class ExampleFile(NamedTuple):
+    """What was read of a file, in its order.
 
-    Raises TrainingDataError naming the file and the line.
+    sha256   of the bytes that were read, in hex: the file may be a pipe, or another one when the training ends
     """
+
+    examples: list[Example]
+    sha256: str
+
+
+def read_examples(path: Path) -> ExampleFile:
+    """All examples of a file; empty lines are passed over. Raises TrainingDataError naming the file and the line."""
     examples: list[Example] = []
+    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if len(line) > MAX_LINE_BYTES:
                     raise TrainingDataError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
+                digest.update(line)
                 if not line.strip():
                     continue
                 if len(examples) == MAX_EXAMPLES:
@@ -66,16 +78,17 @@ def read_examples(path: Path) -> list[Example]:
         raise TrainingDataError(f"{path} cannot be read: {error.strerror}") from error
     if not examples:
         raise TrainingDataError(f"{path} holds no examples; it needs one JSON object per line")
-    return examples
+    return ExampleFile(examples, digest.hexdigest())
 
 
 def _read_line(where: str, number: int, line: bytes) -> Example:
     try:
-        value = json.loads(line.decode("utf-8"))
+        text = line.decode("utf-8-sig")  # some editors begin a file with a mark
+        value = msgspec.json.decode(text)  # as strict as with a request
     except UnicodeDecodeError as error:
         raise TrainingDataError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    except (ValueError, RecursionError) as error:
-        raise TrainingDataError(f"{where}: not JSON ({error})") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise TrainingDataError(f"{where}: not JSON ({error}); a line holds one whole object") from error
     if not isinstance(value, dict):
         raise TrainingDataError(f"{where}: a JSON {type(value).__name__}; an object is needed")
     if value.keys() not in _FORMS:

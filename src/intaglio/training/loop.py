@@ -16,6 +16,7 @@ from intaglio.training.report import Report
 from intaglio.training.schedule import learning_rate
 
 _MAX_NORM = 1.0  # gradients are cut to this length
+_SMOOTHING = 0.8  # of the loss that is shown: over about five steps, so that it is of now even in a short run
 
 
 def run_steps(
@@ -53,7 +54,7 @@ def run_steps(
             )
         optimizer.step()
         optimizer.zero_grad()
-        smooth = value if step == 0 else 0.9 * smooth + 0.1 * value
+        smooth = value if step == 0 else _SMOOTHING * smooth + (1 - _SMOOTHING) * value
         report.step(step + 1, smooth, rate)
         if (step + 1) % options.checkpoint_every == 0 or step + 1 == steps:
             checkpoint(step + 1)

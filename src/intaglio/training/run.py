@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from intaglio.training.evaluate import evaluate
 from intaglio.training.loop import run_steps
 from intaglio.training.options import TrainingOptions, check_options
 from intaglio.training.report import Evaluation, Report
-from intaglio.training.save import CARD_FILE, round_to_saved, save_adapter, save_card
+from intaglio.training.save import CARD_FILE, make_folder, round_to_saved, save_adapter, save_card
 from intaglio.training.schedule import num_steps
 from intaglio.training.split import Split, split_examples
 
@@ -37,6 +36,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
+    sha256: str  # of options.data
     training: list[Tokens]
     held_out: list[Tokens]
 
@@ -56,7 +56,8 @@ class _Written:
 
     def __str__(self) -> str:
         if not self._after:
-            return f"nothing was written, the first checkpoint comes after step {self._options.checkpoint_every}"
+            first = min(self._options.checkpoint_every, self._steps)
+            return f"{self._options.out} holds nothing of this run, the first checkpoint comes after step {first}"
         return f"{self._options.out} holds the adapter as it was after step {self._after} of {self._steps}"
 
 
@@ -69,6 +70,7 @@ def train(options: TrainingOptions, base: BaseModel, report: Report) -> Trained:
     check_options(options)
     data = _read_data(options, base, report)
     steps = num_steps(options, len(data.training))
+    make_folder(options.out)
     written = _Written(options, steps)
     try:
         return _train(options, base, report, data, steps, written)
@@ -96,13 +98,15 @@ def _train(
 
 
 def _read_data(options: TrainingOptions, base: BaseModel, report: Report) -> _Data:
-    split = _split(options)
+    read = read_examples(options.data)
+    split = _split(read.examples, options)
     max_length = _max_length(options, base)
 
     def encoded(examples: list[Example], path: Path) -> list[Tokens]:
         return encode_all(examples, base.tokenizer, path, max_length, skip_long=options.skip_long) if examples else []
 
-    data = _Data(encoded(split.training, options.data), encoded(split.held_out, options.eval_data or options.data))
+    training = encoded(split.training, options.data)
+    data = _Data(read.sha256, training, encoded(split.held_out, options.eval_data or options.data))
     longest = max(len(tokens.ids) for tokens in data.training)
     report.note(
         f"{len(data.training)} examples to train on, the longest has {longest} tokens; {len(data.held_out)} held out"
@@ -117,12 +121,11 @@ def _read_data(options: TrainingOptions, base: BaseModel, report: Report) -> _Da
     return data
 
 
-def _split(options: TrainingOptions) -> Split:
-    examples = read_examples(options.data)
+def _split(examples: list[Example], options: TrainingOptions) -> Split:
     if options.eval_data is None:
         split = split_examples(examples, options.held_out, options.seed, options.data, options.max_evaluated)
     else:
-        split = Split(examples, read_examples(options.eval_data))
+        split = Split(examples, read_examples(options.eval_data).examples)
     if len(split.held_out) <= options.max_evaluated:
         return split
     return split._replace(held_out=random.Random(options.seed).sample(split.held_out, options.max_evaluated))
@@ -153,6 +156,7 @@ def _prepare(options: TrainingOptions, base: BaseModel, report: Report) -> Any:
 def _judged(model: Any, data: _Data, options: TrainingOptions, report: Report, when: str) -> Evaluation | None:
     if not data.held_out:
         return None
+    report.note(f"judging on {len(data.held_out)} held-out examples")  # it may take a while
     model.eval()
     evaluation = evaluate(model.get_base_model(), data.held_out, options.batch_size)
     report.evaluated(when, evaluation)
@@ -168,7 +172,7 @@ def _card(
         "base": options.base_name,
         "data": {
             "file": options.data.name,
-            "sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(),
+            "sha256": data.sha256,
             "examples": len(data.training),
         },
         "held_out": {

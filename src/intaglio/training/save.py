@@ -5,15 +5,28 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from intaglio.errors import TrainingError
 from intaglio.training.options import ADAPTER_FILES
 
 CARD_FILE = "card.json"
 
 _MODEL_TYPE = "gemma"  # Workers AI asks for mistral, gemma or llama, whatever the generation
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of an adapter if it is missing, and try it: before hours of training, not after them.
+
+    Raises TrainingError if nothing can be written there.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def round_to_saved(model: Any) -> None:
@@ -27,10 +40,12 @@ def round_to_saved(model: Any) -> None:
 
 
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:
-    """Write the adapter of a PeftModel in bfloat16. A file there is replaced at once by a whole one, or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the adapter of a PeftModel in bfloat16. A file there is replaced at once by a whole one, or not at all.
+
+    Raises TrainingError if the disk takes no more.
+    """
     model.peft_config["default"].base_model_name_or_path = base_name
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
+    with _writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
         # Left to itself PEFT asks the hub whether the embedding was resized; it was not.
         model.save_pretrained(aside, save_embedding_layers=False)
         config, weights = (Path(aside) / name for name in ADAPTER_FILES)
@@ -55,10 +70,21 @@ def _finish_config(path: Path) -> None:
 
 
 def save_card(folder: Path, card: Mapping[str, Any]) -> None:
-    """Write card.json, for people: nothing reads it to serve the adapter."""
-    aside = folder / f".{CARD_FILE}"
-    _write_json(aside, card)
-    _keep(aside, folder / CARD_FILE)
+    """Write card.json, for people: nothing reads it to serve the adapter. Raises TrainingError, as `save_adapter`."""
+    with _writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
+        _write_json(Path(aside) / CARD_FILE, card)
+        _keep(Path(aside) / CARD_FILE, folder / CARD_FILE)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError  # what its writer raises for a full disk
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(f"--out {folder} cannot be written: {reason}") from error
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
