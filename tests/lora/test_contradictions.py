@@ -148,6 +148,13 @@ FAULTS: dict[str, tuple[cases.Base, str, dict[str, Any], Callable[[Tensors], Any
         NOTHING,
         "holds no weights of 'embed_tokens', which modules_to_save",
     ),
+    "a norm that this family does not have": (
+        "gemma",
+        "tokens",
+        {"modules_to_save": ["pre_feedforward_layernorm"]},
+        NOTHING,
+        "or take the name out if the model has no such module",
+    ),
     "a token too many": (
         "gemma",
         "tokens",
@@ -188,7 +195,21 @@ FAULTS: dict[str, tuple[cases.Base, str, dict[str, Any], Callable[[Tensors], Any
         "tokens",
         {"trainable_token_indices": {"embed_tokens": [77, 5, 130], "lm_head": [77, 5, 130]}},
         extra(**{f"{LAST}.token_adapter.trainable_tokens_delta": (3, 48)}),
-        "this base has one table for both",
+        "this base has one table for both, so PEFT drops it. Train on this base",
+    ),
+    "the embedding's rows beside the head too": (  # as PEFT saves with save_embedding_layers=True
+        "gemma",
+        "tokens",
+        {},
+        extra(**{f"{LAST}.token_adapter.trainable_tokens_delta": (3, 48)}),
+        "so PEFT drops it. Save the adapter again with save_embedding_layers=False",
+    ),
+    "one table under two names": (
+        "gemma",
+        "tokens",
+        {"trainable_token_indices": {"embed_tokens": [77, 5, 130], "model.embed_tokens": [1]}},
+        NOTHING,
+        "names model.embed_tokens twice, as 'embed_tokens' and 'model.embed_tokens'; name it once",
     ),
     "rows and a LoRA on one path": (
         "gemma",

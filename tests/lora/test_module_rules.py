@@ -135,6 +135,34 @@ def test_saved_modules_and_tokens_are_named_by_the_end_of_a_path() -> None:
     assert some.token_ids(Q) == ()
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        r"model.layers.{layer}.{name}",
+        r"^model\.layers\.{layer}\.{name}$",
+        r".*\.{layer}\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj",
+    ],
+)
+def test_the_largest_gemma_may_have_an_expression_for_every_module_or_layer(key: str) -> None:
+    """434 modules, with rank and alpha each: the bound on matching is for none of them."""
+    names = [f"{part}_proj" for part in ("self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o")]
+    names += [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
+    keys = {key.format(layer=layer, name=name): 1 + layer for layer in range(62) for name in names}
+    some = rules(rank_pattern=keys, alpha_pattern={key: 2.0 * rank for key, rank in keys.items()})
+    for layer in range(62):
+        for name in names:
+            path = f"model.layers.{layer}.{name}"
+            assert (some.rank(path), some.scaling(path, 1 + layer)) == (1 + layer, 2.0)
+
+
+def test_expressions_are_bounded_together() -> None:
+    """Each alone is short enough; parsing them all would take seconds."""
+    with pytest.raises(
+        AdapterError, match=r"\(target_modules, rank_pattern, \.\.\.\) have 80\d+ characters together; at"
+    ):
+        rules(rank_pattern={f"{n}{'a?' * 100}": 4 for n in range(200)}, alpha_pattern={"b?" * 2000 * 10: 8.0})
+
+
 @pytest.mark.parametrize("setting", ["target_modules", "exclude_modules"])
 def test_a_wrong_expression_is_found_before_any_module_is_asked(setting: str) -> None:
     with pytest.raises(AdapterError, match=rf"{setting} '\(q_proj' is not a regular expression"):

@@ -245,13 +245,16 @@ def test_the_config_rank_in_place_of_a_modules_own_is_noticed(tmp_path: Path, mo
             "use_bdlora asks for block-diagonal LoRA",
         ),
         ({"kasa_config": {}}, "kasa_config asks for KaSA"),
+        ({"velora_config": {}}, "velora_config asks for VeLoRA"),
+        ({"monteclora_config": {}}, "monteclora_config asks for MonteCLoRA"),
+        ({"use_qalora": True}, "use_qalora asks for QA-LoRA"),
+        ({"target_modules": [], "target_parameters": ["mlp.up_proj.weight"]}, "target_parameters asks for"),
         ({"init_lora_weights": True}, "would change nothing; it was not trained"),
         ({"init_lora_weights": "gaussian"}, "would change nothing; it was not trained"),
         ({"init_lora_weights": True, "use_dora": True}, "would change nothing; it was not trained"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication asks for"),
         ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens asks for"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
-        ({"init_lora_weights": "olora"}, "init_lora_weights is 'olora'"),
+        ({"init_lora_weights": "lora_ga"}, "init_lora_weights is 'lora_ga'"),
         ({"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS'"),
     ],
 )
@@ -260,6 +263,20 @@ def test_a_variant_that_peft_saves_is_refused_by_name(tmp_path: Path, settings: 
     saved_by_peft(model, tmp_path, **settings)
     with pytest.raises(AdapterError, match=complaint):
         read_peft_adapter(tmp_path, config, AdapterLimits())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"modules_to_save": ["embed_tokens", "lm_head"]}, {"trainable_token_indices": [5, 2]}]
+)
+def test_the_same_table_twice_is_refused_with_the_way_to_save_it_once(tmp_path: Path, settings: dict[str, Any]) -> None:
+    model, config = tiny_model("gemma")
+    wrapped = saved_by_peft(model, tmp_path / "once", **settings)
+    assert read_peft_adapter(tmp_path / "once", config, AdapterLimits()).tensors.tables.keys() == set(
+        settings.get("modules_to_save", ())
+    )
+    wrapped.save_pretrained(tmp_path / "twice", save_embedding_layers=True)
+    with pytest.raises(AdapterError, match=r"[Ss]ave the adapter again with save_embedding_layers=False"):
+        read_peft_adapter(tmp_path / "twice", config, AdapterLimits())
 
 
 def test_another_kind_of_adapter_is_refused_by_name(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from intaglio.errors import AdapterError
@@ -11,8 +13,9 @@ from intaglio.ops import MODEL
 LABEL = "adapter_model.safetensors"
 
 
-@pytest.mark.parametrize("prefix", ["", "base_model.model.", "module.base_model.model.", "_orig_mod.base_model.model."])
-@pytest.mark.parametrize("adapter", ["", ".default", ".my-adapter_2"])
+PREFIXES = ("", "base_model.model.", "module.base_model.model.", "_orig_mod.base_model.model.")
+
+
 @pytest.mark.parametrize(
     ("path", "key"),
     [
@@ -24,8 +27,8 @@ LABEL = "adapter_model.safetensors"
         ("language_model.layers.61.mlp.up_proj", (61, "mlp.up_proj")),
     ],
 )
-def test_every_spelling_is_understood(prefix: str, adapter: str, path: str, key: tuple[int, str]) -> None:
-    for half in "AB":
+def test_every_spelling_is_understood(path: str, key: tuple[int, str]) -> None:
+    for prefix, adapter, half in product(PREFIXES, ("", ".default", ".my-adapter_2"), "AB"):
         tensor = parse_tensor_name(f"{prefix}{path}.lora_{half}{adapter}.weight", LABEL)
         assert (tensor.key, tensor.kind, tensor.path) == (key, half, path)
         assert (tensor.adapter or "") == adapter.removeprefix(".")
@@ -34,7 +37,6 @@ def test_every_spelling_is_understood(prefix: str, adapter: str, path: str, key:
 LAYER, TABLE, LAST = "model.layers.2", "model.embed_tokens", "lm_head"
 
 
-@pytest.mark.parametrize("prefix", ["", "base_model.model.", "_orig_mod.base_model.model."])
 @pytest.mark.parametrize(
     ("name", "kind", "key", "adapter"),
     [
@@ -74,11 +76,12 @@ LAYER, TABLE, LAST = "model.layers.2", "model.embed_tokens", "lm_head"
     ],
 )
 def test_what_is_more_than_a_pair_is_understood_too(
-    prefix: str, name: str, kind: str, key: tuple[int, str], adapter: str | None
+    name: str, kind: str, key: tuple[int, str], adapter: str | None
 ) -> None:
-    tensor = parse_tensor_name(prefix + name, LABEL)
-    assert (tensor.kind, tensor.key, tensor.adapter) == (kind, key, adapter)
-    assert name.startswith(f"{tensor.path}.")
+    for prefix in PREFIXES:
+        tensor = parse_tensor_name(prefix + name, LABEL)
+        assert (tensor.kind, tensor.key, tensor.adapter) == (kind, key, adapter)
+        assert name.startswith(f"{tensor.path}.")
 
 
 def test_wrappers_inside_a_path_are_taken_out() -> None:
@@ -179,7 +182,11 @@ Q, V = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj"
         ([f"{Q}.lora_B.bias"], f"tensor '{Q}.lora_B.bias' has no lora_A beside it"),
         ([f"{Q}.lora_magnitude_vector", f"{Q}.lora_A.weight"], "has no lora_B beside it"),
         ([f"{TABLE}.lora_embedding_B"], f"tensor '{TABLE}.lora_embedding_B' has no lora_A beside it"),
-        (["lm_head.weight", "lm_head.modules_to_save.weight"], "are the same one, spelt twice"),
+        (
+            ["lm_head.weight", "lm_head.modules_to_save.weight"],  # as PEFT writes with save_embedding_layers=True
+            "are the same one, spelt twice; save the adapter again with save_embedding_layers=False",
+        ),
+        (["model.norm.weight", "module.model.norm.weight"], "are the same one, spelt twice; keep one"),
         ([f"{Q}.lora_A.one.weight", f"{Q}.lora_B.one.weight", f"{V}.lora_A.two.weight"], "'one' and 'two'"),
     ],
 )

@@ -161,22 +161,27 @@ def _with_config(**changes: object) -> Callable[[Path, Path, ModelConfig], Adapt
     return read
 
 
-def _scaled_by_config_rank(folder: Path, aside: Path, config: ModelConfig) -> AdapterTensors:
-    """The scaling of every module from the config's r, whatever the module's own rank."""
-    settings = json.loads((folder / "adapter_config.json").read_text())
-    power = 0.5 if settings["use_rslora"] else 1.0
-    pairs = read_peft_adapter(folder, config, AdapterLimits()).pairs
-    return AdapterTensors(
-        {
-            key: LoraPair(pair.a, pair.b * np.float32((pair.a.shape[0] / settings["r"]) ** power))
-            for key, pair in pairs.items()
-        }
-    )
+def _scaled_as_if(rank_used: Callable[[int, int], int]) -> Callable[[Path, Path, ModelConfig], AdapterTensors]:
+    """The scaling of every module from another rank than its own: (its own, the config's r) -> the one taken."""
+
+    def read(folder: Path, aside: Path, config: ModelConfig) -> AdapterTensors:
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        power = 0.5 if settings["use_rslora"] else 1.0
+        pairs = {}
+        for key, pair in read_peft_adapter(folder, config, AdapterLimits()).pairs.items():
+            rank = pair.a.shape[0]
+            factor = (rank / rank_used(rank, settings["r"])) ** power
+            pairs[key] = LoraPair(pair.a, pair.b * np.float32(factor))
+        return AdapterTensors(pairs)
+
+    return read
 
 
 LORA_MUTATIONS = (
     LoraMutation("rsLoRA ignored", 6.7, _with_config(use_rslora=False)),
     LoraMutation("alpha_pattern ignored", 7.5, _with_config(alpha_pattern={})),
-    LoraMutation("config r for a rank_pattern module", 1.3, _scaled_by_config_rank),
+    LoraMutation("config r for a rank_pattern module", 1.3, _scaled_as_if(lambda own, configured: configured)),
+    LoraMutation("alpha for the scaling", None, _scaled_as_if(lambda own, configured: 1)),
+    LoraMutation("the rank padded to eight", None, _scaled_as_if(lambda own, configured: 8)),
     LoraMutation("adapter off", 7.8, lambda folder, aside, config: None),
 )

@@ -36,7 +36,21 @@ PATTERNS = [
     "^lm_head",
     "embed_tokens",
     "model.embed_tokens",
+    r"^model\.layers\.0\.self_attn\.[qv]_proj$",
+    "layers.1.*",
+    "_proj",
+    r"self_attn\.(?!q).*|down_proj$",
 ]
+EXPRESSIONS = [
+    "all-linear",
+    r".*layers\.1\.self_attn\.[qv]_proj|.*embed_tokens|lm_head",
+    r"model\.layers\.\d+\.(?!mlp).*_proj",
+    r".*(?<!up)_proj",
+    # As Unsloth writes it.
+    r"(?:.*?(?:language|text).*?(?:self_attn|mlp).*?(?:k_proj|v_proj|up_proj).*?)"
+    r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|mlp)\.(?:(?:k_proj|v_proj|up_proj)))",
+]
+TABLES = ["embed_tokens", "lm_head", "model.embed_tokens"]
 LAYERS = {"gemma": 2, "gemma2": 2, "gemma3_text": 6}  # the sixth of Gemma 3 is the first without a window
 NORMS = {
     "gemma": ["input_layernorm", "1.post_attention_layernorm", "norm"],
@@ -53,6 +67,8 @@ REFUSED = [
     r"lora_A.weight' has rank \d+; adapter_config.json gives lm_head rank",
     # What it adds to those logits is no row of a table.
     r"lm_head is changed by a LoRA with lora_bias and by trainable_token_indices at once",
+    # It takes the first key's rows, and leaves a tied head as it was because of the second.
+    r"trainable_token_indices names model.embed_tokens twice",
 ]
 
 
@@ -66,8 +82,7 @@ def configs(draw: st.DrawFn, family: Family) -> dict[str, Any]:
         "use_rslora": draw(st.booleans()),
         "target_modules": draw(
             st.one_of(
-                st.just("all-linear"),
-                st.just(r".*layers\.1\.self_attn\.[qv]_proj|.*embed_tokens|lm_head"),
+                st.sampled_from(EXPRESSIONS),
                 st.lists(st.sampled_from(MODULES), min_size=1, max_size=5, unique=True),
             )
         ),
@@ -78,7 +93,7 @@ def configs(draw: st.DrawFn, family: Family) -> dict[str, Any]:
             st.none() | st.lists(st.sampled_from([*NORMS[family], "embed_tokens", "lm_head"]), max_size=3, unique=True)
         ),
         "trainable_token_indices": draw(
-            st.sampled_from([None, None]) | ids | st.dictionaries(st.sampled_from(["embed_tokens", "lm_head"]), ids)
+            st.sampled_from([None, None]) | ids | st.dictionaries(st.sampled_from(TABLES), ids, min_size=1)
         ),
         "ensure_weight_tying": draw(st.booleans()),
         "bias": draw(st.sampled_from(["none", "all", "lora_only"])),
@@ -86,7 +101,9 @@ def configs(draw: st.DrawFn, family: Family) -> dict[str, Any]:
     chosen |= {draw(st.sampled_from(["use_dora", "lora_bias", "inference_mode"])): True}
     if isinstance(chosen["target_modules"], list):
         chosen["layers_to_transform"] = draw(st.sampled_from([None, None, [1]]))
-        chosen["layers_pattern"] = draw(st.sampled_from([None, "layers"])) if chosen["layers_to_transform"] else None
+        chosen["layers_pattern"] = (
+            draw(st.sampled_from([None, "layers", ["h", r"model\.l.*"]])) if chosen["layers_to_transform"] else None
+        )
     return chosen
 
 

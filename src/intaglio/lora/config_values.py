@@ -15,7 +15,7 @@ from intaglio.errors import AdapterError
 CONFIG_FILE = "adapter_config.json"
 
 # A rank search names every module of the model; no Gemma has more than 434.
-_MAX_PATTERN_KEYS = 4096
+_MAX_PATTERN_KEYS = 1024
 _MAX_LAYER_PATTERNS = 16
 _MAX_SAVED_MODULES = 4096
 

@@ -11,8 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from intaglio.lora.patterns import MatchBudget, ModulePattern, PatternKey
-from intaglio.lora.peft_config import PeftConfig
+from intaglio.errors import AdapterError
+from intaglio.lora.patterns import MAX_CHARS_TOGETHER, MatchBudget, ModulePattern, PatternKey
+from intaglio.lora.peft_config import CONFIG_FILE, PeftConfig
 from intaglio.ops import MODEL
 
 Number = TypeVar("Number", bound=float)
@@ -25,6 +26,7 @@ class ModuleRules:
     """
 
     def __init__(self, config: PeftConfig) -> None:
+        _check_length(config)
         self._config = config
         self._budget = MatchBudget()
         self._ranks = _FirstMatch("rank_pattern", config.rank_pattern, config.r)
@@ -69,6 +71,17 @@ class ModuleRules:
     def token_ids(self, path: str) -> tuple[int, ...]:
         """The tokens whose rows of this table were trained; none if no key of trainable_token_indices is its end."""
         return next((ids for name, ids in self._config.token_indices.items() if path.endswith(name)), ())
+
+
+def _check_length(config: PeftConfig) -> None:
+    modules = [value for value in (config.target_modules, config.exclude_modules) if isinstance(value, str)]
+    expressions = [*modules, *config.layers_pattern, *config.rank_pattern, *config.alpha_pattern]
+    chars = sum(map(len, expressions))
+    if chars > MAX_CHARS_TOGETHER:
+        raise AdapterError(
+            f"{CONFIG_FILE}: its expressions (target_modules, rank_pattern, ...) have {chars} characters together; "
+            f"at most {MAX_CHARS_TOGETHER} are taken"
+        )
 
 
 class _FirstMatch(Generic[Number]):

@@ -32,7 +32,7 @@ from intaglio.request import Proof
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # raise it whenever `pack_tensors` or the arrays of a file change
+VERSION = 4  # raise it whenever `pack_tensors`, the arrays of a file or what a proof asks change
 
 _SUFFIX = ".adapter"
 _PROOF = "proof"

@@ -8,7 +8,7 @@ bit i is set when the text before position i has been matched.
     text     m l p          "." from {0} gives {1};  ".*" from {0} gives {0, 1, 2, 3}
     bit     0 1 2 3         the pattern matches when the set it ends with is not empty
 
-Each node costs one step per set, whatever the number of ways to reach a position, and steps come out of a budget that
+Each node costs its steps once per set, whatever the number of ways to reach a position; they come out of a budget that
 one adapter's patterns share. What sets cannot express (back references, atomic groups) and flags are refused by name.
 """
 
@@ -18,17 +18,26 @@ import re
 import re._constants as sre  # type: ignore[import-not-found]
 import re._parser as sre_parser  # type: ignore[import-not-found]
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from intaglio.errors import AdapterError
 
 MAX_PATTERN_CHARS = 4096
+# Of an adapter's expressions: parsing takes two microseconds a character. 434 paths, for rank and alpha, have 48,000.
+MAX_CHARS_TOGETHER = 1 << 16
 
-# 434 modules (62 layers) against an expression per layer take under half of this; all of it is a few seconds.
-MATCH_STEPS = 4_000_000
+# A step is a literal's work, a tenth of a microsecond; other nodes cost several. 434 modules (62 layers) with an
+# expression per layer, for rank and alpha each, take up to 2,200,000.
+MATCH_STEPS = 3_000_000
+_NODE_STEPS = 4
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
+# A module's name or path, escaped and anchored or not.
+_PLAIN = re.compile(r"\^?(?:[A-Za-z0-9_.\-]|\\[._\-])+\$?")
+
+_CHARACTERS = frozenset([sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN])  # nodes that take one character
 
 _CATEGORIES: dict[Any, Callable[[str], bool]] = {
     sre.CATEGORY_DIGIT: str.isdecimal,
@@ -108,13 +117,13 @@ class PatternKey:
 
     def __init__(self, key: str, setting: str) -> None:
         expression = rf"(.*\.)?({key})$"
-        # Most keys are module names, and there may be hundreds: `re` is faster and cannot explode without quantifiers.
+        # Most keys are names, and there may be hundreds: `re` is faster, and without quantifiers it cannot explode.
         self._plain = re.compile(expression) if _PLAIN.fullmatch(key) and len(key) <= MAX_PATTERN_CHARS else None
         self._pattern = None if self._plain else ModulePattern(expression, f"the {setting} key")
 
     def matches(self, path: str, budget: MatchBudget) -> bool:
         if self._plain is not None:
-            budget.spend(1)
+            budget.spend(_NODE_STEPS)
             return self._plain.match(path) is not None
         assert self._pattern is not None
         return self._pattern.matches_start(path, budget)
@@ -127,26 +136,25 @@ class _Run:
         self._text = text
         self._budget = budget
         self._unsupported = unsupported
-        self._occurrences: dict[int, int] = {}  # character code -> positions in front of it
-        for index, code in enumerate(map(ord, text)):
-            self._occurrences[code] = self._occurrences.get(code, 0) | 1 << index
+        self._occurrences = _occurrences(text)
         self._classes: dict[int, int] = {}  # identity of a [class] node -> positions in front of its members
 
-    def sequence(self, nodes: Iterable[tuple[Any, Any]], positions: int) -> int:
-        steps = 0
+    def sequence(self, nodes: Sequence[tuple[Any, Any]], positions: int) -> int:
+        steps = _NODE_STEPS
         for op, argument in nodes:
             if not positions:
                 break
-            steps += 1
             if op is sre.LITERAL:  # most nodes: worth the short way
+                steps += 1
                 positions = (positions & self._occurrences.get(argument, 0)) << 1
             else:
+                steps += _NODE_STEPS
                 positions = self._node(op, argument, positions)
         self._budget.spend(steps)
         return positions
 
     def _node(self, op: Any, argument: Any, positions: int) -> int:
-        if op in (sre.NOT_LITERAL, sre.ANY, sre.IN):
+        if op in _CHARACTERS:
             return (positions & self._before(op, argument)) << 1
         if op is sre.BRANCH:
             return self._branch(argument[1], positions)
@@ -166,7 +174,9 @@ class _Run:
         raise self._unsupported(str(op).lower().replace("_", " "))
 
     def _before(self, op: Any, argument: Any) -> int:
-        """The positions in front of a character that the node, other than a literal, accepts."""
+        """The positions in front of a character that the node accepts."""
+        if op is sre.LITERAL:
+            return self._occurrences.get(argument, 0)
         everywhere = (1 << len(self._text)) - 1
         if op is sre.ANY:  # module paths hold no line breaks
             return everywhere
@@ -193,15 +203,16 @@ class _Run:
 
     def _repeat(self, least: int, most: int, body: Any, positions: int) -> int:
         for _ in range(least):
-            self._budget.spend(1)
-            positions = self.sequence(body, positions)
-            if not positions:
-                return 0
+            before, positions = positions, self.sequence(body, positions)
+            if positions == before:  # so it stays, however many turns are left
+                break
+        if most is sre.MAXREPEAT and len(body) == 1 and body[0][0] in _CHARACTERS:
+            self._budget.spend(_NODE_STEPS)
+            return _run_on(positions, self._before(*body[0]))
         # A position that was reached before, in fewer turns, has nothing new to give.
         reached = fresh = positions
         turns = least
         while fresh and (most is sre.MAXREPEAT or turns < most):
-            self._budget.spend(1)
             fresh = self.sequence(body, fresh) & ~reached
             reached |= fresh
             turns += 1
@@ -209,31 +220,48 @@ class _Run:
 
     def _look(self, direction: int, body: Any, positions: int, wanted: bool) -> int:
         """Keep the positions that a lookahead (direction 1) or lookbehind (-1) allows."""
+        width = 0 if direction > 0 else body.getwidth()[0]  # what is looked for behind has one length
         kept = 0
         for index in range(len(self._text) + 1):
             self._budget.spend(1)
             here = 1 << index
             if not positions & here:
                 continue
-            if direction > 0:
-                found = bool(self.sequence(body, here))
-            else:
-                found = any(self.sequence(body, 1 << start) & here for start in range(index + 1))
+            found = index >= width and bool(self.sequence(body, here >> width))
             kept |= here if found == wanted else 0
         return kept
 
     def _anchors(self, kind: Any) -> int:
         """The positions where an anchor holds."""
         length = len(self._text)
-        self._budget.spend(length)
         if kind in (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING):
             return 1
         if kind in (sre.AT_END, sre.AT_END_STRING):
             return 1 << length
+        self._budget.spend(2 * length)
         is_word = _CATEGORIES[sre.CATEGORY_WORD]
         words = [False, *(is_word(char) for char in self._text), False]
         boundaries = sum(1 << i for i in range(length + 1) if words[i] != words[i + 1])
         return boundaries if kind is sre.AT_BOUNDARY else ~boundaries
+
+
+@lru_cache(maxsize=16)  # one path is asked about with every expression of an adapter
+def _occurrences(text: str) -> Mapping[int, int]:
+    """Character code -> the positions in front of it."""
+    found: dict[int, int] = {}
+    for index, code in enumerate(map(ord, text)):
+        found[code] = found.get(code, 0) | 1 << index
+    return MappingProxyType(found)
+
+
+def _run_on(positions: int, accepted: int) -> int:
+    """The positions, and all that are reached from them over accepted characters, however many.
+
+    Adding one carries through the run of accepted ones that it stands in: the bits that change are those passed.
+
+        accepted 01110 + position 00010 = 10000, changed 11110
+    """
+    return positions | (accepted ^ (accepted + (positions & accepted)))
 
 
 def _in_class(items: list[tuple[Any, Any]], char: str) -> bool:

@@ -86,7 +86,7 @@ def _check_all_saved(names: AdapterNames, tables: dict[str, str], peft: PeftConf
         if not any(path.endswith(name) for path in paths):
             raise AdapterError(
                 f"{WEIGHTS_FILE}: holds no weights of {name[:80]!r}, which modules_to_save in {CONFIG_FILE} names; "
-                "save the adapter again with save_pretrained"
+                "save the adapter again with save_pretrained, or take the name out if the model has no such module"
             )
 
 
@@ -95,11 +95,8 @@ def _rows(
 ) -> dict[str, RowNames]:
     wanted = {name: rules.token_ids(_path(names.rows.get(name), name)) for name in (EMBEDDING, HEAD)}
     _check_keys(names, peft)
-    if config.tied_head and wanted[HEAD] == wanted[EMBEDDING] and HEAD in names.rows and EMBEDDING in names.rows:
-        raise AdapterError(
-            f"{WEIGHTS_FILE}: tensor {names.rows[HEAD].tensor!r} has the tokens of embed_tokens for the head; this "
-            "base has one table for both, so PEFT drops it. Train on this base, or name tokens of embed_tokens alone"
-        )
+    if config.tied_head and {EMBEDDING, HEAD} <= names.rows.keys() and wanted[HEAD] in ((), wanted[EMBEDDING]):
+        raise _dropped_by_peft(names.rows[HEAD].tensor, is_named=bool(wanted[HEAD]))
     rows = {name: RowNames(placed.tensor, wanted[name]) for name, placed in names.rows.items()}
     for name, ids in wanted.items():
         if ids and name not in rows and not (name == HEAD and config.tied_head and ids == wanted[EMBEDDING]):
@@ -114,12 +111,32 @@ def _rows(
     return {name: row_names for name, row_names in rows.items() if row_names.ids}
 
 
+def _dropped_by_peft(tensor: str, *, is_named: bool) -> AdapterError:
+    """Rows of a tied head that are the embedding's, whether or not the config names them."""
+    remedy = (
+        "Train on this base, or name tokens of embed_tokens alone"
+        if is_named
+        else "Save the adapter again with save_embedding_layers=False"
+    )
+    return AdapterError(
+        f"{WEIGHTS_FILE}: tensor {tensor!r} has the tokens of embed_tokens for the head; this base has one table for "
+        f"both, so PEFT drops it. {remedy}"
+    )
+
+
 def _path(placed: PlacedName | None, name: str) -> str:
     return _PATHS[name] if placed is None else placed.path
 
 
 def _check_keys(names: AdapterNames, peft: PeftConfig) -> None:
     paths = [_path(names.rows.get(name), name) for name in (EMBEDDING, HEAD)]
+    for path in paths:
+        keys = [key for key in peft.token_indices if path.endswith(key)]
+        if len(keys) > 1:  # PEFT trains the first one's rows, and unties a tied head because of the second
+            raise AdapterError(
+                f"{CONFIG_FILE}: trainable_token_indices names {path} twice, as {keys[0][:80]!r} and {keys[1][:80]!r}; "
+                "name it once"
+            )
     for key in peft.token_indices:
         if not any(path.endswith(key) for path in paths):
             raise AdapterError(

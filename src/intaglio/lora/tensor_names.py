@@ -180,8 +180,10 @@ def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
     for name, tensor in parsed.items():
         module = modules.setdefault(tensor.key, {})
         if tensor.kind in module:
+            is_table = tensor.kind == "saved" and tensor.key[1] in (EMBEDDING, HEAD)  # PEFT itself can write both
+            remedy = "save the adapter again with save_embedding_layers=False" if is_table else "keep one"
             raise AdapterError(
-                f"{label}: tensors {module[tensor.kind]!r} and {name!r} are the same one, spelt twice; keep one"
+                f"{label}: tensors {module[tensor.kind]!r} and {name!r} are the same one, spelt twice; {remedy}"
             )
         module[tensor.kind] = name
     found = AdapterNames()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import bz2
 import gzip
 import io
 import json
-import lzma
 import pickle
 import struct
 import tarfile
@@ -74,26 +71,17 @@ def tarred(name: str, data: bytes, kind: bytes = tarfile.REGTYPE, link: str = ""
 MAKERS: dict[str, Callable[[bytes], bytes]] = {
     "a zip of the file": lambda good: zipped(**{"adapter_model.safetensors": good}),
     "a zip bomb": lambda good: zipped(**{"adapter_model.safetensors": bytes(BOMB_BYTES)}),
-    "a zip with a path": lambda good: zipped(**{"../../adapter_model.safetensors": good}),
-    "a tar of the file": lambda good: tarred("adapter_model.safetensors", good),
     "a tar with a link": lambda good: tarred("adapter_model.safetensors", b"", tarfile.SYMTYPE, "/etc/passwd"),
     "gzip of the file": gzip.compress,
     "a gzip bomb": lambda good: gzip.compress(bytes(BOMB_BYTES)),
-    "bzip2": bz2.compress,
-    "xz": lzma.compress,
-    "zstd's mark": lambda good: b"\x28\xb5\x2f\xfd" + good,
     "GGUF": lambda good: b"GGUF" + struct.pack("<IQQ", 3, 14, 5) + good,
     "an array of NumPy": lambda good: b"\x93NUMPY\x01\x00v\x00" + good,
-    "HDF5": lambda good: b"\x89HDF\r\n\x1a\n" + good,
-    "a program": lambda good: b"\x7fELF\x02\x01\x01\x00" + good,
     "a pointer of git LFS": lambda good: (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 132\n"
     ),
     "a page of a web site": lambda good: b"<!DOCTYPE html><html><body>404</body></html>",
-    "a sentence": lambda good: b"Entry not found",
     "the config": lambda good: json.dumps({"peft_type": "LORA", "r": 4}).encode(),
     "an index of shards": lambda good: json.dumps({"metadata": {}, "weight_map": {"a": "b"}}).encode(),
-    "base64": base64.b64encode,
     "a zip behind the good file": lambda good: good + zipped(**{"a": b"b"}),
     "a zip before the good file": lambda good: zipped(**{"a": b"b"}) + good,
     "a zip in the header": lambda good: packed({**apart(good)[0], "zip": zipped(a=b"b").hex()}, apart(good)[1]),
@@ -107,7 +95,7 @@ CASES: tuple[HostileCase, ...] = (
     *(
         bad_config_text(f"{name} for a config", "not valid JSON|more than 1048576 bytes", make, slow="bomb" in name)
         for name, make in MAKERS.items()
-        if name not in ("the config", "an index of shards", "a zip in the header")
+        if name in ("a zip of the file", "a gzip bomb", "a pointer of git LFS", "a page of a web site")
     ),
     bad_config_text("an index of shards for a config", "peft_type is missing", MAKERS["an index of shards"]),
     bad_config_text("the weights for a config", "not valid JSON", lambda good: packed({"a": 1}, bytes(100))),

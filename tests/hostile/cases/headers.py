@@ -124,40 +124,11 @@ ENTRIES = (
     bad_weights("a field too many", "dtype, shape and data_offsets are needed", with_entry(layout="sparse")),
     *(
         bad_weights(f"dtype {dtype!r}", "has dtype .*; save it as one of F32, F16, BF16", with_entry(dtype=dtype))
-        for dtype in (
-            "F64",
-            "I64",
-            "I32",
-            "I8",
-            "U8",
-            "BOOL",
-            "F8_E4M3",
-            "F8_E5M2",
-            "F4",
-            "C64",
-            "f32",
-            "F32 ",
-            "",
-            None,
-            5,
-            ["F32"],
-        )
+        for dtype in ("F64", "I32", "F8_E4M3", "f32", "", None, ["F32"])
     ),
     *(
         bad_weights(f"shape {shape!r}", "has shape .* sizes are needed", with_entry(shape=shape))
-        for shape in (
-            "4x48",
-            192,
-            None,
-            {},
-            [-4, -48],
-            [True, 192],
-            ["4", "48"],
-            [[4, 48]],
-            [1 << 40, 1],
-            [1 << 64, 1],
-            [1] * 9,
-        )
+        for shape in ("4x48", None, {}, [-4, -48], [True, 192], ["4", "48"], [[4, 48]], [1 << 40, 1], [1] * 9)
     ),
     bad_weights(
         "a shape whose product overflows 64 bits",
@@ -236,20 +207,13 @@ def named(name: str, complaint: str, tensor: str) -> HostileCase:
 
 NAMES = (
     named("a name of a million characters", f"1000000 characters; at most {MAX_NAME_CHARS}", "x" * 1_000_000),
-    named("an empty name", "tensor ''", ""),
     named("a name with NUL", r"lora_A\.weight\\x00'", A + "\x00"),
     named("a name with a line break", r"lora_A\.weight\\n'", A + "\n"),
     named("a name with an escape sequence", r"\\x1b\[2J", "\x1b[2J" + A),
     named("a name that turns writing round", r"\\u202e", "\u202e" + A),
     named("a path", r"'\.\./\.\./etc/passwd'", "../../etc/passwd"),
-    named("a path in a name", "etc/passwd", A.replace("q_proj", "../../etc/passwd")),
-    named("a Cyrillic letter", "tensor", A.replace("lora_A", "lora_\u0410")),
-    named("full-width digits", "tensor", A.replace("layers.0", "layers.\uff10")),
     named("Arabic digits", "tensor", A.replace("layers.0", "layers.\u0660")),
-    named("a soft hyphen", "tensor", A.replace("q_proj", "q_\u00adproj")),
     named("a lone surrogate", "tensor|header", A + "\ud800"),
-    named("other case", "tensor", A.upper()),
-    named("a space", "tensor", A + " "),
     named("a negative layer", "tensor", A.replace("layers.0", "layers.-1")),
     named("a layer with a leading zero", "tensor", A.replace("layers.0", "layers.00")),
     named("a layer of twenty digits", "tensor", A.replace("layers.0", "layers." + "9" * 20)),

@@ -42,13 +42,8 @@ CASES: tuple[HostileCase, ...] = (
     *(
         bad_weights(f"names that begin with {prefix}", "tensor", renamed("base_model.model.model", prefix))
         for prefix in (
-            "transformer",
             "base_model.model.transformer.h",
-            "base_model.model.model.decoder",
             "base_model.model.base_model.model.model",
-            "model.model.model",
-            "unet",
-            "gemma.model",
             "base_model_model_model",
         )
     ),
