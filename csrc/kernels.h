@@ -42,6 +42,14 @@ struct Matrix {
     const uint16_t* minima;
 };
 
+inline int64_t tile_count(const Matrix& w) { return (w.out + kTile - 1) / kTile; }
+
+// Bytes of its values.
+inline int64_t value_bytes(const Matrix& w) {
+    if (!is_quantized(w.format)) return w.out * w.in * (w.format == Format::f32 ? 4 : 2);
+    return tile_count(w) * group_count(w.in) * group_bytes(w.format);
+}
+
 // Rows of activations for the quantized formats, in the form that an instruction set multiplies with.
 //
 // int8      values [rows, groups * 32] with one scale per group of 32, [rows, groups], and the groups' sums, [rows, groups].
@@ -54,7 +62,7 @@ struct QuantizedRows {
 };
 
 // One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], and what their product is
-// multiplied with; see LoraPair in ops/__init__.py. Rank 0 where the adapter leaves the matrix alone.
+// multiplied with; see LoraPair in ops/adapters.py. Rank 0 where the adapter leaves the matrix alone.
 //
 // Packed, inputs and outputs are filled up with zeros to whole sixteens:
 //
@@ -73,7 +81,7 @@ constexpr int kRanks = 4;  // ranks that are shrunk together
 
 inline int64_t lora_width(int64_t width) { return (width + 15) / 16 * 16; }
 
-// One sequence's part of an attention call; see AttentionRow in ops/__init__.py.
+// One sequence's part of an attention call; see AttentionRow in ops/attention.py.
 struct AttentionRow {
     int32_t start, stop, context, first_key;
     const int32_t* blocks;

@@ -40,52 +40,6 @@ private:
     std::vector<nb::object> owners_;
 };
 
-// What an adapter changes in one call. Raises ValueError if it has none such, or its rows are not there.
-inline const LoraCallParts& call_of(const LoraPlan::Segment& segment, int64_t call, int64_t rows) {
-    const auto& calls = segment.weights->calls();
-    check(segment.stop <= rows, "a segment is outside the rows");
-    check(0 <= call && call < (int64_t)calls.size(), "an adapter has no such call");
-    return calls[call];
-}
-
-// A run of rows and the weights that a norm has for them.
-struct NormRun {
-    int64_t start, stop;
-    const float* weight;
-};
-
-// All rows of a call, by the norm weights that its norm `slot` has for them: those of their adapter, or the base's. Raises
-// ValueError if an adapter's do not fit.
-inline std::vector<NormRun> norm_runs(const LoraPlan* plan, int64_t call, size_t slot, const float* base, int64_t rows,
-                                      int64_t width) {
-    std::vector<NormRun> others;
-    if (!plan) return {{0, rows, base}};
-    for (const LoraPlan::Segment& segment : plan->segments) {
-        const auto& norms = call_of(segment, call, rows).norms;
-        if (slot >= norms.size() || !norms[slot].first || segment.start == segment.stop) continue;
-        check(norms[slot].second == width, "an adapter's norm has another width");
-        others.push_back({segment.start, segment.stop, norms[slot].first});
-    }
-    std::sort(others.begin(), others.end(), [](const NormRun& a, const NormRun& b) { return a.start < b.start; });
-    std::vector<NormRun> runs;
-    int64_t at = 0;
-    for (const NormRun& run : others) {
-        check(at <= run.start, "two adapters replace the norm of one row");
-        if (at < run.start) runs.push_back({at, run.start, base});
-        runs.push_back(run);
-        at = run.stop;
-    }
-    if (at < rows) runs.push_back({at, rows, base});
-    return runs;
-}
-
-// do(begin, end, weight) for the rows [begin, end) of each run.
-template <class F>
-void by_runs(const std::vector<NormRun>& runs, int64_t begin, int64_t end, F f) {
-    for (const NormRun& run : runs)
-        if (run.start < end && begin < run.stop) f(std::max(begin, run.start), std::min(end, run.stop), run.weight);
-}
-
 // What the attention calls of one step look at, and where they write: made once, used by every layer of a group.
 struct AttentionPlan {
     std::vector<AttentionRow> rows;

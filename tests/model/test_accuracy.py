@@ -19,7 +19,8 @@ from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat
 from intaglio.ops import Array, LoraPlan, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps, CpuWeight
-from intaglio.ops.reference import MatrixWeight, ReferenceOps, dequantized
+from intaglio.ops.reference import ReferenceOps
+from intaglio.ops.reference_weight import MatrixWeight, dequantized
 from intaglio.settings import Settings
 from tests.golden import cases
 from tests.golden.models import golden_adapters, tiny_parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from intaglio.ops import AdapterCall, LoraPair, LoraWeights, Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
@@ -16,6 +17,12 @@ SIZES = (1, 2, 3, 7, 133)
 
 def body(name: str, threads: int = 2) -> Ops:
     return ReferenceOps() if name == "reference" else CpuOps(threads, name)
+
+
+@cache
+def shared_kernels(name: str, threads: int) -> CpuOps:
+    """The same for every test and example that asks: starting threads takes longer than most of them."""
+    return CpuOps(threads, name)
 
 
 def lora_weights(ops: Ops, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:

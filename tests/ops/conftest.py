@@ -6,7 +6,7 @@ import pytest
 
 from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps
-from tests.ops.bodies import BODIES, KERNELS, body
+from tests.ops.bodies import BODIES, KERNELS, body, shared_kernels
 
 
 @pytest.fixture(params=BODIES, scope="module")
@@ -19,3 +19,10 @@ def ops(request: pytest.FixtureRequest) -> Iterator[Ops]:
 def kernels(request: pytest.FixtureRequest) -> Iterator[CpuOps]:
     """The C++ body alone, once per instruction set."""
     yield CpuOps(2, request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def end_of_shared_kernels() -> Iterator[None]:
+    """Their threads end with the last test here."""
+    yield
+    shared_kernels.cache_clear()

@@ -62,7 +62,8 @@ def attend(
 ) -> F64:
     """One query of one head. keys, values [position + 1 or more, dim]: those of this head, by absolute position."""
     seen = [j for j in range(position + 1) if window is None or j > position - window]
-    scores = [softcap(float(query.astype(float) @ keys[j].astype(float)) * scale, cap) for j in seen]
+    query, keys, values = query.astype(np.float64), keys.astype(np.float64), values.astype(np.float64)
+    scores = [softcap(float(query @ keys[j]) * scale, cap) for j in seen]
     best = max(scores)
     weights = [math.exp(score - best) for score in scores]
-    return sum(w * values[j].astype(float) for w, j in zip(weights, seen, strict=True)) / math.fsum(weights)
+    return sum(w * values[j] for w, j in zip(weights, seen, strict=True)) / math.fsum(weights)

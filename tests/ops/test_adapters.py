@@ -110,8 +110,7 @@ def test_a_magnitude_rescales_each_row_of_the_sum_of_base_and_adapter(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
-@pytest.mark.parametrize("rank", [1, 3, 4, 7, 8])
-@pytest.mark.parametrize("has_magnitude", [False, True])
+@pytest.mark.parametrize(("rank", "has_magnitude"), [(1, False), (3, True), (4, True), (7, False), (8, False)])
 def test_an_adapter_of_the_embedding_adds_to_each_token_of_its_rows(
     ops: Ops, make: AdapterMaker, dtype: Any, rank: int, has_magnitude: bool
 ) -> None:

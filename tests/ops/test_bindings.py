@@ -249,7 +249,7 @@ small = st.integers(0, 5)
 
 
 @pytest.mark.parametrize("isa", KERNELS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> None:
     device = Device(2, isa)

@@ -5,255 +5,66 @@ float32, written to be checked by hand; a faster body has to agree with it.
 nothing else. Arrays are opaque to them: they pass them on, index rows and read `.shape`.
 
 Shapes: `tokens` counts the rows of one forward, of all sequences together, without padding. float32 unless stated.
+What the operations take and give has files of its own: arrays and matrices, adapters, attention, choices of tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Protocol
 
-Array: TypeAlias = Any  # an array of the body's own kind: numpy.ndarray for the CPU bodies
-Weight: TypeAlias = Any  # a matrix in whatever layout the body prepared it; only the body looks inside
-LoraWeights: TypeAlias = Any  # one adapter's matrices, as the body prepared them
-LoraPlan: TypeAlias = Any  # which rows of one step have which adapter, as the body prepared it
-Distributions: TypeAlias = Any  # what the model itself makes of the next token of some rows, as the body keeps it
-AttentionPlan: TypeAlias = Any  # what one step's attention looks at, as the body prepared it
-Format: TypeAlias = Literal["f32", "bf16"]
-QuantizedFormat: TypeAlias = Literal["w8", "w5", "w4"]
+from intaglio.ops.adapters import (
+    MODEL,
+    AdapterCall,
+    AdapterTensors,
+    LoraPair,
+    LoraSegment,
+    ModuleKey,
+    TokenRows,
+)
+from intaglio.ops.arrays import (
+    GROUP,
+    Array,
+    AttentionPlan,
+    Distributions,
+    Format,
+    LoraPlan,
+    LoraWeights,
+    QuantizedFormat,
+    QuantizedMatrix,
+    Weight,
+)
+from intaglio.ops.attention import AttentionKind, AttentionRow, KVGroup, QKNorms, RopeKind
+from intaglio.ops.choices import LogprobsQuery, LogprobsRow, SamplingRow
 
-GROUP = 32  # inputs that share one scale in a quantized matrix
-
-ModuleKey: TypeAlias = tuple[int, str]  # (layer index, "self_attn.q_proj"), or (MODEL, "lm_head")
-MODEL = -1  # in place of a layer index: embed_tokens, lm_head and norm belong to the model as a whole
-
-
-@dataclass(frozen=True, slots=True)
-class LoraPair:
-    """One adapter's matrices for one matrix W of the base: y = g ⊙ (x · Wᵀ + scale · (x · aᵀ) · bᵀ + bias).
-
-    a          [rank, in_features] float32, or float16 or int8 where an adapter is kept small in memory
-    b          [out_features, rank], of the same type; the adapter's own scaling is folded in
-    scale      what the pair's values were divided by to fit the smaller type: one number, or [rank] float32
-    bias       [out_features] float32, the adapter's scaling folded in; None is 0
-    magnitude  [out_features] float32, DoRA's m: g = m / |rows of W + scale · b · a|. None: g is 1.
-               Source: DoRA (arXiv 2402.09353)
-
-    Of the embedding table a is [rank, vocab] and b [hidden, rank], as PEFT has them: token t gets
-    E[t] + scale · a[:, t]ᵀ · bᵀ. Its magnitude is [hidden], and g too: PEFT takes the lengths of the columns of the
-    changed table, over all tokens, g = m / |columns of E + scale · (b · a)ᵀ|. There is no bias.
-    """
-
-    a: Array
-    b: Array
-    scale: float | Array = 1.0
-    bias: Array | None = None
-    magnitude: Array | None = None
-
-    @property
-    def nbytes(self) -> int:
-        vectors = (vector for vector in (self.bias, self.magnitude) if vector is not None)
-        return int(self.a.nbytes) + int(self.b.nbytes) + sum(int(vector.nbytes) for vector in vectors)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRows:
-    """Rows of a table [vocab, hidden] that take the place of the base's: ids [n] int32, ascending, each once; rows
-    [n, hidden] float32.
-    """
-
-    ids: Array
-    rows: Array
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.ids.nbytes) + int(self.rows.nbytes)
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterTensors:
-    """All that one adapter changes of a base, as it comes from its files.
-
-    pairs   module -> matrices beside the module's own; keys are projections of a layer, (MODEL, "embed_tokens") and
-            (MODEL, "lm_head"), which are apart even where the base has one table for both
-    norms   module -> [n] float32 in place of the module's weights, Gemma's +1 added: (3, "input_layernorm"),
-            (3, "self_attn.q_norm"), (MODEL, "norm")
-    tables  "embed_tokens" or "lm_head" -> [vocab, hidden] float32 in place of the whole table on that path
-    rows    the same -> single rows in place of the table's
-    """
-
-    pairs: Mapping[ModuleKey, LoraPair]
-    norms: Mapping[ModuleKey, Array] = field(default_factory=dict)
-    tables: Mapping[str, Array] = field(default_factory=dict)
-    rows: Mapping[str, TokenRows] = field(default_factory=dict)
-
-    @property
-    def nbytes(self) -> int:
-        parts = (self.pairs, self.norms, self.tables, self.rows)
-        return sum(int(tensor.nbytes) for part in parts for tensor in part.values())
-
-    @property
-    def is_sum(self) -> bool:
-        """Whether it only adds to what the base gives, so that it can be scaled and added to others."""
-        return not (self.norms or self.tables or self.rows) and all(p.magnitude is None for p in self.pairs.values())
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizedMatrix:
-    """A matrix [out, in] as whole numbers with one scale per 32 inputs of a row.
-
-    w8  value = scale · q            values int8 [out, in]
-    w5  value = scale · q - minimum  values uint8 [out, in], 0 ... 31; scale · (q - 16) where minima are None
-    w4  value = scale · q - minimum  values uint8 [out, in], 0 ... 15; scale · (q - 8) where minima are None
-    scales, minima  [out, groups] float16, groups = in / 32 rounded up; minima are None for w8
-    """
-
-    fmt: QuantizedFormat
-    values: Array
-    scales: Array
-    minima: Array | None = None
-
-    @property
-    def centre(self) -> int:
-        """What is taken off each number before it is scaled."""
-        return {"w8": 0, "w5": 16, "w4": 8}[self.fmt] if self.minima is None else 0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return (int(self.values.shape[0]), int(self.values.shape[1]))
-
-
-class AdapterCall(NamedTuple):
-    """What one adapter changes in one call of a forward.
-
-    weights  the matrices of the base that the call multiplies with, or the table that it looks up
-    pairs    one per matrix; None where the adapter leaves it alone
-    norms    what takes the place of the norm weights that the call is given, in their order; None for the base's
-    table    what takes the place of the call's table
-    rows     what takes the place of single rows of it
-    """
-
-    weights: Sequence[Weight]
-    pairs: Sequence[LoraPair | None]
-    norms: Sequence[Array | None] = ()
-    table: Weight | None = None
-    rows: TokenRows | None = None
-
-
-class LoraSegment(NamedTuple):
-    """A run of rows with one adapter. Rows outside every segment belong to the base model.
-
-    Segments may lie over each other: such rows get the sum of what the adapters add, in the order of the segments.
-
-    weights  the adapter, from `Ops.lora_weights`
-    scale    what the adapter adds is multiplied with; 1 where it is not a sum (`AdapterTensors.is_sum`)
-    """
-
-    start: int
-    stop: int
-    weights: LoraWeights
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class KVGroup:
-    """Keys and values of the layers that share one set of block tables.
-
-    keys, values  [layers of the group, num_blocks, block_size, num_kv_heads, head_dim]
-    """
-
-    keys: Array
-    values: Array
-
-
-class AttentionRow(NamedTuple):
-    """One sequence's part of a forward.
-
-    start, stop   its rows in the batch: its last tokens, one behind the other
-    context       tokens in the cache once this forward has written its own: position of the last row + 1
-    first_key     the first position that the block table still holds (older ones fell out of the window); a multiple of
-                  the block size
-    block_table   the blocks of positions first_key ... context - 1
-    """
-
-    start: int
-    stop: int
-    context: int
-    first_key: int
-    block_table: Sequence[int]
-
-
-class SamplingRow(NamedTuple):
-    """How to choose the next token of one row; fields and their order as in `request.SamplingParams`.
-
-    prompt_ids, output_ids  the tokens so far, for the penalties; may be empty when no penalty is set
-    position                the number of output tokens so far: with seed the key of the random draw
-    logit_bias              (id, what is added to its logit)
-    """
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    repetition_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
-    seed: int
-    position: int
-    prompt_ids: Sequence[int]
-    output_ids: Sequence[int]
-    logit_bias: Sequence[tuple[int, float]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LogprobsQuery:
-    """What to report of one row's distribution: the log-probability of `chosen`, and the `num_best` best tokens."""
-
-    chosen: int
-    num_best: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogprobsRow:
-    """Natural logarithms; best [(id, logprob)], best first, of equals the lower id first."""
-
-    chosen: float
-    best: list[tuple[int, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class RopeKind:
-    """The rotary embedding of one kind of layer; factor divides the positions."""
-
-    theta: float
-    factor: float
-
-
-@dataclass(frozen=True, slots=True)
-class QKNorms:
-    """Gemma 3 norms each head of q and k; weights [head_dim] with their +1."""
-
-    q: Array
-    k: Array
-    eps: float
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionKind:
-    """What the attention of a layer is, beside its matrices.
-
-    scale    what scores are multiplied with
-    window   a query sees this many of the last keys, its own among them; None sees all
-    softcap  cap of cap · tanh(score / cap); None is none
-    """
-
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    rope: RopeKind
-    norms: QKNorms | None
-    scale: float
-    window: int | None
-    softcap: float | None
+__all__ = [
+    "GROUP",
+    "MODEL",
+    "AdapterCall",
+    "AdapterTensors",
+    "Array",
+    "AttentionKind",
+    "AttentionPlan",
+    "AttentionRow",
+    "Distributions",
+    "Format",
+    "KVGroup",
+    "LogprobsQuery",
+    "LogprobsRow",
+    "LoraPair",
+    "LoraPlan",
+    "LoraSegment",
+    "LoraWeights",
+    "ModuleKey",
+    "Ops",
+    "QKNorms",
+    "QuantizedFormat",
+    "QuantizedMatrix",
+    "RopeKind",
+    "SamplingRow",
+    "TokenRows",
+    "Weight",
+]
 
 
 class Ops(Protocol):
@@ -316,8 +127,7 @@ class Ops(Protocol):
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
         """An empty cache. Its memory is touched only as blocks are written."""
 
-    # -- the forward, in the order of the model
-
+    # -- the forward, in the order of the model ------------------------------------------------------------------------
     #
     # plan, call: the adapters of the rows, and the index of the call in `lora_weights`. Where an adapter replaces a
     # norm or a table, its rows meet that one.
@@ -389,7 +199,7 @@ class Ops(Protocol):
     ) -> Array:
         """x · tableᵀ, softcapped if given. [rows, hidden] -> [rows, vocab]."""
 
-    # -- choosing tokens, in the order of the calls
+    # -- choosing tokens, in the order of the calls --------------------------------------------------------------------
 
     def distributions(self, logits: Array, rows: Sequence[int], vocab_size: int) -> Distributions:
         """The softmax of these rows of logits [rows, vocab] over the ids below vocab_size, before anything changes

@@ -1,4 +1,4 @@
-"""The extension module built from csrc/; bindings.cpp says what each call checks."""
+"""The extension module built from csrc/; device.h says what each call checks."""
 
 from typing import Any
 

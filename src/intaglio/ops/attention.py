@@ -1,0 +1,73 @@
+"""What the attention of a layer is, what it looks at, and where that lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from intaglio.ops.arrays import Array
+
+
+@dataclass(frozen=True, slots=True)
+class RopeKind:
+    """The rotary embedding of one kind of layer; factor divides the positions."""
+
+    theta: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class QKNorms:
+    """Gemma 3 norms each head of q and k; weights [head_dim] with their +1."""
+
+    q: Array
+    k: Array
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionKind:
+    """What the attention of a layer is, beside its matrices.
+
+    scale    what scores are multiplied with
+    window   a query sees this many of the last keys, its own among them; None sees all
+    softcap  cap of cap · tanh(score / cap); None is none
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rope: RopeKind
+    norms: QKNorms | None
+    scale: float
+    window: int | None
+    softcap: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KVGroup:
+    """Keys and values of the layers that share one set of block tables.
+
+    keys, values  [layers of the group, num_blocks, block_size, num_kv_heads, head_dim]
+    """
+
+    keys: Array
+    values: Array
+
+
+class AttentionRow(NamedTuple):
+    """One sequence's part of a forward.
+
+    start, stop   its rows in the batch: its last tokens, one behind the other
+    context       tokens in the cache once this forward has written its own: position of the last row + 1
+    first_key     the first position that the block table still holds (older ones fell out of the window); a multiple of
+                  the block size
+    block_table   the blocks of positions first_key ... context - 1
+    """
+
+    start: int
+    stop: int
+    context: int
+    first_key: int
+    block_table: Sequence[int]

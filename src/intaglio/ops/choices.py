@@ -1,0 +1,44 @@
+"""What is asked of a row of logits, and what is reported of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class SamplingRow(NamedTuple):
+    """How to choose the next token of one row; fields and their order as in `request.SamplingParams`.
+
+    prompt_ids, output_ids  the tokens so far, for the penalties; may be empty when no penalty is set
+    position                the number of output tokens so far: with seed the key of the random draw
+    logit_bias              (id, what is added to its logit)
+    """
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    seed: int
+    position: int
+    prompt_ids: Sequence[int]
+    output_ids: Sequence[int]
+    logit_bias: Sequence[tuple[int, float]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsQuery:
+    """What to report of one row's distribution: the log-probability of `chosen`, and the `num_best` best tokens."""
+
+    chosen: int
+    num_best: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobsRow:
+    """Natural logarithms; best [(id, logprob)], best first, of equals the lower id first."""
+
+    chosen: float
+    best: list[tuple[int, float]]

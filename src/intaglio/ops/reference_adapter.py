@@ -1,0 +1,81 @@
+"""One adapter as the specification holds it, what a pair adds to a product, and the arrays that are kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.ops import AdapterCall, Array, LoraPair, TokenRows
+from intaglio.ops.reference_weight import MatrixWeight
+
+F32 = npt.NDArray[np.float32]
+
+_MOST_NORMS = 2  # that a call takes
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceAdapter:
+    """An adapter as it came, call by call, and the gains of its pairs."""
+
+    calls: Sequence[AdapterCall]
+    gains: Sequence[Sequence[F32 | None]]
+
+
+def with_pair(base: F32, shrunk: F32, pair: LoraPair, gain: F32 | None, scale: float) -> F32:
+    """What `LoraPair` says: base [rows, out] and x · aᵀ [rows, rank] -> [rows, out]. gain is [out] or None."""
+    total: F32 = base + (shrunk * np.asarray(pair.scale, np.float32) * np.float32(scale)) @ pair.b.T.astype(np.float32)
+    if pair.bias is not None:
+        total += np.float32(scale) * pair.bias
+    return total if gain is None else total * gain
+
+
+def adapter_arrays(adapter: ReferenceAdapter) -> dict[str, Array]:
+    """What `adapter_from_arrays` needs."""
+    return {
+        f"{index} {name}": np.asarray(array)
+        for index, (call, gains) in enumerate(zip(adapter.calls, adapter.gains, strict=True))
+        for name, array in _call_arrays(call, gains)
+    }
+
+
+def adapter_from_arrays(arrays: Mapping[str, Array], calls: Sequence[Sequence[MatrixWeight]]) -> ReferenceAdapter:
+    """The adapter over the base's matrices of each call. Raises ValueError if it has more calls."""
+    by_call: list[dict[str, Array]] = [{} for _ in calls]
+    for name, array in arrays.items():
+        index, _, rest = name.partition(" ")
+        if int(index) >= len(calls):
+            raise ValueError("an adapter of another model")
+        by_call[int(index)][rest] = array
+    read = [_call_from_arrays(weights, found) for weights, found in zip(calls, by_call, strict=True)]
+    return ReferenceAdapter([call for call, _ in read], [gains for _, gains in read])
+
+
+def _call_arrays(call: AdapterCall, gains: Sequence[F32 | None]) -> Iterator[tuple[str, Array]]:
+    for place, (pair, gain) in enumerate(zip(call.pairs, gains, strict=True)):
+        if pair is not None:
+            parts = {"a": pair.a, "b": pair.b, "scale": pair.scale, "bias": pair.bias, "gain": gain}
+            yield from ((f"{name} {place}", part) for name, part in parts.items() if part is not None)
+    yield from ((f"norm {place}", norm) for place, norm in enumerate(call.norms) if norm is not None)
+    if call.table is not None:
+        yield "table", call.table.rows(np.arange(call.table.shape[0], dtype=np.int32))
+    if call.rows is not None:
+        yield from (("ids", call.rows.ids), ("rows", call.rows.rows))
+
+
+def _call_from_arrays(
+    weights: Sequence[MatrixWeight], arrays: Mapping[str, Array]
+) -> tuple[AdapterCall, Sequence[F32 | None]]:
+    places = range(len(weights))
+    pairs = [
+        LoraPair(arrays[f"a {i}"], arrays[f"b {i}"], arrays[f"scale {i}"], arrays.get(f"bias {i}"))
+        if f"a {i}" in arrays
+        else None
+        for i in places
+    ]
+    norms = [arrays.get(f"norm {place}") for place in range(_MOST_NORMS)]
+    table = MatrixWeight(arrays["table"], "f32") if "table" in arrays else None
+    rows = TokenRows(arrays["ids"], arrays["rows"]) if "ids" in arrays else None
+    return AdapterCall(weights, pairs, norms, table, rows), [arrays.get(f"gain {i}") for i in places]

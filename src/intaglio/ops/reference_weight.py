@@ -1,0 +1,58 @@
+"""A matrix of the base as the specification holds it: plain numbers, whatever it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from intaglio.ops import GROUP, Format, QuantizedMatrix
+
+F32 = npt.NDArray[np.float32]
+
+_WIDEN_ROWS_BYTES = 4 << 20  # widen bfloat16 in pieces that stay in the cache
+
+
+class MatrixWeight:
+    """A matrix [out, in], held as float32 or as bfloat16 that is widened piece by piece where it is used."""
+
+    def __init__(self, matrix: npt.NDArray[np.generic], fmt: Format) -> None:
+        dtype: npt.DTypeLike = np.float32 if fmt == "f32" else ml_dtypes.bfloat16
+        self._data: npt.NDArray[np.floating[Any]] = np.ascontiguousarray(matrix, dtype=dtype)
+        self.shape: tuple[int, int] = (matrix.shape[0], matrix.shape[1])
+        self.nbytes: int = self._data.nbytes
+
+    def rows(self, ids: npt.NDArray[np.int32]) -> F32:
+        """[n, in] float32, the rows asked for."""
+        rows: F32 = self._data[ids].astype(np.float32)
+        return rows
+
+    def project(self, x: F32) -> F32:
+        """x · Wᵀ: [tokens, in] -> [tokens, out]."""
+        if self._data.dtype == np.float32:
+            product: F32 = x @ self._data.T
+            return product
+        out = np.empty((x.shape[0], self.shape[0]), np.float32)
+        for start, stop in self._pieces():
+            out[:, start:stop] = x @ self._data[start:stop].astype(np.float32).T
+        return out
+
+    def _pieces(self) -> Iterator[tuple[int, int]]:
+        step = max(1, _WIDEN_ROWS_BYTES // (4 * self.shape[1]))
+        for start in range(0, self.shape[0], step):
+            yield start, min(start + step, self.shape[0])
+
+
+def dequantized(matrix: QuantizedMatrix) -> F32:
+    """The float32 values that a quantized matrix stands for: [out, in]."""
+    inputs = matrix.shape[1]
+    values: F32 = (matrix.values.astype(np.float32) - matrix.centre) * _per_input(matrix.scales, inputs)
+    return values if matrix.minima is None else values - _per_input(matrix.minima, inputs)
+
+
+def _per_input(per_group: npt.NDArray[np.float16], inputs: int) -> F32:
+    """[out, groups] -> [out, in]: each group's number for all its inputs."""
+    return np.repeat(per_group.astype(np.float32), GROUP, axis=1)[:, :inputs]
