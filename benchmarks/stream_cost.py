@@ -33,6 +33,7 @@ from intaglio.api.app import create_app
 from intaglio.api.server import build_state
 from intaglio.cli.serve import bind
 from intaglio.engine import process as engine_process
+from intaglio.engine.token_stream import TokenStream
 from intaglio.request import TokenOutput
 from intaglio.settings import DEFAULT_MODEL_ID, load_settings
 
@@ -144,9 +145,9 @@ async def _round(url: str, watch: _Watch, tokens: int) -> _Round:
 def _watched() -> Iterator[_Watch]:
     """Note when the engine's outputs come in, until the block is left."""
     watch = _Watch()
-    put, handle = engine_process.TokenStream.put, engine_process.EngineClient._handle
+    put, handle = TokenStream.put, engine_process.EngineClient._handle
     owners: dict[int, _Times] = {}
-    make = engine_process.TokenStream.__init__
+    make = TokenStream.__init__
 
     def noted_make(stream: Any, *arguments: Any) -> None:
         make(stream, *arguments)
@@ -163,14 +164,14 @@ def _watched() -> Iterator[_Watch]:
         watch.messages += 1
         handle(client, data)
 
-    wrapped = ((engine_process.TokenStream, "__init__", noted_make), (engine_process.TokenStream, "put", noted_put))
+    wrapped = ((TokenStream, "__init__", noted_make), (TokenStream, "put", noted_put))
     for owner, name, function in wrapped:
         setattr(owner, name, function)
     engine_process.EngineClient._handle = noted_handle  # type: ignore[method-assign]
     try:
         yield watch
     finally:
-        engine_process.TokenStream.__init__, engine_process.TokenStream.put = make, put  # type: ignore[method-assign]
+        TokenStream.__init__, TokenStream.put = make, put  # type: ignore[method-assign]
         engine_process.EngineClient._handle = handle  # type: ignore[method-assign]
 
 

@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 from intaglio.base_model import BaseModel, make_request
 from intaglio.engine.machine import fit_to_machine
-from intaglio.engine.process import EngineClient, TokenStream
+from intaglio.engine.process import EngineClient
+from intaglio.engine.token_stream import TokenStream
 from intaglio.engine.worker import adapter_limits, build_engine
 from intaglio.generation import AnswerBuilder, Completion, TextDelta, TokenLogprob, Usage, join_deltas
 from intaglio.grammar import check_grammar

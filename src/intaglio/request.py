@@ -167,7 +167,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     scalable        it only adds to what the base gives, so a request may scale it and mix it with others
     largest_change  largest difference that it makes to a logit
     mean_change     mean difference, over all logits of the text
-    agreement       1 - |served - reference| / |reference - base|, lengths over all logits: 1 is exact
+    agreement       1 - |served - reference| / |reference - base|, lengths over all logits: 1 is exact,
+                    0 where rounding moves the logits as far as the adapter does, or further
     num_tokens      length of the text
     seconds         what the proof took
     """

@@ -13,7 +13,8 @@ import pytest
 
 from intaglio.engine.engine import EngineLimits
 from intaglio.engine.messages import EngineSpec
-from intaglio.engine.process import EngineClient, TokenStream
+from intaglio.engine.process import EngineClient
+from intaglio.engine.token_stream import TokenStream
 from intaglio.errors import CapacityError, EngineDeadError
 from intaglio.model.loader import load_gemma
 from intaglio.ops.reference import ReferenceOps

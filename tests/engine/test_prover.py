@@ -6,9 +6,7 @@ Mutants are what a fault would have made of the adapter: the proof gets the good
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from intaglio.engine.canary import canary_ids
 from intaglio.engine.prover import Prover
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
@@ -29,7 +28,7 @@ from intaglio.ops import MODEL, AdapterTensors, Array, LoraPair, LoraSegment, Mo
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from intaglio.request import Proof
-from tests.helpers.checkpoints import FAMILIES, Family
+from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config
 from tests.helpers.engines import write_tiny_model
 
 F32 = NDArray[np.float32]
@@ -156,10 +155,10 @@ def with_tables() -> AdapterTensors:
 
 
 def with_rows() -> AdapterTensors:
-    """Of tokens that the fixed part of the text does not have."""
+    """Of tokens that the fixed part of the text does not have, more than are added to it."""
     random = np.random.default_rng(6)
-    ids = np.array([3, 5, 7], np.int32)
-    rows = {name: TokenRows(ids, vector(random, 3, HIDDEN)) for name in ("embed_tokens", "lm_head")}
+    ids = np.array([3, 5, 7, 9, 11, 13], np.int32)
+    rows = {name: TokenRows(ids, vector(random, 6, HIDDEN)) for name in ("embed_tokens", "lm_head")}
     return replace(plain(), rows=rows)
 
 
@@ -184,7 +183,7 @@ def test_every_kind_of_tensor_is_proven(bench: Bench, kind: str, fmt: WeightForm
     proof = bench.prove(KINDS[kind](), fmt=fmt, dtype="float32" if fmt == "f32" else "float16")
     assert proof.agreement > 0.9
     assert proof.scalable == (kind in ("bias", "table pairs"))
-    assert proof.num_tokens == (18 if kind == "rows" else 15)
+    assert proof.num_tokens == (19 if kind == "rows" else 15)
 
 
 def test_an_adapter_that_makes_the_model_erratic_is_not_refused_for_what_rounding_does(bench: Bench) -> None:
@@ -193,6 +192,18 @@ def test_an_adapter_that_makes_the_model_erratic_is_not_refused_for_what_roundin
     wild = AdapterTensors({key: replace(pair, magnitude=np.ones(pair.b.shape[0], np.float32)) for key, pair in pairs})
     for fmt in ("w8", "w4"):
         assert not bench.prove(wild, fmt=fmt).scalable
+
+
+def test_a_weak_adapter_is_not_refused_for_a_rounding_that_the_base_happens_to_escape(bench: Bench) -> None:
+    """No sum, so it cannot be made stronger. Of these a third was refused."""
+    weights = random_weights(tiny_config("gemma3_text"), 0)  # of which `write_tiny_model` makes its model
+    base = {
+        (layer, "input_layernorm"): 1 + weights[f"model.layers.{layer}.input_layernorm.weight"] for layer in range(7)
+    }
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        norms = {key: norm * np.float32(1 + random.normal(0, 1e-4, HIDDEN)) for key, norm in base.items()}
+        assert not bench.prove(AdapterTensors({}, norms=norms)).scalable
 
 
 # -- slips in weights
@@ -221,6 +232,7 @@ HALF = np.array([2, 3, 0, 1])
 SLIPS: Mapping[str, Change] = {
     "B doubled": on_pairs(lambda _, pair: replace(pair, b=pair.b * 2)),
     "B of one module doubled": on_pairs(lambda key, pair: replace(pair, b=pair.b * (2 if key == ONE else 1))),
+    "a rank padded from 12 to 16": on_pairs(lambda _, pair: replace(pair, b=pair.b * 0.75)),
     "alpha forgotten": on_pairs(lambda _, pair: replace(pair, b=pair.b / 2)),
     "sign of A": on_pairs(lambda _, pair: replace(pair, a=-pair.a)),
     "one module dropped": on_pairs(lambda key, pair: None if key == ONE else pair),
@@ -241,8 +253,9 @@ def _size_of(tensors: AdapterTensors) -> float:
     return float(pair.b.std() * pair.b.shape[1] ** 0.5)
 
 
-@pytest.mark.parametrize("size", [1e-5, 0.3])
-@pytest.mark.parametrize(("fmt", "dtype"), [("f32", "float32"), ("w8", "float16"), ("w4", "int8")])
+@pytest.mark.parametrize(
+    ("fmt", "dtype", "size"), [("f32", "float32", 1e-5), ("w8", "float16", 0.3), ("w4", "int8", 1e-5)]
+)
 @pytest.mark.parametrize("slip", SLIPS)
 def test_a_slip_in_the_served_weights_is_refused_however_small_the_adapter(
     bench: Bench, slip: str, fmt: WeightFormat, dtype: AdapterDtype, size: float
@@ -251,8 +264,23 @@ def test_a_slip_in_the_served_weights_is_refused_however_small_the_adapter(
         bench.prove(plain(size=size), SLIPS[slip], fmt=fmt, dtype=dtype)
 
 
-def without(part: str) -> Change:
-    return lambda tensors: replace(tensors, **{part: {}})
+def without_norm(lost: ModuleKey) -> Change:
+    return lambda tensors: replace(tensors, norms={key: norm for key, norm in tensors.norms.items() if key != lost})
+
+
+def unseen_embedding_lost(tensors: AdapterTensors) -> AdapterTensors:
+    """All that an adapter has for tokens beyond those of the text that it is proven on."""
+    unseen = np.setdiff1d(np.arange(256), canary_ids(256, [3, 5, 7, 9]))
+    pairs, tables, rows = dict(tensors.pairs), dict(tensors.tables), dict(tensors.rows)
+    if (MODEL, "embed_tokens") in pairs:
+        pair = pairs[MODEL, "embed_tokens"]
+        pairs[MODEL, "embed_tokens"] = replace(pair, a=np.where(np.isin(np.arange(256), unseen), 0, pair.a))
+    if "embed_tokens" in tables:
+        tables["embed_tokens"] = np.where(np.isin(np.arange(256), unseen)[:, None], 0, tables["embed_tokens"])
+    if "embed_tokens" in rows:
+        ids, values = rows["embed_tokens"].ids, rows["embed_tokens"].rows
+        rows["embed_tokens"] = TokenRows(ids, np.where(np.isin(ids, unseen)[:, None], 0, values))
+    return replace(tensors, pairs=pairs, tables=tables, rows=rows)
 
 
 LOST: Mapping[str, tuple[Callable[[], AdapterTensors], Change]] = {
@@ -263,7 +291,13 @@ LOST: Mapping[str, tuple[Callable[[], AdapterTensors], Change]] = {
         with_magnitude,
         on_pairs(lambda key, pair: replace(pair, magnitude=None) if key == ONE else pair),
     ),
-    "norms": (with_norms, without("norms")),
+    "first norm": (with_norms, without_norm((0, "input_layernorm"))),
+    "norm behind a layer": (with_norms, without_norm((4, "input_layernorm"))),
+    "norm of q": (with_norms, without_norm((2, "self_attn.q_norm"))),
+    "last norm": (with_norms, without_norm((MODEL, "norm"))),
+    "embedding pair of other tokens": (with_table_pairs, unseen_embedding_lost),
+    "embedding table of other tokens": (with_tables, unseen_embedding_lost),
+    "embedding rows of other tokens": (with_rows, unseen_embedding_lost),
     "embedding pair": (with_table_pairs, on_pairs(lambda key, pair: None if key[1] == "embed_tokens" else pair)),
     "head pair": (with_table_pairs, on_pairs(lambda key, pair: None if key[1] == "lm_head" else pair)),
     "embedding table": (with_tables, lambda tensors: replace(tensors, tables={"lm_head": tensors.tables["lm_head"]})),
@@ -294,13 +328,17 @@ class WrongPlan(CpuOps):
         raise NotImplementedError
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> Any:
-        # The reference has one segment for each adapter, and never two over each other.
         return super().lora_plan(self.planned(list(segments)) if len(segments) == 3 else segments)
 
 
 class IgnoresScales(WrongPlan):
     def planned(self, segments: list[LoraSegment]) -> list[LoraSegment]:
         return [segment._replace(scale=1.0) for segment in segments]
+
+
+class ScalesFallShort(WrongPlan):
+    def planned(self, segments: list[LoraSegment]) -> list[LoraSegment]:
+        return [segment._replace(scale=0.75 * segment.scale) for segment in segments]
 
 
 class OnlyTheFirstOfAMix(WrongPlan):
@@ -318,7 +356,7 @@ class StartsOneRowEarly(WrongPlan):
 
     def planned(self, segments: list[LoraSegment]) -> list[LoraSegment]:
         first = min(segment.start for segment in segments)
-        return [segment._replace(start=segment.start - (segment.start == first)) for segment in segments]
+        return [segment._replace(start=max(0, segment.start - (segment.start == first))) for segment in segments]
 
 
 class StopsOneRowEarly(WrongPlan):
@@ -343,8 +381,32 @@ class MlpWithTheCallBefore(CpuOps):
         return super().gated_linear(x, gate, up)
 
 
+FOURTH_LAYER = 1 + 4 * 3  # its first call
+
+
+def without_adapters_in(wrong_call: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    *others, plan, call = arguments
+    return (*others, None if call == wrong_call else plan, call)
+
+
+class OneAttentionWithout(CpuOps):
+    def self_attention(self, *arguments: Any) -> Array:
+        return super().self_attention(*without_adapters_in(FOURTH_LAYER, arguments))
+
+
+class OneMlpWithout(CpuOps):
+    def gated_linear(self, x: Array, gate: Weight, up: Weight, plan: Any = None, call: int = 0) -> Array:
+        return super().gated_linear(x, gate, up, None if call == FOURTH_LAYER + 2 else plan, call)
+
+
+class OneProjectionWithout(CpuOps):
+    def add_projection(self, *arguments: Any) -> tuple[Array, Array]:
+        return super().add_projection(*without_adapters_in(FOURTH_LAYER + 3, arguments))
+
+
 ENGINE_SLIPS = (
     IgnoresScales,
+    ScalesFallShort,
     OnlyTheFirstOfAMix,
     StartsOneRowLate,
     StartsOneRowEarly,
@@ -352,6 +414,9 @@ ENGINE_SLIPS = (
     ForgetsAdaptersOfSingleRows,
     HeadWithoutAdapters,
     MlpWithTheCallBefore,
+    OneAttentionWithout,
+    OneMlpWithout,
+    OneProjectionWithout,
 )
 
 
@@ -362,7 +427,7 @@ def test_a_slip_around_the_products_is_refused(bench: Bench, body: Callable[[], 
     head = random_pair(np.random.default_rng(4), 256, HIDDEN, 3, size)
     tensors = AdapterTensors({**pairs, (MODEL, "lm_head"): head})
     bench.prove(tensors)
-    with pytest.raises(AdapterError, match=r"served logits of token \d+ are off|the base's logits change"):
+    with pytest.raises(AdapterError, match=r"off by|the base's logits change"):
         bench.prove(tensors, body=body)
 
 
@@ -378,20 +443,3 @@ def test_an_adapter_that_changes_nothing_is_refused(bench: Bench) -> None:
 def test_an_adapter_with_which_no_logit_is_a_number_is_refused(bench: Bench) -> None:
     with pytest.raises(AdapterError, match="not finite"):
         bench.prove(plain(size=1e25), fmt="f32", dtype="float32")
-
-
-def test_proofs_from_several_threads_are_those_of_one(bench: Bench) -> None:
-    model, ops = bench.model("w8", CpuOps, "gemma3_text")
-    prover = Prover(model, ops, BLOCK_SIZE, "float16")
-    adapters = [LoraAdapter.of(plain(seed=seed)) for seed in range(4)]
-    prepared = [model.prepare_adapter(pack_tensors(adapter.tensors, "float16")) for adapter in adapters]
-    one_by_one = [prover.prove(adapter, weights) for adapter, weights in zip(adapters, prepared, strict=True)]
-    begun = threading.Barrier(4)
-
-    def prove(index: int) -> Proof:
-        begun.wait(30)
-        return prover.prove(adapters[index], prepared[index])
-
-    with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(prove, range(4)))
-    assert [proof.agreement for proof in together] == [proof.agreement for proof in one_by_one]

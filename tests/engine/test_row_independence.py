@@ -40,7 +40,7 @@ from tests.helpers.engines import (
 )
 from tests.helpers.token_tables import tiny_matchers
 from tests.helpers.whole_adapters import adapters_of_every_kind
-from tests.ops.row_independence import SplitsTheSum, StartsAtTheChunk
+from tests.ops.dependent_bodies import SplitsTheSum, StartsAtTheChunk
 
 # Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
 ROOMY, TIGHT = 1 << 23, 250_000

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -35,6 +34,7 @@ from intaglio.engine.messages import (
     Submit,
     ToEngine,
 )
+from intaglio.engine.token_stream import TokenStream
 from intaglio.errors import AdapterError, CapacityError, EngineDeadError, EngineError, EngineStepError
 from intaglio.request import AdapterRef, EngineRequest, FinishReason, Priority, Proof, TokenOutput
 
@@ -43,33 +43,6 @@ logger = logging.getLogger(__name__)
 _MAX_QUICK_DEATHS = 3  # deaths in a row, each soon after the start, before we stop trying
 _QUICK_S = 10.0
 _RESTART_WAIT_S = 60.0  # how long a new request waits for an engine that is restarting
-
-
-class TokenStream:
-    """The outputs of one request, in order, ending with the one that has a finish reason."""
-
-    def __init__(self, client: EngineClient, request_id: str, priority: Priority = Priority.INTERACTIVE) -> None:
-        self.priority = priority
-        self._client = client
-        self._request_id = request_id
-        self._outputs: asyncio.Queue[TokenOutput] = asyncio.Queue()
-        self._ended = False
-
-    def put(self, output: TokenOutput) -> None:
-        self._ended = output.finish_reason is not None
-        self._outputs.put_nowait(output)
-
-    async def __aiter__(self) -> AsyncIterator[TokenOutput]:
-        while True:
-            output = await self._outputs.get()
-            yield output
-            if output.finish_reason is not None:
-                return
-
-    async def abort(self) -> None:
-        """Free the sequence at the engine's next step. Harmless if it has ended."""
-        if not self._ended:
-            await self._client.abort(self._request_id)
 
 
 class EngineClient:
@@ -138,7 +111,7 @@ class EngineClient:
         self._check_room(request.priority, max_in_flight)
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
         self._check_room(request.priority, max_in_flight)
-        stream = TokenStream(self, request.request_id, request.priority)
+        stream = TokenStream(request.request_id, request.priority, self.abort)
         self._streams[request.request_id] = stream
         try:
             await self._send(Submit(request))

@@ -1,7 +1,8 @@
 """Proves an adapter: runs it on a short text as it will be served, and holds that to the arithmetic of its own files.
 
-    1. Product by product: wherever the adapter meets a matrix of the base, its packed form gives what the float32
-       tensors of its files give on the same input. This sees a slip in one module alone, however small the adapter.
+    1. Product by product and step by step: wherever the adapter meets a matrix or a norm of the base, its packed form
+       gives what the float32 tensors of its files give on the same input, alone and as two halves. This sees a slip in
+       one module, however small the adapter.
     2. From end to end: the logits that the engine's steps give, beside rows of the base and of a mix, agree with those
        of the reference. This sees what lies around the products: segments, scales, norms, caches, decoding.
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-import threading
 import time
 from collections.abc import Mapping
 
@@ -26,25 +26,31 @@ from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.gemma import HEAD, Gemma
 from intaglio.ops import LoraWeights, Ops
-from intaglio.ops.cross_check import undisturbed
+from intaglio.ops.cross_check import Checked, StepCheck, undisturbed
 from intaglio.request import Proof
 
 logger = logging.getLogger(__name__)
 
-# What a product may be off: a part of what the adapter changes, and of the product itself, which float32 rounds.
-_PRODUCT_TOLERANCE: Mapping[AdapterDtype, float] = {"float32": 1e-3, "float16": 1e-2, "int8": 0.25}
-_ROUNDING = 2e-7
+# What a result may be off: a part of what the adapter changes, and of the result itself, which float32 rounds.
+_TOLERANCE: Mapping[AdapterDtype, float] = {"float32": 1e-3, "float16": 1e-2, "int8": 0.2}
+_ROUNDING: Mapping[Checked, float] = {Checked.PRODUCT: 2e-7, Checked.STEP: 1e-5, Checked.ATTENTION: 1e-5}
+# What a step makes of what its products are off: gate and up are multiplied, and scores go through a softmax. It is
+# never off more than _MOST of what the adapter changes.
+_MAGNIFIED: Mapping[Checked, float] = {Checked.PRODUCT: 1.0, Checked.STEP: 2.0, Checked.ATTENTION: 10.0}
+_MOST = 0.3
 
 # What logits may be off: a part of what the adapter changes, and so often what rounding does to them, which is what the
 # served base is off from its own reference, or more if the adapter magnifies it.
 _LOGIT_TOLERANCE = 0.5
 _NOISE_TOLERANCE = 4.0
+# Of the logits' length: what rounding may do to the adapter's where it happens to do nothing to the base's.
+_LEAST_NOISE = 4e-3
 # What the base's rows may be off from the base alone: nothing with kernels whose rows are independent to the last bit.
 _BASE_TOLERANCE = 1e-4
 
 
 class Prover:
-    """Proves adapters of one type on one model. Threads may share it; one adapter is proven at a time.
+    """Proves adapters of one type on one model, one at a time: `AdapterLoader` sees to that.
 
     block_size  of the engine's KV cache
     """
@@ -53,8 +59,7 @@ class Prover:
         self._model = model
         self._ops = ops
         self._block_size = block_size
-        self._tolerance = _PRODUCT_TOLERANCE[dtype]
-        self._turn = threading.Lock()
+        self._tolerance = _TOLERANCE[dtype]
 
     def prove(self, adapter: LoraAdapter, weights: LoraWeights) -> Proof:
         """Run an adapter on the canary.
@@ -63,7 +68,7 @@ class Prover:
         weights  as it will be served
         Raises AdapterError saying what was found if it changes nothing, gives no finite logits or does not agree.
         """
-        with self._turn, undisturbed():
+        with undisturbed():
             began = time.monotonic()
             proof = self._judge(Trial(self._model, self._ops, self._block_size, adapter, weights), began)
         logger.info("adapter %s proven in %.2f s: agreement %.4f", adapter.digest[:12], proof.seconds, proof.agreement)
@@ -75,13 +80,13 @@ class Prover:
         if not all(math.isfinite(change.length) for change in changes):
             first = next((trial.name(check) for check in trial.checks if not math.isfinite(check.size)), HEAD)
             raise AdapterError(f"with the adapter the logits are not finite numbers; {first} is the first that is not")
-        self._check_products(trial)
+        self._check_steps(trial)
         if not any(change.length for change in changes):
             raise AdapterError("the adapter changes nothing: with it the logits are the base's to the last bit")
         scale = trial.best_scale()
         if scale != 1:
             reference = trial.reference(scale)
-            self._check_products(trial)
+            self._check_steps(trial)
         agreement = _check_logits(trial, reference, scale)
         return Proof(
             num_modules=trial.adapter.num_modules,
@@ -94,9 +99,13 @@ class Prover:
             seconds=time.monotonic() - began,
         )
 
-    def _check_products(self, trial: Trial) -> None:
+    def _allowed(self, check: StepCheck) -> float:
+        part = min(_MAGNIFIED[check.of] * self._tolerance, _MOST)
+        return part * check.change + _ROUNDING[check.of] * check.size
+
+    def _check_steps(self, trial: Trial) -> None:
         for check in trial.checks:
-            allowed = self._tolerance * check.change + _ROUNDING * check.size
+            allowed = self._allowed(check)
             if not check.error <= allowed:
                 raise AdapterError(
                     f"{trial.name(check)} as served is off by {check.error:.3g} from what the adapter's files give, "
@@ -111,11 +120,11 @@ def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> flo
         apart = distance(base, trial.base_alone, position)
         if not apart.length <= _BASE_TOLERANCE * apart.size:
             raise AdapterError(f"beside the adapter the base's logits change by up to {apart.largest:.3g}")
+    noise = max(_noise(trial, reference, position) for position in reference.base)
     error = change = 0.0
     for logits in adapted:
         for position in logits:
             off, moved = distance(logits, reference.adapted, position).length, reference.change(position).length
-            noise = max(distance(trial.base_alone, reference.base, position).length, reference.unrest(position))
             allowed = _LOGIT_TOLERANCE * moved + _NOISE_TOLERANCE * noise
             if not off <= allowed:
                 raise AdapterError(
@@ -123,4 +132,10 @@ def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> flo
                     f"reference; the adapter changes {moved:.3g} there, and {allowed:.3g} would do"
                 )
             error, change = math.hypot(error, off), math.hypot(change, moved)
-    return 1 - error / change if change else 0.0
+    return max(0.0, 1 - error / change) if change else 0.0
+
+
+def _noise(trial: Trial, reference: ReferenceLogits, position: int) -> float:
+    """What rounding does to the logits, of the base or of the adapter, so far as one text shows it."""
+    base = distance(trial.base_alone, reference.base, position)
+    return max(base.length, reference.unrest(position), _LEAST_NOISE * base.size)

@@ -10,7 +10,7 @@ from intaglio.engine.canary import Logits, canary_ids, plain, served
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.model.gemma import DOWN, EMBEDDING, GATE_UP, HEAD, OUT, QKV, Gemma
 from intaglio.ops import LoraWeights, Ops
-from intaglio.ops.cross_check import CrossCheckedOps, StepCheck
+from intaglio.ops.cross_check import Checked, CrossCheckedOps, StepCheck
 from intaglio.ops.distance import RowDistance, row_distance
 from intaglio.ops.proving import ReferenceAdapterOps
 
@@ -53,13 +53,13 @@ class Trial:
         self._ops = ops
         self._block_size = block_size
         self._weights = weights
-        self._reference_ops = CrossCheckedOps(ops, weights)
+        self._reference_ops = CrossCheckedOps(ops, weights, is_sum=adapter.tensors.is_sum)
         self._reference_model = model.with_ops(self._reference_ops)
         self._tensors = self._reference_model.prepare_adapter(adapter.tensors)
 
     @property
     def checks(self) -> list[StepCheck]:
-        """Each product of the reference's forwards so far."""
+        """Each product and each step of the reference's forwards so far."""
         return self._reference_ops.checks
 
     def reference(self, scale: float) -> ReferenceLogits:
@@ -83,21 +83,27 @@ class Trial:
 
     def best_scale(self) -> float:
         """At which the adapter is heard well, by what it changes at scale 1. 1 if only that makes sense."""
-        parts = [(check.change / check.size) ** 2 for check in self.checks if check.size]
-        if not self.adapter.tensors.is_sum or not any(parts):
+        products = [check for check in self.checks if check.of is Checked.PRODUCT and check.size]
+        heard = sum((check.change / check.size) ** 2 for check in products)
+        if not self.adapter.tensors.is_sum or not heard:
             return 1.0
-        strength = math.sqrt(sum(parts) / len(parts))
+        num_products = 2 + self._model.config.num_layers * sum(map(len, _CALLS))  # with the embedding and the head
+        strength = math.sqrt(heard / num_products)
         low, high = _HEARD
         if low <= strength <= high:
             return 1.0
         return _WELL_HEARD / strength
 
     def name(self, check: StepCheck) -> str:
-        """The module of the base that a product belongs to."""
+        """The module of the base that a product belongs to, or the modules of a step."""
         if check.call == 0:
             return EMBEDDING
         layer, call = divmod(check.call - 1, len(_CALLS))
-        return HEAD if layer == self._model.config.num_layers else f"layers.{layer}.{_CALLS[call][check.place]}"
+        if layer == self._model.config.num_layers:
+            return HEAD
+        if check.of is Checked.PRODUCT:
+            return f"layers.{layer}.{_CALLS[call][check.place]}"
+        return f"layers.{layer}, the step of {', '.join(_CALLS[call])} with its norms,"
 
 
 def distance(logits: Logits, others: Logits, position: int) -> RowDistance:

@@ -1,21 +1,36 @@
 """What one body makes of an adapter, held to the reference step by step.
 
 The logits at the end of a forward show only slips that are larger than what rounding makes of them on their way through
-all layers, and one module of a hundred may be smaller. So wherever the reference multiplies with a matrix or looks up a
-table, the other body does it too, with the same input. The base's part is then the same to the last bit, and what
-differs is the adapter's.
+all layers, and one module of a hundred may be smaller. So whatever the reference computes with an adapter, the other
+body computes too, with the same input: each product with a matrix by itself, and each step of the forward as the engine
+calls it, with its norms. The base's part is then the same, in the products to the last bit, and what differs is the
+adapter's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from intaglio.ops import Array, LoraPlan, LoraSegment, LoraWeights, Ops, Weight
+from intaglio.ops import (
+    Array,
+    AttentionKind,
+    AttentionPlan,
+    KVGroup,
+    LoraPlan,
+    LoraSegment,
+    LoraWeights,
+    Ops,
+    TokenRows,
+    Weight,
+)
+from intaglio.ops.distance import length
 from intaglio.ops.proving import ReferenceAdapterOps
 
 
@@ -30,16 +45,28 @@ def undisturbed() -> Iterator[None]:
         yield
 
 
+_MOST_TOKENS = 1024  # that are looked up in a table to check it
+
+
+class Checked(Enum):
+    """What was computed twice."""
+
+    PRODUCT = auto()  # with one matrix, or a look-up in one
+    STEP = auto()  # all that a call of the forward does, with its norms
+    ATTENTION = auto()  # the step that is one, which may magnify what its products are off
+
+
 @dataclass(frozen=True, slots=True)
 class StepCheck:
-    """One product with a matrix, or one look-up, on the rows that have the adapter; lengths over all of them.
+    """One of them, on the rows that have the adapter; lengths over all of these rows.
 
-    call, place  which: the call of the forward, and the matrix in the order of the call
+    call, place  which: the call of the forward, and the matrix, or the result, in the order of the call
     error        what the body is off from the reference
     change       what the adapter changes, by the reference
     size         the result itself
     """
 
+    of: Checked
     call: int
     place: int
     error: float
@@ -48,61 +75,138 @@ class StepCheck:
 
 
 class CrossCheckedOps(ReferenceAdapterOps):
-    """The reference over the weights of `body`, which is checked on the way.
+    """The reference over the weights of `body`, which is checked on the way. For forwards that begin their sequences,
+    with one segment of rows that has the adapter.
 
     adapter  what `body` made of the adapter that the reference computes with
-    checks   one per call and matrix that a forward meets, in its order
+    is_sum   it can be scaled and mixed
+    checks   of all calls that forwards made, in their order
     """
 
-    def __init__(self, body: Ops, adapter: LoraWeights) -> None:
+    def __init__(self, body: Ops, adapter: LoraWeights, *, is_sum: bool) -> None:
         super().__init__(body)
         self._adapter = adapter
+        self._is_sum = is_sum
         self.checks: list[StepCheck] = []
+        self._products: list[Array] = []
 
     def embedding(self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
-        expected = super().embedding(table, ids, scale, plan, call)
+        """Checked with tokens from all over the table, because a text has few of them."""
         if plan:
-            given = self._base.embedding(table, ids, scale, self._mine(plan), call)
-            self._note(plan, call, [expected], [given], [self._base.embedding(table, ids, scale)])
-        return expected
+            (segment,) = plan
+            some = _some_tokens(table.shape[0], segment.weights.calls[call].rows)
+            alone = [segment._replace(start=0, stop=len(some))]
+            rows = super().embedding(table, some, scale, alone, call)
+            self._check(Checked.PRODUCT, rows, partial(self._base.embedding, table, some, scale), alone, call)
+        return super().embedding(table, ids, scale, plan, call)
+
+    def rms_norm(self, x: Array, weight: Array, eps: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
+        normed = super().rms_norm(x, weight, eps, plan, call)
+        self._check(Checked.STEP, normed, partial(self._base.rms_norm, x, weight, eps), plan, call)
+        return normed
 
     def linears(
         self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, call: int = 0
     ) -> tuple[Array, ...]:
-        expected = super().linears(x, weights, plan, call)
-        if plan:
-            x = np.ascontiguousarray(x)
-            given = self._base.linears(x, weights, self._mine(plan), call)
-            self._note(plan, call, expected, given, self._base.linears(x, weights))
-        return expected
+        self._products.clear()
+        outputs = super().linears(x, weights, plan, call)
+        if plan and any(pair is not None for pair in plan[0].weights.calls[call].pairs):
+            body = partial(self._base.linears, np.ascontiguousarray(x), weights)
+            self._check(Checked.PRODUCT, outputs, body, plan, call, base=tuple(self._products))
+        return outputs
+
+    def _product(self, x: Array, weight: Weight) -> Array:
+        product = super()._product(x, weight)
+        self._products.append(product.copy())  # before the adapter is added to it
+        return product
+
+    def self_attention(
+        self,
+        x: Array,
+        qkv: Sequence[Weight],
+        kind: AttentionKind,
+        cache: KVGroup,
+        layer: int,
+        plan: AttentionPlan,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
+    ) -> Array:
+        mixed = super().self_attention(x, qkv, kind, cache, layer, plan, adapters, call)
+        own = KVGroup(np.zeros_like(cache.keys[:1]), np.zeros_like(cache.values[:1]))
+        rows = self._base.attention_plan(plan, cache.keys.shape[2])
+        body = partial(self._base.self_attention, x, qkv, kind, own, 0, rows)
+        self._check(Checked.ATTENTION, mixed, body, adapters, call)
+        return mixed
+
+    def gated_linear(
+        self, x: Array, gate: Weight, up: Weight, adapters: LoraPlan | None = None, call: int = 0
+    ) -> Array:
+        gated = super().gated_linear(x, gate, up, adapters, call)
+        self._check(Checked.STEP, gated, partial(self._base.gated_linear, x, gate, up), adapters, call)
+        return gated
+
+    def add_projection(
+        self,
+        x: Array,
+        y: Array,
+        weight: Weight,
+        post: Array | None,
+        norm: Array,
+        eps: float,
+        adapters: LoraPlan | None = None,
+        call: int = 0,
+    ) -> tuple[Array, Array]:
+        both = super().add_projection(x, y, weight, post, norm, eps, adapters, call)
+        body = partial(self._base.add_projection, x, y, weight, post, norm, eps)
+        self._check(Checked.STEP, both, body, adapters, call)
+        return both
 
     def logits(
         self, x: Array, table: Weight, softcap: float | None, plan: LoraPlan | None = None, call: int = 0
     ) -> Array:
-        expected = super().logits(x, table, softcap, plan, call)  # by `linears`, but for what replaces the table
+        logits = super().logits(x, table, softcap, plan, call)
         changes = [segment.weights.calls[call] for segment in plan or ()]
-        if plan and any(change.table is not None or change.rows is not None for change in changes):
-            x = np.ascontiguousarray(x)
-            given = self._base.logits(x, table, softcap, self._mine(plan), call)
-            self._note(plan, call, [expected], [given], [self._base.logits(x, table, softcap)])
-        return expected
+        if any(part is not None for change in changes for part in (change.table, change.rows, change.pairs[0])):
+            body = partial(self._base.logits, np.ascontiguousarray(x), table, softcap)
+            self._check(Checked.STEP, logits, body, plan, call)
+        return logits
 
-    def _mine(self, plan: Sequence[LoraSegment]) -> LoraPlan:
-        return self._base.lora_plan([segment._replace(weights=self._adapter) for segment in plan])
-
-    def _note(
+    def _check(
         self,
-        plan: Sequence[LoraSegment],
+        of: Checked,
+        results: Array | tuple[Array, ...],
+        body: Callable[[LoraPlan | None, int], Array | tuple[Array, ...]],
+        plan: LoraPlan | None,
         call: int,
-        expected: Sequence[Array],
-        given: Sequence[Array],
-        bare: Sequence[Array],
+        base: tuple[Array, ...] | None = None,
     ) -> None:
-        rows = np.concatenate([np.arange(segment.start, segment.stop) for segment in plan])
-        for place, (ours, theirs, base) in enumerate(zip(expected, given, bare, strict=True)):
-            error, change = _length(theirs[rows] - ours[rows]), _length(ours[rows] - base[rows])
-            self.checks.append(StepCheck(call, place, error, change, _length(ours[rows])))
+        """Note how far results of the reference are from what the body gives for the same rows. base: without adapter,
+        if that is known.
+        """
+        if not plan:
+            return
+        (segment,) = plan
+        rows = slice(segment.start, segment.stop)
+        base = _several(body(None, call)) if base is None else base
+        same = zip(_several(results), _several(body(self._mine(segment), call)), base, strict=True)
+        for place, (ours, theirs, bare) in enumerate(same):
+            error, change = length(theirs[rows] - ours[rows]), length(ours[rows] - bare[rows])
+            self.checks.append(StepCheck(of, call, place, error, change, length(ours[rows])))
+
+    def _mine(self, segment: LoraSegment) -> LoraPlan:
+        """The body's adapter for the same rows: whole for some, as two halves for the others if it is a sum."""
+        start, stop, _, scale = segment
+        middle = (start + stop) // 2 if self._is_sum else stop
+        halves = [LoraSegment(middle, stop, self._adapter, scale / 2)] * (2 if self._is_sum else 0)
+        return self._base.lora_plan([LoraSegment(start, middle, self._adapter, scale), *halves])
 
 
-def _length(values: Array) -> float:
-    return float(np.sqrt(np.square(values, dtype=np.float64).sum()))
+def _several(results: Array | tuple[Array, ...]) -> tuple[Array, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _some_tokens(vocab_size: int, rows: TokenRows | None) -> Array:
+    """[n] int32: spread over a table, with those that an adapter has rows for, or as many of them."""
+    spread = np.linspace(0, vocab_size - 1, min(vocab_size, _MOST_TOKENS)).astype(np.int32)
+    own = np.asarray([] if rows is None else rows.ids, np.int32)
+    return np.union1d(spread, own[:: -(-len(own) // _MOST_TOKENS) or 1])
