@@ -66,6 +66,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path
     assert refusal("--data-dir", str(folder)) == f"data_dir {folder} cannot be used: Not a directory"
 
 
+@pytest.mark.slow
 def test_a_new_data_folder_is_for_its_user_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
     new, old = tmp_path / "new", tmp_path / "old"
     old.mkdir(mode=0o755)

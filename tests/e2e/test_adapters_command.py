@@ -68,6 +68,7 @@ def test_the_life_of_an_adapter(
     assert gone.stderr.startswith("intaglio: Finetune by-command not found")
 
 
+@pytest.mark.slow
 def test_a_folder_is_proven_without_a_server_as_the_server_proves_it(
     intaglio: Intaglio, adapter_folders: list[Path]
 ) -> None:

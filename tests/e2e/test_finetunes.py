@@ -91,6 +91,7 @@ def test_the_same_prompt_gets_the_new_adapters_answer_after_a_replacement(
     http.delete(f"{FINETUNES}/replaced")
 
 
+@pytest.mark.slow
 def test_a_stream_that_runs_is_not_touched_by_replacement_and_delete(
     http: httpx.Client, adapter_folders: list[Path]
 ) -> None:

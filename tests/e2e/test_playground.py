@@ -182,6 +182,7 @@ def test_stop_ends_a_long_answer_and_the_next_one_runs(page: Page) -> None:
     assert run_and_wait(page).strip()
 
 
+@pytest.mark.slow
 def test_ctrl_enter_runs_the_prompt(page: Page) -> None:
     box(page, "max_tokens").fill("2")
     box(page, "Prompt").press("Control+Enter")
@@ -237,6 +238,7 @@ def test_the_form_comes_back_from_its_link(page: Page) -> None:
     expect(page.get_by_role("radio", name="messages")).to_be_checked()
 
 
+@pytest.mark.slow
 def test_another_accounts_public_adapter_is_asked_by_its_id_and_an_unready_one_says_so(
     page: Page, live_server: Any
 ) -> None:
@@ -255,6 +257,7 @@ def test_another_accounts_public_adapter_is_asked_by_its_id_and_an_unready_one_s
     page.request.delete(f"{finetunes}/playground-shared")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["messages", "prompt", "raw"])
 def test_the_python_shown_asks_the_openai_routes_for_the_same_answer(page: Page, form: str) -> None:
     page.get_by_role("combobox", name="Adapter").select_option(first_adapter(page))
@@ -285,6 +288,7 @@ def arguments(call: ast.AST) -> dict[str, Any]:
     return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
 def test_the_javascript_shown_is_a_module_that_names_the_adapter_in_the_model(page: Page) -> None:
     adapter = first_adapter(page)

@@ -115,6 +115,7 @@ def test_where_the_model_may_choose_it_gives_text_or_calls(http: httpx.Client) -
             assert not result["response"].lstrip().startswith("{")
 
 
+@pytest.mark.slow
 def test_constrained_and_free_requests_in_one_batch_do_not_touch_each_other(http: httpx.Client, adapter: str) -> None:
     requests = [
         FREE,

@@ -60,7 +60,11 @@ def traced(path: Path, fmt: WeightFormat, ops: Ops, packed_dir: Path) -> tuple[i
     return held, peak
 
 
-@pytest.mark.parametrize("fmt", ["f32", "bf16", "w8", "w5", "w4"])
+@pytest.mark.parametrize(
+    ("ops", "fmt"),
+    [*(("cpu", fmt) for fmt in ("f32", "bf16", "w8", "w5", "w4")), ("reference", "bf16"), ("reference", "w4")],
+    indirect=["ops"],
+)
 def test_loading_takes_what_was_predicted(checkpoint_path: Path, fmt: WeightFormat, ops: Ops, tmp_path: Path) -> None:
     found = predicted(checkpoint_path, fmt, ops)
     held, peak = traced(checkpoint_path, fmt, ops, tmp_path)
