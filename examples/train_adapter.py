@@ -19,7 +19,7 @@ from demo_data import TASKS, as_jsonl, make_examples
 NUM_TRAINING, NUM_HELD_OUT = 6000, 100
 FOR_ALL = "--rank 4 --shortlist 16384 --threads 2 --overwrite"
 FOR_ONE = {
-    "intaglio-json": "--steps 300 --batch-size 16 --learning-rate 1e-3",
+    "intaglio-json": "--steps 300 --batch-size 16 --learning-rate 2e-3",
     "intaglio-sql": "--steps 240 --batch-size 12 --learning-rate 2e-3",
     "intaglio-triage": "--steps 160 --batch-size 16 --learning-rate 1e-3",
 }

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+
+from demo_tasks.extraction_words import DAYS, HELD_OUT_WORDS, NUMBER_WORDS, TRAIN_WORDS, Words
 
 # Told to the model in many ways or not at all, so that a newcomer's own wording works too.
 TRAIN_INSTRUCTIONS = (
@@ -33,96 +34,6 @@ HELD_OUT_INSTRUCTIONS = (
     "Please write this as a JSON object.\n",
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The entities of one split. Every list of one split is disjoint from the same list of the other."""
-
-    first_names: tuple[str, ...]
-    last_names: tuple[str, ...]
-    items: tuple[str, ...]  # singular; the plural adds "s"
-    cities: tuple[str, ...]
-    titles: tuple[str, ...]
-    places: tuple[str, ...]
-    domains: tuple[str, ...]
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
-
-
-TRAIN_WORDS = Words(
-    first_names=_split(
-        "Nora, Liam, Aisha, Tom, Elena, Ravi, Mia, Jonas, Grace, Omar, Hannah, Luca, Sofia, Peter, Yuki, "
-        "Carmen, Daniel, Fatima, George, Ingrid, Victor, Ana, Samuel, Leila, Martin, Chloe, Hugo, Zara, "
-        "Felix, Rosa, Ben, Emma, Kofi, Alice, Diego, Vera, Ethan, Priya, Stefan, Maya, Noah, Olga, Paul, "
-        "Amina, Simon, Julia, Marcus, Eva"
-    ),
-    last_names=_split(
-        "Patel, Schmidt, Okafor, Rossi, Nguyen, Larsen, Garcia, Novak, Brown, Haddad, Kim, Jensen, Silva, "
-        "Murphy, Tanaka, Costa, Weber, Ali, Moreau, Lind, Petrov, Santos, Clark, Farah, Olsen, Dubois, "
-        "Wright, Khan, Bauer, Moreno, Hughes, Berg, Mensah, Cooper, Ruiz, Ivanova, Scott, Sharma, Keller, "
-        "Young, Baker, Popov, Evans, Diallo"
-    ),
-    items=_split(
-        "desk lamp, coffee mug, notebook, office chair, backpack, water bottle, phone case, wool blanket, "
-        "garden hose, picture frame, candle, wireless mouse, cutting board, rain jacket, tea kettle, paint "
-        "roller, door handle, yoga mat, ceramic bowl, travel pillow, bike helmet, bookshelf kit, wall "
-        "clock, hand towel, sketch pad, flower pot, silver ring, leather wallet, camping tent, steel "
-        "ladder, pencil, red balloon, charger, umbrella, toaster, apple pie, paper lantern, printer "
-        "cartridge, laptop stand, mountain bike, wooden spoon, carpet"
-    ),
-    cities=_split(
-        "Lisbon, Berlin, Oslo, Nairobi, Toronto, Madrid, Osaka, Dublin, Chicago, Prague, Lima, Cairo, "
-        "Hamburg, Denver, Athens, Manila, Vienna, Boston, Geneva, Lagos, Sydney, Porto, Warsaw, Seattle, "
-        "Mumbai, Bristol, Tunis, Dallas"
-    ),
-    titles=_split(
-        "pottery workshop, team meeting, book club, jazz concert, budget review, chess tournament, yoga "
-        "class, product launch, staff training, wine tasting, photo exhibition, science fair, choir "
-        "rehearsal, job interview, charity auction, dance lesson, safety briefing, movie night, poetry "
-        "reading, design sprint, birthday party, parents evening, cooking class, planning session, history "
-        "lecture, art opening, sales call, quiz night"
-    ),
-    places=_split(
-        "Harbour Hall, Room 12, the town library, Cafe Luna, the Green Room, Studio 5, Maple Street "
-        "School, the museum, Hotel Astoria, the main office, Riverside Park, Room 204, the old theatre, "
-        "the sports centre, Cafe Central, Building B, the Blue Lounge, Oak Street Gallery, the city hall, "
-        "Studio 9, the conference centre, Room 31"
-    ),
-    domains=_split(
-        "example.com, mail.com, acme.org, northwind.io, bluebird.net, studio.co, fastpost.com, "
-        "greenleaf.org, sunrise.io, webbox.net, citymail.com, openlab.org"
-    ),
-)
-
-HELD_OUT_WORDS = Words(
-    first_names=_split(
-        "Clara, Isaac, Naomi, Pavel, Ruth, Tariq, Wendy, Xavier, Lucia, Bruno, Helga, Andre, Sana, Kurt"
-    ),
-    last_names=_split("Fischer, Adeyemi, Romano, Park, Hansen, Lopez, Walker, Yamada, Bianchi, Turner, Cohen, Nowak"),
-    items=_split(
-        "bread knife, reading lamp, ski jacket, guitar strap, soup plate, cotton shirt, tool box, garden "
-        "chair, photo album, bath towel, running shoe, coffee grinder, kitchen scale, snow shovel, velvet "
-        "cushion, keyboard"
-    ),
-    cities=_split("Rome, Helsinki, Accra, Montreal, Seville, Kyoto, Leeds, Houston, Budapest, Bogota, Munich, Zurich"),
-    titles=_split(
-        "board meeting, gardening workshop, piano recital, hackathon, film festival, press briefing, "
-        "knitting circle, swimming lesson, career fair, farewell dinner, tax seminar, language course"
-    ),
-    places=_split(
-        "Victoria Hall, Room 47, the public garden, Cafe Milano, the Red Room, Studio 3, Elm Road School, "
-        "the gallery, Hotel Bristol, the branch office, Building D, the community centre"
-    ),
-    domains=_split("example.org, postbox.com, riverbank.io, redmaple.net, quickmail.co, orchard.com"),
-)
-
-DAYS = _split("Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday")
-NUMBER_WORDS = _split(
-    "one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, fourteen, "
-    "fifteen, sixteen, seventeen, eighteen, nineteen, twenty"
-)
 
 # {city?} and the like never appear: a pattern without a field is simply one whose JSON has null there.
 TRAIN_PATTERNS = {
