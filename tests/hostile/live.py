@@ -30,12 +30,12 @@ T = TypeVar("T")
 
 
 @contextmanager
-def tiny_server(root: Path, data_dir: Path, *arguments: str) -> Iterator[LiveServer]:
+def tiny_server(root: Path, data_dir: Path, *arguments: str, vocab_size: int = 512) -> Iterator[LiveServer]:
     """`intaglio serve` with a model of three layers that has room for long streams."""
-    config = tiny_config("gemma", max_position_embeddings=WINDOW)
+    config = tiny_config("gemma", max_position_embeddings=WINDOW, vocab_size=vocab_size)
     if not (root / "model").exists():
         write_hf_folder(root / "model", config, random_weights(config, 1), dtype="bfloat16")
-        write_tokenizer_model(root / "model" / "tokenizer.model", tiny_pieces(512))
+        write_tokenizer_model(root / "model" / "tokenizer.model", tiny_pieces(vocab_size))
     options = [f"--model={MODEL}={root / 'model'}", "--kv-cache-bytes", str(1 << 26), "--threads", "1"]
     with serve([*options, "--cache-dir", str(root / "cache"), *arguments], data_dir) as server:
         yield server

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.cases.absurd import NO_CHANGE, NOT_FINITE, POISONED_TOKEN, ZEROS, poisoned
+from tests.hostile.cases.absurd import LARGE_VOCAB, NO_CHANGE, NOT_FINITE, POISONED_TOKEN, ZEROS, poisoned
 from tests.hostile.good import Files
 from tests.hostile.kept import kept
-from tests.hostile.live import MODEL, Live, body
+from tests.hostile.live import DEADLINE_S, MODEL, Live, body, tiny_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unharmed")]
 
@@ -45,7 +48,21 @@ def test_an_embedding_of_zeros_is_taken_for_what_it_is(live: Live, good: Files) 
     assert live.text("zeros")[0] != live.text(None)[0]
 
 
-def test_what_shows_on_one_token_only_ends_that_request_and_touches_no_other(live: Live, good: Files) -> None:
+@pytest.fixture
+def large_vocabulary(tmp_path: Path) -> Iterator[Live]:
+    with (
+        tiny_server(tmp_path, tmp_path / "data", vocab_size=LARGE_VOCAB) as server,
+        httpx.Client(timeout=DEADLINE_S) as http,
+    ):
+        live = Live(server, http)
+        yield live
+        live.is_unharmed()
+
+
+def test_what_shows_on_one_token_only_ends_that_request_and_touches_no_other(
+    large_vocabulary: Live, good: Files
+) -> None:
+    live = large_vocabulary
     live.publish("neighbour", good)
     expected = [live.text(name, 200) for name in (None, "neighbour")]
     live.publish("poisoned", poisoned(good))

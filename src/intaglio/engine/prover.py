@@ -105,6 +105,8 @@ class Prover:
 
     def _check_steps(self, trial: Trial) -> None:
         for check in trial.checks:
+            if not math.isfinite(check.size):
+                raise AdapterError(f"with the adapter the values of {trial.name(check)} are not finite numbers")
             allowed = self._allowed(check)
             if not check.error <= allowed:
                 raise AdapterError(

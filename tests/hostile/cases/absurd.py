@@ -25,7 +25,9 @@ from tests.hostile.cases.tables import (
 )
 from tests.hostile.good import Files, Tensors, with_tensors
 
-POISONED_TOKEN = 500
+# A proof looks up about a thousand tokens: every one of a small vocabulary, every other one of a larger.
+POISONED_TOKEN = 501
+LARGE_VOCAB = 2048
 
 
 def filled(part: str, value: float) -> Callable[[Tensors], None]:
@@ -67,6 +69,7 @@ NOT_FINITE: dict[str, Callable[[Files], Files]] = {
     "a huge LoRA on the embedding": absurd(
         table_pair((4, VOCAB), (HIDDEN, 4)), filled("embedding", 1e20), **WITH_EMBEDDING
     ),
+    "a token that the canary has not": absurd(table_pair((4, VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING),
 }
 
 NO_CHANGE: dict[str, Callable[[Files], Files]] = {
@@ -77,4 +80,5 @@ NO_CHANGE: dict[str, Callable[[Files], Files]] = {
 # Absurd, and exactly what it says: of the base nothing is left, and every token is as likely as any other.
 ZEROS = absurd(put(TABLE, VOCAB, HIDDEN), filled("embed_tokens", 0), **SAVED)
 
-poisoned = absurd(table_pair((4, VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING)
+# For a base of LARGE_VOCAB tokens.
+poisoned = absurd(table_pair((4, LARGE_VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING)
