@@ -162,6 +162,9 @@ class DatabaseError(IntaglioError):
 class StorageFullError(IntaglioError):
     """No room on the disk, or within the quota, for what was to be kept; nothing of it was."""
 
+    def __init__(self, message: str = "the server's disk is full; nothing was changed") -> None:
+        super().__init__(message)
+
 
 class SettingsError(IntaglioError):
     """An option or environment variable with an unknown name or a bad value."""

@@ -16,5 +16,5 @@ def full_disk_as_error() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError("the server's disk is full; nothing was changed") from error
+            raise StorageFullError() from error
         raise

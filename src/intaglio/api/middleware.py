@@ -59,7 +59,7 @@ class CrashAnswer:
 
 def _as_ours(fault: Exception) -> IntaglioError:
     if _is_full_disk(fault):
-        return StorageFullError("the server's disk is full; nothing was changed")
+        return StorageFullError()
     return EngineError("internal error; the server's log has the details")
 
 

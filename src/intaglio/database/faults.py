@@ -44,7 +44,7 @@ def driver_words(error: exc.SQLAlchemyError) -> str:
 
 def _as_ours(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
     if isinstance(error, exc.DBAPIError) and _is_full(error.orig):
-        return StorageFullError("the server's disk is full; nothing was changed")
+        return StorageFullError()
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     if lost or isinstance(error, (*_NOT_NOW, exc.TimeoutError)) or type(error) is exc.DatabaseError:
         return DatabaseError(f"the database of {what} does not answer now; try again in a moment")

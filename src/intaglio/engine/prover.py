@@ -76,11 +76,10 @@ class Prover:
 
     def _judge(self, trial: Trial, began: float) -> Proof:
         reference = trial.reference(1.0)
+        self._check_steps(trial)
         changes = [reference.change(position) for position in reference.base]
         if not all(math.isfinite(change.length) for change in changes):
-            first = next((trial.name(check) for check in trial.checks if not math.isfinite(check.size)), HEAD)
-            raise AdapterError(f"with the adapter the logits are not finite numbers; {first} is the first that is not")
-        self._check_steps(trial)
+            raise _not_finite(HEAD)
         if not any(change.length for change in changes):
             raise AdapterError("the adapter changes nothing: with it the logits are the base's to the last bit")
         scale = trial.best_scale()
@@ -106,13 +105,17 @@ class Prover:
     def _check_steps(self, trial: Trial) -> None:
         for check in trial.checks:
             if not math.isfinite(check.size):
-                raise AdapterError(f"with the adapter the values of {trial.name(check)} are not finite numbers")
+                raise _not_finite(trial.name(check))
             allowed = self._allowed(check)
             if not check.error <= allowed:
                 raise AdapterError(
                     f"{trial.name(check)} as served is off by {check.error:.3g} from what the adapter's files give, "
                     f"which change it by {check.change:.3g}; {allowed:.3g} would do"
                 )
+
+
+def _not_finite(first: str) -> AdapterError:
+    return AdapterError(f"with the adapter the values are not finite numbers; {first} is the first that is not")
 
 
 def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> float:
