@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from intaglio.engine.canary import canary_ids
-from intaglio.engine.prover import Prover
+from intaglio.engine.prover import Prover, agreement
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype, pack_tensors
@@ -204,6 +204,10 @@ def test_a_weak_adapter_is_not_refused_for_a_rounding_that_the_base_happens_to_e
         random = np.random.default_rng(seed)
         norms = {key: norm * np.float32(1 + random.normal(0, 1e-4, HIDDEN)) for key, norm in base.items()}
         assert not bench.prove(AdapterTensors({}, norms=norms)).scalable
+
+
+def test_an_adapter_that_rounding_drowns_agrees_by_nothing_and_not_by_less() -> None:
+    assert [agreement(0.0, 2.0), agreement(0.5, 2.0), agreement(5.0, 2.0), agreement(0.0, 0.0)] == [1, 0.75, 0, 0]
 
 
 # -- slips in weights

@@ -86,14 +86,14 @@ class Prover:
         if scale != 1:
             reference = trial.reference(scale)
             self._check_steps(trial)
-        agreement = _check_logits(trial, reference, scale)
+        agreed = _check_logits(trial, reference, scale)
         return Proof(
             num_modules=trial.adapter.num_modules,
             rank=trial.adapter.rank,
             scalable=trial.adapter.tensors.is_sum,
             largest_change=max(change.largest for change in changes),
             mean_change=statistics.fmean(change.mean for change in changes),
-            agreement=agreement,
+            agreement=agreed,
             num_tokens=len(trial.ids),
             seconds=time.monotonic() - began,
         )
@@ -137,6 +137,11 @@ def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> flo
                     f"reference; the adapter changes {moved:.3g} there, and {allowed:.3g} would do"
                 )
             error, change = math.hypot(error, off), math.hypot(change, moved)
+    return agreement(error, change)
+
+
+def agreement(error: float, change: float) -> float:
+    """From 0 to 1: how little logits are off, beside what the adapter changes. `Proof.agreement`."""
     return max(0.0, 1 - error / change) if change else 0.0
 
 
