@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+from intaglio.settings import PREFIX, Kernels
 from tests.helpers.postgresql import PostgresqlServer, server_programs
 
 # Timing is for benchmarks: a slow machine is no reason to fail. The cases of a test are the same on every run, since
@@ -19,6 +23,17 @@ settings.register_profile(
 )
 settings.register_profile("random", settings.get_profile("fixed"), derandomize=False, print_blob=True)
 settings.load_profile("fixed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--kernels`, whose value goes into the environment at once: conftest files that are imported next depend on it,
+    and so do the processes of pytest-xdist and the servers that tests start.
+    """
+    sets = get_args(Kernels)
+    parser.addoption("--kernels", choices=sets, help="what the tests compute with; see tests/helpers/kernels.py")
+    chosen = parser.parse_known_args(sys.argv[1:]).kernels
+    if chosen is not None:
+        os.environ[f"{PREFIX}KERNELS"] = chosen
 
 
 @pytest.hookimpl(trylast=True)  # hypothesis chooses its profile in a hook of the same name
