@@ -10,7 +10,10 @@ import pytest
 
 from intaglio.errors import ModelFormatError
 from intaglio.model.config import config_from_hf
+from intaglio.model.loader import read_config
+from intaglio.model.weights import open_checkpoint
 from intaglio.training.base import hugging_face_config, load_base
+from intaglio.training.dtypes import BASE_DTYPES
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config, write_gguf, write_hf_folder
 from tests.oracle.judges import hf_logits, load_hf
 
@@ -37,6 +40,26 @@ def test_the_same_model_as_gguf_gives_the_same_logits(tmp_path: Path, family: Fa
     folder = load_base(write_hf_folder(tmp_path / "m", config, weights), "float32")
     file = load_base(write_gguf(tmp_path / "m.gguf", config, weights), "float32")
     np.testing.assert_allclose(hf_logits(file, IDS), hf_logits(folder, IDS), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stored", ["F32", "Q8_0", "Q5_0", "Q4_1"])
+def test_a_base_in_float32_has_the_checkpoint_s_own_values_and_one_in_bfloat16_those_values_rounded_once(
+    tmp_path: Path, stored: str
+) -> None:
+    import torch
+
+    raw = tiny_config("gemma3_text", query_pre_attn_scalar=32)
+    file = write_gguf(tmp_path / "m.gguf", raw, random_weights(raw), stored)
+    float32, bfloat16 = (load_base(file, dtype).state_dict() for dtype in BASE_DTYPES)
+    with open_checkpoint(file) as checkpoint:
+        assert checkpoint.norm_includes_one
+        for name in read_config(checkpoint).tensor_shapes():
+            own = torch.from_numpy(checkpoint.tensor(name)) - (1 if name.endswith("norm.weight") else 0)
+            assert float32[name].dtype == torch.float32
+            assert torch.equal(float32[name], own), name
+            assert torch.equal(bfloat16[name], own.bfloat16()), name
 
 
 @pytest.mark.parametrize("spelling", ["old", "new"])

@@ -61,6 +61,7 @@ def run(command: str, server: LiveServer, folder: Path) -> str:
     """Standard output of a block, in `folder`, with the page's server and environments exchanged for the test's."""
     command = command.replace(PAGE_URL, server.url).replace(".venv-train/bin/", "").replace(FULL, SHORT)
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "INTAGLIO_URL": server.url}
+    environment.setdefault("OMP_WAIT_POLICY", "passive")  # other tests may run on the same cores; the page has it too
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False,
@@ -97,7 +98,11 @@ def check_effect(server: LiveServer) -> None:
 
 
 def check_what_was_shown(output: str) -> None:
-    """Both judgements with a loss that fell, and the server's verdict."""
+    """The dtype and the speeds it was chosen by, both judgements with a loss that fell, and the server's verdict."""
+    speed = r"\S+ GMAC/s forward and \S+ backward"
+    dtype = rf"^the base computes in (float32|bfloat16) \(measured here: float32 {speed}, bfloat16 {speed}\)$"
+    assert re.search(dtype, output, re.MULTILINE)
+    assert re.search(r"^trained on [\d,]+ tokens in \d+ s, [1-9]\d* tokens per second$", output, re.MULTILINE)
     before, after = (float(loss) for loss in re.findall(r"held-out loss (\d+\.\d+)", output))
     assert after < before / 2
     assert re.search(r"^step +12/12 ", output, re.MULTILINE)
