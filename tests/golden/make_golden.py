@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.model.bundled import FILE_NAME, bundled_model_path
+from intaglio.model.bundled import bundled_model_path
 from intaglio.settings import Settings
 from intaglio.text import load_tokenizer
 from tests.golden import cases
@@ -157,7 +157,7 @@ def make_whole() -> None:
                 made, kept = Path(folder) / adapter, cases.adapter_folder(name, adapter)
                 save_random_adapter(load_hf(base), made, _WHOLE[adapter], seed=row, save_embedding_layers=False)
                 _store_adapter(made, kept, f"tiny-{name}")
-                logits.append(peft_logits(base, kept, ids[row])[list(cases.MIXED_ROWS)])
+                logits.append(peft_logits(load_hf(base), kept, ids[row])[list(cases.MIXED_ROWS)])
         _save(f"whole_{name}", ids=ids, logits=np.stack(logits), weights_sha256=np.array(cases.checksum(weights)))
 
 
@@ -179,7 +179,7 @@ def make_270m() -> None:
     licence = (Path(__file__).parents[2] / "LICENSE").read_text("utf-8")
     ids = np.array(tokenizer.encode(licence, add_bos=True)[:700], np.int32)
     short = np.array(tokenizer.encode("The capital of France is", add_bos=True), np.int32)
-    model = load_hf_gguf(path.parent, FILE_NAME)
+    model = load_hf_gguf(path, "gemma3")
     logits = hf_logits(model, ids)[list(cases.BIG_ROWS)]
     top_ids = np.argsort(-logits, axis=-1, kind="stable")[:, : cases.BIG_TOP].astype(np.int32)
     short_logits = hf_logits(model, short)[-1]

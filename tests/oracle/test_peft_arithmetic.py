@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def configs(draw: st.DrawFn, family: Family) -> dict[str, Any]:
 @settings(
     max_examples=60,
     deadline=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow],  # not the one that counts what PEFT refuses
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 @given(data=st.data(), family=st.sampled_from(FAMILIES), tied=st.booleans(), seed=st.integers(0, 2**32 - 1))
@@ -120,14 +121,15 @@ def test_any_adapter_gives_the_logits_of_peft(data: Any, family: Family, tied: b
     ids = np.random.default_rng(seed).integers(0, 256, 21, dtype=np.int32)
     with tempfile.TemporaryDirectory() as name:
         base, folder = write_hf_folder(Path(name) / "base", config, random_weights(config, seed)), Path(name) / "lora"
+        judge = load_hf(base)
         try:
-            save_random_adapter(load_hf(base), folder, chosen, seed)
+            save_random_adapter(deepcopy(judge), folder, chosen, seed)
         except (ValueError, TypeError) as error:
             event(f"PEFT does not take it: {str(error)[:60]}")
             assume(False)
         model = load_gemma(base, ReferenceOps())
         try:
-            expected = peft_logits(base, folder, ids)
+            expected = peft_logits(judge, folder, ids)
         except (ValueError, RuntimeError, AttributeError) as error:
             event(f"PEFT does not compute it: {str(error)[:60]}")
             with pytest.raises(AdapterError):
@@ -151,7 +153,7 @@ def test_q_and_k_taken_for_each_other_are_noticed(tmp_path: Path, family: Family
     base = write_hf_folder(tmp_path / "base", config, random_weights(config, 1))
     save_random_adapter(load_hf(base), tmp_path / "lora", {"r": 2, "target_modules": ["q_proj", "k_proj"]}, 1)
     ids = np.arange(3, 33, dtype=np.int32)
-    model, expected = load_gemma(base, ReferenceOps()), peft_logits(base, tmp_path / "lora", ids)
+    model, expected = load_gemma(base, ReferenceOps()), peft_logits(load_hf(base), tmp_path / "lora", ids)
     pairs = read_peft_adapter(tmp_path / "lora", model.config, AdapterLimits()).pairs
     other = {"self_attn.q_proj": "self_attn.k_proj", "self_attn.k_proj": "self_attn.q_proj"}
     swapped = {(layer, other[name]): pair for (layer, name), pair in pairs.items()}
