@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,20 @@ def test_the_refusal_names_the_need_the_bound_and_what_can_be_lowered(dtype: Bas
     assert said.startswith(f"training needs about 1.50 GB (1.00 GB for the base in {dtype}, 0.50 GB for batches of 2")
     assert "1.50 GB are available (memory limit of the control group)" in said
     assert ("--dtype bfloat16" in said) == (dtype == "float32")
+
+
+@pytest.mark.oracle
+def test_the_command_asks_the_process_s_own_limit_before_it_loads_the_base(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
+    limit_kib = 1_200_000  # the bundled model needs more than that even in bfloat16
+    train = [sys.executable, "-m", "intaglio.cli", "train", str(data), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        ["bash", "-c", f'ulimit -d {limit_kib}; exec "$@"', "bash", *train], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "training needs about" in done.stderr
+    assert "the base in bfloat16" in done.stderr
+    assert "GB are available (RLIMIT_DATA of the process)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
