@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,16 +15,15 @@ import pytest
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat
-from intaglio.ops import Array, Format, LoraPlan, Ops, QuantizedMatrix
+from intaglio.ops import Array, LoraPlan, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps, CpuWeight
-from intaglio.ops.reference import ReferenceOps
-from intaglio.ops.reference_weight import MatrixWeight, dequantized
 from intaglio.settings import Settings
 from tests.golden import cases
 from tests.golden.models import golden_adapters, tiny_parts
 from tests.helpers.checkpoints import FAMILIES, Family
 from tests.helpers.distributions import distance
 from tests.helpers.forward import F32, Prompt, run_prompts
+from tests.helpers.rounds_by_numpy import RoundsByNumpy
 from tests.ops.bodies import BODIES, KERNELS
 from tests.ops.quantized import assert_is_product, bfloat16_activations, bfloat16_weights, rounded_activations, rows_of
 
@@ -56,51 +55,6 @@ def test_float32_kernels_give_the_mixed_batch_of_peft(family: Family, name: str)
 
 
 # ------------------------------------------------------------------------------------------------------ the real 270M
-
-
-class RoundsByNumpy(ReferenceOps):
-    """The reference backend, but what meets a quantized matrix is rounded as an arithmetic of the kernels does it.
-
-    Written apart from them: what it loses against float32 is what the arithmetic costs, and no fault of a kernel. All
-    rows meet a matrix in one product, which is several times as fast as the reference's one product for each row.
-
-    activations  float32 rows [rows, in] as they are multiplied
-    weights      values [out, in] as they are multiplied
-    """
-
-    def __init__(
-        self,
-        activations: Callable[[F32], Array] = lambda x: x,
-        weights: Callable[[QuantizedMatrix], Array] = dequantized,
-    ) -> None:
-        self._activations, self._weights = activations, weights
-
-    def weight(self, matrix: Array, fmt: Format) -> MatrixWeight:
-        return _MeetsAllRows(np.asarray(matrix, np.float32))
-
-    def quantized_weight(self, matrix: QuantizedMatrix) -> MatrixWeight:
-        values = np.empty(matrix.shape, np.float32)
-        for start in range(0, len(values), 4096):
-            some = slice(start, start + 4096)
-            values[some] = self._weights(rows_of(matrix, some))
-        return _MeetsAllRows(values, matrix, self._activations)
-
-
-class _MeetsAllRows(MatrixWeight):
-    def __init__(
-        self,
-        values: F32,
-        matrix: QuantizedMatrix | None = None,
-        activations: Callable[[F32], Array] = lambda x: x,
-    ) -> None:
-        super().__init__(values, "f32")
-        self._values, self._matrix, self._activations = values, matrix, activations
-
-    def rows(self, ids: Array) -> F32:
-        return super().rows(ids) if self._matrix is None else dequantized(rows_of(self._matrix, ids))
-
-    def project(self, x: F32) -> F32:
-        return np.asarray(np.asarray(self._activations(x), np.float32) @ self._values.T)
 
 
 class ChecksItsProducts(CpuOps):

@@ -116,11 +116,11 @@ def roundings(matrix: QuantizedMatrix, *, on_tiles: bool) -> float:
                   of the groups before, a rounding of no more than all terms. This holds for any order and any numbers.
     matrix tiles  Each input is an addition, so that the same reasoning gives as many roundings as there are inputs; but
                   they are as often up as down. With all terms of one sign, the worst case, the standard deviation of
-                  their sum is a third of the root of their number. Six of these; and of few inputs, where roundings
-                  may repeat each other, as many as there are inputs.
+                  their sum is a third of the root of their number. Six of these, and 34 at least: of few inputs,
+                  where roundings may repeat each other, that is as many as there are.
     """
     groups, inputs = matrix.scales.shape[1], matrix.shape[1]
-    return max(2 * inputs**0.5, min(inputs, 34)) if on_tiles else groups + 5
+    return max(2 * inputs**0.5, 34) if on_tiles else groups + 5
 
 
 def assert_is_product(

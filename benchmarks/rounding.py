@@ -1,0 +1,93 @@
+"""What the arithmetic of quantized products costs, kernels apart: `python -m benchmarks.rounding [RUNS]`.
+
+Copies of each arithmetic in NumPy, on the 700 tokens of docs/accuracy.md. After the first run activations are moved by
+their last bit at random before they are rounded, which is what another BLAS or machine does to them: the runs differ as
+two machines do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from tests.golden import cases
+from tests.helpers.distributions import distance
+from tests.helpers.forward import Prompt, run_prompts
+from tests.helpers.rounds_by_numpy import RoundsByNumpy
+from tests.ops.quantized import bfloat16_activations, bfloat16_weights, rounded_activations
+
+from intaglio.model.bundled import bundled_model_path
+from intaglio.model.loader import load_gemma
+from intaglio.model.quantize import WeightFormat
+from intaglio.ops import GROUP, QuantizedMatrix
+from intaglio.ops.reference_weight import dequantized
+from intaglio.settings import load_settings
+
+F32 = NDArray[np.float32]
+Rounding = Callable[[F32], NDArray[np.floating]]
+
+
+def in_groups_of_16(x: F32) -> NDArray[np.floating]:
+    """127 steps of the largest of each 16 inputs."""
+    rows, inputs = x.shape
+    halves = x.reshape(rows, -1, GROUP // 2)
+    padded = np.zeros((rows, halves.shape[1], GROUP), np.float32)
+    padded[:, :, : GROUP // 2] = halves
+    rounded = rounded_activations(padded.reshape(rows, -1)).reshape(padded.shape)
+    return rounded[:, :, : GROUP // 2].reshape(rows, inputs)
+
+
+def with_zero_point(x: F32) -> NDArray[np.floating]:
+    """255 steps from the least to the greatest of each 32 inputs, or to zero."""
+    groups = x.reshape(len(x), -1, GROUP)
+    least = groups.min(axis=2, keepdims=True, initial=0)
+    most = groups.max(axis=2, keepdims=True, initial=0)
+    step = np.where(most > least, (most - least) / np.float32(255), np.float32(1))
+    zero = np.rint(-least / step)
+    return ((np.clip(np.rint(groups / step) + zero, 0, 255) - zero) * step).reshape(x.shape)
+
+
+def with_fitted_scale(x: F32) -> NDArray[np.floating]:
+    """The whole numbers of int8, times the scale by which they are nearest to x (least squares)."""
+    groups, rounded = x.reshape(len(x), -1, GROUP), rounded_activations(x).reshape(len(x), -1, GROUP)
+    squares = (rounded**2).sum(axis=2, keepdims=True)
+    products = (rounded * groups).sum(axis=2, keepdims=True)
+    fit = np.divide(products, squares, out=np.ones_like(squares), where=squares > 0)
+    return (rounded * fit).reshape(x.shape)
+
+
+ARITHMETICS: dict[str, tuple[Rounding, Callable[[QuantizedMatrix], NDArray[np.floating]]]] = {
+    "float32 activations": (lambda x: x, dequantized),
+    "int8": (rounded_activations, dequantized),
+    "bfloat16 tiles": (bfloat16_activations, bfloat16_weights),
+    "int8, fitted scale": (with_fitted_scale, dequantized),
+    "int8 in groups of 16": (in_groups_of_16, dequantized),
+    "int8 with a zero point": (with_zero_point, dequantized),
+}
+
+
+def moved(x: F32, random: np.random.Generator) -> F32:
+    """Each number's neighbour on one side or the other."""
+    return np.nextafter(x, np.where(random.random(x.shape) < 0.5, np.float32(np.inf), np.float32(-np.inf)))
+
+
+def logits(ops: RoundsByNumpy, fmt: WeightFormat) -> F32:
+    model = load_gemma(bundled_model_path(load_settings().cache_path), ops, fmt)
+    return run_prompts(model, [Prompt(cases.load("gemma3_270m")["ids"].tolist())], ops=ops, chunk=175, block_size=16)[0]
+
+
+def main(runs: int) -> None:
+    exact = logits(RoundsByNumpy(), "f32")
+    for name, (rounding, weights) in ARITHMETICS.items():
+        for run in range(runs):
+            random = np.random.default_rng(run)
+            activations = rounding if run == 0 else lambda x, f=rounding, r=random: f(moved(x, r))
+            found = distance(exact, logits(RoundsByNumpy(activations, weights), "auto"))
+            figures = f"mean KL {found.mean_kl:.2e}, {found.num_other_best} of {len(exact)} best tokens differ"
+            print(f"{name}, run {run}: {figures}, by up to {found.lead.max():.2f} nats", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

@@ -1,0 +1,93 @@
+"""The arithmetic of quantized products in NumPy: what it costs, apart from any kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from intaglio.ops import Array, AttentionKind, AttentionRow, Format, KVGroup, LoraSegment, QuantizedMatrix
+from intaglio.ops.reference import ReferenceOps
+from intaglio.ops.reference_attention import store
+from intaglio.ops.reference_weight import MatrixWeight, dequantized
+from tests.helpers.forward import F32
+from tests.ops.quantized import rows_of
+
+
+class RoundsByNumpy(ReferenceOps):
+    """The reference backend, but what meets a quantized matrix is rounded as an arithmetic of the kernels does it.
+
+    Written apart from them: what it loses against float32 is what the arithmetic costs, and no fault of a kernel. All
+    rows meet a matrix in one product, and all queries their keys, which is several times as fast as the reference's
+    products of each row.
+
+    activations  float32 rows [rows, in] as they are multiplied
+    weights      values [out, in] as they are multiplied
+    """
+
+    def __init__(
+        self,
+        activations: Callable[[F32], Array] = lambda x: x,
+        weights: Callable[[QuantizedMatrix], Array] = dequantized,
+    ) -> None:
+        self._activations, self._weights = activations, weights
+
+    def weight(self, matrix: Array, fmt: Format) -> MatrixWeight:
+        return _MeetsAllRows(np.asarray(matrix, np.float32))
+
+    def quantized_weight(self, matrix: QuantizedMatrix) -> MatrixWeight:
+        values = np.empty(matrix.shape, np.float32)
+        for start in range(0, len(values), 4096):
+            some = slice(start, start + 4096)
+            values[some] = self._weights(rows_of(matrix, some))
+        return _MeetsAllRows(values, matrix, self._activations)
+
+    def self_attention(
+        self,
+        x: Array,
+        qkv: Sequence[MatrixWeight],
+        kind: AttentionKind,
+        cache: KVGroup,
+        layer: int,
+        plan: Sequence[AttentionRow],
+        adapters: Sequence[LoraSegment] | None = None,
+        call: int = 0,
+    ) -> Array:
+        """Of one sequence with heads that share their keys, without a cap, as Gemma 3 270M has them."""
+        (row,) = plan
+        assert kind.num_kv_heads == 1
+        assert kind.norms is not None
+        assert kind.softcap is None
+        q, k, v = (out.reshape(len(x), -1, kind.head_dim) for out in self.linears(x, qkv, adapters, call))
+        positions = np.arange(row.context - len(x), row.context)
+        q = self.rope(self.rms_norm(q, kind.norms.q, kind.norms.eps), positions, kind.rope.theta, kind.rope.factor)
+        k = self.rope(self.rms_norm(k, kind.norms.k, kind.norms.eps), positions, kind.rope.theta, kind.rope.factor)
+        store(cache, layer, row, k, v)
+        held = row.context - row.first_key
+        keys, values = (
+            kept[layer][list(row.block_table)].reshape(-1, kind.head_dim)[:held] for kept in (cache.keys, cache.values)
+        )
+        distance = positions[:, None] - np.arange(row.first_key, row.context)
+        hidden = (distance < 0) | (distance >= (kind.window or row.context))
+        scores = q.transpose(1, 0, 2) @ keys.T * np.float32(kind.scale)  # [heads, tokens, keys]
+        scores[:, hidden] = -np.inf
+        weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+        weights /= weights.sum(axis=2, keepdims=True)
+        return np.ascontiguousarray((weights @ values).transpose(1, 0, 2)).reshape(len(x), -1)
+
+
+class _MeetsAllRows(MatrixWeight):
+    def __init__(
+        self,
+        values: F32,
+        matrix: QuantizedMatrix | None = None,
+        activations: Callable[[F32], Array] = lambda x: x,
+    ) -> None:
+        super().__init__(values, "f32")
+        self._values, self._matrix, self._activations = values, matrix, activations
+
+    def rows(self, ids: Array) -> F32:
+        return super().rows(ids) if self._matrix is None else dequantized(rows_of(self._matrix, ids))
+
+    def project(self, x: F32) -> F32:
+        return np.asarray(np.asarray(self._activations(x), np.float32) @ self._values.T)
