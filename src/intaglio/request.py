@@ -166,7 +166,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     rank            the largest of their ranks
     scalable        it only adds to what the base gives, so a request may scale it and mix it with others
     largest_change  largest difference that it makes to a logit
-    mean_change     mean difference, over all logits of the text
+    mean_change     mean difference, over all logits of the text. Of an adapter whose effect on one text rounding would
+                    drown, both are taken at a larger scale and divided by that.
     agreement       1 - |served - reference| / |reference - base|, lengths over all logits: 1 is exact,
                     0 where rounding moves the logits as far as the adapter does, or further
     num_tokens      length of the text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -48,6 +49,11 @@ def test_an_option_out_of_bounds_is_refused_before_anything_else(tmp_path: Path)
         run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", "--rank", 999)
 
 
+def test_a_dtype_that_is_not_offered_is_refused_before_anything_else(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--dtype is 'int8'; one of auto, float32, bfloat16 is allowed"):
+        run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", "--dtype", "int8")
+
+
 @pytest.mark.parametrize("given", [("--public",), ("--publish-model", "@x/y")])
 def test_what_belongs_to_publish_is_refused_without_it(tmp_path: Path, given: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match=f"{given[0]} is given without --publish"):
@@ -86,12 +92,14 @@ def test_plain_lines_tell_every_tenth_step_and_the_last() -> None:
     assert isinstance(report, LineReport)
     report.begin(23)
     for number in range(1, 24):
-        report.step(number, 0.5, 1e-3)
+        report.step(number, 0.5, 1e-3, 40)
     report.end()
     report.evaluated("after", JUDGED)
     lines = stream.getvalue().splitlines()
     assert [line.split()[1] for line in lines[:-1]] == ["1/23", "10/23", "20/23", "23/23"]
     assert "loss 0.5000  learning rate 1.00e-03" in lines[0]
+    assert all(re.search(r"  \d+ tokens/s  \d+ s, about \d+ s left$", line) for line in lines[:-1])
+    assert lines[-2].endswith("about 0 s left")
     assert lines[-1] == "after training: held-out loss 0.2500, perplexity 1.284, exact answers 95.5%"
 
 
@@ -99,10 +107,10 @@ def test_a_terminal_gets_a_bar_with_the_loss_beside_it() -> None:
     stream = io.StringIO()
     report = BarReport(Console(file=stream, force_terminal=True, width=100))
     report.begin(3)
-    report.step(3, 0.125, 1e-3)
+    report.step(3, 0.125, 1e-3, 40)
     report.end()
     report.note("[done]")
     shown = stream.getvalue()
-    assert "loss 0.1250" in shown
+    assert re.search(r"loss 0\.1250, \d+ tokens/s", shown)
     assert "3/3" in shown
     assert "[done]" in shown  # not taken for markup

@@ -9,9 +9,10 @@ from intaglio.engine.available_memory import AvailableMemory
 from intaglio.engine.machine import fit_to_machine
 from intaglio.errors import ModelFormatError, NotEnoughMemoryError, SettingsError
 from intaglio.model.loader import load_gemma
-from intaglio.ops.cpu import CpuOps, instruction_sets
+from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import Settings, load_settings
 from tests.helpers.engines import write_tiny_model
+from tests.helpers.kernels import chosen_ops
 
 MB = 10**6
 
@@ -40,7 +41,7 @@ def test_every_model_counts(path: Path, tmp_path: Path) -> None:
 def test_a_second_start_needs_less_than_the_one_that_packs(path: Path, tmp_path: Path) -> None:
     settings = load_settings(cache_dir=tmp_path, format="w8", kv_cache_bytes=1 << 16, adapter_cache_bytes=1 << 16)
     tight = AvailableMemory(least_that_fits(path, settings), "memory of a test")
-    load_gemma(path, CpuOps(1), "w8", packed_dir=tmp_path / "packed")
+    load_gemma(path, chosen_ops(1), "w8", packed_dir=tmp_path / "packed")
     less = AvailableMemory(tight.size_bytes - 100_000, tight.bound)
     assert fit_to_machine([path], settings, less) == settings
 

@@ -17,9 +17,9 @@ from intaglio.engine.process import EngineClient
 from intaglio.engine.token_stream import TokenStream
 from intaglio.errors import CapacityError, EngineDeadError
 from intaglio.model.loader import load_gemma
-from intaglio.ops.reference import ReferenceOps
 from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput
 from tests.helpers.engines import make_engine, request, run, write_tiny_model
+from tests.helpers.kernels import CHOSEN, chosen_ops
 
 LIMITS = EngineLimits(max_running=4, step_tokens=64, kv_block_size=4, kv_cache_bytes=1 << 23)
 LONG: dict[str, object] = {"max_tokens": 500, "ignore_stop_tokens": True}  # far longer than a test needs
@@ -30,7 +30,7 @@ def make_spec(model_path: Path) -> EngineSpec:
         model_path=str(model_path),
         packed_dir=str(model_path.with_suffix(".packed")),
         format="auto",
-        kernels="auto",
+        kernels=CHOSEN,
         threads=1,
         context_window=None,
         limits=LIMITS,
@@ -70,7 +70,8 @@ async def first(stream: TokenStream) -> TokenOutput:
 
 def test_the_process_answers_as_the_engine_in_process_does(model_path: Path) -> None:
     requests = [request(str(i), [2, 10 + i, 20, 30], ignore_stop_tokens=True) for i in range(3)]
-    engine = make_engine(load_gemma(model_path, ReferenceOps(), "auto"), LIMITS)
+    ops = chosen_ops(1)
+    engine = make_engine(load_gemma(model_path, ops, "auto"), LIMITS, ops=ops)
     expected = run(engine, requests).tokens
 
     async def act(client: EngineClient) -> None:

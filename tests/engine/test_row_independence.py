@@ -25,6 +25,7 @@ from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat as Format
 from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
+from intaglio.ops.reference import ReferenceOps
 from intaglio.request import AdapterRef, EngineRequest, Priority, ScaledAdapter, TokenLogprobs
 from tests.engine.row_recorder import Choice, RecordingOps
 from tests.helpers.checkpoints import FAMILIES, Family, tiny_config
@@ -38,6 +39,7 @@ from tests.helpers.engines import (
     write_adapters,
     write_tiny_model,
 )
+from tests.helpers.kernels import BACKENDS, KERNELS
 from tests.helpers.token_tables import tiny_matchers
 from tests.helpers.whole_adapters import adapters_of_every_kind
 from tests.ops.dependent_bodies import SplitsTheSum, StartsAtTheChunk
@@ -113,7 +115,7 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.folders = {family: write_tiny_model(folder / family, family) for family in FAMILIES}
-        models = {family: load_gemma(path, CpuOps(1)) for family, path in self.folders.items()}
+        models = {family: load_gemma(path, ReferenceOps()) for family, path in self.folders.items()}
         made = {family: adapters_of_every_kind(model.config) for family, model in models.items()}
         self.made = {
             family: [LoraAdapter.of(tensors) for tensors in of_family.values()] for family, of_family in made.items()
@@ -136,7 +138,7 @@ class Workshop:
         self, family: Family, fmt: Format, body: type[CpuOps], threads: int, name: str
     ) -> tuple[Gemma, Ops, LoadAdapter]:
         """Its adapters are read once: which sequences run together should not hang on how long that takes."""
-        ops = body(threads, name)
+        ops = ReferenceOps() if name == "reference" else body(threads, name)
         model = load_gemma(self.folders[family], ops, fmt)
         from_peft = load_from_peft(model)
         loaded = {ref.digest: from_peft(ref) for ref in self.adapters[family][:NUM_PLAIN]}
@@ -156,7 +158,7 @@ class Workshop:
         adapter_bytes: int = 400_000,
     ) -> Result:
         """asks: (seed, ask), in order of arrival among those of one delay."""
-        model, ops, load = self.model(family, fmt, body, threads, name or instruction_sets()[0])
+        model, ops, load = self.model(family, fmt, body, threads, name or BACKENDS[0])
         recorder = RecordingOps(ops)
         # A few of the adapters at a time: they are evicted and loaded again.
         matchers = self.matchers[family]
@@ -239,7 +241,7 @@ def test_a_request_gets_the_same_bits_in_any_company(
     workshop.check(workshop.run(seeded, family, fmt, limits, threads), seeded, family, fmt)
 
 
-@pytest.mark.parametrize("name", instruction_sets())
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name: str, fmt: Format) -> None:
     mix = [(seed, Ask(seed, 9, seed % 8, 0.9, 0.0, 0)) for seed in range(1, 9)]
@@ -301,13 +303,14 @@ def test_a_sum_that_is_split_when_there_are_several_rows_is_noticed(workshop: Wo
         limits = EngineLimits(8, 16, 4, ROOMY)
         workshop.check(workshop.run(MIX, "gemma3_text", fmt, limits, 2), MIX, "gemma3_text", fmt)
         # Not on matrix tiles: two groups of inputs, all this model has, give the same sum when they are added apart.
-        name = next(name for name in instruction_sets() if name != "amx")
+        name = next(name for name in (*KERNELS, *instruction_sets()) if name != "amx")
         broken = workshop.run(MIX, "gemma3_text", fmt, limits, 2, SplitsTheSum, name)
         with pytest.raises(AssertionError, match="logits differ from token"):
             workshop.check(broken, MIX, "gemma3_text", fmt, body=SplitsTheSum, name=name)
 
 
 def test_attention_whose_sum_starts_at_the_chunk_is_noticed(workshop: Workshop) -> None:
-    broken = workshop.run(MIX, "gemma3_text", "w8", EngineLimits(8, 5, 4, ROOMY), 2, StartsAtTheChunk)
+    name = (*KERNELS, *instruction_sets())[0]
+    broken = workshop.run(MIX, "gemma3_text", "w8", EngineLimits(8, 5, 4, ROOMY), 2, StartsAtTheChunk, name)
     with pytest.raises(AssertionError, match="logits differ from token"):
-        workshop.check(broken, MIX, "gemma3_text", "w8", body=StartsAtTheChunk)
+        workshop.check(broken, MIX, "gemma3_text", "w8", body=StartsAtTheChunk, name=name)

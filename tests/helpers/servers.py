@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from intaglio.settings import PREFIX
+from tests.helpers.kernels import VARIABLE
+
 START_DEADLINE_S = 90
 STOP_DEADLINE_S = 20
 LINE_DEADLINE_S = 60
@@ -90,4 +93,5 @@ def serve(arguments: Sequence[str], data_dir: Path) -> Iterator[LiveServer]:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")}
+    """Ours, without settings of ours but for the kernels that the tests were asked to compute with."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name == VARIABLE}

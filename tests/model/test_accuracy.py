@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat
-from intaglio.ops import Array, LoraPlan, Ops, QuantizedMatrix
+from intaglio.ops import Array, Format, LoraPlan, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps, CpuWeight
 from intaglio.ops.reference import ReferenceOps
 from intaglio.ops.reference_weight import MatrixWeight, dequantized
@@ -25,9 +23,10 @@ from intaglio.settings import Settings
 from tests.golden import cases
 from tests.golden.models import golden_adapters, tiny_parts
 from tests.helpers.checkpoints import FAMILIES, Family
+from tests.helpers.distributions import distance
 from tests.helpers.forward import F32, Prompt, run_prompts
-from tests.ops.bodies import KERNELS
-from tests.ops.quantized import assert_is_product, rounded_activations
+from tests.ops.bodies import BODIES, KERNELS
+from tests.ops.quantized import assert_is_product, bfloat16_activations, bfloat16_weights, rounded_activations, rows_of
 
 # ---------------------------------------------------------------------------------------------- tiny models, float32
 
@@ -59,26 +58,56 @@ def test_float32_kernels_give_the_mixed_batch_of_peft(family: Family, name: str)
 # ------------------------------------------------------------------------------------------------------ the real 270M
 
 
-class RoundsActivations(ReferenceOps):
-    """The reference body, but rows that meet a quantized matrix are rounded to int8 as the kernels do it.
+class RoundsByNumpy(ReferenceOps):
+    """The reference backend, but what meets a quantized matrix is rounded as an arithmetic of the kernels does it.
 
-    Written apart from them: what it loses against float32 is what the method costs, and no fault of a kernel.
+    Written apart from them: what it loses against float32 is what the arithmetic costs, and no fault of a kernel. All
+    rows meet a matrix in one product, which is several times as fast as the reference's one product for each row.
+
+    activations  float32 rows [rows, in] as they are multiplied
+    weights      values [out, in] as they are multiplied
     """
 
+    def __init__(
+        self,
+        activations: Callable[[F32], Array] = lambda x: x,
+        weights: Callable[[QuantizedMatrix], Array] = dequantized,
+    ) -> None:
+        self._activations, self._weights = activations, weights
+
+    def weight(self, matrix: Array, fmt: Format) -> MatrixWeight:
+        return _MeetsAllRows(np.asarray(matrix, np.float32))
+
     def quantized_weight(self, matrix: QuantizedMatrix) -> MatrixWeight:
-        return _RoundsItsInput(dequantized(matrix), "f32")
+        values = np.empty(matrix.shape, np.float32)
+        for start in range(0, len(values), 4096):
+            some = slice(start, start + 4096)
+            values[some] = self._weights(rows_of(matrix, some))
+        return _MeetsAllRows(values, matrix, self._activations)
 
 
-class _RoundsItsInput(MatrixWeight):
+class _MeetsAllRows(MatrixWeight):
+    def __init__(
+        self,
+        values: F32,
+        matrix: QuantizedMatrix | None = None,
+        activations: Callable[[F32], Array] = lambda x: x,
+    ) -> None:
+        super().__init__(values, "f32")
+        self._values, self._matrix, self._activations = values, matrix, activations
+
+    def rows(self, ids: Array) -> F32:
+        return super().rows(ids) if self._matrix is None else dequantized(rows_of(self._matrix, ids))
+
     def project(self, x: F32) -> F32:
-        return super().project(rounded_activations(x).astype(np.float32))
+        return np.asarray(np.asarray(self._activations(x), np.float32) @ self._values.T)
 
 
 class ChecksItsProducts(CpuOps):
     """The kernels, each product with a quantized matrix of at most 4,096 outputs held to exact arithmetic."""
 
-    def __init__(self) -> None:
-        super().__init__(2)
+    def __init__(self, name: str) -> None:
+        super().__init__(2, name)
         self.num_checked = 0
         self._matrices: dict[int, QuantizedMatrix] = {}
 
@@ -95,10 +124,8 @@ class ChecksItsProducts(CpuOps):
             if len(x) == 0:
                 continue  # the head, when no row's logits are wanted
             matrix = self._matrices[id(weight)]
-            step = -(-matrix.shape[0] // 4096)
-            minima = None if matrix.minima is None else matrix.minima[::step]
-            some = QuantizedMatrix(matrix.fmt, matrix.values[::step], matrix.scales[::step], minima)
-            assert_is_product(np.ascontiguousarray(out[:, ::step]), x, some, kernels=self)
+            some = slice(None, None, -(-matrix.shape[0] // 4096))
+            assert_is_product(np.ascontiguousarray(out[:, some]), x, rows_of(matrix, some), kernels=self)
             self.num_checked += 1
         return outputs
 
@@ -115,30 +142,6 @@ class ChecksItsProducts(CpuOps):
         return super().add_projection(x, y, weight, *rest)
 
 
-@dataclass(frozen=True)
-class Distance:
-    """Between two models' next-token distributions over the rows of one text."""
-
-    mean_kl: float
-    same_best: float
-
-
-def log_softmax(logits: F32) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
-
-def distance(expected: F32, logits: F32) -> Distance:
-    """Row by row in pieces: 700 rows of 262,144 are 0.7 GB already."""
-    divergences: list[float] = []
-    same = 0
-    for start in range(0, len(expected), 50):
-        log_p, log_q = log_softmax(expected[start : start + 50]), log_softmax(logits[start : start + 50])
-        divergences += (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).tolist()
-        same += int((log_p.argmax(axis=-1) == log_q.argmax(axis=-1)).sum())
-    return Distance(float(np.mean(divergences)), same / len(expected))
-
-
 def text_logits(ops: Ops, fmt: WeightFormat) -> F32:
     model = load_gemma(bundled_model_path(Settings().cache_path), ops, fmt)
     ids = cases.load("gemma3_270m")["ids"].tolist()
@@ -148,46 +151,91 @@ def text_logits(ops: Ops, fmt: WeightFormat) -> F32:
 
 @pytest.fixture(scope="module")
 def float32_logits() -> F32:
-    """Every row of the 700 tokens: the reference body on the values that the file's numbers stand for."""
-    return text_logits(ReferenceOps(), "f32")
+    """Every row of the 700 tokens: float32 on the values that the file's numbers stand for."""
+    return text_logits(RoundsByNumpy(), "f32")
+
+
+# What an arithmetic costs in mean KL over the 700 rows, in nats: figures of the arithmetic, not of a kernel or a
+# machine. They are those of its copies in NumPy, run several times with activations whose last bit was moved at
+# random, see docs/accuracy.md, "What rounding costs". Roundings of weights and of activations are independent, so that
+# their squares add up, and KL is half a mean square.
+Arithmetic = Literal["float32", "int8", "bfloat16 tiles"]
+WEIGHTS_KL: dict[WeightFormat, float] = {"f32": 0.0, "bf16": 6.5e-5, "auto": 1.15e-4, "w8": 2.9e-4, "w4": 0.165}
+ACTIVATIONS_KL: dict[Arithmetic, float] = {"float32": 0.0, "int8": 2.07e-3, "bfloat16 tiles": 1.27e-4}
+
+# From run to run such a mean over 700 rows varies by 3 % (standard deviation): this is eight of these. In float32 only
+# the order of sums is left: 1.0e-11 between one BLAS and the kernels, and ten times as much is allowed for any other.
+MOST_KL = 1.25
+MOST_KL_OF_FLOAT32 = 1e-10
+
+# Rounding moves the two best logits of a row against each other by a random number, whose standard deviation is 2.6
+# times the root of the mean KL in every arithmetic that was measured. It turns near-ties, and how many of these there
+# are is a property of the text.
+DEVIATION_BY_ROOT_OF_KL = 2.6
+MOST_DEVIATIONS = 8  # by which a row's best token may be ahead and still turn; the tail is heavy (kurtosis 6)
+
+
+def arithmetic_of(kernels: str, fmt: WeightFormat) -> Arithmetic:
+    """Of a backend's products with the matrices of a format."""
+    if fmt in ("f32", "bf16"):
+        return "float32"
+    return "bfloat16 tiles" if kernels == "amx" else "int8"
+
+
+def check_distance(what: str, expected: F32, logits: F32, fmt: WeightFormat, arithmetic: Arithmetic) -> None:
+    """Mean KL, and which best tokens may differ and how many, of one arithmetic on one format of weights."""
+    found = distance(expected, logits)
+    most_kl = MOST_KL * (WEIGHTS_KL[fmt] + ACTIVATIONS_KL[arithmetic]) + MOST_KL_OF_FLOAT32
+    turned = found.expected_other_best(DEVIATION_BY_ROOT_OF_KL * found.mean_kl**0.5)
+    sys.stdout.write(
+        f"{what}: mean KL {found.mean_kl:.2e} of {most_kl:.1e}, same best token {found.same_best:.1%}: "
+        f"{found.num_other_best} differ, {turned:.0f} expected, by up to {found.lead.max():.2f} nats\n"
+    )
+    assert found.mean_kl <= most_kl
+    assert found.lead.max() <= MOST_DEVIATIONS * DEVIATION_BY_ROOT_OF_KL * most_kl**0.5
+    # Five standard deviations above the mean: rare events that are independent have a variance like their mean.
+    assert found.num_other_best <= turned + 5 * turned**0.5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("body", "fmt", "most_kl", "least_same"),
-    [
-        # The kernels. 5e-3 and 98 % are the goal for 8 bit; 4 bit is not held to it. `w8` was measured at 98.1 %: one
-        # row of 700 above the goal, which another instruction set's rounding may turn.
-        ("kernels", "auto", 5e-3, 0.98),
-        ("kernels", "w8", 5e-3, 0.975),
-        ("kernels", "w4", 0.25, 0.75),
-        ("kernels", "bf16", 5e-4, 0.99),
-        ("kernels", "f32", 1e-9, 1.0),
-        # The same weights, activations in float32: what the weights' rounding costs alone.
-        ("weights only", "auto", 5e-4, 0.985),
-        ("weights only", "w8", 1e-3, 0.985),
-        ("weights only", "w4", 0.25, 0.75),
-        # Weights and activations rounded by NumPy: as far away as the kernels are, so their distance is the method's.
-        ("rounded by NumPy", "auto", 5e-3, 0.98),
-    ],
-)
-def test_the_real_270m_stays_near_float32(
-    float32_logits: F32, body: str, fmt: WeightFormat, most_kl: float, least_same: float
+@pytest.mark.parametrize("fmt", WEIGHTS_KL)
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_real_270m_strays_from_float32_as_far_as_its_arithmetic_says(
+    float32_logits: F32, name: str, fmt: WeightFormat
 ) -> None:
-    bodies = {"kernels": CpuOps, "weights only": ReferenceOps, "rounded by NumPy": RoundsActivations}
-    measured = distance(float32_logits, text_logits(bodies[body](), fmt))
-    sys.stdout.write(f"{body}, {fmt}: mean KL {measured.mean_kl:.2g}, same best token {measured.same_best:.2%}\n")
-    assert measured.mean_kl <= most_kl
-    assert measured.same_best >= least_same
+    logits = text_logits(CpuOps(2, name), fmt)
+    check_distance(f"{name}, {fmt}", float32_logits, logits, fmt, arithmetic_of(name, fmt))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("reference" not in BODIES, reason="NumPy alone: it is the same whatever the kernels are")
+@pytest.mark.parametrize(
+    ("arithmetic", "fmt"), [("float32", "auto"), ("float32", "w8"), ("int8", "auto"), ("bfloat16 tiles", "auto")]
+)
+def test_a_copy_of_the_arithmetic_in_numpy_strays_as_far(
+    float32_logits: F32, arithmetic: Arithmetic, fmt: WeightFormat
+) -> None:
+    """As far as the kernels do, so their distance is that of the arithmetic."""
+    copies: dict[Arithmetic, Ops] = {
+        "float32": RoundsByNumpy(),
+        "int8": RoundsByNumpy(rounded_activations),
+        "bfloat16 tiles": RoundsByNumpy(bfloat16_activations, bfloat16_weights),
+    }
+    logits = text_logits(copies[arithmetic], fmt)
+    check_distance(f"NumPy, {arithmetic}, {fmt}", float32_logits, logits, fmt, arithmetic)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fmt", ["auto", "w4"])
-def test_every_quantized_product_of_the_real_270m_is_exact_over_its_rounded_values(fmt: WeightFormat) -> None:
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_quantized_product_of_the_real_270m_is_exact_over_its_rounded_values(
+    name: str, fmt: WeightFormat
+) -> None:
     """The real scales, the real activations with their outliers: what strays is the rounding, not a kernel."""
-    ops = ChecksItsProducts()
+    ops = ChecksItsProducts(name)
     model = load_gemma(bundled_model_path(Settings().cache_path), ops, fmt)
     ids = cases.load("gemma3_270m")["ids"].tolist()[:40]
     run_prompts(model, [Prompt(ids)], ops=ops, chunk=33, wanted=[39])

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from intaglio.model.array_file import write_arrays
 from intaglio.model.loader import load_gemma
 from intaglio.model.packed import VERSION, PackedFile, packed_key
-from intaglio.ops.cpu import CpuOps
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
 from tests.helpers.forward import Prompt, run_prompts
+from tests.helpers.kernels import chosen_ops
 
 ARRAYS = {"values": np.arange(1000, dtype=np.uint8), "scales": np.arange(12, dtype=np.uint16).reshape(1, 3, 4)}
 PROMPT = [Prompt([2, 10, 20, 30, 40])]
@@ -85,7 +85,7 @@ def test_the_key_changes_with_the_files_the_format_and_the_layout(tmp_path: Path
 def test_a_model_from_its_packed_file_computes_the_same_bits(tmp_path: Path, fmt: str) -> None:
     config = tiny_config("gemma3_text")
     folder = write_hf_folder(tmp_path / "model", config, random_weights(config, 3))
-    ops = CpuOps(threads=1)
+    ops = chosen_ops(1)
     first = run_prompts(load_gemma(folder, ops, fmt, packed_dir=tmp_path / "packed"), PROMPT, ops=ops)  # type: ignore[arg-type]
     assert len(list((tmp_path / "packed").glob("*.packed"))) == 1
     second = run_prompts(load_gemma(folder, ops, fmt, packed_dir=tmp_path / "packed"), PROMPT, ops=ops)  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def test_a_model_whose_packed_file_is_no_good_loads_as_if_there_were_none(
 ) -> None:
     config = tiny_config("gemma3_text")
     folder = write_hf_folder(tmp_path / "model", config, random_weights(config, 3))
-    ops = CpuOps(threads=1)
+    ops = chosen_ops(1)
 
     def logits() -> NDArray[np.float32]:
         return run_prompts(load_gemma(folder, ops, "w8", packed_dir=tmp_path / "packed"), PROMPT, ops=ops)[0]
@@ -147,7 +147,7 @@ def test_a_model_whose_packed_file_is_no_good_loads_as_if_there_were_none(
 
 def test_weights_that_changed_in_place_are_packed_again(tmp_path: Path) -> None:
     config = tiny_config("gemma3_text")
-    ops = CpuOps(threads=1)
+    ops = chosen_ops(1)
     for seed in (3, 4):
         folder = write_hf_folder(tmp_path / "model", config, random_weights(config, seed))
         fresh = run_prompts(load_gemma(folder, ops, "w8"), PROMPT, ops=ops)[0]

@@ -14,11 +14,12 @@ import pytest
 
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.ops import AdapterTensors, Ops
-from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases
 from tests.golden.models import Parts, golden_adapters, tiny_parts, untied_parts
 from tests.helpers.forward import Prompt, run_prompts
+from tests.helpers.kernels import BACKENDS
+from tests.helpers.kernels import backend as make_backend
 from tests.model.adapter_mutations import ADAPTER_MUTATIONS, FUSED_MUTATIONS, AdapterMutation
 
 MARGIN = 10  # how far beyond the tolerance a slip has to be to count as seen
@@ -53,22 +54,22 @@ def distance(
 
 
 @pytest.mark.parametrize("chunk", [None, 7])
-@pytest.mark.parametrize("ops", [ReferenceOps, CpuOps])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("base", "adapter"), CASES)
 def test_an_adapter_gives_the_logits_of_peft(
-    bases: dict[str, Parts], base: cases.Base, adapter: str, ops: Callable[[], Ops], chunk: int | None
+    bases: dict[str, Parts], base: cases.Base, adapter: str, backend: str, chunk: int | None
 ) -> None:
     tensors = read(base, adapter, bases[base])
-    far, allowed = distance(base, adapter, bases[base], tensors, chunk, ops)
+    far, allowed = distance(base, adapter, bases[base], tensors, chunk, lambda: make_backend(backend))
     assert far <= allowed
 
 
-@pytest.mark.parametrize("ops", [ReferenceOps, CpuOps])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("base", list(cases.WHOLE))
 def test_adapters_of_every_kind_share_a_batch_with_the_base(
-    bases: dict[str, Parts], base: cases.Base, ops: Callable[[], Ops]
+    bases: dict[str, Parts], base: cases.Base, backend: str
 ) -> None:
-    golden, parts, body = cases.load(f"whole_{base}"), bases[base], ops()
+    golden, parts, body = cases.load(f"whole_{base}"), bases[base], make_backend(backend)
     adapters = [read(base, adapter, parts) for adapter in cases.WHOLE[base]]
     prompts = [Prompt(ids.tolist(), tensors) for ids, tensors in zip(golden["ids"], adapters, strict=True)]
     plain, model = Prompt(golden["ids"][0].tolist()), parts.build(ops=body)

@@ -1,4 +1,4 @@
-"""Every body of `Ops` that this machine can run, by name: NumPy, and the kernels of each instruction set."""
+"""The backends of `Ops` that are tested, by name, and adapters for them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from collections.abc import Sequence
 from functools import cache
 
 from intaglio.ops import AdapterCall, LoraPair, LoraWeights, Ops
-from intaglio.ops.cpu import CpuOps, instruction_sets
-from intaglio.ops.reference import ReferenceOps
+from tests.helpers.kernels import BACKENDS as BODIES
+from tests.helpers.kernels import KERNELS
+from tests.helpers.kernels import backend as body
 
-KERNELS = tuple(instruction_sets())
-BODIES = ("reference", *KERNELS)
+__all__ = ["BODIES", "KERNELS", "SIZES", "body", "lora_weights", "shared_kernels"]
 
 SIZES = (1, 2, 3, 7, 133)
 
 
-def body(name: str, threads: int = 2) -> Ops:
-    return ReferenceOps() if name == "reference" else CpuOps(threads, name)
-
-
 @cache
-def shared_kernels(name: str, threads: int) -> CpuOps:
+def shared_kernels(name: str, threads: int) -> Ops:
     """The same for every test and example that asks: starting threads takes longer than most of them."""
-    return CpuOps(threads, name)
+    return body(name, threads)
 
 
 def lora_weights(ops: Ops, calls: Sequence[Sequence[LoraPair | None]]) -> LoraWeights:

@@ -17,7 +17,7 @@ def ops(request: pytest.FixtureRequest) -> Iterator[Ops]:
 
 @pytest.fixture(params=KERNELS, scope="module")
 def kernels(request: pytest.FixtureRequest) -> Iterator[CpuOps]:
-    """The C++ body alone, once per instruction set."""
+    """The C++ backend alone, with each instruction set that is tested."""
     yield CpuOps(2, request.param)
 
 

@@ -1,19 +1,18 @@
 """What a product with a quantized matrix is, in float64: operands rounded by the letter of docs/kernels.md, exact sums.
 
-Holding a kernel to this leaves no room to hide in: the rounding of weights and activations is on both sides, and what
-remains is the float32 rounding of at most a few dozen additions.
+The rounding of weights and activations is on both sides of such a comparison. What remains is the float32 rounding of
+the kernel's own sums, and `roundings` says how much that may be.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops import GROUP, QuantizedMatrix
-from intaglio.ops.cpu import CpuOps
+from intaglio.ops import GROUP, Ops, QuantizedMatrix
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -46,6 +45,12 @@ def rounded_activations(x: F32) -> F64:
     whole = np.where(tiny, 0, np.rint(groups * inverse))
     values = whole.astype(np.float64) * (largest / np.float32(127)).astype(np.float64)
     return values.reshape(rows, -1)[:, :inputs]
+
+
+def rows_of(matrix: QuantizedMatrix, rows: slice | NDArray[np.integer[Any]]) -> QuantizedMatrix:
+    """The same matrix with some of its outputs."""
+    minima = None if matrix.minima is None else matrix.minima[rows]
+    return QuantizedMatrix(matrix.fmt, matrix.values[rows], matrix.scales[rows], minima)
 
 
 def values_of(matrix: QuantizedMatrix) -> F64:
@@ -100,19 +105,40 @@ def bfloat16_activations(x: F32) -> F64:
     return x.astype(ml_dtypes.bfloat16).astype(np.float64)
 
 
-def assert_is_product(
-    ours: F32, x: F32, matrix: QuantizedMatrix, more: F64 | float = 0.0, *, kernels: CpuOps | None = None
-) -> None:
-    """Every element within 2e-6 of the sum of its terms' magnitudes. `more` is what an adapter adds.
+UNIT_ROUNDOFF = 2.0**-24  # what rounding to float32 changes at most, of the number itself
 
-    kernels  whose product it is: matrix tiles multiply bfloat16, everybody else int8
+
+def roundings(matrix: QuantizedMatrix, *, on_tiles: bool) -> float:
+    """How many unit roundoffs of the sum of its terms' magnitudes a product may be off, on any machine.
+
+    int8          The sum of a group is exact. Of each group four roundings follow at most (offset, scale, activation's
+                  scale, and one more without FMA), each of no more than the group's terms; then it is added to the sum
+                  of the groups before, a rounding of no more than all terms. This holds for any order and any numbers.
+    matrix tiles  Each input is an addition, so that the same reasoning gives as many roundings as there are inputs; but
+                  they are as often up as down. With all terms of one sign, the worst case, the standard deviation of
+                  their sum is a third of the root of their number. Six of these; and of few inputs, where roundings
+                  may repeat each other, as many as there are inputs.
     """
-    if kernels is not None and kernels.instruction_set == "amx":
+    groups, inputs = matrix.scales.shape[1], matrix.shape[1]
+    return max(2 * inputs**0.5, min(inputs, 34)) if on_tiles else groups + 5
+
+
+def assert_is_product(
+    ours: F32, x: F32, matrix: QuantizedMatrix, more: F64 | float = 0.0, *, kernels: Ops | None = None
+) -> None:
+    """Every element is the exact sum but for `roundings`.
+
+    more     what an adapter adds: the roundings of its own sums are counted as its inputs
+    kernels  whose product it is: matrix tiles multiply bfloat16, all others int8
+    """
+    on_tiles = kernels is not None and kernels.name == "amx"
+    if on_tiles:
         rounded, weights = bfloat16_activations(x), bfloat16_weights(matrix)
     else:
         rounded, weights = rounded_activations(x), values_of(matrix)
     exact = rounded @ weights.T + more
     terms = np.abs(rounded) @ magnitude_of(matrix).T + np.abs(more)
+    count = roundings(matrix, on_tiles=on_tiles) + (0 if isinstance(more, float) else matrix.shape[1])
     assert ours.dtype == np.float32
     assert ours.shape == exact.shape
-    assert (np.abs(ours - exact) <= 2e-6 * terms + 1e-35).all()
+    assert (np.abs(ours - exact) <= count * UNIT_ROUNDOFF * terms + 1e-35).all()

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.ops import AttentionRow
-from intaglio.ops.cpu import CpuOps
 from tests.ops import naive
 from tests.ops.alone import Heads
-from tests.ops.bodies import BODIES, KERNELS, body, shared_kernels
+from tests.ops.bodies import BODIES, shared_kernels
 from tests.ops.row_independence import Attention, check_attention, numbers, same_bits
 
 F32 = NDArray[np.float32]
@@ -71,7 +70,7 @@ def test_attention_of_wide_heads_and_of_many_that_share_keys(shape: tuple[int, i
     check(Case(((30, 5), (0, 9), (63, 2), (64, 1)), kv_heads, heads_per_kv, dim, 16, 33, None, True, 1))
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize(
     ("heads_per_kv", "chunk", "window"),
     [
@@ -87,7 +86,7 @@ def test_a_long_prompt_in_odd_chunks_has_the_same_bits_as_whole(
     check_attention(shared_kernels(name, 3), shared_kernels(name, 1), case)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize(
     ("heads_per_kv", "window", "poison"),
     [
@@ -104,7 +103,7 @@ def test_what_a_query_does_not_see_changes_no_bit(
 ) -> None:
     """Later keys of the same chunk, and keys that fell out of the window, next to queries that do see them."""
     n, first = 71, 29  # the chunk begins at `first`
-    ops = CpuOps(1, name)
+    ops = shared_kernels(name, 1)
     q, keys, values = numbers(1, n - first, 2 * heads_per_kv, 22), numbers(2, n, 2, 22), numbers(3, n, 2, 22)
 
     heads = Heads.of(ops, 2 * heads_per_kv, 2, 22, window=window)
@@ -157,7 +156,7 @@ def check(case: Case) -> None:
             )  # fmt: skip
         start += new
     for name in BODIES:
-        ops = body(name) if name == "reference" else shared_kernels(name, 2)
+        ops = shared_kernels(name, 2)
         cache = ops.new_kv(*shape)
         cache.keys[:], cache.values[:] = cached_keys, cached_values
         heads = Heads.of(ops, num_heads, case.kv_heads, case.dim, scale=scale, window=case.window, cap=case.cap)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from intaglio.ops import SamplingRow
 from intaglio.ops.sampling import draw, penalized, sample_row, top_k, top_p, uniform
-from tests.ops.bodies import KERNELS, shared_kernels
+from tests.ops.bodies import BODIES, shared_kernels
 from tests.ops.test_sampling import F32, PLAIN, one, random_logits
 
 
@@ -66,11 +66,11 @@ def test_kernels_choose_what_the_specification_does(
     if row.temperature and logits.max() > -np.inf and not far_from_a_boundary(logits, row):
         return
     expected = sample_row(logits, row)
-    assert {name: one(shared_kernels(name, 1), logits, row) for name in KERNELS} == dict.fromkeys(KERNELS, expected)
+    assert {name: one(shared_kernels(name, 1), logits, row) for name in BODIES} == dict.fromkeys(BODIES, expected)
 
 
 def test_kernels_choose_what_the_specification_does_from_a_whole_vocabulary() -> None:
-    every, compared = {name: shared_kernels(name, 2) for name in KERNELS}, 0
+    every, compared = {name: shared_kernels(name, 2) for name in BODIES}, 0
     for seed, row in enumerate(
         [
             PLAIN,

@@ -21,7 +21,8 @@ from tests.oracle.judges import add_peft_adapter, load_hf, peft_mixed_logits
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
 
-MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head"]
+LAYER_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+MODULES = [*LAYER_MODULES, "embed_tokens", "lm_head"]
 PATTERNS = [
     "q_proj",
     "mlp.down_proj",
@@ -52,7 +53,8 @@ def adapters(draw: st.DrawFn) -> dict[str, Any]:
         "rank_pattern": draw(st.dictionaries(st.sampled_from(PATTERNS), st.integers(1, 9), max_size=3)),
         "alpha_pattern": draw(st.dictionaries(st.sampled_from(PATTERNS), st.integers(1, 9), max_size=3)),
     }
-    if not isinstance(chosen["target_modules"], str):
+    # PEFT refuses layers for an expression, and for targets that are in no layer.
+    if chosen["target_modules"] is None or not set(LAYER_MODULES).isdisjoint(chosen["target_modules"]):
         chosen["layers_to_transform"] = draw(st.sampled_from([None, [1], [0, 2], 1]))
     return chosen
 

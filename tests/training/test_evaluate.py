@@ -52,7 +52,24 @@ def test_the_loss_is_that_of_transformers_over_the_answer_tokens_alone(tmp_path:
     judged = evaluate(model, EXAMPLES, batch_size=2)
     assert judged.loss == pytest.approx(wanted, rel=1e-4)
     assert judged.perplexity == pytest.approx(np.exp(wanted), rel=1e-3)
-    assert float(Head(model).loss(answer_states(model, EXAMPLES)).detach()) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_and_its_gradient_are_those_of_all_positions_at_once(
+    tmp_path: Path, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr("intaglio.training.loss.POSITIONS", 4)  # of 18: four parts and a smaller one
+    model = load(tmp_path, family)
+    norm = model.model.norm.weight.requires_grad_()
+    states = answer_states(model, EXAMPLES)
+    assert len(states.wanted) == 18
+    head = Head(model)
+    whole = torch.nn.functional.cross_entropy(head.logits(states.hidden), states.wanted)
+    (wanted,) = torch.autograd.grad(whole, norm)
+    assert head.backward(answer_states(model, EXAMPLES)) == pytest.approx(transformers_loss(model, EXAMPLES), rel=1e-4)
+    torch.testing.assert_close(norm.grad, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_exact_counts_the_chats_whose_every_answer_the_model_would_give(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def options(folder: Path, **changes: Any) -> TrainingOptions:
         ({"threads": 0}, "--threads is 0"),
         ({"targets": ("q_proj", "w_proj")}, "--targets names w_proj; the linear layers are q_proj, k_proj"),
         ({"targets": ()}, "--targets names nothing"),
+        ({"dtype": "float16"}, "--dtype is 'float16'; one of auto, float32, bfloat16 is allowed"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )

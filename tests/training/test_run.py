@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 
 from intaglio import LLM, SamplingParams
 from intaglio.base_model import BaseModel
-from intaglio.errors import TrainingDataError, TrainingError, TrainingInterruptedError
+from intaglio.errors import NotEnoughMemoryError, TrainingDataError, TrainingError, TrainingInterruptedError
 from intaglio.lora.peft import AdapterLimits, read_peft_adapter
 from intaglio.settings import Settings
 from intaglio.training import run
+from intaglio.training.memory import Available, MemoryNeed
 from intaglio.training.options import ADAPTER_FILES, TrainingOptions
 from intaglio.training.report import Evaluation
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
@@ -33,6 +35,7 @@ class Notes:
 
     def __init__(self, on_step: Callable[[int], None] = lambda number: None) -> None:
         self.losses: list[float] = []
+        self.tokens: list[int] = []
         self.evaluations: dict[str, Evaluation] = {}
         self.notes: list[str] = []
         self.ended = 0
@@ -44,8 +47,9 @@ class Notes:
     def begin(self, steps: int) -> None:
         pass
 
-    def step(self, number: int, loss: float, learning_rate: float) -> None:
+    def step(self, number: int, loss: float, learning_rate: float, tokens: int) -> None:
         self.losses.append(loss)
+        self.tokens.append(tokens)
         self._on_step(number)
 
     def end(self) -> None:
@@ -71,7 +75,15 @@ def data(tmp_path: Path) -> Path:
 
 
 def options(data: Path, name: str, **changes: Any) -> TrainingOptions:
-    usual = {"steps": 4, "batch_size": 2, "eval_data": data, "learning_rate": 1e-2, "threads": 1, "checkpoint_every": 2}
+    usual = {
+        "steps": 4,
+        "batch_size": 2,
+        "eval_data": data,
+        "learning_rate": 1e-2,
+        "threads": 1,
+        "checkpoint_every": 2,
+        "dtype": "float32",
+    }
     return TrainingOptions(**{"data": data, "out": data.parent / name, "base_name": "tiny"} | usual | changes)
 
 
@@ -103,6 +115,7 @@ def test_the_files_say_what_was_trained_and_anyone_can_read_them(base: BaseModel
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 5.0, ["down_proj", "q_proj"])
     assert (config["model_type"], config["base_model_name_or_path"]) == ("gemma", "tiny")
     assert (card["steps"], card["data"]["examples"], card["held_out"]["after"]["num_examples"]) == (4, 4, 4)
+    assert (card["dtype"], card["threads"]) == ("float32", 1)
     assert card["data"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
     assert sorted(file.name for file in trained.folder.iterdir()) == sorted([*ADAPTER_FILES, "card.json"])
     assert all(file.stat().st_mode & 0o777 == 0o644 for file in trained.folder.iterdir())
@@ -114,6 +127,75 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(base: BaseMo
     one, same, other = (contents(data.parent / name) for name in ("one", "same", "other"))
     assert one == same
     assert one[1] != other[1]
+
+
+# A base in bfloat16 rounds weights, activations and logits, each by at most 2**-9 of its value. If the roundings of the
+# tiny model's 3 layers, about ten of them one after the other, all went one way, a logit and with it the loss would be
+# off by 10 * 2**-9, which is 0.02.
+BFLOAT16_LOSS = 0.02
+
+
+def test_a_base_in_either_dtype_is_trained_to_about_the_same_losses(base: BaseModel, data: Path) -> None:
+    float32, bfloat16 = Notes(), Notes()
+    trained = run.train(options(data, "one", steps=60, batch_size=4), base, float32)
+    other = run.train(options(data, "two", steps=60, batch_size=4, dtype="bfloat16"), base, bfloat16)
+    assert (trained.dtype, other.dtype) == ("float32", "bfloat16")
+    before = [notes.evaluations["before"].loss for notes in (float32, bfloat16)]
+    assert before[0] != before[1]  # it was computed in another dtype
+    assert before[1] == pytest.approx(before[0], rel=BFLOAT16_LOSS)
+    for notes in (float32, bfloat16):
+        assert notes.losses[-1] < notes.losses[0] / 4
+        assert notes.evaluations["after"].loss < before[0] / 4
+    assert bfloat16.losses[:3] == pytest.approx(float32.losses[:3], rel=BFLOAT16_LOSS)
+
+
+def test_the_dtype_that_auto_takes_is_said_with_the_measured_speeds(base: BaseModel, data: Path) -> None:
+    notes = Notes()
+    trained = run.train(options(data, "out", dtype="auto"), base, notes)
+    said = next(note for note in notes.notes if note.startswith("the base computes in"))
+    speed = r"[\d.e+-]+ GMAC/s forward and [\d.e+-]+ backward"
+    assert re.fullmatch(
+        rf"the base computes in {trained.dtype} \(measured here: float32 {speed}, bfloat16 {speed}\)", said
+    )
+    assert json.loads((trained.folder / "card.json").read_text())["dtype"] == trained.dtype
+
+
+def test_the_pace_counts_the_tokens_of_the_examples_without_padding(base: BaseModel, data: Path) -> None:
+    notes = Notes()
+    trained = run.train(options(data, "out", batch_size=4, steps=3), base, notes)
+    prompts = [base.render_prompt(prompt, raw=False) for prompt in ANSWERS]
+    answers = [base.tokenizer.encode(answer) for answer in ANSWERS.values()]
+    one_pass = sum(len(prompt) + len(answer) + 1 for prompt, answer in zip(prompts, answers, strict=True))
+    assert notes.tokens == [one_pass] * 3
+    assert trained.pace.tokens == 3 * one_pass
+    assert trained.pace.seconds > 0
+    assert any(note == f"trained on {trained.pace}" for note in notes.notes)
+
+
+def test_where_float32_does_not_fit_auto_takes_bfloat16_and_says_why(
+    base: BaseModel, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def need(config: object, options: object, shape: object, dtype: str) -> MemoryNeed:
+        return MemoryNeed(weights=1000 if dtype == "bfloat16" else 2000, step=500)
+
+    monkeypatch.setattr(run, "memory_need", need)
+    notes, memory = Notes(), Available(1999, "memory limit of the control group")
+    trained = run.train(options(data, "out", dtype="auto"), base, notes, memory)
+    assert trained.dtype == "bfloat16"
+    assert any("are available: memory limit of the control group" in note for note in notes.notes)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_too_little_memory_is_refused_by_its_bound_before_the_base_is_loaded(
+    base: BaseModel, data: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr(run, "load_base", lambda path, dtype: pytest.fail("too late"))
+    memory = Available(2_000_000, "RLIMIT_DATA of the process")
+    said = (
+        r"training needs about .* GB .*, and 0\.00 GB are available \(RLIMIT_DATA of the process\)\. Take .*batch-size"
+    )
+    with pytest.raises(NotEnoughMemoryError, match=said):
+        run.train(options(data, "out", dtype=dtype), base, Notes(), memory)
 
 
 def test_a_shortlist_of_the_whole_vocabulary_changes_nothing(base: BaseModel, data: Path) -> None:
@@ -176,7 +258,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(base: BaseModel, data
 def test_a_folder_that_cannot_be_written_is_refused_before_the_base_is_loaded(
     base: BaseModel, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "load_base", lambda path: pytest.fail("too late"))
+    monkeypatch.setattr(run, "load_base", lambda path, dtype: pytest.fail("too late"))
     with pytest.raises(TrainingError, match=r"--out .*data\.jsonl/out cannot be written: Not a directory"):
         run.train(options(data, "data.jsonl/out"), base, Notes())
 
@@ -186,7 +268,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
 ) -> None:
     load = run.load_base
     bases: list[Any] = []
-    monkeypatch.setattr(run, "load_base", lambda path: bases.append(load(path)) or bases[0])
+    monkeypatch.setattr(run, "load_base", lambda path, dtype: bases.append(load(path, dtype)) or bases[0])
 
     def spoil(number: int) -> None:
         if number == 2:  # the checkpoint of this step is written after the report

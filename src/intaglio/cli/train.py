@@ -92,12 +92,15 @@ def _target(server: Mapping[str, str | None], **finetune: Any) -> dict[str, Any]
 
 def _train(options: TrainingOptions, model: str) -> None:
     from intaglio.cli.training_progress import make_report
+    from intaglio.engine.available_memory import available_memory
     from intaglio.training.extra import check_installed
+    from intaglio.training.memory import Available
     from intaglio.training.run import train as run
 
     check_installed()
     report = make_report(sys.stdout)
-    run(options, _open_base(model), report)
+    memory = available_memory()
+    run(options, _open_base(model), report, Available(memory.size_bytes, memory.bound))
     report.note(f"the adapter is in {options.out}")
 
 

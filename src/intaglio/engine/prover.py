@@ -2,7 +2,8 @@
 
     1. Product by product and step by step: wherever the adapter meets a matrix or a norm of the base, its packed form
        gives what the float32 tensors of its files give on the same input, alone and as two halves. This sees a slip in
-       one module, however small the adapter.
+       one module, however small the adapter. And somewhere it has to change a result by more than rounding does, which
+       is measured beside it, on the rows of the base: else it has no effect.
     2. From end to end: the logits that the engine's steps give, beside rows of the base and of a mix, agree with those
        of the reference. This sees what lies around the products: segments, scales, norms, caches, decoding.
 
@@ -38,6 +39,11 @@ _ROUNDING: Mapping[Checked, float] = {Checked.PRODUCT: 2e-7, Checked.STEP: 1e-5,
 # never off more than _MOST of what the adapter changes.
 _MAGNIFIED: Mapping[Checked, float] = {Checked.PRODUCT: 1.0, Checked.STEP: 2.0, Checked.ATTENTION: 10.0}
 _MOST = 0.3
+
+# An adapter has an effect where it changes a result by this many times what rounding does to it. Rounding is what two
+# runs of the base in the same batch differ by, and the last bit of a float32 at least: every result is rounded to that.
+_CLEAR = 8.0
+_LAST_BIT = 2.0**-23
 
 # What logits may be off: a part of what the adapter changes, and so often what rounding does to them, which is what the
 # served base is off from its own reference, or more if the adapter magnifies it.
@@ -80,19 +86,22 @@ class Prover:
         changes = [reference.change(position) for position in reference.base]
         if not all(math.isfinite(change.length) for change in changes):
             raise _not_finite(HEAD)
-        if not any(change.length for change in changes):
-            raise AdapterError("the adapter changes nothing: with it the logits are the base's to the last bit")
+        _check_effect(trial)
         scale = trial.best_scale()
         if scale != 1:
             reference = trial.reference(scale)
             self._check_steps(trial)
+        # What a weak adapter does to logits is lost in what rounding does to them: it is taken where it is heard.
+        weaker = max(scale, 1.0)
+        if weaker > 1:
+            changes = [reference.change(position) for position in reference.base]
         agreed = _check_logits(trial, reference, scale)
         return Proof(
             num_modules=trial.adapter.num_modules,
             rank=trial.adapter.rank,
             scalable=trial.adapter.tensors.is_sum,
-            largest_change=max(change.largest for change in changes),
-            mean_change=statistics.fmean(change.mean for change in changes),
+            largest_change=max(change.largest for change in changes) / weaker,
+            mean_change=statistics.fmean(change.mean for change in changes) / weaker,
             agreement=agreed,
             num_tokens=len(trial.ids),
             seconds=time.monotonic() - began,
@@ -116,6 +125,29 @@ class Prover:
 
 def _not_finite(first: str) -> AdapterError:
     return AdapterError(f"with the adapter the values are not finite numbers; {first} is the first that is not")
+
+
+def _check_effect(trial: Trial) -> None:
+    """At scale 1. Logits would not tell: where activations are rounded to 8 bits, a change in the last bit of one
+    activation moves the logits as far as a weak adapter does.
+    """
+    strongest = max(trial.checks, key=_clearness)
+    if _clearness(strongest) <= _CLEAR:
+        raise AdapterError(
+            f"the adapter changes nothing: of all that it meets it changes {trial.name(strongest)} most, by "
+            f"{strongest.change / strongest.size if strongest.size else 0.0:.1e} of the result; rounding alone changes "
+            f"it by {_rounding(strongest):.1e}, and {_CLEAR:g} times that is an effect"
+        )
+
+
+def _rounding(check: StepCheck) -> float:
+    """What rounding does to a result, as a part of it."""
+    return max(check.rounding, _LAST_BIT)
+
+
+def _clearness(check: StepCheck) -> float:
+    """How many times what rounding does to a result the adapter does to it."""
+    return check.change / (_rounding(check) * check.size) if check.size else 0.0
 
 
 def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> float:

@@ -64,6 +64,8 @@ class StepCheck:
     error        what the body is off from the reference
     change       what the adapter changes, by the reference
     size         the result itself
+    rounding     how far two runs of the base are apart, as a part of their size: what body and reference give for the
+                 rows of the base in the same batch. 0 where there are none.
     """
 
     of: Checked
@@ -72,6 +74,7 @@ class StepCheck:
     error: float
     change: float
     size: float
+    rounding: float
 
 
 class CrossCheckedOps(ReferenceAdapterOps):
@@ -191,7 +194,8 @@ class CrossCheckedOps(ReferenceAdapterOps):
         same = zip(_several(results), _several(body(self._mine(segment), call)), base, strict=True)
         for place, (ours, theirs, bare) in enumerate(same):
             error, change = length(theirs[rows] - ours[rows]), length(ours[rows] - bare[rows])
-            self.checks.append(StepCheck(of, call, place, error, change, length(ours[rows])))
+            rounding = _apart(np.delete(theirs, rows, axis=0), np.delete(ours, rows, axis=0))
+            self.checks.append(StepCheck(of, call, place, error, change, length(ours[rows]), rounding))
 
     def _mine(self, segment: LoraSegment) -> LoraPlan:
         """The body's adapter for the same rows: whole for some, as two halves for the others if it is a sum."""
@@ -199,6 +203,12 @@ class CrossCheckedOps(ReferenceAdapterOps):
         middle = (start + stop) // 2 if self._is_sum else stop
         halves = [LoraSegment(middle, stop, self._adapter, scale / 2)] * (2 if self._is_sum else 0)
         return self._base.lora_plan([LoraSegment(start, middle, self._adapter, scale), *halves])
+
+
+def _apart(values: Array, others: Array) -> float:
+    """The distance of two arrays as a part of the second's length; 0 where that is 0."""
+    size = length(others)
+    return length(values - others) / size if size else 0.0
 
 
 def _several(results: Array | tuple[Array, ...]) -> tuple[Array, ...]:

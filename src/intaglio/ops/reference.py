@@ -1,7 +1,8 @@
 """The specification: every operation in float32 NumPy, written to be checked by hand.
 
-The matrix products go to NumPy's BLAS, whose sums depend in their last bits on the number of rows; everything else
-treats each row for itself. A faster body is held to this one by tests.
+What a row gets does not depend on the other rows, nor on how a prompt is cut: each row meets a matrix in a product of
+its own, and each query its keys (`reference_weight.products`, `reference_attention`). NumPy's BLAS does compute these,
+so the last bits are those of its version, its threads and this machine. A faster body is held to this one by tests.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.reference_adapter import ReferenceAdapter, adapter_arrays, adapter_from_arrays, with_pair
 from intaglio.ops.reference_attention import paged_attention, rotated, softcapped, store
-from intaglio.ops.reference_weight import MatrixWeight, dequantized
+from intaglio.ops.reference_weight import MatrixWeight, dequantized, products
 from intaglio.ops.sampling import sample_row
 
 F32 = npt.NDArray[np.float32]
@@ -147,7 +148,7 @@ class ReferenceOps(HostDistributions):
             changes = zip(outputs, adapter.calls[call].pairs, adapter.gains[call], strict=True)
             for output, pair, gain in changes:
                 if pair is not None:
-                    shrunk = x[rows] @ pair.a.T.astype(np.float32)
+                    shrunk = products(x[rows], pair.a)
                     output[rows] = with_pair(output[rows], shrunk, pair, gain, segment.scale)
         return outputs
 
@@ -234,7 +235,7 @@ class ReferenceOps(HostDistributions):
             if change.table is not None:
                 logits[rows] = self._product(x[rows], change.table)
             if change.rows is not None:
-                logits[rows, change.rows.ids] = x[rows] @ change.rows.rows.T
+                logits[rows, change.rows.ids] = products(x[rows], change.rows.rows)
         return softcapped(logits, softcap)
 
     # -- choosing tokens

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.ops import AdapterCall, Array, LoraPair, TokenRows
-from intaglio.ops.reference_weight import MatrixWeight
+from intaglio.ops.reference_weight import MatrixWeight, products
 
 F32 = npt.NDArray[np.float32]
 
@@ -26,7 +26,7 @@ class ReferenceAdapter:
 
 def with_pair(base: F32, shrunk: F32, pair: LoraPair, gain: F32 | None, scale: float) -> F32:
     """What `LoraPair` says: base [rows, out] and x · aᵀ [rows, rank] -> [rows, out]. gain is [out] or None."""
-    total: F32 = base + (shrunk * np.asarray(pair.scale, np.float32) * np.float32(scale)) @ pair.b.T.astype(np.float32)
+    total: F32 = base + products(shrunk * np.asarray(pair.scale, np.float32) * np.float32(scale), pair.b)
     if pair.bias is not None:
         total += np.float32(scale) * pair.bias
     return total if gain is None else total * gain

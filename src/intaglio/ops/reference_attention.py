@@ -35,17 +35,20 @@ def store(cache: KVGroup, layer: int, row: AttentionRow, k: F32, v: F32) -> None
 
 
 def paged_attention(q: F32, cache: KVGroup, layer: int, plan: Sequence[AttentionRow], kind: AttentionKind) -> F32:
-    """Of each sequence's rows over its own blocks: [tokens, heads, head_dim] like q."""
+    """Of each sequence's rows over its own blocks: [tokens, heads, head_dim] like q.
+
+    Each query meets exactly the keys that it sees, in a product of its own: a matrix product over several queries would
+    round a query differently with every chunk that its prompt may be cut into.
+    """
     out = np.empty_like(q)
     for row in plan:
         held = row.context - row.first_key
         keys = _gather(cache.keys[layer], row.block_table, held)
         values = _gather(cache.values[layer], row.block_table, held)
-        key_positions = np.arange(row.first_key, row.context)
-        query_positions = np.arange(row.context - (row.stop - row.start), row.context)
-        visible = _visible(query_positions, key_positions, kind.window)
-        rows = slice(row.start, row.stop)
-        out[rows] = _attend(q[rows], keys, values, visible, kind.scale, kind.softcap)
+        for index in range(row.start, row.stop):
+            end = held - (row.stop - 1 - index)  # of the keys up to the query's own
+            start = 0 if kind.window is None else max(0, end - kind.window)
+            out[index] = _attend(q[index], keys[start:end], values[start:end], kind.scale, kind.softcap)
     return out
 
 
@@ -55,26 +58,14 @@ def _gather(blocks: F32, table: Sequence[int], count: int) -> F32:
     return gathered.reshape(-1, *blocks.shape[2:])[:count]
 
 
-def _visible(queries: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], window: int | None) -> npt.NDArray[np.bool_]:
-    """[queries, keys]: query p sees key j when p - window < j <= p."""
-    distance = queries[:, None] - keys[None, :]
-    visible = distance >= 0
-    return visible if window is None else visible & (distance < window)
-
-
-def _attend(q: F32, keys: F32, values: F32, visible: npt.NDArray[np.bool_], scale: float, softcap: float | None) -> F32:
-    tokens, heads, dim = q.shape
-    kv_heads = keys.shape[1]
-    # Heads that share keys stand together: [kv_heads, heads per key * tokens, dim].
-    grouped = q.reshape(tokens, kv_heads, -1, dim).transpose(1, 2, 0, 3)
-    scores = grouped.reshape(kv_heads, -1, dim) @ keys.transpose(1, 2, 0) * np.float32(scale)
-    scores = softcapped(scores, softcap).reshape(kv_heads, -1, tokens, keys.shape[0])
-    scores = np.where(visible, scores, np.float32(-np.inf))
+def _attend(q: F32, keys: F32, values: F32, scale: float, softcap: float | None) -> F32:
+    """One query [heads, dim] over the keys and values [keys, kv_heads, dim] that it sees: [heads, dim]."""
+    grouped = q.reshape(keys.shape[1], -1, q.shape[1])  # heads that share keys stand together
+    scores = softcapped(grouped @ keys.transpose(1, 2, 0) * np.float32(scale), softcap)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    mixed = weights.reshape(kv_heads, -1, keys.shape[0]) @ values.transpose(1, 0, 2)
-    out: F32 = mixed.reshape(kv_heads, -1, tokens, dim).transpose(2, 0, 1, 3).reshape(tokens, heads, dim)
-    return out
+    mixed: F32 = (weights @ values.transpose(1, 0, 2)).reshape(q.shape)
+    return mixed
 
 
 def softcapped(x: F32, cap: float | None) -> F32:

@@ -33,7 +33,7 @@ def sample_row(logits: F32, row: SamplingRow) -> int:
     # Shifted by the maximum, the same distribution: the best is at 0, and the others may go to -inf but never to inf.
     with np.errstate(over="ignore"):
         scaled = (logits - logits.max()) / temperature
-    kept = top_k(scaled, row.top_k)
+    kept = top_k(logits, row.top_k)  # before the division, which may round two logits to one value
     kept = top_p(scaled, kept, row.top_p)
     return draw(scaled, kept, uniform(row.seed, row.position))
 
@@ -72,12 +72,12 @@ def changes_logits(row: SamplingRow) -> bool:
     )
 
 
-def top_k(scaled: F32, k: int | None) -> Int:
+def top_k(logits: F32, k: int | None) -> Int:
     """Ids, ascending, of the k best; all that tie with the k-th stay."""
-    if k is None or k >= scaled.shape[0]:
-        return np.arange(scaled.shape[0])
-    kth_best = np.partition(scaled, -k)[-k]
-    return np.flatnonzero(scaled >= kth_best)
+    if k is None or k >= logits.shape[0]:
+        return np.arange(logits.shape[0])
+    kth_best = np.partition(logits, -k)[-k]
+    return np.flatnonzero(logits >= kth_best)
 
 
 def top_p(scaled: F32, kept: Int, p: float | None) -> Int:

@@ -5,6 +5,8 @@
     encode     an example as token ids, just as the server writes its prompts
     split      what is trained on and what is held out
     extra      whether torch, transformers and peft are installed
+    dtypes     in what the base computes, by measurement
+    memory     what a training takes, and whether it fits
     base       the served checkpoint as a torch model
     adapt      fresh LoRA matrices on it
     batches    batches of like length

@@ -13,6 +13,7 @@ from intaglio.errors import ModelFormatError
 from intaglio.model.config import LayerConfig, ModelConfig
 from intaglio.model.loader import read_config
 from intaglio.model.weights import Checkpoint, open_checkpoint
+from intaglio.training.dtypes import BaseDtype
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _TYPES = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text"}  # our family -> transformers' model_type
 
 
-def load_base(path: Path, dtype: str = "bfloat16") -> torch.nn.Module:
+def load_base(path: Path, dtype: BaseDtype) -> torch.nn.Module:
     """The model in `dtype`, every parameter frozen. Raises ModelFormatError naming the key or tensor."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from intaglio.training.encode import Tokens
-from intaglio.training.loss import Answers, Head, answer_states
+from intaglio.training.loss import POSITIONS, Answers, Head, answer_states
 from intaglio.training.report import Evaluation
 
 if TYPE_CHECKING:
     import torch
-
-_POSITIONS = 64  # judged together: with 262,144 tokens their logits take 64 MiB
 
 
 class _Judged(NamedTuple):
@@ -53,7 +51,7 @@ def _judge(head: Head, answers: Answers) -> _Judged:
     import torch
 
     losses, is_likeliest = [], []
-    for hidden, wanted in zip(answers.hidden.split(_POSITIONS), answers.wanted.split(_POSITIONS), strict=True):
+    for hidden, wanted in zip(answers.hidden.split(POSITIONS), answers.wanted.split(POSITIONS), strict=True):
         logits = head.logits(hidden)
         losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
         is_likeliest.append(logits.argmax(dim=-1) == wanted)

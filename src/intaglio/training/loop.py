@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from intaglio.errors import TrainingError
 from intaglio.training.batches import endless_batches
@@ -19,6 +20,20 @@ _MAX_NORM = 1.0  # gradients are cut to this length
 _SMOOTHING = 0.8  # of the loss that is shown: over about five steps, so that it is of now even in a short run
 
 
+class Pace(NamedTuple):
+    """What the steps of a run took.
+
+    tokens   of the examples trained on, prompts and answers, each time anew; padding does not count
+    seconds  from the first step's begin to the last one's end, checkpoints included
+    """
+
+    tokens: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.tokens:,} tokens in {self.seconds:.0f} s, {self.tokens / self.seconds:.0f} tokens per second"
+
+
 def run_steps(
     model: Any,
     examples: Sequence[Tokens],
@@ -26,7 +41,7 @@ def run_steps(
     steps: int,
     report: Report,
     checkpoint: Callable[[int], None],
-) -> None:
+) -> Pace:
     """Train the weights of `model`, a PeftModel, that want a gradient.
 
     checkpoint   called with the number of steps done, every `checkpoint_every` and at the end
@@ -39,15 +54,14 @@ def run_steps(
     feed = endless_batches(examples, options.batch_size, random.Random(options.seed))
     base = model.get_base_model()
     head = Head(base, options.shortlist, examples)
-    smooth = math.nan
+    smooth, tokens, started = math.nan, 0, time.monotonic()
     for step in range(steps):
         rate = learning_rate(step, steps, options.learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = head.loss(answer_states(base, next(feed)))
-        loss.backward()
+        batch = next(feed)
+        value = head.backward(answer_states(base, batch))
         torch.nn.utils.clip_grad_norm_(weights, _MAX_NORM)
-        value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value} at step {step + 1}; a learning rate below {options.learning_rate:g} may help"
@@ -55,6 +69,9 @@ def run_steps(
         optimizer.step()
         optimizer.zero_grad()
         smooth = value if step == 0 else _SMOOTHING * smooth + (1 - _SMOOTHING) * value
-        report.step(step + 1, smooth, rate)
+        in_batch = sum(len(one.ids) for one in batch)
+        tokens += in_batch
+        report.step(step + 1, smooth, rate, in_batch)
         if (step + 1) % options.checkpoint_every == 0 or step + 1 == steps:
             checkpoint(step + 1)
+    return Pace(tokens, time.monotonic() - started)

@@ -10,12 +10,15 @@ from typing import Any
 from intaglio.errors import TrainingError
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+DTYPES = ("auto", "float32", "bfloat16")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def _option(default: Any, text: str, least: float | None = None, most: float | None = None) -> Any:
-    """A field with its help and, for a number, its bounds."""
-    return field(default=default, metadata={"help": text, "least": least, "most": most})
+def _option(
+    default: Any, text: str, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field with its help and, for a number, its bounds or, for a word, its choices."""
+    return field(default=default, metadata={"help": text, "least": least, "most": most, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +57,11 @@ class TrainingOptions:
         0, "loss over the data's tokens and this many common ones, which is faster; 0: over all", 0, 2**22
     )
     checkpoint_every: int = _option(50, "steps between two writings of the adapter", 1, 10**6)
-    seed: int = _option(0, "same seed, threads and machine: same adapter", 0, 2**63 - 1)
+    seed: int = _option(0, "same seed, threads, dtype and machine: same adapter", 0, 2**63 - 1)
     threads: int | None = _option(None, "threads that compute [default: one per core]", 1, 256)
+    dtype: str = _option(
+        "auto", "float32, bfloat16, or auto: what the base computes in; auto measures which is faster", choices=DTYPES
+    )
     overwrite: bool = _option(False, "replace an adapter that the folder holds already")
 
 
@@ -65,6 +71,9 @@ def check_options(options: TrainingOptions) -> None:
         value, least, most = getattr(options, one.name), one.metadata.get("least"), one.metadata.get("most")
         if least is not None and value is not None and not least <= value <= most:
             raise TrainingError(f"--{one.name.replace('_', '-')} is {value}; from {least} to {most} is allowed")
+        choices = one.metadata.get("choices")
+        if choices and value not in choices:
+            raise TrainingError(f"--{one.name.replace('_', '-')} is {value!r}; one of {', '.join(choices)} is allowed")
     if options.steps is not None and options.epochs is not None:
         raise TrainingError(f"--steps {options.steps} and --epochs {options.epochs:g} are both given; one is needed")
     unknown = sorted(set(options.targets) - set(PROJECTIONS))

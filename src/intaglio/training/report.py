@@ -30,8 +30,8 @@ class Report(Protocol):
     def begin(self, steps: int) -> None:
         """The first of so many steps begins."""
 
-    def step(self, number: int, loss: float, learning_rate: float) -> None:
-        """A step is done. number counts from 1; loss is smoothed."""
+    def step(self, number: int, loss: float, learning_rate: float, tokens: int) -> None:
+        """A step is done. number counts from 1; loss is smoothed; tokens of its examples, without padding."""
 
     def end(self) -> None:
         """No step comes any more. Called however the steps ended."""

@@ -12,9 +12,11 @@ from intaglio.errors import TrainingError, TrainingInterruptedError
 from intaglio.training.adapt import add_adapter
 from intaglio.training.base import load_base
 from intaglio.training.data import Example, read_examples
+from intaglio.training.dtypes import BASE_DTYPES, BaseDtype, ChosenDtype, faster_dtype, measure_speeds
 from intaglio.training.encode import Tokens, encode_all
 from intaglio.training.evaluate import evaluate
-from intaglio.training.loop import run_steps
+from intaglio.training.loop import Pace, run_steps
+from intaglio.training.memory import Available, BatchShape, check_memory, memory_need
 from intaglio.training.options import TrainingOptions, check_options
 from intaglio.training.report import Evaluation, Report
 from intaglio.training.save import CARD_FILE, make_folder, round_to_saved, save_adapter, save_card
@@ -26,10 +28,12 @@ _USUAL_LENGTH = 1024  # tokens: enough for most examples, and little enough for 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run has made. before and after are None where nothing was held out."""
+    """What a run has made. before and after are None where nothing was held out; dtype is what the base computed in."""
 
     folder: Path
     steps: int
+    pace: Pace
+    dtype: BaseDtype
     before: Evaluation | None
     after: Evaluation | None
 
@@ -61,11 +65,12 @@ class _Written:
         return f"{self._options.out} holds the adapter as it was after step {self._after} of {self._steps}"
 
 
-def train(options: TrainingOptions, base: BaseModel, report: Report) -> Trained:
+def train(options: TrainingOptions, base: BaseModel, report: Report, available: Available | None = None) -> Trained:
     """Train an adapter and write it to `options.out`.
 
-    Raises TrainingDataError, TrainingError or ModelFormatError. Ctrl-C ends it as TrainingInterruptedError, which says
-    what the folder holds.
+    available  the memory that may be taken; None for no bound
+    Raises TrainingDataError, TrainingError, ModelFormatError or NotEnoughMemoryError. Ctrl-C ends it as
+    TrainingInterruptedError, which says what the folder holds.
     """
     check_options(options)
     data = _read_data(options, base, report)
@@ -73,28 +78,36 @@ def train(options: TrainingOptions, base: BaseModel, report: Report) -> Trained:
     make_folder(options.out)
     written = _Written(options, steps)
     try:
-        return _train(options, base, report, data, steps, written)
+        return _train(options, base, report, data, steps, written, available or Available())
     except KeyboardInterrupt:
         raise TrainingInterruptedError(f"stopped; {written}") from None
 
 
 def _train(
-    options: TrainingOptions, base: BaseModel, report: Report, data: _Data, steps: int, written: _Written
+    options: TrainingOptions,
+    base: BaseModel,
+    report: Report,
+    data: _Data,
+    steps: int,
+    written: _Written,
+    available: Available,
 ) -> Trained:
-    model = _prepare(options, base, report)
+    dtype = _set_up_torch(options, base, report, data, available)
+    model = _prepare(options, base, report, dtype)
     before = _judged(model, data, options, report, "before")
     model.train()
     report.begin(steps)
     try:
-        run_steps(model, data.training, options, steps, report, lambda after: written.write(model, after))
+        pace = run_steps(model, data.training, options, steps, report, lambda after: written.write(model, after))
     except TrainingError as error:
         raise TrainingError(f"{error}; {written}") from error
     finally:
         report.end()
+    report.note(f"trained on {pace}")
     round_to_saved(model)
     after = _judged(model, data, options, report, "after")
-    save_card(options.out, _card(options, data, steps, before, after))
-    return Trained(options.out, steps, before, after)
+    save_card(options.out, _card(options, data, steps, dtype, before, after))
+    return Trained(options.out, steps, pace, dtype, before, after)
 
 
 def _read_data(options: TrainingOptions, base: BaseModel, report: Report) -> _Data:
@@ -140,14 +153,41 @@ def _max_length(options: TrainingOptions, base: BaseModel) -> int:
     return options.max_length
 
 
-def _prepare(options: TrainingOptions, base: BaseModel, report: Report) -> Any:
-    """The base with a fresh adapter, a PeftModel."""
+def _set_up_torch(
+    options: TrainingOptions, base: BaseModel, report: Report, data: _Data, available: Available
+) -> BaseDtype:
+    """Seed and threads as asked for; and the dtype that the base is to have."""
     import torch
 
     torch.manual_seed(options.seed)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = add_adapter(load_base(base.path), options)
+    chosen = _choose_dtype(options, base, data, available)
+    report.note(f"the base computes in {chosen.name} ({chosen.reason})")
+    return chosen.name
+
+
+def _choose_dtype(options: TrainingOptions, base: BaseModel, data: _Data, available: Available) -> ChosenDtype:
+    """What was asked for or, for `auto`, the faster one of those that fit. Raises NotEnoughMemoryError if none does."""
+    rows = min(options.batch_size, len(data.training))
+    shape = BatchShape(rows, max(len(tokens.ids) for tokens in [*data.training, *data.held_out]))
+    need = {dtype: memory_need(base.config, options, shape, dtype) for dtype in BASE_DTYPES}
+    asked = next((dtype for dtype in BASE_DTYPES if dtype == options.dtype), None)
+    if asked is not None:
+        check_memory(need[asked], available, asked, shape)
+        return ChosenDtype(asked, "as --dtype says")
+    if need["float32"].total > available.size_bytes:
+        check_memory(need["bfloat16"], available, "bfloat16", shape)
+        sizes = f"{need['float32'].total / 1e9:.2f} GB, and {available.size_bytes / 1e9:.2f} GB are available"
+        return ChosenDtype("bfloat16", f"with float32 the training would need {sizes}: {available.bound}")
+    return faster_dtype(measure_speeds(base.config))
+
+
+def _prepare(options: TrainingOptions, base: BaseModel, report: Report, dtype: BaseDtype) -> Any:
+    """The base with a fresh adapter, a PeftModel."""
+    import torch
+
+    model = add_adapter(load_base(base.path, dtype), options)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     report.note(f"{trained:,} parameters to train, of rank {options.rank}, on {torch.get_num_threads()} threads")
     return model
@@ -164,9 +204,16 @@ def _judged(model: Any, data: _Data, options: TrainingOptions, report: Report, w
 
 
 def _card(
-    options: TrainingOptions, data: _Data, steps: int, before: Evaluation | None, after: Evaluation | None
+    options: TrainingOptions,
+    data: _Data,
+    steps: int,
+    dtype: BaseDtype,
+    before: Evaluation | None,
+    after: Evaluation | None,
 ) -> dict[str, Any]:
-    """What card.json says of the run."""
+    """What card.json says of the run: the same run gives the same card."""
+    import torch
+
     return {
         "name": options.out.name,
         "base": options.base_name,
@@ -179,5 +226,7 @@ def _card(
             when: asdict(evaluation) for when, evaluation in (("before", before), ("after", after)) if evaluation
         },
         "steps": steps,
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
         "training": options.command,
     }

@@ -1,0 +1,109 @@
+"""In which floating-point type the frozen base computes: by measurement, since no list of processors tells it.
+
+A processor with instructions for bfloat16 multiplies it at several times the speed of float32. One without them
+emulates it, and torch multiplies some layouts of it in a plain loop on one core: on an AMD EPYC with AVX2, torch 2.13
+gave 0.2 to 1.1 GMAC/s for the backward product where float32 gave 18 to 33 (one core each).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from intaglio.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+BaseDtype = Literal["float32", "bfloat16"]
+BASE_DTYPES: tuple[BaseDtype, ...] = ("float32", "bfloat16")
+ITEM_BYTES: dict[BaseDtype, int] = {"float32": 4, "bfloat16": 2}
+
+# bfloat16 has to be this much faster to be chosen. It rounds to 8 bits, so float32 is preferred where the speeds are
+# close; and there the disturbances of one measurement must not decide.
+_WORTH = 1.5
+_ROWS = 64  # tokens of the measured products: fewer than in most batches, and enough for full speed
+_WIDEST = 2048  # inputs and outputs of the measured matrices at most, so that measuring a large base is as quick
+_REPEATS = 5
+_LONG_S = 0.1  # a product that takes so long is not repeated: emulation is seen at once
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """GMAC/s (billions of multiply-adds in a second): activations by weights, and gradients by weights."""
+
+    forward: float
+    backward: float
+
+    @property
+    def both(self) -> float:
+        """Of one product of each kind, one after the other."""
+        return 2 / (1 / self.forward + 1 / self.backward)
+
+    def __str__(self) -> str:
+        return f"{self.forward:.3g} GMAC/s forward and {self.backward:.3g} backward"
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenDtype:
+    """name is the dtype, reason why it was chosen, for people."""
+
+    name: BaseDtype
+    reason: str
+
+
+def faster_dtype(speeds: Mapping[BaseDtype, Speed]) -> ChosenDtype:
+    """The dtype to train with, from the measured speeds of both."""
+    float32, bfloat16 = speeds["float32"], speeds["bfloat16"]
+    name: BaseDtype = "bfloat16" if bfloat16.both > _WORTH * float32.both else "float32"
+    return ChosenDtype(name, f"measured here: float32 {float32}, bfloat16 {bfloat16}")
+
+
+def measure_speeds(config: ModelConfig) -> dict[BaseDtype, Speed]:
+    """The speed of each dtype on matrices of a layer's shapes, with the threads that torch has now.
+
+    The dtypes take turns at each shape, so that what else the machine does disturbs both.
+    """
+    seconds: dict[BaseDtype, list[float]] = {dtype: [0.0, 0.0] for dtype in BASE_DTYPES}
+    shapes = sorted({_cut(shape) for shape in config.projection_shapes().values()})
+    for shape in shapes:
+        for dtype in BASE_DTYPES:
+            for direction, product in enumerate(_products(shape, dtype)):
+                seconds[dtype][direction] += _seconds(product)
+    work = _ROWS * sum(outputs * inputs for outputs, inputs in shapes) / 1e9
+    return {dtype: Speed(work / forward, work / backward) for dtype, (forward, backward) in seconds.items()}
+
+
+def _cut(shape: tuple[int, ...]) -> tuple[int, int]:
+    outputs, inputs = shape
+    return min(outputs, _WIDEST), min(inputs, _WIDEST)
+
+
+def _products(shape: tuple[int, int], dtype: BaseDtype) -> Iterator[Callable[[], torch.Tensor]]:
+    """What a frozen linear layer does with its weights: the forward product, and the one of the gradient."""
+    import torch
+
+    outputs, inputs = shape
+    kind = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(0)  # the training's own random numbers stay as they are
+
+    def filled(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator).to(kind)
+
+    weight, states, gradient = filled(outputs, inputs), filled(_ROWS, inputs), filled(_ROWS, outputs)
+    yield lambda: torch.nn.functional.linear(states, weight)
+    yield lambda: gradient @ weight
+
+
+def _seconds(product: Callable[[], object]) -> float:
+    """Wall time of one product: the best of a few, as long as they are short."""
+    best = float("inf")
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        product()
+        best = min(best, time.perf_counter() - start)
+        if best > _LONG_S:
+            break
+    return best

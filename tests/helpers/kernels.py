@@ -1,0 +1,62 @@
+"""Which implementation of the array operations the tests compute with: `pytest --kernels NAME`.
+
+auto       the best instruction set of this machine, and NumPy beside it where a test runs on every backend
+NAME       that instruction set alone, in the tests' own process and in every server they start
+reference  the NumPy backend alone
+
+`make test-kernels` runs the suites that compute once for each of them, so a machine finds what only another kind would
+show.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Literal, cast
+
+from intaglio.engine.worker import make_ops
+from intaglio.model.quantize import WeightFormat
+from intaglio.ops import Ops
+from intaglio.ops.cpu import CpuOps, instruction_sets
+from intaglio.ops.reference import ReferenceOps
+from intaglio.settings import Kernels
+
+VARIABLE = "INTAGLIO_KERNELS"  # the setting's own: servers and engines that tests start obey it too
+
+CHOSEN = cast(Kernels, os.environ.get(VARIABLE, "auto"))
+
+# Instruction sets that every kernel is tested with, and backends that every operation is tested with, by name.
+KERNELS: tuple[str, ...] = tuple(name for name in instruction_sets() if CHOSEN in ("auto", name))
+if CHOSEN == "auto":
+    KERNELS = KERNELS[:1]
+BACKENDS = (*KERNELS, "reference") if CHOSEN == "auto" else (CHOSEN,)
+
+
+Arithmetic = Literal["float32", "bfloat16", "int8"]  # what activations are rounded to where they meet a matrix
+
+# How far that moves an activation, as a part of its size, root mean square.
+#   float32   half of its last bit at most, evenly distributed
+#   bfloat16  the same, of 8 significant bits instead of 24
+#   int8      127 steps to the largest of 32, which is 2.1 times as large as they are on average (normally distributed)
+ACTIVATION_ROUNDING: dict[Arithmetic, float] = {
+    "float32": 2**-24 / math.sqrt(3),
+    "bfloat16": 2**-8 / math.sqrt(3),
+    "int8": 2.1 / 127 / math.sqrt(12),
+}
+
+
+def arithmetic(ops: Ops, fmt: WeightFormat) -> Arithmetic:
+    """What a backend rounds activations to that meet matrices of a format: see docs/kernels.md."""
+    if fmt in ("f32", "bf16") or not isinstance(ops, CpuOps):
+        return "float32"
+    return "bfloat16" if ops.instruction_set == "amx" else "int8"
+
+
+def backend(name: str, threads: int = 2) -> Ops:
+    """By its name in BACKENDS."""
+    return ReferenceOps() if name == "reference" else CpuOps(threads, name)
+
+
+def chosen_ops(threads: int = 2) -> Ops:
+    """For a test that runs on one backend: the chosen one."""
+    return make_ops(CHOSEN, threads)
