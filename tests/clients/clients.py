@@ -61,9 +61,9 @@ class Client:
         if self.environment == "node":
             package = json.loads((NODE_FOLDER / "package.json").read_text())
             return str(package["dependencies"][self.package])
-        pins = (HERE / "requirements" / f"{self.environment}.txt").read_text()
+        pins = (HERE / "requirements" / f"{self.environment}.in").read_text()
         pin = re.search(rf"^{re.escape(self.package)}==(\S+)$", pins, re.MULTILINE)
-        assert pin is not None, f"{self.package} is not pinned in requirements/{self.environment}.txt"
+        assert pin is not None, f"{self.package} is not pinned in requirements/{self.environment}.in"
         return pin[1]
 
     @property

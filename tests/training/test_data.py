@@ -31,8 +31,8 @@ def test_three_forms_are_read_in_order_and_empty_lines_passed_over(tmp_path: Pat
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"text":', "not JSON (Input data was truncated); a line holds one whole object"),
-        (r'{"text": "half a pair: \ud800 and more"}', "surrogate"),
+        ('{"text":', "not JSON; a line holds one whole object"),
+        (r'{"text": "half a pair: \ud800 and more"}', "not JSON; a line holds one whole object"),
         ('["prompt"]', "a JSON list; an object is needed"),
         ({}, "the keys are none"),
         ({"prompt": "a"}, "the keys are 'prompt'; prompt and completion, or messages, or text are needed"),
@@ -63,7 +63,7 @@ def test_a_line_that_cannot_be_used_is_refused_by_number_and_reason(tmp_path: Pa
 def test_bytes_that_are_no_utf8_are_refused_where_they_stand(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     file.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
-    with pytest.raises(TrainingDataError, match=r"line 2: not UTF-8 \(invalid start byte at byte 10\)"):
+    with pytest.raises(TrainingDataError, match="line 2: not UTF-8 at byte 10 of the line"):
         read_examples(file)
 
 

@@ -42,13 +42,23 @@ def read_demo_adapters(folder: Path, model: str, config: ModelConfig, limits: Ad
     return [_read_demo(card, model, config, limits) for card in cards]
 
 
+def _read_card(path: Path) -> DemoCard:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DemoCard)
+    except (msgspec.MsgspecError, ValueError) as error:
+        fields = ", ".join(DemoCard.__struct_fields__)
+        raise AdapterError(f"{path.name} is not a JSON object with the texts {fields}: {error}") from error
+
+
 def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: AdapterLimits) -> Finetune:
     folder = card_path.parent
     try:
-        card = msgspec.json.decode(card_path.read_bytes(), type=DemoCard)
+        card = _read_card(card_path)
         adapter = read_peft_adapter(folder, config, limits)
-    except (AdapterError, OSError, msgspec.MsgspecError) as error:
+    except AdapterError as error:
         raise AdapterError(f"demo adapter {folder.name}: {error}") from error
+    except OSError as error:
+        raise AdapterError(f"demo adapter {folder.name}: its files cannot be read: {error}") from error
     if not card.name.startswith(DEMO_NAME_PREFIX):
         raise AdapterError(f"demo adapter {folder.name}: its name {card.name!r} lacks the prefix {DEMO_NAME_PREFIX!r}")
     made_at = datetime.fromtimestamp(card_path.stat().st_mtime, UTC)

@@ -28,10 +28,19 @@ def parse_json(body: bytes | str) -> Any:
         return msgspec.json.decode(body)
     except RecursionError as error:
         raise nested_too_deeply() from error
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"the body is not UTF-8: {error.reason} at byte {error.start} of a string") from error
     except (msgspec.MsgspecError, ValueError) as error:
+        _check_utf8(body)
         raise BadInputError(f"the body is not JSON: {error}") from error
+
+
+def _check_utf8(body: bytes | str) -> None:
+    """Raise BadInputError for bytes that are not UTF-8: how a parser reports them differs between its versions."""
+    try:
+        if isinstance(body, bytes):
+            body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise BadInputError(f"the body is not UTF-8: byte {error.start} is 0x{byte:02x}") from error
 
 
 async def _read_bytes(request: Request, max_bytes: int) -> bytes:

@@ -83,6 +83,7 @@ _WORDS = MappingProxyType({
     "oneOf": "oneOf at '{where}' not met",
     "anyOf": "anyOf at '{where}' not met",
     "enum": "enum {value} not in {limit} at '{where}'",
+    "additionalProperties": "'{where}' has an unknown property '{value}'; known are '{limit}'",
 })  # fmt: skip
 
 
@@ -148,12 +149,17 @@ def json_type(value: object) -> str:
 def _describe(error: jsonschema_rs.ValidationError, form: dict[str, Any]) -> str:
     """One fault as the service's validator words it."""
     where = "/" + "/".join(str(step) for step in error.instance_path)
-    words = _WORDS.get(error.kind.name, "'{where}': {message}")
+    keyword = error.kind.name
+    words = _WORDS.get(keyword, "'{where}' does not satisfy {keyword} {limit}")
     limit = _at(form, error.schema_path)
-    if error.kind.name in ("required", "type", "enum") and isinstance(limit, list):  # all that are needed or allowed
-        limit = ",".join(limit)
-    given, value = json_type(error.instance), str(error.instance)[:_SHOWN_CHARACTERS]
-    return words.format(where=where, limit=limit, given=given, value=value, message=error.message)
+    value = error.instance
+    if keyword == "additionalProperties" and isinstance(value, dict):
+        limit = list(_at(form, error.schema_path[:-1])["properties"])
+        value = next(name for name in value if name not in limit)
+    if isinstance(limit, list):  # all that are needed, allowed or known
+        limit = ",".join(map(str, limit))
+    given, value = json_type(error.instance), str(value)[:_SHOWN_CHARACTERS]
+    return words.format(where=where, keyword=keyword, limit=limit, given=given, value=value)
 
 
 def _at(schema: Any, path: Sequence[str | int]) -> Any:

@@ -86,9 +86,9 @@ def _read_line(where: str, number: int, line: bytes) -> Example:
         text = line.decode("utf-8-sig")  # some editors begin a file with a mark
         value = msgspec.json.decode(text)  # as strict as with a request
     except UnicodeDecodeError as error:
-        raise TrainingDataError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
+        raise TrainingDataError(f"{where}: not UTF-8 at byte {error.start} of the line ({error.reason})") from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise TrainingDataError(f"{where}: not JSON ({error}); a line holds one whole object") from error
+        raise TrainingDataError(f"{where}: not JSON; a line holds one whole object ({error})") from error
     if not isinstance(value, dict):
         raise TrainingDataError(f"{where}: a JSON {type(value).__name__}; an object is needed")
     if value.keys() not in _FORMS:
