@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PAGE_URL = "http://127.0.0.1:8080"
 # The page's training, and what the test makes of it: as much as shows that it works.
-FULL, SHORT = "--steps 60", "--steps 12 --batch-size 4 --held-out 0.02 --threads 2"
+FULL, SHORT = "--steps 40", "--steps 12 --batch-size 4 --held-out 0.02 --threads 2"
 QUESTION = "My parcel never came."
 
 
