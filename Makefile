@@ -14,6 +14,7 @@ ORACLE := .venv-oracle
 TRAIN := .venv-train
 CLIENTS := .venv-clients
 NEWEST := .venv-newest
+RESULTS := build/results
 TORCH := 2.13.0
 PIP_FLAGS := --quiet --disable-pip-version-check
 
@@ -44,11 +45,11 @@ NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-env test test-newest test-slow test-oracle test-clients clients-table smoke lint types fix lock bench bench-install clean
+.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table smoke lint types fix lock bench bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(TEST_STAMP)  ## virtual environment with everything for working on the project
 
@@ -58,23 +59,53 @@ serve: $(SERVE_STAMP)  ## start the server (HOST=127.0.0.1 PORT=8080 ARGS='--mod
 train-env: $(TRAIN_STAMP)  ## virtual environment for `intaglio train`: .venv-train, with torch and PEFT
 
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --junitxml=$(RESULTS)/default.xml $(ARGS)
+
+# The default suite computes with the best instruction set of the machine, and with NumPy where a test runs on every backend. What
+# depends on that runs here once for each of the others.
+COMPUTING := tests/ops tests/model tests/engine tests/e2e tests/test_llm.py
+OTHER_KERNELS = $(shell $(VENV)/bin/python -c "from intaglio.ops.cpu import instruction_sets; print(*instruction_sets()[1:], 'reference')")
+
+test-kernels: $(TEST_STAMP)  ## the tests that compute, once for each other instruction set and NumPy (KERNELS='plain' chooses)
+	@for name in $(or $(KERNELS),$(OTHER_KERNELS)); do \
+	  echo "-- kernels: $$name"; \
+	  $(VENV)/bin/python -m pytest -n 2 --dist loadfile --kernels $$name --junitxml=$(RESULTS)/kernels-$$name.xml $(COMPUTING) $(ARGS) || exit 1; \
+	done
+
+# Rounds of the tests that draw their cases, each with a seed of its own, until one fails or MINUTES are over. SEED repeats a round.
+MINUTES := 10
+define random-rounds
+@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); \
+while :; do \
+  seed=$(or $(SEED),$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')); \
+  echo "== seed $$seed"; \
+  $(1)/bin/python -m pytest -n 2 --dist worksteal -m '$(2)' --hypothesis-profile random --hypothesis-seed $$seed $(ARGS) || { \
+    echo "Repeat this round: make $@ SEED=$$seed$(if $(ARGS), ARGS='$(ARGS)')" >&2; exit 1; }; \
+  [ -z "$(SEED)" ] && [ $$(date +%s) -lt $$end ] || break; \
+done
+endef
+
+test-random: $(TEST_STAMP)  ## tests that draw their cases, with new ones, for MINUTES=10 (SEED=n repeats a round)
+	$(call random-rounds,$(VENV),hypothesis and not oracle and not clients)
+
+test-random-oracle: $(ORACLE_STAMP)  ## the same for the comparisons with torch, transformers and peft
+	$(call random-rounds,$(ORACLE),hypothesis and oracle)
 
 # Without a lock and with a build of its own, as `pip install` does it for a user; anew each time, since the newest changes daily.
 test-newest: $(UV_STAMP)  ## the default suite with the newest versions that pyproject.toml allows (in .venv-newest)
 	@echo "Installing the newest versions that pyproject.toml allows in $(NEWEST) ..."
 	@$(VENV)/bin/python -m venv --clear --without-pip $(NEWEST)
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade --config-settings build-dir=build/newest -e '.[default-model,test]'
-	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile --junitxml=$(RESULTS)/newest.xml $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
-	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+	$(VENV)/bin/python -m pytest -m slow --junitxml=$(RESULTS)/slow.xml $(ARGS)
 
 test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft (installs them in .venv-oracle)
-	$(ORACLE)/bin/python -m pytest -m oracle $(ARGS)
+	$(ORACLE)/bin/python -m pytest -n 2 --dist worksteal -m oracle --junitxml=$(RESULTS)/oracle.xml $(ARGS)
 
 test-clients: $(TEST_STAMP) $(PYTHON_CLIENTS) $(NODE_PACKAGES)  ## the clients people use, against a live server (installs them in .venv-clients)
-	$(VENV)/bin/python -m pytest -m clients $(ARGS)
+	$(VENV)/bin/python -m pytest -m clients --junitxml=$(RESULTS)/clients.xml $(ARGS)
 
 clients-table: ARGS += tests/clients --write-table
 clients-table: test-clients  ## the same, and write what they showed into docs/workers_ai.md

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture
 def intaglio(command: Intaglio, url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Intaglio:
     """The same with the server, and an account of the test's own, named in the environment."""
-    account = f"acc-{abs(hash(request.node.name))}"
+    account = f"acc-{zlib.crc32(request.node.name.encode())}"
     for name, value in {"URL": url, "ACCOUNT": account, "TOKEN": TOKEN}.items():
         monkeypatch.setenv(f"INTAGLIO_{name}", value)
     return command

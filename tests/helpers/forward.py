@@ -71,7 +71,10 @@ def run_prompts(
     cache = _Cache(model, prompts, ops, block_size, seed, keep_window_only)
     # Rows of one adapter stand together: the forward takes one run per adapter.
     running = [_Running(index, prompt) for index, prompt in enumerate(prompts)]
-    running.sort(key=lambda item: id(item.prompt.adapter) if item.prompt.adapter is not None else 0)
+    first: dict[int, int] = {id(None): -1}  # the prompt where an adapter appears first; the base is before all
+    for item in running:
+        first.setdefault(id(item.prompt.adapter), item.index)
+    running.sort(key=lambda item: first[id(item.prompt.adapter)])
     for item in running:
         item.blocks = [[] for _ in cache.groups]
         item.dropped = [0 for _ in cache.groups]
