@@ -16,12 +16,27 @@ from intaglio.model.loader import read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.kernels import CHOSEN
 from tests.helpers.servers import LiveServer, serve
 
 ANSWER_DEADLINE_S = 60.0
 MODEL = DEFAULT_MODEL_ID
 ACCOUNT = "/client/v4/accounts/acc0"
 RUN = f"{ACCOUNT}/ai/run/{MODEL}"
+
+
+FOLDER = Path(__file__).parent
+TINY = ("test_own_base.py", "test_packed_weights.py")  # they serve a model of some thousand weights
+SLOW = ("plain", "reference")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With kernels that take a second and more for a token of the bundled model, the tests of tiny ones have to do."""
+    if CHOSEN in SLOW:
+        reason = pytest.mark.skip(reason=f"the bundled model is too slow with --kernels {CHOSEN}")
+        for item in items:
+            if item.path.parent == FOLDER and item.path.name not in TINY:
+                item.add_marker(reason)
 
 
 @pytest.fixture(scope="session")
