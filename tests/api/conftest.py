@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from intaglio.adapters import AdapterStore
@@ -46,6 +49,39 @@ def state(settings: Settings, base_config: ModelConfig) -> ServerState:
     return fake_state(settings, base_config)
 
 
+class Current:
+    """Stands for what a test has of its own, in an application that is made once: making one takes longer than most
+    tests.
+    """
+
+    def __init__(self, find: Callable[[], object]) -> None:
+        self._find = find
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._find(), name)
+
+
+class CurrentState(Current):
+    """The state of the test that runs now. Routes keep its adapter store from when they are made."""
+
+    def __init__(self, first: ServerState) -> None:
+        self.now = first
+        super().__init__(lambda: self.now)
+        self.adapters = Current(lambda: self.now.adapters)
+
+
+@pytest.fixture(scope="session")
+def current_state(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CurrentState]:
+    first = fake_state(Settings(data_dir=tmp_path_factory.mktemp("first")), base_config)
+    yield CurrentState(first)
+    asyncio.run(first.close())
+
+
+@pytest.fixture(scope="session")
+def shared_app(current_state: CurrentState) -> FastAPI:
+    return create_app(current_state)  # type: ignore[arg-type]
+
+
 def fake_state(settings: Settings, base_config: ModelConfig) -> ServerState:
     models = {name: FakeLLM(name, base_config) for name in (MODEL, SECOND_MODEL)}
     store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
@@ -66,7 +102,10 @@ def declared(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def client(state: ServerState, declared: Declared) -> Iterator[TestClient]:
+def client(
+    state: ServerState, shared_app: FastAPI, current_state: CurrentState, declared: Declared
+) -> Iterator[TestClient]:
     """Every answer that it gets is held against the OpenAPI document."""
-    with TestClient(DeclaredAnswers(create_app(state), declared), raise_server_exceptions=True) as client:
+    current_state.now = state
+    with TestClient(DeclaredAnswers(shared_app, declared), raise_server_exceptions=True) as client:
         yield client

@@ -121,7 +121,9 @@ def test_what_a_query_does_not_see_changes_no_bit(
         if window is not None:
             unseen |= np.arange(n) <= position - window
         hidden = np.where(unseen[:, None, None], np.float32(poison), np.stack([keys, values]))
-        assert same_bits(attend(*hidden)[position - first], clean[position - first]), f"position {position}"
+        with np.errstate(invalid="ignore"):  # of the queries that do see them, in NumPy
+            poisoned = attend(*hidden)
+        assert same_bits(poisoned[position - first], clean[position - first]), f"position {position}"
 
 
 def check(case: Case) -> None:
