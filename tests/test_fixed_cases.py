@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
 
 
 def drawn_cases() -> list[tuple[int, float, str]]:
@@ -23,6 +24,10 @@ def drawn_cases() -> list[tuple[int, float, str]]:
 
 
 @pytest.mark.skipif(not settings().derandomize, reason="this run has another hypothesis profile than `fixed`")
+@pytest.mark.skipif(
+    not hasattr(providers, "_get_local_constants"),
+    reason="a hypothesis that finds constants in another way than the locked",
+)
 def test_constants_of_source_files_do_not_change_the_drawn_cases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
