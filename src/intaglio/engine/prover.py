@@ -134,9 +134,10 @@ def _check_effect(trial: Trial) -> None:
     strongest = max(trial.checks, key=_clearness)
     if _clearness(strongest) <= _CLEAR:
         raise AdapterError(
-            f"the adapter changes nothing: of all that it meets it changes {trial.name(strongest)} most, by "
-            f"{strongest.change / strongest.size if strongest.size else 0.0:.1e} of the result; rounding alone changes "
-            f"it by {_rounding(strongest):.1e}, and {_CLEAR:g} times that is an effect"
+            "the adapter changes nothing: its largest change is "
+            f"{strongest.change / strongest.size if strongest.size else 0.0:.1e} of a result "
+            f"({trial.name(strongest).rstrip(',')}), where rounding alone is {_rounding(strongest):.1e}; an effect is "
+            f"more than {_CLEAR:g} times that"
         )
 
 
