@@ -484,6 +484,12 @@ def test_an_adapter_whose_changes_rounding_drowns_changes_nothing(
             bench.prove(plain(size=size), fmt=fmt, dtype=dtype, name=name)
 
 
+def test_an_adapter_that_takes_all_of_a_result_away_has_an_effect(bench: Bench) -> None:
+    """Of an embedding of zeros every result is 0, and no part of that."""
+    zeros = AdapterTensors({}, tables={"embed_tokens": np.zeros((256, HIDDEN), np.float32)})
+    assert bench.prove(zeros).largest_change > 0
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("fmt", ["f32", "w8", "w4"])
 def test_a_part_of_the_base_that_is_put_in_its_own_place_changes_nothing(

@@ -135,7 +135,7 @@ def _check_effect(trial: Trial) -> None:
     if _clearness(strongest) <= _CLEAR:
         raise AdapterError(
             "the adapter changes nothing: its largest change is "
-            f"{strongest.change / strongest.size if strongest.size else 0.0:.1e} of a result "
+            f"{_part_changed(strongest):.1e} of a result "
             f"({trial.name(strongest).rstrip(',')}), where rounding alone is {_rounding(strongest):.1e}; an effect is "
             f"more than {_CLEAR:g} times that"
         )
@@ -148,7 +148,13 @@ def _rounding(check: StepCheck) -> float:
 
 def _clearness(check: StepCheck) -> float:
     """How many times what rounding does to a result the adapter does to it."""
-    return check.change / (_rounding(check) * check.size) if check.size else 0.0
+    return _part_changed(check) / _rounding(check)
+
+
+def _part_changed(check: StepCheck) -> float:
+    """What the adapter changes, as a part of the result; 1 where it takes all of it away."""
+    size = max(check.size, check.change)
+    return check.change / size if size else 0.0
 
 
 def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> float:
