@@ -212,8 +212,8 @@ def test_interactive_requests_overtake_batch_ones_and_change_no_answer(
     engine = tiny.engine(limits)
     got, chosen = Collected(), [None, *adapters]
     for index in range(4):
-        engine.add(request(f"b{index}", prompt(index, 9), chosen[index], Priority.BATCH, max_tokens=12, **NO_STOP))
-    for _ in range(3):
+        engine.add(request(f"b{index}", prompt(index, 9), chosen[index], Priority.BATCH, max_tokens=40, **NO_STOP))
+    while len(engine.scheduler.running) < 2:  # a thread loads adapters: until then the request of the base runs alone
         got.take(engine.step())
     for index in range(2):
         engine.add(request(f"i{index}", prompt(20 + index, 9), chosen[index], max_tokens=12, **NO_STOP))
@@ -226,7 +226,7 @@ def test_interactive_requests_overtake_batch_ones_and_change_no_answer(
     assert order[:2] == ["i0", "i1"]
     assert engine.scheduler.num_preemptions == 2
     for index in range(4):
-        assert got.tokens[f"b{index}"] == alone(tiny, 9, index, chosen[index], max_tokens=12)
+        assert got.tokens[f"b{index}"] == alone(tiny, 9, index, chosen[index], max_tokens=40)
 
 
 def test_a_sequence_without_finite_logits_fails_alone(tiny: TinyModel) -> None:
