@@ -58,8 +58,14 @@ serve: $(SERVE_STAMP)  ## start the server (HOST=127.0.0.1 PORT=8080 ARGS='--mod
 
 train-env: $(TRAIN_STAMP)  ## virtual environment for `intaglio train`: .venv-train, with torch and PEFT
 
+# Images of containers often switch bytecode off; every process of the tests would compile all it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+# Temporary files of the default suite (100 MB) lie in memory where there is a gigabyte of room: its hundreds of databases sync to the disk.
+IN_MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 1000000 {print "TMPDIR=/dev/shm"}')
+DEFAULT_SUITE := -m pytest -n 2 --dist loadfile
+
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --junitxml=$(RESULTS)/default.xml $(ARGS)
+	$(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/default.xml $(ARGS)
 
 # The default suite computes with the best instruction set of the machine, and with NumPy where a test runs on every backend. What
 # depends on that runs here once for each of the others.
@@ -69,7 +75,7 @@ OTHER_KERNELS = $(shell $(VENV)/bin/python -c "from intaglio.ops.cpu import inst
 test-kernels: $(TEST_STAMP)  ## the tests that compute, once for each other instruction set and NumPy (KERNELS='plain' chooses)
 	@for name in $(or $(KERNELS),$(OTHER_KERNELS)); do \
 	  echo "-- kernels: $$name"; \
-	  $(VENV)/bin/python -m pytest -n 2 --dist loadfile --kernels $$name --junitxml=$(RESULTS)/kernels-$$name.xml $(COMPUTING) $(ARGS) || exit 1; \
+	  $(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --kernels $$name --junitxml=$(RESULTS)/kernels-$$name.xml $(COMPUTING) $(ARGS) || exit 1; \
 	done
 
 # Rounds of the tests that draw their cases, each with a seed of its own, until one fails or MINUTES are over. SEED repeats a round.
@@ -96,7 +102,7 @@ test-newest: $(UV_STAMP)  ## the default suite with the newest versions that pyp
 	@echo "Installing the newest versions that pyproject.toml allows in $(NEWEST) ..."
 	@$(VENV)/bin/python -m venv --clear --without-pip $(NEWEST)
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade --config-settings build-dir=build/newest -e '.[default-model,test]'
-	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile --junitxml=$(RESULTS)/newest.xml $(ARGS)
+	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/newest.xml $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
 	$(VENV)/bin/python -m pytest -m slow --junitxml=$(RESULTS)/slow.xml $(ARGS)

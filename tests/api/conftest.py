@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from intaglio.adapters import AdapterStore
 from intaglio.api.app import create_app
 from intaglio.api.server import open_batches
 from intaglio.api.state import ServerState
+from intaglio.database import opening
 from intaglio.lora.peft import AdapterLimits
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
@@ -39,9 +42,29 @@ def adapter_folder(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFa
     return write_peft_adapter(tmp_path_factory.mktemp("adapter"), base_config, model_type="gemma")
 
 
+@pytest.fixture(scope="session")
+def empty_data(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as the first start leaves it: a copy opens in a third of the time that making one takes."""
+    folder = tmp_path_factory.mktemp("empty") / "data"
+    asyncio.run(fake_state(Settings(data_dir=folder), base_config).close())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where each test in turn has the data folder of its own. SQLAlchemy's engines for the databases in it are kept,
+    with the statements that they have compiled, which takes longer than to execute them; their connections are not.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "sqlite_engine", cache(opening.sqlite_engine))
+        yield tmp_path_factory.mktemp("tests") / "data"
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", max_body_bytes=20_000, max_finetunes=4)
+def settings(data_folder: Path, empty_data: Path) -> Iterator[Settings]:
+    shutil.copytree(empty_data, data_folder)
+    yield Settings(data_dir=data_folder, max_body_bytes=20_000, max_finetunes=4)
+    shutil.rmtree(data_folder)
 
 
 @pytest.fixture

@@ -105,16 +105,19 @@ def hang_up_after(address: str, body: dict[str, Any], num_bytes: int) -> bytes:
     return read
 
 
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_hang_up_at_any_byte_ends_the_run_once_and_leaves_nothing_behind(
-    address: str, app: LoopKeeper, llm: FakeLLM, closed_runs: queue.Queue[str], kind: str
+    address: str, app: LoopKeeper, llm: FakeLLM, closed_runs: queue.Queue[str], kind: str, step: int
 ) -> None:
+    """After every step-th byte, and within the last of the stream."""
     body = STREAMS[kind]
     whole = whole_stream(address, body)
     closed_runs.get(timeout=DEADLINE_S)
     assert app.loop is not None
     before = asyncio.all_tasks(app.loop)
-    for num_bytes in range(len(whole) + 1):
+    hang_ups = sorted({*range(0, len(whole), step), *range(len(whole) - 8, len(whole) + 1)})
+    for num_bytes in hang_ups:
         read = hang_up_after(address, body, num_bytes)
         assert len(read) == num_bytes
         line = closed_runs.get(timeout=DEADLINE_S)  # the run was closed ...
@@ -122,6 +125,6 @@ def test_a_hang_up_at_any_byte_ends_the_run_once_and_leaves_nothing_behind(
     assert app.tasks_left(before) == set()
     assert closed_runs.empty()  # ... and not twice
     assert llm.num_open == 0
-    assert len(llm.submitted) == len(whole) + 2
+    assert len(llm.submitted) == len(hang_ups) + 1
     after = httpx.post(address + RUN, json={"prompt": "two one", "raw": True}, timeout=DEADLINE_S)
     assert after.json()["result"]["response"] == "one two"

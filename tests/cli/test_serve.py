@@ -17,6 +17,7 @@ from intaglio.cli import main
 from intaglio.cli.serve import bind
 from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import load_settings
+from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
 from tests.helpers.engines import write_tiny_model
 
 DEADLINE_S = 60
@@ -46,7 +47,7 @@ def refusal(*arguments: str, address_space: int | None = None, **variables: str)
 
 @pytest.fixture
 def refused_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The same in this process, for what is refused before anything is imported."""
+    """The same in this process, which spares the start of one."""
 
     def run(*arguments: str, **variables: str) -> str:
         monkeypatch.setattr(sys, "argv", ["intaglio", "serve", *arguments])
@@ -60,10 +61,12 @@ def refused_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return run
 
 
-def test_a_data_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_made_is_refused_in_one_line(
+    refused_at_once: Callable[..., str], tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("in the way")
     folder = tmp_path / "file" / "data"
-    assert refusal("--data-dir", str(folder)) == f"data_dir {folder} cannot be used: Not a directory"
+    assert refused_at_once("--data-dir", str(folder)) == f"data_dir {folder} cannot be used: Not a directory"
 
 
 @pytest.mark.slow
@@ -91,21 +94,62 @@ def test_unknown_kernels_are_refused_with_the_known_ones(refused_at_once: Callab
     assert refused_at_once(INTAGLIO_KERNELS="sse9").startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "no-path"], "is not ID=PATH"),
+        (["--model", "@local/x=/nowhere/at/all"], "/nowhere/at/all does not exist"),
+        (["--max-running", "0"], "max_running"),
+        (["--port", "70000"], "port"),
+        (["--format", "f8"], "format"),
+    ],
+)
+def test_a_wrong_option_ends_the_start_with_one_sentence(
+    refused_at_once: Callable[..., str], tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    said = refused_at_once("--port", "0", "--data-dir", str(tmp_path), *arguments)
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_a_base_without_a_tokenizer_is_refused_with_the_option_that_helps(
+    refused_at_once: Callable[..., str], tmp_path: Path
+) -> None:
+    config = tiny_config("gemma3_text")
+    write_hf_folder(tmp_path / "model", config, random_weights(config))
+    model = f"@local/tiny={tmp_path / 'model'}"
+    assert "--tokenizer" in refused_at_once("--port", "0", "--data-dir", str(tmp_path), "--model", model)
+
+
 def test_a_refusal_is_one_line_and_a_status() -> None:
     assert refusal(INTAGLIO_THREADS="10000").startswith("setting 'threads' is '10000'")
 
 
 @pytest.mark.skipif("neon" in instruction_sets(), reason="this machine has every instruction set that is tried")
-def test_kernels_that_this_machine_lacks_are_refused_with_those_it_has(tmp_path: Path) -> None:
-    arguments = ["--model", f"@local/tiny={write_tiny_model(tmp_path / 'model')}", "--kernels", "neon"]
-    assert refusal(*arguments) == (
+def test_kernels_that_this_machine_lacks_are_refused_with_those_it_has(
+    refused_at_once: Callable[..., str], tmp_path: Path
+) -> None:
+    arguments = [
+        "--port",
+        "0",
+        "--data-dir",
+        str(tmp_path),
+        "--model",
+        f"@local/tiny={write_tiny_model(tmp_path / 'model')}",
+        "--kernels",
+        "neon",
+    ]
+    assert refused_at_once(*arguments) == (
         f"setting 'kernels': instruction set 'neon': this machine has {', '.join(instruction_sets())}"
     )
 
 
-def test_caches_larger_than_the_machine_are_refused_with_the_sum(tmp_path: Path) -> None:
+def test_caches_larger_than_the_machine_are_refused_with_the_sum(
+    refused_at_once: Callable[..., str], tmp_path: Path
+) -> None:
     model = f"@local/tiny={write_tiny_model(tmp_path / 'model')}"
-    said = refusal("--model", model, "--kv-cache-bytes", str(10**16), "--cache-dir", str(tmp_path))
+    folders = ["--data-dir", str(tmp_path), "--cache-dir", str(tmp_path)]
+    said = refused_at_once("--port", "0", "--model", model, "--kv-cache-bytes", str(10**16), *folders)
     assert said.startswith("not enough memory: 10,000,000,")
     assert "KV cache 10,000,000,000 MB (kv_cache_bytes)" in said
     assert "Lower kv_cache_bytes by" in said

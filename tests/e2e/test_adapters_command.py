@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from intaglio.cli import main
 from tests.e2e.conftest import ACCOUNT, answer
 from tests.helpers.servers import LiveServer
 
@@ -20,26 +21,49 @@ DEADLINE_S = 60
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 GREEDY: dict[str, Any] = {"prompt": "The harbour was quiet in", "raw": True, "temperature": 0, "max_tokens": 6}
 
-Intaglio = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Intaglio:
+    """The command `intaglio adapters`, in this process or, as a user runs it, in one of its own."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._patch = patch
+        self._capsys = capsys
+
+    def __call__(self, *words: str) -> Ended:
+        self._patch.setattr(sys, "argv", ["intaglio", "adapters", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = self._capsys.readouterr()
+        return Ended(int(ended.value.code or 0), shown.out, shown.err)
+
+    def apart(self, *words: str) -> Ended:
+        command = [sys.executable, "-m", "intaglio.cli", "adapters", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        return Ended(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
-def intaglio(live_server: LiveServer) -> Intaglio:
-    """The command as a user runs it, in a process of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")}
-    environment |= {"INTAGLIO_URL": live_server.url, "INTAGLIO_ACCOUNT": "acc0"}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "intaglio.cli", "adapters", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-
-    return run
+def intaglio(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Intaglio:
+    for name in [name for name in os.environ if name.startswith("INTAGLIO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("INTAGLIO_URL", live_server.url)
+    monkeypatch.setenv("INTAGLIO_ACCOUNT", "acc0")
+    return Intaglio(monkeypatch, capsys)
 
 
 def test_the_life_of_an_adapter(
     intaglio: Intaglio, http: httpx.Client, adapter_folders: list[Path], tmp_path: Path
 ) -> None:
-    first = intaglio("upload", str(adapter_folders[0]), "--name", "by-command", "--description", "made up", "--json")
+    first = intaglio.apart(
+        "upload", str(adapter_folders[0]), "--name", "by-command", "--description", "made up", "--json"
+    )
     assert (first.returncode, first.stderr) == (0, "")
     made = json.loads(first.stdout)
     proof = made["proof"]
@@ -63,7 +87,7 @@ def test_the_life_of_an_adapter(
         assert (tmp_path / "back" / name).read_bytes() == (adapter_folders[0] / name).read_bytes()
     assert "by-command" in intaglio("list").stdout
     assert intaglio("delete", "by-command").stdout.startswith("deleted by-command (")
-    gone = intaglio("show", "by-command")
+    gone = intaglio.apart("show", "by-command")
     assert (gone.returncode, gone.stdout, gone.stderr.count("\n")) == (1, "", 1)
     assert gone.stderr.startswith("intaglio: Finetune by-command not found")
 
@@ -73,7 +97,7 @@ def test_a_folder_is_proven_without_a_server_as_the_server_proves_it(
     intaglio: Intaglio, adapter_folders: list[Path]
 ) -> None:
     sent = json.loads(intaglio("upload", str(adapter_folders[0]), "--name", "checked", "--json").stdout)
-    checked = intaglio("check", str(adapter_folders[0]), "--json")
+    checked = intaglio.apart("check", str(adapter_folders[0]), "--json")
     assert checked.returncode == 0, checked.stderr
     alone = json.loads(checked.stdout)
     assert alone["digest"] == sent["digest"]

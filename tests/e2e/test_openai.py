@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,10 @@ def test_an_answer_follows_its_schema(client: openai.OpenAI, model: str) -> None
 
 def test_a_required_tool_is_called_with_arguments_that_fit(client: openai.OpenAI) -> None:
     body = {**CHAT, "max_tokens": 60, "tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False}
-    (choice,) = client.chat.completions.create(**body).choices
+    with ThreadPoolExecutor(1) as pool:  # both at once: together they take little longer than one
+        whole = pool.submit(client.chat.completions.create, **body)
+        chunks = list(client.chat.completions.create(**body, stream=True))
+    (choice,) = whole.result().choices
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content is None
     assert choice.message.tool_calls
@@ -202,8 +206,7 @@ def test_a_required_tool_is_called_with_arguments_that_fit(client: openai.OpenAI
     arguments = json.loads(call.function.arguments)
     assert arguments["city"] in ("Paris", "London")
     deltas: list[Any] = [
-        one for chunk in client.chat.completions.create(**body, stream=True)
-        for one in chunk.choices[0].delta.tool_calls or []
+        one for chunk in chunks for one in chunk.choices[0].delta.tool_calls or []
     ]  # fmt: skip
     assert json.loads(deltas[0].function.arguments) == arguments
     asked = [*CHAT["messages"], choice.message.model_dump(exclude_none=True)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,29 +109,3 @@ def test_when_the_engine_is_killed_its_stream_says_so_and_the_next_request_is_se
 def last_engine_pid(server_pid: int) -> int:
     """The child of the server that was started last."""
     return max(int(child) for child in Path(f"/proc/{server_pid}/task/{server_pid}/children").read_text().split())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--model", "no-path"], "is not ID=PATH"),
-        (["--model", "@local/x=/nowhere/at/all"], "/nowhere/at/all does not exist"),
-        (["--max-running", "0"], "max_running"),
-        (["--port", "70000"], "port"),
-        (["--format", "f8"], "format"),
-    ],
-)
-def test_a_wrong_option_ends_the_start_with_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    command = [sys.executable, "-m", "intaglio.cli", "serve", "--port", "0", "--data-dir", str(tmp_path), *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
-    assert sentence in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-def test_a_folder_without_a_tokenizer_is_refused_with_the_option_that_helps(bases: Bases, tmp_path: Path) -> None:
-    model = f"--model=@local/gemma-3={bases.paths['@local/gemma-3']}"
-    command = [sys.executable, "-m", "intaglio.cli", "serve", "--port", "0", "--data-dir", str(tmp_path), model]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
-    assert "--tokenizer" in ended.stderr

@@ -155,6 +155,7 @@ def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: 
     assert "lora" not in page.locator("#curl").inner_text()
 
 
+@pytest.mark.slow
 def test_what_the_proof_of_an_adapter_showed_is_told(page: Page, live_server: Any, adapter_folders: list[Path]) -> None:
     publish(adapter_folders[0], url=live_server.url, name="playground-proven")
     page.locator("#connection summary").click()
@@ -169,6 +170,7 @@ def test_what_the_proof_of_an_adapter_showed_is_told(page: Page, live_server: An
     page.request.delete(f"{live_server.url}/client/v4/accounts/local/ai/finetunes/playground-proven")
 
 
+@pytest.mark.slow
 def test_stop_ends_a_long_answer_and_the_next_one_runs(page: Page) -> None:
     choose_form(page, "raw")
     box(page, "Prompt").fill("Once upon a time")
@@ -216,6 +218,7 @@ def test_a_wrong_value_shows_the_code_and_the_message(page: Page) -> None:
     expect(page.locator("#answer")).to_have_text("")
 
 
+@pytest.mark.slow
 def test_an_unknown_adapter_in_a_link_is_an_error_and_never_base_text(page: Page, live_server: Any) -> None:
     page.goto("about:blank")
     open_playground(page, live_server.url, lora="no-<b>such</b>-adapter", prompt="The sky is", max_tokens="3")
@@ -225,6 +228,7 @@ def test_an_unknown_adapter_in_a_link_is_an_error_and_never_base_text(page: Page
     expect(page.locator("#answer")).to_have_text("")
 
 
+@pytest.mark.slow
 def test_the_form_comes_back_from_its_link(page: Page) -> None:
     choose_form(page, "messages")
     box(page, "System message").fill("Be brief & <b>kind</b>.")

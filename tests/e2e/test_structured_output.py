@@ -51,10 +51,31 @@ def check(value: object) -> None:
     jsonschema_rs.validate(SCHEMA, value)
 
 
+def answers(client: httpx.Client, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results of runs that must succeed, asked together, which takes little longer than one."""
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(lambda body: answer(client, **body), bodies))
+
+
+def streamed(client: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks of a stream that ends well."""
+    with client.stream("POST", RUN, json={**body, "stream": True}) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def streamed_and_whole(client: httpx.Client, body: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The chunks of a run and its result, asked together."""
+    with ThreadPoolExecutor(2) as pool:
+        chunks, whole = pool.submit(streamed, client, body), pool.submit(answer, client, **body)
+        return chunks.result(), whole.result()
+
+
 def test_the_answer_is_json_that_the_schema_allows(http: httpx.Client, adapter: str) -> None:
     by_format = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}}}
-    for seed, fields in enumerate((by_format, {"guided_json": SCHEMA}, {"guided_json": SCHEMA, "lora": adapter})):
-        result = answer(http, **CONSTRAINED, seed=seed + 1, **fields)
+    ways = (by_format, {"guided_json": SCHEMA}, {"guided_json": SCHEMA, "lora": adapter})
+    for result in answers(http, *({**CONSTRAINED, "seed": seed, **way} for seed, way in enumerate(ways, start=1))):
         check(result["response"])
         assert result["finish_reason"] == "stop"
 
@@ -70,18 +91,13 @@ def test_an_object_of_any_kind_is_an_object_or_has_no_end(http: httpx.Client) ->
 
 
 def test_streamed_json_is_the_same_json(http: httpx.Client) -> None:
-    body = {**CONSTRAINED, "guided_json": SCHEMA, "seed": 5}
-    with http.stream("POST", RUN, json={**body, "stream": True}) as response:
-        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
-    assert lines[-1] == "[DONE]"
-    chunks = [json.loads(line) for line in lines[:-1]]
+    chunks, whole = streamed_and_whole(http, {**CONSTRAINED, "guided_json": SCHEMA, "seed": 5})
     assert len(chunks) > 3
-    assert json.loads("".join(chunk["response"] for chunk in chunks)) == answer(http, **body)["response"]
+    assert json.loads("".join(chunk["response"] for chunk in chunks)) == whole["response"]
 
 
 def test_a_call_that_is_required_is_a_good_one(http: httpx.Client, adapter: str) -> None:
-    for fields in ({}, {"lora": adapter}):
-        result = answer(http, **CALL, temperature=1, seed=1, **fields)
+    for result in answers(http, *({**CALL, "temperature": 1, "seed": 1, **way} for way in ({}, {"lora": adapter}))):
         (call,) = result["tool_calls"]
         assert call["name"] == "describe"
         check(call["arguments"])
@@ -89,14 +105,11 @@ def test_a_call_that_is_required_is_a_good_one(http: httpx.Client, adapter: str)
 
 
 def test_a_streamed_call_comes_whole(http: httpx.Client) -> None:
-    with http.stream("POST", RUN, json={**CALL, "seed": 7, "stream": True}) as response:
-        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
-    assert lines[-1] == "[DONE]"
-    called, last = [json.loads(line) for line in lines[:-1]]
+    (called, last), whole = streamed_and_whole(http, {**CALL, "seed": 7})
     (call,) = called["tool_calls"]
     check(call["arguments"])
     assert last["finish_reason"] == "tool_calls"
-    assert answer(http, **CALL, seed=7)["tool_calls"] == [{name: call[name] for name in ("name", "arguments")}]
+    assert whole["tool_calls"] == [{name: call[name] for name in ("name", "arguments")}]
 
 
 def test_where_the_model_may_choose_it_gives_text_or_calls(http: httpx.Client) -> None:
@@ -126,9 +139,7 @@ def test_constrained_and_free_requests_in_one_batch_do_not_touch_each_other(http
         {**FREE, "temperature": 1, "seed": 14},
     ]
     alone = [answer(http, **body) for body in requests]
-    with ThreadPoolExecutor(len(requests)) as pool:
-        together = list(pool.map(lambda body: answer(http, **body), requests))
-    for one, other in zip(alone, together, strict=True):
+    for one, other in zip(alone, answers(http, *requests), strict=True):
         assert {name: one.get(name) for name in ("response", "tool_calls")} == {
             name: other.get(name) for name in ("response", "tool_calls")
         }

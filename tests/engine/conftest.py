@@ -6,16 +6,16 @@ import pytest
 
 from intaglio.request import AdapterRef
 from tests.helpers.engines import TinyModel, load_tiny, write_adapters
-from tests.helpers.kernels import BACKENDS, backend
+from tests.helpers.kernels import ENGINE_BACKENDS, backend
 
 
 @pytest.fixture(scope="session")
 def bodies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TinyModel]:
-    """The same weights on each backend."""
-    return {name: load_tiny(tmp_path_factory.mktemp("gemma3"), ops=backend(name)) for name in BACKENDS}
+    """The same weights on each backend that engines are tested with."""
+    return {name: load_tiny(tmp_path_factory.mktemp("gemma3"), ops=backend(name)) for name in ENGINE_BACKENDS}
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=ENGINE_BACKENDS)
 def tiny(request: pytest.FixtureRequest, bodies: dict[str, TinyModel]) -> TinyModel:
     """Seven layers, one of them global, window 8; on each backend in turn."""
     return bodies[request.param]
@@ -28,4 +28,4 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def adapters(bodies: dict[str, TinyModel], adapter_folder: Path) -> list[AdapterRef]:
-    return write_adapters(adapter_folder, bodies[BACKENDS[0]].model, 3)
+    return write_adapters(adapter_folder, bodies[ENGINE_BACKENDS[0]].model, 3)

@@ -39,7 +39,7 @@ from tests.helpers.engines import (
     write_adapters,
     write_tiny_model,
 )
-from tests.helpers.kernels import BACKENDS, KERNELS
+from tests.helpers.kernels import ENGINE_BACKENDS, KERNELS
 from tests.helpers.token_tables import tiny_matchers
 from tests.helpers.whole_adapters import adapters_of_every_kind
 from tests.ops.dependent_bodies import SplitsTheSum, StartsAtTheChunk
@@ -59,6 +59,12 @@ DTYPES: Mapping[Format, AdapterDtype] = {
     "w8": "float16", "w5": "float16", "w4": "int8", "bf16": "float32", "f32": "float32"
 }  # fmt: skip
 FORMATS = tuple(DTYPES)
+# The layers of a family do not depend on the format, nor the products of a format on the family.
+FAMILIES_AND_FORMATS = [
+    pytest.param(family, fmt, marks=[] if family == "gemma3_text" or fmt == "w8" else pytest.mark.slow)
+    for family in FAMILIES
+    for fmt in FORMATS
+]
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class Workshop:
         adapter_bytes: int = 400_000,
     ) -> Result:
         """asks: (seed, ask), in order of arrival among those of one delay."""
-        model, ops, load = self.model(family, fmt, body, threads, name or BACKENDS[0])
+        model, ops, load = self.model(family, fmt, body, threads, name or ENGINE_BACKENDS[0])
         recorder = RecordingOps(ops)
         # A few of the adapters at a time: they are evicted and loaded again.
         matchers = self.matchers[family]
@@ -241,7 +247,7 @@ def test_a_request_gets_the_same_bits_in_any_company(
     workshop.check(workshop.run(seeded, family, fmt, limits, threads), seeded, family, fmt)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", ENGINE_BACKENDS)
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name: str, fmt: Format) -> None:
     mix = [(seed, Ask(seed, 9, seed % 8, 0.9, 0.0, 0)) for seed in range(1, 9)]
@@ -250,8 +256,7 @@ def test_preempted_sequences_resume_with_the_same_bits(workshop: Workshop, name:
     workshop.check(result, mix, "gemma3_text", fmt, name=name)
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "fmt"), FAMILIES_AND_FORMATS)
 def test_a_prefix_from_the_cache_gives_the_same_bits(workshop: Workshop, family: Family, fmt: Format) -> None:
     """The first was cut into other chunks than the others, which find 32 to 44 of their tokens in the cache."""
     for adapter in (1, NUM_SUMS + FORMATS.index(fmt) % (NUM_ADAPTERS - NUM_PLAIN)):  # each kind with some format
@@ -262,8 +267,7 @@ def test_a_prefix_from_the_cache_gives_the_same_bits(workshop: Workshop, family:
         workshop.check(result, mix, family, fmt)
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "fmt"), FAMILIES_AND_FORMATS)
 def test_adapters_of_every_kind_get_the_same_bits_beside_each_other(
     workshop: Workshop, family: Family, fmt: Format
 ) -> None:
@@ -279,8 +283,7 @@ def test_adapters_of_every_kind_get_the_same_bits_beside_each_other(
     assert len(answers) > len(kinds) // 2, "they do change what is said"
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "fmt"), FAMILIES_AND_FORMATS)
 def test_mixes_that_share_an_adapter_get_the_same_bits_beside_each_other(
     workshop: Workshop, family: Family, fmt: Format
 ) -> None:

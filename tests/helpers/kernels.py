@@ -1,6 +1,6 @@
 """Which implementation of the array operations the tests compute with: `pytest --kernels NAME`.
 
-auto       the best instruction set of this machine, and NumPy beside it where a test runs on every backend
+auto       the best instruction set of this machine, and NumPy beside it where an operation is tested on its own
 NAME       that instruction set alone, in the tests' own process and in every server they start
 reference  the NumPy backend alone
 
@@ -30,6 +30,8 @@ KERNELS: tuple[str, ...] = tuple(name for name in instruction_sets() if CHOSEN i
 if CHOSEN == "auto":
     KERNELS = KERNELS[:1]
 BACKENDS = (*KERNELS, "reference") if CHOSEN == "auto" else (CHOSEN,)
+# Whole models and engines run on the chosen one alone: with NumPy, several times slower, in its own run.
+ENGINE_BACKENDS = BACKENDS[:1]
 
 
 Arithmetic = Literal["float32", "bfloat16", "int8"]  # what activations are rounded to where they meet a matrix

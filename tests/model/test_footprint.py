@@ -34,7 +34,10 @@ def ops(request: pytest.FixtureRequest) -> Ops:
     return CpuOps(1) if request.param == "cpu" else ReferenceOps()
 
 
-@pytest.fixture(scope="module", params=["F32", "BF16", "Q5_1"])
+@pytest.fixture(
+    scope="module",
+    params=["Q5_1", *(pytest.param(storage, marks=pytest.mark.slow) for storage in ("F32", "BF16"))],
+)
 def checkpoint_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three million weights in one storage type, most of them in the embedding."""
     config = tiny_config("gemma3_text", vocab_size=8000, hidden_size=256, intermediate_size=544, num_hidden_layers=2)

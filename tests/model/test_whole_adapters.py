@@ -18,7 +18,7 @@ from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases
 from tests.golden.models import Parts, golden_adapters, tiny_parts, untied_parts
 from tests.helpers.forward import Prompt, run_prompts
-from tests.helpers.kernels import BACKENDS
+from tests.helpers.kernels import ENGINE_BACKENDS
 from tests.helpers.kernels import backend as make_backend
 from tests.model.adapter_mutations import ADAPTER_MUTATIONS, FUSED_MUTATIONS, AdapterMutation
 
@@ -54,7 +54,7 @@ def distance(
 
 
 @pytest.mark.parametrize("chunk", [None, 7])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINE_BACKENDS)
 @pytest.mark.parametrize(("base", "adapter"), CASES)
 def test_an_adapter_gives_the_logits_of_peft(
     bases: dict[str, Parts], base: cases.Base, adapter: str, backend: str, chunk: int | None
@@ -64,7 +64,7 @@ def test_an_adapter_gives_the_logits_of_peft(
     assert far <= allowed
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINE_BACKENDS)
 @pytest.mark.parametrize("base", list(cases.WHOLE))
 def test_adapters_of_every_kind_share_a_batch_with_the_base(
     bases: dict[str, Parts], base: cases.Base, backend: str

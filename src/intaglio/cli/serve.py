@@ -27,11 +27,11 @@ def serve(settings: Settings) -> None:
     _make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)
-    listener = bind(settings)  # before the model is loaded: a port in use is known at once
-    try:
-        asyncio.run(_serve(settings, listener))
-    except KeyboardInterrupt:
-        print("stopped")
+    with bind(settings) as listener:  # before the model is loaded: a port in use is known at once
+        try:
+            asyncio.run(_serve(settings, listener))
+        except KeyboardInterrupt:
+            print("stopped")
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
