@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from itertools import pairwise, product
 from pathlib import Path
@@ -55,13 +56,14 @@ def applies(requirement: Requirement, environment: Environment, extra: str = "")
     return requirement.marker is None or requirement.marker.evaluate({**environment, "extra": extra})
 
 
-def read_lock(path: Path) -> list[Pin]:
+@cache
+def read_lock(path: Path) -> tuple[Pin, ...]:
     text = re.sub(r"^ *#.*\n", "", path.read_text(), flags=re.MULTILINE)
     pins = []
     for entry in filter(None, re.split(r"(?<!\\)\n", text)):
         requirement, *hashes = re.split(r"\s*\\\n\s*--hash=", entry)
         pins.append(Pin(Requirement(requirement), tuple(hashes)))
-    return pins
+    return tuple(pins)
 
 
 def environments() -> Iterator[Environment]:

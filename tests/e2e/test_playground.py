@@ -119,6 +119,7 @@ def test_a_typed_prompt_streams_an_answer_with_its_facts(page: Page) -> None:
     assert "intaglio-adapter-digest" not in page.locator("#facts").inner_text()
 
 
+@pytest.mark.slow
 def test_an_adapter_is_chosen_by_name_and_its_digest_is_shown(page: Page) -> None:
     adapter = first_adapter(page)
     page.get_by_role("combobox", name="Adapter").select_option(adapter)
