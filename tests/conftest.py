@@ -47,10 +47,14 @@ def pytest_configure() -> None:
         providers._get_local_constants = providers.Constants
 
 
+gc.disable()  # up to the end of the collection of tests: what it makes stays
+
+
 def pytest_collection_finish() -> None:
     """Thousands of collected tests stay to the end: without this, each full garbage collection walks all of them."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

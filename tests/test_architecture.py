@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -103,11 +104,16 @@ class Import:
 Check = Callable[[Iterator[Import]], list[str]]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
 def imports_of(source: Path) -> Iterator[Import]:
     """Every import below `source`, also those inside functions and under TYPE_CHECKING."""
     for path in sorted(source.rglob("*.py")):
         inside = path.relative_to(source)
-        for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        for node in ast.walk(parsed(path)):
             for module in _modules(node, inside):
                 yield Import(inside, node.lineno, module)  # type: ignore[attr-defined]
 
@@ -152,7 +158,7 @@ def heavy_at_import_time(source: Path) -> list[str]:
     wrong = []
     for path in sorted(source.rglob("*.py")):
         inside = path.relative_to(source)
-        for node in ast.parse(path.read_text(), filename=str(path)).body:
+        for node in parsed(path).body:
             wrong += [
                 f"{Import(inside, node.lineno, module)} (inside a function, please: the server has no {module})"
                 for module in _modules(node, inside)

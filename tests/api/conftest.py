@@ -60,10 +60,16 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield tmp_path_factory.mktemp("tests") / "data"
 
 
+@pytest.fixture(scope="session")
+def read_settings(data_folder: Path) -> Settings:
+    """Made once: the environment is read for each field."""
+    return Settings(data_dir=data_folder, max_body_bytes=20_000, max_finetunes=4)
+
+
 @pytest.fixture
-def settings(data_folder: Path, empty_data: Path) -> Iterator[Settings]:
+def settings(data_folder: Path, empty_data: Path, read_settings: Settings) -> Iterator[Settings]:
     shutil.copytree(empty_data, data_folder)
-    yield Settings(data_dir=data_folder, max_body_bytes=20_000, max_finetunes=4)
+    yield read_settings.model_copy()
     shutil.rmtree(data_folder)
 
 
