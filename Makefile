@@ -62,7 +62,9 @@ train-env: $(TRAIN_STAMP)  ## virtual environment for `intaglio train`: .venv-tr
 unexport PYTHONDONTWRITEBYTECODE
 # Temporary files of the default suite (100 MB) lie in memory where there is a gigabyte of room: its hundreds of databases sync to the disk.
 IN_MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 1000000 {print "TMPDIR=/dev/shm"}')
-DEFAULT_SUITE := -m pytest -n 2 --dist loadfile
+# One process more than there are cores, since tests wait for servers; each takes half a gigabyte, so there are nine at most.
+PROCESSES := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 9)))
+DEFAULT_SUITE := -m pytest -n $(PROCESSES) --dist loadfile
 
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
 	$(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/default.xml $(ARGS)

@@ -14,7 +14,7 @@ from hypothesis.internal.conjecture import providers
 def drawn_cases() -> list[tuple[int, float, str]]:
     cases = []
 
-    @settings(max_examples=200)
+    @settings(max_examples=50)
     @given(st.integers(), st.floats(allow_nan=False), st.text())
     def collect(number: int, real: float, text: str) -> None:
         cases.append((number, real, text))

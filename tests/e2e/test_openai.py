@@ -179,7 +179,7 @@ def test_an_adapter_in_the_model_is_the_adapter_in_lora(client: openai.OpenAI) -
     assert (by_model.model, by_lora.model) == (f"{MODEL}:{ADAPTER}", MODEL)
 
 
-@pytest.mark.parametrize("model", [MODEL, f"{MODEL}:{ADAPTER}"])
+@pytest.mark.parametrize("model", [MODEL, pytest.param(f"{MODEL}:{ADAPTER}", marks=pytest.mark.slow)])
 def test_an_answer_follows_its_schema(client: openai.OpenAI, model: str) -> None:
     made = client.chat.completions.create(
         **{**CHAT, "model": model, "max_tokens": 40},

@@ -131,6 +131,7 @@ def test_an_adapter_is_chosen_by_name_and_its_digest_is_shown(page: Page) -> Non
     assert re.fullmatch("[0-9a-f]{64}", fact(page, "intaglio-adapter-digest"))
 
 
+@pytest.mark.slow
 def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: Page) -> None:
     first, second = page.locator("#lora option").evaluate_all("options => options.slice(1, 3).map(one => one.value)")
     expect(page.get_by_label("Scale", exact=True)).to_be_hidden()

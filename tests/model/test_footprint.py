@@ -29,7 +29,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "PIECE_WEIGHTS", PIECE)
 
 
-@pytest.fixture(params=["cpu", "reference"])
+@pytest.fixture(params=["cpu", pytest.param("reference", marks=pytest.mark.slow)])
 def ops(request: pytest.FixtureRequest) -> Ops:
     return CpuOps(1) if request.param == "cpu" else ReferenceOps()
 
@@ -65,7 +65,10 @@ def traced(path: Path, fmt: WeightFormat, ops: Ops, packed_dir: Path) -> tuple[i
 
 @pytest.mark.parametrize(
     ("ops", "fmt"),
-    [*(("cpu", fmt) for fmt in ("f32", "bf16", "w8", "w5", "w4")), ("reference", "bf16"), ("reference", "w4")],
+    [
+        *(("cpu", fmt) for fmt in ("f32", "bf16", "w8", "w5", "w4")),
+        *(pytest.param("reference", fmt, marks=pytest.mark.slow) for fmt in ("bf16", "w4")),
+    ],
     indirect=["ops"],
 )
 def test_loading_takes_what_was_predicted(checkpoint_path: Path, fmt: WeightFormat, ops: Ops, tmp_path: Path) -> None:
