@@ -58,24 +58,29 @@ serve: $(SERVE_STAMP)  ## start the server (HOST=127.0.0.1 PORT=8080 ARGS='--mod
 
 train-env: $(TRAIN_STAMP)  ## virtual environment for `intaglio train`: .venv-train, with torch and PEFT
 
-# Images of containers often switch bytecode off; every process of the tests would compile all it imports anew.
+# Container images often set this; every test process would then compile all its imports again.
 unexport PYTHONDONTWRITEBYTECODE
-# Temporary files of the default suite (100 MB) lie in memory where there is a gigabyte of room: its hundreds of databases sync to the disk.
-IN_MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 1000000 {print "TMPDIR=/dev/shm"}')
-# One process more than there are cores, since tests wait for servers; each takes half a gigabyte, so there are nine at most.
-PROCESSES := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 9)))
+# The default suite keeps its temporary files (100 MB) in memory if /dev/shm has a gigabyte free and may hold programs: on a disk,
+# its hundreds of databases would wait for fsync. A TMPDIR of your own is respected.
+IN_MEMORY := $(if $(TMPDIR),,$(shell grep -qs ' /dev/shm [^ ]* [^ ]*noexec' /proc/mounts || df -Pk /dev/shm 2>/dev/null \
+  | awk 'NR == 2 && $$4 > 1000000 {print "TMPDIR=/dev/shm"}'))
+# One process more than there are cores, because tests wait for servers; nine at most, because each takes half a gigabyte. In a
+# container with a CPU quota: make test PROCESSES=2.
+PROCESSES := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 9)))
 DEFAULT_SUITE := -m pytest -n $(PROCESSES) --dist loadfile
 
-test: $(TEST_STAMP)  ## the default suite, no network (ARGS='-k word' narrows it)
+test: $(TEST_STAMP)  ## the default suite, no network (ARGS=tests/text: a part of it)
 	$(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/default.xml $(ARGS)
 
-# The default suite computes with the best instruction set of the machine, and with NumPy where a test runs on every backend. What
-# depends on that runs here once for each of the others.
+# The default suite uses the machine's best instruction set, and NumPy too for tests of single operations. The tests that depend on
+# the choice run here once for each other set and once for NumPy.
 COMPUTING := tests/ops tests/model tests/engine tests/e2e tests/test_llm.py
 OTHER_KERNELS = $(shell $(VENV)/bin/python -c "from intaglio.ops.cpu import instruction_sets; print(*instruction_sets()[1:], 'reference')")
 
 test-kernels: $(TEST_STAMP)  ## the tests that compute, once for each other instruction set and NumPy (KERNELS='plain' chooses)
-	@for name in $(or $(KERNELS),$(OTHER_KERNELS)); do \
+	@names="$(or $(KERNELS),$(OTHER_KERNELS))"; \
+	[ -n "$$names" ] || { echo "The instruction sets of this machine could not be listed." >&2; exit 1; }; \
+	for name in $$names; do \
 	  echo "-- kernels: $$name"; \
 	  $(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --kernels $$name --junitxml=$(RESULTS)/kernels-$$name.xml $(COMPUTING) $(ARGS) || exit 1; \
 	done
@@ -107,7 +112,7 @@ test-newest: $(UV_STAMP)  ## the default suite with the newest versions that pyp
 	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/newest.xml $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
-	$(VENV)/bin/python -m pytest -m slow --junitxml=$(RESULTS)/slow.xml $(ARGS)
+	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --junitxml=$(RESULTS)/slow.xml $(ARGS)
 
 test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft (installs them in .venv-oracle)
 	$(ORACLE)/bin/python -m pytest -n 2 --dist worksteal -m oracle --junitxml=$(RESULTS)/oracle.xml $(ARGS)
@@ -115,7 +120,7 @@ test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft 
 test-clients: $(TEST_STAMP) $(PYTHON_CLIENTS) $(NODE_PACKAGES)  ## the clients people use, against a live server (installs them in .venv-clients)
 	$(VENV)/bin/python -m pytest -m clients --junitxml=$(RESULTS)/clients.xml $(ARGS)
 
-clients-table: ARGS += tests/clients --write-table
+clients-table: override ARGS += tests/clients --write-table
 clients-table: test-clients  ## the same, and write what they showed into docs/workers_ai.md
 
 smoke: $(SERVE_STAMP)  ## run the README's own commands against a server started as it says
@@ -149,10 +154,10 @@ bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares w
 clean:  ## remove the virtual environments and what tools left behind
 	rm -rf $(VENV) $(ORACLE) $(TRAIN) $(CLIENTS) $(NEWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find tests -name node_modules -type d -prune -exec rm -rf {} +
-	find src tests examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests examples scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # All locks agree on one version of each package, so that what is tested is what serves: build/lock/all.txt, from which uv takes the
-# versions. They hold for every system and Python that pyproject.toml allows, and name no index. torch is in none: see `install-torch`.
+# versions. They hold for every system and Python that pyproject.toml allows, and name no index. torch is not locked: see install-torch.
 LOCK := $(UV) pip compile --quiet --custom-compile-command 'make lock' --universal --python-version 3.11 --generate-hashes \
   --excludes requirements/excluded.in --no-emit-package torch
 
@@ -167,11 +172,11 @@ define lock-client
 
 endef
 
-# install(environment, lock files): exactly what they name, with these hashes. uv takes seconds where pip takes minutes, but it does
+# install(environment, lock files): exactly the locked versions, checked by hash. uv takes seconds where pip takes minutes, but it does
 # not read pip's configuration: where the packages come from a mirror that is named only there, pip takes over.
 define install
 	@$(UV) pip install --quiet --python $(1)/bin/python --no-deps --require-hashes $(2:%=-r %) || { \
-	  echo "Not by uv; trying again with pip ..." >&2; \
+	  echo "uv could not install the packages; trying pip ..." >&2; \
 	  $(PIP) --python $(1)/bin/python install $(PIP_FLAGS) --no-deps --require-hashes $(2:%=-r %); }
 endef
 
@@ -181,13 +186,13 @@ define install-package
 	  $(PIP) --python $(1)/bin/python install $(PIP_FLAGS) --no-deps --force-reinstall $(PACKAGE)/*.whl
 endef
 
-# install-torch(environment), after the lock, which has what either build needs. By pip and without a hash: two builds bear this
-# version, one for the CPU and one for CUDA with gigabytes of packages of its own, and pip's configuration says which one is had.
+# install-torch(environment), after the lock, which has the dependencies common to both builds. By pip and without a hash: the CPU and
+# CUDA builds have the same version (CUDA's adds gigabytes of packages), and pip's configuration decides between them.
 define install-torch
 	@$(PIP) --python $(1)/bin/python install $(PIP_FLAGS) 'torch==$(TORCH)'
 endef
 
-# An interrupted environment is taken up again at the next call.
+# If creating the environment is interrupted, the next `make` resumes it.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Intaglio needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
@@ -200,7 +205,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(UV_STAMP): requirements/uv.txt $(VENV)/.made
-	@$(PIP) install $(PIP_FLAGS) --no-deps --require-hashes -r $< || echo "uv is not to be had here: pip installs instead, which takes longer." >&2
+	@$(PIP) install $(PIP_FLAGS) --no-deps --require-hashes -r $< || echo "uv cannot be installed here; pip is used instead, which takes longer. 'make lock' and 'make test-newest' need uv." >&2
 	@touch $@
 
 $(PACKAGE_STAMP): pyproject.toml CMakeLists.txt $(wildcard csrc/*) requirements/build.txt $(UV_STAMP)

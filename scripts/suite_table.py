@@ -2,7 +2,7 @@
 
     suite_table.py RUN.xml ...      a file's name is the run's: default.xml, kernels-plain.xml, oracle.xml
 
-A suite is a folder of tests/, or a file right below it. Ends with 1 if a test failed or a file has none.
+A suite is a folder of tests/, or a file directly in it. Exits with 1 if a test failed or a file has no tests.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def suite_of(case: ElementTree.Element) -> str:
 
 
 def read_run(path: Path) -> dict[str, Tally]:
-    """By suite, in order of name."""
+    """The tallies of one run by suite, sorted by name."""
     suites: dict[str, Tally] = defaultdict(Tally)
     for case in ElementTree.parse(path).iter("testcase"):
         suites[suite_of(case)].add(case)

@@ -12,22 +12,29 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import PREFIX, Kernels
 from tests.helpers.postgresql import PostgresqlServer, server_programs
 
-# Timing is for benchmarks: a slow machine is no reason to fail. The cases of a test are the same on every run, since
-# chance must not decide whether a commit passes; `make test-random` draws new ones and prints for each failure what
-# repeats it. Neither keeps cases from one run for the next.
+# No deadlines: a slow machine must not fail a test. Cases are the same on every run, since chance must not decide
+# whether a commit passes; `make test-random` draws new ones and prints how to repeat a failure. Neither profile
+# stores cases between runs.
 settings.register_profile(
     "fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 settings.register_profile("random", settings.get_profile("fixed"), derandomize=False, print_blob=True)
 settings.load_profile("fixed")
 
+# A developer's own settings (a database, a token) must not reach the tests. What --kernels sets may, and so may the
+# folder of the packed model.
+for variable in [name for name in os.environ if name.startswith(PREFIX)]:
+    if variable not in (f"{PREFIX}KERNELS", f"{PREFIX}CACHE_DIR"):
+        del os.environ[variable]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--kernels`, whose value goes into the environment at once: conftest files that are imported next depend on it,
-    and so do the processes of pytest-xdist and the servers that tests start.
+    """Add `--kernels` and export its value at once: conftest files imported later, pytest-xdist's processes and the
+    servers that tests start all read it from the environment.
     """
     sets = get_args(Kernels)
     parser.addoption("--kernels", choices=sets, help="what the tests compute with; see tests/helpers/kernels.py")
@@ -37,21 +44,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(trylast=True)  # hypothesis chooses its profile in a hook of the same name
-def pytest_configure() -> None:
-    """Keep hypothesis from drawing numbers and strings of our source files, where cases are to stay the same.
+def pytest_configure(config: pytest.Config) -> None:
+    """With the fixed profile, keep hypothesis from drawing constants that it finds in our source files.
 
-    By default it does, derandomized or not, from whatever modules are loaded by then: a constant that is added to one
-    file would change the cases of every test. There is no setting for it; `tests/test_fixed_cases.py` checks it.
+    By default it collects them from the loaded modules, even when derandomized: a constant added to one file would
+    change the cases of every test. There is no setting for it; `tests/test_fixed_cases.py` checks it.
     """
+    chosen = config.getoption("kernels")
+    known = ("auto", "reference", *instruction_sets())
+    if chosen is not None and chosen not in known:
+        raise pytest.UsageError(f"--kernels {chosen}: this machine has {', '.join(known)}")
+    if chosen not in (None, os.environ.get(f"{PREFIX}KERNELS")):
+        raise pytest.UsageError("--kernels must be given on the command line, not in PYTEST_ADDOPTS or addopts")
     if settings().derandomize and hasattr(providers, "_get_local_constants"):
         providers._get_local_constants = providers.Constants
 
 
-gc.disable()  # up to the end of the collection of tests: what it makes stays
+gc.disable()  # until the tests are collected: what collection creates lives until the end
 
 
-def pytest_collection_finish() -> None:
-    """Thousands of collected tests stay to the end: without this, each full garbage collection walks all of them."""
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's, which runs all tests; its controller collects none itself
+def pytest_runtestloop() -> None:
+    """Exclude the thousands of collected tests from garbage collection; each full collection would traverse them."""
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -22,13 +22,14 @@ from packaging.utils import NormalizedName, canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
-# lock -> what `make lock` makes it of, in uv's words
+# lock -> the arguments with which `make lock` has uv compile it
 LOCKED = dict(re.findall(r"^LOCKED_([a-z]+) := (.+)$", MAKEFILE, re.MULTILINE))
 CLIENT_LOCKS = sorted((ROOT / "tests" / "clients" / "requirements").glob("*.txt"))
 ALL_LOCKS = [*(ROOT / "requirements" / f"{name}.txt" for name in LOCKED), *CLIENT_LOCKS]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("darwin", "x86_64"))
-# In no lock: a machine's pip says which of its builds is had. What only the CUDA build brings is in none either.
+# Not locked: pip's configuration decides between the CPU and the CUDA build. Dependencies of the CUDA build are not
+# locked either.
 LEFT_TO_PIP = "torch"
 CUDA_ONLY = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 
@@ -137,11 +138,11 @@ def test_the_lock_of_this_environment_holds_what_the_packages_bring_with_them() 
         requirement = waiting.pop()
         wrong += faults([requirement], pins, here)
         for extra in ("", *sorted(requirement.extras)):
-            if (requirement.name, extra) not in seen:
+            if (requirement.name, extra) not in seen and canonicalize_name(requirement.name) in pins:
                 seen.add((requirement.name, extra))
                 for brought in map(Requirement, metadata.requires(requirement.name) or ()):
                     if applies(brought, here, extra):
-                        brought.marker = None  # with the extra it is asked for
+                        brought.marker = None  # evaluated above, together with the extra
                         waiting.append(brought)
     assert wrong == []
     assert len(seen) > len(asked_for("test"))

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     )
     format: WeightFormat = Field(
         "auto",
-        description="how weights are held: f32, bf16, w8 (8 bit), w4 (4 bit), or auto: as the checkpoint has them",
+        description="how weights are held: f32, bf16, w8, w5, w4 (8, 5, 4 bits), or auto: as the checkpoint has them",
     )
     context_window: int | None = Field(
         None, ge=16, description="tokens of prompt and answer together; none: what the checkpoint allows"

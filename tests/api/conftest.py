@@ -1,4 +1,4 @@
-"""An application over a fake model and a real adapter store, asked in process."""
+"""An application with a fake model and a real adapter store, called in process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def adapter_folder(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def empty_data(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder as the first start leaves it: a copy opens in a third of the time that making one takes."""
+    """A data folder as the first start leaves it: copying and opening it takes a third of the time of creating one."""
     folder = tmp_path_factory.mktemp("empty") / "data"
     asyncio.run(fake_state(Settings(data_dir=folder), base_config).close())
     return folder
@@ -52,8 +52,8 @@ def empty_data(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where each test in turn has the data folder of its own. SQLAlchemy's engines for the databases in it are kept,
-    with the statements that they have compiled, which takes longer than to execute them; their connections are not.
+    """The path at which each test gets a fresh data folder. It is the same for all tests so that SQLAlchemy's engines
+    can be reused with their compiled statements: compiling takes longer than executing. Connections are not reused.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "sqlite_engine", cache(opening.sqlite_engine))
@@ -62,12 +62,13 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def read_settings(data_folder: Path) -> Settings:
-    """Made once: the environment is read for each field."""
+    """Built once, because building reads the environment for every field."""
     return Settings(data_dir=data_folder, max_body_bytes=20_000, max_finetunes=4)
 
 
 @pytest.fixture
 def settings(data_folder: Path, empty_data: Path, read_settings: Settings) -> Iterator[Settings]:
+    shutil.rmtree(data_folder, ignore_errors=True)  # left by a test whose removal failed
     shutil.copytree(empty_data, data_folder)
     yield read_settings.model_copy()
     shutil.rmtree(data_folder)
@@ -79,8 +80,8 @@ def state(settings: Settings, base_config: ModelConfig) -> ServerState:
 
 
 class Current:
-    """Stands for what a test has of its own, in an application that is made once: making one takes longer than most
-    tests.
+    """Forwards to an object of the current test. The application is built only once, because that takes longer than
+    most tests.
     """
 
     def __init__(self, find: Callable[[], object]) -> None:
@@ -91,7 +92,7 @@ class Current:
 
 
 class CurrentState(Current):
-    """The state of the test that runs now. Routes keep its adapter store from when they are made."""
+    """The state of the test that runs now. Routes keep the adapter store they were built with, so it forwards too."""
 
     def __init__(self, first: ServerState) -> None:
         self.now = first
@@ -134,7 +135,7 @@ def declared(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory)
 def client(
     state: ServerState, shared_app: FastAPI, current_state: CurrentState, declared: Declared
 ) -> Iterator[TestClient]:
-    """Every answer that it gets is held against the OpenAPI document."""
+    """Checks every response against the OpenAPI document."""
     current_state.now = state
     with TestClient(DeclaredAnswers(shared_app, declared), raise_server_exceptions=True) as client:
         yield client

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from intaglio.cli import main
@@ -19,6 +21,8 @@ from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
 from tests.helpers.engines import write_tiny_model
+from tests.helpers.servers import serve
+from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
 
 DEADLINE_S = 60
 BOUNDS = "a whole number from 1 to 256 is needed"
@@ -121,6 +125,30 @@ def test_a_base_without_a_tokenizer_is_refused_with_the_option_that_helps(
     assert "--tokenizer" in refused_at_once("--port", "0", "--data-dir", str(tmp_path), "--model", model)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_every_process_ends_the_server_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C in a terminal is for the whole group of processes, and a service manager sends SIGTERM to all of them."""
+    config = tiny_config("gemma3_text", vocab_size=512)
+    write_hf_folder(tmp_path / "model", config, random_weights(config))
+    write_tokenizer_json(tmp_path / "model" / "tokenizer.json", tiny_pieces(512))
+    arguments = [f"--model=@local/tiny={tmp_path / 'model'}", "--kv-cache-bytes", str(1 << 24)]
+    with serve([*arguments, "--cache-dir", str(tmp_path / "cache")], tmp_path / "data") as server:
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        body = {"prompt": "the answer", "raw": True, "max_tokens": 300, "stream": True}
+        with httpx.stream("POST", f"{server.account()}/ai/run/@local/tiny", json=body, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            for process in map(int, children):
+                os.kill(process, number)
+            os.killpg(server.pid, number)
+            *_, last = filter(None, lines)
+        assert last == "data: [DONE]", "a running answer comes to its end"
+        server.log.wait_for_end()
+    assert "Traceback" not in server.log.text
+    assert "the engine process ended" not in server.log.text
+
+
 def test_a_refusal_is_one_line_and_a_status() -> None:
     assert refusal(INTAGLIO_THREADS="10000").startswith("setting 'threads' is '10000'")
 
@@ -155,6 +183,7 @@ def test_caches_larger_than_the_machine_are_refused_with_the_sum(
     assert "Lower kv_cache_bytes by" in said
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_process_counts(tmp_path: Path) -> None:
     model = f"@local/tiny={write_tiny_model(tmp_path / 'model')}"
     arguments = ["--model", model, "--kv-cache-bytes", str(3 << 30), "--cache-dir", str(tmp_path)]

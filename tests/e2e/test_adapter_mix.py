@@ -67,6 +67,7 @@ def test_a_mix_is_the_same_to_the_last_bit_whoever_is_served_beside_it(http: htt
     assert [choice["logprobs"]["token_logprobs"] for choice in choices] == [alone] * 4
 
 
+@pytest.mark.slow
 def test_scale_0_is_the_base_and_scale_1_the_adapter_itself_to_the_last_bit(http: httpx.Client) -> None:
     base, alone = logprobs(http), logprobs(http, lora=NAMES[0])
     assert base != alone

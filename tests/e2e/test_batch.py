@@ -66,6 +66,7 @@ def test_cloudflare_python_submits_polls_and_gets_what_each_request_gets_alone(
     )
 
 
+@pytest.mark.slow
 def test_an_item_in_json_mode_has_an_object_as_its_answer(live_server: LiveServer, http: httpx.Client) -> None:
     schema = {"type": "object", "properties": {"sky": {"enum": ["blue", "red"]}}, "required": ["sky"]}
     shown = '{"sky": "red"}\n{"sky": "blue"}\n'

@@ -145,6 +145,7 @@ def test_cloudflare_python_lists_models_and_public_finetunes(cloudflare: Cloudfl
     assert all(item.public for item in public)
 
 
+@pytest.mark.slow
 def test_demo_adapters_answer_every_account_by_name_and_id(http: httpx.Client) -> None:
     demos = http.get(f"{ACCOUNT}/ai/finetunes/public").json()["result"]
     assert len(demos) >= 2

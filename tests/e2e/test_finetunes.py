@@ -114,6 +114,7 @@ def test_a_stream_that_runs_is_not_touched_by_replacement_and_delete(
     assert rest[-1]["finish_reason"] == whole["finish_reason"]
 
 
+@pytest.mark.slow
 def test_a_deleted_adapter_answers_no_more_and_its_name_is_anothers(
     http: httpx.Client, adapter_folders: list[Path]
 ) -> None:

@@ -91,6 +91,7 @@ def test_streams_give_the_same_text(client: openai.OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == 6
 
 
+@pytest.mark.slow
 def test_each_of_n_choices_can_be_had_again(client: openai.OpenAI) -> None:
     body = {**GREEDY, "temperature": 1.5, "seed": 7, "max_tokens": 8}
     first = client.completions.create(**body, n=2)
@@ -104,6 +105,7 @@ def test_each_of_n_choices_can_be_had_again(client: openai.OpenAI) -> None:
     assert (first.usage.prompt_tokens, first.usage.completion_tokens) == (6, 16)
 
 
+@pytest.mark.slow
 def test_streamed_choices_are_told_apart_by_their_index(client: openai.OpenAI) -> None:
     body = {**GREEDY, "temperature": 1.5, "seed": 7, "max_tokens": 8, "n": 2}
     texts = ["", ""]

@@ -193,6 +193,7 @@ def test_ctrl_enter_runs_the_prompt(page: Page) -> None:
     expect(page.get_by_role("status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
 
 
+@pytest.mark.slow
 def test_the_curl_shown_gives_the_same_answer(page: Page) -> None:
     choose_form(page, "messages")
     box(page, "System message").fill("Answer in one word.")

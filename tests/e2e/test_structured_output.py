@@ -80,6 +80,7 @@ def test_the_answer_is_json_that_the_schema_allows(http: httpx.Client, adapter: 
         assert result["finish_reason"] == "stop"
 
 
+@pytest.mark.slow
 def test_an_object_of_any_kind_is_an_object_or_has_no_end(http: httpx.Client) -> None:
     body = {**CONSTRAINED, "max_tokens": 30, "seed": 1, "response_format": {"type": "json_object"}}
     response = http.post(RUN, json=body)
@@ -90,6 +91,7 @@ def test_an_object_of_any_kind_is_an_object_or_has_no_end(http: httpx.Client) ->
         assert "max_tokens (30)" in response.json()["errors"][0]["message"]
 
 
+@pytest.mark.slow
 def test_streamed_json_is_the_same_json(http: httpx.Client) -> None:
     chunks, whole = streamed_and_whole(http, {**CONSTRAINED, "guided_json": SCHEMA, "seed": 5})
     assert len(chunks) > 3
@@ -112,6 +114,7 @@ def test_a_streamed_call_comes_whole(http: httpx.Client) -> None:
     assert whole["tool_calls"] == [{name: call[name] for name in ("name", "arguments")}]
 
 
+@pytest.mark.slow
 def test_where_the_model_may_choose_it_gives_text_or_calls(http: httpx.Client) -> None:
     for seed in (1, 2):
         response = http.post(
@@ -147,6 +150,7 @@ def test_constrained_and_free_requests_in_one_batch_do_not_touch_each_other(http
         check(result["response"])
 
 
+@pytest.mark.slow
 def test_a_call_and_its_result_go_back_into_the_conversation(http: httpx.Client) -> None:
     question = {"role": "user", "content": "Paris"}
     call = answer(http, **CALL, seed=7)["tool_calls"]

@@ -4,8 +4,8 @@ auto       the best instruction set of this machine, and NumPy beside it where a
 NAME       that instruction set alone, in the tests' own process and in every server they start
 reference  the NumPy backend alone
 
-`make test-kernels` runs the suites that compute once for each of them, so a machine finds what only another kind would
-show.
+`make test-kernels` runs the numeric suites once for each of them, so one machine also finds faults of instruction
+sets that others use.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ KERNELS: tuple[str, ...] = tuple(name for name in instruction_sets() if CHOSEN i
 if CHOSEN == "auto":
     KERNELS = KERNELS[:1]
 BACKENDS = (*KERNELS, "reference") if CHOSEN == "auto" else (CHOSEN,)
-# Whole models and engines run on the chosen one alone: with NumPy, several times slower, in its own run.
+# Tests of whole models and engines run on one backend: NumPy is several times slower and has its own run
+# (`make test-kernels`). tests/engine/test_effect.py, which is slow anyway, takes all.
 ENGINE_BACKENDS = BACKENDS[:1]
 
 
 Arithmetic = Literal["float32", "bfloat16", "int8"]  # what activations are rounded to where they meet a matrix
 
 # How far that moves an activation, as a part of its size, root mean square.
-#   float32   half of its last bit at most, evenly distributed
-#   bfloat16  the same, of 8 significant bits instead of 24
-#   int8      127 steps to the largest of 32, which is 2.1 times as large as they are on average (normally distributed)
+#   float32   an error of at most half of the last bit, uniformly distributed
+#   bfloat16  the same with 8 significant bits instead of 24
+#   int8      127 steps up to the largest of 32 values, which is 2.1 times their root mean square if they are normal
 ACTIVATION_ROUNDING: dict[Arithmetic, float] = {
     "float32": 2**-24 / math.sqrt(3),
     "bfloat16": 2**-8 / math.sqrt(3),
@@ -48,17 +49,17 @@ ACTIVATION_ROUNDING: dict[Arithmetic, float] = {
 
 
 def arithmetic(ops: Ops, fmt: WeightFormat) -> Arithmetic:
-    """What a backend rounds activations to that meet matrices of a format: see docs/kernels.md."""
+    """The format to which a backend rounds activations before a product with weights in `fmt`: see docs/kernels.md."""
     if fmt in ("f32", "bf16") or not isinstance(ops, CpuOps):
         return "float32"
     return "bfloat16" if ops.instruction_set == "amx" else "int8"
 
 
 def backend(name: str, threads: int = 2) -> Ops:
-    """By its name in BACKENDS."""
+    """The backend with this name, one of BACKENDS."""
     return ReferenceOps() if name == "reference" else CpuOps(threads, name)
 
 
 def chosen_ops(threads: int = 2) -> Ops:
-    """For a test that runs on one backend: the chosen one."""
+    """The chosen backend, for a test that runs on only one."""
     return make_ops(CHOSEN, threads)

@@ -49,6 +49,11 @@ class ServerLog:
             raise RuntimeError(f"the server {'ended' if self._ended else 'said no'} {pattern!r}:\n{self._text}")
         return match
 
+    def wait_for_end(self, deadline_s: float = LINE_DEADLINE_S) -> None:
+        """Until nothing more can come: the server has ended."""
+        with self._news:
+            assert self._news.wait_for(lambda: self._ended, deadline_s), f"the server goes on:\n{self._text}"
+
     def _pump(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -78,7 +83,12 @@ def serve(arguments: Sequence[str], data_dir: Path) -> Iterator[LiveServer]:
     """Start a server and stop it again. Raises RuntimeError with its output if it does not become ready."""
     command = [sys.executable, "-m", "intaglio.cli", "serve", "--port", "0", "--data-dir", str(data_dir), *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(),
+        start_new_session=True,
     ) as process:
         log = ServerLog(process)
         try:

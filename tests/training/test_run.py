@@ -302,7 +302,7 @@ def test_an_example_longer_than_the_bound_stops_the_run_before_the_base_is_loade
     notes = Notes()
     run.train(options(data, "out", max_length=40, skip_long=True), base, notes)
     assert "2 examples longer than 40 tokens are left out" in notes.notes  # it stands in both files
-    assert "5 of the held-out examples ask what is trained on too: they judge memory" in notes.notes
+    assert "5 held-out examples repeat questions of the training data: they measure memorization" in notes.notes
 
 
 def test_a_bound_above_the_context_window_is_refused(base: BaseModel, data: Path) -> None:

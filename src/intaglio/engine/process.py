@@ -194,8 +194,11 @@ class EngineClient:
         self._socket = self._context.socket(zmq.PAIR)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(endpoint)
+        # In a session of its own: Ctrl-C in a terminal is for the server, which lets running requests end first.
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "intaglio.engine.worker", endpoint, stdin=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", "intaglio.engine.worker", endpoint),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(self._spec) + b"\n")

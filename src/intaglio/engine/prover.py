@@ -1,16 +1,16 @@
-"""Proves an adapter: runs it on a short text as it will be served, and holds that to the arithmetic of its own files.
+"""Verifies an adapter: runs it on a short text as it will be served and compares that with its files' float32 tensors.
 
-    1. Product by product and step by step: wherever the adapter meets a matrix or a norm of the base, its packed form
-       gives what the float32 tensors of its files give on the same input, alone and as two halves. This sees a slip in
-       one module, however small the adapter. And somewhere it has to change a result by more than rounding does, which
-       is measured beside it, on the rows of the base: else it has no effect.
-    2. From end to end: the logits that the engine's steps give, beside rows of the base and of a mix, agree with those
-       of the reference. This sees what lies around the products: segments, scales, norms, caches, decoding.
+    1. Step by step: wherever the adapter changes a product or a norm of the base, its packed form must give what the
+       float32 tensors give on the same input, alone and as two halves. This finds a fault in a single module, however
+       weak the adapter. At least one result must change by more than rounding, which is measured on the base's rows of
+       the same batch; otherwise the adapter has no effect and is refused.
+    2. End to end: the logits of the engine's own steps, computed beside rows of the base and of a mix, must agree with
+       the reference's. This finds faults outside the products: segments, scales, norms, caches, decoding.
 
-For 2 an adapter that is a sum is taken at a scale at which it is heard well: `Trial.best_scale`. Another one can only
-be taken as it is; how much it magnifies rounding is tried out: `ReferenceLogits.shaken`.
+For 2, a purely additive adapter is run at a scale at which its effect stands out: `Trial.best_scale`. Any other runs
+unscaled, and how far it magnifies rounding is measured: `ReferenceLogits.shaken`.
 
-The tolerances were measured; docs/decisions/0004-proving-adapters.md has the figures, and what a proof cannot see.
+Decision 0004 (docs/decisions) has the measurements behind the tolerances, and what verification cannot detect.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from intaglio.request import Proof
 
 logger = logging.getLogger(__name__)
 
-# What a result may be off: a part of what the adapter changes, and of the result itself, which float32 rounds.
+# Allowed error of a result: this part of the adapter's change, plus this part of the result itself (float32 rounding).
 _TOLERANCE: Mapping[AdapterDtype, float] = {"float32": 1e-3, "float16": 1e-2, "int8": 0.2}
 _ROUNDING: Mapping[Checked, float] = {Checked.PRODUCT: 2e-7, Checked.STEP: 1e-5, Checked.ATTENTION: 1e-5}
-# What a step makes of what its products are off: gate and up are multiplied, and scores go through a softmax. It is
-# never off more than _MOST of what the adapter changes.
+# How much a step may magnify the errors of its products: gate and up are multiplied, scores go through a softmax. The
+# allowed error never exceeds _MOST of the adapter's change.
 _MAGNIFIED: Mapping[Checked, float] = {Checked.PRODUCT: 1.0, Checked.STEP: 2.0, Checked.ATTENTION: 10.0}
 _MOST = 0.3
 
@@ -45,11 +45,11 @@ _MOST = 0.3
 _CLEAR = 8.0
 _LAST_BIT = 2.0**-23
 
-# What logits may be off: a part of what the adapter changes, and so often what rounding does to them, which is what the
-# served base is off from its own reference, or more if the adapter magnifies it.
+# Allowed error of logits: this part of the adapter's change, plus this many times the rounding error. That is how far
+# the served base is from its own reference, or more if the adapter magnifies rounding.
 _LOGIT_TOLERANCE = 0.5
 _NOISE_TOLERANCE = 4.0
-# Of the logits' length: what rounding may do to the adapter's where it happens to do nothing to the base's.
+# Least rounding error assumed, as a part of the logits' norm, for texts on which the base happens to show none.
 _LEAST_NOISE = 4e-3
 # What the base's rows may be off from the base alone: nothing with kernels whose rows are independent to the last bit.
 _BASE_TOLERANCE = 1e-4
@@ -147,7 +147,7 @@ def _rounding(check: StepCheck) -> float:
 
 
 def _clearness(check: StepCheck) -> float:
-    """How many times what rounding does to a result the adapter does to it."""
+    """The adapter's change of a result, as a multiple of rounding's."""
     return _part_changed(check) / _rounding(check)
 
 

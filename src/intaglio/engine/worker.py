@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -186,6 +187,10 @@ def _end_with_parent(stdin_fd: int) -> None:
 
 
 def main() -> None:
+    # It ends when the server tells it to or is gone. A service manager sends SIGTERM to every process of a service, and
+    # the server still has to finish running requests then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     (endpoint,) = sys.argv[1:]
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineSpec)
     logging.basicConfig(level=spec.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")

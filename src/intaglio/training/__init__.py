@@ -5,7 +5,7 @@
     encode     an example as token ids, just as the server writes its prompts
     split      what is trained on and what is held out
     extra      whether torch, transformers and peft are installed
-    dtypes     in what the base computes, by measurement
+    dtypes     the dtype the base computes in, chosen by measurement
     memory     what a training takes, and whether it fits
     base       the served checkpoint as a torch model
     adapt      fresh LoRA matrices on it
@@ -15,8 +15,9 @@
     schedule   how many steps, and the learning rate of each
     loop       the optimizer's steps
     save       PEFT's two files and the card
-    report     what whoever watches a run is told
+    report     the interface for progress messages
     run        all of it, in order; begin here
 
-torch, transformers and peft are imported inside functions of this room and nowhere else: the server needs none of them.
+torch, transformers and peft are imported inside functions of this package and nowhere else: the server needs none of
+them.
 """

@@ -1,4 +1,4 @@
-"""In which floating-point type the frozen base computes: by measurement, since no list of processors tells it.
+"""The dtype the frozen base computes in, chosen by measurement: no list of processors is complete.
 
 A processor with instructions for bfloat16 multiplies it at several times the speed of float32. One without them
 emulates it, and torch multiplies some layouts of it in a plain loop on one core: on an AMD EPYC with AVX2, torch 2.13
@@ -22,12 +22,12 @@ BASE_DTYPES: tuple[BaseDtype, ...] = ("float32", "bfloat16")
 ITEM_BYTES: dict[BaseDtype, int] = {"float32": 4, "bfloat16": 2}
 
 # bfloat16 has to be this much faster to be chosen. It rounds to 8 bits, so float32 is preferred where the speeds are
-# close; and there the disturbances of one measurement must not decide.
+# close, and noise in one measurement must not decide.
 _WORTH = 1.5
 _ROWS = 64  # tokens of the measured products: fewer than in most batches, and enough for full speed
 _WIDEST = 2048  # inputs and outputs of the measured matrices at most, so that measuring a large base is as quick
 _REPEATS = 5
-_LONG_S = 0.1  # a product that takes so long is not repeated: emulation is seen at once
+_LONG_S = 0.1  # a product that takes longer is run only twice: two runs are enough to recognize emulation
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ def _products(shape: tuple[int, int], dtype: BaseDtype) -> Iterator[Callable[[],
 def _seconds(product: Callable[[], object]) -> float:
     """Wall time of one product: the best of a few, as long as they are short."""
     best = float("inf")
-    for _ in range(_REPEATS):
+    for repeat in range(_REPEATS):
         start = time.perf_counter()
         product()
         best = min(best, time.perf_counter() - start)
-        if best > _LONG_S:
+        if repeat and best > _LONG_S:  # the first call of a process also starts threads and loads code
             break
     return best

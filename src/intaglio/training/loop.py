@@ -45,7 +45,7 @@ def run_steps(
     """Train the weights of `model`, a PeftModel, that want a gradient.
 
     checkpoint   called with the number of steps done, every `checkpoint_every` and at the end
-    Raises TrainingError if the loss is no number any more.
+    Raises TrainingError if the loss is no longer finite.
     """
     import torch
 

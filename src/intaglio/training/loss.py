@@ -24,7 +24,7 @@ POSITIONS = 64  # that are put through the output layer together: with 262,144 t
 class Answers:
     """The answer positions of a batch, row after row.
 
-    hidden   [answer tokens, hidden] the state that has to bring forth the token
+    hidden   [answer tokens, hidden] the hidden state from which the token is predicted
     wanted   [answer tokens] int64, that token
     """
 

@@ -33,7 +33,7 @@ _PER_RANK = 28
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """How many bytes may be taken, and who sets that bound, as a sentence's subject."""
+    """How many bytes may be taken, and what sets that limit, for messages."""
 
     size_bytes: int = sys.maxsize
     bound: str = "no limit is known"

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it. The command draws a bar; a test collects."""
+"""Progress messages of a run. The command shows them with a progress bar; tests collect them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Report(Protocol):
         """A step is done. number counts from 1; loss is smoothed; tokens of its examples, without padding."""
 
     def end(self) -> None:
-        """No step comes any more. Called however the steps ended."""
+        """The last step is over. Also called when training failed or was interrupted."""
 
     def evaluated(self, when: str, evaluation: Evaluation) -> None:
         """when: "before" or "after"."""

@@ -28,7 +28,7 @@ _USUAL_LENGTH = 1024  # tokens: enough for most examples, and little enough for 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run has made. before and after are None where nothing was held out; dtype is what the base computed in."""
+    """The result of a run. before and after are None where nothing was held out; dtype is what the base computed in."""
 
     folder: Path
     steps: int
@@ -54,7 +54,7 @@ class _Written:
         self._after = 0
 
     def write(self, model: Any, after: int) -> None:
-        (self._options.out / CARD_FILE).unlink(missing_ok=True)  # one of an earlier run would tell of that
+        (self._options.out / CARD_FILE).unlink(missing_ok=True)  # an earlier run's card would describe another adapter
         save_adapter(model, self._options.out, self._options.base_name)
         self._after = after
 
@@ -130,7 +130,7 @@ def _read_data(options: TrainingOptions, base: BaseModel, report: Report) -> _Da
     asked = {example.question for example in split.training}
     num_known = sum(example.question in asked for example in split.held_out)
     if num_known:
-        report.note(f"{num_known} of the held-out examples ask what is trained on too: they judge memory")
+        report.note(f"{num_known} held-out examples repeat questions of the training data: they measure memorization")
     return data
 
 
@@ -176,11 +176,14 @@ def _choose_dtype(options: TrainingOptions, base: BaseModel, data: _Data, availa
     if asked is not None:
         check_memory(need[asked], available, asked, shape)
         return ChosenDtype(asked, "as --dtype says")
-    if need["float32"].total > available.size_bytes:
-        check_memory(need["bfloat16"], available, "bfloat16", shape)
-        sizes = f"{need['float32'].total / 1e9:.2f} GB, and {available.size_bytes / 1e9:.2f} GB are available"
-        return ChosenDtype("bfloat16", f"with float32 the training would need {sizes}: {available.bound}")
-    return faster_dtype(measure_speeds(base.config))
+    fitting = [dtype for dtype in BASE_DTYPES if need[dtype].total <= available.size_bytes]
+    if len(fitting) == len(BASE_DTYPES):
+        return faster_dtype(measure_speeds(base.config))
+    taken: BaseDtype = fitting[0] if fitting else "bfloat16"
+    check_memory(need[taken], available, taken, shape)
+    other: BaseDtype = "bfloat16" if taken == "float32" else "float32"
+    sizes = f"{need[other].total / 1e9:.2f} GB, and {available.size_bytes / 1e9:.2f} GB are available"
+    return ChosenDtype(taken, f"with {other} the training would need {sizes}: {available.bound}")
 
 
 def _prepare(options: TrainingOptions, base: BaseModel, report: Report, dtype: BaseDtype) -> Any:
