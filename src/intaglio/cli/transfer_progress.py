@@ -15,9 +15,12 @@ from intaglio.client.finetunes import Progress as Report
 def transfer_progress(doing: str, after: str = "done") -> Iterator[Report]:
     """What the block is given reports the bytes of files. after: what is said when all of a file's bytes have gone."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _name, _done, _total: None
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console) as bars:
 
         def report(name: str, done: int, total: int | None) -> None:
             if name not in tasks:

@@ -23,8 +23,12 @@ def sqlite_engine(path: Path) -> sa.Engine:
 
     def on_connect(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}").close()
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}").close()
+        except BaseException:
+            connection.close()  # SQLAlchemy 2.0 would leave the file open
+            raise
         record.info["file"] = _identity(path)
 
     def on_checkout(_connection: Any, record: Any, _proxy: Any) -> None:
