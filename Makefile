@@ -75,8 +75,6 @@ test: $(TEST_STAMP)  ## the default suite, no network (ARGS=tests/text: a part o
 # The default suite uses the machine's best instruction set, and NumPy too for tests of single operations. The tests that depend on
 # the choice run here once for each other set and once for NumPy.
 COMPUTING := tests/ops tests/model tests/engine tests/e2e tests/test_llm.py
-# Among the slow tests, those that vary what a faster one covers, by another format or family.
-VARYING := tests/engine/test_prover.py tests/engine/test_row_independence.py tests/model/test_footprint.py
 OTHER_KERNELS = $(shell $(VENV)/bin/python -c "from intaglio.ops.cpu import instruction_sets; print(*instruction_sets()[1:], 'reference')")
 
 test-kernels: $(TEST_STAMP)  ## the tests that compute, once for each other instruction set and NumPy (KERNELS='plain' chooses)
@@ -84,8 +82,8 @@ test-kernels: $(TEST_STAMP)  ## the tests that compute, once for each other inst
 	[ -n "$$names" ] || { echo "The instruction sets of this machine could not be listed." >&2; exit 1; }; \
 	for name in $$names; do \
 	  echo "-- kernels: $$name"; \
-	  $(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --kernels $$name --junitxml=$(RESULTS)/kernels-$$name.xml $(COMPUTING) $(ARGS) && \
-	  $(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --kernels $$name --junitxml=$(RESULTS)/kernels-$$name-slow.xml -m slow $(VARYING) $(ARGS) || exit 1; \
+	  $(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --kernels $$name --junitxml=$(RESULTS)/kernels-$$name.xml \
+	    -m 'variant or not (slow or oracle or clients)' $(COMPUTING) $(ARGS) || exit 1; \
 	done
 
 # Rounds of the tests that draw their cases, each with a seed of its own, until one fails or MINUTES are over. SEED repeats a round.

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from intaglio.api.app import create_app
-from intaglio.cli import main
 from intaglio.cli.adapter_tables import show_list
 from intaglio.client import ADAPTER_FILES
 from intaglio.model.config import ModelConfig, config_from_hf
@@ -21,22 +16,11 @@ from intaglio.settings import Settings
 from tests.api.conftest import MODEL, fake_state
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
+from tests.helpers.commands import Ended, run_here
 from tests.helpers.live_server import live_server
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
 
 TOKEN = "right"
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.status == 0, self.err
-        return json.loads(self.out)
 
 
 Intaglio = Callable[..., Ended]
@@ -64,14 +48,7 @@ def url(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> I
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Intaglio:
     """`intaglio adapters …`, in this process."""
 
-    def run(*words: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["intaglio", "adapters", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), shown.out, shown.err)
-
-    return run
+    return lambda *words: run_here(monkeypatch, capsys, "adapters", *words)
 
 
 @pytest.fixture

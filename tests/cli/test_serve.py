@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from intaglio.cli import main
 from intaglio.cli.serve import bind
 from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
+from tests.helpers.commands import run_here
 from tests.helpers.engines import write_tiny_model
 from tests.helpers.servers import serve
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
@@ -54,13 +54,12 @@ def refused_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     """The same in this process, which spares the start of one."""
 
     def run(*arguments: str, **variables: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["intaglio", "serve", *arguments])
-        with monkeypatch.context() as context, pytest.raises(SystemExit) as ended:
+        with monkeypatch.context() as patch:
             for name, value in variables.items():
-                context.setenv(name, value)
-            main()
-        assert ended.value.code == 1
-        return capsys.readouterr().err.removeprefix("intaglio: ").removesuffix("\n")
+                patch.setenv(name, value)
+            ended = run_here(patch, capsys, "serve", *arguments)
+        assert ended.status == 1
+        return ended.err.removeprefix("intaglio: ").removesuffix("\n")
 
     return run
 
@@ -157,17 +156,9 @@ def test_a_refusal_is_one_line_and_a_status() -> None:
 def test_kernels_that_this_machine_lacks_are_refused_with_those_it_has(
     refused_at_once: Callable[..., str], tmp_path: Path
 ) -> None:
-    arguments = [
-        "--port",
-        "0",
-        "--data-dir",
-        str(tmp_path),
-        "--model",
-        f"@local/tiny={write_tiny_model(tmp_path / 'model')}",
-        "--kernels",
-        "neon",
-    ]
-    assert refused_at_once(*arguments) == (
+    model = f"@local/tiny={write_tiny_model(tmp_path / 'model')}"
+    folder = ["--data-dir", str(tmp_path)]
+    assert refused_at_once("--port", "0", *folder, "--model", model, "--kernels", "neon") == (
         f"setting 'kernels': instruction set 'neon': this machine has {', '.join(instruction_sets())}"
     )
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
-from intaglio.api.app import create_app
 from intaglio.api.state import ServerState
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
-from tests.api.conftest import CurrentState, fake_state
+from tests.api.conftest import CurrentState, current_state, fake_state, shared_app
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
 from tests.helpers.live_server import live_server
 
+__all__ = ["current_state", "shared_app"]  # fixtures of the API's tests that are used here too
+
 TOKEN = "right"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def base_config() -> ModelConfig:
     return config_from_hf(tiny_config("gemma"))
 
@@ -36,18 +36,6 @@ def folders(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def state(tmp_path: Path, base_config: ModelConfig) -> ServerState:
     return fake_state(Settings(data_dir=tmp_path / "data", api_tokens=(TOKEN,)), base_config)
-
-
-@pytest.fixture(scope="session")
-def current_state(tmp_path_factory: pytest.TempPathFactory) -> CurrentState:
-    first = fake_state(Settings(data_dir=tmp_path_factory.mktemp("first")), config_from_hf(tiny_config("gemma")))
-    asyncio.run(first.close())
-    return CurrentState(first)
-
-
-@pytest.fixture(scope="session")
-def shared_app(current_state: CurrentState) -> FastAPI:
-    return create_app(current_state)  # type: ignore[arg-type]
 
 
 @pytest.fixture

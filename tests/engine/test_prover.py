@@ -31,7 +31,7 @@ from intaglio.ops.reference import ReferenceOps
 from intaglio.request import Proof
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config
 from tests.helpers.engines import write_tiny_model
-from tests.helpers.kernels import ACTIVATION_ROUNDING, ENGINE_BACKENDS, arithmetic, backend
+from tests.helpers.kernels import ACTIVATION_ROUNDING, ENGINE_BACKENDS, VARIANT, arithmetic, backend
 
 F32 = NDArray[np.float32]
 BLOCK_SIZE = 4
@@ -207,7 +207,7 @@ KINDS: Mapping[str, Callable[[], AdapterTensors]] = {
 }
 
 
-@pytest.mark.parametrize("fmt", ["w8", pytest.param("f32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fmt", ["w8", pytest.param("f32", marks=VARIANT)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_tensor_is_proven(bench: Bench, kind: str, fmt: WeightFormat) -> None:
     dtype: AdapterDtype = "float32" if fmt == "f32" else "float16"
@@ -345,7 +345,7 @@ LOST: Mapping[str, tuple[Callable[[], AdapterTensors], Change]] = {
 }
 
 
-@pytest.mark.parametrize("fmt", ["w8", pytest.param("f32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fmt", ["w8", pytest.param("f32", marks=VARIANT)])
 @pytest.mark.parametrize("part", LOST)
 def test_a_part_that_got_lost_is_refused(bench: Bench, part: str, fmt: WeightFormat) -> None:
     make, lose = LOST[part]
@@ -461,7 +461,7 @@ ENGINE_SLIPS = (
 )
 
 
-@pytest.mark.parametrize("size", [1e-4, pytest.param(0.3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [1e-4, pytest.param(0.3, marks=VARIANT)])
 @pytest.mark.parametrize("slip", ENGINE_SLIPS)
 def test_a_slip_around_the_products_is_refused(bench: Bench, slip: type, size: float) -> None:
     pairs = plain(size=size).pairs

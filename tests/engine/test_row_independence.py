@@ -39,7 +39,7 @@ from tests.helpers.engines import (
     write_adapters,
     write_tiny_model,
 )
-from tests.helpers.kernels import ENGINE_BACKENDS, KERNELS
+from tests.helpers.kernels import ENGINE_BACKENDS, KERNELS, VARIANT
 from tests.helpers.token_tables import tiny_matchers
 from tests.helpers.whole_adapters import adapters_of_every_kind
 from tests.ops.dependent_bodies import SplitsTheSum, StartsAtTheChunk
@@ -61,7 +61,7 @@ DTYPES: Mapping[Format, AdapterDtype] = {
 FORMATS = tuple(DTYPES)
 # The layers of a family do not depend on the format, nor the products of a format on the family.
 FAMILIES_AND_FORMATS = [
-    pytest.param(family, fmt, marks=[] if family == "gemma3_text" or fmt == "w8" else pytest.mark.slow)
+    pytest.param(family, fmt, marks=() if family == "gemma3_text" or fmt == "w8" else VARIANT)
     for family in FAMILIES
     for fmt in FORMATS
 ]

@@ -14,6 +14,8 @@ import math
 import os
 from typing import Literal, cast
 
+import pytest
+
 from intaglio.engine.worker import make_ops
 from intaglio.model.quantize import WeightFormat
 from intaglio.ops import Ops
@@ -33,6 +35,11 @@ BACKENDS = (*KERNELS, "reference") if CHOSEN == "auto" else (CHOSEN,)
 # Tests of whole models and engines run on one backend: NumPy is several times slower and has its own run
 # (`make test-kernels`). tests/engine/test_effect.py, which is slow anyway, takes all.
 ENGINE_BACKENDS = BACKENDS[:1]
+
+
+# For cases that vary what a faster one covers, by another format or family: not in the default suite, but in those of
+# slow tests and of other kernels.
+VARIANT = (pytest.mark.slow, pytest.mark.variant)
 
 
 Arithmetic = Literal["float32", "bfloat16", "int8"]  # what activations are rounded to where they meet a matrix

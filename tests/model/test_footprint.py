@@ -17,6 +17,7 @@ from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from tests.helpers.checkpoints import random_weights, tiny_config, write_gguf
+from tests.helpers.kernels import VARIANT
 
 SLACK = 800_000  # bytes of the vocabulary, of Python's own objects, and of pieces that do not grow with the weights
 PIECE = 1 << 14
@@ -29,14 +30,14 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "PIECE_WEIGHTS", PIECE)
 
 
-@pytest.fixture(params=["cpu", pytest.param("reference", marks=pytest.mark.slow)])
+@pytest.fixture(params=["cpu", pytest.param("reference", marks=VARIANT)])
 def ops(request: pytest.FixtureRequest) -> Ops:
     return CpuOps(1) if request.param == "cpu" else ReferenceOps()
 
 
 @pytest.fixture(
     scope="module",
-    params=["Q5_1", *(pytest.param(storage, marks=pytest.mark.slow) for storage in ("F32", "BF16"))],
+    params=["Q5_1", *(pytest.param(storage, marks=VARIANT) for storage in ("F32", "BF16"))],
 )
 def checkpoint_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three million weights in one storage type, most of them in the embedding."""
@@ -67,7 +68,7 @@ def traced(path: Path, fmt: WeightFormat, ops: Ops, packed_dir: Path) -> tuple[i
     ("ops", "fmt"),
     [
         *(("cpu", fmt) for fmt in ("f32", "bf16", "w8", "w5", "w4")),
-        *(pytest.param("reference", fmt, marks=pytest.mark.slow) for fmt in ("bf16", "w4")),
+        *(pytest.param("reference", fmt, marks=VARIANT) for fmt in ("bf16", "w4")),
     ],
     indirect=["ops"],
 )
