@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,7 +109,8 @@ class Live:
         try:
             yield pid
         finally:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # the block may have killed it, and the server may know already
+                os.kill(pid, signal.SIGCONT)
 
     def is_unharmed(self) -> None:
         assert self.http.get(f"{self.server.url}/health").status_code == 200
