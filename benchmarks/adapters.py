@@ -13,9 +13,9 @@ from benchmarks.models import Home, references
 from benchmarks.ours import engine_spec, request
 from benchmarks.workloads import BY_NAME, FEW_ADAPTERS, GROWING_ADAPTERS, MANY_ADAPTERS, Traffic
 from intaglio.engine.adapter_loader import AdapterLoader
+from intaglio.engine.core_process import build_engine
 from intaglio.engine.engine import Engine
-from intaglio.engine.messages import EngineSpec
-from intaglio.engine.worker import build_engine
+from intaglio.engine.protocol import EngineSpec
 from intaglio.request import AdapterRef
 
 

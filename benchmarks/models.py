@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from tests.helpers.adapters import write_peft_adapter
 
 from benchmarks.workloads import NUM_ADAPTERS, PROJECTIONS, RANK, Model
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
 from intaglio.model.loader import read_config

@@ -13,9 +13,9 @@ from benchmarks.models import Home, references
 from benchmarks.worker import Job, Runner, Sample, serve
 from benchmarks.workloads import Model, Workload
 from intaglio.base_model import BaseModel
+from intaglio.engine.core_process import build_engine
 from intaglio.engine.engine import Engine
-from intaglio.engine.messages import EngineSpec
-from intaglio.engine.worker import build_engine
+from intaglio.engine.protocol import EngineSpec
 from intaglio.model.config import ModelConfig
 from intaglio.ops.cpu import instruction_sets
 from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams, ScaledAdapter, TokenTable

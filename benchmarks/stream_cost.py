@@ -30,9 +30,9 @@ from benchmarks import results
 from benchmarks.health import ROOT, TEXT, summary_ms
 from benchmarks.models import Home
 from intaglio.api.app import create_app
-from intaglio.api.server import build_state
+from intaglio.api.startup import build_state
 from intaglio.cli.serve import bind
-from intaglio.engine import process as engine_process
+from intaglio.engine import client as engine_process
 from intaglio.engine.token_stream import TokenStream
 from intaglio.request import TokenOutput
 from intaglio.settings import DEFAULT_MODEL_ID, load_settings

@@ -30,15 +30,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lora": BASE | {"ops", "model"},
     "engine": BASE | {"ops", "model", "lora", "grammar"},
     "text": BASE | {"model"},
-    "adapters": BASE | {"database", "lora", "model"},
+    "finetunes": BASE | {"database", "lora", "model"},
     "batches": BASE | {"database"},
     "client": {"errors"},
     "base_model": BASE | ENGINE | {"text"},
     "generation": BASE | {"text"},
     "llm": BASE | ENGINE | {"text", "base_model", "generation"},
     "training": BASE | {"model", "text", "base_model"},
-    "api": BASE | JOINED | {"adapters", "batches", "grammar", "lora", "model", "text"},
-    "cli": BASE | ENGINE | JOINED | {"adapters", "text", "api", "client", "training"},
+    "api": BASE | JOINED | {"finetunes", "batches", "grammar", "lora", "model", "text"},
+    "cli": BASE | ENGINE | JOINED | {"finetunes", "text", "api", "client", "training"},
     "__main__": {"cli"},
     "__init__": BASE | JOINED,
 }
@@ -53,8 +53,8 @@ LIBRARY_ROOMS: dict[str, set[str]] = {
     "fastapi": {"api"},
     "starlette": {"api"},
     "uvicorn": {"api", "cli"},
-    "sqlalchemy": {"database", "adapters", "batches"},
-    "alembic": {"database", "adapters", "batches"},
+    "sqlalchemy": {"database", "finetunes", "batches"},
+    "alembic": {"database", "finetunes", "batches"},
     "httpx2": {"client"},
     "typer": {"cli"},
     "rich": {"cli"},
@@ -69,7 +69,7 @@ LIBRARY_ROOMS: dict[str, set[str]] = {
 HEAVY = {"torch", "transformers", "peft", "accelerate", "safetensors"}  # the extra `train`
 
 # A second kind of device is a second body of ops, so these know arrays only through it.
-THROUGH_OPS_ONLY = ("engine/*.py", "model/gemma.py", "model/config.py")
+THROUGH_OPS_ONLY = ("engine/*.py", "engine/*/*.py", "model/gemma.py", "model/config.py")
 ARRAY_LIBRARIES = {"numpy", "ml_dtypes", "torch", "scipy"}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from intaglio.engine.engine import EngineLimits
-from intaglio.engine.messages import EngineSpec
+from intaglio.engine.protocol import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.bundled import bundled_model_path

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from intaglio.base_model import BaseModel, make_request
-from intaglio.engine.machine import fit_to_machine
-from intaglio.engine.process import EngineClient
+from intaglio.engine.client import EngineClient
+from intaglio.engine.core_process import adapter_limits, build_engine
+from intaglio.engine.memory.machine import fit_to_machine
 from intaglio.engine.token_stream import TokenStream
-from intaglio.engine.worker import adapter_limits, build_engine
 from intaglio.generation import AnswerBuilder, Completion, TextDelta, TokenLogprob, Usage, join_deltas
 from intaglio.grammar import check_grammar
-from intaglio.lora.base_tables import BaseTables, checkpoint_tables
-from intaglio.lora.peft import read_peft_adapter
+from intaglio.lora.peft.base_tables import BaseTables, checkpoint_tables
+from intaglio.lora.peft.reader import read_peft_adapter
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, FinishReason, Priority, Proof, SamplingParams, ScaledAdapter

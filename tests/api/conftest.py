@@ -13,12 +13,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from intaglio.adapters import AdapterStore
 from intaglio.api.app import create_app
-from intaglio.api.server import open_batches
+from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
 from intaglio.database import opening
-from intaglio.lora.peft import AdapterLimits
+from intaglio.finetunes import AdapterStore
+from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
 from tests.helpers.adapters import write_peft_adapter

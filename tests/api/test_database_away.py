@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.adapters.catalogue import Catalogue
+from intaglio.finetunes.db.repository import Catalogue
 from intaglio.settings import Settings
-from tests.adapters.conftest import move_database
 from tests.api.conftest import ACCOUNT, RUN
-from tests.api.finetune_calls import create, error_of, read, upload_both
+from tests.api.finetunes.calls import create, error_of, read, upload_both
+from tests.finetunes.conftest import move_database
 from tests.helpers.held_check import DEADLINE_S, in_thread
 
 AWAY = {"code": 3043, "message": "AiError: the database of finetunes does not answer now; try again in a moment"}

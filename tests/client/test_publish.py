@@ -13,7 +13,7 @@ import pytest
 from intaglio.api.state import ServerState
 from intaglio.client import ADAPTER_FILES, Connection, Finetunes, check_publishable, publish
 from intaglio.errors import AdapterError, FinetuneError, ServerRefusedError
-from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE
+from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE
 from tests.api.conftest import MODEL, SECOND_MODEL
 from tests.client.conftest import TOKEN
 

@@ -14,11 +14,11 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
-from intaglio.adapters.tables import SCHEMA as FINETUNES
 from intaglio.batches.tables import SCHEMA as BATCHES
 from intaglio.database import Schema, open_database
 from intaglio.database.migrating import bring_up_to_date
 from intaglio.errors import DatabaseError, DataFolderError, SettingsError
+from intaglio.finetunes.db.tables import SCHEMA as FINETUNES
 from tests.helpers.postgresql import PostgresqlServer
 
 SECRET = "s3cr3t-passw0rd"

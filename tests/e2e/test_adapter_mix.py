@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from intaglio.adapters.demo import bundled_demo_folder
+from intaglio.finetunes.demos import bundled_demo_folder
 from intaglio.llm import LLM
 from intaglio.request import AdapterRef, SamplingParams, ScaledAdapter
 from tests.e2e.conftest import ACCOUNT, MODEL, RUN, answer

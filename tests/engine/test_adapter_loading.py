@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from intaglio.engine.adapter_loader import AdapterLoader
 from intaglio.engine.engine import EngineLimits
-from intaglio.engine.prover import Prover
+from intaglio.engine.verification.verifier import Prover
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.packed import PackedAdapters
+from intaglio.lora.cache import PackedAdapters
 from intaglio.lora.packing import AdapterDtype, pack_tensors
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
 from intaglio.ops import AdapterTensors, LoraWeights
 from intaglio.request import AdapterRef, FinishReason, Proof, ScaledAdapter

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import read_config

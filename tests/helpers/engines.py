@@ -11,7 +11,7 @@ from intaglio.engine.engine import Engine, EngineLimits
 from intaglio.engine.grammar import Matchers
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype, pack_tensors
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import AdapterPool, LoadedAdapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma

@@ -22,7 +22,7 @@ from typing import Any
 
 from intaglio.errors import AdapterUseError, CapacityError, ChatError, ContextLengthError, EngineError, IntaglioError
 from intaglio.generation import TextDelta, TokenLogprob, Usage
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, FinishReason, Priority, Proof, SamplingParams, ScaledAdapter
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 import pytest
 
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.base_tables import BaseTables
-from intaglio.lora.peft import AdapterLimits, Note, ReadStep, read_peft_adapter
+from intaglio.lora.peft.base_tables import BaseTables
+from intaglio.lora.peft.reader import AdapterLimits, Note, ReadStep, read_peft_adapter
 from intaglio.model.config import ModelConfig
 
 DEADLINE_S = 30
@@ -28,7 +28,7 @@ class HeldCheck:
         self.go = threading.Event()
         self.steps: list[ReadStep] = []
         self._step = step
-        monkeypatch.setattr("intaglio.adapters.intake.read_peft_adapter", self._read)
+        monkeypatch.setattr("intaglio.finetunes.upload.read_peft_adapter", self._read)
 
     def _read(
         self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: Note, base_tables: BaseTables | None

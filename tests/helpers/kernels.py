@@ -16,7 +16,7 @@ from typing import Literal, cast
 
 import pytest
 
-from intaglio.engine.worker import make_ops
+from intaglio.engine.core_process import make_ops
 from intaglio.model.quantize import WeightFormat
 from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
@@ -33,7 +33,7 @@ if CHOSEN == "auto":
     KERNELS = KERNELS[:1]
 BACKENDS = (*KERNELS, "reference") if CHOSEN == "auto" else (CHOSEN,)
 # Tests of whole models and engines run on one backend: NumPy is several times slower and has its own run
-# (`make test-kernels`). tests/engine/test_effect.py, which is slow anyway, takes all.
+# (`make test-kernels`). tests/engine/verification/test_effect.py, which is slow anyway, takes all.
 ENGINE_BACKENDS = BACKENDS[:1]
 
 

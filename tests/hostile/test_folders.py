@@ -10,7 +10,7 @@ import pytest
 
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from tests.helpers.held_check import DEADLINE_S, in_thread
 from tests.hostile.case import CONFIG, WEIGHTS

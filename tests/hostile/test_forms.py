@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.finetune_calls import FINETUNES, create, error_of, read
+from tests.api.finetunes.calls import FINETUNES, create, error_of, read
 from tests.hostile.cases.forms import FORM, FORMS, HONEST, HostileForm, form
 from tests.hostile.good import Files
 from tests.hostile.kept import kept

@@ -12,7 +12,7 @@ from intaglio.api.app import create_app
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
 from tests.api.conftest import RUN, fake_state
-from tests.api.finetune_calls import create, error_of, read, upload
+from tests.api.finetunes.calls import create, error_of, read, upload
 from tests.hostile.case import CONFIG, WEIGHTS
 from tests.hostile.disks import ballast, small_disk
 from tests.hostile.good import Files, good_files

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import RUN
-from tests.api.finetune_calls import FINETUNES, create, error_of, files_of, read, upload
+from tests.api.finetunes.calls import FINETUNES, create, error_of, files_of, read, upload
 from tests.hostile.case import CONFIG, WEIGHTS, HonestCase, HostileCase
 from tests.hostile.cases.containers import pickles
 from tests.hostile.corpus import FAMILIES, HONEST_FAMILIES, one_of_each

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from tests.hostile.case import CONFIG, WEIGHTS
 from tests.hostile.good import Files, apart, packed

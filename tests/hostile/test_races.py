@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from tests.helpers.held_check import in_thread
 from tests.hostile.case import CONFIG, WEIGHTS

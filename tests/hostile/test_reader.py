@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from intaglio.errors import AdapterError
-from intaglio.lora.peft import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from tests.hostile.case import CONFIG, WEIGHTS, HonestCase, HostileCase
 from tests.hostile.corpus import HONEST, HOSTILE, every

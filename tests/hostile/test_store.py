@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.adapters import AdapterStore, FinetuneState
 from intaglio.errors import AdapterError
-from intaglio.lora.peft import AdapterLimits
+from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
-from tests.adapters.conftest import add, create
+from tests.finetunes.conftest import add, create
 from tests.hostile.case import CONFIG, WEIGHTS, HostileCase
 from tests.hostile.corpus import FAMILIES, one_of_each
 from tests.hostile.good import Files

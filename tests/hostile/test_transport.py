@@ -14,7 +14,7 @@ from intaglio.api.app import create_app
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
 from tests.api.conftest import MODEL, fake_state
-from tests.api.finetune_calls import FINETUNES
+from tests.api.finetunes.calls import FINETUNES
 from tests.helpers.live_server import live_server
 from tests.helpers.log_lines import log_lines
 from tests.hostile.cases.forms import FORM, form, part
@@ -58,7 +58,7 @@ def unharmed(address: str, http: httpx.Client, settings: Settings) -> Iterator[N
 @pytest.fixture
 def left() -> Iterator[queue.Queue[str]]:
     """The log's lines of clients that left before their request was read, as they come."""
-    with log_lines("intaglio.api.middleware", "the client left") as lines:
+    with log_lines("intaglio.api.http.middleware", "the client left") as lines:
         yield lines
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE
+from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE
 
 Tensors = dict[str, Any]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import LayerConfig, ModelConfig, rounded_embed_scale
 from intaglio.ops import AdapterTensors, Array, LoraPair, Ops
 from intaglio.ops.reference import ReferenceOps

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.ops import AdapterTensors, Ops
 from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases

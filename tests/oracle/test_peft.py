@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.loader import load_gemma
 from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases

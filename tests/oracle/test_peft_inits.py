@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from intaglio.errors import AdapterError
-from intaglio.lora.base_tables import checkpoint_tables
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.base_tables import checkpoint_tables
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.loader import load_gemma
 from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases

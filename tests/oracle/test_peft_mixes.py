@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intaglio.lora.base_tables import checkpoint_tables
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.base_tables import checkpoint_tables
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.ops import AdapterTensors

@@ -15,7 +15,7 @@ import pytest
 from intaglio import LLM, SamplingParams
 from intaglio.base_model import BaseModel
 from intaglio.errors import NotEnoughMemoryError, TrainingDataError, TrainingError, TrainingInterruptedError
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.settings import Settings
 from intaglio.training import run
 from intaglio.training.memory import Available, MemoryNeed

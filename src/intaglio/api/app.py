@@ -15,23 +15,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from intaglio.api.account import account_token_routes, token_routes
-from intaglio.api.auth import check_account, check_token
-from intaglio.api.batch_items import batch_runner
-from intaglio.api.binding import binding_routes
-from intaglio.api.binding_forward import RUN_PATHS, BindingForward, WebSocketRefusal
-from intaglio.api.catalog import catalog_routes
-from intaglio.api.envelope import JsonAnswer
-from intaglio.api.errors import binding_error_answer, error_answer, openai_error_answer
-from intaglio.api.finetunes import finetune_routes
-from intaglio.api.middleware import CrashAnswer, TrailingSlash
-from intaglio.api.openai import openai_routes
-from intaglio.api.openai_models import openai_model_routes
+from intaglio.api.account.routes import account_token_routes, token_routes
+from intaglio.api.binding.forward import RUN_PATHS, BindingForward, WebSocketRefusal
+from intaglio.api.binding.routes import binding_routes
+from intaglio.api.finetunes.routes import finetune_routes
+from intaglio.api.http.auth import check_account, check_token
+from intaglio.api.http.envelope import JsonAnswer
+from intaglio.api.http.errors import binding_error_answer, error_answer, openai_error_answer
+from intaglio.api.http.middleware import CrashAnswer, TrailingSlash
+from intaglio.api.http.unrouted import CATCH_ALL, answer_unrouted
+from intaglio.api.inference.batch_items import batch_runner
+from intaglio.api.inference.model_routes import catalog_routes
+from intaglio.api.inference.routes import run_routes
+from intaglio.api.inference.schema import RunSchema
+from intaglio.api.openai.models import openai_model_routes
+from intaglio.api.openai.routes import openai_routes
 from intaglio.api.openapi.document import openapi_document
-from intaglio.api.schema import RunSchema
 from intaglio.api.state import ServerState
-from intaglio.api.unrouted import CATCH_ALL, answer_unrouted
-from intaglio.api.workers_ai import run_routes
 from intaglio.errors import DatabaseError, IntaglioError, RouteError
 
 API_ROOT = "/client/v4"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from intaglio.adapters import AdapterStore
-from intaglio.api.late_proofs import LateProofs
-from intaglio.api.model_cards import WITHOUT_WEIGHTS
+from intaglio.api.finetunes.background_verification import LateProofs
+from intaglio.api.inference.model_cards import WITHOUT_WEIGHTS
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
+from intaglio.finetunes import AdapterStore
 from intaglio.settings import Settings
 
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this

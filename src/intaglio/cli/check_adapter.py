@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from intaglio.api.finetune_json import proof_json
+from intaglio.api.finetunes.responses import proof_json
 from intaglio.llm import LLM
 
 

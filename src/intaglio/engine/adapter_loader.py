@@ -12,10 +12,10 @@ from pathlib import Path
 
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.base_tables import BaseTables
-from intaglio.lora.packed import PackedAdapter, PackedAdapters
+from intaglio.lora.cache import PackedAdapter, PackedAdapters
 from intaglio.lora.packing import pack_tensors
-from intaglio.lora.peft import AdapterLimits, read_peft_adapter
+from intaglio.lora.peft.base_tables import BaseTables
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.packed import packed_key

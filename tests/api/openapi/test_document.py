@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
-from intaglio.api.errors import WIRE_ERRORS
-from intaglio.api.openai_schema import CHAT_SCHEMA
+from intaglio.api.http.errors import WIRE_ERRORS
+from intaglio.api.inference.schema import RunSchema
+from intaglio.api.openai.schema import CHAT_SCHEMA
 from intaglio.api.openapi.document import declared_operations
-from intaglio.api.schema import RunSchema
 from intaglio.api.state import ServerState
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.adapters import AdapterStore
 from intaglio.api.app import create_app
-from intaglio.api.server import open_batches
+from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
-from intaglio.lora.peft import AdapterLimits
+from intaglio.finetunes import AdapterStore
+from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, Proof
 from intaglio.settings import DEFAULT_MODEL_ID, Settings

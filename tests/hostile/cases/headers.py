@@ -6,7 +6,7 @@ import json
 import struct
 from typing import Any
 
-from intaglio.lora.safetensors_file import MAX_HEADER_BYTES, MAX_NAME_CHARS
+from intaglio.lora.peft.safetensors_file import MAX_HEADER_BYTES, MAX_NAME_CHARS
 from tests.hostile.case import HostileCase, bad_weights
 from tests.hostile.good import A, B, Header, apart, packed, renamed, with_entry, with_header, with_tensors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from intaglio.api.catalog import MAX_PER_PAGE
+from intaglio.api.inference.model_routes import MAX_PER_PAGE
 from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import JSON, Answer, Operation

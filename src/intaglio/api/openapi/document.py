@@ -8,10 +8,10 @@ from typing import Any
 from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
 
+from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openapi import account, catalog, finetunes, openai, run
 from intaglio.api.openapi.failures import FAILURE_SCHEMAS
 from intaglio.api.openapi.operation import Operation
-from intaglio.api.schema import RunSchema
 from intaglio.version import __version__
 
 _ABOUT = """One Gemma, any number of LoRA adapters, behind the REST API of Cloudflare Workers AI.

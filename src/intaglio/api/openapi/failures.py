@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from intaglio.api.errors import BINDING_CODES, wire_row
+from intaglio.api.http.errors import BINDING_CODES, wire_row
 from intaglio.api.openapi.shapes import TEXT, listed, one_of, record, ref
 from intaglio.errors import IntaglioError
 

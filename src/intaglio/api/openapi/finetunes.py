@@ -1,4 +1,4 @@
-"""The operations of finetunes: what `api/finetunes.py` does."""
+"""The operations of finetunes: what `api/finetunes/routes.py` does."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import Any
 
 import msgspec
 
-from intaglio.adapters import FinetuneState
-from intaglio.adapters.catalogue import ORDER_COLUMNS
-from intaglio.adapters.progress import PROVING, STORING
-from intaglio.api.finetunes import DEFAULT_PUBLIC_LIMIT, MAX_DESCRIPTION_CHARS, MAX_PUBLIC_LIMIT, CreateFinetune
+from intaglio.api.finetunes.routes import DEFAULT_PUBLIC_LIMIT, MAX_DESCRIPTION_CHARS, MAX_PUBLIC_LIMIT, CreateFinetune
 from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_BODY, OF_A_CHANGE, OF_A_MODEL, OF_A_READ
 from intaglio.api.openapi.operation import JSON, Answer, Operation
 from intaglio.api.openapi.shapes import (
@@ -37,7 +34,10 @@ from intaglio.errors import (
     FinetuneNotReadyError,
     StorageFullError,
 )
-from intaglio.lora.peft import CONFIG_FILE, WEIGHTS_FILE, ReadStep
+from intaglio.finetunes import FinetuneState
+from intaglio.finetunes.db.repository import ORDER_COLUMNS
+from intaglio.finetunes.progress import PROVING, STORING
+from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, ReadStep
 
 TAG = "Finetunes"
 BYTES = "application/octet-stream"

@@ -44,7 +44,7 @@ class Operation:
 
     body      media type -> schema; None where no body is read
     answers   status -> answer, of those that are no failures
-    errors    what may be raised; their statuses and codes are those of the table in `api/errors.py`
+    errors    what may be raised; their statuses and codes are those of the table in `api/http/errors.py`
     failures  the form in which this route's callers read an error
     is_open   no token is asked for
     """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from intaglio.api.binding import MODEL_HEADER, VERSIONS
-from intaglio.api.binding_forward import ACCOUNT_HEADER
-from intaglio.api.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.binding.forward import ACCOUNT_HEADER
+from intaglio.api.binding.routes import MODEL_HEADER, VERSIONS
+from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.inference.run_input import NULL_MEANS_ABSENT
+from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT, OF_A_BATCH, OF_A_RUN
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation
@@ -27,8 +29,6 @@ from intaglio.api.openapi.shapes import (
     ref,
 )
 from intaglio.api.openapi.streams import STREAM_SCHEMAS, event_stream
-from intaglio.api.run_input import NULL_MEANS_ABSENT
-from intaglio.api.schema import RunSchema
 from intaglio.batches import BatchState
 from intaglio.errors import IdentifierError, JsonAnswerError
 

@@ -1,0 +1,1 @@
+"""The account routes that command-line clients ask before they begin."""

@@ -1,0 +1,49 @@
+"""The few account routes that command-line clients ask before they begin. There is one user and one account here."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from intaglio.api.http.envelope import success
+
+LOCAL_ACCOUNT = "local"
+LOCAL_USER = "00000000-0000-0000-0000-000000000000"
+
+
+def token_routes() -> APIRouter:
+    """Token check, user, accounts and memberships."""
+    router = APIRouter()
+
+    @router.get("/user/tokens/verify", operation_id="verify_token")
+    async def verify() -> Response:
+        return success({"id": LOCAL_USER, "status": "active"})
+
+    @router.get("/user", operation_id="read_user")
+    async def user() -> Response:
+        return success({"id": LOCAL_USER, "email": "user@localhost"})
+
+    @router.get("/accounts", operation_id="list_accounts")
+    async def accounts() -> Response:
+        return success([_account()])
+
+    @router.get("/memberships", operation_id="list_memberships")
+    async def memberships() -> Response:
+        return success([{"id": LOCAL_USER, "account": _account()}])
+
+    return router
+
+
+def account_token_routes() -> APIRouter:
+    """The token check below an account."""
+    router = APIRouter()
+
+    @router.get("/tokens/verify", operation_id="verify_account_token")
+    async def verify(account: str) -> Response:
+        return success({"id": LOCAL_USER, "status": "active"})
+
+    return router
+
+
+def _account() -> dict[str, str]:
+    return {"id": LOCAL_ACCOUNT, "name": "Intaglio"}

@@ -1,0 +1,111 @@
+"""Unwraps the requests of a Worker's `env.AI` binding that a proxy carries to us, so that the routes see them as sent.
+
+    wrangler up to 4.35   any method on A/ai/run/proxy; the header X-Forwarded holds the binding's URL
+    miniflare             any method on / or on A/ai/run/proxy; MF-URL holds the URL, and each header of the binding
+                          comes as MF-Header-<name>
+
+Where the path names an account, it goes on as the header `intaglio-account`.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from intaglio.api.http.auth import check_account
+from intaglio.api.http.errors import binding_error_answer, error_answer
+from intaglio.errors import BadInputError, RouteError
+
+ACCOUNT_HEADER = "intaglio-account"
+# path -> its operation in the OpenAPI document
+RUN_PATHS = MappingProxyType({"/run": "run_for_binding", "/ai-gateway/run": "run_for_binding_by_gateway"})
+MODELS_PATH = "/ai-api/models/search"
+
+_PROXY_PATH = re.compile(r"/client/v4/accounts/([^/]+)/ai/run/proxy")
+_WRAPPED = "mf-header-"
+_OF_THE_CONNECTION = ("host", "connection", "content-length", "transfer-encoding", "expect")
+
+
+class BindingForward:
+    """Middleware: an unwrapped request goes on with the binding's own path, query and headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                scope = unwrapped(scope)
+            except RouteError as error:
+                await error_answer(Request(scope), error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class WebSocketRefusal:
+    """Middleware: no route here speaks WebSocket, and who tries is told so instead of being hung up on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+        elif "websocket.http.response" in scope.get("extensions", {}):
+            await _websocket_refused(scope)(scope, receive, send)
+        else:  # a server that cannot answer a handshake with a body closes it: 403
+            await send({"type": "websocket.close"})
+
+
+def unwrapped(scope: Scope) -> Scope:
+    """The request as the binding sent it; any other request as it stands.
+
+    Raises RouteError for a URL that is none of the binding's, and for an account that cannot be one.
+    """
+    headers = Headers(scope=scope)
+    proxy = _PROXY_PATH.fullmatch(scope["path"])
+    carried = headers.get("mf-url") if proxy or scope["path"] == "/" else None
+    if carried is None and proxy:
+        carried = headers.get("x-forwarded")
+    if carried is None:
+        return scope
+    path, query = _split(carried)
+    sent = _sent_headers(headers)
+    if proxy:
+        check_account(proxy[1])
+        sent[ACCOUNT_HEADER] = proxy[1]
+    return {**scope, "path": path, "raw_path": path.encode(), "query_string": query.encode(), "headers": sent.raw}
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Path and query of a URL that the binding may ask for."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise RouteError(f"The URL of the AI binding cannot be read: {error}") from error
+    if parts.path not in (*RUN_PATHS, MODELS_PATH):
+        raise RouteError(f"No route for that URI of the AI binding: {parts.path[:200]}")
+    return parts.path, parts.query
+
+
+def _sent_headers(carrier: Headers) -> MutableHeaders:
+    """The binding's headers over the carrier's own, which may hold the token."""
+    sent = MutableHeaders(raw=[(name, value) for name, value in carrier.raw if not name.startswith(b"mf-")])
+    for name, value in carrier.items():
+        inner = name.removeprefix(_WRAPPED)
+        if inner != name and inner not in _OF_THE_CONNECTION:
+            sent[inner] = value
+    return sent
+
+
+def _websocket_refused(scope: Scope) -> Response:
+    return binding_error_answer(
+        HTTPConnection(scope),
+        BadInputError("WebSockets are not served: set stream in the inputs, the answer is then server-sent events"),
+    )

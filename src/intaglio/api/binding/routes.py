@@ -1,0 +1,117 @@
+"""What a Worker's `env.AI` binding calls: /run, /ai-gateway/run and /ai-api/models/search at the server's root.
+
+The binding differs from the REST routes in four ways. The model stands in a header. The body is `{inputs, options}`.
+An answer is the bare result, and its content type has to be exactly application/json, or the binding hands its caller
+the bytes as a stream. An error is `{internalCode, message, name, description}`, which the binding throws as an Error
+with the text `<internalCode>: <description>`.
+
+There is no account in these paths. It is the one named in the header `intaglio-account`, else `local`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any
+from uuid import uuid4
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from intaglio.api.account.routes import LOCAL_ACCOUNT
+from intaglio.api.binding.forward import ACCOUNT_HEADER, MODELS_PATH, RUN_PATHS
+from intaglio.api.http.auth import check_account
+from intaglio.api.http.envelope import JsonAnswer
+from intaglio.api.http.json_body import read_json
+from intaglio.api.inference.batch_routes import batch_answer, is_batch
+from intaglio.api.inference.lora_field import lora_fields
+from intaglio.api.inference.model_routes import models_found
+from intaglio.api.inference.run import plain_answer, start_run
+from intaglio.api.inference.run_input import read_run_input
+from intaglio.api.inference.schema import RunSchema
+from intaglio.api.inference.sse import RunStream
+from intaglio.api.state import ServerState
+from intaglio.errors import BadInputError
+
+MODEL_HEADER = "cf-consn-model-id"
+VERSIONS = ("2", "3")
+
+
+def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
+    """The routes of the binding. An AI gateway's name in the options changes nothing: there is none here."""
+    router = APIRouter()
+
+    async def run_model(request: Request) -> Response:
+        request.state.request_id = str(uuid4())
+        _check_form(request.query_params)
+        account = _account(request)
+        model = named_model(request.headers.get(MODEL_HEADER, ""), state.models)
+        state.llm(model)  # an unknown model is refused before its input is looked at
+        body = _as_rest_body(await read_json(request, state.settings.max_body_bytes), schema)
+        if is_batch(body, {}):
+            return await batch_answer(state, account, model, body, {}, schema, request.state.request_id, JsonAnswer)
+        asked = read_run_input(body, {}, schema)
+        run = await start_run(state, account, model, asked, request.state.request_id)
+        if asked.stream:
+            return RunStream(run)
+        return await plain_answer(request, run, JsonAnswer)
+
+    for path, operation in RUN_PATHS.items():
+        router.add_api_route(path, run_model, methods=["POST"], operation_id=operation)
+
+    @router.get(MODELS_PATH, operation_id="search_models_for_binding")
+    async def search_models(request: Request) -> Response:
+        return models_found(state, request.query_params)
+
+    return router
+
+
+def named_model(header: str, served: Container[str]) -> str:
+    """The model of `[prefix:]model`. A prefix chooses among Cloudflare's own backends and means nothing here.
+
+    A model's id may hold a colon itself, so a header that is the id of a served model is taken as it stands.
+    """
+    if not header:
+        raise BadInputError(f"the header {MODEL_HEADER} is missing: it names the model")
+    prefix, _, rest = header.partition(":")
+    return rest if rest and header not in served and not prefix.startswith("@") else header
+
+
+def _account(request: Request) -> str:
+    account = request.headers.get(ACCOUNT_HEADER, LOCAL_ACCOUNT)
+    check_account(account)
+    return account
+
+
+def _check_form(query: Mapping[str, str]) -> None:
+    version = query.get("version", VERSIONS[-1])
+    if version not in VERSIONS:
+        raise BadInputError(f"version {version[:20]!r} of the binding's protocol is not known; {VERSIONS} are")
+    if "userInputs" in query:  # the binding then sends the stream itself as the body
+        raise BadInputError("a ReadableStream or FormData in the inputs is not taken: text generation needs JSON")
+
+
+def _as_rest_body(call: object, schema: RunSchema) -> dict[str, Any]:
+    """`{inputs, options}` as one body of the REST route.
+
+    Options carry `lora`, `queueRequest`, `rejectIfBusy` and, from the AI SDK's provider, any setting; the inputs win.
+    """
+    if not isinstance(call, dict) or not isinstance(call.get("inputs"), dict):
+        raise BadInputError("required properties at '/' are 'inputs', an object")
+    inputs, options = call["inputs"], call.get("options")
+    if options is None:
+        options = {}
+    if not isinstance(options, dict):
+        raise BadInputError("'/options' must be an object")
+    if options.get("websocket"):
+        raise BadInputError("'/options/websocket' is not served: set stream in the inputs")
+    settings = {name: options[name] for name in schema.settings if name in options and name != "lora"}
+    return {**settings, **inputs, "options": _joined(options, inputs.get("options"))}
+
+
+def _joined(options: dict[str, Any], inner: object) -> dict[str, Any]:
+    """Options beside the inputs and, as REST callers write them, within. Two different adapters are refused."""
+    if not isinstance(inner, dict):
+        return options
+    lora_fields(inner, {"lora": options["lora"]} if "lora" in options else {})
+    return {**inner, **options}

@@ -1,0 +1,151 @@
+"""The finetune routes: create, list, read, upload and download a file, roll back, delete, list the public ones."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from intaglio.api.finetunes.responses import asset_json, deleted_json, finetune_detail, finetune_json
+from intaglio.api.finetunes.verification import with_prover
+from intaglio.api.http.envelope import success
+from intaglio.api.http.file_response import file_answer
+from intaglio.api.http.json_body import read_json
+from intaglio.api.http.multipart import read_upload
+from intaglio.api.http.query import flag, integer
+from intaglio.api.state import ServerState
+from intaglio.errors import BadInputError, EmptyBodyError, FinetuneError
+from intaglio.finetunes import Finetune
+
+DEFAULT_PUBLIC_LIMIT = 100
+MAX_PUBLIC_LIMIT = 1000
+MAX_DESCRIPTION_CHARS = 10_000
+
+
+class CreateFinetune(msgspec.Struct, frozen=True):
+    """The body of POST /ai/finetunes; other keys are ignored."""
+
+    model: str
+    name: str
+    description: str | None = None
+    public: bool | None = None
+
+
+def finetune_routes(state: ServerState) -> APIRouter:
+    """Everything below /ai/finetunes."""
+    router = APIRouter()
+    adapters = state.adapters
+
+    async def detail(found: Finetune) -> Response:
+        proven = await state.late_proofs.with_asked(found, state.models.get(found.model))
+        return success(finetune_detail(proven))
+
+    @router.post("/ai/finetunes", operation_id="create_finetune")
+    async def create(request: Request, account: str) -> Response:
+        body = await read_json(request, state.settings.max_body_bytes)
+        asked = _create_body(body)
+        _check_base(state, asked.model)
+        made = await asyncio.to_thread(
+            adapters.create,
+            account=account,
+            name=asked.name,
+            model=asked.model,
+            description=asked.description or "",
+            public=bool(asked.public),
+        )
+        return success(finetune_json(made))
+
+    @router.get("/ai/finetunes", operation_id="list_finetunes")
+    async def list_own(account: str) -> Response:
+        found = await asyncio.to_thread(adapters.list_account, account)
+        return success([finetune_json(state.late_proofs.with_known(one)) for one in found])
+
+    @router.get("/ai/finetunes/public", operation_id="list_public_finetunes")
+    async def list_public(request: Request, account: str) -> Response:
+        query = request.query_params
+        limit = integer(query, "limit", default=DEFAULT_PUBLIC_LIMIT, low=0, high=MAX_PUBLIC_LIMIT)
+        offset = integer(query, "offset", default=0, low=0)
+        found = await asyncio.to_thread(adapters.list_public, limit, offset, query.get("orderBy", "created_at"))
+        return success([finetune_json(state.late_proofs.with_known(one)) for one in found])
+
+    @router.get("/ai/finetunes/{finetune}", operation_id="read_finetune")
+    async def read(account: str, finetune: str) -> Response:
+        return await detail(await asyncio.to_thread(adapters.find, account, finetune))
+
+    @router.delete("/ai/finetunes/{finetune}", operation_id="delete_finetune")
+    async def delete(account: str, finetune: str) -> Response:
+        return success(deleted_json(await asyncio.to_thread(adapters.delete, account, finetune)))
+
+    @router.post("/ai/finetunes/{finetune}/rollback", operation_id="roll_back_finetune")
+    async def roll_back(request: Request, account: str, finetune: str) -> Response:
+        to = integer(request.query_params, "generation", default=0, low=1) or None  # without it: the newest of them
+        await _check_no_body(request, state.settings.max_body_bytes)
+        return await detail(await asyncio.to_thread(adapters.rollback, account, finetune, to))
+
+    router.include_router(_asset_routes(state))
+    return router
+
+
+def _asset_routes(state: ServerState) -> APIRouter:
+    """The two files of a finetune: up and down."""
+    router = APIRouter()
+    adapters = state.adapters
+
+    @router.post("/ai/finetunes/{finetune}/finetune-assets", operation_id="upload_finetune_file")
+    async def upload(request: Request, account: str, finetune: str) -> Response:
+        keep_other_file = flag(request.query_params, "keep_other_file")
+        found = await asyncio.to_thread(adapters.find_own, account, finetune)
+        llm = state.llm(found.model)
+        with adapters.stage() as staged:
+            file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
+            async with state.check_lock(found.model):
+                now = await with_prover(
+                    llm,
+                    lambda prove: adapters.add_file(
+                        account,
+                        found.id,
+                        file_name,
+                        staged,
+                        llm.config,
+                        prove=prove,
+                        base_tables=llm.base_tables,
+                        keep_other_file=keep_other_file,
+                    ),
+                )
+        return success(asset_json(now, file_name, staged.sha256))
+
+    @router.get("/ai/finetunes/{finetune}/finetune-assets/{file_name}", operation_id="download_finetune_file")
+    @router.head("/ai/finetunes/{finetune}/finetune-assets/{file_name}")
+    async def download(request: Request, account: str, finetune: str, file_name: str) -> Response:
+        opened = await asyncio.to_thread(adapters.open_file, account, finetune, file_name)
+        return file_answer(request, opened)
+
+    return router
+
+
+def _create_body(body: Any) -> CreateFinetune:
+    try:
+        asked = msgspec.convert(body, CreateFinetune)
+    except msgspec.ValidationError as error:
+        raise BadInputError(f"a finetune needs model and name, both strings: {error}") from error
+    if len(asked.description or "") > MAX_DESCRIPTION_CHARS:
+        raise BadInputError(f"description is longer than {MAX_DESCRIPTION_CHARS} characters")
+    return asked
+
+
+async def _check_no_body(request: Request, max_bytes: int) -> None:
+    """A body might name a generation: were it ignored, another one would answer than was meant."""
+    with suppress(EmptyBodyError):
+        if await read_json(request, max_bytes) not in ({}, None):
+            raise BadInputError("a rollback takes no body; its generation stands in the query, as ?generation=1")
+
+
+def _check_base(state: ServerState, model: str) -> None:
+    if model not in state.models:
+        served = ", ".join(sorted(state.models))
+        raise FinetuneError(f"MODEL_NOT_SUPPORTED: this server has no weights for {model[:256]!r}; it has {served}")

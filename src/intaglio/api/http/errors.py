@@ -1,0 +1,172 @@
+"""One table: what each exception of the tree is on the wire. Status, Workers AI code, and how its text begins.
+
+The codes are those of the Workers AI documentation or of answers seen from it; where none is known for a fault, the
+code for bad input (5006) is used. A test walks the exception tree and fails if a class is not in the table.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from uuid import uuid4
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from intaglio import errors as tree
+from intaglio.api.http.envelope import JsonAnswer, failure
+from intaglio.version import __version__
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID_HEADER = "cf-ai-req-id"
+VERSION_HEADER = "intaglio-version"
+
+
+@dataclass(frozen=True, slots=True)
+class WireError:
+    """prefix stands before the exception's text; headers go out with the answer."""
+
+    status: int
+    code: int
+    prefix: str = "AiError: "
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+
+_BAD_INPUT = WireError(400, 5006, "AiError: Bad input: Error: ")
+_INTERNAL = WireError(500, 3043)
+_RETRY_SOON = (("retry-after", "1"),)
+_RETRY_AFTER_RESTART = (("retry-after", "2"),)
+_RETRY_LATER = (("retry-after", "60"),)
+
+WIRE_ERRORS = MappingProxyType({
+    tree.IntaglioError: _INTERNAL,
+    tree.RequestError: _BAD_INPUT,
+    tree.BadInputError: _BAD_INPUT,
+    tree.GrammarError: WireError(400, 5025),
+    tree.JsonAnswerError: WireError(403, 5024, "AiError: JSON Model couldn't be met: "),
+    tree.ChatError: _BAD_INPUT,
+    tree.ContextLengthError: WireError(413, 3010),
+    tree.EmptyBodyError: WireError(400, 3003),
+    tree.RequestTooLargeError: WireError(413, 3006),
+    tree.ModelNotFoundError: WireError(400, 5007),
+    tree.ModelWithoutWeightsError: WireError(400, 5007),
+    tree.AdapterUseError: _BAD_INPUT,
+    tree.FinetuneNotFoundError: WireError(404, 3037, "AiError: AiError: "),
+    tree.FinetuneNotReadyError: WireError(400, 3039),
+    tree.FinetuneError: WireError(400, 5006, ""),
+    tree.BatchNotFoundError: WireError(404, 5006),
+    tree.AuthenticationError: WireError(401, 10000, ""),
+    tree.RouteError: WireError(404, 7000, ""),
+    tree.IdentifierError: WireError(404, 7003, ""),
+    tree.MethodNotAllowedError: WireError(405, 7001, ""),
+    tree.AdapterError: WireError(400, 5006, "AiError: Bad input: "),
+    tree.ModelFormatError: _INTERNAL,
+    tree.ModelNotInstalledError: _INTERNAL,
+    tree.DataFolderError: _INTERNAL,
+    tree.DatabaseError: WireError(503, 3043, headers=_RETRY_AFTER_RESTART),
+    tree.StorageFullError: WireError(507, 3043),
+    tree.SettingsError: _INTERNAL,
+    tree.NotEnoughMemoryError: _INTERNAL,
+    tree.RemoteError: _INTERNAL,
+    tree.ServerUnreachableError: _INTERNAL,
+    tree.ServerRefusedError: _INTERNAL,
+    tree.TrainingError: _INTERNAL,
+    tree.TrainingDataError: _INTERNAL,
+    tree.TrainingInterruptedError: _INTERNAL,
+    tree.CapacityError: WireError(429, 3040, headers=_RETRY_SOON),
+    tree.BatchQueueFullError: WireError(429, 3040, headers=_RETRY_LATER),
+    tree.EngineError: _INTERNAL,
+    tree.EngineDeadError: WireError(500, 3043, headers=_RETRY_AFTER_RESTART),
+    tree.EngineStepError: _INTERNAL,
+})  # fmt: skip
+
+
+# Where the service gives its binding another code than its REST route.
+BINDING_CODES: Mapping[type[tree.IntaglioError], int] = MappingProxyType({tree.ContextLengthError: 5021})
+_BINDING_NAME = "InferenceUpstreamError"
+
+
+def wire_error(error: tree.IntaglioError) -> WireError:
+    """The table's row for the exception, or for its nearest ancestor that has one."""
+    return wire_row(type(error))
+
+
+def wire_row(kind: type[tree.IntaglioError]) -> WireError:
+    """The same for a class."""
+    return next(WIRE_ERRORS[above] for above in kind.__mro__ if above in WIRE_ERRORS)
+
+
+def error_item(error: tree.IntaglioError, request_id: str) -> dict[str, object]:
+    """The exception as one item of the envelope's `errors`."""
+    row = wire_error(error)
+    text = str(error)
+    if isinstance(error, tree.ContextLengthError):  # the service's own sentence: clients look for it
+        total = error.prompt_tokens + error.max_tokens
+        text = (
+            f"The estimated number of input and maximum output tokens ({total}) exceeded this model context window "
+            f"limit ({error.window}): {text}"
+        )
+    elif isinstance(error, tree.FinetuneNotFoundError):
+        text = f"{text} ({request_id})"
+    return {"code": row.code, "message": row.prefix + text}
+
+
+def openai_error(error: tree.IntaglioError, request_id: str) -> dict[str, object]:
+    """The exception as OpenAI's `error` object: its SDKs take the text they show from there."""
+    kind = "server_error" if wire_error(error).status >= 500 else "invalid_request_error"
+    return {**error_item(error, request_id), "type": kind}
+
+
+def error_answer(request: HTTPConnection, error: tree.IntaglioError) -> Response:
+    """The exception as an HTTP answer. Names the request id if the request had reached the model layer."""
+    _log_fault(request, error)
+    item = error_item(error, _known_id(request) or str(uuid4()))
+    return failure(wire_error(error).status, [item], headers=_error_headers(request, error))
+
+
+def openai_error_answer(request: HTTPConnection, error: tree.IntaglioError) -> Response:
+    """The same for the OpenAI-compatible routes: the envelope, and beside its keys OpenAI's `error`.
+
+    OpenAI's SDKs show and keep only that object where there is one, and no message at all where there is none. So it is
+    there, and repeats `errors`, for callers that look for the envelope's in what the SDK has kept.
+    """
+    _log_fault(request, error)
+    request_id = _known_id(request) or str(uuid4())
+    item = error_item(error, request_id)
+    extra = {"error": {**openai_error(error, request_id), "errors": [item]}}
+    return failure(wire_error(error).status, [item], headers=_error_headers(request, error), extra=extra)
+
+
+def binding_error_answer(request: HTTPConnection, error: tree.IntaglioError) -> Response:
+    """The same for a Worker's `env.AI`, which makes an Error of it: `<internalCode>: <description>`."""
+    _log_fault(request, error)
+    item = error_item(error, _known_id(request) or str(uuid4()))
+    description = str(item["message"])
+    for prefix in ("AiError: ", "AiError: ", "Bad input: "):
+        description = description.removeprefix(prefix)
+    code = BINDING_CODES.get(type(error), item["code"])
+    content = {"internalCode": code, "message": description, "name": _BINDING_NAME, "description": description}
+    return JsonAnswer(content, status_code=wire_error(error).status, headers=_error_headers(request, error))
+
+
+def _known_id(request: HTTPConnection) -> str | None:
+    return getattr(request.state, "request_id", None)
+
+
+def _error_headers(request: HTTPConnection, error: tree.IntaglioError) -> dict[str, str]:
+    headers = dict(wire_error(error).headers)
+    if isinstance(error, tree.MethodNotAllowedError):
+        headers["allow"] = ", ".join(error.allowed)
+    known_id = _known_id(request)
+    if known_id is not None:
+        headers |= {REQUEST_ID_HEADER: known_id, VERSION_HEADER: __version__}
+    return headers
+
+
+def _log_fault(request: HTTPConnection, error: tree.IntaglioError) -> None:
+    if wire_error(error).status >= 500:
+        method = request.scope.get("method", "-")
+        logger.error("%s %s: %s: %s", method, request.url.path, type(error).__name__, error)

@@ -1,0 +1,93 @@
+"""Server-sent events over a running request: when the answer starts, what ends it, and who tidies up.
+
+Two kinds of stream are made of it, the native one and OpenAI's; they differ in what an event says. Each event is
+`data: ` and a line of JSON. There are no event names and no comments: client parsers stumble over them.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from intaglio.api.http.disconnects import see_through
+from intaglio.errors import EngineError, IntaglioError
+
+logger = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(content: Mapping[str, Any]) -> bytes:
+    """One server-sent event."""
+    return b"data: " + msgspec.json.encode(content) + b"\n\n"
+
+
+class EventStream(Response, ABC):
+    """Sends events as they come and ends the request when the client goes away.
+
+    The response starts with the first piece, so that whatever fails before it is still answered by an HTTP status. What
+    fails later is told in an event, and the stream ends without [DONE].
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, request_id: str, headers: Mapping[str, str]) -> None:
+        super().__init__(headers={"cache-control": "no-cache", **headers})
+        del self.headers["content-length"]
+        self.request_id = request_id
+        self._started = False
+
+    @abstractmethod
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The events, one or more in a piece. An empty piece starts the response and sends nothing."""
+
+    @abstractmethod
+    def error_event(self, error: IntaglioError) -> bytes:
+        """The last event of a stream that failed."""
+
+    @abstractmethod
+    async def end(self, failed: BaseException | None) -> None:
+        """Called once, however the stream ended: free what still runs, write the log."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await see_through(receive, self._pump(send), self.end)
+
+    async def _pump(self, send: Send) -> None:
+        try:
+            async with aclosing(self.pieces()) as pieces:
+                async for piece in pieces:
+                    await self._start(send)
+                    if piece:
+                        await _send(send, piece)
+        except IntaglioError as error:
+            await self._fail(send, error)
+        except OSError:  # the server's way to say, on some versions, that nobody listens any more
+            raise
+        except Exception:
+            logger.exception("run %s failed while streaming", self.request_id)
+            await self._fail(send, EngineError("internal error; the server's log has the details"))
+        else:
+            await _send(send, b"", more=False)
+
+    async def _start(self, send: Send) -> None:
+        if not self._started:
+            self._started = True
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    async def _fail(self, send: Send, error: IntaglioError) -> None:
+        """Before the first byte the error becomes the answer; after it, the last event."""
+        if not self._started:
+            raise error
+        await _send(send, self.error_event(error))
+        await _send(send, b"", more=False)
+
+
+async def _send(send: Send, body: bytes, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -1,0 +1,98 @@
+"""What one item of a batch is to the run route: a request that is checked, run and answered like any other.
+
+Only its place in the queue differs: everybody who waits for an answer goes first. The adapter that an item names is
+looked up when the item runs, so one that is replaced or deleted after the submission is used as it is then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from intaglio.api.http.errors import error_item
+from intaglio.api.inference.lora_field import lora_fields
+from intaglio.api.inference.run import collect_text, end_run, native_result, start_run
+from intaglio.api.inference.run_input import RunInput, read_run_input
+from intaglio.api.inference.schema import RunSchema, json_type
+from intaglio.api.state import ServerState
+from intaglio.batches import BatchRunner, Item, ItemResult, ModelClaims, TokenCounts
+from intaglio.errors import BadInputError, CapacityError, IntaglioError
+from intaglio.request import Priority
+
+
+def batch_runner(state: ServerState, schema: RunSchema) -> BatchRunner:
+    """The runner of a server's batches, not yet started."""
+    settings = state.settings
+    return BatchRunner(
+        state.batches,
+        ModelClaims(settings.data_path / "batch-claims"),
+        BatchItems(state, schema),
+        models=state.models.keys(),
+        max_running=settings.batch_running or max(1, settings.max_running // 2),
+        added=state.batch_added,
+    )
+
+
+class BatchItems:
+    """Runs items, and puts their ends into the form of the batch's list of responses."""
+
+    def __init__(self, state: ServerState, schema: RunSchema) -> None:
+        self._state = state
+        self._schema = schema
+
+    async def run(self, item: Item) -> ItemResult:
+        """Run it. Raises CapacityError where it has to wait, EngineError where the engine failed, and what a single
+        run would raise where the item is at fault.
+        """
+        if not self._state.llm(item.model).ready:
+            raise CapacityError("the engine is being started")
+        body = msgspec.json.decode(item.request)
+        asked = self._checked(body, item)
+        run = await start_run(self._state, item.account, item.model, asked, _request_id(item), priority=Priority.BATCH)
+        failed: BaseException | None = None
+        try:
+            result = native_result(await collect_text(run), run)
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            await end_run(run, failed)
+        usage = run.record.usage
+        assert usage is not None, "collect_text returns when the last delta has said it"
+        tokens = TokenCounts(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+        return ItemResult(item.key, _entry(item, result=result, success=True), True, tokens)
+
+    def failed(self, item: Item, error: IntaglioError) -> ItemResult:
+        errors = [error_item(error, _request_id(item))]
+        return ItemResult(item.key, _entry(item, result={}, success=False, errors=errors), False)
+
+    def _checked(self, body: object, item: Item) -> RunInput:
+        """The item under what holds for all items. Raises BadInputError."""
+        shared = msgspec.json.decode(item.shared)
+        if isinstance(body, dict):
+            reference = body.get("external_reference")
+            if not isinstance(reference, str | None):
+                raise BadInputError(f"Type mismatch of '/external_reference', 'string' not in '{json_type(reference)}'")
+            fields = shared["fields"]
+            if lora_fields(body, {}):  # its own adapters, wherever it names them
+                fields.pop("lora", None)
+            body = {**fields, **body}
+        asked = read_run_input(body, shared["query"], self._schema)
+        if asked.stream:
+            raise BadInputError("'/stream' cannot be true in a batch")
+        if asked.reject_if_busy:
+            raise BadInputError("'/options/rejectIfBusy' cannot be used in a batch, which waits for room")
+        return asked
+
+
+def _request_id(item: Item) -> str:
+    return f"{item.key.batch_id}-{item.key.place}"
+
+
+def _entry(item: Item, **outcome: Any) -> bytes:
+    body = msgspec.json.decode(item.request)
+    reference = body.get("external_reference") if isinstance(body, dict) else None
+    if not isinstance(reference, str):
+        reference = None
+    return msgspec.json.encode({"id": item.key.place, **outcome, "external_reference": reference})

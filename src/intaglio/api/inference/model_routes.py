@@ -1,0 +1,93 @@
+"""The catalogue routes: models, their schemas, tasks and authors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from intaglio.api.http.envelope import success
+from intaglio.api.http.query import flag, integer
+from intaglio.api.inference.model_cards import TEXT_GENERATION, WITHOUT_WEIGHTS, ModelCard
+from intaglio.api.inference.schema import RunSchema
+from intaglio.api.state import ServerState
+from intaglio.errors import BadInputError, ModelNotFoundError
+
+MAX_PER_PAGE = 1000
+
+
+def catalog_routes(state: ServerState, schema: RunSchema) -> APIRouter:
+    """models/search, models/schema, tasks/search, authors/search."""
+    router = APIRouter()
+
+    @router.get("/ai/models/search", operation_id="search_models")
+    async def search_models(request: Request, account: str) -> Response:
+        return models_found(state, request.query_params)
+
+    @router.get("/ai/models/schema", operation_id="read_model_schemas")
+    async def model_schema(request: Request, account: str) -> Response:
+        model = request.query_params.get("model")
+        if not model:
+            raise BadInputError("the query parameter 'model' is missing")
+        if model not in state.models and model not in WITHOUT_WEIGHTS:
+            raise ModelNotFoundError(f"No such model {model} or task")
+        return success({"input": schema.input, "output": schema.output})
+
+    @router.get("/ai/tasks/search", operation_id="search_tasks")
+    async def search_tasks(account: str) -> Response:
+        return success([dict(TEXT_GENERATION)])
+
+    @router.get("/ai/authors/search", operation_id="search_authors")
+    async def search_authors(account: str) -> Response:
+        return success([{"name": name} for name in sorted({card.author for card in model_cards(state)})])
+
+    return router
+
+
+def models_found(state: ServerState, query: Mapping[str, str]) -> Response:
+    """One page of the models that the query asks for. Raises BadInputError."""
+    page = integer(query, "page", default=1, low=1)
+    per_page = integer(query, "per_page", default=100, low=1, high=MAX_PER_PAGE)
+    hides_beta = flag(query, "hide_experimental")
+    found = [card for card in model_cards(state) if _matches(card, query) and not (hides_beta and card.beta)]
+    shown = found[(page - 1) * per_page : page * per_page]  # past the end: empty, or SDKs page for ever
+    info = {"page": page, "per_page": per_page, "count": len(shown), "total_count": len(found)}
+    return success([card.as_json() for card in shown], result_info=info)
+
+
+def model_cards(state: ServerState) -> list[ModelCard]:
+    """Every model of the catalogue, those that are served first."""
+    cards = [
+        ModelCard(
+            name=name,
+            description=f"Gemma text generation with LoRA adapters, served here ({llm.config.num_layers} layers, "
+            f"hidden size {llm.config.hidden_size}).",
+            context_window=llm.window,
+            created_at=state.started_at,
+            beta=name in WITHOUT_WEIGHTS,
+        )
+        for name, llm in state.models.items()
+    ]
+    cards += [
+        ModelCard(
+            name=name,
+            description="Gemma text generation with LoRA adapters. This server has no weights for it: start it with "
+            f"--model '{name}=<folder or file.gguf>'.",
+            context_window=window,
+            created_at=state.started_at,
+            beta=True,
+        )
+        for name, window in WITHOUT_WEIGHTS.items()
+        if name not in state.models
+    ]
+    return cards
+
+
+def _matches(card: ModelCard, query: Mapping[str, str]) -> bool:
+    search = query.get("search", "").lower()
+    wanted = {"task": TEXT_GENERATION["name"], "author": card.author, "source": str(card.source)}
+    return (search in card.name.lower() or search in card.description.lower()) and all(
+        query.get(name, value).lower() in ("", value.lower()) for name, value in wanted.items()
+    )

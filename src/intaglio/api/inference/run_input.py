@@ -1,0 +1,122 @@
+"""From body, query string and `options` to what the model is asked: all the ways in which callers say a thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intaglio.api.http.json_body import parse_json
+from intaglio.api.inference.lora_field import NamedAdapter, read_lora, with_lora
+from intaglio.api.inference.schema import RunSchema
+from intaglio.api.inference.structured_output import JsonMode, read_json_mode
+from intaglio.errors import BadInputError
+from intaglio.request import SamplingParams
+from intaglio.text.tools import ToolUse, parse_tools
+
+_FLAGS = {"true": True, "false": False}
+# Some clients send these keys whether they use them or not.
+NULL_MEANS_ABSENT = (
+    "prompt", "messages", "stop", "response_format", "guided_json", "tools", "functions", "tool_choice"
+)  # fmt: skip
+_REALS = ("temperature", "top_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
+_INTEGERS = ("top_k", "seed", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """One checked request. Exactly one of prompt and messages is given.
+
+    prompt          text, or token ids that are taken as they are
+    adapters        by the names that the request gives them; none is the base model
+    reject_if_busy  answer 429 at once rather than wait for others to finish
+    json_mode       the answer is JSON
+    tools           the answer is, or may be, a call; the prompt will tell of them, so it is not raw
+    """
+
+    prompt: str | list[int] | None
+    messages: list[dict[str, Any]] | None
+    raw: bool
+    stream: bool
+    adapters: tuple[NamedAdapter, ...]
+    stop: tuple[str, ...]
+    params: SamplingParams
+    reject_if_busy: bool = False
+    json_mode: JsonMode | None = None
+    tools: ToolUse | None = None
+
+
+def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) -> RunInput:
+    """Check a request and give it one form. Raises BadInputError.
+
+    The body wins over the query string, whose values are strings and are read by the type that the schema declares.
+    Adapters may be named in the body, in `options` or in the query; different ones there are refused.
+    """
+    if isinstance(body, dict):
+        body = _merged(with_lora(body, query), query, schema)
+    schema.check(body)
+    assert isinstance(body, dict)  # the schema has refused everything else
+    return RunInput(
+        prompt=body.get("prompt"),
+        messages=body.get("messages"),
+        raw=body.get("raw", False),
+        stream=body.get("stream", False),
+        adapters=read_lora(body.get("lora")),
+        stop=stop_strings(body.get("stop")),
+        params=_sampling_params(body),
+        reject_if_busy=rejects_if_busy(body),
+        json_mode=read_json_mode(body.get("response_format"), body.get("guided_json")),
+        tools=_tools(body),
+    )
+
+
+def _tools(body: Mapping[str, Any]) -> ToolUse | None:
+    use = parse_tools(body.get("tools"), body.get("functions"), body.get("tool_choice"))
+    if use is not None and "prompt" in body and body.get("raw"):
+        raise BadInputError(
+            "'/tools' and '/raw' do not go together: a raw prompt stands as it is, so the tools would go untold"
+        )
+    return use
+
+
+def rejects_if_busy(body: Mapping[str, Any]) -> bool:
+    """Whether `options` ask for an answer of 429 rather than a wait."""
+    options = body.get("options")
+    return isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true")
+
+
+def _merged(body: dict[str, Any], query: Mapping[str, str], schema: RunSchema) -> dict[str, Any]:
+    merged = {name: value for name, value in body.items() if value is not None or name not in NULL_MEANS_ABSENT}
+    for name, field in schema.settings.items():
+        if name != "lora" and name in query and name not in merged:
+            merged[name] = _from_text(query[name], field["type"])
+    for name in ("raw", "stream"):
+        if isinstance(merged.get(name), str):
+            merged[name] = _FLAGS.get(merged[name].lower(), merged[name])
+    return merged
+
+
+def _from_text(text: str, declared: str | list[str]) -> object:
+    """A query parameter as a JSON value. What is none of the declared type stays text, for the schema to refuse."""
+    if declared == "boolean":
+        return _FLAGS.get(text.lower(), text)
+    if declared in ("number", "integer"):
+        try:
+            value = parse_json(text)
+        except BadInputError:
+            return text
+        return value if isinstance(value, int | float) else text
+    return text
+
+
+def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _sampling_params(body: dict[str, Any]) -> SamplingParams:
+    """Fields that were not sent keep the defaults of SamplingParams, which are the schema's."""
+    given: dict[str, Any] = {name: float(body[name]) for name in _REALS if name in body}
+    given |= {name: int(body[name]) for name in _INTEGERS if name in body}  # JSON knows 5.0 as an integer
+    return SamplingParams(**given)

@@ -1,0 +1,63 @@
+"""The models that a tool with nothing but a model field can choose: the bases, and `<base>:<adapter>` for adapters."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from intaglio.api.http.envelope import JsonAnswer
+from intaglio.api.inference.model_routes import model_cards
+from intaglio.api.openai.input import split_model
+from intaglio.api.state import ServerState
+from intaglio.finetunes import Finetune, FinetuneState
+from intaglio.finetunes.demos import DEMO_ACCOUNT
+
+
+def openai_model_routes(state: ServerState) -> APIRouter:
+    """List and retrieve."""
+    router = APIRouter()
+
+    @router.get("/ai/v1/models", operation_id="list_openai_models")
+    async def list_models(account: str) -> Response:
+        finetunes = await asyncio.to_thread(_ready_finetunes, state, account)
+        data = []
+        for base in state.models:
+            data.append(_base_entry(state, base))
+            data += [_adapter_entry(f"{base}:{one.name}", one, account) for one in finetunes if one.model == base]
+        return JsonAnswer({"object": "list", "data": data})
+
+    @router.get("/ai/v1/models/{model:path}", operation_id="read_openai_model")
+    async def retrieve_model(account: str, model: str) -> Response:
+        base, adapter = split_model(model, state.models)
+        state.llm(base)
+        if adapter is None:
+            return JsonAnswer(_base_entry(state, base))
+        await asyncio.to_thread(state.adapters.resolve, account, adapter, base)  # what is listed is what answers
+        found = await asyncio.to_thread(state.adapters.find, account, adapter)
+        return JsonAnswer(_adapter_entry(model, found, account))
+
+    return router
+
+
+def _ready_finetunes(state: ServerState, account: str) -> list[Finetune]:
+    """The account's own and the demos; other accounts' public ones answer too, but only by their ids."""
+    own = [one for one in state.adapters.list_account(account) if one.state is FinetuneState.READY]
+    return [*own, *(demo for base in state.models for demo in state.adapters.list_demos(base))]
+
+
+def _base_entry(state: ServerState, base: str) -> dict[str, Any]:
+    card = next(card for card in model_cards(state) if card.name == base)
+    return _entry(base, state.started_at, card.author)
+
+
+def _adapter_entry(model: str, finetune: Finetune, account: str) -> dict[str, Any]:
+    owner = finetune.account if finetune.account in (account, DEMO_ACCOUNT) else "public"  # nobody else's id is told
+    return _entry(model, finetune.created_at, owner)
+
+
+def _entry(model: str, created_at: datetime, owner: str) -> dict[str, Any]:
+    return {"id": model, "object": "model", "created": int(created_at.timestamp()), "owned_by": owner}

@@ -1,0 +1,95 @@
+"""From settings to a state that can answer: models loaded, demo adapters checked, the store open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from intaglio.api.state import ServerState
+from intaglio.batches import BatchLimits, BatchStore
+from intaglio.errors import SettingsError
+from intaglio.finetunes import AdapterStore, Finetune
+from intaglio.finetunes.demos import bundled_demo_folder, read_demo_adapters
+from intaglio.llm import AsyncLLM
+from intaglio.lora.peft.reader import AdapterLimits
+from intaglio.model.bundled import bundled_model_path
+from intaglio.settings import DEFAULT_MODEL_ID, Settings
+
+__all__ = ["ServerState", "adapter_limits", "build_state", "model_paths", "open_adapters", "open_batches"]
+
+logger = logging.getLogger(__name__)
+
+
+async def build_state(settings: Settings) -> ServerState:
+    """Load the models of the settings and open the adapter store. Returns when every engine is ready.
+
+    Raises SettingsError for a model entry that is not ID=PATH and for what this machine cannot run or hold,
+    ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken.
+    """
+    paths = await asyncio.to_thread(model_paths, settings)
+    bundled = DEFAULT_MODEL_ID in (settings.model or (DEFAULT_MODEL_ID,))
+    models = await AsyncLLM.start_all(paths, settings)
+    try:
+        demos = await asyncio.to_thread(_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
+        adapters = await asyncio.to_thread(open_adapters, settings, demos)
+        batches = await asyncio.to_thread(open_batches, settings)
+    except BaseException:
+        await asyncio.gather(*(llm.close() for llm in models.values()))
+        raise
+    logger.info("serving %s with %d demo adapters", ", ".join(models), len(demos))
+    return ServerState(settings=settings, models=models, adapters=adapters, batches=batches)
+
+
+def model_paths(settings: Settings) -> dict[str, Path]:
+    """Model id -> path, from the settings' entries ID=PATH; the bundled model's id alone, or no entry at all, is that.
+
+    Raises SettingsError naming the bad entry, ModelNotInstalledError if the bundled model is wanted and not there.
+    """
+    paths: dict[str, Path] = {}
+    for entry in settings.model or (DEFAULT_MODEL_ID,):
+        model_id, equals, path = entry.partition("=")
+        if model_id in paths:
+            raise SettingsError(f"model {model_id!r} is given twice: {paths[model_id]} and {path}")
+        if entry == DEFAULT_MODEL_ID:
+            paths[entry] = bundled_model_path(settings.cache_path)
+            continue
+        if not (model_id and equals and path):
+            raise SettingsError(f"model {entry!r} is not ID=PATH (nor {DEFAULT_MODEL_ID}, the bundled model)")
+        paths[model_id] = Path(path).expanduser()
+    return paths
+
+
+def open_adapters(settings: Settings, demos: list[Finetune]) -> AdapterStore:
+    """The store of the settings' data folder and database. Raises DataFolderError."""
+    return AdapterStore(
+        settings.data_path,
+        adapter_limits(settings),
+        settings.max_finetunes,
+        demos,
+        database_url=settings.database_url,
+        kept_generations=settings.kept_generations,
+    )
+
+
+def open_batches(settings: Settings) -> BatchStore:
+    """The batches of the settings' data folder or database. Raises DataFolderError."""
+    limits = BatchLimits(
+        max_items=settings.max_batch_items,
+        max_open_items=settings.max_queued_items,
+        max_bytes=settings.max_batch_bytes,
+        retention_s=settings.batch_retention_s,
+    )
+    return BatchStore(settings.data_path / "batches.db", limits, database_url=settings.database_url)
+
+
+def adapter_limits(settings: Settings) -> AdapterLimits:
+    return AdapterLimits(
+        max_rank=settings.max_adapter_rank,
+        max_file_bytes=settings.max_adapter_file_bytes,
+        max_memory_bytes=settings.adapter_cache_bytes,
+    )
+
+
+def _demos(llm: AsyncLLM, settings: Settings) -> list[Finetune]:
+    return read_demo_adapters(bundled_demo_folder(), llm.model_id, llm.config, adapter_limits(settings))

@@ -1,0 +1,1 @@
+"""What models and caches need, what the machine has left, and whether it fits, asked before anything is allocated."""

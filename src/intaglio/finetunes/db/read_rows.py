@@ -1,0 +1,116 @@
+"""Rows of the tables as records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from intaglio.finetunes.db.tables import FILES, FINETUNES, GENERATIONS
+from intaglio.finetunes.names import is_id
+from intaglio.finetunes.records import Candidate, Finetune, FinetuneState, Generation, StoredFile
+from intaglio.request import Proof
+
+_Files = Mapping[tuple[str, int], Mapping[str, StoredFile]]  # (finetune id, generation) -> name -> file
+
+
+class Servable(NamedTuple):
+    """What a request needs of a finetune that answers; folder is a name within the adapters folder."""
+
+    model: str
+    digest: str
+    folder: str
+    proof: Proof | None
+
+
+def matches(account: str, name_or_id: str) -> sa.ColumnElement[bool]:
+    """The account's finetune of that name or id, or anyone's public one of that id. Either way one index finds it.
+
+    Another account's public finetune is found by id alone, so that nobody can come before a name by publishing it
+    first.
+    """
+    if "\0" in name_or_id:  # PostgreSQL has no such text
+        return sa.false()
+    if is_id(name_or_id):
+        return (FINETUNES.c.id == name_or_id) & ((FINETUNES.c.account == account) | FINETUNES.c.public)
+    return (FINETUNES.c.account == account) & (FINETUNES.c.name == name_or_id)
+
+
+def read_servable(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Servable | None:
+    """The current generation of the finetune that matches, in one statement; None without finetune or generation."""
+    is_current = (GENERATIONS.c.finetune_id == FINETUNES.c.id) & (GENERATIONS.c.number == FINETUNES.c.generation)
+    columns = (FINETUNES.c.model, GENERATIONS.c.digest, GENERATIONS.c.folder, GENERATIONS.c.proof)
+    row = connection.execute(sa.select(*columns).join_from(FINETUNES, GENERATIONS, is_current).where(where)).first()
+    return None if row is None else Servable(row.model, row.digest, row.folder, _proof(row.proof))
+
+
+def read_finetunes(
+    connection: sa.Connection,
+    where: sa.ColumnElement[bool],
+    *,
+    order_by: str = "created_at",
+    limit: int | None = None,
+) -> list[Finetune]:
+    """The finetunes that match, sorted by a column, then by id; the first `limit` of them.
+
+    A generation's folder is a name within the adapters folder here.
+    """
+    chosen = sa.select(FINETUNES).where(where).order_by(FINETUNES.c[order_by], FINETUNES.c.id).limit(limit)
+    ids = chosen.with_only_columns(FINETUNES.c.id)
+    files: defaultdict[tuple[str, int], dict[str, StoredFile]] = defaultdict(dict)
+    for file in connection.execute(sa.select(FILES).where(FILES.c.finetune_id.in_(ids))):
+        stored = StoredFile(file.sha256, file.size_bytes, _with_zone(file.uploaded_at))
+        files[file.finetune_id, file.generation][file.name] = stored
+    generations: defaultdict[str, list[Generation]] = defaultdict(list)
+    newest_first = (
+        sa.select(GENERATIONS).where(GENERATIONS.c.finetune_id.in_(ids)).order_by(GENERATIONS.c.number.desc())
+    )
+    for row in connection.execute(newest_first):
+        its_files = files.get((row.finetune_id, row.number), {})
+        generations[row.finetune_id].append(
+            Generation(row.number, row.digest, Path(row.folder), its_files, _proof(row.proof))
+        )
+    return [_finetune(row, generations.get(row.id, []), files) for row in connection.execute(chosen)]
+
+
+def utc_column(moment: datetime) -> datetime:
+    """A moment as the columns have it: SQLite keeps no time zone, so all are UTC without one."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def proof_column(proof: Proof | None) -> str | None:
+    """A proof as its column has it."""
+    return None if proof is None else msgspec.json.encode(proof).decode()
+
+
+def _proof(column: str | None) -> Proof | None:
+    return None if column is None else msgspec.json.decode(column, type=Proof)
+
+
+def _finetune(row: sa.Row[Any], generations: list[Generation], files: _Files) -> Finetune:
+    state, number = FinetuneState(row.state), row.generation
+    candidate = None
+    if state is not FinetuneState.READY:
+        candidate = Candidate(number + 1, state, row.reason, files.get((row.id, number + 1), {}))
+    return Finetune(
+        id=row.id,
+        account=row.account,
+        name=row.name,
+        model=row.model,
+        description=row.description,
+        public=row.public,
+        created_at=_with_zone(row.created_at),
+        modified_at=_with_zone(row.modified_at),
+        current=generations[0] if generations else None,
+        candidate=candidate,
+        earlier=tuple(generations[1:]),
+    )
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)

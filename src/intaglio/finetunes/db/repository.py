@@ -1,0 +1,276 @@
+"""The finetunes in the database: rows in, records out. Knows no files and checks no adapters.
+
+All methods block and may be called from any thread; the event loop calls them through `asyncio.to_thread`. When one
+returns, its change survives `kill -9` and a power cut. Those that follow a check take the finetune as it was when the
+check began, and raise if it has been deleted or changed since. All raise DatabaseError while the database does not
+answer, and StorageFullError when it has no room; then nothing was changed, or all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from uuid import uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from intaglio.database import open_database
+from intaglio.errors import FinetuneError, FinetuneNotFoundError
+from intaglio.finetunes.clock import Clock, utc_now
+from intaglio.finetunes.db import write_rows
+from intaglio.finetunes.db.read_rows import Servable, matches, read_finetunes, read_servable, utc_column
+from intaglio.finetunes.db.tables import FILES, FINETUNES, GENERATIONS, SCHEMA, STORE
+from intaglio.finetunes.records import Finetune, FinetuneState, Generation, StoredFile
+from intaglio.request import Proof
+
+ORDER_COLUMNS = ("name", "created_at", "modified_at", "model", "id")
+
+_ASKED_AT_ONCE = 500  # values in one statement
+
+
+class Catalogue:
+    """Finetunes of all accounts in one database: the SQLite file at `path`, or PostgreSQL if there is a URL.
+
+    alone  nobody else uses the database, so that the tables of an earlier version may be changed
+    kept   generations of a finetune whose files are kept, the current one included
+
+    Raises DataFolderError if it cannot be used.
+    """
+
+    def __init__(
+        self, path: Path, clock: Clock = utc_now, *, url: str | None = None, alone: bool = True, kept: int = 2
+    ) -> None:
+        self._clock = clock
+        self._kept = kept
+        self._database = open_database(SCHEMA, path, url, alone=alone)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def identity(self) -> str:
+        """Which database this is: an id that it has from its first use on."""
+        with self._database.writing() as connection:
+            known = connection.scalar(sa.select(STORE.c.id))
+            if known is None:
+                known = str(uuid4())
+                connection.execute(STORE.insert().values(id=known))
+            return known
+
+    def has_generations(self) -> bool:
+        """Whether any row points to adapter files."""
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(GENERATIONS.c.number).limit(1)) is not None
+
+    def create(
+        self, *, account: str, name: str, model: str, description: str, public: bool, max_finetunes: int
+    ) -> Finetune:
+        """A new finetune without files. Raises FinetuneError if the name is taken or the account is full."""
+        now = self._now()
+        row = {
+            "id": str(uuid4()), "account": account, "name": name, "model": model, "description": description,
+            "public": public, "created_at": now, "modified_at": now, "generation": 0,
+            "state": FinetuneState.AWAITING_FILES.value,
+        }  # fmt: skip
+        with self._database.writing() as connection:
+            owned = sa.select(sa.func.count()).select_from(FINETUNES).where(FINETUNES.c.account == account)
+            if (connection.scalar(owned) or 0) >= max_finetunes:
+                raise FinetuneError(f"account {account!r} has {max_finetunes} finetunes, the most that are allowed")
+            try:
+                connection.execute(FINETUNES.insert().values(**row))
+            except IntegrityError as error:
+                raise FinetuneError(f"a finetune named {name!r} already exists in this account") from error
+            return read_finetunes(connection, FINETUNES.c.id == row["id"])[0]
+
+    def find(self, account: str, name_or_id: str) -> Finetune:
+        """The account's finetune of that name or id, or anyone's public one of that id.
+
+        Raises FinetuneNotFoundError.
+        """
+        with self._database.reading() as connection:
+            found = read_finetunes(connection, matches(account, name_or_id))
+        if not found:
+            raise FinetuneNotFoundError(f"Finetune {name_or_id} not found")
+        return found[0]
+
+    def find_servable(self, account: str, name_or_id: str) -> Servable | None:
+        """What a request needs of the same finetune; None if there is none, or none of its generations answers."""
+        with self._database.reading() as connection:
+            return read_servable(connection, matches(account, name_or_id))
+
+    def list_account(self, account: str) -> list[Finetune]:
+        """The account's finetunes, oldest first."""
+        with self._database.reading() as connection:
+            return read_finetunes(connection, FINETUNES.c.account == account)
+
+    def list_public(self, order_by: str = "created_at", limit: int | None = None) -> list[Finetune]:
+        """Every account's public finetunes, sorted by one of ORDER_COLUMNS; the first `limit` of them."""
+        with self._database.reading() as connection:
+            return read_finetunes(connection, FINETUNES.c.public, order_by=order_by, limit=limit)
+
+    def begin_check(self, finetune: Finetune) -> None:
+        """An upload is being checked. Raises FinetuneNotFoundError if the finetune was deleted."""
+        with self._database.writing() as connection:
+            if not write_rows.update_finetune(connection, finetune.id, state=FinetuneState.CHECKING.value, reason=None):
+                raise _not_found(finetune)
+
+    def refuse(self, finetune: Finetune, name: str, reason: str) -> None:
+        """The upload of that name was bad. An earlier one of the name, which it was to replace, goes too.
+
+        Where another file waits than when the check began, somebody else has uploaded since, and only the check is
+        over. A rollback since then changes nothing here but the candidate's number.
+        """
+        with self._database.writing() as connection:
+            now = _read(connection, finetune.id)
+            if now is None or _candidate_files(now) != _candidate_files(finetune):
+                connection.execute(_settled().where(FINETUNES.c.id == finetune.id))
+                return
+            candidate = (FILES.c.finetune_id == now.id) & (FILES.c.generation == now.next_number)
+            connection.execute(FILES.delete().where(candidate & (FILES.c.name == name)))
+            state = FinetuneState.REFUSED.value
+            shown = reason.replace("\0", "\\x00")
+            write_rows.update_finetune(connection, finetune.id, state=state, reason=shown, modified_at=self._now())
+
+    def put_candidate(self, finetune: Finetune, name: str, stored: StoredFile) -> None:
+        """A good file, and the only one of the candidate."""
+        with self._database.writing() as connection:
+            _check_unchanged(connection, finetune)
+            write_rows.put_files(connection, finetune.id, finetune.next_number, {name: stored})
+            state = FinetuneState.AWAITING_FILES.value
+            write_rows.update_finetune(connection, finetune.id, state=state, reason=None, modified_at=self._now())
+
+    def confirm(self, finetune: Finetune, proof: Proof) -> None:
+        """The candidate turned out to be what answers already; this is its newest proof."""
+        with self._database.writing() as connection:
+            _check_unchanged(connection, finetune)
+            write_rows.put_files(connection, finetune.id, finetune.next_number, {})
+            write_rows.put_proof(connection, finetune.id, finetune.next_number - 1, proof)
+            write_rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
+
+    def promote(
+        self, finetune: Finetune, files: Mapping[str, StoredFile], digest: str, folder: str, proof: Proof
+    ) -> None:
+        """The candidate is proven: from this commit on it answers. The last generations before it are kept."""
+        with self._database.writing() as connection:
+            _check_unchanged(connection, finetune)
+            new = Generation(finetune.next_number, digest, Path(folder), files, proof)
+            self._make_current(connection, finetune.id, new)
+            write_rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
+
+    def roll_back(self, finetune: Finetune, to: int | None = None) -> None:
+        """The generation before the current one, or the one with the number `to`, answers again under the next number.
+
+        What is being uploaded stays, but for an upload that is just being checked: that finds the finetune changed.
+        Raises FinetuneError if that generation is not kept, FinetuneNotFoundError if the finetune was deleted.
+        """
+        with self._database.writing() as connection:
+            now = _read(connection, finetune.id)
+            if now is None:
+                raise _not_found(finetune)
+            wanted = _earlier(now, to)
+            write_rows.move_candidate(connection, now.id, now.next_number)
+            self._make_current(connection, now.id, replace(wanted, number=now.next_number))
+
+    def delete(self, finetune: Finetune) -> None:
+        """Its rows go, all generations and the candidate. Raises FinetuneNotFoundError if they were gone already."""
+        with self._database.writing() as connection:
+            if not connection.execute(FINETUNES.delete().where(FINETUNES.c.id == finetune.id)).rowcount:
+                raise _not_found(finetune)
+
+    def settle(self, finetune: Finetune) -> None:
+        """A check came to no end: the state is again what the rows say. Raises FinetuneNotFoundError if deleted."""
+        with self._database.writing() as connection:
+            if not connection.execute(_settled().where(FINETUNES.c.id == finetune.id)).rowcount:
+                raise _not_found(finetune)
+
+    def settle_all(self) -> None:
+        """No check is under way anywhere, whatever a crash has left."""
+        with self._database.writing() as connection:
+            connection.execute(_settled().where(FINETUNES.c.state == FinetuneState.CHECKING.value))
+
+    def files_of(self, finetune_id: str) -> tuple[set[str], set[str]]:
+        """SHA-256 of every file, and name of every adapter folder, that a row of the finetune points to."""
+        with self._database.reading() as connection:
+            blobs = sa.select(FILES.c.sha256).where(FILES.c.finetune_id == finetune_id)
+            folders = sa.select(GENERATIONS.c.folder).where(GENERATIONS.c.finetune_id == finetune_id)
+            return set(connection.scalars(blobs)), set(connection.scalars(folders))
+
+    def unused(self, blobs: Iterable[str], folders: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Those of these files and folders that no row points to.
+
+        It waits for whoever writes: a commit whose answer was lost on the way may still be going on.
+        """
+        with self._database.writing() as connection:
+            return _without(connection, FILES.c.sha256, blobs), _without(connection, GENERATIONS.c.folder, folders)
+
+    def _make_current(self, connection: sa.Connection, finetune_id: str, new: Generation) -> None:
+        now = self._now()
+        write_rows.put_generation(connection, finetune_id, new, now)
+        write_rows.drop_before(connection, finetune_id, new.number - self._kept + 1)
+        write_rows.update_finetune(connection, finetune_id, generation=new.number, modified_at=now)
+
+    def _now(self) -> datetime:
+        return utc_column(self._clock())
+
+
+def _settled() -> sa.Update:
+    """CHECKING becomes READY or AWAITING_FILES, as there is a generation and no candidate beside it, or not.
+
+    Another state is what somebody else's check has found meanwhile, and stays.
+    """
+    has_candidate = sa.exists().where(
+        (FILES.c.finetune_id == FINETUNES.c.id) & (FILES.c.generation == FINETUNES.c.generation + 1)
+    )
+    awaiting = (FINETUNES.c.generation == 0) | has_candidate
+    state = sa.case(
+        (FINETUNES.c.state != FinetuneState.CHECKING.value, FINETUNES.c.state),
+        (awaiting, FinetuneState.AWAITING_FILES.value),
+        else_=FinetuneState.READY.value,
+    )
+    return FINETUNES.update().values(state=state)
+
+
+def _without(connection: sa.Connection, column: sa.Column[str], values: Iterable[str]) -> set[str]:
+    """The values that the column does not have."""
+    left, waiting = set(values), iter(sorted(set(values)))
+    while some := list(islice(waiting, _ASKED_AT_ONCE)):
+        left -= set(connection.scalars(sa.select(column).where(column.in_(some)).distinct()))
+    return left
+
+
+def _read(connection: sa.Connection, finetune_id: str) -> Finetune | None:
+    return next(iter(read_finetunes(connection, FINETUNES.c.id == finetune_id)), None)
+
+
+def _earlier(finetune: Finetune, number: int | None) -> Generation:
+    """The kept generation with that number, or the last one before the current. Raises FinetuneError."""
+    found = [one for one in finetune.earlier if number is None or one.number == number]
+    if finetune.current is None:
+        raise FinetuneError(f"finetune {finetune.name!r} has no generation yet, and none to go back to")
+    if not found:
+        kept = ", ".join(str(one.number) for one in finetune.earlier) or "none"
+        wanted = "no earlier generation" if number is None else f"no earlier generation {number}"
+        raise FinetuneError(
+            f"finetune {finetune.name!r} has {wanted} to go back to: generation {finetune.current.number} answers, and "
+            f"of those before it these are kept: {kept}"
+        )
+    return found[0]
+
+
+def _check_unchanged(connection: sa.Connection, before: Finetune) -> None:
+    now = _read(connection, before.id)
+    if now is None:
+        raise FinetuneNotFoundError(f"Finetune {before.name} not found: it was deleted while an upload was checked")
+    if (now.next_number, _candidate_files(now)) != (before.next_number, _candidate_files(before)):
+        raise FinetuneError(f"finetune {before.name!r} was changed while an upload was checked; upload it again")
+
+
+def _candidate_files(finetune: Finetune) -> Mapping[str, StoredFile]:
+    return finetune.candidate.files if finetune.candidate is not None else {}
+
+
+def _not_found(finetune: Finetune) -> FinetuneNotFoundError:
+    return FinetuneNotFoundError(f"Finetune {finetune.name} not found")

@@ -1,0 +1,152 @@
+"""What the catalogue knows about one finetune, and the states that its files go through.
+
+A finetune answers with one *generation*: two proven files under one digest, numbered from 1. What is uploaded becomes
+its *candidate*, the next generation to be; nothing of it answers anybody before it is proven, and then it takes the
+place of the generation before in one step.
+
+    awaiting files --file--> checking --good pair--> ready      (the candidate is the new generation, and gone as such)
+          ^                     |
+          |                     +-----bad-----> refused         (the bad file is not kept; a corrected one may follow)
+          +--- a good file, the other missing --+
+
+A finetune that has a generation stays READY through all of this; its candidate has the state then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from intaglio.lora.peft.config import CONFIG_FILE
+from intaglio.lora.peft.reader import WEIGHTS_FILE
+from intaglio.request import Proof
+
+ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
+
+
+class FinetuneState(StrEnum):
+    """Where a finetune or its candidate stands. Only READY finetunes answer requests; a candidate is never READY."""
+
+    AWAITING_FILES = "awaiting files"
+    CHECKING = "checking"
+    READY = "ready"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One accepted file: its content's SHA-256 (hex, also its name in the blob store), its size, when it was taken."""
+
+    sha256: str
+    size_bytes: int
+    uploaded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check that runs now: of which file, and at what step since when."""
+
+    file_name: str
+    step: str
+    started_at: datetime
+    step_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Two files that were proven together.
+
+    digest  identity of the adapter's arithmetic (hex SHA-256)
+    folder  where the two files lie together under their own names
+    proof   what the engine found when it ran the adapter; None of one that is from before there were proofs, or that
+            comes with the package
+    """
+
+    number: int
+    digest: str
+    folder: Path
+    files: Mapping[str, StoredFile]
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What has been uploaded towards the next generation: never more than one of the two files.
+
+    reason  why the last upload was refused; None otherwise
+    check   how far the check of an upload is; None when none runs in this process
+    """
+
+    number: int
+    state: FinetuneState
+    reason: str | None
+    files: Mapping[str, StoredFile]
+    check: Check | None = None
+
+    @property
+    def missing_files(self) -> tuple[str, ...]:
+        """Names of the files that are still to come."""
+        return tuple(name for name in ADAPTER_FILES if name not in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Finetune:
+    """One finetune as it stood when it was read. It has a current generation, a candidate, or both.
+
+    id              uuid4 of a user's finetune, a fixed uuid5 of a demo adapter
+    model           id of the base model that it was made for
+    current         the generation that answers; None before the first
+    candidate       what is being uploaded; None when nothing is
+    earlier         generations before the current one whose files are kept, the newest first
+    example_prompt  a prompt that shows what it does; demo adapters have one
+    """
+
+    id: str
+    account: str
+    name: str
+    model: str
+    description: str
+    public: bool
+    created_at: datetime
+    modified_at: datetime
+    current: Generation | None
+    candidate: Candidate | None
+    earlier: tuple[Generation, ...] = ()
+    example_prompt: str | None = None
+
+    @property
+    def state(self) -> FinetuneState:
+        """READY as soon as a generation answers; before that, what the candidate's state is."""
+        return FinetuneState.READY if self.current is not None else self._candidate.state
+
+    @property
+    def reason(self) -> str | None:
+        """Why a finetune that is not READY was refused."""
+        return None if self.current is not None else self._candidate.reason
+
+    @property
+    def digest(self) -> str | None:
+        return self.current.digest if self.current is not None else None
+
+    @property
+    def files(self) -> Mapping[str, StoredFile]:
+        """The files of the generation that answers; before the first, those taken so far."""
+        return self.current.files if self.current is not None else self._candidate.files
+
+    @property
+    def pending(self) -> Candidate | None:
+        """A replacement on its way while the current generation answers."""
+        return self.candidate if self.current is not None else None
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next generation will have."""
+        return 1 if self.current is None else self.current.number + 1
+
+    @property
+    def _candidate(self) -> Candidate:
+        assert self.candidate is not None, f"finetune {self.id} has neither generation nor candidate"
+        return self.candidate

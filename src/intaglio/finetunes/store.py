@@ -1,0 +1,300 @@
+"""Everything that can be done with finetunes: create, list, find, take files in and give them out, go back to the
+generation before, delete, and resolve those that a request names.
+
+Joins the database (`catalogue`), the files on disk (`files`), the way in (`intake`) and the demo adapters. All methods
+block; `add_file` also computes for seconds when the adapter is large.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
+from pathlib import Path
+
+from intaglio.errors import BadInputError, FinetuneError, FinetuneNotReadyError
+from intaglio.finetunes.clock import Clock, utc_now
+from intaglio.finetunes.db.repository import ORDER_COLUMNS, Catalogue
+from intaglio.finetunes.maintenance import Housekeeping
+from intaglio.finetunes.mixes import Found, check_mix, mixed
+from intaglio.finetunes.names import check_finetune_name
+from intaglio.finetunes.progress import Checks
+from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneState, Generation
+from intaglio.finetunes.storage.blobs import FileStore
+from intaglio.finetunes.storage.collection import Holdings
+from intaglio.finetunes.storage.data_lock import DataLock
+from intaglio.finetunes.storage.full_disk import full_disk_as_error
+from intaglio.finetunes.storage.opened_file import OpenedFile
+from intaglio.finetunes.storage.ownership import check_belonging
+from intaglio.finetunes.storage.staging import StagedFile
+from intaglio.finetunes.upload import Base, Intake, Prove
+from intaglio.lora.peft.base_tables import BaseTables
+from intaglio.lora.peft.reader import AdapterLimits
+from intaglio.model.config import ModelConfig
+from intaglio.request import AdapterRef, ScaledAdapter
+
+logger = logging.getLogger(__name__)
+
+
+class AdapterStore:
+    """Finetunes of all accounts, their files in one data folder, and the demo adapters.
+
+    database_url      PostgreSQL for the rows; None is an SQLite file in the folder
+    kept_generations  of a finetune, those whose files are kept, the one that answers included
+
+    Raises DataFolderError if the database cannot be used, or is not the folder's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: AdapterLimits,
+        max_finetunes: int,
+        demos: Sequence[Finetune] = (),
+        clock: Clock = utc_now,
+        *,
+        database_url: str | None = None,
+        kept_generations: int = 2,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._max_finetunes = max_finetunes
+        self._demos = tuple(demos)
+        self._lock = DataLock(folder)
+        self._files = FileStore(folder)
+        try:
+            self._catalogue = Catalogue(
+                folder / "finetunes.db", clock, url=database_url, alone=self._lock.alone, kept=kept_generations
+            )
+        except BaseException:
+            self._lock.close()
+            raise
+        self._checks = Checks(clock)
+        self._holdings = Holdings(self._catalogue, self._files)
+        self._housekeeping = Housekeeping(self._holdings, clock)
+        self._intake = Intake(self._catalogue, self._files, self._holdings, self._checks, limits, clock)
+        try:
+            check_belonging(folder, self._catalogue, database_is_inside=database_url is None)
+            self._holdings.collect()
+        except BaseException:
+            self.close()
+            raise
+        if self._lock.alone:
+            self._lock.share()
+
+    def close(self) -> None:
+        self._catalogue.close()
+        self._lock.close()
+
+    def create(self, *, account: str, name: str, model: str, description: str, public: bool) -> Finetune:
+        """A new finetune that waits for its files. Raises FinetuneError."""
+        check_finetune_name(name)
+        if "\0" in description:
+            raise FinetuneError("description has a NUL character, which cannot be kept")
+        made = self._catalogue.create(
+            account=account,
+            name=name,
+            model=model,
+            description=description,
+            public=public,
+            max_finetunes=self._max_finetunes,
+        )
+        self._housekeeping.after_change()
+        logger.info("finetune %s (%s) created for %s by account %s", made.id, name, model, account)
+        return made
+
+    def list_account(self, account: str) -> list[Finetune]:
+        return [self._completed(found) for found in self._catalogue.list_account(account)]
+
+    def list_public(self, limit: int, offset: int, order_by: str = "created_at") -> list[Finetune]:
+        """Public finetunes of all accounts and the demos, sorted. Raises BadInputError for an unknown column."""
+        if order_by not in ORDER_COLUMNS:
+            raise BadInputError(f"orderBy is {order_by!r}, not one of {', '.join(ORDER_COLUMNS)}")
+        users = [self._completed(found) for found in self._catalogue.list_public(order_by, offset + limit)]
+        return sorted([*self._demos, *users], key=attrgetter(order_by, "id"))[offset : offset + limit]
+
+    def list_demos(self, model: str) -> list[Finetune]:
+        """The demo adapters of one base."""
+        return [demo for demo in self._demos if demo.model == model]
+
+    def find(self, account: str, name_or_id: str) -> Finetune:
+        """By name or id: a demo, or what the catalogue finds for the account. Raises FinetuneNotFoundError."""
+        demo = self._demo(name_or_id)
+        if demo is not None:
+            return demo
+        found = self._catalogue.find(account, name_or_id)
+        if self._housekeeping.after_failure():
+            found = self._catalogue.find(account, name_or_id)
+        return self._completed(found)
+
+    def find_own(self, account: str, name_or_id: str) -> Finetune:
+        """As `find`, but only what the account may change. Raises FinetuneError for somebody else's."""
+        found = self.find(account, name_or_id)
+        if found in self._demos:
+            raise FinetuneError(f"finetune {found.name!r} comes with the server and cannot be changed or deleted")
+        if found.account != account:
+            raise FinetuneError(f"finetune {name_or_id!r} belongs to another account and cannot be changed or deleted")
+        return found
+
+    def resolve(self, account: str, name_or_id: str, model: str) -> AdapterRef:
+        """The adapter that a request names, for the engine.
+
+        Raises FinetuneNotFoundError, FinetuneNotReadyError, or FinetuneError if it was made for another base.
+        """
+        return self._resolve(account, name_or_id, model).ref
+
+    def resolve_mix(self, account: str, adapters: Sequence[tuple[str, float]], model: str) -> tuple[ScaledAdapter, ...]:
+        """The adapters that a request names, each with its scale, for the engine: those with an effect, by digest.
+
+        Raises what `resolve` raises, BadInputError for a scale out of bounds or too many names, and FinetuneError if
+        two of them are one adapter, or one cannot be scaled or mixed with others.
+        """
+        check_mix(adapters)
+        return mixed([(self._resolve(account, name, model), scale) for name, scale in adapters])
+
+    def delete(self, account: str, name_or_id: str) -> Finetune:
+        """Take a finetune of the account away, with all its files. Returns what it was.
+
+        From the moment of the commit no request finds it and its name is free. Requests that run with it hold the
+        adapter in memory and finish; one that still waits ends with an error if the adapter has to be read anew.
+        """
+        found = self.find_own(account, name_or_id)
+        with self._holdings.changing(found.id):
+            self._catalogue.delete(found)
+        self._housekeeping.after_change()
+        logger.info("finetune %s (%s) deleted by account %s", found.id, found.name, account)
+        return found
+
+    def rollback(self, account: str, name_or_id: str, to: int | None = None) -> Finetune:
+        """Let the generation before the one that answers answer again, or the one with the number `to`.
+
+        It becomes the next generation: same files, digest and proof, a new number. So a second call goes back to where
+        the first one came from. Running requests finish with what they began with. Returns the finetune as it is now.
+        Raises FinetuneError if no such generation is kept.
+        """
+        finetune = self.find_own(account, name_or_id)
+        with self._holdings.changing(finetune.id):
+            self._catalogue.roll_back(finetune, to)
+        self._housekeeping.after_change()
+        now = self.find(account, finetune.id)
+        logger.info("finetune %s (%s) rolled back by account %s, digest %s", now.id, now.name, account, now.digest)
+        return now
+
+    def collect_garbage(self) -> int:
+        """Remove what no row points to and nobody works on; also done at the start, hourly and after failures.
+
+        Other servers may use the folder meanwhile. Returns how many files and folders went. Raises DatabaseError.
+        """
+        return self._holdings.collect()
+
+    def open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
+        """One file of the generation that answers, or of the account's own that has none yet; the caller closes it.
+
+        Open, it can be read to its end whatever happens to the finetune. Raises FinetuneNotFoundError,
+        FinetuneNotReadyError if it was not uploaded, or FinetuneError for a name that no adapter file has.
+        """
+        check_file_name(file_name)
+        try:
+            return self._open(account, name_or_id, file_name)
+        except FileNotFoundError:  # deleted or replaced since its row was read: the row knows by now
+            return self._open(account, name_or_id, file_name)
+
+    def stage(self) -> StagedFile:
+        """A file to write an upload to; use it as a context manager."""
+        return self._files.stage()
+
+    def add_file(
+        self,
+        account: str,
+        name_or_id: str,
+        file_name: str,
+        staged: StagedFile,
+        config: ModelConfig,
+        prove: Prove,
+        *,
+        base_tables: BaseTables | None = None,
+        keep_other_file: bool = False,
+    ) -> Finetune:
+        """Check an uploaded file, with its other half if that is there, and keep it. Returns the finetune as it is now.
+
+        prove            asks the engine of the finetune's base about the two files together, before they are kept
+        base_tables      the base's embedding and head, for an adapter that has such tables itself
+        keep_other_file  pair it with the other file of the generation that answers
+        Raises what `Intake.take` raises.
+        """
+        check_file_name(file_name)
+        finetune = self.find_own(account, name_or_id)
+        with full_disk_as_error():
+            base = Base(config, prove, base_tables)
+            self._intake.take(finetune, file_name, staged, base, keep_other_file=keep_other_file)
+        self._housekeeping.after_change()
+        now = self.find(account, finetune.id)
+        logger.info("finetune %s: %s taken, %s, digest %s", now.id, file_name, now.state, now.digest)
+        return now
+
+    def _open(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
+        found = self.find(account, name_or_id)
+        if found.current is None and found.account != account:
+            raise FinetuneNotReadyError(_why_not_ready(found))
+        if file_name not in found.files:
+            raise FinetuneNotReadyError(f"Finetune {found.name} has no {file_name}: it was not uploaded yet")
+        stored = found.files[file_name]
+        path = self._files.blob_path(stored.sha256) if found.current is None else found.current.folder / file_name
+        return OpenedFile(path.open("rb"), file_name, stored)
+
+    def _demo(self, name_or_id: str) -> Finetune | None:
+        """The demo of that name or id; names have a reserved prefix, so they hide nobody's own."""
+        return next((demo for demo in self._demos if name_or_id in (demo.name, demo.id)), None)
+
+    def _resolve(self, account: str, name_or_id: str, model: str) -> Found:
+        demo = self._demo(name_or_id)
+        if demo is not None and demo.current is not None:
+            base, ref, proof = demo.model, _ref(demo.current), demo.current.proof
+        else:
+            row = self._catalogue.find_servable(account, name_or_id)
+            if row is None:
+                found = self.find(account, name_or_id)
+                _check_base(name_or_id, found.model, model)
+                raise FinetuneNotReadyError(_why_not_ready(found))
+            base, proof = row.model, row.proof
+            ref = AdapterRef(row.digest, str(self._files.folder_path(row.folder)))
+        _check_base(name_or_id, base, model)
+        return Found(name_or_id, ref, proof)
+
+    def _completed(self, found: Finetune) -> Finetune:
+        """What the rows do not hold: the folders' whole paths, and how far a check is."""
+        current, candidate = found.current, found.candidate
+        if current is not None:
+            current = self._placed(current)
+        if candidate is not None and candidate.state is FinetuneState.CHECKING:
+            candidate = replace(candidate, check=self._checks.of(found.id))
+        earlier = tuple(self._placed(one) for one in found.earlier)
+        return replace(found, current=current, candidate=candidate, earlier=earlier)
+
+    def _placed(self, generation: Generation) -> Generation:
+        return replace(generation, folder=self._files.folder_path(generation.folder.name))
+
+
+def check_file_name(file_name: str) -> None:
+    """Raise FinetuneError if an adapter has no file of that name."""
+    if file_name not in ADAPTER_FILES:
+        raise FinetuneError(f"file_name is {file_name!r}, not {' or '.join(ADAPTER_FILES)}")
+
+
+def _ref(generation: Generation) -> AdapterRef:
+    return AdapterRef(digest=generation.digest, folder=str(generation.folder))
+
+
+def _check_base(name_or_id: str, made_for: str, model: str) -> None:
+    if made_for != model:
+        raise FinetuneError(f"finetune {name_or_id!r} was made for {made_for} and cannot be used with {model}")
+
+
+def _why_not_ready(finetune: Finetune) -> str:
+    candidate = finetune.candidate
+    assert candidate is not None, "it has neither generation nor candidate"
+    if candidate.state is FinetuneState.CHECKING:
+        return f"Finetune {finetune.name} is being checked; try again in a moment"
+    needed, missing = " and ".join(ADAPTER_FILES), " and ".join(candidate.missing_files)
+    text = f"Finetune {finetune.name} lacks {missing}: it needs {needed}"
+    return f"{text}. The last upload was refused: {candidate.reason}" if candidate.reason else text

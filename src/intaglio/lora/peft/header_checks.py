@@ -1,0 +1,158 @@
+"""What can be said of an adapter before a value of it is read: names, shapes and ranks, against the base, against the
+config, against the bounds. A file that does not fit costs no memory.
+"""
+
+from __future__ import annotations
+
+from intaglio.errors import AdapterError
+from intaglio.lora.peft.config import CONFIG_FILE, PeftConfig, is_before
+from intaglio.lora.peft.module_rules import ModuleRules
+from intaglio.lora.peft.safetensors_file import SafetensorsFile
+from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, AdapterNames, PairNames
+from intaglio.model.config import ModelConfig
+from intaglio.ops import MODEL, ModuleKey
+
+_OTHER_TRAINING = "the two files are not of one training"
+
+
+def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> None:
+    """Each pair has one rank on both sides that is within the limit, and its vectors are vectors."""
+    for pair in names.pairs.values():
+        a, b = _shape(file, pair.a), _shape(file, pair.b)
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
+            raise _fault(
+                f"tensor {pair.a!r} has shape {list(a)} and {pair.b!r} {list(b)}; "
+                "[rank, in] and [out, rank] with one rank, at least 1, are needed"
+            )
+        if a[0] > max_rank:
+            raise _fault(
+                f"tensor {pair.a!r} has rank {a[0]}; this server takes ranks up to {max_rank} (max_adapter_rank)"
+            )
+
+
+def check_shapes(file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
+    """Everything fits the base: its layers exist, and sizes are those of their modules. Where they do not, the message
+    says on which model the adapter was trained, if its config does.
+    """
+    try:
+        _check_shapes(file, names, config)
+    except AdapterError as error:
+        named = f" ({CONFIG_FILE} names {peft.base_model[:80]!r})" if peft.base_model else ""
+        raise AdapterError(
+            f"{error}. The adapter was trained on another model{named}; upload it for that one"
+        ) from None
+
+
+def _check_shapes(file: SafetensorsFile, names: AdapterNames, config: ModelConfig) -> None:
+    for key, pair in names.pairs.items():
+        _check_layer(pair.a, key, config)
+        out_features, in_features = _pair_shape(key, config)
+        _check_shape(file, pair.a, (None, in_features))
+        _check_shape(file, pair.b, (out_features, None))
+        if pair.bias is not None:
+            _check_shape(file, pair.bias, (out_features,))
+        if pair.magnitude is not None:
+            _check_shape(file, pair.magnitude, (out_features,))
+    shapes = config.tensor_shapes()
+    for key, norm in names.norms.items():
+        _check_layer(norm.tensor, key, config)
+        layer, name = key
+        shape = shapes.get(f"model.{name}.weight" if layer == MODEL else f"model.layers.{layer}.{name}.weight")
+        if shape is None:
+            raise _fault(f"tensor {norm.tensor!r} is for a norm that a {config.family} does not have")
+        _check_shape(file, norm.tensor, shape)
+    for rows in names.rows.values():
+        _check_shape(file, rows.tensor, (None, config.hidden_size))
+
+
+def _pair_shape(key: ModuleKey, config: ModelConfig) -> tuple[int, int]:
+    """(out, in) as the pair has it: a LoRA on the embedding takes tokens in."""
+    layer, name = key
+    if layer != MODEL:
+        return config.projection_shapes()[name]
+    sizes = (config.hidden_size, config.vocab_size)
+    return sizes if name == EMBEDDING else (sizes[1], sizes[0])
+
+
+def _check_layer(tensor: str, key: ModuleKey, config: ModelConfig) -> None:
+    if key[0] >= config.num_layers:
+        raise _fault(f"tensor {tensor!r} is for layer {key[0]}; the base model has layers 0 to {config.num_layers - 1}")
+
+
+def _check_shape(file: SafetensorsFile, tensor: str, needed: tuple[int | None, ...]) -> None:
+    """None in `needed` is a size that the base does not say: a rank, or a number of rows."""
+    shape = _shape(file, tensor)
+    fits = len(shape) == len(needed) and all(want in (None, size) for want, size in zip(needed, shape, strict=True))
+    if not fits:
+        free = "rank" if tensor.rpartition(".")[2] != "trainable_tokens_delta" else "tokens"
+        form = ", ".join(free if want is None else str(want) for want in needed)
+        raise _fault(f"tensor {tensor!r} has shape {list(shape)}; the base model needs [{form}]")
+
+
+def check_config(
+    file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
+) -> None:
+    """The config agrees with the tensors: it adapts these modules, in this way and with these ranks."""
+    ties = peft.ensure_weight_tying and config.tied_head
+    paths = {key: pair.path for key, pair in names.pairs.items()}
+    for key, pair in names.pairs.items():
+        # Tying takes the head from the targets and gives it what the embedding has.
+        source = paths.get((MODEL, EMBEDDING), pair.path) if ties and key == (MODEL, HEAD) else pair.path
+        if not rules.covers(source, key[0]) and not rules.covers(pair.path, key[0]):
+            raise _fault(
+                f"tensor {pair.a!r} is there, but {CONFIG_FILE} does not adapt {pair.path} "
+                f"(target_modules, exclude_modules, layers_to_transform); {_OTHER_TRAINING}"
+            )
+        rank, resolved = _shape(file, pair.a)[0], rules.rank(pair.path)
+        if rank != resolved:
+            raise _fault(
+                f"tensor {pair.a!r} has rank {rank}; {CONFIG_FILE} gives {pair.path} rank {resolved} (r, rank_pattern)"
+            )
+        _check_variant(key, pair, peft)
+    if ties and ((MODEL, EMBEDDING) in names.pairs) != ((MODEL, HEAD) in names.pairs):
+        raise _fault(
+            "ensure_weight_tying is on, but only one of embed_tokens and lm_head has a LoRA; "
+            "save the adapter again with save_pretrained"
+        )
+    for key, norm in names.norms.items():
+        if not rules.saves(norm.path):
+            raise _fault(
+                f"tensor {norm.tensor!r} replaces {key[1]}, but modules_to_save in {CONFIG_FILE} does not name it; "
+                f"{_OTHER_TRAINING}"
+            )
+    _check_scaled_embedding(names, peft, config)
+
+
+def _check_variant(key: ModuleKey, pair: PairNames, peft: PeftConfig) -> None:
+    for setting, is_on, tensor, suffix in (
+        # A LoRA on the embedding has no place for a bias.
+        ("lora_bias", peft.lora_bias and key != (MODEL, EMBEDDING), pair.bias, "lora_B.bias"),
+        ("use_dora", peft.use_dora, pair.magnitude, "lora_magnitude_vector"),
+    ):
+        if tensor is not None and not is_on:
+            raise _fault(f"tensor {tensor!r} is there, but {setting} in {CONFIG_FILE} is off; {_OTHER_TRAINING}")
+        if tensor is None and is_on:
+            raise _fault(
+                f"tensor {pair.b!r} has no {suffix} beside it, but {setting} in {CONFIG_FILE} is on; {_OTHER_TRAINING}"
+            )
+
+
+def _check_scaled_embedding(names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
+    """Gemma 3 multiplies by sqrt(hidden) inside its embedding. PEFT before 0.18 forgot that of what it put beside it,
+    so the same file means two things."""
+    tensors = [*(pair.b for key, pair in names.pairs.items() if key == (MODEL, EMBEDDING))]
+    tensors += [rows.tensor for name, rows in names.rows.items() if name == EMBEDDING]
+    if tensors and config.family == "gemma3" and is_before(peft.peft_version, 0, 18):
+        raise _fault(
+            f"tensor {tensors[0]!r} was trained by PEFT {peft.peft_version or 'of an unknown version'} (peft_version); "
+            "before 0.18 it did not scale what changes Gemma 3's embedding as the embedding itself, later ones do. "
+            "Train again with PEFT 0.18 or newer; if it was that, set peft_version in adapter_config.json"
+        )
+
+
+def _shape(file: SafetensorsFile, tensor: str) -> tuple[int, ...]:
+    return file.entries[tensor].shape
+
+
+def _fault(message: str) -> AdapterError:
+    return AdapterError(f"{WEIGHTS_FILE}: {message}")

@@ -1,0 +1,179 @@
+"""Read a PEFT adapter: all of it, or not at all.
+
+The tensors are the truth and the config has to agree with them: every tensor belongs to a module of this base and has
+what belongs to it, its rank is the one that the config gives that module, the config's targets cover it, its shape fits
+and its values are finite. Then the scaling is folded in once, in float32, and the engine knows nothing of alpha.
+
+A target without tensors is normal (layers_to_transform, or a name that does not occur in a Gemma). Names, shapes,
+ranks and sizes are checked from the header before a tensor is read, so that a file that does not fit costs no memory.
+
+    tensor_names, header_checks  what the tensors are, and whether they fit base, config and bounds
+    replacements                 whole tables and single rows of them
+    base_tables                  tables of the base that PEFT put beside the adapter
+    adapter_values               the values
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from intaglio.errors import AdapterError
+from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.peft.base_tables import BaseTables, check_is_base
+from intaglio.lora.peft.config import CONFIG_FILE, PeftConfig, read_peft_config
+from intaglio.lora.peft.header_checks import check_config, check_ranks, check_shapes
+from intaglio.lora.peft.module_rules import ModuleRules
+from intaglio.lora.peft.replacements import Replacements, find_replacements, float32_bytes
+from intaglio.lora.peft.safetensors_file import SafetensorsFile
+from intaglio.lora.peft.tensor_names import WEIGHTS_FILE, AdapterNames, sort_tensors
+from intaglio.lora.peft.values import read_tensors
+from intaglio.model.config import ModelConfig
+
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "AdapterLimits",
+    "ReadStep",
+    "check_config_file",
+    "check_weights_file",
+    "read_peft_adapter",
+]
+
+# "gemma" is what Workers AI has people write for the whole family, so it fits every base.
+_FAMILY_OF = {"gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
+
+
+class ReadStep(StrEnum):
+    """What reading an adapter is at, in the order in which it gets there; told to whoever wants to know."""
+
+    CONFIG = "config"  # keys and values of adapter_config.json, its expressions, the family
+    HEADER = "header"  # layout of the safetensors file
+    NAMES = "names"  # tensor names, their modules, ranks
+    SHAPES = "shapes"  # the modules against the base, and against the config
+    VALUES = "values"  # every value read and finite, the scaling folded in
+    DIGEST = "digest"  # the hash over all of it
+
+
+Note = Callable[[ReadStep], None]
+
+
+def _to_nobody(_step: ReadStep) -> None:
+    """The `note` of those who do not ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterLimits:
+    """How large an adapter may be: the rank of its largest module, the bytes of its two files, and what its values take
+    in memory as float32. Settings: max_adapter_rank, max_adapter_file_bytes, adapter_cache_bytes.
+    """
+
+    max_rank: int = 256
+    max_file_bytes: int = 300_000_000
+    max_config_bytes: int = 1 << 20
+    max_memory_bytes: int = 1 << 30
+
+
+def read_peft_adapter(
+    folder: Path,
+    config: ModelConfig,
+    limits: AdapterLimits,
+    note: Note = _to_nobody,
+    base_tables: BaseTables | None = None,
+) -> LoraAdapter:
+    """Read `adapter_config.json` and `adapter_model.safetensors` of a folder for one base model.
+
+    base_tables gives the base's embedding and head, asked for only if the file has such tables; without it a file that
+    has is refused. note is called with each step as it begins. Raises AdapterError naming the file, key or tensor, what
+    is wrong and where it can be mended.
+    """
+    if not folder.is_dir():
+        raise AdapterError(f"adapter folder {folder.name} is not there, or not any more")
+    note(ReadStep.CONFIG)
+    peft, rules = _read_config(folder / CONFIG_FILE, limits)
+    _check_family(peft, config)
+    note(ReadStep.HEADER)
+    with SafetensorsFile(folder / WEIGHTS_FILE, limits.max_file_bytes) as file:
+        note(ReadStep.NAMES)
+        names = sort_tensors(file.entries, WEIGHTS_FILE)
+        check_ranks(file, names, limits.max_rank)
+        note(ReadStep.SHAPES)
+        check_shapes(file, names, peft, config)
+        check_config(file, names, peft, rules, config)
+        replaced = find_replacements(file, names, peft, rules, config)
+        _check_memory(file, names, replaced, limits)
+        note(ReadStep.VALUES)
+        _check_base_tables(file, replaced, base_tables)
+        ties_head = peft.ensure_weight_tying and config.tied_head
+        tensors = read_tensors(file, names, replaced, rules, ties_head=ties_head)
+    note(ReadStep.DIGEST)
+    return LoraAdapter.of(tensors)
+
+
+def check_config_file(path: Path, limits: AdapterLimits, note: Note = _to_nobody) -> PeftConfig:
+    """Check an `adapter_config.json` alone, as when the weights have not come yet. Raises AdapterError."""
+    note(ReadStep.CONFIG)
+    return _read_config(path, limits)[0]
+
+
+def check_weights_file(path: Path, limits: AdapterLimits, note: Note = _to_nobody) -> None:
+    """Check an `adapter_model.safetensors` alone, without config or base: layout, names, pairs, ranks, finite values.
+
+    Takes a few MB of memory, however large the file. Raises AdapterError.
+    """
+    note(ReadStep.HEADER)
+    with SafetensorsFile(path, limits.max_file_bytes) as file:
+        note(ReadStep.NAMES)
+        check_ranks(file, sort_tensors(file.entries, WEIGHTS_FILE), limits.max_rank)
+        note(ReadStep.VALUES)
+        for name in file.entries:
+            file.check_values(name)
+
+
+def _read_config(path: Path, limits: AdapterLimits) -> tuple[PeftConfig, ModuleRules]:
+    """The config and its compiled expressions; compiling them is their check."""
+    config = read_peft_config(path, limits.max_config_bytes)
+    if config.r > limits.max_rank:
+        raise AdapterError(
+            f"{CONFIG_FILE}: r is {config.r}; this server takes ranks up to {limits.max_rank} (max_adapter_rank)"
+        )
+    return config, ModuleRules(config)
+
+
+def _check_family(peft: PeftConfig, config: ModelConfig) -> None:
+    family = _FAMILY_OF.get(peft.model_type or "", config.family)
+    if family != config.family:
+        raise AdapterError(
+            f"{CONFIG_FILE}: model_type is {peft.model_type!r}; the base model here is a {config.family}"
+        )
+
+
+def _check_memory(file: SafetensorsFile, names: AdapterNames, replaced: Replacements, limits: AdapterLimits) -> None:
+    loras = (part for pair in names.pairs.values() for part in (pair.a, pair.b, pair.bias, pair.magnitude))
+    tables = float32_bytes(file, replaced.tables.values())
+    total = tables + float32_bytes(
+        file,
+        [
+            *(tensor for tensor in loras if tensor is not None),
+            *(norm.tensor for norm in names.norms.values()),
+            *(rows.tensor for rows in replaced.rows.values()),
+        ],
+    )
+    if total > limits.max_memory_bytes:
+        of_tables = f", {tables} of them for whole tables (modules_to_save)" if tables else ""
+        raise AdapterError(
+            f"{WEIGHTS_FILE}: its values take {total} bytes in memory as float32{of_tables}; this server holds "
+            f"{limits.max_memory_bytes} (adapter_cache_bytes)"
+        )
+
+
+def _check_base_tables(file: SafetensorsFile, replaced: Replacements, base_tables: BaseTables | None) -> None:
+    for name, tensor in replaced.base:
+        if base_tables is None:
+            raise AdapterError(
+                f"{WEIGHTS_FILE}: tensor {tensor!r} is a table of the base, which cannot be compared with the base "
+                "here; save the adapter again with save_embedding_layers=False"
+            )
+        check_is_base(file, tensor, base_tables(name), WEIGHTS_FILE)

@@ -1,0 +1,216 @@
+"""Proofs of what answers without one that is kept: demo adapters, and generations from before there were proofs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from fastapi.testclient import TestClient
+
+from intaglio.api.app import create_app
+from intaglio.api.finetunes import background_verification as late_proofs
+from intaglio.api.finetunes.background_verification import MAX_WAITING, LateProofs
+from intaglio.api.startup import open_batches
+from intaglio.api.state import ServerState
+from intaglio.errors import AdapterError, EngineDeadError
+from intaglio.finetunes import AdapterStore, Finetune
+from intaglio.finetunes.demos import read_demo_adapters
+from intaglio.lora.peft.reader import AdapterLimits
+from intaglio.model.config import ModelConfig
+from intaglio.settings import Settings
+from tests.api.conftest import MODEL, RUN
+from tests.api.finetunes.calls import FINETUNES, create, read, upload_both
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.declared import Declared, DeclaredAnswers
+from tests.helpers.fakes import FakeLLM
+from tests.helpers.held_check import DEADLINE_S
+
+
+class MakeDemos(Protocol):
+    def __call__(self, count: int) -> list[Finetune]: ...
+
+
+@pytest.fixture
+def make_demos(base_config: ModelConfig, tmp_path: Path) -> MakeDemos:
+    """Demo adapters of the fake base, as a package has them."""
+
+    def make(count: int) -> list[Finetune]:
+        for number in range(count):
+            folder = write_peft_adapter(
+                tmp_path / "demos" / str(number), base_config, targets=["q_proj"], seed=number, model_type="gemma"
+            )
+            card = {"name": f"intaglio-{number}", "description": "shown", "example_prompt": "Hello"}
+            (folder / "card.json").write_text(json.dumps(card))
+        return read_demo_adapters(tmp_path / "demos", MODEL, base_config, AdapterLimits())
+
+    return make
+
+
+@pytest.fixture
+def state(settings: Settings, base_config: ModelConfig, make_demos: MakeDemos) -> ServerState:
+    store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes, make_demos(2))
+    models = {MODEL: FakeLLM(MODEL, base_config)}
+    return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
+
+
+def test_a_demo_adapter_is_read_with_its_proof_and_listed_as_proven(client: TestClient) -> None:
+    found = read(client, "intaglio-0")
+    assert (found["proven"], found["proof"]["verdict"], found["proof"]["rank"]) == (True, "proven", 4)
+    assert read(client, found["id"]) == found
+    read(client, "intaglio-1")
+    listed = client.get(f"{FINETUNES}/public").json()["result"]
+    assert [(one["name"], one["proven"]) for one in listed] == [("intaglio-0", True), ("intaglio-1", True)]
+
+
+def test_demo_adapters_are_proven_from_the_start_on_without_anybody_asking(
+    state: ServerState, llm: FakeLLM, declared: Declared
+) -> None:
+    llm.proof_may_end.clear()
+    with TestClient(DeclaredAnswers(create_app(state), declared)) as client:
+        assert llm.proof_begun.wait(DEADLINE_S)
+        listed = client.get(f"{FINETUNES}/public").json()["result"]
+        assert [one["proven"] for one in listed] == [False, False]
+        llm.proof_may_end.set()
+
+
+@pytest.fixture
+def old(client: TestClient, settings: Settings, adapter_folder: Path) -> str:
+    """A finetune that an earlier version took in, which knew no proofs."""
+    create(client)
+    upload_both(client, adapter_folder)
+    with closing(sqlite3.connect(settings.data_path / "finetunes.db")) as database:
+        database.execute("UPDATE finetune_generations SET proof = NULL")
+        database.commit()
+    return "mine"
+
+
+def test_a_generation_from_before_there_were_proofs_is_proven_when_it_is_read(client: TestClient, old: str) -> None:
+    assert [one["proven"] for one in client.get(FINETUNES).json()["result"]] == [False]
+    assert read(client, old)["proof"]["verdict"] == "proven"
+    assert [one["proven"] for one in client.get(FINETUNES).json()["result"]] == [True]
+
+
+def test_one_who_reads_waits_no_longer_than_the_bound_and_holds_up_nobody(
+    client: TestClient, llm: FakeLLM, old: str, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_proofs, "PATIENCE_S", 0.01)
+    for demo in ("intaglio-0", "intaglio-1"):  # these are begun at the start
+        assert_proof_comes(client, demo)
+    llm.proof_begun.clear()
+    llm.proof_may_end.clear()
+    try:
+        found = read(client, old)
+        assert (found["state"], found["proven"], found["proof"]) == ("ready", False, None)
+        assert llm.proof_begun.wait(DEADLINE_S)
+        assert client.post(RUN, json={"prompt": "x", "lora": old}).status_code == 200
+        create(client, "other")
+    finally:
+        llm.proof_may_end.set()
+    upload_both(client, adapter_folder, "other")
+    assert_proof_comes(client, old)
+
+
+def assert_proof_comes(client: TestClient, name: str) -> None:
+    """It is on its way: each read waits a moment for it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while read(client, name)["proof"] is None:
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("error", [EngineDeadError("the engine process ended"), AdapterError("it changes nothing")])
+def test_without_a_verdict_or_with_a_refusal_there_is_no_proof_and_the_rest_is_shown(
+    client: TestClient, llm: FakeLLM, old: str, error: Any
+) -> None:
+    llm.proof_error = error
+    found = read(client, old)
+    assert (found["state"], found["proven"], found["proof"]) == ("ready", False, None)
+    llm.proof_error = None
+    assert (read(client, old)["proof"] is not None) == isinstance(error, EngineDeadError), "a refusal is remembered"
+
+
+def test_an_engine_that_is_starting_again_is_not_waited_for(client: TestClient, llm: FakeLLM, old: str) -> None:
+    read(client, "intaglio-0"), read(client, "intaglio-1")
+    llm.proof_begun.clear()
+    llm.ready = False
+    assert read(client, old)["proof"] is None
+    assert not llm.proof_begun.is_set()
+    llm.ready = True
+    assert read(client, old)["proof"] is not None
+
+
+def run(act: Callable[[LateProofs], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        proofs = LateProofs()
+        await act(proofs)
+        await proofs.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(whole())
+
+
+def test_one_proof_is_asked_for_at_a_time_each_once_and_a_bounded_number_wait(
+    base_config: ModelConfig, make_demos: MakeDemos
+) -> None:
+    demos = make_demos(MAX_WAITING + 1)
+    llm = FakeLLM(MODEL, base_config)
+    asked: list[str] = []
+    under_way = most = 0
+    prove = llm.prove
+
+    async def counted(ref: Any) -> Any:
+        nonlocal under_way, most
+        asked.append(ref.digest)
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await prove(ref)
+        finally:
+            under_way -= 1
+
+    llm.prove = counted  # type: ignore[method-assign]
+
+    async def all_at_once(proofs: LateProofs) -> None:
+        shown = await asyncio.gather(*(proofs.with_asked(demo, llm) for demo in demos for _ in range(3)))  # type: ignore[arg-type]
+        digests = [demo.digest for demo in demos[:MAX_WAITING]]
+        assert (sorted(asked), most) == (sorted(digests), 1)  # type: ignore[type-var]
+        proven = {one.digest for one in shown if one.current is not None and one.current.proof is not None}
+        assert proven == set(digests)
+
+    run(all_at_once)
+
+
+def test_a_server_that_stops_waits_for_no_proof(base_config: ModelConfig, make_demos: MakeDemos) -> None:
+    demos = make_demos(2)
+    llm = FakeLLM(MODEL, base_config)
+    cancelled = asyncio.Event()
+
+    async def endless(_ref: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    llm.prove = endless  # type: ignore[method-assign]
+
+    async def begin(proofs: LateProofs) -> None:
+        proofs.begin(demos, llm)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+
+    run(begin)
+    assert cancelled.is_set()
+
+
+def test_a_finetune_of_a_base_that_is_not_served_has_none(make_demos: MakeDemos) -> None:
+    (demo,) = make_demos(1)
+
+    async def read_it(proofs: LateProofs) -> None:
+        assert await proofs.with_asked(demo, None) == demo
+
+    run(read_it)

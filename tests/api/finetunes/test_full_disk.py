@@ -1,0 +1,63 @@
+"""A server without room on its disk says so, keeps nothing by halves, and goes on when there is room again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.storage.staging import StagedFile
+from intaglio.settings import Settings
+from tests.api.finetunes.calls import CONFIG, create, error_of, read, stored_files, upload, upload_both
+
+FULL = {"code": 3043, "message": "AiError: the server's disk is full; nothing was changed"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_an_upload_for_which_there_is_no_room_says_so_and_can_be_repeated(
+    client: TestClient, settings: Settings, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_room(_staged: StagedFile, _chunk: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    create(client)
+    with monkeypatch.context() as full:
+        full.setattr(StagedFile, "write", no_room)
+        response = upload(client, "mine", CONFIG, b"{}")
+    assert response.status_code == 507
+    assert error_of(response) == FULL
+    assert stored_files(settings.data_path) == []
+    assert read(client)["state"] == "awaiting files"
+    upload_both(client, adapter_folder)
+    assert read(client)["state"] == "ready"
+
+
+def test_a_database_for_which_there_is_no_room_says_so(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(_catalogue: Catalogue, **_fields: object) -> None:
+        with closing(sqlite3.connect(tmp_path / "small.db")) as small:
+            small.execute("CREATE TABLE t (x)")
+            small.execute("PRAGMA max_page_count = 4")
+            small.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+    with monkeypatch.context() as full:
+        full.setattr(Catalogue, "create", no_room)
+        response = create(client)
+    assert response.status_code == 507
+    assert error_of(response) == FULL
+    assert create(client).status_code == 200
+
+
+def test_another_fault_does_not_speak_of_the_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_catalogue: Catalogue, **_fields: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Catalogue, "create", broken)
+    assert error_of(create(client))["message"] == "AiError: internal error; the server's log has the details"

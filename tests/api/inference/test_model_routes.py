@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from intaglio.api.inference.schema import RunSchema
+from tests.api.conftest import ACCOUNT, MODEL, SECOND_MODEL
+
+GEMMA_7B = "@cf/google/gemma-7b-it-lora"
+ALL = [MODEL, SECOND_MODEL, GEMMA_7B]
+
+
+def search(client: TestClient, **query: Any) -> dict[str, Any]:
+    response = client.get(f"{ACCOUNT}/ai/models/search", params=query)
+    assert response.status_code == 200
+    content: dict[str, Any] = response.json()
+    return content
+
+
+def names(client: TestClient, **query: Any) -> list[str]:
+    return [entry["name"] for entry in search(client, **query)["result"]]
+
+
+def test_the_7b_is_listed_with_its_real_id_whether_it_has_weights_or_not(client: TestClient) -> None:
+    entries = {entry["name"]: entry for entry in search(client)["result"]}
+    assert entries[GEMMA_7B]["id"] == "337170b7-bd2f-4631-9a57-688b579cf6d3"
+    assert entries[GEMMA_7B]["source"] == 1
+    assert entries[GEMMA_7B]["task"]["id"] == "c329a1f9-323d-4e91-b2aa-582dd4188d34"
+    assert {"property_id": "context_window", "value": "3500"} in entries[GEMMA_7B]["properties"]
+    assert "--model '@cf/google/gemma-7b-it-lora=" in entries[GEMMA_7B]["description"]
+
+
+def test_entries_have_string_properties_and_the_engines_window(client: TestClient) -> None:
+    for entry in search(client)["result"]:
+        assert {"id", "source", "name", "description", "task", "tags", "properties"} <= entry.keys()
+        assert all(isinstance(item["value"], str) for item in entry["properties"])
+        assert {"property_id": "lora", "value": "true"} in entry["properties"]
+    (mine,) = search(client, search="fake")["result"]
+    assert {"property_id": "context_window", "value": "1000"} in mine["properties"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, ALL),
+        ({"search": "GEMMA-2B"}, [SECOND_MODEL]),
+        ({"search": "nothing like it"}, []),
+        ({"task": "Text Generation"}, ALL),
+        ({"task": "Translation"}, []),
+        ({"author": "google"}, [SECOND_MODEL, GEMMA_7B]),
+        ({"author": "intaglio"}, [MODEL]),
+        ({"source": 1}, [SECOND_MODEL, GEMMA_7B]),
+        ({"source": 2}, []),
+        ({"hide_experimental": "true"}, [MODEL, SECOND_MODEL]),
+        ({"hide_experimental": "false", "include_deprecated": "true"}, ALL),
+        ({"page": 1, "per_page": 2}, ALL[:2]),
+        ({"page": 2, "per_page": 2}, ALL[2:]),
+        ({"page": 3, "per_page": 2}, []),
+        ({"page": 10**9}, []),
+    ],
+)
+def test_filters_and_pages(client: TestClient, query: dict[str, Any], found: list[str]) -> None:
+    assert names(client, **query) == found
+
+
+def test_result_info_counts(client: TestClient) -> None:
+    info = search(client, page=2, per_page=2)["result_info"]
+    assert info == {"page": 2, "per_page": 2, "count": 1, "total_count": 3}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"page": 0}, {"page": "x"}, {"per_page": 1001}, {"page": "9" * 5000}, {"page": "²"}, {"page": ""},
+        {"per_page": ""},
+    ],
+    ids=lambda query: str(query)[:30],
+)  # fmt: skip
+def test_bad_pages_are_refused(client: TestClient, query: dict[str, Any]) -> None:
+    response = client.get(f"{ACCOUNT}/ai/models/search", params=query)
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 5006)
+    assert next(iter(query)) in response.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_the_schema_is_the_one_that_checks(client: TestClient, model: str) -> None:
+    result = client.get(f"{ACCOUNT}/ai/models/schema", params={"model": model}).json()["result"]
+    assert result == {"input": RunSchema().input, "output": RunSchema().output}
+
+
+def test_the_schema_of_an_unknown_model_is_5007_and_of_none_5006(client: TestClient) -> None:
+    for query, code in (({"model": "@cf/no/such"}, 5007), ({}, 5006)):
+        response = client.get(f"{ACCOUNT}/ai/models/schema", params=query)
+        assert (response.status_code, response.json()["errors"][0]["code"]) == (400, code)
+
+
+def test_tasks_and_authors(client: TestClient) -> None:
+    (task,) = client.get(f"{ACCOUNT}/ai/tasks/search").json()["result"]
+    assert task["name"] == "Text Generation"
+    authors = client.get(f"{ACCOUNT}/ai/authors/search").json()["result"]
+    assert [author["name"] for author in authors] == ["google", "intaglio"]
+
+
+def test_a_bad_flag_is_refused_also_where_nothing_is_found(client: TestClient) -> None:
+    response = client.get(f"{ACCOUNT}/ai/models/search", params={"search": "nothing", "hide_experimental": "2"})
+    assert response.status_code == 400
+    assert "'hide_experimental' is '2'" in response.text

@@ -1,0 +1,176 @@
+"""Tools on the native route: what the model is told, what it is held to, what is answered."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.api.conftest import RUN
+from tests.api.inference.test_run import error_of
+from tests.api.inference.test_sse import events_of
+from tests.helpers.fakes import FakeLLM
+
+WEATHER = {
+    "name": "weather", "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}  # fmt: skip
+TOOLS = [WEATHER, {"type": "function", "function": {"name": "now"}}]
+CALL = '{"name": "weather", "parameters": {"city": "Paris"}}'
+BOTH = f'[{CALL}, {{"name": "now", "parameters": {{}}}}]'
+WANTED = {"name": "weather", "arguments": {"city": "Paris"}}
+
+
+def body_for(answer: str, **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": f"<answer>{answer}</answer>"}], "tools": TOOLS, **fields}
+
+
+def run(client: TestClient, answer: str, **fields: Any) -> Any:
+    return client.post(RUN, json=body_for(answer, **fields))
+
+
+def chunks_of(response: Any) -> list[dict[str, Any]]:
+    """The chunks of a stream that ended well."""
+    *chunks, done = events_of(response)
+    assert done == "[DONE]"
+    return [json.loads(chunk) for chunk in chunks]
+
+
+@pytest.mark.parametrize("answer", [CALL, f"[{CALL}]", f"```json\n{CALL}\n```"])
+def test_a_call_is_answered_as_a_call(client: TestClient, llm: FakeLLM, answer: str) -> None:
+    result = run(client, answer).json()["result"]
+    assert result["tool_calls"] == [WANTED]
+    assert (result["response"], result["finish_reason"]) == ("", "tool_calls")
+    assert result["usage"]["completion_tokens"] > 0
+    told, params, _, _ = llm.submitted[0]
+    assert "system: You can call functions." in told
+    assert "The weather of a city." in told
+    assert params.grammar is not None
+
+
+def test_several_calls_keep_their_order(client: TestClient) -> None:
+    assert run(client, BOTH).json()["result"]["tool_calls"] == [WANTED, {"name": "now", "arguments": {}}]
+
+
+@pytest.mark.parametrize("answer", ["It is sunny.", "[1] sunny", "```python\nx\n```"])
+def test_a_plain_answer_has_no_key_for_calls(client: TestClient, answer: str) -> None:
+    result = run(client, answer).json()["result"]
+    assert (result["response"], result["finish_reason"]) == (answer, "stop")
+    assert "tool_calls" not in result
+
+
+def test_a_prompt_may_have_tools_unless_it_is_raw(client: TestClient, llm: FakeLLM) -> None:
+    body = {"prompt": f"<answer>{CALL}</answer>", "tools": TOOLS}
+    assert client.post(RUN, json=body).json()["result"]["tool_calls"] == [WANTED]
+    assert "user: <answer>" in llm.submitted[0][0]
+    response = client.post(RUN, json={**body, "raw": True})
+    assert (response.status_code, error_of(response)["code"]) == (400, 5006)
+    assert "'/raw' do not go together" in error_of(response)["message"]
+
+
+def test_functions_are_told_with_their_code_and_called_like_tools(client: TestClient, llm: FakeLLM) -> None:
+    body = body_for('{"name": "add", "parameters": {"a": 1}}', functions=[{"name": "add", "code": "a => a + 1"}])
+    result = client.post(RUN, json={**body, "tools": None}).json()["result"]
+    assert result["tool_calls"] == [{"name": "add", "arguments": {"a": 1}}]
+    assert "a => a + 1" in llm.submitted[0][0]
+
+
+def test_choice_none_tells_of_no_tools(client: TestClient, llm: FakeLLM) -> None:
+    assert run(client, CALL, tool_choice="none").json()["result"]["response"] == CALL
+    assert (llm.submitted[0][1].grammar, "functions" in llm.submitted[0][0]) == (None, False)
+
+
+@pytest.mark.parametrize("fields", [{"tools": []}, {"tools": None}, {"tools": None, "tool_choice": "auto"}])
+def test_no_tools_are_no_tools(client: TestClient, llm: FakeLLM, fields: Any) -> None:
+    assert run(client, "Hi", **fields).json()["result"]["response"] == "Hi"
+    assert llm.submitted[0][1].grammar is None
+
+
+def test_the_choice_reaches_the_grammar(client: TestClient, llm: FakeLLM) -> None:
+    run(client, CALL)
+    run(client, CALL, tool_choice="required")
+    run(client, CALL, tool_choice={"type": "function", "function": {"name": "weather"}})
+    grammars = [params.grammar or "" for _, params, _, _ in llm.submitted]
+    assert ["TEXT" in grammar for grammar in grammars] == [True, False, False]
+    assert ["now" in grammar for grammar in grammars] == [True, True, False]
+
+
+def test_a_bad_choice_is_told_what_there_is(client: TestClient, llm: FakeLLM) -> None:
+    response = run(client, CALL, tool_choice={"type": "function", "function": {"name": "nobody"}})
+    assert (response.status_code, error_of(response)["code"]) == (400, 5006)
+    assert "none of the tools: weather, now" in error_of(response)["message"]
+    assert llm.submitted == []
+
+
+def test_a_tool_that_cannot_be_held_to_is_5025(client: TestClient) -> None:
+    odd = {"name": "odd", "parameters": {"type": "object", "properties": {"x": {"not": {}}}}}
+    response = run(client, CALL, tools=[odd])
+    assert (response.status_code, error_of(response)["code"]) == (400, 5025)
+    assert "parameters of the tool 'odd'" in error_of(response)["message"]
+
+
+def test_a_call_that_max_tokens_cut_off_is_5024(client: TestClient) -> None:
+    response = run(client, CALL, max_tokens=3)
+    assert (response.status_code, error_of(response)["code"]) == (403, 5024)
+    assert "max_tokens (3) cut the tool call off" in error_of(response)["message"]
+
+
+def test_json_mode_and_tools_give_the_one_or_the_other(client: TestClient) -> None:
+    fields = {"guided_json": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+    assert run(client, '{"n": 5}', **fields).json()["result"]["response"] == {"n": 5}
+    assert run(client, CALL, **fields).json()["result"]["tool_calls"] == [WANTED]
+    texts = [chunk["response"] for chunk in chunks_of(run(client, '{"n": 5}', stream=True, **fields))]
+    assert texts == ['{"n": 5}', ""]
+
+
+def test_a_streamed_call_comes_whole_and_then_the_usage(client: TestClient) -> None:
+    response = run(client, BOTH, stream=True)
+    calls, last = chunks_of(response)
+    assert calls == {
+        "response": "",
+        "tool_calls": [{"index": 0, **WANTED}, {"index": 1, "name": "now", "arguments": {}}],
+    }
+    assert (last["response"], last["finish_reason"]) == ("", "tool_calls")
+    assert last["usage"]["completion_tokens"] > 0
+    assert "tool_calls" not in last
+    assert "null" not in response.text
+
+
+def test_a_streamed_plain_answer_comes_as_it_is_made(client: TestClient) -> None:
+    chunks = chunks_of(run(client, "It is sunny.", stream=True))
+    assert [chunk["response"] for chunk in chunks] == ["It", " is", " sunny.", ""]
+    assert all("tool_calls" not in chunk for chunk in chunks)
+
+
+def test_text_is_held_back_while_it_may_become_a_call(client: TestClient) -> None:
+    chunks = chunks_of(run(client, "[ 1] is the first.", stream=True))
+    assert [chunk["response"] for chunk in chunks] == ["[ 1]", " is", " the", " first.", ""]
+    assert [chunk["response"] for chunk in chunks_of(run(client, "[", stream=True))] == ["[", ""]
+
+
+def test_a_streamed_call_that_was_cut_off_is_an_error_event_and_no_text(client: TestClient) -> None:
+    (last,) = events_of(run(client, CALL, stream=True, max_tokens=3))
+    content = json.loads(last)
+    assert (content["response"], content["finish_reason"]) == ("", "error")
+    assert content["errors"][0]["code"] == 5024
+
+
+@pytest.mark.parametrize("fields", [{}, {"tools": None, "guided_json": {}}])
+def test_an_error_after_the_first_byte_ends_these_streams_too(client: TestClient, fields: Any) -> None:
+    *chunks, last = events_of(run(client, "It is <fail> sunny.", stream=True, **fields))
+    assert [json.loads(chunk)["response"] for chunk in chunks] == ["It", " is"]
+    content = json.loads(last)
+    assert (content["response"], content["finish_reason"]) == ("", "error")
+    assert content["errors"] == [{"code": 3043, "message": "AiError: the engine process ended"}]
+
+
+def test_results_and_calls_of_earlier_turns_reach_the_model(client: TestClient, llm: FakeLLM) -> None:
+    messages = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"name": "weather", "arguments": {"city": "Paris"}}]},
+        {"role": "tool", "name": "weather", "content": "sunny"},
+    ]
+    assert client.post(RUN, json={"messages": messages, "tools": TOOLS}).status_code == 200
+    assert "tool: sunny" in llm.submitted[0][0]

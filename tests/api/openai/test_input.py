@@ -1,0 +1,261 @@
+"""Every field of the OpenAI-compatible bodies: what reaches the engine, and what is refused in which words."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intaglio.api.http.errors import wire_error
+from intaglio.api.openai.input import read_chat, read_completions, split_model, with_choice_seed
+from intaglio.api.openai.schema import CHAT_SCHEMA, COMPLETIONS_SCHEMA, chat_check, completions_check
+from intaglio.errors import BadInputError, IntaglioError
+from intaglio.request import SamplingParams
+from tests.api.conftest import MODEL
+from tests.api.openai.wire import CHAT, COMPLETIONS, body_of, chat, complete, refusal_of
+from tests.helpers.fakes import FakeLLM
+
+CHAT_CHECK, COMPLETIONS_CHECK = chat_check(), completions_check()
+
+
+def sent(llm: FakeLLM) -> SamplingParams:
+    """What the last request asked of the engine."""
+    return llm.submitted[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reached"),
+    [
+        ({}, {"temperature": 0.6, "max_tokens": 256, "top_p": None, "seed": None, "logprobs": None, "logit_bias": {}}),
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"top_p": 0.5, "top_k": 64}, {"top_p": 0.5, "top_k": 64}),
+        ({"frequency_penalty": -2, "presence_penalty": 2}, {"frequency_penalty": -2.0, "presence_penalty": 2.0}),
+        ({"repetition_penalty": 1.5}, {"repetition_penalty": 1.5}),
+        ({"seed": 0}, {"seed": 0}),
+        ({"seed": -1}, {"seed": 2**64 - 1}),
+        ({"max_tokens": 5}, {"max_tokens": 5}),
+        ({"max_tokens": 5.0}, {"max_tokens": 5}),
+        ({"logit_bias": {"7": -100, "8": 1.5}}, {"logit_bias": {7: -100.0, 8: 1.5}}),
+        ({"temperature": None, "max_tokens": None, "n": None, "stop": None, "logit_bias": None}, {"max_tokens": 256}),
+    ],
+)
+def test_settings_reach_the_engine(
+    client: TestClient, llm: FakeLLM, fields: dict[str, Any], reached: dict[str, Any]
+) -> None:
+    for response in (chat(client, **fields), complete(client, **fields)):
+        body_of(response)
+        assert {name: getattr(sent(llm), name) for name in reached} == reached
+
+
+def test_stop_is_a_text_or_several(client: TestClient, llm: FakeLLM) -> None:
+    chat(client, stop="END")
+    assert llm.submitted[-1][3] == ("END",)
+    complete(client, stop=["a", "b"])
+    assert llm.submitted[-1][3] == ("a", "b")
+
+
+def test_both_names_of_max_tokens_are_one_setting(client: TestClient, llm: FakeLLM) -> None:
+    for fields in ({"max_completion_tokens": 9}, {"max_completion_tokens": 9, "max_tokens": 9}):
+        body_of(chat(client, **fields))
+        assert sent(llm).max_tokens == 9
+    assert refusal_of(chat(client, max_completion_tokens=9, max_tokens=8))[2].endswith(
+        "'/max_tokens' is 8 and '/max_completion_tokens' is 9; give one of them"
+    )
+
+
+def test_logprobs_reach_the_engine_as_a_number(client: TestClient, llm: FakeLLM) -> None:
+    for fields, number in (
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+        ({"logprobs": False}, None),
+    ):
+        body_of(chat(client, **fields))
+        assert sent(llm).logprobs == number
+    body_of(complete(client, logprobs=5))
+    assert sent(llm).logprobs == 5
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "prediction": {"content": "x"}},
+        {"n": 1, "modalities": ["text"], "parallel_tool_calls": True, "reasoning_effort": "low"},
+        {
+            "stream_options": {"include_usage": True},
+            "unknown": {"deep": [1]},
+            "tools": [],
+            "functions": [],
+            "options": 3,
+        },
+    ],
+)
+def test_harmless_fields_are_tolerated(client: TestClient, fields: dict[str, Any]) -> None:
+    assert body_of(chat(client, **fields))["choices"][0]["message"]["content"] == "two one user:"
+
+
+def test_the_developer_speaks_as_the_system(client: TestClient, llm: FakeLLM) -> None:
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "hi"}]
+    body_of(client.post(CHAT, json={"model": MODEL, "messages": messages}))
+    assert llm.submitted[-1][0].startswith("system: be brief")
+
+
+CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
+    ({"model": None}, "required properties at '/' are 'model,messages'"),
+    ({"model": 3}, "Type mismatch of '/model', 'string' not in 'integer'"),
+    ({"messages": None}, "required properties at '/' are 'model,messages'"),
+    ({"messages": []}, "Number of items of '/messages' must be >= 1 not met"),
+    ({"messages": "hi"}, "Type mismatch of '/messages', 'array' not in 'string'"),
+    ({"messages": [{"content": "x"}]}, "required properties at '/messages/0' are 'role'"),
+    ({"temperature": 9}, "'/temperature' must be <= 5"),
+    ({"temperature": "0.5"}, "Type mismatch of '/temperature', 'number' not in 'string'"),
+    ({"top_p": -1}, "'/top_p' must be >= 0"),
+    ({"top_k": 0}, "'/top_k' must be >= 1"),
+    ({"frequency_penalty": 2.5}, "'/frequency_penalty' must be <= 2"),
+    ({"presence_penalty": -3}, "'/presence_penalty' must be >= -2"),
+    ({"seed": 2**63}, "'/seed' must be <= 9223372036854775807"),
+    ({"seed": 1.5}, "Type mismatch of '/seed', 'integer' not in 'number'"),
+    ({"max_tokens": -1}, "'/max_tokens' must be >= 0"),
+    ({"n": 0}, "'/n' must be >= 1"),
+    ({"n": 129}, "'/n' must be <= 128"),
+    ({"stop": ["x"] * 17}, "Number of items of '/stop' must be <= 16 not met"),
+    ({"stop": ""}, "Length of '/stop' must be >= 1 not met"),
+    ({"stream": "true"}, "Type mismatch of '/stream', 'boolean' not in 'string'"),
+    ({"logprobs": 3}, "Type mismatch of '/logprobs', 'boolean' not in 'integer'"),
+    ({"logprobs": True, "top_logprobs": 21}, "'/top_logprobs' must be <= 20"),
+    ({"top_logprobs": 3}, "'/top_logprobs' needs '/logprobs' to be true"),
+    ({"logit_bias": {"7": 101}}, "'/logit_bias/7' must be <= 100"),
+    ({"logit_bias": {"hello": 1}}, "'/logit_bias' has the key 'hello', which is not a token id"),
+    ({"logit_bias": {"5000": 1}}, "'/logit_bias' has the token id 5000; this model's ids are < 5000"),
+    ({"lora": 3}, "Type mismatch of '/lora', 'string,array' not in 'integer'"),
+    ({"options": {"lora": 3}}, "Type mismatch of '/lora', 'string,array' not in 'integer'"),
+    ({"lora": [{"name": "a", "scale": 11}]}, "'/lora/0/scale' must be <= 10"),
+    ({"options": {"lora": ["a", {"name": "b", "scale": "1"}]}},
+     "Type mismatch of '/lora/1/scale', 'number' not in 'string'"),
+    ({"lora": ["a", "a"]}, "'/lora/1' names 'a', which '/lora/0' names already: each adapter stands there once"),
+    ({"modalities": ["text", "audio"]}, "'/modalities' is ['text', 'audio']; this server answers in text: [\"text\"]"),
+    ({"audio": {"voice": "x"}}, "'/audio' is not supported: this server answers in text"),
+    ({"web_search_options": {}}, "'/web_search_options' is not supported: this server does not search the web"),
+    ({"functions": [{"name": "x"}]}, "'/functions' is not supported: send them as 'tools'"),
+    ({"function_call": "auto"}, "'/function_call' is not supported: send it as 'tool_choice'"),
+    ({"tool_choice": "required"}, "'/tool_choice' requires a call, but there are no tools"),
+    ({"response_format": {}}, "'/response_format/type' is None; it must be json_object, json_schema or text"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "words"), CHAT_REFUSALS)
+def test_chat_refuses_in_the_words_of_the_native_route(
+    client: TestClient, llm: FakeLLM, fields: dict[str, Any], words: str
+) -> None:
+    assert refusal_of(chat(client, **fields)) == (400, 5006, f"AiError: Bad input: Error: {words}")
+    assert llm.submitted == []
+
+
+COMPLETIONS_REFUSALS: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": None}, "required properties at '/' are 'model,prompt'"),
+    ({"prompt": ""}, "Length of '/prompt' must be >= 1 not met"),
+    ({"prompt": []}, "Number of items of '/prompt' must be >= 1 not met"),
+    ({"prompt": [[]]}, "Number of items of '/prompt/0' must be >= 1 not met"),
+    ({"prompt": 3}, "Type mismatch of '/prompt', 'string,array' not in 'integer'"),
+    ({"prompt": [-1]}, "'/prompt/0' must be >= 0"),
+    ({"prompt": [[0, -1]]}, "'/prompt/0/1' must be >= 0"),
+    ({"prompt": [[0], [5000]]}, "'/prompt' has the token id 5000; this model's ids are < 5000"),
+    ({"prompt": ["a", 1]}, "'/prompt' mixes integer and string; one kind is needed"),
+    ({"prompt": ["a"] * 65, "n": 2}, "65 in '/prompt' times '/n' 2 are 130 answers, which must be <= 128"),
+    ({"stop": ["a" * 1025]}, "Length of '/stop/0' must be <= 1024 not met"),
+    ({"best_of": 3}, "'/best_of' is 3 and '/n' is 1; every answer that is made is sent"),
+    ({"suffix": "x"}, "'/suffix' is not supported: these models do not fill in text between two others"),
+    ({"echo": True, "logprobs": 1}, "'/echo' and '/logprobs' do not go together: prompts have no logprobs here"),
+    ({"tools": [{"name": "x"}]}, "'/tools' is not supported: tools are for chat/completions"),
+    ({"max_completion_tokens": "9"}, "Type mismatch of '/max_completion_tokens', 'integer' not in 'string'"),
+    ({"logprobs": True}, "Type mismatch of '/logprobs', 'integer' not in 'boolean'"),
+    ({"logprobs": 21}, "'/logprobs' must be <= 20"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), COMPLETIONS_REFUSALS)
+def test_completions_refuse_in_the_words_of_the_native_route(
+    client: TestClient, llm: FakeLLM, fields: dict[str, Any], words: str
+) -> None:
+    assert refusal_of(complete(client, **fields)) == (400, 5006, f"AiError: Bad input: Error: {words}")
+    assert llm.submitted == []
+
+
+def test_best_of_as_many_as_are_asked_for_is_harmless(client: TestClient) -> None:
+    assert len(body_of(complete(client, n=2, best_of=2, suffix=""))["choices"]) == 2
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, 3003),
+        (b"{", 400, 5006),
+        (b"[]", 400, 5006),
+        (b"null", 400, 5006),
+        (b'{"model": "\xff"}', 400, 5006),
+        (b"[" * 10_000, 400, 5006),
+        (b'"' + b"x" * 20_000 + b'"', 413, 3006),
+    ],
+)
+def test_what_is_no_json_object_is_refused(
+    client: TestClient, path: str, content: bytes, status: int, code: int
+) -> None:
+    assert refusal_of(client.post(path, content=content))[:2] == (status, code)
+
+
+def test_more_tokens_than_the_window_are_413(client: TestClient) -> None:
+    assert refusal_of(complete(client, "a b c", max_tokens=998))[:2] == (413, 3010)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = sorted({*CHAT_SCHEMA["properties"], *COMPLETIONS_SCHEMA["properties"]})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
+def test_whatever_a_field_holds_it_is_read_or_refused(fields: dict[str, Any]) -> None:
+    base = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
+    for check, read in ((CHAT_CHECK, read_chat), (COMPLETIONS_CHECK, read_completions)):
+        try:
+            asked = read(check.read({**base, **fields}), {MODEL})
+        except IntaglioError as refused:
+            assert wire_error(refused).status == 400
+        else:
+            assert 1 <= asked.num_choices <= 128
+
+
+def test_very_many_prompts_are_refused_before_a_request_is_made_of_each() -> None:
+    body = completions_check().read({"model": MODEL, "prompt": ["a"] * 400_000})
+    began = time.process_time()
+    with pytest.raises(BadInputError, match="400000 answers, which must be <= 128"):
+        read_completions(body, [MODEL])
+    assert time.process_time() - began < 1  # it took two seconds
+
+
+def test_only_a_colon_behind_a_served_model_divides() -> None:
+    served = {"@x/base", "local:7b"}
+    assert split_model("@x/base", served) == ("@x/base", None)
+    assert split_model("@x/base:mine", served) == ("@x/base", "mine")
+    assert split_model("local:7b", served) == ("local:7b", None)
+    assert split_model("local:7b:mine", served) == ("local:7b", "mine")
+    assert split_model("other:mine", served) == ("other:mine", None)
+    assert split_model("@x/base:", served) == ("@x/base", "")
+
+
+def test_choice_seeds_are_fixed_numbers() -> None:
+    """They are part of what a seed promises: they must not change from one version to the next."""
+    params = SamplingParams(seed=42)
+    seeds = [with_choice_seed(params, number).seed for number in range(3)]
+    assert seeds == [
+        42,
+        278651779053087998,
+        14840890843343779510,
+    ]

@@ -1,0 +1,99 @@
+"""A data folder on a file system that is really full: said, nothing kept, and all goes on when there is room."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from intaglio.errors import DataFolderError, StorageFullError
+from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.lora.peft.reader import AdapterLimits
+from intaglio.model.config import ModelConfig
+from intaglio.request import AdapterRef, Proof
+from tests.finetunes.conftest import CONFIG, PROOF, WEIGHTS, add, create, digest_in, stored_files
+
+SIZE = 2 << 20
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own, of 2 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Take up all room but `leave` bytes; the file that takes it."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file:
+        while (room := _room(folder) - leave) > 0:
+            file.write(bytes(min(room, 1 << 16)))
+    return path
+
+
+def _room(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def test_an_upload_that_does_not_fit_is_gone_and_fits_when_there_is_room(
+    small: Path, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    store = AdapterStore(small, AdapterLimits(), max_finetunes=3)
+    create(store)
+    half = add(store, adapter_folder / CONFIG, base_config)
+    files = stored_files(small)
+    filler = fill(small, leave=4096)
+    with pytest.raises(StorageFullError, match="disk is full"):
+        add(store, adapter_folder / WEIGHTS, base_config)
+    assert stored_files(small) == files
+    assert store.find("acc", "mine").files == half.files
+    filler.unlink()
+    assert store.find("acc", "mine") == half
+    assert add(store, adapter_folder / WEIGHTS, base_config).state is FinetuneState.READY
+    store.close()
+
+
+def test_a_disk_that_fills_while_an_upload_is_proven_leaves_it_as_it_was(
+    small: Path, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    """The rows have no room either, so the check cannot even be ended."""
+    store = AdapterStore(small, AdapterLimits(), max_finetunes=3)
+    create(store)
+    half = add(store, adapter_folder / CONFIG, base_config)
+    files = stored_files(small)
+    fillers = []
+
+    def filled(_ref: AdapterRef) -> Proof:
+        fillers.append(fill(small))
+        return PROOF
+
+    with pytest.raises(StorageFullError, match="disk is full"):
+        add(store, adapter_folder / WEIGHTS, base_config, prove=filled)
+    assert stored_files(small) == files
+    fillers[0].unlink()
+    found = store.find("acc", "mine")
+    assert (found.state, found.files) == (FinetuneState.AWAITING_FILES, half.files)
+    ready = add(store, adapter_folder / WEIGHTS, base_config)
+    assert ready.current is not None
+    assert digest_in(ready.current.folder, base_config) == ready.digest
+    store.close()
+
+
+def test_a_start_without_room_says_why(small: Path) -> None:
+    AdapterStore(small, AdapterLimits(), max_finetunes=3).close()
+    filler = fill(small)
+    with pytest.raises(DataFolderError, match=r"finetunes\.db cannot be used .*: the server's disk is full"):
+        AdapterStore(small, AdapterLimits(), max_finetunes=3)
+    filler.unlink()
+    AdapterStore(small, AdapterLimits(), max_finetunes=3).close()

@@ -1,0 +1,267 @@
+"""Uploads, deletes, downloads and reads that meet: events decide who is where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
+from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes.db.repository import Catalogue
+from intaglio.lora.peft.reader import ReadStep
+from intaglio.model.config import ModelConfig
+from tests.finetunes.conftest import (
+    CONFIG,
+    MODEL,
+    WEIGHTS,
+    OpenStore,
+    add,
+    add_both,
+    create,
+    digest_in,
+    stored_files,
+)
+from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
+
+
+@pytest.mark.parametrize("step", list(ReadStep))
+def test_a_finetune_says_at_which_step_its_check_is(
+    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch, step: ReadStep
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    held = HeldCheck(monkeypatch, step)
+    upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    found = store.find("acc", "mine")
+    assert found.state is FinetuneState.CHECKING
+    assert found.candidate is not None
+    assert found.candidate.check is not None
+    assert (found.candidate.check.file_name, found.candidate.check.step) == (WEIGHTS, step.value)
+    assert found.candidate.check.started_at < found.candidate.check.step_since
+    held.go.set()
+    upload.result(DEADLINE_S)
+    assert held.steps == list(ReadStep)
+    assert store.find("acc", "mine").candidate is None
+
+
+def test_an_old_generation_answers_while_its_successor_is_checked_or_fails(
+    store: AdapterStore,
+    adapter_folder: Path,
+    new_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    create(store)
+    old = add_both(store, adapter_folder, base_config)
+    add(store, new_folder / CONFIG, base_config)
+    bad = tmp_path / WEIGHTS
+    bad.write_bytes((new_folder / WEIGHTS).read_bytes()[:-1])
+    held = HeldCheck(monkeypatch, ReadStep.HEADER)
+    upload = in_thread(lambda: add(store, bad, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    found = store.find("acc", "mine")
+    assert (found.state, found.digest) == (FinetuneState.READY, old.digest)
+    assert found.pending is not None
+    assert found.pending.state is FinetuneState.CHECKING
+    assert store.resolve("acc", "mine", MODEL).digest == old.digest
+    held.go.set()
+    with pytest.raises(AdapterError):
+        upload.result(DEADLINE_S)
+    assert store.resolve("acc", "mine", MODEL).digest == old.digest
+
+
+def test_a_delete_does_not_wait_for_a_check_and_nothing_of_the_upload_stays(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    store.delete("acc", "mine")
+    namesake = create(store)
+    held.go.set()
+    with pytest.raises(FinetuneNotFoundError, match="Finetune mine not found"):
+        upload.result(DEADLINE_S)
+    assert stored_files(data) == []
+    assert store.find("acc", "mine") == namesake
+
+
+def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
+    data: Path,
+    store: AdapterStore,
+    adapter_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    bad = tmp_path / WEIGHTS
+    bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
+    held = HeldCheck(monkeypatch, ReadStep.HEADER)
+    upload = in_thread(lambda: add(store, bad, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    store.delete("acc", "mine")
+    held.go.set()
+    with pytest.raises(AdapterError):
+        upload.result(DEADLINE_S)
+    assert stored_files(data) == []
+    with pytest.raises(FinetuneNotFoundError):
+        store.find("acc", "mine")
+
+
+def test_a_bad_file_takes_nothing_from_a_generation_that_another_server_proved_meanwhile(
+    data: Path,
+    store: AdapterStore,
+    open_store: OpenStore,
+    adapter_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    second = open_store()
+    bad = tmp_path / WEIGHTS
+    bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
+    with monkeypatch.context() as patched:
+        held = HeldCheck(patched, ReadStep.HEADER)
+        upload = in_thread(lambda: add(store, bad, base_config))
+        assert held.inside.wait(DEADLINE_S)
+    ready = add(second, adapter_folder / WEIGHTS, base_config)
+    assert ready.files.keys() == {CONFIG, WEIGHTS}
+    held.go.set()
+    with pytest.raises(AdapterError):
+        upload.result(DEADLINE_S)
+    assert store.find("acc", "mine") == ready
+    with store.open_file("acc", "mine", WEIGHTS).file as file:
+        assert file.read() == (adapter_folder / WEIGHTS).read_bytes()
+
+
+def test_a_delete_before_the_halves_are_joined_is_not_found(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    begin_check = Catalogue.begin_check
+
+    def deleted_after(catalogue: Catalogue, *arguments: object) -> None:
+        begin_check(catalogue, *arguments)  # type: ignore[arg-type]
+        store.delete("acc", made.id)
+
+    monkeypatch.setattr(Catalogue, "begin_check", deleted_after)
+    with pytest.raises(FinetuneNotFoundError):
+        add(store, adapter_folder / WEIGHTS, base_config)
+    assert stored_files(data) == []
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
+    data: Path,
+    store: AdapterStore,
+    open_store: OpenStore,
+    adapter_folder: Path,
+    new_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    same: bool,
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    second = open_store()  # two servers: no lock of the API is between them
+    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    slow = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    monkeypatch.undo()
+    fast = add(second, (adapter_folder if same else new_folder) / WEIGHTS, base_config)
+    held.go.set()
+    with pytest.raises(FinetuneError, match="was changed while an upload was checked; upload it again"):
+        slow.result(DEADLINE_S)
+    assert store.find("acc", "mine") == fast
+    ref = store.resolve("acc", "mine", MODEL)
+    assert digest_in(ref.folder, base_config) == ref.digest == fast.digest
+    assert len(stored_files(data)) == 4  # two blobs, and their names in one folder
+
+
+def test_a_pair_whose_other_half_is_replaced_while_it_is_checked_is_told(
+    data: Path,
+    store: AdapterStore,
+    open_store: OpenStore,
+    adapter_folder: Path,
+    new_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create(store)
+    add(store, adapter_folder / CONFIG, base_config)
+    second = open_store()
+    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    replaced = add(second, new_folder / CONFIG, base_config)
+    held.go.set()
+    with pytest.raises(FinetuneError, match="was changed while an upload was checked; upload it again"):
+        upload.result(DEADLINE_S)
+    assert store.find("acc", "mine").files == replaced.files
+    assert [path.name for path in stored_files(data)] == [replaced.files[CONFIG].sha256]
+
+
+def test_files_in_place_are_safe_from_a_delete_until_their_row_is_there(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store, "one")
+    add_both(store, adapter_folder, base_config, "one")
+    create(store, "two")
+    add(store, adapter_folder / CONFIG, base_config, "two")
+    promote = Catalogue.promote
+    deletes = []
+
+    def promote_beside_a_delete(catalogue: Catalogue, *arguments: object) -> None:
+        deletes.append(in_thread(lambda: store.delete("acc", "one")))
+        with pytest.raises(TimeoutError):
+            deletes[0].result(0.05)  # it waits, since the files of "two" are there and its row is not
+        promote(catalogue, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Catalogue, "promote", promote_beside_a_delete)
+    two = add(store, adapter_folder / WEIGHTS, base_config, "two")
+    deletes[0].result(DEADLINE_S)
+    ref = store.resolve("acc", "two", MODEL)
+    assert digest_in(ref.folder, base_config) == two.digest
+    assert len(stored_files(data)) == 4
+
+
+def test_a_download_under_way_survives_a_delete(
+    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    create(store)
+    add_both(store, adapter_folder, base_config)
+    opened = store.open_file("acc", "mine", WEIGHTS)
+    with opened.file as file:
+        begun = file.read(100)
+        store.delete("acc", "mine")
+        assert stored_files(data) == []
+        assert begun + file.read() == (adapter_folder / WEIGHTS).read_bytes()
+
+
+def test_a_file_deleted_just_before_it_is_opened_is_not_found(
+    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store)
+    add_both(store, adapter_folder, base_config)
+    find = Catalogue.find
+    calls = []
+
+    def found_then_deleted(catalogue: Catalogue, account: str, name_or_id: str) -> object:
+        found = find(catalogue, account, name_or_id)
+        if not calls:
+            calls.append(name_or_id)
+            store.delete(account, name_or_id)
+        return found
+
+    monkeypatch.setattr(Catalogue, "find", found_then_deleted)
+    with pytest.raises(FinetuneNotFoundError):
+        store.open_file("acc", "mine", WEIGHTS)

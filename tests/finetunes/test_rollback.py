@@ -1,0 +1,147 @@
+"""Going back to a generation before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
+from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.lora.peft.reader import ReadStep
+from intaglio.model.config import ModelConfig
+from tests.finetunes.conftest import (
+    CONFIG,
+    MODEL,
+    PROOF,
+    WEIGHTS,
+    OpenStore,
+    add,
+    add_both,
+    create,
+    digest_in,
+    stored_files,
+)
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
+
+
+def test_rolling_back_twice_returns(
+    data: Path, store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
+) -> None:
+    create(store)
+    old = add_both(store, adapter_folder, base_config)
+    new = add_both(store, new_folder, base_config)
+    files = stored_files(data)
+    for number, before in ((3, old), (4, new), (5, old)):
+        now = store.rollback("acc", "mine")
+        assert now.current is not None
+        assert (now.current.number, now.digest, now.current.proof) == (number, before.digest, PROOF)
+        assert now.files == before.files
+        assert digest_in(store.resolve("acc", "mine", MODEL).folder, base_config) == before.digest
+        assert stored_files(data) == files
+        assert now.modified_at > new.modified_at
+
+
+def test_what_there_is_none_of_cannot_be_gone_back_to(
+    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    create(store)
+    with pytest.raises(FinetuneError, match="'mine' has no generation yet"):
+        store.rollback("acc", "mine")
+    add_both(store, adapter_folder, base_config)
+    with pytest.raises(FinetuneError, match=r"no earlier generation to go back to: generation 1 answers.*: none"):
+        store.rollback("acc", "mine")
+    with pytest.raises(FinetuneNotFoundError):
+        store.rollback("acc", "nobody")
+    theirs = create(store, "theirs", account="other", public=True)
+    with pytest.raises(FinetuneError, match="another account"):
+        store.rollback("acc", theirs.id)
+
+
+def test_a_half_replacement_waits_on_through_a_rollback(
+    store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
+) -> None:
+    create(store)
+    add_both(store, new_folder, base_config)
+    old = add_both(store, adapter_folder, base_config)
+    half = add(store, new_folder / CONFIG, base_config)
+    now = store.rollback("acc", "mine")
+    assert (now.pending, half.pending) != (None, None)
+    assert now.pending is not None
+    assert half.pending is not None
+    assert now.pending.files == half.pending.files
+    assert store.rollback("acc", "mine").digest == old.digest
+    assert add(store, new_folder / WEIGHTS, base_config).digest == digest_in(new_folder, base_config)
+
+
+def test_an_upload_that_is_checked_meanwhile_is_told(
+    store: AdapterStore,
+    adapter_folder: Path,
+    new_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create(store)
+    old = add_both(store, adapter_folder, base_config)
+    add_both(store, new_folder, base_config)
+    add(store, adapter_folder / CONFIG, base_config)
+    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
+    assert held.inside.wait(DEADLINE_S)
+    store.rollback("acc", "mine")
+    held.go.set()
+    with pytest.raises(FinetuneError, match="was changed while an upload was checked"):
+        upload.result(DEADLINE_S)
+    assert store.find("acc", "mine").digest == old.digest
+
+
+@pytest.mark.parametrize(("waiting", "left"), [(CONFIG, {CONFIG}), (WEIGHTS, set())])
+def test_a_bad_file_that_is_checked_meanwhile_is_refused_with_what_it_was_to_replace(
+    store: AdapterStore,
+    adapter_folder: Path,
+    new_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: str,
+    left: set[str],
+) -> None:
+    create(store)
+    old = add_both(store, adapter_folder, base_config)
+    add_both(store, new_folder, base_config)
+    add(store, adapter_folder / waiting, base_config)
+
+    def found_bad_after_a_rollback(*_: object) -> None:
+        store.rollback("acc", "mine")
+        raise AdapterError("bad weights")
+
+    for check in ("check_weights_file", "read_peft_adapter"):  # of the file alone, and with the other one
+        monkeypatch.setattr(f"intaglio.finetunes.upload.{check}", found_bad_after_a_rollback)
+    with pytest.raises(AdapterError, match="bad weights"):
+        add(store, new_folder / WEIGHTS, base_config)
+    now = store.find("acc", "mine")
+    assert now.digest == old.digest
+    assert now.pending is not None
+    assert (now.pending.state, now.pending.files.keys()) == (FinetuneState.REFUSED, left)
+
+
+def test_as_many_generations_are_kept_as_are_asked_for(
+    data: Path, open_store: OpenStore, base_config: ModelConfig, tmp_path: Path
+) -> None:
+    store = open_store(kept_generations=3)
+    create(store)
+    digests = [
+        add_both(
+            store, write_peft_adapter(tmp_path / str(seed), base_config, layers=[1], seed=seed), base_config
+        ).digest
+        for seed in range(4)
+    ]
+    found = store.find("acc", "mine")
+    assert [(one.number, one.digest) for one in found.earlier] == [(3, digests[2]), (2, digests[1])]
+    assert store.rollback("acc", "mine", to=2).digest == digests[1]
+    with pytest.raises(FinetuneError, match=r"no earlier generation 2 .* generation 5 answers.*: 4, 3"):
+        store.rollback("acc", "mine", to=2)
+    one = open_store(kept_generations=1)
+    add_both(one, tmp_path / "0", base_config)
+    assert one.find("acc", "mine").earlier == ()
+    assert len(stored_files(data)) == 4
