@@ -85,10 +85,10 @@ def _spec(home: Home, threads: int, **options: Any) -> EngineSpec:
 
 
 def registered(home: Home, count: int, loader: AdapterLoader) -> list[AdapterRef]:
-    """The adapters as an upload leaves them: checked, proven, and packed for the engine."""
+    """The adapters as an upload leaves them: checked, verified, and packed for the engine."""
     refs = references(home.many_adapters(count), home.config("270m"))
     for ref in refs:
-        loader.prove(ref)
+        loader.verify(ref)
     return refs
 
 
@@ -122,7 +122,7 @@ def serve(engine: Engine, traffic: Traffic, adapters: list[AdapterRef], seed: in
 def cold(home: Home, threads: int, repeats: int) -> dict[str, Any]:
     """Time to the first token of an adapter that is not in memory (its files are cached pages), and of one that is."""
     engine, loader = build_engine(_spec(home, threads))
-    adapters = registered(home, repeats + 1, loader)  # proving them here fills the page cache
+    adapters = registered(home, repeats + 1, loader)  # verifying them here fills the page cache
     waits: dict[str, list[float]] = {"resident": [], "not_resident": []}
     for repeat, adapter in enumerate(adapters):
         for turn, state in enumerate(("not_resident", "resident")):

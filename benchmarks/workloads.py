@@ -179,7 +179,7 @@ class Traffic:
 
 FEW_ADAPTERS = Traffic("traffic_8", registered=8)
 MANY_ADAPTERS = Traffic("traffic_1000", registered=1000)
-# By the format in which they are held. 500 in int8 show what it does; each further one costs a proof of its own.
+# By the format in which they are held. 500 in int8 show what it does; each further one costs a verification of its own.
 GROWING_ADAPTERS = {
     fmt: tuple(Traffic(f"traffic_{count}", registered=count) for count in counts)
     for fmt, counts in {"f16": (5, 50, 500, 2000), "int8": (5, 50, 500)}.items()

@@ -81,11 +81,11 @@ inline void adapter_size(std::vector<LoraCallParts>& calls, int64_t& bytes, int6
 
 // One adapter, its matrices in one piece of memory, in the order in which a forward reads them: of each call the As, then the
 // Bs. Its vectors lie in another.
-class LoraWeights {
+class AdapterWeights {
 public:
     // calls: parts with A and Bt row by row, and vectors, all of which are copied; the matrices into `spare`, if it is large
     // enough and not half empty then.
-    LoraWeights(std::vector<LoraCallParts> calls, std::shared_ptr<Pages> spare) : calls_(std::move(calls)) {
+    AdapterWeights(std::vector<LoraCallParts> calls, std::shared_ptr<Pages> spare) : calls_(std::move(calls)) {
         adapter_size(calls_, num_bytes_, num_floats_);
         pages_ = fits(spare) ? std::move(spare) : std::make_shared<Pages>(std::max<int64_t>(1, num_bytes_));
         char* to = pages_->data();
@@ -102,7 +102,7 @@ public:
     // The adapter whose matrices and vectors lie at `values` and `vectors` as those of another do; the calls say how large
     // they are. owner keeps them. The matrices are copied into `spare`, where large pages make them quicker to read, if it
     // fits; without it nobody waits for memory, and they are used where they are.
-    LoraWeights(std::vector<LoraCallParts> calls, const char* values, const float* vectors, std::shared_ptr<void> owner,
+    AdapterWeights(std::vector<LoraCallParts> calls, const char* values, const float* vectors, std::shared_ptr<void> owner,
                 const std::shared_ptr<Pages>& spare)
         : calls_(std::move(calls)), vectors_(vectors), owner_(std::move(owner)) {
         adapter_size(calls_, num_bytes_, num_floats_);
@@ -117,7 +117,7 @@ public:
                     });
     }
 
-    LoraWeights(const LoraWeights&) = delete;
+    AdapterWeights(const AdapterWeights&) = delete;
 
     const std::vector<LoraCallParts>& calls() const { return calls_; }
 

@@ -24,16 +24,16 @@ NB_MODULE(_cpu, m) {
     m.def("pack", &pack, nb::arg("format"), nb::arg("out"), nb::arg("in"), nb::arg("values"),
           nb::arg("scales") = nb::none(), nb::arg("minima") = nb::none());
     nb::class_<Pages>(m, "Pages").def(nb::new_(&touched_pages), nb::arg("size"));
-    nb::class_<LoraWeights>(m, "LoraWeights")
+    nb::class_<AdapterWeights>(m, "AdapterWeights")
         .def(nb::new_(&pack_adapter), nb::arg("calls"), nb::arg("spare") = nb::none())
         .def_static("attach", &attach_adapter, nb::arg("shapes"), nb::arg("values"), nb::arg("vectors"),
                     nb::arg("spare") = nb::none())
-        .def_prop_ro("size", &LoraWeights::bytes)
+        .def_prop_ro("size", &AdapterWeights::bytes)
         .def_prop_ro("shapes", &adapter_shapes)
-        .def_prop_ro("values", [](const LoraWeights& weights) {
+        .def_prop_ro("values", [](const AdapterWeights& weights) {
             return nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>(weights.values(), {(size_t)weights.bytes()}, nb::find(weights));
         })
-        .def_prop_ro("vectors", [](const LoraWeights& weights) {
+        .def_prop_ro("vectors", [](const AdapterWeights& weights) {
             return nb::ndarray<nb::numpy, const float, nb::ndim<1>>(weights.vectors(), {(size_t)weights.floats()}, nb::find(weights));
         });
     nb::class_<LoraPlan>(m, "LoraPlan").def(nb::init<nb::list>());

@@ -18,7 +18,7 @@ namespace intaglio {
 struct LoraPlan {
     struct Segment {
         int64_t start, stop;
-        const LoraWeights* weights;
+        const AdapterWeights* weights;
         float scale;
     };
 
@@ -27,7 +27,7 @@ struct LoraPlan {
             auto [start, stop, weights, scale] = nb::cast<std::tuple<int64_t, int64_t, nb::object, float>>(item);
             check(0 <= start && start <= stop, "lora: a segment ends before it starts");
             check(!weights.is_none(), "lora: a segment without an adapter");
-            segments.push_back({start, stop, nb::cast<const LoraWeights*>(weights), scale});
+            segments.push_back({start, stop, nb::cast<const AdapterWeights*>(weights), scale});
             owners_.push_back(std::move(weights));
         }
     }

@@ -61,17 +61,17 @@ private:
     }
 };
 
-inline LoraWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::list>>& calls, std::shared_ptr<Pages> spare) {
+inline AdapterWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::list>>& calls, std::shared_ptr<Pages> spare) {
     AdapterArrays arrays(calls);
     const nb::gil_scoped_release release;
-    return new LoraWeights(std::move(arrays.calls), std::move(spare));
+    return new AdapterWeights(std::move(arrays.calls), std::move(spare));
 }
 
 constexpr size_t kPartFields = 6, kNormFields = 2;
 
 // What `attach_adapter` has to know beside the memory: per call the parts as (rank, in, out, bytes of a value, has a bias,
 // has a gain), and the sizes of the norms as (0 or 1, width).
-inline nb::list adapter_shapes(const LoraWeights& weights) {
+inline nb::list adapter_shapes(const AdapterWeights& weights) {
     nb::list calls;
     for (const LoraCallParts& call : weights.calls()) {
         std::vector<std::array<int64_t, kPartFields>> parts;
@@ -88,7 +88,7 @@ using PartShapes = std::vector<std::array<int64_t, kPartFields>>;
 using NormShapes = std::vector<std::array<int64_t, kNormFields>>;
 
 // The adapter whose shapes, values and vectors these are; used in place but for what fits into the spare memory.
-inline LoraWeights* attach_adapter(const std::vector<std::pair<PartShapes, NormShapes>>& shapes,
+inline AdapterWeights* attach_adapter(const std::vector<std::pair<PartShapes, NormShapes>>& shapes,
                                    Array<const uint8_t, 1> values, Floats1 vectors, std::shared_ptr<Pages> spare) {
     static const float present = 0;
     std::vector<LoraCallParts> calls;
@@ -116,7 +116,7 @@ inline LoraWeights* attach_adapter(const std::vector<std::pair<PartShapes, NormS
     check(bytes == (int64_t)values.size() && floats == (int64_t)vectors.size(),
           "lora: the arrays have other sizes than the shapes");
     const nb::gil_scoped_release release;
-    return new LoraWeights(std::move(calls), (const char*)values.data(), vectors.data(), owner, spare);
+    return new AdapterWeights(std::move(calls), (const char*)values.data(), vectors.data(), owner, spare);
 }
 
 // Memory for the next adapter, got while nobody waits for it.

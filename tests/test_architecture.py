@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "intaglio"
 
 BASE = {"version", "errors", "request", "settings"}
 ENGINE = {"ops", "model", "lora", "grammar", "engine"}
-JOINED = {"base_model", "generation", "llm"}
+JOINED = {"base_model", "completion", "llm"}
 
 # room -> the rooms it may import from, beside itself. ARCHITECTURE.md draws the same.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -34,8 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batches": BASE | {"database"},
     "client": {"errors"},
     "base_model": BASE | ENGINE | {"text"},
-    "generation": BASE | {"text"},
-    "llm": BASE | ENGINE | {"text", "base_model", "generation"},
+    "completion": BASE | {"text"},
+    "llm": BASE | ENGINE | {"text", "base_model", "completion"},
     "training": BASE | {"model", "text", "base_model"},
     "api": BASE | JOINED | {"finetunes", "batches", "grammar", "lora", "model", "text"},
     "cli": BASE | ENGINE | JOINED | {"finetunes", "text", "api", "client", "training"},

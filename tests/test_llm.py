@@ -19,7 +19,7 @@ from intaglio.errors import (
     GrammarError,
 )
 from intaglio.grammar import json_schema_grammar
-from intaglio.llm import Choice
+from intaglio.llm import AdapterSelection
 from intaglio.settings import load_settings
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
@@ -55,7 +55,7 @@ def test_each_prompt_of_a_batch_has_its_own_adapter(llm: LLM, tmp_path: Path) ->
 
 def test_adapters_are_scaled_and_added_up_as_each_prompt_asks(llm: LLM, tmp_path: Path) -> None:
     one, two = (llm.load_adapter(write_peft_adapter(tmp_path / str(seed), llm.config, seed=seed)) for seed in (9, 10))
-    choices: list[Choice] = [
+    choices: list[AdapterSelection] = [
         None,
         one,
         ScaledAdapter(one, 0.5),
@@ -86,8 +86,8 @@ def test_an_adapter_that_is_no_sum_is_neither_scaled_nor_mixed(llm: LLM, tmp_pat
     save_file(load_file(folder / "adapter_model.safetensors") | norm, folder / "adapter_model.safetensors")
     whole = llm.load_adapter(folder)
     other = llm.load_adapter(write_peft_adapter(tmp_path / "other", llm.config, seed=10))
-    assert not llm.prove(whole).scalable
-    wrong: list[Choice] = [ScaledAdapter(whole, 0.5), [whole, other]]
+    assert not llm.verify(whole).scalable
+    wrong: list[AdapterSelection] = [ScaledAdapter(whole, 0.5), [whole, other]]
     for choice in wrong:
         with pytest.raises(AdapterUseError, match="it can only be used alone and with scale 1"):
             llm.generate(["one"], GREEDY, adapters=[choice])
@@ -95,11 +95,11 @@ def test_an_adapter_that_is_no_sum_is_neither_scaled_nor_mixed(llm: LLM, tmp_pat
     assert alone.text != beside.text
 
 
-def test_loading_an_adapter_proves_it(llm: LLM, tmp_path: Path) -> None:
+def test_loading_an_adapter_verifies_it(llm: LLM, tmp_path: Path) -> None:
     adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, rank=3, seed=11))
-    proof = llm.prove(adapter)
-    assert (proof.rank, proof.num_modules, proof.scalable) == (3, 49, True)
-    assert proof.agreement > 0.9
+    verification = llm.verify(adapter)
+    assert (verification.rank, verification.num_modules, verification.scalable) == (3, 49, True)
+    assert verification.agreement > 0.9
     with pytest.raises(AdapterError, match="changes nothing"):
         llm.load_adapter(write_peft_adapter(tmp_path / "b", llm.config, alpha=1e-30))
 

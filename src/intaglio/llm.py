@@ -12,30 +12,30 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from intaglio.base_model import BaseModel, make_request
+from intaglio.completion import Completion, CompletionBuilder, TextDelta, TokenLogprob, Usage, join_deltas
 from intaglio.engine.client import EngineClient
 from intaglio.engine.core_process import adapter_limits, build_engine
 from intaglio.engine.memory.machine import fit_to_machine
 from intaglio.engine.token_stream import TokenStream
-from intaglio.generation import AnswerBuilder, Completion, TextDelta, TokenLogprob, Usage, join_deltas
 from intaglio.grammar import check_grammar
 from intaglio.lora.peft.base_tables import BaseTables, checkpoint_tables
 from intaglio.lora.peft.reader import read_peft_adapter
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, Priority, Proof, SamplingParams, ScaledAdapter
+from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams, ScaledAdapter, Verification
 from intaglio.settings import Settings, load_settings
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 
-__all__ = ["LLM", "AsyncLLM", "Completion", "Generation", "TextDelta", "TokenLogprob", "Usage"]
+__all__ = ["LLM", "AsyncLLM", "Completion", "RequestHandle", "TextDelta", "TokenLogprob", "Usage"]
 
 OneAdapter: TypeAlias = AdapterRef | ScaledAdapter | None
-Choice: TypeAlias = OneAdapter | Sequence[AdapterRef | ScaledAdapter]
+AdapterSelection: TypeAlias = OneAdapter | Sequence[AdapterRef | ScaledAdapter]
 
 
-class Generation:
+class RequestHandle:
     """One running request: an async iterator of `TextDelta`."""
 
-    def __init__(self, tokens: TokenStream | None, builder: AnswerBuilder, num_prompt_tokens: int) -> None:
+    def __init__(self, tokens: TokenStream | None, builder: CompletionBuilder, num_prompt_tokens: int) -> None:
         self._tokens = tokens
         self._builder = builder
         self._num_prompt_tokens = num_prompt_tokens
@@ -131,23 +131,24 @@ class AsyncLLM:
         stop: Sequence[str] = (),
         priority: Priority = Priority.INTERACTIVE,
         reject_if_busy: bool = False,
-    ) -> Generation:
+    ) -> RequestHandle:
         """Start a request. With reject_if_busy it is refused (CapacityError) where it would have to wait for others.
 
         Raises ContextLengthError, BadInputError, CapacityError or EngineDeadError before any text exists. A grammar
         should have passed `grammar.check_grammar`; with a bad one the answer ends in an error.
         """
         request = make_request(prompt_ids, params, adapters, self.window, self.tokenizer.vocab_size, priority)
-        builder = AnswerBuilder(len(prompt_ids), IncrementalDetokenizer(self.tokenizer, stop))
+        builder = CompletionBuilder(len(prompt_ids), IncrementalDetokenizer(self.tokenizer, stop))
         tokens = await self._engine.submit(request, reject_if_busy=reject_if_busy) if params.max_tokens else None
-        return Generation(tokens, builder, len(prompt_ids))
+        return RequestHandle(tokens, builder, len(prompt_ids))
 
-    async def prove(self, ref: AdapterRef) -> Proof:
-        """Have an adapter's folder checked, packed and run on a short text. One that was proven here before is not run.
+    async def verify(self, ref: AdapterRef) -> Verification:
+        """Have an adapter's folder checked, packed and run on a short text. One that was verified here before is not
+        run.
 
         Raises AdapterError with the reason if it cannot be served, EngineError if the engine cannot tell.
         """
-        return await self._engine.prove(ref)
+        return await self._engine.verify(ref)
 
     async def close(self) -> None:
         await self._engine.close()
@@ -183,23 +184,23 @@ class LLM:
         return self._base.tokenizer
 
     def load_adapter(self, folder: str | Path) -> AdapterRef:
-        """Check and prove a PEFT adapter folder; give what `generate` takes. Raises AdapterError with the reason."""
+        """Check and verify a PEFT adapter folder; give what `generate` takes. Raises AdapterError with the reason."""
         tables = checkpoint_tables(self._base.path)
         adapter = read_peft_adapter(Path(folder), self.config, self._limits, base_tables=tables)
         ref = AdapterRef(adapter.digest, str(folder))
-        self.prove(ref)
+        self.verify(ref)
         return ref
 
-    def prove(self, ref: AdapterRef) -> Proof:
+    def verify(self, ref: AdapterRef) -> Verification:
         """What running an adapter on a short text showed, here or in an earlier process. Raises AdapterError."""
-        return self._adapters.prove(ref)
+        return self._adapters.verify(ref)
 
     def generate(
         self,
         prompts: Sequence[str] | Sequence[Sequence[Mapping[str, Any]]],
         params: SamplingParams | None = None,
         *,
-        adapters: OneAdapter | Sequence[Choice] = None,
+        adapters: OneAdapter | Sequence[AdapterSelection] = None,
         raw: bool = False,
         stop: Sequence[str] = (),
     ) -> list[Completion]:
@@ -214,7 +215,7 @@ class LLM:
         params = params or SamplingParams()
         if params.grammar is not None:
             check_grammar(params.grammar)
-        chosen = _choices(adapters, len(prompts))
+        chosen = _selections(adapters, len(prompts))
         if len(chosen) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts but {len(chosen)} adapters")
         ids = [self._render(prompt, raw) for prompt in prompts]
@@ -225,11 +226,11 @@ class LLM:
         if params.max_tokens == 0:
             return [Completion("", FinishReason.LENGTH, Usage(len(prompt_ids), 0)) for prompt_ids in ids]
         answers: dict[str, list[TextDelta]] = {}
-        builders: dict[str, AnswerBuilder] = {}
+        builders: dict[str, CompletionBuilder] = {}
         for request in requests:
             answers[request.request_id] = []
             detokenizer = IncrementalDetokenizer(self.tokenizer, stop)
-            builders[request.request_id] = AnswerBuilder(len(request.prompt_ids), detokenizer)
+            builders[request.request_id] = CompletionBuilder(len(request.prompt_ids), detokenizer)
             self._engine.add(request)
         self._run(builders, answers)
         return [join_deltas(deltas) for deltas in answers.values()]
@@ -239,7 +240,7 @@ class LLM:
             return self._base.render_prompt(prompt, raw=raw)
         return self._base.render_messages(prompt)
 
-    def _run(self, builders: dict[str, AnswerBuilder], answers: dict[str, list[TextDelta]]) -> None:
+    def _run(self, builders: dict[str, CompletionBuilder], answers: dict[str, list[TextDelta]]) -> None:
         while self._engine.has_work:
             for output in self._engine.step():
                 request_id = output.request_id
@@ -249,13 +250,13 @@ class LLM:
                     self._engine.abort(request_id)
 
 
-def _choices(adapters: OneAdapter | Sequence[Choice], count: int) -> list[Choice]:
+def _selections(adapters: OneAdapter | Sequence[AdapterSelection], count: int) -> list[AdapterSelection]:
     if adapters is None or isinstance(adapters, AdapterRef | ScaledAdapter):
         return [adapters] * count
     return list(adapters)
 
 
-def _mix(choice: Choice) -> list[ScaledAdapter]:
+def _mix(choice: AdapterSelection) -> list[ScaledAdapter]:
     """What a caller chose for one prompt, as requests have it."""
     if choice is None:
         return []

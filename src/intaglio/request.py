@@ -159,7 +159,7 @@ def mix_identity(adapters: Sequence[ScaledAdapter]) -> str | None:
     return hashlib.sha256("".join(["mix 1\n", *lines]).encode()).hexdigest()
 
 
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """What running an adapter on a short text showed, beside the arithmetic that its files ask for.
 
     num_modules     modules of the base that it changes
@@ -171,7 +171,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     agreement       1 - |served - reference| / |reference - base|, lengths over all logits: 1 is exact,
                     0 where rounding moves the logits as far as the adapter does, or further
     num_tokens      length of the text
-    seconds         what the proof took
+    seconds         what the verification took
     """
 
     num_modules: int

@@ -99,8 +99,8 @@ class Settings(BaseSettings):
         description="largest adapter_model.safetensors taken, bytes (Workers AI: 300 MB, before 2025 100 MB)",
     )
     max_finetunes: int = Field(10_000, ge=1, description="finetunes per account at most (Workers AI: 100)")
-    kept_generations: int = Field(
-        2, ge=1, description="generations of a finetune whose files are kept, the one that answers included"
+    kept_versions: int = Field(
+        2, ge=1, description="versions of a finetune whose files are kept, the one that answers included"
     )
 
     # batches

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, RUN
 from tests.api.finetunes.calls import create, error_of, read, upload_both
@@ -54,7 +54,7 @@ def test_requests_without_adapters_do_not_wait_behind_those_that_wait_for_the_da
     def leave_one_thread() -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
 
-    monkeypatch.setattr(Catalogue, "find_servable", standing_still)
+    monkeypatch.setattr(FinetuneRepository, "find_servable", standing_still)
     assert client.portal is not None
     client.portal.call(leave_one_thread)
     waiting = in_thread(lambda: client.post(RUN, json={"prompt": "Hello", "lora": "mine"}))

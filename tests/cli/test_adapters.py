@@ -78,7 +78,7 @@ def test_an_adapter_is_uploaded_shown_listed_and_deleted(intaglio: Intaglio, fol
     assert (sent.status, sent.err) == (0, "")
     shown = intaglio("show", "mine")
     assert shown.out == sent.out
-    for text in ("mine", MODEL, "what it does", "ready", *ADAPTER_FILES, "proven in 0.12 s", "modules of rank 4"):
+    for text in ("mine", MODEL, "what it does", "ready", *ADAPTER_FILES, "verified in 0.12 s", "modules of rank 4"):
         assert text in shown.out, text
     row = intaglio("list").out.splitlines()
     assert any("mine" in line and "what it does" in line and " no " in line for line in row)
@@ -89,7 +89,7 @@ def test_an_adapter_is_uploaded_shown_listed_and_deleted(intaglio: Intaglio, fol
 
 def test_json_is_what_the_server_says(intaglio: Intaglio, folders: list[Path]) -> None:
     sent = upload(intaglio, folders[0], "--public", "--json").json
-    assert (sent["proof"]["verdict"], sent["public"], sent["generation"]) == ("proven", True, 1)
+    assert (sent["verification"]["verdict"], sent["public"], sent["version"]) == ("verified", True, 1)
     assert intaglio("show", "mine", "--json").json == sent
     assert [one["id"] for one in intaglio("list", "--json").json] == [sent["id"]]
     assert sent["id"] in [one["id"] for one in intaglio("list", "--public", "--json").json]
@@ -98,12 +98,12 @@ def test_json_is_what_the_server_says(intaglio: Intaglio, folders: list[Path]) -
     assert intaglio("list", "--json").json == []
 
 
-def test_a_second_upload_is_a_generation_and_rollback_goes_back(intaglio: Intaglio, folders: list[Path]) -> None:
+def test_a_second_upload_is_a_version_and_rollback_goes_back(intaglio: Intaglio, folders: list[Path]) -> None:
     first, second = (upload(intaglio, folder, "--json").json for folder in folders)
-    assert (second["generation"], second["id"]) == (2, first["id"])
+    assert (second["version"], second["id"]) == (2, first["id"])
     assert "kept for a rollback" in intaglio("show", "mine").out
     back = intaglio("rollback", "mine", "--json").json
-    assert (back["generation"], back["digest"]) == (3, first["digest"])
+    assert (back["version"], back["digest"]) == (3, first["digest"])
     assert intaglio("rollback", "mine", "--to", "2", "--json").json["digest"] == second["digest"]
     assert "99" in refusal(intaglio("rollback", "mine", "--to", "99"))
 
@@ -149,14 +149,14 @@ def test_a_server_that_is_not_there_and_a_wrong_token_are_one_sentence(
 
 
 def test_what_others_wrote_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    other = {"name": "x", "model": "m", "state": "ready", "generation": 1, "public": True}
+    other = {"name": "x", "model": "m", "state": "ready", "version": 1, "public": True}
     show_list([{**other, "description": "\x1b[2J[bold red]hello[/]\x07\nthere"}])
     shown = capsys.readouterr().out
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
     assert "[bold red]hello[/]" in shown
 
 
-def test_check_proves_a_folder_without_a_server(
+def test_check_verifies_a_folder_without_a_server(
     command: Intaglio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTAGLIO_CACHE_DIR", str(tmp_path / "cache"))
@@ -167,11 +167,11 @@ def test_check_proves_a_folder_without_a_server(
     write_tokenizer_json(model / "tokenizer.json", tiny_pieces(512))
     config = config_from_hf(hf_config)
     folder = write_peft_adapter(tmp_path / "adapter", config, targets=["q_proj", "v_proj"])
-    proof = command("check", str(folder), "--model", str(model), "--json").json
-    assert (proof["verdict"], proof["rank"], proof["scalable"]) == ("proven", 4, True)
-    assert proof["modules"] == 2 * config.num_layers
-    assert proof["agreement"] > 0.99
-    assert proof["largest_logit_change"] > proof["mean_logit_change"] > 0
+    verification = command("check", str(folder), "--model", str(model), "--json").json
+    assert (verification["verdict"], verification["rank"], verification["scalable"]) == ("verified", 4, True)
+    assert verification["modules"] == 2 * config.num_layers
+    assert verification["agreement"] > 0.99
+    assert verification["largest_logit_change"] > verification["mean_logit_change"] > 0
     assert "agreement" in command("check", str(folder), "--model", str(model)).out
     (folder / ADAPTER_FILES[0]).write_text("{}")
     assert ADAPTER_FILES[0] in refusal(command("check", str(folder), "--model", str(model)))

@@ -27,17 +27,17 @@ def test_the_clients_file_names_are_the_servers() -> None:
     assert ADAPTER_FILES == (CONFIG_FILE, WEIGHTS_FILE)
 
 
-def test_a_new_name_becomes_a_finetune_and_a_known_one_gets_a_generation(
+def test_a_new_name_becomes_a_finetune_and_a_known_one_gets_a_version(
     given: dict[str, Any], folders: list[Path]
 ) -> None:
     first = publish(folders[0], **given, description="what it does", public=True)
-    assert (first["state"], first["generation"], first["proof"]["verdict"]) == ("ready", 1, "proven")
+    assert (first["state"], first["version"], first["verification"]["verdict"]) == ("ready", 1, "verified")
     assert (first["description"], first["public"], first["model"]) == ("what it does", True, MODEL)
     second = publish(folders[1], **given)
-    assert (second["id"], second["generation"]) == (first["id"], 2)
+    assert (second["id"], second["version"]) == (first["id"], 2)
     assert second["digest"] != first["digest"]
     again = publish(folders[1], **given, description="what it does", public=True)
-    assert (again["generation"], again["digest"], again.get("pending")) == (2, second["digest"], None)
+    assert (again["version"], again["digest"], again.get("pending")) == (2, second["digest"], None)
 
 
 @pytest.mark.parametrize("waiting", ADAPTER_FILES)
@@ -49,7 +49,7 @@ def test_a_file_that_an_earlier_upload_left_is_not_joined_with_one_of_ours(
         finetunes.create(name="mine", model=MODEL)
         finetunes.upload("mine", folders[1] / waiting)
         first = publish(folders[0], **given)
-        assert first["generation"] == 1
+        assert first["version"] == 1
         finetunes.upload("mine", folders[1] / waiting)
         assert finetunes.read("mine")["pending"]["files"][0]["file_name"] == waiting
     second = publish(folders[0], **given)
@@ -57,7 +57,7 @@ def test_a_file_that_an_earlier_upload_left_is_not_joined_with_one_of_ours(
     shutil.copy(folders[0] / CONFIG_FILE, tmp_path)  # trained again with the same settings: that file is no repeat
     shutil.copy(folders[1] / WEIGHTS_FILE, tmp_path)
     third = publish(tmp_path, **given)
-    assert (third["generation"], third.get("pending")) == (2, None)
+    assert (third["version"], third.get("pending")) == (2, None)
 
 
 def test_bytes_are_reported_as_they_go_and_files_are_read_in_pieces(given: dict[str, Any], folders: list[Path]) -> None:
@@ -101,7 +101,7 @@ def test_what_a_finetune_cannot_change_is_refused_before_anything_is_sent(
             ask(**{**given, **fields})
         assert said in str(refused.value)
     with Connection(given["url"], "acc0", TOKEN) as connection:
-        assert Finetunes(connection).read("mine")["generation"] == 1
+        assert Finetunes(connection).read("mine")["version"] == 1
 
 
 def test_a_new_finetune_needs_a_base_where_the_server_has_several(

@@ -1,4 +1,6 @@
-"""`intaglio adapters` against the real server and model: published, proven, used, rolled back, downloaded, deleted."""
+"""`intaglio adapters` against the real server and model: published, verified, used, rolled back, downloaded,
+deleted.
+"""
 
 from __future__ import annotations
 
@@ -39,20 +41,25 @@ def test_the_life_of_an_adapter(
     )
     assert (first.status, first.err) == (0, "")
     made = json.loads(first.out)
-    proof = made["proof"]
-    assert (made["state"], made["generation"], proof["verdict"], proof["rank"]) == ("ready", 1, "proven", 4)
-    assert proof["modules"] > 0
-    assert proof["largest_logit_change"] >= proof["mean_logit_change"] > 0
-    assert 0.5 < proof["agreement"] <= 1
+    verification = made["verification"]
+    assert (made["state"], made["version"], verification["verdict"], verification["rank"]) == (
+        "ready",
+        1,
+        "verified",
+        4,
+    )
+    assert verification["modules"] > 0
+    assert verification["largest_logit_change"] >= verification["mean_logit_change"] > 0
+    assert 0.5 < verification["agreement"] <= 1
     assert http.get(f"{ACCOUNT}/ai/finetunes/by-command").json()["result"] == made
     old = answer(http, **GREEDY, lora="by-command")["response"]
 
     second = intaglio("upload", str(adapter_folders[1]), "--name", "by-command")
-    assert "proven in " in second.out
+    assert "verified in " in second.out
     new = answer(http, **GREEDY, lora="by-command")["response"]
     assert new != old
     back = json.loads(intaglio("rollback", "by-command", "--json").out)
-    assert (back["digest"], back["proof"]) == (made["digest"], proof)
+    assert (back["digest"], back["verification"]) == (made["digest"], verification)
     assert answer(http, **GREEDY, lora="by-command")["response"] == old
 
     assert intaglio("download", "by-command", "--out", str(tmp_path / "back")).status == 0
@@ -66,7 +73,7 @@ def test_the_life_of_an_adapter(
 
 
 @pytest.mark.slow
-def test_a_folder_is_proven_without_a_server_as_the_server_proves_it(
+def test_a_folder_is_verified_without_a_server_as_the_server_verifies_it(
     intaglio: Intaglio, adapter_folders: list[Path]
 ) -> None:
     sent = json.loads(intaglio("upload", str(adapter_folders[0]), "--name", "checked", "--json").out)
@@ -74,6 +81,6 @@ def test_a_folder_is_proven_without_a_server_as_the_server_proves_it(
     assert checked.status == 0, checked.err
     alone = json.loads(checked.out)
     assert alone["digest"] == sent["digest"]
-    told = set(sent["proof"]) - {"seconds"}
-    assert {name: alone[name] for name in told} == {name: sent["proof"][name] for name in told}
+    told = set(sent["verification"]) - {"seconds"}
+    assert {name: alone[name] for name in told} == {name: sent["verification"][name] for name in told}
     assert intaglio("delete", "checked").status == 0

@@ -74,14 +74,14 @@ def test_the_same_prompt_gets_the_new_adapters_answer_after_a_replacement(
     assert (again["response"], cached_tokens(again) > 0) == (old, True)
 
     half = upload(http, "replaced", new_folder / FILES[0])
-    assert (half["generation"], half["pending"]["missing_files"]) == (1, [FILES[1]])
+    assert (half["version"], half["pending"]["missing_files"]) == (1, [FILES[1]])
     assert answer(http, **GREEDY, lora="replaced")["response"] == old
-    assert upload(http, "replaced", new_folder / FILES[1])["generation"] == 2
+    assert upload(http, "replaced", new_folder / FILES[1])["version"] == 2
 
     other_prompt = {**GREEDY, "prompt": "Listen. " + PROMPT}
     for key in ("replaced", finetune):
         assert answer(http, **GREEDY, lora=key)["response"] == wanted
-    # A prompt that only the old generation has seen finds nothing in the cache, and then its own.
+    # A prompt that only the old version has seen finds nothing in the cache, and then its own.
     upload_both(http, "replaced", old_folder)
     old_first = answer(http, **other_prompt, lora="replaced")
     upload_both(http, "replaced", new_folder)
@@ -139,7 +139,7 @@ def test_cloudflare_python_downloads_replaces_and_deletes_by_its_low_level_metho
             content = (folder / name).read_bytes()
             cloudflare.ai.finetunes.assets.create(made.id, account_id="acc0", file=content, file_name=name)
     found: Any = cloudflare.get(f"{SDK_FINETUNES}/by-sdk", cast_to=dict[str, Any])
-    assert (found["result"]["generation"], found["result"]["state"]) == (2, "ready")
+    assert (found["result"]["version"], found["result"]["state"]) == (2, "ready")
     assert [file["file_name"] for file in found["result"]["files"]] == list(FILES)
     for name in FILES:
         raw = cloudflare.get(f"{SDK_FINETUNES}/{made.id}/finetune-assets/{name}", cast_to=httpx.Response)

@@ -62,7 +62,7 @@ def run(server: LiveServer, model_id: str, body: dict[str, Any]) -> httpx.Respon
 
 
 @pytest.mark.parametrize("model_id", [SEVEN_B, "@local/gemma-2", "@local/gemma-3"])
-def test_each_generation_answers_over_http_as_it_does_in_process(bases: Bases, model_id: str) -> None:
+def test_each_version_answers_over_http_as_it_does_in_process(bases: Bases, model_id: str) -> None:
     (expected,) = bases.llm(model_id).generate([CHAT["messages"]], SamplingParams(temperature=0, max_tokens=12))
     answer = run(bases.server, model_id, CHAT)
     assert answer.status_code == 200

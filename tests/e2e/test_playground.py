@@ -158,18 +158,20 @@ def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: 
 
 
 @pytest.mark.slow
-def test_what_the_proof_of_an_adapter_showed_is_told(page: Page, live_server: Any, adapter_folders: list[Path]) -> None:
-    publish(adapter_folders[0], url=live_server.url, name="playground-proven")
+def test_what_the_verification_of_an_adapter_showed_is_told(
+    page: Page, live_server: Any, adapter_folders: list[Path]
+) -> None:
+    publish(adapter_folders[0], url=live_server.url, name="playground-verified")
     page.locator("#connection summary").click()
     page.get_by_role("button", name="Load models and adapters again").click()
-    page.get_by_role("combobox", name="Adapter").select_option("playground-proven")
-    expect(page.locator("#proof")).to_contain_text(re.compile(r"^Proven: \d+ modules of rank 4, .*agreement"))
+    page.get_by_role("combobox", name="Adapter").select_option("playground-verified")
+    expect(page.locator("#verification")).to_contain_text(re.compile(r"^Verified: \d+ modules of rank 4, .*agreement"))
     page.get_by_role("combobox", name="Mixed with").select_option("intaglio-json")  # one that comes with the package
     expect(page.locator("#about2")).to_contain_text("JSON")
-    expect(page.locator("#proof2")).to_contain_text("Proven: ")
+    expect(page.locator("#verification2")).to_contain_text("Verified: ")
     page.get_by_role("combobox", name="Adapter").select_option("")
-    expect(page.locator("#proof")).to_have_text("")
-    page.request.delete(f"{live_server.url}/client/v4/accounts/local/ai/finetunes/playground-proven")
+    expect(page.locator("#verification")).to_have_text("")
+    page.request.delete(f"{live_server.url}/client/v4/accounts/local/ai/finetunes/playground-verified")
 
 
 @pytest.mark.slow

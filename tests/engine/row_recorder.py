@@ -1,4 +1,4 @@
-"""A body that writes down the logits every sequence's tokens were chosen from."""
+"""A backend that writes down the logits every sequence's tokens were chosen from."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from intaglio.ops import Array, Ops, SamplingRow
 
-Choice = tuple[int, int]  # a request's seed, which is its name here, and the number of tokens it had
+SampledToken = tuple[int, int]  # a request's seed, which is its name here, and the number of tokens it had
 
 
 class RecordingOps:
-    """Another body; `logits` holds the SHA-256 of the row that each token was chosen from."""
+    """Another backend; `logits` holds the SHA-256 of the row that each token was chosen from."""
 
     def __init__(self, ops: Ops) -> None:
         self._ops = ops
-        self.logits: dict[Choice, str] = {}
+        self.logits: dict[SampledToken, str] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)

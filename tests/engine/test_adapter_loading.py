@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from intaglio.engine.adapter_loader import AdapterLoader
 from intaglio.engine.engine import EngineLimits
-from intaglio.engine.verification.verifier import Prover
+from intaglio.engine.verification.verifier import Verifier
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.cache import PackedAdapters
 from intaglio.lora.packing import AdapterDtype, pack_tensors
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
-from intaglio.ops import AdapterTensors, LoraWeights
-from intaglio.request import AdapterRef, FinishReason, Proof, ScaledAdapter
+from intaglio.ops import AdapterTensors, AdapterWeights
+from intaglio.request import AdapterRef, FinishReason, ScaledAdapter, Verification
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.engines import Collected, TinyModel, load_from_peft, load_tiny, request, run
 from tests.helpers.forward import Prompt, run_prompts
@@ -172,19 +172,19 @@ def test_a_running_request_keeps_its_adapter_when_the_name_gets_another(
     assert expected["old"] != expected["new"]
 
 
-# -- the loader: packed files first, and nothing that was not proven
+# -- the loader: packed files first, and nothing that was not verified
 
 
 class CountingProver:
-    """The real one; it notes what it was asked to prove."""
+    """The real one; it notes what it was asked to verify."""
 
     def __init__(self, tiny: TinyModel, dtype: AdapterDtype = "float32") -> None:
-        self._prover = Prover(tiny.model, tiny.ops, 4, dtype)
+        self._verifier = Verifier(tiny.model, tiny.ops, 4, dtype)
         self.asked: list[str] = []
 
-    def __call__(self, adapter: LoraAdapter, weights: LoraWeights) -> Proof:
+    def __call__(self, adapter: LoraAdapter, weights: AdapterWeights) -> Verification:
         self.asked.append(adapter.digest)
-        return self._prover.prove(adapter, weights)
+        return self._verifier.verify(adapter, weights)
 
 
 @dataclass
@@ -193,7 +193,7 @@ class Cache:
 
     folder: Path
     tiny: TinyModel
-    proven: list[str] = field(default_factory=list)
+    verified: list[str] = field(default_factory=list)
 
     def loader(
         self,
@@ -203,10 +203,10 @@ class Cache:
         dtype: AdapterDtype = "float32",
     ) -> AdapterLoader:
         tiny = tiny or self.tiny
-        prover = CountingProver(tiny, dtype)
-        prover.asked = self.proven
+        verifier = CountingProver(tiny, dtype)
+        verifier.asked = self.verified
         packed = PackedAdapters(self.folder, dtype, served_by)
-        return AdapterLoader(tiny.model, tiny.ops, AdapterLimits(max_rank=max_rank), packed, prover)
+        return AdapterLoader(tiny.model, tiny.ops, AdapterLimits(max_rank=max_rank), packed, verifier)
 
     def answer(self, ref: AdapterRef) -> list[int]:
         """Of a new engine."""
@@ -225,44 +225,46 @@ def test_the_second_load_is_from_the_packed_file_and_gives_the_same_answer(
     first = cache.answer(adapters[2])
     without_files = AdapterRef(adapters[2].digest, str(tmp_path / "nothing here"))
     assert cache.answer(without_files) == first == alone(tiny, adapters[2])
-    assert cache.proven == [adapters[2].digest]
+    assert cache.verified == [adapters[2].digest]
 
 
-def test_a_proof_that_was_asked_for_is_the_one_that_loading_needs(cache: Cache, adapters: list[AdapterRef]) -> None:
-    proof = cache.loader().prove(adapters[1])
-    assert (proof.rank, proof.num_modules, proof.scalable) == (2, 49, True)
-    assert proof.agreement > 0.99
-    assert cache.loader().prove(adapters[1]) == proof
+def test_a_verification_that_was_asked_for_is_the_one_that_loading_needs(
+    cache: Cache, adapters: list[AdapterRef]
+) -> None:
+    verification = cache.loader().verify(adapters[1])
+    assert (verification.rank, verification.num_modules, verification.scalable) == (2, 49, True)
+    assert verification.agreement > 0.99
+    assert cache.loader().verify(adapters[1]) == verification
     loaded = cache.loader().load(adapters[1])
     assert (loaded.rank, loaded.scalable) == (2, True)
-    assert cache.proven == [adapters[1].digest]
+    assert cache.verified == [adapters[1].digest]
 
 
-def test_who_loads_an_adapter_while_it_is_being_proven_has_the_same_proof(
+def test_who_loads_an_adapter_while_it_is_being_verified_has_the_same_verification(
     cache: Cache, adapters: list[AdapterRef]
 ) -> None:
     loader, ref = cache.loader(), adapters[0]
     with ThreadPoolExecutor(4) as pool:
-        proofs = [pool.submit(loader.prove, ref) for _ in range(2)]
+        verifications = [pool.submit(loader.verify, ref) for _ in range(2)]
         loads = [pool.submit(loader.load, ref) for _ in range(2)]
-        assert proofs[0].result(DEADLINE_S) == proofs[1].result(DEADLINE_S)
+        assert verifications[0].result(DEADLINE_S) == verifications[1].result(DEADLINE_S)
         assert [load.result(DEADLINE_S).digest for load in loads] == [ref.digest] * 2
-    assert cache.proven == [ref.digest]
+    assert cache.verified == [ref.digest]
 
 
-def test_another_base_or_version_proves_anew(cache: Cache, adapters: list[AdapterRef]) -> None:
+def test_another_base_or_version_verifies_anew(cache: Cache, adapters: list[AdapterRef]) -> None:
     for served_by in ("this base", "another base", "this base"):
         cache.loader(served_by=served_by).load(adapters[0])
-    assert cache.proven == [adapters[0].digest] * 2
+    assert cache.verified == [adapters[0].digest] * 2
 
 
-def test_an_adapter_that_is_not_proven_is_never_given_out(cache: Cache, tiny: TinyModel, tmp_path: Path) -> None:
+def test_an_adapter_that_is_not_verified_is_never_given_out(cache: Cache, tiny: TinyModel, tmp_path: Path) -> None:
     folder = write_peft_adapter(tmp_path / "idle", tiny.model.config, alpha=1e-30)
     ref = AdapterRef(read_peft_adapter(folder, tiny.model.config, AdapterLimits()).digest, str(folder))
     for _ in range(2):
         with pytest.raises(AdapterError, match="changes nothing"):
             cache.loader().load(ref)
-    assert cache.proven == [ref.digest] * 2
+    assert cache.verified == [ref.digest] * 2
     assert not list(cache.folder.glob("*"))
 
 
@@ -276,13 +278,13 @@ def test_a_small_adapter_gives_nearly_the_exact_logits(tiny: TinyModel, adapters
     np.testing.assert_allclose(logits(pack_tensors(exact, "float16")), logits(exact), rtol=0, atol=0.01 * effect)
 
 
-def test_a_damaged_packed_file_is_made_again_and_proven_again(adapters: list[AdapterRef], cache: Cache) -> None:
+def test_a_damaged_packed_file_is_made_again_and_verified_again(adapters: list[AdapterRef], cache: Cache) -> None:
     first = cache.answer(adapters[1])
     (path,) = cache.folder.iterdir()
     path.write_bytes(path.read_bytes()[:-100])
     assert cache.answer(adapters[1]) == first
     assert cache.answer(adapters[1]) == first
-    assert cache.proven == [adapters[1].digest] * 2
+    assert cache.verified == [adapters[1].digest] * 2
 
 
 def test_an_adapter_packed_for_another_base_is_refused_with_the_tensor_that_does_not_fit(
@@ -300,8 +302,8 @@ def test_a_smaller_limit_holds_for_packed_adapters_too(cache: Cache, adapters: l
         cache.loader(max_rank=2).load(adapters[2])
 
 
-def test_files_that_are_not_the_ones_of_the_digest_are_not_proven(cache: Cache, adapters: list[AdapterRef]) -> None:
-    for act in (cache.loader().load, cache.loader().prove):
+def test_files_that_are_not_the_ones_of_the_digest_are_not_verified(cache: Cache, adapters: list[AdapterRef]) -> None:
+    for act in (cache.loader().load, cache.loader().verify):
         with pytest.raises(AdapterError, match="its files changed"):
             act(AdapterRef("0" * 64, adapters[0].folder))
-    assert cache.proven == []
+    assert cache.verified == []

@@ -50,14 +50,14 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_client(path: Path, act: Callable[[EngineClient], Awaitable[None]], max_in_flight: int = 8) -> None:
-    async def body() -> None:
+    async def backend() -> None:
         client = await EngineClient.start(make_spec(path), max_in_flight=max_in_flight)
         try:
             await asyncio.wait_for(act(client), timeout=60)
         finally:
             await client.close()
 
-    asyncio.run(body())
+    asyncio.run(backend())
 
 
 async def collect(stream: TokenStream) -> list[TokenOutput]:

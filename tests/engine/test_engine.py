@@ -134,7 +134,7 @@ def test_more_adapters_than_memory_take_turns(tiny: TinyModel, adapters: list[Ad
 
 
 class SpoiltOps:
-    """Another body, but logits of the sequence with seed 13 come out as NaN."""
+    """Another backend, but logits of the sequence with seed 13 come out as NaN."""
 
     def __init__(self, ops: Ops) -> None:
         self._ops = ops
@@ -149,7 +149,7 @@ class SpoiltOps:
 
 
 class WatchfulOps:
-    """Another body; counts what is asked of it beside the forward and the choice."""
+    """Another backend; counts what is asked of it beside the forward and the choice."""
 
     def __init__(self, ops: Ops) -> None:
         self._ops = ops

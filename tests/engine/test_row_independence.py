@@ -1,8 +1,8 @@
 """Row independence through the whole engine: a request gets the same logits, bit for bit, and so the same tokens,
 whatever else is there, however its prompt is cut, from whichever cache, preempted or not, on any number of threads.
 
-Judged by the request alone: one thread, whole prompt, empty cache. Mutants of `tests/ops/row_independence.py` prove
-that a body without the property does not pass.
+Judged by the request alone: one thread, whole prompt, empty cache. Mutants of `tests/ops/row_independence.py` verify
+that a backend without the property does not pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
 from intaglio.request import AdapterRef, EngineRequest, Priority, ScaledAdapter, TokenLogprobs
-from tests.engine.row_recorder import Choice, RecordingOps
+from tests.engine.row_recorder import RecordingOps, SampledToken
 from tests.helpers.checkpoints import FAMILIES, Family, tiny_config
 from tests.helpers.engines import (
     Collected,
@@ -42,7 +42,7 @@ from tests.helpers.engines import (
 from tests.helpers.kernels import ENGINE_BACKENDS, KERNELS, VARIANT
 from tests.helpers.token_tables import tiny_matchers
 from tests.helpers.whole_adapters import adapters_of_every_kind
-from tests.ops.dependent_bodies import SplitsTheSum, StartsAtTheChunk
+from tests.ops.dependent_backends import SplitsTheSum, StartsAtTheChunk
 
 # Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
 ROOMY, TIGHT = 1 << 23, 250_000
@@ -109,7 +109,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Result:
-    logits: dict[Choice, str]
+    logits: dict[SampledToken, str]
     tokens: dict[str, list[int]]
     logprobs: dict[str, list[TokenLogprobs | None]]
     engine: Engine
@@ -141,10 +141,10 @@ class Workshop:
         self.alone = cache(self._alone)
 
     def _model(
-        self, family: Family, fmt: Format, body: type[CpuOps], threads: int, name: str
+        self, family: Family, fmt: Format, backend: type[CpuOps], threads: int, name: str
     ) -> tuple[Gemma, Ops, LoadAdapter]:
         """Its adapters are read once: which sequences run together should not hang on how long that takes."""
-        ops = ReferenceOps() if name == "reference" else body(threads, name)
+        ops = ReferenceOps() if name == "reference" else backend(threads, name)
         model = load_gemma(self.folders[family], ops, fmt)
         from_peft = load_from_peft(model)
         loaded = {ref.digest: from_peft(ref) for ref in self.adapters[family][:NUM_PLAIN]}
@@ -159,12 +159,12 @@ class Workshop:
         fmt: Format,
         limits: EngineLimits,
         threads: int,
-        body: type[CpuOps] = CpuOps,
+        backend: type[CpuOps] = CpuOps,
         name: str | None = None,
         adapter_bytes: int = 400_000,
     ) -> Result:
         """asks: (seed, ask), in order of arrival among those of one delay."""
-        model, ops, load = self.model(family, fmt, body, threads, name or ENGINE_BACKENDS[0])
+        model, ops, load = self.model(family, fmt, backend, threads, name or ENGINE_BACKENDS[0])
         recorder = RecordingOps(ops)
         # A few of the adapters at a time: they are evicted and loaded again.
         matchers = self.matchers[family]
@@ -183,9 +183,9 @@ class Workshop:
         return Result(recorder.logits, collected.tokens, collected.logprobs, engine, collected.cached)
 
     def _alone(
-        self, seed: int, ask: Ask, family: Family, fmt: Format, body: type[CpuOps] = CpuOps, name: str | None = None
+        self, seed: int, ask: Ask, family: Family, fmt: Format, backend: type[CpuOps] = CpuOps, name: str | None = None
     ) -> Result:
-        return self.run([(seed, replace(ask, delay=0))], family, fmt, PLAIN, 1, body, name)
+        return self.run([(seed, replace(ask, delay=0))], family, fmt, PLAIN, 1, backend, name)
 
     def check(self, result: Result, asks: list[tuple[int, Ask]], family: Family, fmt: Format, **how: object) -> None:
         for seed, ask in asks:
@@ -309,11 +309,11 @@ def test_a_sum_that_is_split_when_there_are_several_rows_is_noticed(workshop: Wo
         name = next(name for name in (*KERNELS, *instruction_sets()) if name != "amx")
         broken = workshop.run(MIX, "gemma3_text", fmt, limits, 2, SplitsTheSum, name)
         with pytest.raises(AssertionError, match="logits differ from token"):
-            workshop.check(broken, MIX, "gemma3_text", fmt, body=SplitsTheSum, name=name)
+            workshop.check(broken, MIX, "gemma3_text", fmt, backend=SplitsTheSum, name=name)
 
 
 def test_attention_whose_sum_starts_at_the_chunk_is_noticed(workshop: Workshop) -> None:
     name = (*KERNELS, *instruction_sets())[0]
     broken = workshop.run(MIX, "gemma3_text", "w8", EngineLimits(8, 5, 4, ROOMY), 2, StartsAtTheChunk, name)
     with pytest.raises(AssertionError, match="logits differ from token"):
-        workshop.check(broken, MIX, "gemma3_text", "w8", body=StartsAtTheChunk, name=name)
+        workshop.check(broken, MIX, "gemma3_text", "w8", backend=StartsAtTheChunk, name=name)

@@ -10,10 +10,10 @@ import pytest
 from intaglio.finetunes import AdapterStore, Finetune
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig, config_from_hf
-from intaglio.request import AdapterRef, Proof
+from intaglio.request import AdapterRef, Verification
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
-from tests.helpers.proofs import PROOF
+from tests.helpers.verifications import VERIFICATION
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MODEL = "@intaglio/fake"
@@ -89,9 +89,9 @@ def create(store: AdapterStore, name: str = "mine", account: str = "acc", public
     return store.create(account=account, name=name, model=MODEL, description="", public=public)
 
 
-def proven(_ref: AdapterRef) -> Proof:
+def verified(_ref: AdapterRef) -> Verification:
     """An engine that finds every adapter good."""
-    return PROOF
+    return VERIFICATION
 
 
 def add(
@@ -100,13 +100,13 @@ def add(
     config: ModelConfig,
     name: str = "mine",
     *,
-    prove: Callable[[AdapterRef], Proof] = proven,
+    verify: Callable[[AdapterRef], Verification] = verified,
     keep_other_file: bool = False,
 ) -> Finetune:
     """Upload one file of an adapter folder under its own name."""
     with store.stage() as staged:
         staged.write(path.read_bytes())
-        return store.add_file("acc", name, path.name, staged, config, prove, keep_other_file=keep_other_file)
+        return store.add_file("acc", name, path.name, staged, config, verify, keep_other_file=keep_other_file)
 
 
 def add_both(store: AdapterStore, folder: Path, config: ModelConfig, name: str = "mine") -> Finetune:

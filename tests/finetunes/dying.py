@@ -27,8 +27,8 @@ from intaglio.errors import AdapterError
 from intaglio.finetunes import AdapterStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import config_from_hf
-from intaglio.request import AdapterRef, Proof
-from tests.finetunes.conftest import CONFIG, WEIGHTS, add, add_both, create, proven
+from intaglio.request import AdapterRef, Verification
+from tests.finetunes.conftest import CONFIG, WEIGHTS, add, add_both, create, verified
 from tests.helpers.checkpoints import tiny_config
 
 CHANGES = {"os.mkdir", "os.link", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
@@ -57,9 +57,9 @@ class Steps:
             sa.event.listen(sa.Engine, name, lambda _connection: self._step())
         self._watching = True
 
-    def prove(self, ref: AdapterRef) -> Proof:
+    def verify(self, ref: AdapterRef) -> Verification:
         self._step()
-        return proven(ref)
+        return verified(ref)
 
     def _on_event(self, event: str, arguments: tuple[object, ...]) -> None:
         opens = event == "open" and isinstance(arguments[2], int) and arguments[2] & FOR_WRITING
@@ -72,20 +72,20 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-Act = Callable[[AdapterStore, Path, Path, Callable[[AdapterRef], Proof]], object]
+Act = Callable[[AdapterStore, Path, Path, Callable[[AdapterRef], Verification]], object]
 
 
-def _refused(store: AdapterStore, folder: Path, prove: Callable[[AdapterRef], Proof]) -> None:
+def _refused(store: AdapterStore, folder: Path, verify: Callable[[AdapterRef], Verification]) -> None:
     bad = folder / "bad" / WEIGHTS
     try:
-        add(store, bad, BASE, prove=prove)
+        add(store, bad, BASE, verify=verify)
     except AdapterError:
         return
     raise AssertionError("a bad file was taken")
 
 
 def _two_and_a_half(store: AdapterStore, old: Path, new: Path) -> None:
-    """Two generations, and a file of a third."""
+    """Two versions, and a file of a third."""
     create(store)
     add_both(store, old, BASE)
     add_both(store, new, BASE)
@@ -94,29 +94,29 @@ def _two_and_a_half(store: AdapterStore, old: Path, new: Path) -> None:
 
 # What is there before, and what is done then.
 ACTS: dict[str, tuple[Callable[[AdapterStore, Path, Path], object], Act]] = {
-    "create": (lambda store, old, new: None, lambda store, old, new, prove: create(store)),
+    "create": (lambda store, old, new: None, lambda store, old, new, verify: create(store)),
     "first file": (
         lambda store, old, new: create(store),
-        lambda store, old, new, prove: add(store, old / CONFIG, BASE),
+        lambda store, old, new, verify: add(store, old / CONFIG, BASE),
     ),
     "second file": (
         lambda store, old, new: (create(store), add(store, old / CONFIG, BASE)),
-        lambda store, old, new, prove: add(store, old / WEIGHTS, BASE, prove=prove),
+        lambda store, old, new, verify: add(store, old / WEIGHTS, BASE, verify=verify),
     ),
     "bad file": (
         lambda store, old, new: (create(store), add(store, old / CONFIG, BASE)),
-        lambda store, old, new, prove: _refused(store, old, prove),
+        lambda store, old, new, verify: _refused(store, old, verify),
     ),
-    "third generation": (
+    "third version": (
         _two_and_a_half,
-        lambda store, old, new, prove: add(store, old / WEIGHTS, BASE, prove=prove),
+        lambda store, old, new, verify: add(store, old / WEIGHTS, BASE, verify=verify),
     ),
     "same files": (
         lambda store, old, new: (create(store), add_both(store, old, BASE), add(store, old / CONFIG, BASE)),
-        lambda store, old, new, prove: add(store, old / WEIGHTS, BASE, prove=prove),
+        lambda store, old, new, verify: add(store, old / WEIGHTS, BASE, verify=verify),
     ),
-    "rollback": (_two_and_a_half, lambda store, old, new, prove: store.rollback("acc", "mine")),
-    "delete": (_two_and_a_half, lambda store, old, new, prove: store.delete("acc", "mine")),
+    "rollback": (_two_and_a_half, lambda store, old, new, verify: store.rollback("acc", "mine")),
+    "delete": (_two_and_a_half, lambda store, old, new, verify: store.delete("acc", "mine")),
 }
 
 
@@ -144,7 +144,7 @@ def prepared(act: str, data: Path, old: Path, new: Path, url: str | None) -> Non
 def _live_or_die(act: str, data: Path, old: Path, new: Path, url: str | None, steps: Steps) -> None:
     store = open_store(data, url)
     steps.watch()
-    ACTS[act][1](store, old, new, steps.prove)
+    ACTS[act][1](store, old, new, steps.verify)
     os._exit(0)
 
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes import AdapterStore
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import CONFIG, MODEL, WEIGHTS, add, create, digest_in
@@ -38,7 +38,7 @@ def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
             super().__init__()
             self.data = Path(tempfile.mkdtemp(dir=tmp_path))
             self.store = AdapterStore(self.data, AdapterLimits(), 3)
-            self.rows = Catalogue(self.data / "finetunes.db")
+            self.rows = FinetuneRepository(self.data / "finetunes.db")
 
         @rule(name=NAMES)
         def create(self, name: str) -> None:

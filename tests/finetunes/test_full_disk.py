@@ -13,8 +13,8 @@ from intaglio.errors import DataFolderError, StorageFullError
 from intaglio.finetunes import AdapterStore, FinetuneState
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof
-from tests.finetunes.conftest import CONFIG, PROOF, WEIGHTS, add, create, digest_in, stored_files
+from intaglio.request import AdapterRef, Verification
+from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS, add, create, digest_in, stored_files
 
 SIZE = 2 << 20
 
@@ -64,7 +64,7 @@ def test_an_upload_that_does_not_fit_is_gone_and_fits_when_there_is_room(
     store.close()
 
 
-def test_a_disk_that_fills_while_an_upload_is_proven_leaves_it_as_it_was(
+def test_a_disk_that_fills_while_an_upload_is_verified_leaves_it_as_it_was(
     small: Path, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     """The rows have no room either, so the check cannot even be ended."""
@@ -74,12 +74,12 @@ def test_a_disk_that_fills_while_an_upload_is_proven_leaves_it_as_it_was(
     files = stored_files(small)
     fillers = []
 
-    def filled(_ref: AdapterRef) -> Proof:
+    def filled(_ref: AdapterRef) -> Verification:
         fillers.append(fill(small))
-        return PROOF
+        return VERIFICATION
 
     with pytest.raises(StorageFullError, match="disk is full"):
-        add(store, adapter_folder / WEIGHTS, base_config, prove=filled)
+        add(store, adapter_folder / WEIGHTS, base_config, verify=filled)
     assert stored_files(small) == files
     fillers[0].unlink()
     found = store.find("acc", "mine")

@@ -11,7 +11,7 @@ import pytest
 
 from intaglio.errors import FinetuneNotFoundError
 from intaglio.finetunes import AdapterStore, FinetuneState
-from tests.finetunes.conftest import WEIGHTS, digest_in, proven, stored_files
+from tests.finetunes.conftest import WEIGHTS, digest_in, stored_files, verified
 from tests.finetunes.dying import ACTS, BASE, open_store, prepared
 
 
@@ -25,16 +25,16 @@ class Picture(NamedTuple):
 
 
 def picture(store: AdapterStore, data: Path) -> Picture | None:
-    """None without the finetune. Every digest is that of the files that lie in the generation's folder."""
+    """None without the finetune. Every digest is that of the files that lie in the version's folder."""
     try:
         found = store.find("acc", "mine")
     except FinetuneNotFoundError:
         assert stored_files(data) == []
         return None
-    generations = [found.current, *found.earlier] if found.current is not None else []
-    assert [digest_in(one.folder, BASE) for one in generations] == [one.digest for one in generations]
+    versions = [found.current, *found.earlier] if found.current is not None else []
+    assert [digest_in(one.folder, BASE) for one in versions] == [one.digest for one in versions]
     candidate = tuple(found.candidate.files) if found.candidate is not None else ()
-    digests = tuple((one.number, one.digest) for one in generations)
+    digests = tuple((one.number, one.digest) for one in versions)
     return Picture(found.state, digests, candidate, len(stored_files(data)))
 
 
@@ -47,7 +47,7 @@ def died(act: str, folder: Path, adapters: tuple[Path, Path], url: str | None) -
     return [folder / f"step{number}" for number in range(int(done.stdout) + 1)]
 
 
-QUICK = "second file"  # joins the halves, proves, keeps and promotes
+QUICK = "second file"  # joins the halves, verifies, keeps and promotes
 
 
 @pytest.mark.parametrize("act", [act if act == QUICK else pytest.param(act, marks=pytest.mark.slow) for act in ACTS])
@@ -62,7 +62,7 @@ def test_killed_at_any_step_leaves_the_old_state_or_the_new_one(
     prepared(act, tmp_path / "whole", adapter_folder, new_folder, database_url)
     whole = open_store(tmp_path / "whole", database_url)
     before = picture(whole, tmp_path / "whole")
-    do(whole, adapter_folder, new_folder, proven)
+    do(whole, adapter_folder, new_folder, verified)
     after = picture(whole, tmp_path / "whole")
     whole.close()
 
@@ -73,7 +73,7 @@ def test_killed_at_any_step_leaves_the_old_state_or_the_new_one(
         seen.append(picture(store, data))
         assert list((data / "incoming").iterdir()) == []
         if seen[-1] == before and before != after:
-            do(store, adapter_folder, new_folder, proven)
+            do(store, adapter_folder, new_folder, verified)
             assert picture(store, data) == after
         store.close()
     assert seen == sorted(seen, key=lambda one: one == after and one != before)  # once it is new, it stays new

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from intaglio.finetunes import AdapterStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
-from tests.finetunes.conftest import WEIGHTS, create, proven
+from tests.finetunes.conftest import WEIGHTS, create, verified
 
 CHUNK = 1 << 18
 
@@ -35,7 +35,7 @@ def test_a_large_file_is_never_held_in_memory(data: Path, tmp_path: Path, base_c
     with store.stage() as staged, source.open("rb") as file:
         while chunk := file.read(CHUNK):
             staged.write(chunk)
-        store.add_file("acc", "mine", WEIGHTS, staged, base_config, proven)
+        store.add_file("acc", "mine", WEIGHTS, staged, base_config, verified)
     with store.open_file("acc", "mine", WEIGHTS).file as stored:
         hashed = hashlib.sha256()
         while chunk := stored.read(CHUNK):

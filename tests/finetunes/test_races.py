@@ -8,7 +8,7 @@ import pytest
 
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes import AdapterStore, FinetuneState
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.lora.peft.reader import ReadStep
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import (
@@ -46,7 +46,7 @@ def test_a_finetune_says_at_which_step_its_check_is(
     assert store.find("acc", "mine").candidate is None
 
 
-def test_an_old_generation_answers_while_its_successor_is_checked_or_fails(
+def test_an_old_version_answers_while_its_successor_is_checked_or_fails(
     store: AdapterStore,
     adapter_folder: Path,
     new_folder: Path,
@@ -114,7 +114,7 @@ def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
         store.find("acc", "mine")
 
 
-def test_a_bad_file_takes_nothing_from_a_generation_that_another_server_proved_meanwhile(
+def test_a_bad_file_takes_nothing_from_a_version_that_another_server_verified_meanwhile(
     data: Path,
     store: AdapterStore,
     open_store: OpenStore,
@@ -147,13 +147,13 @@ def test_a_delete_before_the_halves_are_joined_is_not_found(
 ) -> None:
     made = create(store)
     add(store, adapter_folder / CONFIG, base_config)
-    begin_check = Catalogue.begin_check
+    begin_check = FinetuneRepository.begin_check
 
-    def deleted_after(catalogue: Catalogue, *arguments: object) -> None:
+    def deleted_after(catalogue: FinetuneRepository, *arguments: object) -> None:
         begin_check(catalogue, *arguments)  # type: ignore[arg-type]
         store.delete("acc", made.id)
 
-    monkeypatch.setattr(Catalogue, "begin_check", deleted_after)
+    monkeypatch.setattr(FinetuneRepository, "begin_check", deleted_after)
     with pytest.raises(FinetuneNotFoundError):
         add(store, adapter_folder / WEIGHTS, base_config)
     assert stored_files(data) == []
@@ -217,16 +217,16 @@ def test_files_in_place_are_safe_from_a_delete_until_their_row_is_there(
     add_both(store, adapter_folder, base_config, "one")
     create(store, "two")
     add(store, adapter_folder / CONFIG, base_config, "two")
-    promote = Catalogue.promote
+    promote = FinetuneRepository.promote
     deletes = []
 
-    def promote_beside_a_delete(catalogue: Catalogue, *arguments: object) -> None:
+    def promote_beside_a_delete(catalogue: FinetuneRepository, *arguments: object) -> None:
         deletes.append(in_thread(lambda: store.delete("acc", "one")))
         with pytest.raises(TimeoutError):
             deletes[0].result(0.05)  # it waits, since the files of "two" are there and its row is not
         promote(catalogue, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Catalogue, "promote", promote_beside_a_delete)
+    monkeypatch.setattr(FinetuneRepository, "promote", promote_beside_a_delete)
     two = add(store, adapter_folder / WEIGHTS, base_config, "two")
     deletes[0].result(DEADLINE_S)
     ref = store.resolve("acc", "two", MODEL)
@@ -252,16 +252,16 @@ def test_a_file_deleted_just_before_it_is_opened_is_not_found(
 ) -> None:
     create(store)
     add_both(store, adapter_folder, base_config)
-    find = Catalogue.find
+    find = FinetuneRepository.find
     calls = []
 
-    def found_then_deleted(catalogue: Catalogue, account: str, name_or_id: str) -> object:
+    def found_then_deleted(catalogue: FinetuneRepository, account: str, name_or_id: str) -> object:
         found = find(catalogue, account, name_or_id)
         if not calls:
             calls.append(name_or_id)
             store.delete(account, name_or_id)
         return found
 
-    monkeypatch.setattr(Catalogue, "find", found_then_deleted)
+    monkeypatch.setattr(FinetuneRepository, "find", found_then_deleted)
     with pytest.raises(FinetuneNotFoundError):
         store.open_file("acc", "mine", WEIGHTS)

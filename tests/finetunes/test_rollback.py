@@ -1,4 +1,4 @@
-"""Going back to a generation before."""
+"""Going back to a version before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import (
     CONFIG,
     MODEL,
-    PROOF,
+    VERIFICATION,
     WEIGHTS,
     OpenStore,
     add,
@@ -36,7 +36,7 @@ def test_rolling_back_twice_returns(
     for number, before in ((3, old), (4, new), (5, old)):
         now = store.rollback("acc", "mine")
         assert now.current is not None
-        assert (now.current.number, now.digest, now.current.proof) == (number, before.digest, PROOF)
+        assert (now.current.number, now.digest, now.current.verification) == (number, before.digest, VERIFICATION)
         assert now.files == before.files
         assert digest_in(store.resolve("acc", "mine", MODEL).folder, base_config) == before.digest
         assert stored_files(data) == files
@@ -47,10 +47,10 @@ def test_what_there_is_none_of_cannot_be_gone_back_to(
     store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
-    with pytest.raises(FinetuneError, match="'mine' has no generation yet"):
+    with pytest.raises(FinetuneError, match="'mine' has no version yet"):
         store.rollback("acc", "mine")
     add_both(store, adapter_folder, base_config)
-    with pytest.raises(FinetuneError, match=r"no earlier generation to go back to: generation 1 answers.*: none"):
+    with pytest.raises(FinetuneError, match=r"no earlier version to go back to: version 1 answers.*: none"):
         store.rollback("acc", "mine")
     with pytest.raises(FinetuneNotFoundError):
         store.rollback("acc", "nobody")
@@ -125,10 +125,10 @@ def test_a_bad_file_that_is_checked_meanwhile_is_refused_with_what_it_was_to_rep
     assert (now.pending.state, now.pending.files.keys()) == (FinetuneState.REFUSED, left)
 
 
-def test_as_many_generations_are_kept_as_are_asked_for(
+def test_as_many_versions_are_kept_as_are_asked_for(
     data: Path, open_store: OpenStore, base_config: ModelConfig, tmp_path: Path
 ) -> None:
-    store = open_store(kept_generations=3)
+    store = open_store(kept_versions=3)
     create(store)
     digests = [
         add_both(
@@ -139,9 +139,9 @@ def test_as_many_generations_are_kept_as_are_asked_for(
     found = store.find("acc", "mine")
     assert [(one.number, one.digest) for one in found.earlier] == [(3, digests[2]), (2, digests[1])]
     assert store.rollback("acc", "mine", to=2).digest == digests[1]
-    with pytest.raises(FinetuneError, match=r"no earlier generation 2 .* generation 5 answers.*: 4, 3"):
+    with pytest.raises(FinetuneError, match=r"no earlier version 2 .* version 5 answers.*: 4, 3"):
         store.rollback("acc", "mine", to=2)
-    one = open_store(kept_generations=1)
+    one = open_store(kept_versions=1)
     add_both(one, tmp_path / "0", base_config)
     assert one.find("acc", "mine").earlier == ()
     assert len(stored_files(data)) == 4

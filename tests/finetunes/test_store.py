@@ -14,7 +14,7 @@ from intaglio.errors import (
     StorageFullError,
 )
 from intaglio.finetunes import AdapterStore, FinetuneState
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import CONFIG, MODEL, WEIGHTS, OpenStore, add, create, stored_files
@@ -132,7 +132,7 @@ def test_a_finetune_that_another_server_checks_says_so(
 ) -> None:
     create(store)
     made = add(store, adapter_folder / CONFIG, base_config)
-    other_server = Catalogue(data / "finetunes.db", url=database_url)
+    other_server = FinetuneRepository(data / "finetunes.db", url=database_url)
     other_server.begin_check(made)
     other_server.close()
     with pytest.raises(FinetuneNotReadyError, match="being checked"):

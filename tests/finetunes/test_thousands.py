@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from intaglio.finetunes.db.read_rows import matches, read_finetunes, read_servable
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.finetunes.records import StoredFile
-from tests.finetunes.conftest import CONFIG, PROOF, WEIGHTS, SetClock
+from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS, SetClock
 
 NUM_FINETUNES = 2000
 
@@ -20,7 +20,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with as many rows, written without syncing each."""
     path = tmp_path_factory.mktemp("thousands") / "finetunes.db"
     clock = SetClock()
-    Catalogue(path, clock).close()
+    FinetuneRepository(path, clock).close()
     engine = sa.create_engine(f"sqlite:///{path}")
     now = "2026-01-02 03:04:05.000000"
     with engine.begin() as connection:
@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             marks = ", ".join("?" * len(row))
             connection.exec_driver_sql(f"INSERT INTO finetunes VALUES ({marks})", row)
             connection.exec_driver_sql(
-                "INSERT INTO finetune_generations VALUES (?, 1, ?, ?, ?, NULL)", (id_, digest, digest, now)
+                "INSERT INTO finetune_versions VALUES (?, 1, ?, ?, ?, NULL)", (id_, digest, digest, now)
             )
             for file in (CONFIG, WEIGHTS):
                 connection.exec_driver_sql(
@@ -63,7 +63,7 @@ def test_a_finetune_among_thousands_is_found_by_an_index(path: Path) -> None:
 
 
 def test_lists_are_whole_and_pages_are_cut_in_the_database(path: Path) -> None:
-    catalogue = Catalogue(path)
+    catalogue = FinetuneRepository(path)
     assert len(catalogue.list_account("acc")) == NUM_FINETUNES
     assert [one.name for one in catalogue.list_public("name", limit=2)] == ["n1", "n1001"]
     catalogue.close()
@@ -72,10 +72,10 @@ def test_lists_are_whole_and_pages_are_cut_in_the_database(path: Path) -> None:
 def test_changes_among_thousands_touch_their_own_rows(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "finetunes.db"
     copy.write_bytes(path.read_bytes())
-    catalogue = Catalogue(copy)
+    catalogue = FinetuneRepository(copy)
     found = catalogue.find("acc", "n7")
     files = {name: StoredFile("ab" * 32, 3, found.created_at) for name in (CONFIG, WEIGHTS)}
-    catalogue.promote(found, files, "digest", "folder", PROOF)
+    catalogue.promote(found, files, "digest", "folder", VERIFICATION)
     everything = {f"{number:064}" for number in range(NUM_FINETUNES)}
     assert catalogue.unused([], everything)[1] == set()
     catalogue.delete(catalogue.find("acc", "n7"))

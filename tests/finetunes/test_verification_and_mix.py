@@ -10,11 +10,11 @@ import pytest
 from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes import AdapterStore, FinetuneState
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof, ScaledAdapter
+from intaglio.request import AdapterRef, ScaledAdapter, Verification
 from tests.finetunes.conftest import (
     CONFIG,
     MODEL,
-    PROOF,
+    VERIFICATION,
     WEIGHTS,
     OpenStore,
     add,
@@ -25,7 +25,7 @@ from tests.finetunes.conftest import (
 )
 
 
-def test_the_prover_gets_the_pair_before_it_is_kept_and_its_proof_stays(
+def test_the_verifier_gets_the_pair_before_it_is_kept_and_its_verification_stays(
     data: Path, store: AdapterStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -33,49 +33,49 @@ def test_the_prover_gets_the_pair_before_it_is_kept_and_its_proof_stays(
     before = stored_files(data)
     asked: list[AdapterRef] = []
 
-    def prove(ref: AdapterRef) -> Proof:
+    def verify(ref: AdapterRef) -> Verification:
         asked.append(ref)
         assert digest_in(ref.folder, base_config) == ref.digest
         assert [path for path in stored_files(data) if "incoming" not in path.parts] == before
         found = store.find("acc", "mine")
         assert found.candidate is not None
         assert found.candidate.check is not None
-        assert found.candidate.check.step == "proving"
-        return PROOF
+        assert found.candidate.check.step == "verifying"
+        return VERIFICATION
 
-    ready = add(store, adapter_folder / WEIGHTS, base_config, prove=prove)
+    ready = add(store, adapter_folder / WEIGHTS, base_config, verify=verify)
     assert [ref.digest for ref in asked] == [ready.digest]
     again = open_store().find("acc", "mine")
     assert again.current is not None
-    assert again.current.proof == PROOF
+    assert again.current.verification == VERIFICATION
 
 
-def test_what_is_not_proven_is_refused_with_the_reason(
+def test_what_is_not_verified_is_refused_with_the_reason(
     data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    def unproven(_ref: AdapterRef) -> Proof:
+    def unverified(_ref: AdapterRef) -> Verification:
         raise AdapterError("the adapter changes nothing")
 
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
     before = stored_files(data)
     with pytest.raises(AdapterError, match="changes nothing"):
-        add(store, adapter_folder / WEIGHTS, base_config, prove=unproven)
+        add(store, adapter_folder / WEIGHTS, base_config, verify=unverified)
     found = store.find("acc", "mine")
     assert (found.state, found.reason) == (FinetuneState.REFUSED, "the adapter changes nothing")
     assert stored_files(data) == before
 
 
-def test_the_same_files_again_bring_the_newest_proof(
+def test_the_same_files_again_bring_the_newest_verification(
     store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    better = msgspec.structs.replace(PROOF, agreement=1.0)
+    better = msgspec.structs.replace(VERIFICATION, agreement=1.0)
     create(store)
     add_both(store, adapter_folder, base_config)
     add(store, adapter_folder / CONFIG, base_config)
-    again = add(store, adapter_folder / WEIGHTS, base_config, prove=lambda _ref: better)
+    again = add(store, adapter_folder / WEIGHTS, base_config, verify=lambda _ref: better)
     assert again.current is not None
-    assert (again.current.number, again.current.proof) == (1, better)
+    assert (again.current.number, again.current.verification) == (1, better)
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ def test_what_cannot_be_mixed_is_named(
 def test_an_adapter_that_replaces_parts_of_the_base_stands_alone_at_scale_one(
     three: AdapterStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    whole = msgspec.structs.replace(PROOF, scalable=False)
+    whole = msgspec.structs.replace(VERIFICATION, scalable=False)
     add(three, adapter_folder / CONFIG, base_config, "old")
-    add(three, adapter_folder / WEIGHTS, base_config, "old", prove=lambda _ref: whole)
+    add(three, adapter_folder / WEIGHTS, base_config, "old", verify=lambda _ref: whole)
     assert [one.scale for one in three.resolve_mix("acc", [("old", 1.0), ("new", 0.0)], MODEL)] == [1.0]
     for asked in ([("old", 0.5)], [("old", 1.0), ("new", 1.0)]):
         with pytest.raises(FinetuneError, match="'old' replaces parts of the base model"):

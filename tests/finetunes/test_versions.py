@@ -53,7 +53,7 @@ def test_a_half_that_was_left_behind_meets_no_later_file(
     assert add(store, new_folder / CONFIG, base_config).digest == digest_in(new_folder, base_config)
 
 
-def test_before_the_first_generation_a_file_waits_as_long_as_it_takes(
+def test_before_the_first_version_a_file_waits_as_long_as_it_takes(
     store: AdapterStore, clock: SetClock, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -110,7 +110,7 @@ def test_the_other_file_is_kept_when_asked(
     assert mixed.digest == digest_in(tmp_path, base_config)
 
 
-def test_running_requests_can_read_the_generation_before_and_older_files_go(
+def test_running_requests_can_read_the_version_before_and_older_files_go(
     data: Path, store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -131,7 +131,7 @@ def test_running_requests_can_read_the_generation_before_and_older_files_go(
         digest_in(first.folder, base_config)
 
 
-def test_a_store_opened_again_keeps_candidate_and_generations(
+def test_a_store_opened_again_keeps_candidate_and_versions(
     data: Path,
     store: AdapterStore,
     open_store: OpenStore,

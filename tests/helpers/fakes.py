@@ -3,7 +3,7 @@
 It has the shape of AsyncLLM as the API sees it, so tests of the wire need no engine. Words in the prompt steer it:
 
     <stall>   after the words behind it nothing comes, for ever
-    <fail>    after the words behind it the generation ends with an error
+    <fail>    after the words behind it the completion ends with an error
     <crash>   after the words behind it the iterator raises what nobody foresaw
 
 `<answer>text</answer>` in the prompt makes it answer that very text, one word with the space before it per delta.
@@ -20,11 +20,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from intaglio.completion import TextDelta, TokenLogprob, Usage
 from intaglio.errors import AdapterUseError, CapacityError, ChatError, ContextLengthError, EngineError, IntaglioError
-from intaglio.generation import TextDelta, TokenLogprob, Usage
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, Priority, Proof, SamplingParams, ScaledAdapter
+from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams, ScaledAdapter, Verification
 
 DEADLINE_S = 20.0
 _OPEN, _CLOSE = "<answer>", "</answer>"
@@ -123,11 +123,11 @@ class FakeLLM:
         self.stalls = True  # False: <stall> is a word like any other
         self.stalled = threading.Event()
         self.aborted = threading.Event()
-        self.proof_begun = threading.Event()
-        self.proof_may_end = threading.Event()  # cleared, proofs wait
-        self.proof_may_end.set()
-        self.proof_error: IntaglioError | None = None  # what a proof ends with instead of a verdict
-        self.num_open = 0  # generations that neither ended nor were aborted
+        self.verification_begun = threading.Event()
+        self.verification_may_end = threading.Event()  # cleared, verifications wait
+        self.verification_may_end.set()
+        self.verification_error: IntaglioError | None = None  # what a verification ends with instead of a verdict
+        self.num_open = 0  # requests that neither ended nor were aborted
         self._words: list[str] = []
         self.tokenizer = FakeTokenizer(self._words)
 
@@ -162,12 +162,12 @@ class FakeLLM:
             answer.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
         return FakeGeneration(self, answer, len(prompt_ids), params.max_tokens, params.logprobs)
 
-    async def prove(self, ref: AdapterRef) -> Proof:
-        self.proof_begun.set()
-        await asyncio.to_thread(self.proof_may_end.wait, DEADLINE_S)
-        if self.proof_error is not None:
-            raise self.proof_error
-        return await asyncio.to_thread(proof_by_reading, ref, self.config)
+    async def verify(self, ref: AdapterRef) -> Verification:
+        self.verification_begun.set()
+        await asyncio.to_thread(self.verification_may_end.wait, DEADLINE_S)
+        if self.verification_error is not None:
+            raise self.verification_error
+        return await asyncio.to_thread(verification_by_reading, ref, self.config)
 
     async def close(self) -> None:
         self.closed = True
@@ -179,11 +179,11 @@ class FakeLLM:
         return list(range(start, start + len(words)))
 
 
-def proof_by_reading(ref: AdapterRef, config: ModelConfig) -> Proof:
+def verification_by_reading(ref: AdapterRef, config: ModelConfig) -> Verification:
     """What it says of the adapter's size is true, what of logits is made up. Raises AdapterError for bad files."""
     adapter = read_peft_adapter(Path(ref.folder), config, AdapterLimits())
-    assert adapter.digest == ref.digest, "who asks for a proof knows the identity"
-    return Proof(
+    assert adapter.digest == ref.digest, "who asks for a verification knows the identity"
+    return Verification(
         num_modules=adapter.num_modules,
         rank=adapter.rank,
         scalable=adapter.tensors.is_sum,

@@ -1,4 +1,6 @@
-"""Adapters that pass every check of a file and are absurd when they run: refused by the proof, or stopped alone."""
+"""Adapters that pass every check of a file and are absurd when they run: refused by the verification, or stopped
+alone.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unharmed")]
 
 
 @pytest.mark.parametrize("name", [*NOT_FINITE, *NO_CHANGE])
-def test_a_proof_refuses_what_no_file_check_can(live: Live, good: Files, name: str) -> None:
+def test_a_verification_refuses_what_no_file_check_can(live: Live, good: Files, name: str) -> None:
     files = (NOT_FINITE | NO_CHANGE)[name](good)
     finetune = f"absurd-{name.replace(' ', '-')}"
     live.create(finetune)
@@ -44,7 +46,7 @@ def test_a_refusal_names_the_product_that_is_not_finite_first(live: Live, good: 
 
 def test_an_embedding_of_zeros_is_taken_for_what_it_is(live: Live, good: Files) -> None:
     live.publish("zeros", ZEROS(good))
-    assert live.read("zeros")["proof"]["scalable"] is False
+    assert live.read("zeros")["verification"]["scalable"] is False
     assert live.text("zeros")[0] != live.text(None)[0]
 
 

@@ -69,7 +69,7 @@ def test_uploads_to_a_full_disk_say_so_and_cost_nothing(
     assert read(client, "old")["digest"] == digest
 
 
-def test_a_replacement_for_which_there_is_no_room_leaves_the_old_generation(
+def test_a_replacement_for_which_there_is_no_room_leaves_the_old_version(
     client: TestClient, disk: Path, good: Files, other: Files
 ) -> None:
     create(client, "mine")

@@ -56,7 +56,7 @@ def test_the_same_file_uploaded_twice_at_once_is_taken_once(
     answers = at_once([lambda: live.upload(name, WEIGHTS, one.weights)] * 4)
     assert [answer.status_code for answer in answers] == [200] * 4, [answer.text for answer in answers]
     found = live.read(name)
-    assert (found["state"], found["generation"]) == ("ready", 1)
+    assert (found["state"], found["version"]) == ("ready", 1)
     assert "pending" not in found
     assert live.text(name)[1] == digest_of(one, base, tmp_path)
 
@@ -120,13 +120,13 @@ def test_a_replacement_leaves_running_streams_the_old_bits(live: Live, one: File
 
 
 def held_upload(live: Live, name: str, files: Files) -> Future[httpx.Response]:
-    """An upload that has come to its proof, whose engine stands still."""
+    """An upload that has come to its verification, whose engine stands still."""
     upload = in_thread(lambda: live.upload(name, WEIGHTS, files.weights))
-    live.wait_for_step(name, "proving")
+    live.wait_for_step(name, "verifying")
     return upload
 
 
-def test_a_delete_during_a_proof_leaves_nothing(live: Live, one: Files, name: str) -> None:
+def test_a_delete_during_a_verification_leaves_nothing(live: Live, one: Files, name: str) -> None:
     before = kept(live.server.data_dir)
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
@@ -138,7 +138,7 @@ def test_a_delete_during_a_proof_leaves_nothing(live: Live, one: Files, name: st
     assert kept(live.server.data_dir) == before
 
 
-def test_a_replacement_that_is_proven_disturbs_nobody_until_it_is(
+def test_a_replacement_that_is_verified_disturbs_nobody_until_it_is(
     live: Live, one: Files, two: Files, name: str
 ) -> None:
     old = live.publish(name, one)
@@ -152,7 +152,7 @@ def test_a_replacement_that_is_proven_disturbs_nobody_until_it_is(
     assert live.read(name)["digest"] != old
 
 
-def test_an_engine_killed_during_a_proof_costs_that_upload_and_nothing_else(
+def test_an_engine_killed_during_a_verification_costs_that_upload_and_nothing_else(
     live: Live, base: ModelConfig, one: Files, name: str, tmp_path: Path
 ) -> None:
     live.create(name)

@@ -1,4 +1,6 @@
-"""A packed adapter is read back exactly as it was written, with its proof, and never a damaged or another one."""
+"""A packed adapter is read back exactly as it was written, with its verification, and never a damaged or another
+one.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from hypothesis import strategies as st
 
 from intaglio.lora import cache as packed_module
 from intaglio.lora.cache import PackedAdapter, PackedAdapters
-from tests.helpers.proofs import PROOF
+from tests.helpers.verifications import VERIFICATION
 
 DIGEST, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
 
 def adapter(seed: int = 1) -> PackedAdapter:
     values = np.random.default_rng(seed).integers(0, 255, 5000).astype(np.uint8)
-    return PackedAdapter(PROOF, {"values": values, "vectors": np.arange(7, dtype=np.float32)})
+    return PackedAdapter(VERIFICATION, {"values": values, "vectors": np.arange(7, dtype=np.float32)})
 
 
 def store_in(folder: Path, served_by: str = "a base, kernels, a version") -> PackedAdapters:
@@ -30,7 +32,7 @@ def store_in(folder: Path, served_by: str = "a base, kernels, a version") -> Pac
 
 def assert_same(left: PackedAdapter | None, right: PackedAdapter) -> None:
     assert left is not None
-    assert left.proof == right.proof
+    assert left.verification == right.verification
     assert left.arrays.keys() == right.arrays.keys()
     assert left.nbytes == right.nbytes
     for name, array in left.arrays.items():
@@ -38,7 +40,7 @@ def assert_same(left: PackedAdapter | None, right: PackedAdapter) -> None:
         assert np.array_equal(array, right.arrays[name])
 
 
-def test_what_was_written_is_read_back_with_its_proof(tmp_path: Path) -> None:
+def test_what_was_written_is_read_back_with_its_verification(tmp_path: Path) -> None:
     store_in(tmp_path).write(DIGEST, adapter())
     assert_same(store_in(tmp_path).read(DIGEST), adapter())
 

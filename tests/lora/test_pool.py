@@ -107,7 +107,7 @@ def test_an_adapter_larger_than_the_budget_is_refused_with_both_numbers() -> Non
         acquire(AdapterPool(100, load), ref("7"))
 
 
-def test_files_that_are_not_the_proven_ones_are_refused() -> None:
+def test_files_that_are_not_the_verified_ones_are_refused() -> None:
     with pytest.raises(AdapterError, match="its files changed"):
         acquire(AdapterPool(1000, load), AdapterRef("0" * 64, "1"))
 

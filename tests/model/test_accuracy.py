@@ -24,7 +24,7 @@ from tests.helpers.checkpoints import FAMILIES, Family
 from tests.helpers.distributions import distance
 from tests.helpers.forward import F32, Prompt, run_prompts
 from tests.helpers.rounds_by_numpy import RoundsByNumpy
-from tests.ops.bodies import BODIES, KERNELS
+from tests.ops.backends import BACKENDS, KERNELS
 from tests.ops.quantized import assert_is_product, bfloat16_activations, bfloat16_weights, rounded_activations, rows_of
 
 # ---------------------------------------------------------------------------------------------- tiny models, float32
@@ -167,7 +167,7 @@ def test_the_real_270m_strays_from_float32_as_far_as_its_arithmetic_says(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif("reference" not in BODIES, reason="NumPy alone: it is the same whatever the kernels are")
+@pytest.mark.skipif("reference" not in BACKENDS, reason="NumPy alone: it is the same whatever the kernels are")
 @pytest.mark.parametrize(
     ("arithmetic", "fmt"), [("float32", "auto"), ("float32", "w8"), ("int8", "auto"), ("bfloat16 tiles", "auto")]
 )

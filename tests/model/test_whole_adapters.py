@@ -46,9 +46,9 @@ def distance(
 ) -> tuple[float, float]:
     """(largest difference from PEFT's logits, what is allowed)."""
     golden, row = cases.load(f"whole_{base}"), cases.WHOLE[base].index(adapter)
-    body = ops()
+    backend = ops()
     prompt = Prompt(golden["ids"][row].tolist(), tensors)
-    (logits,) = run_prompts(parts.build(ops=body), [prompt], ops=body, wanted=cases.MIXED_ROWS, chunk=chunk)
+    (logits,) = run_prompts(parts.build(ops=backend), [prompt], ops=backend, wanted=cases.MIXED_ROWS, chunk=chunk)
     expected = golden["logits"][row]
     return float(np.abs(logits - expected).max()), cases.tiny_tolerance(expected)
 
@@ -69,11 +69,11 @@ def test_an_adapter_gives_the_logits_of_peft(
 def test_adapters_of_every_kind_share_a_batch_with_the_base(
     bases: dict[str, Parts], base: cases.Base, backend: str
 ) -> None:
-    golden, parts, body = cases.load(f"whole_{base}"), bases[base], make_backend(backend)
+    golden, parts, backend = cases.load(f"whole_{base}"), bases[base], make_backend(backend)
     adapters = [read(base, adapter, parts) for adapter in cases.WHOLE[base]]
     prompts = [Prompt(ids.tolist(), tensors) for ids, tensors in zip(golden["ids"], adapters, strict=True)]
-    plain, model = Prompt(golden["ids"][0].tolist()), parts.build(ops=body)
-    together = run_prompts(model, [plain, *prompts, plain], ops=body, wanted=cases.MIXED_ROWS, chunk=11)
+    plain, model = Prompt(golden["ids"][0].tolist()), parts.build(ops=backend)
+    together = run_prompts(model, [plain, *prompts, plain], ops=backend, wanted=cases.MIXED_ROWS, chunk=11)
     (alone,) = run_prompts(parts.build(), [plain], wanted=cases.MIXED_ROWS)
     for logits, expected in zip(together, [alone, *golden["logits"], alone], strict=True):
         assert np.abs(logits - expected).max() <= cases.tiny_tolerance(expected)

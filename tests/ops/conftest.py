@@ -6,13 +6,13 @@ import pytest
 
 from intaglio.ops import Ops
 from intaglio.ops.cpu import CpuOps
-from tests.ops.bodies import BODIES, KERNELS, body, shared_kernels
+from tests.ops.backends import BACKENDS, KERNELS, backend, shared_kernels
 
 
-@pytest.fixture(params=BODIES, scope="module")
+@pytest.fixture(params=BACKENDS, scope="module")
 def ops(request: pytest.FixtureRequest) -> Iterator[Ops]:
-    """Each body in turn; the kernels on two threads."""
-    yield body(request.param)
+    """Each backend in turn; the kernels on two threads."""
+    yield backend(request.param)
 
 
 @pytest.fixture(params=KERNELS, scope="module")

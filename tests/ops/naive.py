@@ -1,4 +1,4 @@
-"""Every operation once more in float64, one number at a time, with nothing shared with the body under test."""
+"""Every operation once more in float64, one number at a time, with nothing shared with the backend under test."""
 
 from __future__ import annotations
 

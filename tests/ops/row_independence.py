@@ -1,8 +1,8 @@
 """Row independence, bit for bit: what a row gets does not depend on the rows beside it, on how a prompt is cut, on
 where its blocks lie, or on the number of threads.
 
-The checks take the body to be judged, so that they can be turned on bodies that break the rule on purpose: a check that
-lets those pass proves nothing.
+The checks take the backend to be judged, so that they can be turned on backends that break the rule on purpose: a check
+that lets those pass verifies nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from intaglio.ops import (
     Weight,
 )
 from tests.ops.alone import Heads, add_norms, gelu_gate
-from tests.ops.bodies import lora_weights
+from tests.ops.backends import adapter_weights
 from tests.ops.quantized import KINDS, random_matrix
 
 F32 = NDArray[np.float32]
@@ -95,7 +95,7 @@ def _adapter(ops: Ops, case: Projection, rank: int, index: int) -> Any:
         return None
     seed = case.seed + 10 * index
     pairs = [LoraPair(numbers(seed, rank, case.inputs), numbers(seed + 1, out, rank)) for out in case.outputs]
-    return lora_weights(ops, [[pairs[0], pairs[1] if index % 2 else None]])
+    return adapter_weights(ops, [[pairs[0], pairs[1] if index % 2 else None]])
 
 
 # ------------------------------------------------------------------------------------------------------------ attention

@@ -1,4 +1,5 @@
-"""All that an adapter can do to a call, in every body, against float64: scale, bias, gain, lookup, norms, tables, rows.
+"""All that an adapter can do to a call, in every backend, against float64: scale, bias, gain, lookup, norms, tables,
+rows.
 
 Each case also runs from the arrays that are kept on disk, and each row alone: it must get the same bits as in company.
 """
@@ -12,29 +13,29 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from intaglio.ops import AdapterCall, LoraPair, LoraSegment, LoraWeights, Ops, TokenRows, Weight
+from intaglio.ops import AdapterCall, AdapterWeights, LoraPair, LoraSegment, Ops, TokenRows, Weight
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from tests.ops import naive
 from tests.ops.alone import picks
-from tests.ops.bodies import SIZES
-from tests.ops.test_bodies import close, numbers
+from tests.ops.backends import SIZES
+from tests.ops.test_backends import close, numbers
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 EPS = 1e-6
 
-AdapterMaker = Callable[[Ops, AdapterCall], LoraWeights]
+AdapterMaker = Callable[[Ops, AdapterCall], AdapterWeights]
 
 
-def prepared(ops: Ops, call: AdapterCall) -> LoraWeights:
-    return ops.lora_weights([call])
+def prepared(ops: Ops, call: AdapterCall) -> AdapterWeights:
+    return ops.adapter_weights([call])
 
 
-def from_disk(ops: Ops, call: AdapterCall) -> LoraWeights:
+def from_disk(ops: Ops, call: AdapterCall) -> AdapterWeights:
     """Through copies of its arrays, as a file gives them."""
-    arrays = {name: np.array(array) for name, array in ops.lora_arrays(ops.lora_weights([call])).items()}
+    arrays = {name: np.array(array) for name, array in ops.lora_arrays(ops.adapter_weights([call])).items()}
     return ops.lora_from_arrays(arrays, [call.weights])
 
 
@@ -215,11 +216,11 @@ class Everything:
 
     def _adapter(
         self, lookup: LoraPair | None, square: LoraPair, norms: Sequence[F32], rows: TokenRows | None
-    ) -> LoraWeights:
+    ) -> AdapterWeights:
         call: Callable[[Weight, LoraPair | None], AdapterCall] = lambda weight, pair: AdapterCall(  # noqa: E731
             [weight], [pair], norms, None, rows
         )
-        return self.ops.lora_weights([call(self.table, lookup), call(self.matrix, square)])
+        return self.ops.adapter_weights([call(self.table, lookup), call(self.matrix, square)])
 
     def run(self, picked: Sequence[int]) -> list[F32]:
         """Rows 1 and 2 have the adapter that replaces, 3 to 5 two that add, the others the base."""
@@ -252,7 +253,7 @@ def test_a_row_gets_the_same_bits_alone_and_in_company(kernels: CpuOps) -> None:
             assert np.array_equal(whole[list(picked)], some)
 
 
-def test_every_body_agrees_with_the_specification(ops: Ops) -> None:
+def test_every_backend_agrees_with_the_specification(ops: Ops) -> None:
     for ours, expected in zip(Everything(ops).run(range(7)), Everything(ReferenceOps()).run(range(7)), strict=True):
         close(ours, expected.astype(float), 1e-4)
 
@@ -260,7 +261,7 @@ def test_every_body_agrees_with_the_specification(ops: Ops) -> None:
 def test_arrays_of_another_model_are_refused(kernels: CpuOps) -> None:
     weight = kernels.weight(numbers(1, 5, 7), "f32")
     call = AdapterCall([weight], [LoraPair(numbers(2, 3, 7), numbers(3, 5, 3))])
-    arrays = kernels.lora_arrays(kernels.lora_weights([call]))
+    arrays = kernels.lora_arrays(kernels.adapter_weights([call]))
     with pytest.raises(ValueError, match="another model"):
         kernels.lora_from_arrays(arrays, [[weight], [weight]])
     with pytest.raises(ValueError, match="other sizes than the shapes"):

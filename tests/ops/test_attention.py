@@ -1,4 +1,4 @@
-"""Paged attention of every body against one query at a time over keys that lie in order.
+"""Paged attention of every backend against one query at a time over keys that lie in order.
 
 The kernels take 4 queries, 32 keys and 64 dims at a time, so the numbers here lie around these.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from intaglio.ops import AttentionRow
 from tests.ops import naive
 from tests.ops.alone import Heads
-from tests.ops.bodies import BODIES, shared_kernels
+from tests.ops.backends import BACKENDS, shared_kernels
 from tests.ops.row_independence import Attention, check_attention, numbers, same_bits
 
 F32 = NDArray[np.float32]
@@ -70,7 +70,7 @@ def test_attention_of_wide_heads_and_of_many_that_share_keys(shape: tuple[int, i
     check(Case(((30, 5), (0, 9), (63, 2), (64, 1)), kv_heads, heads_per_kv, dim, 16, 33, None, True, 1))
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(
     ("heads_per_kv", "chunk", "window"),
     [
@@ -86,7 +86,7 @@ def test_a_long_prompt_in_odd_chunks_has_the_same_bits_as_whole(
     check_attention(shared_kernels(name, 3), shared_kernels(name, 1), case)
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(
     ("heads_per_kv", "window", "poison"),
     [
@@ -127,7 +127,7 @@ def test_what_a_query_does_not_see_changes_no_bit(
 
 
 def check(case: Case) -> None:
-    """Every body over the same cache, laid out as the case says, against one query at a time."""
+    """Every backend over the same cache, laid out as the case says, against one query at a time."""
     rng = np.random.default_rng(case.seed)
     total = [before + new for before, new in case.lengths]
     num_blocks = sum(-(-n // case.block_size) for n in total) + 2
@@ -157,7 +157,7 @@ def check(case: Case) -> None:
                 scale=scale, window=case.window, cap=case.cap,
             )  # fmt: skip
         start += new
-    for name in BODIES:
+    for name in BACKENDS:
         ops = shared_kernels(name, 2)
         cache = ops.new_kv(*shape)
         cache.keys[:], cache.values[:] = cached_keys, cached_values

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.ops._cpu import AttentionPlan, Device, LoraPlan, LoraWeights, pack
-from tests.ops.bodies import KERNELS
+from intaglio.ops._cpu import AdapterWeights, AttentionPlan, Device, LoraPlan, pack
+from tests.ops.backends import KERNELS
 
 F32 = np.float32
 
@@ -41,16 +41,16 @@ def plan(rows: list[tuple[int, int, int, int, list[int]]], block_size: int = 4) 
     return AttentionPlan(rows, block_size)
 
 
-def adapter(*pairs: Any, bias: Any = None, gain: Any = None, norms: Sequence[Any] = ()) -> LoraWeights:
+def adapter(*pairs: Any, bias: Any = None, gain: Any = None, norms: Sequence[Any] = ()) -> AdapterWeights:
     """One for a forward of a single call."""
-    return LoraWeights([([pair if pair is None else (*pair, bias, gain) for pair in pairs], list(norms))])
+    return AdapterWeights([([pair if pair is None else (*pair, bias, gain) for pair in pairs], list(norms))])
 
 
-def adapted(device: Device, start: int, stop: int, weights: LoraWeights, call: int = 0) -> None:
+def adapted(device: Device, start: int, stop: int, weights: AdapterWeights, call: int = 0) -> None:
     device.linears(zeros(2, 4), [plain(5, 4)], LoraPlan([(start, stop, weights, 1.0)]), call, (zeros(2, 5),))
 
 
-def looked_up(device: Device, weights: LoraWeights, stop: int = 2) -> None:
+def looked_up(device: Device, weights: AdapterWeights, stop: int = 2) -> None:
     """Two rows of a table of five with rows of 4."""
     device.embed(plain(5, 4), whole(1, 2), 1.0, LoraPlan([(0, stop, weights, 1.0)]), 0, zeros(2, 4))
 
@@ -125,13 +125,13 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "a lookup of two tables": lambda d: looked_up(d, adapter(None, None)),
     "width of a norm": lambda d: normed(d, [(0, 1, zeros(3))]),
     "two norms for one row": lambda d: normed(d, [(0, 2, zeros(4)), (1, 2, zeros(4))]),
-    "an adapter of other sizes": lambda d: LoraWeights.attach(
+    "an adapter of other sizes": lambda d: AdapterWeights.attach(
         [([[2, 4, 5, 4, 0, 0]], [])], np.zeros(8, np.uint8), zeros(2)
     ),
-    "an adapter of no size": lambda d: LoraWeights.attach(
+    "an adapter of no size": lambda d: AdapterWeights.attach(
         [([[2, 4, 5, 3, 0, 0]], [])], np.zeros(0, np.uint8), zeros(2)
     ),
-    "a negative rank": lambda d: LoraWeights.attach([([[-2, 4, 5, 4, 0, 0]], [])], np.zeros(0, np.uint8), zeros(0)),
+    "a negative rank": lambda d: AdapterWeights.attach([([[-2, 4, 5, 4, 0, 0]], [])], np.zeros(0, np.uint8), zeros(0)),
     "types of A and B": lambda d: adapter((zeros(2, 4), zeros(2, 5).astype(np.float16), ones(2))),
     "adapters in whole numbers": lambda d: adapter((np.zeros((2, 4), np.int16), np.zeros((2, 5), np.int16), ones(2))),
     "adapters of unsigned numbers": lambda d: adapter(

@@ -1,4 +1,6 @@
-"""What only the C++ body has: quantized matrices, instruction sets, threads, and numbers that lead kernels astray."""
+"""What only the C++ backend has: quantized matrices, instruction sets, threads, and numbers that lead kernels
+astray.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
 from intaglio.ops.reference_weight import dequantized
 from tests.ops.alone import add_norms, gelu_gate
-from tests.ops.bodies import KERNELS, SIZES, lora_weights, shared_kernels
+from tests.ops.backends import KERNELS, SIZES, adapter_weights, shared_kernels
 from tests.ops.quantized import (
     KINDS,
     UNIT_ROUNDOFF,
@@ -107,7 +109,7 @@ def test_adapters_add_to_quantized_products_in_float32(kernels: CpuOps, fmt: str
     x, first, second = numbers(1, 13, 70), random_matrix(fmt, 37, 70), random_matrix(fmt, 5, 70, seed=2)
     one, three = LoraPair(numbers(4, 1, 70), numbers(5, 37, 1)), LoraPair(numbers(6, 3, 70), numbers(7, 5, 3))
     weights = [kernels.quantized_weight(first), kernels.quantized_weight(second)]
-    adapters = [lora_weights(kernels, [pairs]) for pairs in ((one, three), (None, three), (one, None))]
+    adapters = [adapter_weights(kernels, [pairs]) for pairs in ((one, three), (None, three), (one, None))]
     segments = [LoraSegment(1, 2, adapters[0]), LoraSegment(2, 9, adapters[1]), LoraSegment(11, 13, adapters[2])]
     ours = kernels.linears(x, weights, kernels.lora_plan(segments))
     added_first, added_second = np.zeros((13, 37)), np.zeros((13, 5))
@@ -132,14 +134,14 @@ def test_an_adapter_of_small_numbers_is_the_same_adapter_in_float32(
     weight = kernels.weight(plain, "f32")
     results = []
     for one in (dtype, np.float32):
-        adapter = lora_weights(kernels, [[LoraPair(a.astype(one), b.astype(one), scale)]])
+        adapter = adapter_weights(kernels, [[LoraPair(a.astype(one), b.astype(one), scale)]])
         plan = kernels.lora_plan([LoraSegment(0, rows, adapter)])
         results.append(kernels.linears(x, [weight], plan)[0])
     assert np.array_equal(results[0], results[1])
     exact = x.astype(float) @ plain.T.astype(float) + (x.astype(float) @ a.T.astype(float) * scale) @ b.T.astype(float)
     np.testing.assert_allclose(results[0], exact, rtol=0, atol=2e-3)
     ops = ReferenceOps()
-    plan = ops.lora_plan([LoraSegment(0, rows, lora_weights(ops, [[LoraPair(a, b, scale)]]))])
+    plan = ops.lora_plan([LoraSegment(0, rows, adapter_weights(ops, [[LoraPair(a, b, scale)]]))])
     (reference,) = ops.linears(x, [ops.weight(plain, "f32")], plan)
     np.testing.assert_allclose(reference, exact, rtol=0, atol=2e-3)
 
@@ -214,7 +216,7 @@ def test_packed_arrays_give_the_same_weight_again_on_every_instruction_set(fmt: 
         assert np.array_equal(again, product(ops, x, matrix))
 
 
-def test_the_reference_body_multiplies_by_the_dequantized_values() -> None:
+def test_the_reference_backend_multiplies_by_the_dequantized_values() -> None:
     for fmt in KINDS:
         x, matrix = numbers(1, 7, 70), random_matrix(fmt, 37, 70)
         np.testing.assert_allclose(product(ReferenceOps(), x, matrix), x @ values_of(matrix).T, rtol=0, atol=1e-4)
@@ -295,7 +297,7 @@ def test_an_adapter_has_the_same_bits_in_memory_that_was_got_ahead(name: str, la
 
     def adapted(rank: int) -> NDArray[np.float32]:
         pair = LoraPair(numbers(3, rank, 640), numbers(4, 1000, rank))
-        plan = kernels.lora_plan([LoraSegment(0, 3, lora_weights(kernels, [[pair]]))])
+        plan = kernels.lora_plan([LoraSegment(0, 3, adapter_weights(kernels, [[pair]]))])
         out: NDArray[np.float32] = kernels.linears(x, [matrix], plan)[0]
         return out
 
@@ -318,10 +320,10 @@ def test_a_machine_without_memory_to_get_ahead_goes_on_without(
         raise MemoryError
 
     monkeypatch.setattr("intaglio.ops.cpu.Pages", refuse)
-    lora_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
+    adapter_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
     kernels.rest()
     assert len(asked) == 1
-    lora_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
+    adapter_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
 
 
 # ------------------------------------------------------------------------------------------------- settings and threads
@@ -346,7 +348,7 @@ def test_the_best_instruction_set_is_taken_unless_another_is_asked_for() -> None
 
 
 @formats
-def test_python_threads_that_share_a_body_do_not_disturb_each_other(kernels: CpuOps, fmt: str) -> None:
+def test_python_threads_that_share_a_backend_do_not_disturb_each_other(kernels: CpuOps, fmt: str) -> None:
     inputs, matrix = [numbers(i, 1 + i, 256) for i in range(8)], random_matrix(fmt, 256, 256)
     weight = kernels.quantized_weight(matrix)
     expected = [kernels.linears(x, [weight])[0] for x in inputs]

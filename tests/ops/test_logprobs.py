@@ -1,4 +1,4 @@
-"""Log-probabilities of the raw logits, and masks, on every body; judged by float64 written out."""
+"""Log-probabilities of the raw logits, and masks, on every backend; judged by float64 written out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from intaglio.ops import LogprobsQuery, Ops
 from intaglio.ops.logprobs import best_tokens
-from tests.ops.bodies import SIZES
+from tests.ops.backends import SIZES
 
 # The logits are float32 and may be as large as 100: their own last bit is worth 4e-6.
 TOLERANCE = 4e-6

@@ -1,4 +1,4 @@
-"""Row independence of every backend, and proof that these checks notice bodies without it."""
+"""Row independence of every backend, and verification that these checks notice backends without it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from intaglio.ops import AttentionRow, LoraPair, LoraSegment, SamplingRow
 from intaglio.ops.cpu import CpuOps
-from tests.ops.bodies import BODIES, KERNELS, body, lora_weights, shared_kernels
-from tests.ops.dependent_bodies import SplitsTheSum, SplitsTheSumByThreads, StartsAtTheChunk
+from tests.ops.backends import BACKENDS, KERNELS, adapter_weights, backend, shared_kernels
+from tests.ops.dependent_backends import SplitsTheSum, SplitsTheSumByThreads, StartsAtTheChunk
 from tests.ops.row_independence import (
     F32,
     FORMATS,
@@ -26,7 +26,7 @@ from tests.ops.row_independence import (
     weight,
 )
 
-names = pytest.mark.parametrize("name", BODIES)
+names = pytest.mark.parametrize("name", BACKENDS)
 kernel_names = pytest.mark.parametrize("name", KERNELS)
 formats = st.sampled_from(FORMATS)
 
@@ -56,7 +56,7 @@ def test_a_projected_row_has_the_same_bits_on_any_number_of_threads(name: str, f
     x = numbers(1, 300, 4000)
     few = [0, 1, 255, 256, 299]
     for threads in (1, 3):
-        ops = body(name, threads)
+        ops = backend(name, threads)
         prepared = weight(ops, fmt, 19, 4000, 2)
         with threadpool_limits(threads, user_api="blas"):  # NumPy's own
             (together,) = ops.linears(x, [prepared])
@@ -77,7 +77,7 @@ def test_a_rank_of_an_adapter_has_the_same_bits_beside_any_others(name: str, dty
     zeros = ops.weight(np.zeros((most, inputs), np.float32), "f32")
 
     def shrunk(ranks: slice) -> F32:
-        adapter = lora_weights(ops, [[LoraPair(a[ranks], eye[:, ranks], 0.25)]])
+        adapter = adapter_weights(ops, [[LoraPair(a[ranks], eye[:, ranks], 0.25)]])
         (out,) = ops.linears(x, [zeros], ops.lora_plan([LoraSegment(0, rows, adapter)]))
         return np.asarray(out)[:, ranks]
 
@@ -97,7 +97,7 @@ def test_an_output_of_an_adapter_has_the_same_bits_beside_any_others(name: str, 
     plain = numbers(4, most, inputs)
 
     def expanded(outputs: slice) -> F32:
-        adapter = lora_weights(ops, [[LoraPair(a, b[outputs])]])
+        adapter = adapter_weights(ops, [[LoraPair(a, b[outputs])]])
         plan = ops.lora_plan([LoraSegment(0, rows, adapter)])
         (out,) = ops.linears(x, [ops.weight(plain[outputs], "f32")], plan)
         return np.asarray(out)
@@ -146,7 +146,7 @@ def test_every_other_op_gives_a_row_the_same_bits_in_any_batch(
 @names
 def test_a_position_has_the_same_angles_however_far_earlier_calls_went(name: str) -> None:
     x, positions = numbers(1, 7, 16), np.array([0, 5, 1023, 1024, 3000, 4095, 4096])
-    at_once, in_steps = body(name, 1), body(name, 1)
+    at_once, in_steps = backend(name, 1), backend(name, 1)
     expected = roped(at_once, x, positions)
     for row in range(7):
         assert same_bits(roped(in_steps, x[row : row + 1], positions[row : row + 1])[0], expected[row])
@@ -156,9 +156,9 @@ def test_a_position_has_the_same_angles_however_far_earlier_calls_went(name: str
 def test_a_choice_is_the_same_on_any_number_of_threads(name: str) -> None:
     logits = numbers(1, 33, 3000) * np.float32(2)
     rows = [SamplingRow(1.3, 700, 0.95, 1.0, 0.0, 0.0, seed, seed % 5, (), ()) for seed in range(33)]
-    alone = [body(name, 1).sample(logits[i : i + 1].copy(), rows[i : i + 1], 3000)[0] for i in range(33)]
+    alone = [backend(name, 1).sample(logits[i : i + 1].copy(), rows[i : i + 1], 3000)[0] for i in range(33)]
     for threads in (1, 2, 3, 4):
-        assert body(name, threads).sample(logits.copy(), rows, 3000) == alone
+        assert backend(name, threads).sample(logits.copy(), rows, 3000) == alone
 
 
 # -------------------------------------------------------------------------------------------------------------- mutants

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from intaglio.ops import SamplingRow
 from intaglio.ops.sampling import draw, penalized, sample_row, top_k, top_p, uniform
-from tests.ops.bodies import KERNELS, shared_kernels
+from tests.ops.backends import KERNELS, shared_kernels
 from tests.ops.test_sampling import F32, PLAIN, one, random_logits
 
 pytestmark = pytest.mark.skipif(not KERNELS, reason="NumPy is the specification that kernels are held to here")

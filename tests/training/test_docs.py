@@ -106,4 +106,4 @@ def check_what_was_shown(output: str) -> None:
     before, after = (float(loss) for loss in re.findall(r"held-out loss (\d+\.\d+)", output))
     assert after < before / 2
     assert re.search(r"^step +12/12 ", output, re.MULTILINE)
-    assert re.search(r"proof +proven in .* agreement with the reference", output)
+    assert re.search(r"verification +verified in .* agreement with the reference", output)

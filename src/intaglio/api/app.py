@@ -49,7 +49,7 @@ def create_app(state: ServerState) -> FastAPI:
         runner = batch_runner(state, RunSchema())
         runner.start()
         for model_id, llm in state.models.items():
-            state.late_proofs.begin(state.adapters.list_demos(model_id), llm)
+            state.background_verification.begin(state.adapters.list_demos(model_id), llm)
         try:
             yield
         finally:

@@ -68,7 +68,7 @@ def open_adapters(settings: Settings, demos: list[Finetune]) -> AdapterStore:
         settings.max_finetunes,
         demos,
         database_url=settings.database_url,
-        kept_generations=settings.kept_generations,
+        kept_versions=settings.kept_versions,
     )
 
 

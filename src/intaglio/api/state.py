@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from intaglio.api.finetunes.background_verification import LateProofs
+from intaglio.api.finetunes.background_verification import BackgroundVerification
 from intaglio.api.inference.model_cards import WITHOUT_WEIGHTS
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
@@ -30,7 +30,7 @@ class ServerState:
 
     models         loaded bases by model id
     batch_added    set when a batch has been taken in; the batch runner waits for it
-    late_proofs    of adapters that no proof is kept of
+    background_verification    of adapters that no verification is kept of
     text_threads   tokenize, and make grammars: never behind those threads that wait for the database or a disk
     grammar_slots  how many grammars are made at a time: a hostile one takes a second, and tokenizing needs the same
                    few threads
@@ -41,7 +41,7 @@ class ServerState:
     adapters: AdapterStore
     batches: BatchStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    late_proofs: LateProofs = field(default_factory=LateProofs)
+    background_verification: BackgroundVerification = field(default_factory=BackgroundVerification)
     text_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(thread_name_prefix="text"))
     grammar_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(GRAMMARS_AT_ONCE))
     batch_added: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,7 +85,7 @@ class ServerState:
         if self._closed:
             return
         self._closed = True
-        await self.late_proofs.close()
+        await self.background_verification.close()
         await asyncio.gather(*(llm.close() for llm in self.models.values()))
         await asyncio.to_thread(self.adapters.close)
         await asyncio.to_thread(self.batches.close)

@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 
 def show_list(found: Sequence[Json]) -> None:
     """An account's own finetunes, one line for each."""
-    _show_lines(found, ("name", "state", "generation", "public", "model", "description"))
+    _show_lines(found, ("name", "state", "version", "public", "model", "description"))
 
 
 def show_public_list(found: Sequence[Json]) -> None:
@@ -38,13 +38,13 @@ def _show_lines(found: Sequence[Json], fields: Sequence[str]) -> None:
 
 def show_one(found: Json) -> None:
     """A finetune as read-one has it."""
-    fields = ("id", "name", "model", "description", "public", "state", "reason", "generation", "digest", "modified_at")
+    fields = ("id", "name", "model", "description", "public", "state", "reason", "version", "digest", "modified_at")
     rows = {name: found[name] for name in fields if found.get(name) not in (None, "")}
     for file in found.get("files", ()):
         rows[file["file_name"]] = _file_text(file)
-    rows["proof"] = proof_text(found.get("proof"))
+    rows["verification"] = verification_text(found.get("verification"))
     for one in found.get("earlier", ()):
-        rows[f"generation {one['generation']}"] = f"digest {one['digest'][:_SHORT]}, kept for a rollback"
+        rows[f"version {one['version']}"] = f"digest {one['digest'][:_SHORT]}, kept for a rollback"
     if "pending" in found:
         rows["pending"] = _pending_text(found["pending"])
     elif "missing_files" in found:
@@ -54,8 +54,8 @@ def show_one(found: Json) -> None:
     _show_rows(rows)
 
 
-def show_proof(proof: Json) -> None:
-    _show_rows({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in proof.items()})
+def show_verification(verification: Json) -> None:
+    _show_rows({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in verification.items()})
 
 
 def show_deleted(gone: Json) -> None:
@@ -67,15 +67,16 @@ def show_paths(paths: Sequence[str]) -> None:
         print(path)
 
 
-def proof_text(proof: Json | None) -> str:
-    """In one line what a proof showed."""
-    if proof is None:
+def verification_text(found: Json | None) -> str:
+    """In one line what a verification showed."""
+    if found is None:
         return "none"
-    scaled = "" if proof["scalable"] else ", cannot be scaled or mixed"
+    scaled = "" if found["scalable"] else ", cannot be scaled or mixed"
     return (
-        f"{proof['verdict']} in {proof['seconds']:.2f} s: {proof['modules']} modules of rank {proof['rank']}, "
-        f"logits change by {proof['mean_logit_change']:.3g} (at most {proof['largest_logit_change']:.3g}), "
-        f"agreement with the reference {proof['agreement']:.4%}{scaled}"
+        f"{found['verdict']} in {found['seconds']:.2f} s: "
+        f"{found['modules']} modules of rank {found['rank']}, "
+        f"logits change by {found['mean_logit_change']:.3g} (at most {found['largest_logit_change']:.3g}), "
+        f"agreement with the reference {found['agreement']:.4%}{scaled}"
     )
 
 
@@ -86,7 +87,7 @@ def _file_text(file: Json) -> str:
 def _pending_text(pending: Json) -> str:
     missing = f", missing {', '.join(pending['missing_files'])}" if pending["missing_files"] else ""
     reason = f": {pending['reason']}" if pending.get("reason") else ""
-    return f"generation {pending['generation']} {pending['state']}{missing}{reason}"
+    return f"version {pending['version']} {pending['state']}{missing}{reason}"
 
 
 def _show_rows(rows: Json) -> None:

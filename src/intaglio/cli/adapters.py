@@ -13,7 +13,14 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from intaglio.cli.adapter_tables import show_deleted, show_list, show_one, show_paths, show_proof, show_public_list
+from intaglio.cli.adapter_tables import (
+    show_deleted,
+    show_list,
+    show_one,
+    show_paths,
+    show_public_list,
+    show_verification,
+)
 from intaglio.cli.transfer_progress import transfer_progress
 from intaglio.client import ADAPTER_FILES, Connection, Finetunes, publish
 from intaglio.errors import SettingsError
@@ -57,7 +64,7 @@ def list_adapters(
 
 
 def show(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Show one finetune. Its files, its proof, its generations, and how far an upload is."""
+    """Show one finetune. Its files, its verification, its versions, and how far an upload is."""
     with _asking(url, account, token) as finetunes:
         found = finetunes.read(name)
     _print(found, as_json, show_one)
@@ -65,7 +72,7 @@ def show(name: Named, url: Url = None, account: Account = None, token: Token = N
 
 def upload(
     folder: Folder,
-    name: Annotated[str, typer.Option(help="of the finetune; made if missing, else it gets a new generation")],
+    name: Annotated[str, typer.Option(help="of the finetune; made if missing, else it gets a new version")],
     model: Annotated[
         str | None, typer.Option(help="the base it was trained on [default: the only one of the server]")
     ] = None,
@@ -78,9 +85,9 @@ def upload(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload an adapter. Returns when the server has proven it."""
+    """Upload an adapter. Returns when the server has verified it."""
     settings = _settings(url, account, token)
-    with transfer_progress("sending", after="the server checks and proves it") as progress:
+    with transfer_progress("sending", after="the server checks and verifies it") as progress:
         found = publish(
             folder,
             url=settings.url,
@@ -102,21 +109,21 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove an adapter without a server. It is read, run and held against its reference on this machine."""
-    from intaglio.cli.check_adapter import prove_folder  # here, since it loads the engine
+    """Verify an adapter without a server. It is read, run and held against its reference on this machine."""
+    from intaglio.cli.check_adapter import verify_folder  # here, since it loads the engine
 
-    _print(prove_folder(folder, model), as_json, show_proof)
+    _print(verify_folder(folder, model), as_json, show_verification)
 
 
 def rollback(
     name: Named,
-    to: Annotated[int | None, typer.Option(help="number of an earlier generation [default: the one before]")] = None,
+    to: Annotated[int | None, typer.Option(help="number of an earlier version [default: the one before]")] = None,
     url: Url = None,
     account: Account = None,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let an earlier generation answer again, as a new one."""
+    """Let an earlier version answer again, as a new one."""
     with _asking(url, account, token) as finetunes:
         found = finetunes.rollback(name, to)
     _print(found, as_json, show_one)

@@ -122,7 +122,7 @@ def _publish(folder: Path, target: Mapping[str, Any]) -> None:
     from intaglio.client import publish
 
     try:
-        with transfer_progress("sending", after="the server checks and proves it") as progress:
+        with transfer_progress("sending", after="the server checks and verifies it") as progress:
             found = publish(folder, **target, progress=progress)
     except (RemoteError, FinetuneError):
         print(f"{folder} keeps the adapter; once mended, `intaglio adapters upload` publishes it", file=sys.stderr)

@@ -13,7 +13,7 @@ import httpx2
 from intaglio.errors import ServerRefusedError, ServerUnreachableError
 
 CONNECT_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = 600.0  # an upload is answered when the adapter is proven, and may wait for others before that
+ANSWER_TIMEOUT_S = 600.0  # an upload is answered when the adapter is verified, and may wait for others before that
 _SHOWN_CHARACTERS = 200  # of an answer that is none of ours
 # What the service writes in front of its reasons, which say enough alone.
 _PREFIXES = ("AiError: ", "AiError: ", "Bad input: ", "Error: ")

@@ -83,9 +83,9 @@ class Finetunes:
         finally:
             partial.unlink(missing_ok=True)
 
-    def rollback(self, finetune: str, generation: int | None = None) -> dict[str, Any]:
-        """Let an earlier generation answer again, the one before if none is named. Returns it as `read` does."""
-        query = {} if generation is None else {"generation": generation}
+    def rollback(self, finetune: str, version: int | None = None) -> dict[str, Any]:
+        """Let an earlier version answer again, the one before if none is named. Returns it as `read` does."""
+        query = {} if version is None else {"version": version}
         found: dict[str, Any] = self._connection.post(f"{_path(finetune)}/rollback", **query)
         return found
 

@@ -41,13 +41,14 @@ def publish(
     public: bool | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Create the finetune if it is missing, else give it a new generation; return it as read-one does, proof and all.
+    """Create the finetune if it is missing, else give it a new version; return it as read-one does, verification and
+    all.
 
     folder       has adapter_config.json and adapter_model.safetensors
     model        the base it was trained on; None: that of the finetune, for a new one the only base of the server
     description  None leaves it as it is, as does None for `public`; a finetune that is there cannot change in these
 
-    Returns when the server has proven the adapter. Raises AdapterError if the folder lacks a file, FinetuneError for
+    Returns when the server has verified the adapter. Raises AdapterError if the folder lacks a file, FinetuneError for
     what cannot be asked of the finetune, ServerRefusedError with the server's reason, ServerUnreachableError.
     """
     folder = Path(folder)

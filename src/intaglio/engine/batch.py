@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from intaglio.engine.scheduler import Scheduled
 from intaglio.model.gemma import ForwardBatch
-from intaglio.ops import AttentionPlan, AttentionRow, LoraSegment, LoraWeights, Ops
+from intaglio.ops import AdapterWeights, AttentionPlan, AttentionRow, LoraSegment, Ops
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class StepBatch:
 
 
 def build_batch(
-    scheduled: list[Scheduled], block_size: int, ops: Ops, adapter_of: Callable[[str], LoraWeights]
+    scheduled: list[Scheduled], block_size: int, ops: Ops, adapter_of: Callable[[str], AdapterWeights]
 ) -> StepBatch:
     """Lay out one step. adapter_of gives a resident adapter by digest."""
     ordered = sorted(scheduled, key=lambda item: item.sequence.digest or "")
@@ -60,7 +60,7 @@ def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
 
 
 def _segments(
-    ordered: list[Scheduled], counts: list[int], adapter_of: Callable[[str], LoraWeights]
+    ordered: list[Scheduled], counts: list[int], adapter_of: Callable[[str], AdapterWeights]
 ) -> list[LoraSegment]:
     """counts: rows of each sequence, which follow each other."""
     runs: dict[str | None, tuple[int, int, Scheduled]] = {}

@@ -1,8 +1,8 @@
-"""The API process's view of the engine: submit a request, read its tokens, abort it; have an adapter proven. Keeps the
-engine process alive.
+"""The API process's view of the engine: submit a request, read its tokens, abort it; have an adapter verified. Keeps
+the engine process alive.
 
-When the process ends without being asked to, every running request and proof gets an error at once, and a new process
-is started; requests that come in meanwhile wait for it.
+When the process ends without being asked to, every running request and verification gets an error at once, and a new
+process is started; requests that come in meanwhile wait for it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from intaglio.engine.protocol import (
     Failed,
     FromEngine,
     Outputs,
-    Prove,
-    Proved,
     Ready,
     Shutdown,
     Submit,
     ToEngine,
+    Verified,
+    Verify,
 )
 from intaglio.engine.token_stream import TokenStream
 from intaglio.errors import AdapterError, CapacityError, EngineDeadError, EngineError, EngineStepError
-from intaglio.request import AdapterRef, EngineRequest, FinishReason, Priority, Proof, TokenOutput
+from intaglio.request import AdapterRef, EngineRequest, FinishReason, Priority, TokenOutput, Verification
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class EngineClient:
         self._spec = spec
         self._max_in_flight = max_in_flight
         self._streams: dict[str, TokenStream] = {}
-        self._proofs: dict[str, asyncio.Future[Proof]] = {}
+        self._verifications: dict[str, asyncio.Future[Verification]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="intaglio-"))
         self._context = zmq.asyncio.Context()
         self._socket: zmq.asyncio.Socket | None = None
@@ -131,21 +131,21 @@ class EngineClient:
         if request_id in self._streams and self.ready:
             await self._send(Abort(request_id))
 
-    async def prove(self, ref: AdapterRef) -> Proof:
+    async def verify(self, ref: AdapterRef) -> Verification:
         """Have an adapter checked and run on a short text, beside whatever runs.
 
         Raises AdapterError with the reason if it is refused, EngineError if the engine cannot tell.
         """
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
         request_id = uuid.uuid4().hex
-        proof: asyncio.Future[Proof] = asyncio.get_running_loop().create_future()
-        self._proofs[request_id] = proof
+        verification: asyncio.Future[Verification] = asyncio.get_running_loop().create_future()
+        self._verifications[request_id] = verification
         try:
-            await self._send(Prove(request_id, ref))
-            return await proof
+            await self._send(Verify(request_id, ref))
+            return await verification
         finally:
-            del self._proofs[request_id]
-            proof.cancel()  # one that failed while it was sent has nobody else to tell
+            del self._verifications[request_id]
+            verification.cancel()  # one that failed while it was sent has nobody else to tell
 
     async def _wait_until_ready(self, timeout_s: float | None) -> None:
         if self._given_up is None and not self._ready.is_set():
@@ -237,8 +237,8 @@ class EngineClient:
             case Outputs(outputs):
                 for output in outputs:
                     self._deliver(output)
-            case Proved(request_id, proof, refused, failed):
-                self._settle(request_id, proof, refused, failed)
+            case Verified(request_id, verification, refused, failed):
+                self._settle(request_id, verification, refused, failed)
 
     def _deliver(self, output: TokenOutput) -> None:
         stream = self._streams.get(output.request_id)
@@ -248,19 +248,21 @@ class EngineClient:
             del self._streams[output.request_id]
         stream.put(output)
 
-    def _settle(self, request_id: str, proof: Proof | None, refused: str | None, failed: str | None) -> None:
-        waiting = self._proofs.get(request_id)
+    def _settle(
+        self, request_id: str, verification: Verification | None, refused: str | None, failed: str | None
+    ) -> None:
+        waiting = self._verifications.get(request_id)
         if waiting is None or waiting.done():
             return  # who asked went away, or was told when an earlier engine died
-        if proof is not None:
-            waiting.set_result(proof)
+        if verification is not None:
+            waiting.set_result(verification)
         elif refused is not None:
             waiting.set_exception(AdapterError(refused))
         else:
             waiting.set_exception(EngineStepError(failed or "the engine could not tell"))
 
     def _fail_all(self, reason: str) -> None:
-        for waiting in self._proofs.values():
+        for waiting in self._verifications.values():
             if not waiting.done():
                 waiting.set_exception(EngineDeadError(reason))
         for request_id in list(self._streams):

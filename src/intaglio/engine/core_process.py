@@ -29,14 +29,14 @@ from intaglio.engine.protocol import (
     Failed,
     FromEngine,
     Outputs,
-    Prove,
     Ready,
     Shutdown,
     Submit,
     ToEngine,
+    Verify,
 )
-from intaglio.engine.verification.queue import ProofQueue
-from intaglio.engine.verification.verifier import Prover
+from intaglio.engine.verification.queue import VerificationQueue
+from intaglio.engine.verification.verifier import Verifier
 from intaglio.errors import IntaglioError
 from intaglio.lora.cache import PackedAdapters
 from intaglio.lora.peft.base_tables import checkpoint_tables
@@ -66,9 +66,9 @@ def build_engine(spec: EngineSpec) -> ServedModel:
         model.config = replace(model.config, context_length=window)
     packed = packed_adapters(spec, ops)
     packed.sweep()
-    prover = Prover(model, ops, spec.limits.kv_block_size, spec.adapter_dtype)
+    verifier = Verifier(model, ops, spec.limits.kv_block_size, spec.adapter_dtype)
     tables = checkpoint_tables(Path(spec.model_path))
-    loader = AdapterLoader(model, ops, adapter_limits(spec), packed, prover.prove, tables)
+    loader = AdapterLoader(model, ops, adapter_limits(spec), packed, verifier.verify, tables)
     engine = Engine(
         model,
         AdapterPool(spec.adapter_cache_bytes, loader.load),
@@ -82,7 +82,7 @@ def build_engine(spec: EngineSpec) -> ServedModel:
 
 
 def make_ops(kernels: Kernels, threads: int | None) -> Ops:
-    """The body of the array operations that the settings ask for."""
+    """The backend of the array operations that the settings ask for."""
     if kernels == "reference":
         return ReferenceOps()
     from intaglio.ops.cpu import CpuOps  # only here is the extension module needed
@@ -101,7 +101,7 @@ def adapter_limits(spec: EngineSpec) -> AdapterLimits:
 
 
 def packed_adapters(spec: EngineSpec, ops: Ops) -> PackedAdapters:
-    """Where adapters that were proven on this engine are kept in its own form."""
+    """Where adapters that were verified on this engine are kept in its own form."""
     served = served_by(Path(spec.model_path), spec.format, ops)
     return PackedAdapters(Path(spec.packed_dir) / "adapters", spec.adapter_dtype, served)
 
@@ -150,11 +150,11 @@ class _Channel:
         self._ringer.close()
 
 
-def serve(engine: Engine, proofs: ProofQueue, channel: _Channel) -> None:
+def serve(engine: Engine, verifications: VerificationQueue, channel: _Channel) -> None:
     """Run until told to shut down."""
     while True:
-        for proved in proofs.take():
-            channel.send(proved)
+        for verified in verifications.take():
+            channel.send(verified)
         outputs = []
         messages = channel.receive(wait=False)
         if not messages and not engine.has_work:
@@ -166,8 +166,8 @@ def serve(engine: Engine, proofs: ProofQueue, channel: _Channel) -> None:
                     engine.add(request)
                 case Abort(request_id):
                     outputs.extend(engine.abort(request_id))
-                case Prove(request_id, ref):
-                    proofs.add(request_id, ref)
+                case Verify(request_id, ref):
+                    verifications.add(request_id, ref)
                 case Shutdown():
                     return
         outputs.extend(engine.step())
@@ -204,11 +204,11 @@ def main() -> None:
         channel.close()
         sys.exit(1)
     channel.send(Ready(engine.max_sequence_tokens))
-    proofs = ProofQueue(adapters.prove, channel.ring)
-    serve(engine, proofs, channel)
+    verifications = VerificationQueue(adapters.verify, channel.ring)
+    serve(engine, verifications, channel)
     logging.shutdown()
-    # Not the ordinary way out, which waits for threads: for adapters on a slow disk, and for a proof that nobody awaits
-    # any more. Nothing is lost: files are written aside and renamed.
+    # Not the ordinary way out, which waits for threads: for adapters on a slow disk, and for a verification that nobody
+    # awaits any more. Nothing is lost: files are written aside and renamed.
     os._exit(0)
 
 

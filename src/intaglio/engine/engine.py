@@ -17,13 +17,13 @@ import msgspec
 from intaglio.engine.batch import build_batch
 from intaglio.engine.grammar import Matchers
 from intaglio.engine.kv_cache import KVCacheManager, longest_sequence, plan_blocks
-from intaglio.engine.sampler import Choice, choose_tokens
+from intaglio.engine.sampler import SampledToken, sample_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, AdapterUseError, EngineStepError, GrammarError, IntaglioError
 from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AdapterPool, Place
 from intaglio.model.gemma import Gemma, kv_groups
-from intaglio.ops import KVGroup, LoraWeights, Ops
+from intaglio.ops import AdapterWeights, KVGroup, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
 
 logger = logging.getLogger(__name__)
@@ -141,13 +141,13 @@ class Engine:
         batch = build_batch(scheduled, self._block_size, self._ops, self._adapter_of)
         logits = self._model.forward(batch.forward, self._kv)
         sequences = [item.sequence for item in batch.choosing]
-        choices = choose_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
+        choices = sample_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
         for item in scheduled:
             self._cache.commit(item.sequence, item.num_tokens)
         taken = zip(sequences, choices, strict=True)
         return [output for sequence, choice in taken for output in self._take(sequence, choice)]
 
-    def _take(self, sequence: Sequence, choice: Choice) -> list[TokenOutput]:
+    def _take(self, sequence: Sequence, choice: SampledToken) -> list[TokenOutput]:
         """Append the chosen token and say whether it was the last. The end that a grammar leaves as the only thing to
         come is an output of its own: the token before it is part of the answer.
         """
@@ -169,7 +169,7 @@ class Engine:
         return [self._output(sequence, choice, None)]
 
     def _end(
-        self, sequence: Sequence, reason: FinishReason, choice: Choice | None = None, error: str | None = None
+        self, sequence: Sequence, reason: FinishReason, choice: SampledToken | None = None, error: str | None = None
     ) -> TokenOutput:
         self.scheduler.finish(sequence, reason)
         self._matchers.drop(sequence.request_id)
@@ -181,7 +181,7 @@ class Engine:
         return msgspec.structs.replace(output, refused=isinstance(error, AdapterUseError))
 
     def _output(
-        self, sequence: Sequence, choice: Choice | None, reason: FinishReason | None, error: str | None = None
+        self, sequence: Sequence, choice: SampledToken | None, reason: FinishReason | None, error: str | None = None
     ) -> TokenOutput:
         token, logprobs = (None, None) if choice is None else (choice.token, choice.logprobs)
         return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs=logprobs)
@@ -209,7 +209,7 @@ class Engine:
     def _release_adapters(self, sequence: Sequence) -> None:
         self._adapters.release(sequence.adapters)
 
-    def _adapter_of(self, digest: str) -> LoraWeights:
+    def _adapter_of(self, digest: str) -> AdapterWeights:
         return self._adapters.get(digest).prepared
 
     def check(self) -> None:

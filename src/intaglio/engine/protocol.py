@@ -1,7 +1,7 @@
 """What the API process and the engine process say to each other: msgpack over one ZeroMQ pair of sockets.
 
-    to the engine     Submit, Abort, Prove, Shutdown
-    from the engine   Ready (once, or Failed), Outputs (after each step that gave any), Proved (one for each Prove)
+    to the engine     Submit, Abort, Verify, Shutdown
+    from the engine   Ready (once, or Failed), Outputs (after each step that gave any), Verified (one for each Verify)
 
 The engine's spec goes to its standard input, which then stays open: when it closes, the API process is gone and the
 engine ends too.
@@ -13,7 +13,7 @@ import msgspec
 
 from intaglio.engine.engine import EngineLimits
 from intaglio.lora.packing import AdapterDtype
-from intaglio.request import AdapterRef, EngineRequest, Proof, TokenOutput
+from intaglio.request import AdapterRef, EngineRequest, TokenOutput, Verification
 from intaglio.settings import Kernels, WeightFormat
 
 
@@ -45,7 +45,7 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: str
 
 
-class Prove(msgspec.Struct, frozen=True, tag=True):
+class Verify(msgspec.Struct, frozen=True, tag=True):
     """Check an adapter, run it on a short text and say what came of it. Others may be asked for meanwhile."""
 
     request_id: str
@@ -68,15 +68,15 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-class Proved(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Prove`: exactly one of the three.
+class Verified(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Verify`: exactly one of the three.
 
     refused  what is wrong with the adapter
     failed   why the engine could not tell
     """
 
     request_id: str
-    proof: Proof | None = None
+    verification: Verification | None = None
     refused: str | None = None
     failed: str | None = None
 
@@ -85,5 +85,5 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
     outputs: list[TokenOutput]
 
 
-ToEngine = Submit | Abort | Prove | Shutdown
-FromEngine = Ready | Failed | Outputs | Proved
+ToEngine = Submit | Abort | Verify | Shutdown
+FromEngine = Ready | Failed | Outputs | Verified

@@ -16,14 +16,14 @@ from intaglio.request import TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SampledToken:
     """A sequence's next token, -1 where no logit is finite. logprobs: if its request asks for them."""
 
     token: int
     logprobs: TokenLogprobs | None = None
 
 
-def choose_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops: Ops) -> list[Choice]:
+def sample_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops: Ops) -> list[SampledToken]:
     """One choice per sequence, whose rows of logits stand in the same order. The logits may be overwritten.
 
     Rows of logits past `vocab_size` are padding, never chosen. A matcher that fails says so itself (`Matcher.error`);
@@ -35,12 +35,14 @@ def choose_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops
         allowed = sequence.matcher.allowed() if sequence.matcher else None
         if allowed is not None:
             ops.mask_tokens(logits, row, allowed)
-    choices = [Choice(token) for token in ops.sample(logits, [_row(sequence) for sequence in sequences], vocab_size)]
+    choices = [
+        SampledToken(token) for token in ops.sample(logits, [_row(sequence) for sequence in sequences], vocab_size)
+    ]
     if asking:
         # A row without a token asks for any: what it gets goes nowhere, its sequence ends in an error.
         queries = [LogprobsQuery(max(choices[row].token, 0), sequences[row].params.logprobs or 0) for row in asking]
         for row, found in zip(asking, ops.logprobs(raw, queries), strict=True):
-            choices[row] = Choice(choices[row].token, TokenLogprobs(found.chosen, found.best))
+            choices[row] = SampledToken(choices[row].token, TokenLogprobs(found.chosen, found.best))
     return choices
 
 

@@ -5,7 +5,7 @@ Knows accounts, names, files and digests. Knows no HTTP and never looks at a ten
     store             all that can be done with finetunes: what the API calls, and where to begin reading
       names, mixing   what a finetune may be called; what one request may name together
       demo            the finetunes that come with the package
-    intake            an uploaded file's way in: joined, checked, proven, kept
+    intake            an uploaded file's way in: joined, checked, verified, kept
       progress        how far the checks are that run
     holdings          rows and files change together, and what no row points to goes
       housekeeping    when that is looked for in the whole folder
@@ -19,8 +19,8 @@ Knows accounts, names, files and digests. Knows no HTTP and never looks at a ten
 
 from __future__ import annotations
 
-from intaglio.finetunes.records import Candidate, Check, Finetune, FinetuneState, Generation, StoredFile
+from intaglio.finetunes.records import Candidate, Check, Finetune, FinetuneState, FinetuneVersion, StoredFile
 from intaglio.finetunes.store import AdapterStore
-from intaglio.finetunes.upload import Prove
+from intaglio.finetunes.upload import Verify
 
-__all__ = ["AdapterStore", "Candidate", "Check", "Finetune", "FinetuneState", "Generation", "Prove", "StoredFile"]
+__all__ = ["AdapterStore", "Candidate", "Check", "Finetune", "FinetuneState", "FinetuneVersion", "StoredFile", "Verify"]

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from intaglio.errors import AdapterError
-from intaglio.finetunes.records import ADAPTER_FILES, Finetune, Generation, StoredFile
+from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneVersion, StoredFile
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 
@@ -72,7 +72,7 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
         public=True,
         created_at=made_at,
         modified_at=made_at,
-        current=Generation(1, adapter.digest, folder, files),
+        current=FinetuneVersion(1, adapter.digest, folder, files),
         candidate=None,
         example_prompt=card.example_prompt,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from intaglio.errors import BadInputError, FinetuneError
-from intaglio.request import MAX_ADAPTERS, AdapterRef, Proof, ScaledAdapter, canonical_mix, check_scales
+from intaglio.request import MAX_ADAPTERS, AdapterRef, ScaledAdapter, Verification, canonical_mix, check_scales
 
 
 class Found(NamedTuple):
@@ -14,7 +14,7 @@ class Found(NamedTuple):
 
     name: str
     ref: AdapterRef
-    proof: Proof | None
+    verification: Verification | None
 
 
 def check_mix(adapters: Sequence[tuple[str, float]]) -> None:
@@ -28,8 +28,9 @@ def mixed(adapters: Sequence[tuple[Found, float]]) -> tuple[ScaledAdapter, ...]:
     """What the engine gets: those with an effect, in order of digest.
 
     Raises FinetuneError if two names are one adapter, or if one that replaces parts of the base (and so cannot be added
-    in part) does not stand alone at scale 1. An adapter without proof counts as one that only adds: earlier versions,
-    whose adapters have none, took no others, and those of the package are such. The engine has the last word on it.
+    in part) does not stand alone at scale 1. An adapter without verification counts as one that only adds: earlier
+    versions, whose adapters have none, took no others, and those of the package are such. The engine has the last word
+    on it.
     """
     names: dict[str, str] = {}
     for found, _ in adapters:
@@ -39,7 +40,7 @@ def mixed(adapters: Sequence[tuple[Found, float]]) -> tuple[ScaledAdapter, ...]:
         names[found.ref.digest] = found.name
     used = [(found, scale) for found, scale in adapters if scale]
     for found, scale in used:
-        if found.proof is None or found.proof.scalable or (len(used) == 1 and scale == 1):
+        if found.verification is None or found.verification.scalable or (len(used) == 1 and scale == 1):
             continue
         asked = f"scaled by {scale:g}" if scale != 1 else f"mixed with {len(used) - 1} others"
         raise FinetuneError(

@@ -9,7 +9,7 @@ from intaglio.finetunes.clock import Clock
 from intaglio.finetunes.records import Check
 
 STORING = "storing"  # files synced and put in place, rows written
-PROVING = "proving"  # the engine runs the adapter and compares
+VERIFYING = "verifying"  # the engine runs the adapter and compares
 
 
 class Checks:

@@ -1,15 +1,15 @@
 """What the catalogue knows about one finetune, and the states that its files go through.
 
-A finetune answers with one *generation*: two proven files under one digest, numbered from 1. What is uploaded becomes
-its *candidate*, the next generation to be; nothing of it answers anybody before it is proven, and then it takes the
-place of the generation before in one step.
+A finetune answers with one *version*: two verified files under one digest, numbered from 1. What is uploaded becomes
+its *candidate*, the next version to be; nothing of it answers anybody before it is verified, and then it takes the
+place of the version before in one step.
 
-    awaiting files --file--> checking --good pair--> ready      (the candidate is the new generation, and gone as such)
+    awaiting files --file--> checking --good pair--> ready      (the candidate is the new version, and gone as such)
           ^                     |
           |                     +-----bad-----> refused         (the bad file is not kept; a corrected one may follow)
           +--- a good file, the other missing --+
 
-A finetune that has a generation stays READY through all of this; its candidate has the state then.
+A finetune that has a version stays READY through all of this; its candidate has the state then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from intaglio.lora.peft.config import CONFIG_FILE
 from intaglio.lora.peft.reader import WEIGHTS_FILE
-from intaglio.request import Proof
+from intaglio.request import Verification
 
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
@@ -56,12 +56,13 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
-    """Two files that were proven together.
+class FinetuneVersion:
+    """Two files that were verified together.
 
     digest  identity of the adapter's arithmetic (hex SHA-256)
     folder  where the two files lie together under their own names
-    proof   what the engine found when it ran the adapter; None of one that is from before there were proofs, or that
+    verification   what the engine found when it ran the adapter; None of one that is from before there were
+    verifications, or that
             comes with the package
     """
 
@@ -69,12 +70,12 @@ class Generation:
     digest: str
     folder: Path
     files: Mapping[str, StoredFile]
-    proof: Proof | None = None
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What has been uploaded towards the next generation: never more than one of the two files.
+    """What has been uploaded towards the next version: never more than one of the two files.
 
     reason  why the last upload was refused; None otherwise
     check   how far the check of an upload is; None when none runs in this process
@@ -94,13 +95,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Finetune:
-    """One finetune as it stood when it was read. It has a current generation, a candidate, or both.
+    """One finetune as it stood when it was read. It has a current version, a candidate, or both.
 
     id              uuid4 of a user's finetune, a fixed uuid5 of a demo adapter
     model           id of the base model that it was made for
-    current         the generation that answers; None before the first
+    current         the version that answers; None before the first
     candidate       what is being uploaded; None when nothing is
-    earlier         generations before the current one whose files are kept, the newest first
+    earlier         versions before the current one whose files are kept, the newest first
     example_prompt  a prompt that shows what it does; demo adapters have one
     """
 
@@ -112,14 +113,14 @@ class Finetune:
     public: bool
     created_at: datetime
     modified_at: datetime
-    current: Generation | None
+    current: FinetuneVersion | None
     candidate: Candidate | None
-    earlier: tuple[Generation, ...] = ()
+    earlier: tuple[FinetuneVersion, ...] = ()
     example_prompt: str | None = None
 
     @property
     def state(self) -> FinetuneState:
-        """READY as soon as a generation answers; before that, what the candidate's state is."""
+        """READY as soon as a version answers; before that, what the candidate's state is."""
         return FinetuneState.READY if self.current is not None else self._candidate.state
 
     @property
@@ -133,20 +134,20 @@ class Finetune:
 
     @property
     def files(self) -> Mapping[str, StoredFile]:
-        """The files of the generation that answers; before the first, those taken so far."""
+        """The files of the version that answers; before the first, those taken so far."""
         return self.current.files if self.current is not None else self._candidate.files
 
     @property
     def pending(self) -> Candidate | None:
-        """A replacement on its way while the current generation answers."""
+        """A replacement on its way while the current version answers."""
         return self.candidate if self.current is not None else None
 
     @property
     def next_number(self) -> int:
-        """The number that the next generation will have."""
+        """The number that the next version will have."""
         return 1 if self.current is None else self.current.number + 1
 
     @property
     def _candidate(self) -> Candidate:
-        assert self.candidate is not None, f"finetune {self.id} has neither generation nor candidate"
+        assert self.candidate is not None, f"finetune {self.id} has neither version nor candidate"
         return self.candidate

@@ -1,5 +1,5 @@
 """Everything that can be done with finetunes: create, list, find, take files in and give them out, go back to the
-generation before, delete, and resolve those that a request names.
+version before, delete, and resolve those that a request names.
 
 Joins the database (`catalogue`), the files on disk (`files`), the way in (`intake`) and the demo adapters. All methods
 block; `add_file` also computes for seconds when the adapter is large.
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from intaglio.errors import BadInputError, FinetuneError, FinetuneNotReadyError
 from intaglio.finetunes.clock import Clock, utc_now
-from intaglio.finetunes.db.repository import ORDER_COLUMNS, Catalogue
+from intaglio.finetunes.db.repository import ORDER_COLUMNS, FinetuneRepository
 from intaglio.finetunes.maintenance import Housekeeping
 from intaglio.finetunes.mixes import Found, check_mix, mixed
 from intaglio.finetunes.names import check_finetune_name
 from intaglio.finetunes.progress import Checks
-from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneState, Generation
+from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneState, FinetuneVersion
 from intaglio.finetunes.storage.blobs import FileStore
 from intaglio.finetunes.storage.collection import Holdings
 from intaglio.finetunes.storage.data_lock import DataLock
@@ -28,7 +28,7 @@ from intaglio.finetunes.storage.full_disk import full_disk_as_error
 from intaglio.finetunes.storage.opened_file import OpenedFile
 from intaglio.finetunes.storage.ownership import check_belonging
 from intaglio.finetunes.storage.staging import StagedFile
-from intaglio.finetunes.upload import Base, Intake, Prove
+from intaglio.finetunes.upload import Base, Intake, Verify
 from intaglio.lora.peft.base_tables import BaseTables
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
@@ -41,7 +41,7 @@ class AdapterStore:
     """Finetunes of all accounts, their files in one data folder, and the demo adapters.
 
     database_url      PostgreSQL for the rows; None is an SQLite file in the folder
-    kept_generations  of a finetune, those whose files are kept, the one that answers included
+    kept_versions  of a finetune, those whose files are kept, the one that answers included
 
     Raises DataFolderError if the database cannot be used, or is not the folder's.
     """
@@ -55,7 +55,7 @@ class AdapterStore:
         clock: Clock = utc_now,
         *,
         database_url: str | None = None,
-        kept_generations: int = 2,
+        kept_versions: int = 2,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._max_finetunes = max_finetunes
@@ -63,8 +63,8 @@ class AdapterStore:
         self._lock = DataLock(folder)
         self._files = FileStore(folder)
         try:
-            self._catalogue = Catalogue(
-                folder / "finetunes.db", clock, url=database_url, alone=self._lock.alone, kept=kept_generations
+            self._catalogue = FinetuneRepository(
+                folder / "finetunes.db", clock, url=database_url, alone=self._lock.alone, kept=kept_versions
             )
         except BaseException:
             self._lock.close()
@@ -166,11 +166,11 @@ class AdapterStore:
         return found
 
     def rollback(self, account: str, name_or_id: str, to: int | None = None) -> Finetune:
-        """Let the generation before the one that answers answer again, or the one with the number `to`.
+        """Let the version before the one that answers answer again, or the one with the number `to`.
 
-        It becomes the next generation: same files, digest and proof, a new number. So a second call goes back to where
-        the first one came from. Running requests finish with what they began with. Returns the finetune as it is now.
-        Raises FinetuneError if no such generation is kept.
+        It becomes the next version: same files, digest and verification, a new number. So a second call goes back to
+        where the first one came from. Running requests finish with what they began with. Returns the finetune as it is
+        now. Raises FinetuneError if no such version is kept.
         """
         finetune = self.find_own(account, name_or_id)
         with self._holdings.changing(finetune.id):
@@ -188,7 +188,7 @@ class AdapterStore:
         return self._holdings.collect()
 
     def open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
-        """One file of the generation that answers, or of the account's own that has none yet; the caller closes it.
+        """One file of the version that answers, or of the account's own that has none yet; the caller closes it.
 
         Open, it can be read to its end whatever happens to the finetune. Raises FinetuneNotFoundError,
         FinetuneNotReadyError if it was not uploaded, or FinetuneError for a name that no adapter file has.
@@ -210,22 +210,22 @@ class AdapterStore:
         file_name: str,
         staged: StagedFile,
         config: ModelConfig,
-        prove: Prove,
+        verify: Verify,
         *,
         base_tables: BaseTables | None = None,
         keep_other_file: bool = False,
     ) -> Finetune:
         """Check an uploaded file, with its other half if that is there, and keep it. Returns the finetune as it is now.
 
-        prove            asks the engine of the finetune's base about the two files together, before they are kept
+        verify            asks the engine of the finetune's base about the two files together, before they are kept
         base_tables      the base's embedding and head, for an adapter that has such tables itself
-        keep_other_file  pair it with the other file of the generation that answers
+        keep_other_file  pair it with the other file of the version that answers
         Raises what `Intake.take` raises.
         """
         check_file_name(file_name)
         finetune = self.find_own(account, name_or_id)
         with full_disk_as_error():
-            base = Base(config, prove, base_tables)
+            base = Base(config, verify, base_tables)
             self._intake.take(finetune, file_name, staged, base, keep_other_file=keep_other_file)
         self._housekeeping.after_change()
         now = self.find(account, finetune.id)
@@ -249,17 +249,17 @@ class AdapterStore:
     def _resolve(self, account: str, name_or_id: str, model: str) -> Found:
         demo = self._demo(name_or_id)
         if demo is not None and demo.current is not None:
-            base, ref, proof = demo.model, _ref(demo.current), demo.current.proof
+            base, ref, verification = demo.model, _ref(demo.current), demo.current.verification
         else:
             row = self._catalogue.find_servable(account, name_or_id)
             if row is None:
                 found = self.find(account, name_or_id)
                 _check_base(name_or_id, found.model, model)
                 raise FinetuneNotReadyError(_why_not_ready(found))
-            base, proof = row.model, row.proof
+            base, verification = row.model, row.verification
             ref = AdapterRef(row.digest, str(self._files.folder_path(row.folder)))
         _check_base(name_or_id, base, model)
-        return Found(name_or_id, ref, proof)
+        return Found(name_or_id, ref, verification)
 
     def _completed(self, found: Finetune) -> Finetune:
         """What the rows do not hold: the folders' whole paths, and how far a check is."""
@@ -271,8 +271,8 @@ class AdapterStore:
         earlier = tuple(self._placed(one) for one in found.earlier)
         return replace(found, current=current, candidate=candidate, earlier=earlier)
 
-    def _placed(self, generation: Generation) -> Generation:
-        return replace(generation, folder=self._files.folder_path(generation.folder.name))
+    def _placed(self, version: FinetuneVersion) -> FinetuneVersion:
+        return replace(version, folder=self._files.folder_path(version.folder.name))
 
 
 def check_file_name(file_name: str) -> None:
@@ -281,8 +281,8 @@ def check_file_name(file_name: str) -> None:
         raise FinetuneError(f"file_name is {file_name!r}, not {' or '.join(ADAPTER_FILES)}")
 
 
-def _ref(generation: Generation) -> AdapterRef:
-    return AdapterRef(digest=generation.digest, folder=str(generation.folder))
+def _ref(version: FinetuneVersion) -> AdapterRef:
+    return AdapterRef(digest=version.digest, folder=str(version.folder))
 
 
 def _check_base(name_or_id: str, made_for: str, model: str) -> None:
@@ -292,7 +292,7 @@ def _check_base(name_or_id: str, made_for: str, model: str) -> None:
 
 def _why_not_ready(finetune: Finetune) -> str:
     candidate = finetune.candidate
-    assert candidate is not None, "it has neither generation nor candidate"
+    assert candidate is not None, "it has neither version nor candidate"
     if candidate.state is FinetuneState.CHECKING:
         return f"Finetune {finetune.name} is being checked; try again in a moment"
     needed, missing = " and ".join(ADAPTER_FILES), " and ".join(candidate.missing_files)

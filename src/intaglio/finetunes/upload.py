@@ -1,9 +1,9 @@
 """How an uploaded file becomes part of a finetune: joined with its other half, checked, put in place, recorded.
 
-The order is what makes an acknowledged upload durable: check, prove, file in place and synced, row committed, return.
+The order is what makes an acknowledged upload durable: check, verify, file in place and synced, row committed, return.
 
 Which two files belong together is for uploads to say, since every client sends them one by one and in the order it
-likes. A file never joins one of the generation that answers unless the uploader asks for that: a config of one
+likes. A file never joins one of the version that answers unless the uploader asks for that: a config of one
 training with the weights of another may pass every check and still be an adapter that nobody trained. So a replacement
 begins with whichever file comes first, which waits for the other; if that takes more than JOIN_WINDOW the wait is over,
 and what was left of an upload that was never finished meets no file of a later one.
@@ -20,8 +20,8 @@ from pathlib import Path
 
 from intaglio.errors import AdapterError, DatabaseError, FinetuneError, StorageFullError
 from intaglio.finetunes.clock import Clock
-from intaglio.finetunes.db.repository import Catalogue
-from intaglio.finetunes.progress import PROVING, STORING, Checks
+from intaglio.finetunes.db.repository import FinetuneRepository
+from intaglio.finetunes.progress import STORING, VERIFYING, Checks
 from intaglio.finetunes.records import Finetune, StoredFile
 from intaglio.finetunes.storage.blobs import FileStore, folder_key
 from intaglio.finetunes.storage.collection import Holdings
@@ -30,15 +30,15 @@ from intaglio.lora.peft.base_tables import BaseTables
 from intaglio.lora.peft.config import CONFIG_FILE
 from intaglio.lora.peft.reader import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof
+from intaglio.request import AdapterRef, Verification
 
 logger = logging.getLogger(__name__)
 
 JOIN_WINDOW = timedelta(hours=1)
 
 # Runs an adapter whose files lie in a folder against the reference. Blocks. Raises AdapterError when the adapter is not
-# proven, EngineError when the engine cannot say.
-Prove = Callable[[AdapterRef], Proof]
+# verified, EngineError when the engine cannot say.
+Verify = Callable[[AdapterRef], Verification]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class Base:
     """What is known here of a finetune's base model.
 
     config  its shape
-    prove   asks its engine
+    verify   asks its engine
     tables  its embedding and head, for adapters that have such tables themselves; without it those are refused
     """
 
     config: ModelConfig
-    prove: Prove
+    verify: Verify
     tables: BaseTables | None = None
 
 
@@ -70,7 +70,7 @@ class Intake:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        catalogue: FinetuneRepository,
         files: FileStore,
         holdings: Holdings,
         checks: Checks,
@@ -156,10 +156,10 @@ class Intake:
         files = {**others, upload.file_name: upload.stored}
         with self._assembled(upload, paths) as folder:
             digest = read_peft_adapter(folder, base.config, self._limits, note, base.tables).digest
-            note(PROVING)
-            proof = base.prove(AdapterRef(digest, str(folder)))
+            note(VERIFYING)
+            verification = base.verify(AdapterRef(digest, str(folder)))
             note(STORING)
-            self._keep_pair(upload, files, folder, digest, proof)
+            self._keep_pair(upload, files, folder, digest, verification)
 
     @contextmanager
     def _assembled(self, upload: _Upload, others: Mapping[str, Path]) -> Iterator[Path]:
@@ -175,16 +175,16 @@ class Intake:
             yield folder
 
     def _keep_pair(
-        self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, digest: str, proof: Proof
+        self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, digest: str, verification: Verification
     ) -> None:
         finetune, key = upload.finetune, folder_key(files)
         with self._holdings.changing(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
             if finetune.current is not None and finetune.current.folder.name == key:
-                self._catalogue.confirm(finetune, proof)  # the very files that answer already
+                self._catalogue.confirm(finetune, verification)  # the very files that answer already
                 return
             self._files.keep(upload.staged)
             self._files.keep_folder(folder, files)
-            self._catalogue.promote(finetune, files, digest, key, proof)
+            self._catalogue.promote(finetune, files, digest, key, verification)
 
 
 def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[str, StoredFile]:
@@ -198,14 +198,14 @@ def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[
 
 
 def _current_other(finetune: Finetune, file_name: str) -> dict[str, StoredFile]:
-    """The other file of the generation that answers."""
+    """The other file of the version that answers."""
     if finetune.current is None:
         raise FinetuneError(f"finetune {finetune.name!r} is not ready, so it has no other file that could be kept")
     return {name: file for name, file in finetune.current.files.items() if name != file_name}
 
 
 def _is_repeat(upload: _Upload) -> bool:
-    """Whether this is the upload that completed the current generation, sent again: clients do when an answer is lost.
+    """Whether this is the upload that completed the current version, sent again: clients do when an answer is lost.
 
     Taken for the first half of a replacement it would wait, and join a file of the next one.
     """

@@ -1,9 +1,9 @@
-"""Packed adapters: what reading, preparing and proving an adapter gave, on disk, in the layout of the kernels.
+"""Packed adapters: what reading, preparing and verifying an adapter gave, on disk, in the layout of the kernels.
 
 Reading an adapter's own files means parsing, checking, converting and hashing some hundred tensors, and then it has to
-be proven. All of it is done once, and loading is a read: one file per adapter and way of serving it, which is found by
-the digest. So a changed adapter is another file, and so is one for another base, other kernels or another version;
-none is ever out of date. A file holds its adapter's proof: what was never proven has none.
+be verified. All of it is done once, and loading is a read: one file per adapter and way of serving it, which is found
+by the digest. So a changed adapter is another file, and so is one for another base, other kernels or another version;
+none is ever out of date. A file holds its adapter's verification: what was never verified has none.
 
 Files lie among the things that can be made again. One that nobody has read for a month is removed, so an adapter that
 was deleted leaves nothing behind for ever; and all together never take more than half of the disk that is left to them,
@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.array_file import ASIDE_PREFIX, read_arrays, write_arrays
-from intaglio.request import Proof
+from intaglio.request import Verification
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # raise it whenever `pack_tensors`, the arrays of a file or what a proof asks change
+VERSION = 4  # raise it whenever `pack_tensors`, the arrays of a file or what a verification asks change
 
 _SUFFIX = ".adapter"
-_PROOF = "proof"
+_VERIFICATION = "verification"
 _DAY_S = 24 * 3600.0
 _KEPT_UNREAD_S = 30 * _DAY_S
 
@@ -46,7 +46,7 @@ Arrays = Mapping[str, NDArray[Any]]
 class PackedAdapter:
     """arrays: as `Ops.lora_arrays` gave them."""
 
-    proof: Proof
+    verification: Verification
     arrays: Arrays
 
     @property
@@ -76,19 +76,19 @@ class PackedAdapters:
         file = _identity(path)
         verified = file is not None and self._verified.get(digest) == file
         arrays = read_arrays(path, VERSION, self._key(digest), mapped=True, verified=verified)
-        if file is None or arrays is None or _PROOF not in arrays:
+        if file is None or arrays is None or _VERIFICATION not in arrays:
             return None
         self._verified[digest] = file
-        proof = msgspec.json.decode(arrays.pop(_PROOF).tobytes(), type=Proof)
+        verification = msgspec.json.decode(arrays.pop(_VERIFICATION).tobytes(), type=Verification)
         _note_use(path)
-        return PackedAdapter(proof, arrays)
+        return PackedAdapter(verification, arrays)
 
     def write(self, digest: str, packed: PackedAdapter) -> None:
         """A folder that cannot be written to costs slower loading, and a line in the log."""
         path = self._path(digest)
-        proof = np.frombuffer(msgspec.json.encode(packed.proof), np.uint8)
+        verification = np.frombuffer(msgspec.json.encode(packed.verification), np.uint8)
         try:
-            write_arrays(path, VERSION, self._key(digest), {**packed.arrays, _PROOF: proof})
+            write_arrays(path, VERSION, self._key(digest), {**packed.arrays, _VERIFICATION: verification})
         except OSError as error:
             logger.warning("packed adapter could not be kept in %s (%s); it is read from its own files", path, error)
             return

@@ -133,7 +133,7 @@ class AdapterPool:
     def acquire(self, mix: Mix) -> Place:
         """Pin the adapters of one request, each of which is resident or has been read since `prepare`; all or none.
 
-        Raises AdapterError if the files of one are bad or are not the ones that were proven, if it cannot be used as
+        Raises AdapterError if the files of one are bad or are not the ones that were verified, if it cannot be used as
         asked, or if they exceed the whole budget together.
         """
         coming = False

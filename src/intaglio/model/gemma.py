@@ -22,13 +22,13 @@ from intaglio.ops import (
     MODEL,
     AdapterCall,
     AdapterTensors,
+    AdapterWeights,
     Array,
     AttentionKind,
     AttentionPlan,
     KVGroup,
     LoraPair,
     LoraPlan,
-    LoraWeights,
     Ops,
     QKNorms,
     QuantizedFormat,
@@ -134,15 +134,15 @@ class Gemma:
         }
 
     def with_ops(self, ops: Ops) -> Gemma:
-        """The same weights, computed with by another body that can read them."""
+        """The same weights, computed with by another backend that can read them."""
         other = copy.copy(self)
         other._ops = ops
         return other
 
-    def prepare_adapter(self, tensors: AdapterTensors) -> LoraWeights:
+    def prepare_adapter(self, tensors: AdapterTensors) -> AdapterWeights:
         """Bring an adapter into the form that `forward` takes; done once, when it is loaded."""
         tables = {name: self._ops.weight(table, "f32") for name, table in tensors.tables.items()}
-        return self._ops.lora_weights(list(self._adapter_calls(tensors, tables)))
+        return self._ops.adapter_weights(list(self._adapter_calls(tensors, tables)))
 
     def adapter_weights(self) -> list[Sequence[Weight]]:
         """The matrices of each call that an adapter can change, in the order of the calls."""

@@ -1,7 +1,7 @@
-"""The array operations: what each one computes, in which shapes. The bodies stand beside: `reference.py` is NumPy,
-float32, written to be checked by hand; a faster body has to agree with it.
+"""The array operations: what each one computes, in which shapes. The backends stand beside: `reference.py` is NumPy,
+float32, written to be checked by hand; a faster backend has to agree with it.
 
-`model/` and `engine/` reach arrays through an `Ops` object only, so a second kind of device is a second body and
+`model/` and `engine/` reach arrays through an `Ops` object only, so a second kind of device is a second backend and
 nothing else. Arrays are opaque to them: they pass them on, index rows and read `.shape`.
 
 Shapes: `tokens` counts the rows of one forward, of all sequences together, without padding. float32 unless stated.
@@ -24,24 +24,25 @@ from intaglio.ops.adapters import (
 )
 from intaglio.ops.arrays import (
     GROUP,
+    AdapterWeights,
     Array,
     AttentionPlan,
     Distributions,
     Format,
     LoraPlan,
-    LoraWeights,
     QuantizedFormat,
     QuantizedMatrix,
     Weight,
 )
 from intaglio.ops.attention import AttentionKind, AttentionRow, KVGroup, QKNorms, RopeKind
-from intaglio.ops.choices import LogprobsQuery, LogprobsRow, SamplingRow
+from intaglio.ops.sampling_rows import LogprobsQuery, LogprobsRow, SamplingRow
 
 __all__ = [
     "GROUP",
     "MODEL",
     "AdapterCall",
     "AdapterTensors",
+    "AdapterWeights",
     "Array",
     "AttentionKind",
     "AttentionPlan",
@@ -54,7 +55,6 @@ __all__ = [
     "LoraPair",
     "LoraPlan",
     "LoraSegment",
-    "LoraWeights",
     "ModuleKey",
     "Ops",
     "QKNorms",
@@ -72,11 +72,11 @@ class Ops(Protocol):
 
     @property
     def name(self) -> str:
-        """Names the body, and what else its results depend on in their last bits."""
+        """Names the backend, and what else its results depend on in their last bits."""
 
     @property
     def layout(self) -> str:
-        """Names the layout of packed weights; arrays of one layout are read by every body with the same name."""
+        """Names the layout of packed weights; arrays of one layout are read by every backend with the same name."""
 
     # -- bringing data in ---------------------------------------------------------------------------------------------
 
@@ -98,15 +98,15 @@ class Ops(Protocol):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> Weight:
         """The weight that `packed_arrays` was asked of, from its arrays; they are used in place."""
 
-    def lora_weights(self, calls: Sequence[AdapterCall]) -> LoraWeights:
+    def adapter_weights(self, calls: Sequence[AdapterCall]) -> AdapterWeights:
         """Prepare one adapter: what it changes in each call of a forward, in the order of the calls. Arrays may be
         copied. Of a pair with a magnitude the norms are taken here, so it takes longer.
         """
 
-    def lora_arrays(self, weights: LoraWeights) -> dict[str, Array]:
+    def lora_arrays(self, weights: AdapterWeights) -> dict[str, Array]:
         """The host arrays behind a prepared adapter, to be kept on disk."""
 
-    def lora_from_arrays(self, arrays: Mapping[str, Array], calls: Sequence[Sequence[Weight]]) -> LoraWeights:
+    def lora_from_arrays(self, arrays: Mapping[str, Array], calls: Sequence[Sequence[Weight]]) -> AdapterWeights:
         """The adapter that `lora_arrays` was asked of; the arrays may be used in place.
 
         calls  the base's matrices of each call
@@ -129,7 +129,7 @@ class Ops(Protocol):
 
     # -- the forward, in the order of the model ------------------------------------------------------------------------
     #
-    # plan, call: the adapters of the rows, and the index of the call in `lora_weights`. Where an adapter replaces a
+    # plan, call: the adapters of the rows, and the index of the call in `adapter_weights`. Where an adapter replaces a
     # norm or a table, its rows meet that one.
 
     def embedding(self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
@@ -144,7 +144,7 @@ class Ops(Protocol):
         """x · Wᵀ for each W, and on the rows of each segment what `LoraPair` says. x [tokens, in] -> one [tokens, out]
         per W.
 
-        Matrices that read the same x come in one call (q, k, v; gate, up), so that a body can read x once.
+        Matrices that read the same x come in one call (q, k, v; gate, up), so that a backend can read x once.
         Source: the segmented gather of Punica (arXiv 2310.18547), without its rank padding.
         """
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from intaglio.ops.arrays import Array, LoraWeights, Weight
+from intaglio.ops.arrays import AdapterWeights, Array, Weight
 
 ModuleKey: TypeAlias = tuple[int, str]  # (layer index, "self_attn.q_proj"), or (MODEL, "lm_head")
 MODEL = -1  # in place of a layer index: embed_tokens, lm_head and norm belong to the model as a whole
@@ -104,11 +104,11 @@ class LoraSegment(NamedTuple):
 
     Segments may lie over each other: such rows get the sum of what the adapters add, in the order of the segments.
 
-    weights  the adapter, from `Ops.lora_weights`
+    weights  the adapter, from `Ops.adapter_weights`
     scale    what the adapter adds is multiplied with; 1 where it is not a sum (`AdapterTensors.is_sum`)
     """
 
     start: int
     stop: int
-    weights: LoraWeights
+    weights: AdapterWeights
     scale: float = 1.0

@@ -1,16 +1,18 @@
-"""What the operations pass around: arrays and prepared things that only the body looks into, and quantized matrices."""
+"""What the operations pass around: arrays and prepared things that only the backend looks into, and quantized
+matrices.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-Array: TypeAlias = Any  # an array of the body's own kind: numpy.ndarray for the CPU bodies
-Weight: TypeAlias = Any  # a matrix in whatever layout the body prepared it
-LoraWeights: TypeAlias = Any  # one adapter's matrices, as the body prepared them
-LoraPlan: TypeAlias = Any  # which rows of one step have which adapter, as the body prepared it
-AttentionPlan: TypeAlias = Any  # what one step's attention looks at, as the body prepared it
-Distributions: TypeAlias = Any  # what the model itself makes of the next token of some rows, as the body keeps it
+Array: TypeAlias = Any  # an array of the backend's own kind: numpy.ndarray for the CPU backends
+Weight: TypeAlias = Any  # a matrix in whatever layout the backend prepared it
+AdapterWeights: TypeAlias = Any  # one adapter's matrices, as the backend prepared them
+LoraPlan: TypeAlias = Any  # which rows of one step have which adapter, as the backend prepared it
+AttentionPlan: TypeAlias = Any  # what one step's attention looks at, as the backend prepared it
+Distributions: TypeAlias = Any  # what the model itself makes of the next token of some rows, as the backend keeps it
 Format: TypeAlias = Literal["f32", "bf16"]
 QuantizedFormat: TypeAlias = Literal["w8", "w5", "w4"]
 

@@ -1,4 +1,4 @@
-"""The fast body of `Ops`: C++ kernels on a pool of threads, NumPy holding the arrays.
+"""The fast backend of `Ops`: C++ kernels on a pool of threads, NumPy holding the arrays.
 
 What a row gets does not depend on the other rows, on how a prompt is cut, or on the number of threads: see
 csrc/kernels.cpp. Weights may be quantized (w8, w5, w4); then the row they meet becomes int8 with one scale per 32
@@ -52,7 +52,7 @@ def usable_cores() -> int:
 
 
 class CpuOps(HostDistributions):
-    """The C++ body of `Ops`; the docstrings there are its specification.
+    """The C++ backend of `Ops`; the docstrings there are its specification.
 
     threads          None takes every core this process may use
     instruction_set  None takes the best this machine has; see `instruction_sets()`
@@ -108,7 +108,7 @@ class CpuOps(HostDistributions):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> CpuWeight:
         return CpuWeight(fmt, shape, arrays)
 
-    def lora_weights(self, calls: Sequence[AdapterCall]) -> CpuAdapter:
+    def adapter_weights(self, calls: Sequence[AdapterCall]) -> CpuAdapter:
         adapter = pack_adapter(calls, self._take_spare(), self._gain)
         self._adapter_size = adapter.lora.size
         return adapter

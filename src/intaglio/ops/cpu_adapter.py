@@ -1,4 +1,4 @@
-"""One adapter as the C++ body holds it, and a step's plan of which rows have which.
+"""One adapter as the C++ backend holds it, and a step's plan of which rows have which.
 
 The low-rank matrices, their vectors and the norms lie in C++ memory, where every kernel call finds them. What replaces
 a whole table or rows of one is rare and met twice in a forward: it stays here, as weights like those of the base.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.ops import AdapterCall, Array, Format, LoraPair, LoraSegment
-from intaglio.ops._cpu import LoraPlan, LoraWeights, Pages
+from intaglio.ops._cpu import AdapterWeights, LoraPlan, Pages
 from intaglio.ops.cpu_weight import CpuWeight
 
 F32 = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ class ReplacedRows:
 class CpuAdapter:
     """tables, rows: by the index of the call whose table they replace."""
 
-    lora: LoraWeights
+    lora: AdapterWeights
     tables: Mapping[int, CpuWeight]
     rows: Mapping[int, ReplacedRows]
 
@@ -79,7 +79,7 @@ def pack_adapter(
         for index, call in enumerate(calls)
         if call.rows is not None
     }
-    return CpuAdapter(LoraWeights(arrays, spare), tables, rows)
+    return CpuAdapter(AdapterWeights(arrays, spare), tables, rows)
 
 
 def _part(
@@ -115,7 +115,7 @@ def adapter_from_arrays(
     shapes = msgspec.json.decode(bytes(arrays["shapes"]))
     if [len(parts) for parts, _ in shapes] != [len(weights) for weights in calls]:
         raise ValueError("an adapter of another model")
-    lora = LoraWeights.attach(shapes, arrays["values"], arrays["vectors"], spare)
+    lora = AdapterWeights.attach(shapes, arrays["values"], arrays["vectors"], spare)
     tables, rows = {}, {}
     for name, array in arrays.items():
         kind, *rest = name.split()

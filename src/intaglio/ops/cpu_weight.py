@@ -1,4 +1,4 @@
-"""A matrix of the base as the C++ body holds it."""
+"""A matrix of the base as the C++ backend holds it."""
 
 from __future__ import annotations
 

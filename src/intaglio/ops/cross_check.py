@@ -1,10 +1,10 @@
-"""What one body makes of an adapter, held to the reference step by step.
+"""What one backend makes of an adapter, held to the reference step by step.
 
 The logits at the end of a forward show only slips that are larger than what rounding makes of them on their way through
 all layers, and one module of a hundred may be smaller. So whatever the reference computes with an adapter, the other
-body computes too, with the same input: each product with a matrix by itself, and each step of the forward as the engine
-calls it, with its norms. The base's part is then the same, in the products to the last bit, and what differs is the
-adapter's.
+backend computes too, with the same input: each product with a matrix by itself, and each step of the forward as the
+engine calls it, with its norms. The base's part is then the same, in the products to the last bit, and what differs is
+the adapter's.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from intaglio.ops import (
+    AdapterWeights,
     Array,
     AttentionKind,
     AttentionPlan,
     KVGroup,
     LoraPlan,
     LoraSegment,
-    LoraWeights,
     Ops,
     TokenRows,
     Weight,
 )
 from intaglio.ops.distance import length
-from intaglio.ops.proving import ReferenceAdapterOps
+from intaglio.ops.reference_adapter_ops import ReferenceAdapterOps
 
 
 @contextmanager
@@ -61,11 +61,11 @@ class StepCheck:
     """One of them, on the rows that have the adapter; lengths over all of these rows.
 
     call, place  which: the call of the forward, and the matrix, or the result, in the order of the call
-    error        what the body is off from the reference
+    error        what the backend is off from the reference
     change       what the adapter changes, by the reference
     size         the result itself
-    rounding     how far two runs of the base are apart, as a part of their size: what body and reference give for the
-                 rows of the base in the same batch. 0 where there are none.
+    rounding     how far two runs of the base are apart, as a part of their size: what backend and reference give for
+                 the rows of the base in the same batch. 0 where there are none.
     """
 
     of: Checked
@@ -78,16 +78,16 @@ class StepCheck:
 
 
 class CrossCheckedOps(ReferenceAdapterOps):
-    """The reference over the weights of `body`, which is checked on the way. For forwards that begin their sequences,
-    with one segment of rows that has the adapter.
+    """The reference over the weights of `backend`, which is checked on the way. For forwards that begin their
+    sequences, with one segment of rows that has the adapter.
 
-    adapter  what `body` made of the adapter that the reference computes with
+    adapter  what `backend` made of the adapter that the reference computes with
     is_sum   it can be scaled and mixed
     checks   of all calls that forwards made, in their order
     """
 
-    def __init__(self, body: Ops, adapter: LoraWeights, *, is_sum: bool) -> None:
-        super().__init__(body)
+    def __init__(self, backend: Ops, adapter: AdapterWeights, *, is_sum: bool) -> None:
+        super().__init__(backend)
         self._adapter = adapter
         self._is_sum = is_sum
         self.checks: list[StepCheck] = []
@@ -114,8 +114,8 @@ class CrossCheckedOps(ReferenceAdapterOps):
         self._products.clear()
         outputs = super().linears(x, weights, plan, call)
         if plan and any(pair is not None for pair in plan[0].weights.calls[call].pairs):
-            body = partial(self._base.linears, np.ascontiguousarray(x), weights)
-            self._check(Checked.PRODUCT, outputs, body, plan, call, base=tuple(self._products))
+            backend = partial(self._base.linears, np.ascontiguousarray(x), weights)
+            self._check(Checked.PRODUCT, outputs, backend, plan, call, base=tuple(self._products))
         return outputs
 
     def _product(self, x: Array, weight: Weight) -> Array:
@@ -137,8 +137,8 @@ class CrossCheckedOps(ReferenceAdapterOps):
         mixed = super().self_attention(x, qkv, kind, cache, layer, plan, adapters, call)
         own = KVGroup(np.zeros_like(cache.keys[:1]), np.zeros_like(cache.values[:1]))
         rows = self._base.attention_plan(plan, cache.keys.shape[2])
-        body = partial(self._base.self_attention, x, qkv, kind, own, 0, rows)
-        self._check(Checked.ATTENTION, mixed, body, adapters, call)
+        backend = partial(self._base.self_attention, x, qkv, kind, own, 0, rows)
+        self._check(Checked.ATTENTION, mixed, backend, adapters, call)
         return mixed
 
     def gated_linear(
@@ -160,8 +160,8 @@ class CrossCheckedOps(ReferenceAdapterOps):
         call: int = 0,
     ) -> tuple[Array, Array]:
         both = super().add_projection(x, y, weight, post, norm, eps, adapters, call)
-        body = partial(self._base.add_projection, x, y, weight, post, norm, eps)
-        self._check(Checked.STEP, both, body, adapters, call)
+        backend = partial(self._base.add_projection, x, y, weight, post, norm, eps)
+        self._check(Checked.STEP, both, backend, adapters, call)
         return both
 
     def logits(
@@ -170,35 +170,35 @@ class CrossCheckedOps(ReferenceAdapterOps):
         logits = super().logits(x, table, softcap, plan, call)
         changes = [segment.weights.calls[call] for segment in plan or ()]
         if any(part is not None for change in changes for part in (change.table, change.rows, change.pairs[0])):
-            body = partial(self._base.logits, np.ascontiguousarray(x), table, softcap)
-            self._check(Checked.STEP, logits, body, plan, call)
+            backend = partial(self._base.logits, np.ascontiguousarray(x), table, softcap)
+            self._check(Checked.STEP, logits, backend, plan, call)
         return logits
 
     def _check(
         self,
         of: Checked,
         results: Array | tuple[Array, ...],
-        body: Callable[[LoraPlan | None, int], Array | tuple[Array, ...]],
+        backend: Callable[[LoraPlan | None, int], Array | tuple[Array, ...]],
         plan: LoraPlan | None,
         call: int,
         base: tuple[Array, ...] | None = None,
     ) -> None:
-        """Note how far results of the reference are from what the body gives for the same rows. base: without adapter,
-        if that is known.
+        """Note how far results of the reference are from what the backend gives for the same rows. base: without
+        adapter, if that is known.
         """
         if not plan:
             return
         (segment,) = plan
         rows = slice(segment.start, segment.stop)
-        base = _several(body(None, call)) if base is None else base
-        same = zip(_several(results), _several(body(self._mine(segment), call)), base, strict=True)
+        base = _several(backend(None, call)) if base is None else base
+        same = zip(_several(results), _several(backend(self._mine(segment), call)), base, strict=True)
         for place, (ours, theirs, bare) in enumerate(same):
             error, change = length(theirs[rows] - ours[rows]), length(ours[rows] - bare[rows])
             rounding = _apart(np.delete(theirs, rows, axis=0), np.delete(ours, rows, axis=0))
             self.checks.append(StepCheck(of, call, place, error, change, length(ours[rows]), rounding))
 
     def _mine(self, segment: LoraSegment) -> LoraPlan:
-        """The body's adapter for the same rows: whole for some, as two halves for the others if it is a sum."""
+        """The backend's adapter for the same rows: whole for some, as two halves for the others if it is a sum."""
         start, stop, _, scale = segment
         middle = (start + stop) // 2 if self._is_sum else stop
         halves = [LoraSegment(middle, stop, self._adapter, scale / 2)] * (2 if self._is_sum else 0)

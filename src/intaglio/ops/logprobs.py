@@ -1,4 +1,4 @@
-"""How probable the model finds tokens, and which tokens a grammar forbids: plain bodies for rows of logits on a CPU.
+"""How probable the model finds tokens, and which tokens a grammar forbids: plain backends for rows of logits on a CPU.
 
 log softmax(x)[i] = x[i] - max - log sum exp(x - max). The exponentials are float32, their sum and all after it float64:
 an error of about 1e-7, that of the logits themselves.
@@ -32,7 +32,7 @@ class Distribution:
 
 
 class HostDistributions:
-    """`Ops.distributions`, `logprobs` and `mask_tokens` for every body whose logits are NumPy arrays."""
+    """`Ops.distributions`, `logprobs` and `mask_tokens` for every backend whose logits are NumPy arrays."""
 
     def distributions(self, logits: F32, rows: Sequence[int], vocab_size: int) -> list[Distribution]:
         return [_distribution(logits[row, :vocab_size].copy()) for row in rows]

@@ -2,7 +2,7 @@
 
 What a row gets does not depend on the other rows, nor on how a prompt is cut: each row meets a matrix in a product of
 its own, and each query its keys (`reference_weight.products`, `reference_attention`). NumPy's BLAS does compute these,
-so the last bits are those of its version, its threads and this machine. A faster body is held to this one by tests.
+so the last bits are those of its version, its threads and this machine. A faster backend is held to this one by tests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ F32 = npt.NDArray[np.float32]
 
 
 class ReferenceOps(HostDistributions):
-    """The NumPy body of `Ops`; the docstrings there are its specification."""
+    """The NumPy backend of `Ops`; the docstrings there are its specification."""
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class ReferenceOps(HostDistributions):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> MatrixWeight:
         return MatrixWeight(arrays["values"], "f32")
 
-    def lora_weights(self, calls: Sequence[AdapterCall]) -> ReferenceAdapter:
+    def adapter_weights(self, calls: Sequence[AdapterCall]) -> ReferenceAdapter:
         return ReferenceAdapter(
             calls, [[self._gain(*item) for item in zip(call.weights, call.pairs, strict=True)] for call in calls]
         )

@@ -1,4 +1,6 @@
-"""Proofs of what answers without one that is kept: demo adapters, and generations from before there were proofs."""
+"""Verifications of what answers without one that is kept: demo adapters, and versions from before there were
+verifications.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
-from intaglio.api.finetunes import background_verification as late_proofs
-from intaglio.api.finetunes.background_verification import MAX_WAITING, LateProofs
+from intaglio.api.finetunes import background_verification
+from intaglio.api.finetunes.background_verification import MAX_WAITING, BackgroundVerification
 from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
 from intaglio.errors import AdapterError, EngineDeadError
@@ -60,109 +62,113 @@ def state(settings: Settings, base_config: ModelConfig, make_demos: MakeDemos) -
     return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
 
 
-def test_a_demo_adapter_is_read_with_its_proof_and_listed_as_proven(client: TestClient) -> None:
+def test_a_demo_adapter_is_read_with_its_verification_and_listed_as_verified(client: TestClient) -> None:
     found = read(client, "intaglio-0")
-    assert (found["proven"], found["proof"]["verdict"], found["proof"]["rank"]) == (True, "proven", 4)
+    assert (found["verified"], found["verification"]["verdict"], found["verification"]["rank"]) == (True, "verified", 4)
     assert read(client, found["id"]) == found
     read(client, "intaglio-1")
     listed = client.get(f"{FINETUNES}/public").json()["result"]
-    assert [(one["name"], one["proven"]) for one in listed] == [("intaglio-0", True), ("intaglio-1", True)]
+    assert [(one["name"], one["verified"]) for one in listed] == [("intaglio-0", True), ("intaglio-1", True)]
 
 
-def test_demo_adapters_are_proven_from_the_start_on_without_anybody_asking(
+def test_demo_adapters_are_verified_from_the_start_on_without_anybody_asking(
     state: ServerState, llm: FakeLLM, declared: Declared
 ) -> None:
-    llm.proof_may_end.clear()
+    llm.verification_may_end.clear()
     with TestClient(DeclaredAnswers(create_app(state), declared)) as client:
-        assert llm.proof_begun.wait(DEADLINE_S)
+        assert llm.verification_begun.wait(DEADLINE_S)
         listed = client.get(f"{FINETUNES}/public").json()["result"]
-        assert [one["proven"] for one in listed] == [False, False]
-        llm.proof_may_end.set()
+        assert [one["verified"] for one in listed] == [False, False]
+        llm.verification_may_end.set()
 
 
 @pytest.fixture
 def old(client: TestClient, settings: Settings, adapter_folder: Path) -> str:
-    """A finetune that an earlier version took in, which knew no proofs."""
+    """A finetune that an earlier version took in, which knew no verifications."""
     create(client)
     upload_both(client, adapter_folder)
     with closing(sqlite3.connect(settings.data_path / "finetunes.db")) as database:
-        database.execute("UPDATE finetune_generations SET proof = NULL")
+        database.execute("UPDATE finetune_versions SET verification = NULL")
         database.commit()
     return "mine"
 
 
-def test_a_generation_from_before_there_were_proofs_is_proven_when_it_is_read(client: TestClient, old: str) -> None:
-    assert [one["proven"] for one in client.get(FINETUNES).json()["result"]] == [False]
-    assert read(client, old)["proof"]["verdict"] == "proven"
-    assert [one["proven"] for one in client.get(FINETUNES).json()["result"]] == [True]
+def test_a_version_from_before_there_were_verifications_is_verified_when_it_is_read(
+    client: TestClient, old: str
+) -> None:
+    assert [one["verified"] for one in client.get(FINETUNES).json()["result"]] == [False]
+    assert read(client, old)["verification"]["verdict"] == "verified"
+    assert [one["verified"] for one in client.get(FINETUNES).json()["result"]] == [True]
 
 
 def test_one_who_reads_waits_no_longer_than_the_bound_and_holds_up_nobody(
     client: TestClient, llm: FakeLLM, old: str, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(late_proofs, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(background_verification, "PATIENCE_S", 0.01)
     for demo in ("intaglio-0", "intaglio-1"):  # these are begun at the start
-        assert_proof_comes(client, demo)
-    llm.proof_begun.clear()
-    llm.proof_may_end.clear()
+        assert_verification_comes(client, demo)
+    llm.verification_begun.clear()
+    llm.verification_may_end.clear()
     try:
         found = read(client, old)
-        assert (found["state"], found["proven"], found["proof"]) == ("ready", False, None)
-        assert llm.proof_begun.wait(DEADLINE_S)
+        assert (found["state"], found["verified"], found["verification"]) == ("ready", False, None)
+        assert llm.verification_begun.wait(DEADLINE_S)
         assert client.post(RUN, json={"prompt": "x", "lora": old}).status_code == 200
         create(client, "other")
     finally:
-        llm.proof_may_end.set()
+        llm.verification_may_end.set()
     upload_both(client, adapter_folder, "other")
-    assert_proof_comes(client, old)
+    assert_verification_comes(client, old)
 
 
-def assert_proof_comes(client: TestClient, name: str) -> None:
+def assert_verification_comes(client: TestClient, name: str) -> None:
     """It is on its way: each read waits a moment for it."""
     deadline = time.monotonic() + DEADLINE_S
-    while read(client, name)["proof"] is None:
+    while read(client, name)["verification"] is None:
         assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("error", [EngineDeadError("the engine process ended"), AdapterError("it changes nothing")])
-def test_without_a_verdict_or_with_a_refusal_there_is_no_proof_and_the_rest_is_shown(
+def test_without_a_verdict_or_with_a_refusal_there_is_no_verification_and_the_rest_is_shown(
     client: TestClient, llm: FakeLLM, old: str, error: Any
 ) -> None:
-    llm.proof_error = error
+    llm.verification_error = error
     found = read(client, old)
-    assert (found["state"], found["proven"], found["proof"]) == ("ready", False, None)
-    llm.proof_error = None
-    assert (read(client, old)["proof"] is not None) == isinstance(error, EngineDeadError), "a refusal is remembered"
+    assert (found["state"], found["verified"], found["verification"]) == ("ready", False, None)
+    llm.verification_error = None
+    assert (read(client, old)["verification"] is not None) == isinstance(error, EngineDeadError), (
+        "a refusal is remembered"
+    )
 
 
 def test_an_engine_that_is_starting_again_is_not_waited_for(client: TestClient, llm: FakeLLM, old: str) -> None:
     read(client, "intaglio-0"), read(client, "intaglio-1")
-    llm.proof_begun.clear()
+    llm.verification_begun.clear()
     llm.ready = False
-    assert read(client, old)["proof"] is None
-    assert not llm.proof_begun.is_set()
+    assert read(client, old)["verification"] is None
+    assert not llm.verification_begun.is_set()
     llm.ready = True
-    assert read(client, old)["proof"] is not None
+    assert read(client, old)["verification"] is not None
 
 
-def run(act: Callable[[LateProofs], Coroutine[Any, Any, None]]) -> None:
+def run(act: Callable[[BackgroundVerification], Coroutine[Any, Any, None]]) -> None:
     async def whole() -> None:
-        proofs = LateProofs()
-        await act(proofs)
-        await proofs.close()
+        verifications = BackgroundVerification()
+        await act(verifications)
+        await verifications.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(whole())
 
 
-def test_one_proof_is_asked_for_at_a_time_each_once_and_a_bounded_number_wait(
+def test_one_verification_is_asked_for_at_a_time_each_once_and_a_bounded_number_wait(
     base_config: ModelConfig, make_demos: MakeDemos
 ) -> None:
     demos = make_demos(MAX_WAITING + 1)
     llm = FakeLLM(MODEL, base_config)
     asked: list[str] = []
     under_way = most = 0
-    prove = llm.prove
+    verify = llm.verify
 
     async def counted(ref: Any) -> Any:
         nonlocal under_way, most
@@ -170,23 +176,23 @@ def test_one_proof_is_asked_for_at_a_time_each_once_and_a_bounded_number_wait(
         under_way += 1
         most = max(most, under_way)
         try:
-            return await prove(ref)
+            return await verify(ref)
         finally:
             under_way -= 1
 
-    llm.prove = counted  # type: ignore[method-assign]
+    llm.verify = counted  # type: ignore[method-assign]
 
-    async def all_at_once(proofs: LateProofs) -> None:
-        shown = await asyncio.gather(*(proofs.with_asked(demo, llm) for demo in demos for _ in range(3)))  # type: ignore[arg-type]
+    async def all_at_once(verifications: BackgroundVerification) -> None:
+        shown = await asyncio.gather(*(verifications.with_asked(demo, llm) for demo in demos for _ in range(3)))  # type: ignore[arg-type]
         digests = [demo.digest for demo in demos[:MAX_WAITING]]
         assert (sorted(asked), most) == (sorted(digests), 1)  # type: ignore[type-var]
-        proven = {one.digest for one in shown if one.current is not None and one.current.proof is not None}
-        assert proven == set(digests)
+        verified = {one.digest for one in shown if one.current is not None and one.current.verification is not None}
+        assert verified == set(digests)
 
     run(all_at_once)
 
 
-def test_a_server_that_stops_waits_for_no_proof(base_config: ModelConfig, make_demos: MakeDemos) -> None:
+def test_a_server_that_stops_waits_for_no_verification(base_config: ModelConfig, make_demos: MakeDemos) -> None:
     demos = make_demos(2)
     llm = FakeLLM(MODEL, base_config)
     cancelled = asyncio.Event()
@@ -197,10 +203,10 @@ def test_a_server_that_stops_waits_for_no_proof(base_config: ModelConfig, make_d
         finally:
             cancelled.set()
 
-    llm.prove = endless  # type: ignore[method-assign]
+    llm.verify = endless  # type: ignore[method-assign]
 
-    async def begin(proofs: LateProofs) -> None:
-        proofs.begin(demos, llm)  # type: ignore[arg-type]
+    async def begin(verifications: BackgroundVerification) -> None:
+        verifications.begin(demos, llm)  # type: ignore[arg-type]
         await asyncio.sleep(0)
 
     run(begin)
@@ -210,7 +216,7 @@ def test_a_server_that_stops_waits_for_no_proof(base_config: ModelConfig, make_d
 def test_a_finetune_of_a_base_that_is_not_served_has_none(make_demos: MakeDemos) -> None:
     (demo,) = make_demos(1)
 
-    async def read_it(proofs: LateProofs) -> None:
-        assert await proofs.with_asked(demo, None) == demo
+    async def read_it(verifications: BackgroundVerification) -> None:
+        assert await verifications.with_asked(demo, None) == demo
 
     run(read_it)

@@ -55,7 +55,7 @@ def test_its_name_and_its_place_are_free_at_once(client: TestClient, adapter_fol
     for _ in range(6):  # more than an account may have at a time
         ids.append(create(client).json()["result"]["id"])
         upload_both(client, adapter_folder)
-        assert read(client)["generation"] == 1
+        assert read(client)["version"] == 1
         assert client.delete(f"{FINETUNES}/mine").status_code == 200
     assert len(set(ids)) == 6
 

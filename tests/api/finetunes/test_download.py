@@ -116,4 +116,4 @@ def test_demo_adapters_can_be_read_and_not_changed(
             assert response.status_code == 400
             assert "comes with the server" in error_of(response)["message"]
         read_one = client.get(f"{FINETUNES}/intaglio-demo").json()["result"]
-        assert (read_one["state"], read_one["generation"], len(read_one["files"])) == ("ready", 1, 2)
+        assert (read_one["state"], read_one["version"], len(read_one["files"])) == ("ready", 1, 2)

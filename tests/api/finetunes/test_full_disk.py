@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.finetunes.storage.staging import StagedFile
 from intaglio.settings import Settings
 from tests.api.finetunes.calls import CONFIG, create, error_of, read, stored_files, upload, upload_both
@@ -41,14 +41,14 @@ def test_an_upload_for_which_there_is_no_room_says_so_and_can_be_repeated(
 def test_a_database_for_which_there_is_no_room_says_so(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(_catalogue: Catalogue, **_fields: object) -> None:
+    def no_room(_catalogue: FinetuneRepository, **_fields: object) -> None:
         with closing(sqlite3.connect(tmp_path / "small.db")) as small:
             small.execute("CREATE TABLE t (x)")
             small.execute("PRAGMA max_page_count = 4")
             small.execute("INSERT INTO t VALUES (zeroblob(100000))")
 
     with monkeypatch.context() as full:
-        full.setattr(Catalogue, "create", no_room)
+        full.setattr(FinetuneRepository, "create", no_room)
         response = create(client)
     assert response.status_code == 507
     assert error_of(response) == FULL
@@ -56,8 +56,8 @@ def test_a_database_for_which_there_is_no_room_says_so(
 
 
 def test_another_fault_does_not_speak_of_the_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_catalogue: Catalogue, **_fields: object) -> None:
+    def broken(_catalogue: FinetuneRepository, **_fields: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Catalogue, "create", broken)
+    monkeypatch.setattr(FinetuneRepository, "create", broken)
     assert error_of(create(client))["message"] == "AiError: internal error; the server's log has the details"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.finetunes.progress import PROVING, STORING
+from intaglio.finetunes.progress import STORING, VERIFYING
 from intaglio.lora.peft.reader import ReadStep
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
@@ -49,7 +49,7 @@ def test_a_check_under_way_is_seen_with_its_step(
     assert "check" not in read(client)
 
 
-def test_a_replacements_check_is_seen_beside_the_generation_that_answers(
+def test_a_replacements_check_is_seen_beside_the_version_that_answers(
     client: TestClient, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(client)
@@ -59,11 +59,11 @@ def test_a_replacements_check_is_seen_beside_the_generation_that_answers(
     uploading = in_thread(lambda: upload(client, "mine", CONFIG, config, keep_other_file="true"))
     assert held.inside.wait(DEADLINE_S)
     found = read(client)
-    assert (found["state"], found["generation"], "check" in found) == ("ready", 1, False)
+    assert (found["state"], found["version"], "check" in found) == ("ready", 1, False)
     assert (found["pending"]["state"], found["pending"]["check"]["step"]) == ("checking", "values")
     assert client.post(RUN, json={"prompt": "x", "lora": "mine"}).status_code == 200
     held.go.set()
-    assert uploading.result(DEADLINE_S).json()["result"]["generation"] == 2
+    assert uploading.result(DEADLINE_S).json()["result"]["version"] == 2
 
 
 def test_a_delete_during_a_check_answers_at_once_and_the_upload_is_not_found(
@@ -104,7 +104,7 @@ def test_of_two_uploads_of_one_file_the_later_waits_and_both_are_answered(
     answers = [uploading.result(DEADLINE_S) for uploading in (first, later)]
     assert [answer.status_code for answer in answers] == [200, 200]
     found = read(client)
-    assert (found["state"], found["generation"]) == ("ready", 1)
+    assert (found["state"], found["version"]) == ("ready", 1)
     assert answers[0].json()["result"]["id"] in [file["sha256"] for file in found["files"]]
     if same:
         assert "pending" not in found
@@ -115,7 +115,7 @@ def test_of_two_uploads_of_one_file_the_later_waits_and_both_are_answered(
 
 def test_every_step_and_field_is_documented(client: TestClient, adapter_folder: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "http_api.md").read_text()
-    assert [step for step in (*ReadStep, PROVING, STORING) if f"`{step}`" not in page] == []
+    assert [step for step in (*ReadStep, VERIFYING, STORING) if f"`{step}`" not in page] == []
     create(client)
     upload_both(client, adapter_folder)
     found = upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes()).json()["result"]

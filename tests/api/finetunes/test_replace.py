@@ -1,4 +1,4 @@
-"""A ready finetune gets other files: the old generation answers until the new one is proven."""
+"""A ready finetune gets other files: the old version answers until the new one is verified."""
 
 from __future__ import annotations
 
@@ -50,29 +50,29 @@ def sha256_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("order", [(CONFIG, WEIGHTS), (WEIGHTS, CONFIG)])
-def test_the_old_generation_answers_until_the_new_one_is_whole(
+def test_the_old_version_answers_until_the_new_one_is_whole(
     client: TestClient, adapter_folder: Path, new_folder: Path, base_config: ModelConfig, order: tuple[str, str]
 ) -> None:
     create(client)
     upload_both(client, adapter_folder)
     old, new = digest_of(adapter_folder, base_config), digest_of(new_folder, base_config)
     before = read(client)
-    assert (before["generation"], before["digest"]) == (1, old)
+    assert (before["version"], before["digest"]) == (1, old)
 
     half = upload(client, "mine", order[0], (new_folder / order[0]).read_bytes()).json()["result"]
-    assert (half["state"], half["generation"]) == ("ready", 1)
-    assert (half["pending"]["state"], half["pending"]["generation"]) == ("awaiting files", 2)
+    assert (half["state"], half["version"]) == ("ready", 1)
+    assert (half["pending"]["state"], half["pending"]["version"]) == ("awaiting files", 2)
     assert half["pending"]["missing_files"] == [order[1]]
     during = read(client)
-    assert (during["state"], during["generation"], during["digest"]) == ("ready", 1, old)
+    assert (during["state"], during["version"], during["digest"]) == ("ready", 1, old)
     assert files_of(during) == files_of(before)
     assert files_of(during["pending"]) == {order[0]: sha256_of(new_folder / order[0])}
     assert answering_digest(client) == old
 
     whole = upload(client, "mine", order[1], (new_folder / order[1]).read_bytes()).json()["result"]
-    assert (whole["state"], whole["generation"], "pending" in whole) == ("ready", 2, False)
+    assert (whole["state"], whole["version"], "pending" in whole) == ("ready", 2, False)
     after = read(client)
-    assert (after["generation"], after["digest"], "pending" in after) == (2, new, False)
+    assert (after["version"], after["digest"], "pending" in after) == (2, new, False)
     assert after["modified_at"] >= before["modified_at"]
     assert after["id"] == before["id"]
     assert files_of(after) == {name: sha256_of(new_folder / name) for name in (CONFIG, WEIGHTS)}
@@ -90,7 +90,7 @@ def test_a_refused_replacement_says_why_and_changes_nothing_else(
     refused = upload(client, "mine", WEIGHTS, bad)
     assert (refused.status_code, error_of(refused)["code"]) == (400, 5006)
     found = read(client)
-    assert (found["state"], found["generation"], "reason" in found) == ("ready", 1, False)
+    assert (found["state"], found["version"], "reason" in found) == ("ready", 1, False)
     assert found["pending"]["state"] == "refused"
     assert found["pending"]["reason"] in error_of(refused)["message"]
     assert answering_digest(client) == old
@@ -108,13 +108,13 @@ def test_one_file_alone_replaces_when_the_uploader_says_so(
     upload(client, "mine", CONFIG, (new_folder / CONFIG).read_bytes())  # waits, and is not what is joined below
     weights = (new_folder / WEIGHTS).read_bytes()
     done = upload(client, "mine", WEIGHTS, weights, keep_other_file="true").json()["result"]
-    assert (done["state"], done["generation"], "pending" in done) == ("ready", 2, False)
+    assert (done["state"], done["version"], "pending" in done) == ("ready", 2, False)
     (tmp_path / CONFIG).write_bytes((adapter_folder / CONFIG).read_bytes())
     (tmp_path / WEIGHTS).write_bytes(weights)
     assert answering_digest(client) == digest_of(tmp_path, base_config)
 
 
-def test_there_is_no_other_file_to_keep_before_the_first_generation(client: TestClient, adapter_folder: Path) -> None:
+def test_there_is_no_other_file_to_keep_before_the_first_version(client: TestClient, adapter_folder: Path) -> None:
     create(client)
     response = upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes(), keep_other_file="true")
     assert response.status_code == 400
@@ -124,7 +124,7 @@ def test_there_is_no_other_file_to_keep_before_the_first_generation(client: Test
     assert "keep_other_file" in error_of(response)["message"]
 
 
-def test_the_upload_that_completed_a_generation_can_be_sent_again(client: TestClient, adapter_folder: Path) -> None:
+def test_the_upload_that_completed_a_version_can_be_sent_again(client: TestClient, adapter_folder: Path) -> None:
     create(client)
     upload_both(client, adapter_folder)
     before = read(client)
@@ -134,7 +134,7 @@ def test_the_upload_that_completed_a_generation_can_be_sent_again(client: TestCl
     assert read(client) == before
 
 
-def test_the_same_two_files_again_are_no_new_generation(
+def test_the_same_two_files_again_are_no_new_version(
     client: TestClient, settings: Settings, adapter_folder: Path
 ) -> None:
     create(client)
@@ -142,22 +142,20 @@ def test_the_same_two_files_again_are_no_new_generation(
     before, files = read(client), stored_files(settings.data_path)
     upload_both(client, adapter_folder)
     after = read(client)
-    assert (after["generation"], after["digest"], "pending" in after) == (1, before["digest"], False)
+    assert (after["version"], after["digest"], "pending" in after) == (1, before["digest"], False)
     assert stored_files(settings.data_path) == files
 
 
-def test_lists_have_the_generation_and_leave_out_files(
-    client: TestClient, adapter_folder: Path, new_folder: Path
-) -> None:
+def test_lists_have_the_version_and_leave_out_files(client: TestClient, adapter_folder: Path, new_folder: Path) -> None:
     create(client, public=True)
-    numbers = [read(client)["generation"]]
+    numbers = [read(client)["version"]]
     for folder in (adapter_folder, new_folder):
         upload_both(client, folder)
-        numbers.append(read(client)["generation"])
+        numbers.append(read(client)["version"])
     assert numbers == [0, 1, 2]
     for path in (FINETUNES, f"{FINETUNES}/public"):
         (item,) = client.get(path).json()["result"]
-        assert item["generation"] == 2
+        assert item["version"] == 2
         assert "files" not in item
 
 

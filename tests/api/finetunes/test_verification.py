@@ -1,4 +1,6 @@
-"""What an upload's proof showed, where it is seen, and what becomes of an upload without a verdict; rolling back."""
+"""What an upload's verification showed, where it is seen, and what becomes of an upload without a verdict; rolling
+back.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio import errors as tree
-from intaglio.api.finetunes.verification import LoopProver, with_prover
+from intaglio.api.finetunes.verification import LoopVerifier, with_verifier
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof
+from intaglio.request import AdapterRef, Verification
 from intaglio.settings import Settings
 from tests.api.conftest import MODEL, RUN, SECOND_MODEL
 from tests.api.finetunes.calls import (
@@ -30,8 +32,8 @@ from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.fakes import FakeLLM
 from tests.helpers.held_check import DEADLINE_S, in_thread
 
-PROOF = {
-    "verdict": "proven",
+VERIFICATION = {
+    "verdict": "verified",
     "largest_logit_change": 0.5,
     "mean_logit_change": 0.25,
     "agreement": 1.0,
@@ -41,37 +43,41 @@ PROOF = {
 }
 
 
-def test_the_upload_that_completes_a_pair_and_read_one_have_the_proof_and_lists_say_proven(
+def test_the_upload_that_completes_a_pair_and_read_one_have_the_verification_and_lists_say_verified(
     client: TestClient, adapter_folder: Path
 ) -> None:
     made = create(client).json()["result"]
-    assert (made["proven"], read(client)["proof"], read(client)["earlier"]) == (False, None, [])
+    assert (made["verified"], read(client)["verification"], read(client)["earlier"]) == (False, None, [])
     first = upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes()).json()["result"]
-    assert "proof" not in first
+    assert "verification" not in first
     second = upload(client, "mine", WEIGHTS, (adapter_folder / WEIGHTS).read_bytes()).json()["result"]
     found = read(client)
-    assert found["proof"] == second["proof"] == PROOF | {"modules": found["proof"]["modules"], "rank": 4}
-    assert found["proof"]["modules"] > 0
+    assert (
+        found["verification"]
+        == second["verification"]
+        == VERIFICATION | {"modules": found["verification"]["modules"], "rank": 4}
+    )
+    assert found["verification"]["modules"] > 0
     (listed,) = client.get(FINETUNES).json()["result"]
-    assert (listed["proven"], "proof" in listed) == (True, False)
+    assert (listed["verified"], "verification" in listed) == (True, False)
     half = upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes()).json()["result"]
-    assert "pending" in half and "proof" not in half  # that one is of what answers, not of what was sent
+    assert "pending" in half and "verification" not in half  # that one is of what answers, not of what was sent
 
 
-def test_while_the_engine_proves_this_is_the_step_of_the_check(
+def test_while_the_engine_verifies_this_is_the_step_of_the_check(
     client: TestClient, llm: FakeLLM, adapter_folder: Path
 ) -> None:
     create(client)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes())
-    llm.proof_may_end.clear()
+    llm.verification_may_end.clear()
     uploading = in_thread(lambda: upload(client, "mine", WEIGHTS, (adapter_folder / WEIGHTS).read_bytes()))
     try:
-        assert llm.proof_begun.wait(DEADLINE_S)
+        assert llm.verification_begun.wait(DEADLINE_S)
         found = read(client)
-        assert (found["state"], found["check"]["step"], found["proof"]) == ("checking", "proving", None)
+        assert (found["state"], found["check"]["step"], found["verification"]) == ("checking", "verifying", None)
         assert client.post(RUN, json={"prompt": "x"}).status_code == 200  # everybody else goes on
     finally:
-        llm.proof_may_end.set()
+        llm.verification_may_end.set()
     assert uploading.result(DEADLINE_S).json()["result"]["state"] == "ready"
 
 
@@ -90,31 +96,31 @@ def test_without_a_verdict_nothing_of_the_upload_is_kept_and_it_can_be_sent_agai
     create(client)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes())
     before = stored_files(settings.data_path)
-    llm.proof_error = error
+    llm.verification_error = error
     weights = (adapter_folder / WEIGHTS).read_bytes()
     refused = upload(client, "mine", WEIGHTS, weights)
     assert (refused.status_code, error_of(refused)["code"]) == (status, code)
     assert ("retry-after" in refused.headers) == isinstance(error, tree.EngineDeadError)
     found = read(client)
-    assert (found["state"], found["missing_files"], found["proof"]) == ("awaiting files", [WEIGHTS], None)
+    assert (found["state"], found["missing_files"], found["verification"]) == ("awaiting files", [WEIGHTS], None)
     assert stored_files(settings.data_path) == before
-    llm.proof_error = None
+    llm.verification_error = None
     assert upload(client, "mine", WEIGHTS, weights).json()["result"]["state"] == "ready"
 
 
-def test_an_adapter_that_is_not_proven_is_refused_with_what_was_found_and_the_old_one_answers(
+def test_an_adapter_that_is_not_verified_is_refused_with_what_was_found_and_the_old_one_answers(
     client: TestClient, llm: FakeLLM, adapter_folder: Path
 ) -> None:
     create(client)
     upload_both(client, adapter_folder)
-    proof = read(client)["proof"]
-    llm.proof_error = tree.AdapterError("the adapter changes no logit of the canary")
+    verification = read(client)["verification"]
+    llm.verification_error = tree.AdapterError("the adapter changes no logit of the canary")
     config = (adapter_folder / CONFIG).read_bytes() + b"\n"
     refused = upload(client, "mine", CONFIG, config, keep_other_file="true")
     assert (refused.status_code, error_of(refused)["code"]) == (400, 5006)
     assert "changes no logit" in error_of(refused)["message"]
     found = read(client)
-    assert (found["state"], found["generation"], found["proof"]) == ("ready", 1, proof)
+    assert (found["state"], found["version"], found["verification"]) == ("ready", 1, verification)
     assert "changes no logit" in found["pending"]["reason"]
 
 
@@ -124,18 +130,18 @@ def test_an_upload_for_one_base_does_not_wait_for_the_engine_of_another(
     create(client, "first")
     create(client, "second", model=SECOND_MODEL)
     upload(client, "first", CONFIG, (adapter_folder / CONFIG).read_bytes())
-    llm.proof_may_end.clear()  # as while that engine is starting again
+    llm.verification_may_end.clear()  # as while that engine is starting again
     uploading = in_thread(lambda: upload(client, "first", WEIGHTS, (adapter_folder / WEIGHTS).read_bytes()))
     try:
-        assert llm.proof_begun.wait(DEADLINE_S)
+        assert llm.verification_begun.wait(DEADLINE_S)
         upload_both(client, adapter_folder, "second")
         assert (read(client, "second")["state"], read(client, "first")["state"]) == ("ready", "checking")
     finally:
-        llm.proof_may_end.set()
+        llm.verification_may_end.set()
     assert uploading.result(DEADLINE_S).json()["result"]["state"] == "ready"
 
 
-def test_a_rollback_brings_the_generation_before_back_with_its_digest_and_proof_and_a_second_one_undoes_it(
+def test_a_rollback_brings_the_version_before_back_with_its_digest_and_verification_and_a_second_one_undoes_it(
     client: TestClient, base_config: ModelConfig, adapter_folder: Path, tmp_path: Path
 ) -> None:
     create(client)
@@ -145,41 +151,45 @@ def test_a_rollback_brings_the_generation_before_back_with_its_digest_and_proof_
     assert (nowhere.status_code, error_of(nowhere)["code"]) == (400, 5006)
     upload_both(client, write_peft_adapter(tmp_path, base_config, seed=7, model_type="gemma"))
     new = read(client)
-    assert new["earlier"] == [{"generation": 1, "digest": old["digest"]}]
+    assert new["earlier"] == [{"version": 1, "digest": old["digest"]}]
     back = client.post(f"{FINETUNES}/mine/rollback/")
     assert back.status_code == 200, back.text
     found = back.json()["result"]
     assert found == read(client)
-    assert (found["digest"], found["proof"], found["files"]) == (old["digest"], old["proof"], old["files"])
-    assert found["generation"] == 3
+    assert (found["digest"], found["verification"], found["files"]) == (
+        old["digest"],
+        old["verification"],
+        old["files"],
+    )
+    assert found["version"] == 3
     assert client.post(RUN, json={"prompt": "x", "lora": "mine"}).headers["intaglio-adapter-digest"] == old["digest"]
     again = client.post(f"{FINETUNES}/mine/rollback", json={}).json()["result"]
     assert again["digest"] == new["digest"]
 
 
-def test_a_rollback_may_name_the_generation_and_only_a_kept_one(client: TestClient, adapter_folder: Path) -> None:
+def test_a_rollback_may_name_the_version_and_only_a_kept_one(client: TestClient, adapter_folder: Path) -> None:
     create(client)
     upload_both(client, adapter_folder)
     config = (adapter_folder / CONFIG).read_bytes() + b"\n"
     upload(client, "mine", CONFIG, config, keep_other_file="true")
-    assert client.post(f"{FINETUNES}/mine/rollback?generation=1").json()["result"]["generation"] == 3
+    assert client.post(f"{FINETUNES}/mine/rollback?version=1").json()["result"]["version"] == 3
     for wrong in ("9", "0", "-1", "one", ""):
-        refused = client.post(f"{FINETUNES}/mine/rollback?generation={wrong}")
+        refused = client.post(f"{FINETUNES}/mine/rollback?version={wrong}")
         assert (refused.status_code, error_of(refused)["code"]) == (400, 5006), wrong
-        assert wrong in error_of(refused)["message"] and "generation" in error_of(refused)["message"]
+        assert wrong in error_of(refused)["message"] and "version" in error_of(refused)["message"]
 
 
-def test_a_generation_in_the_body_of_a_rollback_is_refused_and_not_ignored(
+def test_a_version_in_the_body_of_a_rollback_is_refused_and_not_ignored(
     client: TestClient, adapter_folder: Path
 ) -> None:
     create(client)
     upload_both(client, adapter_folder)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes() + b"\n", keep_other_file="true")
-    for body in ('{"generation": 1}', "1", "generation=1"):
+    for body in ('{"version": 1}', "1", "version=1"):
         refused = client.post(f"{FINETUNES}/mine/rollback", content=body)
         assert (refused.status_code, error_of(refused)["code"]) == (400, 5006), body
-    assert "?generation=1" in error_of(client.post(f"{FINETUNES}/mine/rollback", json={"to": 1}))["message"]
-    assert read(client)["generation"] == 2
+    assert "?version=1" in error_of(client.post(f"{FINETUNES}/mine/rollback", json={"to": 1}))["message"]
+    assert read(client)["version"] == 2
 
 
 def test_nobody_rolls_back_what_is_not_theirs(client: TestClient, adapter_folder: Path) -> None:
@@ -191,33 +201,33 @@ def test_nobody_rolls_back_what_is_not_theirs(client: TestClient, adapter_folder
     assert client.get(f"{FINETUNES}/mine/rollback").headers["allow"] == "POST, OPTIONS"
 
 
-def test_an_upload_that_is_cancelled_ends_its_proof_and_its_thread_before_the_file_goes(
+def test_an_upload_that_is_cancelled_ends_its_verification_and_its_thread_before_the_file_goes(
     base_config: ModelConfig,
 ) -> None:
     llm = FakeLLM(MODEL, base_config)
-    llm.proof_may_end.clear()
+    llm.verification_may_end.clear()
     ended: list[Any] = []
 
-    def take(prove: LoopProver) -> Proof:
+    def take(verify: LoopVerifier) -> Verification:
         try:
-            return prove(AdapterRef("0" * 64, "/nowhere"))
+            return verify(AdapterRef("0" * 64, "/nowhere"))
         except tree.EngineError as error:
             ended.append(error)
             with pytest.raises(tree.EngineError):
-                prove(AdapterRef("0" * 64, "/nowhere"))  # nor is another begun
+                verify(AdapterRef("0" * 64, "/nowhere"))  # nor is another begun
             raise
 
     async def cancelled() -> None:
-        uploading = asyncio.ensure_future(with_prover(llm, take))  # type: ignore[arg-type]
-        await asyncio.to_thread(llm.proof_begun.wait, DEADLINE_S)
+        uploading = asyncio.ensure_future(with_verifier(llm, take))  # type: ignore[arg-type]
+        await asyncio.to_thread(llm.verification_begun.wait, DEADLINE_S)
         uploading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await uploading
         assert len(ended) == 1, "the thread has ended when the caller goes on"
-        llm.proof_may_end.set()
+        llm.verification_may_end.set()
 
     try:
         asyncio.run(cancelled())
     finally:
-        llm.proof_may_end.set()
+        llm.verification_may_end.set()
     assert "cut off" in str(ended[0])

@@ -16,7 +16,7 @@ from intaglio import errors as tree
 from intaglio.api.http.errors import WIRE_ERRORS
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, MODEL, RUN
 from tests.api.finetunes.calls import CONFIG, FINETUNES, create, error_of, upload
@@ -124,7 +124,7 @@ def test_a_store_that_cannot_keep_anything(
     def create(*_args: Any, **_fields: Any) -> None:
         raise kind("the database of finetunes does not answer now")
 
-    monkeypatch.setattr(Catalogue, "create", create)
+    monkeypatch.setattr(FinetuneRepository, "create", create)
     assert_row(client.post(FINETUNES, json={"model": MODEL, "name": "mine"}), kind)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.api.openai.logprobs import TextOffsets, chat_logprobs, text_logprobs
-from intaglio.generation import TokenLogprob
+from intaglio.completion import TokenLogprob
 
 
 def token(raw: bytes, logprob: float = -1.0, best: tuple[tuple[str, bytes, float], ...] = ()) -> TokenLogprob:

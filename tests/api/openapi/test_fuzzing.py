@@ -13,10 +13,10 @@ from intaglio.api.state import ServerState
 from intaglio.finetunes import AdapterStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof
+from intaglio.request import AdapterRef, Verification
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.api.openapi.fuzzing import DRAWN_PHASES, fuzz
-from tests.helpers.fakes import FakeLLM, proof_by_reading
+from tests.helpers.fakes import FakeLLM, verification_by_reading
 from tests.helpers.live_server import live_server
 
 DEADLINE_S = 110.0
@@ -28,8 +28,8 @@ FINETUNES = ("empty", "ready")
 def state(base_config: ModelConfig, adapter_folder: Path, tmp_path: Path) -> ServerState:
     """One finetune that answers, and one without files."""
 
-    def prove(ref: AdapterRef) -> Proof:
-        return proof_by_reading(ref, base_config)
+    def verify(ref: AdapterRef) -> Verification:
+        return verification_by_reading(ref, base_config)
 
     settings = Settings(data_dir=tmp_path / "data", max_body_bytes=200_000)
     store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
@@ -38,7 +38,7 @@ def state(base_config: ModelConfig, adapter_folder: Path, tmp_path: Path) -> Ser
     for file in sorted(adapter_folder.iterdir()):
         with store.stage() as staged:
             staged.write(file.read_bytes())
-            store.add_file(ACCOUNT, "ready", file.name, staged, base_config, prove)
+            store.add_file(ACCOUNT, "ready", file.name, staged, base_config, verify)
     llm = FakeLLM(DEFAULT_MODEL_ID, base_config)
     return ServerState(settings, {DEFAULT_MODEL_ID: llm}, store, open_batches(settings))  # type: ignore[dict-item]
 

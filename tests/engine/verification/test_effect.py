@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import intaglio.demo_adapters
-from intaglio.engine.verification.verifier import Prover
+from intaglio.engine.verification.verifier import Verifier
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype, pack_tensors
@@ -19,7 +19,7 @@ from intaglio.model.bundled import bundled_model_path
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.ops import AdapterTensors, LoraPair, Ops
-from intaglio.request import Proof
+from intaglio.request import Verification
 from intaglio.settings import Settings
 from tests.helpers.kernels import BACKENDS, backend
 
@@ -39,10 +39,10 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[Gemma, Ops, Adapter
     yield load_gemma(bundled_model_path(Settings().cache_path), ops, fmt), ops, "float32" if fmt == "f32" else "float16"
 
 
-def prove(served: tuple[Gemma, Ops, AdapterDtype], tensors: AdapterTensors) -> Proof:
+def verify(served: tuple[Gemma, Ops, AdapterDtype], tensors: AdapterTensors) -> Verification:
     model, ops, dtype = served
     weights = model.prepare_adapter(pack_tensors(tensors, dtype))
-    return Prover(model, ops, 16, dtype).prove(LoraAdapter.of(tensors), weights)
+    return Verifier(model, ops, 16, dtype).verify(LoraAdapter.of(tensors), weights)
 
 
 def weakened(tensors: AdapterTensors, factor: float) -> AdapterTensors:
@@ -63,18 +63,18 @@ def random_adapter(model: Gemma, size: float) -> AdapterTensors:
     )
 
 
-def test_a_hundredth_of_a_trained_adapter_is_proven_and_a_billionth_refused(
+def test_a_hundredth_of_a_trained_adapter_is_verified_and_a_billionth_refused(
     served: tuple[Gemma, Ops, AdapterDtype],
 ) -> None:
     for name in ("intaglio-json", "intaglio-sql", "intaglio-triage"):
         tensors = read_peft_adapter(DEMOS / name, served[0].config, AdapterLimits()).tensors
-        proof = prove(served, weakened(tensors, 0.01))
-        assert 0 < proof.mean_change < 1, "about a hundredth of the 12 to 26 that the whole changes"
+        verification = verify(served, weakened(tensors, 0.01))
+        assert 0 < verification.mean_change < 1, "about a hundredth of the 12 to 26 that the whole changes"
         with pytest.raises(AdapterError, match="changes nothing"):
-            prove(served, weakened(tensors, 1e-9))
+            verify(served, weakened(tensors, 1e-9))
 
 
 def test_b_of_nearly_nothing_and_alpha_of_nearly_nothing_are_refused(served: tuple[Gemma, Ops, AdapterDtype]) -> None:
     for tensors in (random_adapter(served[0], 1e-10), weakened(random_adapter(served[0], 0.02), 1e-30)):
         with pytest.raises(AdapterError, match="changes nothing"):
-            prove(served, tensors)
+            verify(served, tensors)

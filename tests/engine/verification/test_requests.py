@@ -1,4 +1,4 @@
-"""Proofs that the API process asks for, beside whatever the engine process does."""
+"""Verifications that the API process asks for, beside whatever the engine process does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.helpers.engines import request, write_tiny_model
 
 @pytest.fixture
 def model_path(tmp_path: Path) -> Path:
-    """One for each test, since proofs are kept beside it."""
+    """One for each test, since verifications are kept beside it."""
     return write_tiny_model(tmp_path / "model")
 
 
@@ -40,55 +40,57 @@ def adapter(folder: Path, config: ModelConfig, seed: int = 0, **options: float) 
 
 
 async def never_read_again(client: EngineClient, ref: AdapterRef, model_path: Path) -> None:
-    """From now on its proof takes for ever: its packed file is a pipe that nobody writes to."""
-    await client.prove(ref)
+    """From now on its verification takes for ever: its packed file is a pipe that nobody writes to."""
+    await client.verify(ref)
     (packed,) = model_path.with_suffix(".packed").rglob(f"{ref.digest[:32]}*")
     packed.unlink()
     os.mkfifo(packed)
 
 
 def with_client(path: Path, act: Callable[[EngineClient], Awaitable[None]]) -> None:
-    async def body() -> None:
+    async def backend() -> None:
         client = await EngineClient.start(make_spec(path), max_in_flight=8)
         try:
             await asyncio.wait_for(act(client), timeout=60)
         finally:
             await client.close()
 
-    asyncio.run(body())
+    asyncio.run(backend())
 
 
-def test_an_idle_engine_proves_and_remembers(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
+def test_an_idle_engine_verifies_and_remembers(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
     ref = adapter(tmp_path / "a", config)
 
     async def act(client: EngineClient) -> None:
-        proof = await client.prove(ref)
-        assert (proof.rank, proof.num_modules, proof.scalable) == (4, 49, True)
-        assert proof.agreement > 0.9
-        assert await client.prove(ref) == proof, "also what it took: it was not run again"
+        verification = await client.verify(ref)
+        assert (verification.rank, verification.num_modules, verification.scalable) == (4, 49, True)
+        assert verification.agreement > 0.9
+        assert await client.verify(ref) == verification, "also what it took: it was not run again"
         answer = await collect(await client.submit(request("r", [2, 5], ref, ignore_stop_tokens=True)))
         assert answer[-1].finish_reason is FinishReason.LENGTH
 
     with_client(model_path, act)
 
 
-def test_several_proofs_go_on_beside_running_requests(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
+def test_several_verifications_go_on_beside_running_requests(
+    model_path: Path, config: ModelConfig, tmp_path: Path
+) -> None:
     refs = [adapter(tmp_path / str(seed), config, seed) for seed in range(4)]
 
     async def act(client: EngineClient) -> None:
         streams = [await client.submit(request(name, [2, 5], **LONG)) for name in "ab"]
         for stream in streams:
             await first(stream)
-        proofs = await asyncio.gather(*map(client.prove, refs))
-        assert all(proof.agreement > 0.9 for proof in proofs)
-        assert len({proof.largest_change for proof in proofs}) == 4
+        verifications = await asyncio.gather(*map(client.verify, refs))
+        assert all(verification.agreement > 0.9 for verification in verifications)
+        assert len({verification.largest_change for verification in verifications}) == 4
         for stream in streams:
             assert (await collect(stream))[-1].finish_reason is FinishReason.LENGTH
 
     with_client(model_path, act)
 
 
-def test_what_is_refused_says_why_and_the_next_one_is_proven(
+def test_what_is_refused_says_why_and_the_next_one_is_verified(
     model_path: Path, config: ModelConfig, tmp_path: Path
 ) -> None:
     idle, changed = adapter(tmp_path / "idle", config, alpha=1e-30), AdapterRef("0" * 64, str(tmp_path / "idle"))
@@ -96,9 +98,9 @@ def test_what_is_refused_says_why_and_the_next_one_is_proven(
 
     async def act(client: EngineClient) -> None:
         refused = await asyncio.gather(
-            client.prove(idle), client.prove(changed), client.prove(good), return_exceptions=True
+            client.verify(idle), client.verify(changed), client.verify(good), return_exceptions=True
         )
-        assert [type(one).__name__ for one in refused] == ["AdapterError", "AdapterError", "Proof"]
+        assert [type(one).__name__ for one in refused] == ["AdapterError", "AdapterError", "Verification"]
         assert "changes nothing" in str(refused[0])
         assert "its files changed" in str(refused[1])
         output = (await collect(await client.submit(request("r", [2, 5], idle))))[-1]
@@ -108,32 +110,32 @@ def test_what_is_refused_says_why_and_the_next_one_is_proven(
     with_client(model_path, act)
 
 
-def test_an_engine_that_dies_leaves_nobody_waiting_for_a_proof(
+def test_an_engine_that_dies_leaves_nobody_waiting_for_a_verification(
     model_path: Path, config: ModelConfig, tmp_path: Path
 ) -> None:
     stuck, good = adapter(tmp_path / "stuck", config, seed=99), adapter(tmp_path / "good", config)
 
     async def act(client: EngineClient) -> None:
         await never_read_again(client, stuck, model_path)
-        waiting = asyncio.gather(client.prove(stuck), client.prove(good), return_exceptions=True)
-        await collect(await client.submit(request("r", [2, 5])))  # the proofs were asked for before
-        assert not waiting.done(), "one proof at a time"
+        waiting = asyncio.gather(client.verify(stuck), client.verify(good), return_exceptions=True)
+        await collect(await client.submit(request("r", [2, 5])))  # the verifications were asked for before
+        assert not waiting.done(), "one verification at a time"
         assert client.pid is not None
         os.kill(client.pid, signal.SIGKILL)
         for error in await waiting:
             assert isinstance(error, EngineDeadError)
             assert "status -9" in str(error)
-        assert (await client.prove(good)).agreement > 0.9, "the next engine has no old questions"
+        assert (await client.verify(good)).agreement > 0.9, "the next engine has no old questions"
 
     with_client(model_path, act)
 
 
-def test_closing_does_not_wait_for_a_proof(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
+def test_closing_does_not_wait_for_a_verification(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
     stuck = adapter(tmp_path / "stuck", config, seed=99)
 
     async def act(client: EngineClient) -> None:
         await never_read_again(client, stuck, model_path)
-        waiting = asyncio.gather(client.prove(stuck), return_exceptions=True)
+        waiting = asyncio.gather(client.verify(stuck), return_exceptions=True)
         await collect(await client.submit(request("r", [2, 5])))
         began = time.monotonic()
         await client.close()
@@ -141,7 +143,7 @@ def test_closing_does_not_wait_for_a_proof(model_path: Path, config: ModelConfig
         (error,) = await waiting
         assert isinstance(error, EngineDeadError)
         with pytest.raises(EngineDeadError, match="closed"):
-            await client.prove(stuck)
+            await client.verify(stuck)
 
     with_client(model_path, act)
 
@@ -150,13 +152,13 @@ def test_who_gives_up_waiting_holds_up_nobody(model_path: Path, config: ModelCon
     good, other = adapter(tmp_path / "good", config), adapter(tmp_path / "other", config, 1)
 
     async def act(client: EngineClient) -> None:
-        given_up = asyncio.create_task(client.prove(good))
+        given_up = asyncio.create_task(client.verify(good))
         await asyncio.sleep(0)
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
-        assert (await client.prove(other)).agreement > 0.9
-        assert (await client.prove(good)).agreement > 0.9
+        assert (await client.verify(other)).agreement > 0.9
+        assert (await client.verify(good)).agreement > 0.9
 
     with_client(model_path, act)
 
@@ -164,27 +166,27 @@ def test_who_gives_up_waiting_holds_up_nobody(model_path: Path, config: ModelCon
 def test_a_fault_of_the_machine_is_not_said_to_be_the_adapters(
     model_path: Path, config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from intaglio.engine.verification.queue import ProofQueue
-    from intaglio.request import Proof
+    from intaglio.engine.verification.queue import VerificationQueue
+    from intaglio.request import Verification
 
-    def prove(ref: AdapterRef) -> Proof:
+    def verify(ref: AdapterRef) -> Verification:
         if ref.folder == "bad":
             raise AdapterError("bad")
         raise MemoryError("4 GB")
 
     bell: asyncio.Queue[None] = asyncio.Queue()
 
-    async def body() -> None:
+    async def backend() -> None:
         loop = asyncio.get_running_loop()
-        proofs = ProofQueue(prove, lambda: loop.call_soon_threadsafe(bell.put_nowait, None) and None)
-        proofs.add("1", AdapterRef("a" * 64, "bad"))
-        proofs.add("2", AdapterRef("b" * 64, "good"))
+        verifications = VerificationQueue(verify, lambda: loop.call_soon_threadsafe(bell.put_nowait, None) and None)
+        verifications.add("1", AdapterRef("a" * 64, "bad"))
+        verifications.add("2", AdapterRef("b" * 64, "good"))
         for _ in range(2):
             await asyncio.wait_for(bell.get(), 30)
-        first, second = proofs.take()
+        first, second = verifications.take()
         assert (first.request_id, first.refused, first.failed) == ("1", "bad", None)
         assert (second.request_id, second.refused) == ("2", None)
-        assert second.failed == "the proof failed: MemoryError: 4 GB"
-        proofs.close()
+        assert second.failed == "the verification failed: MemoryError: 4 GB"
+        verifications.close()
 
-    asyncio.run(body())
+    asyncio.run(backend())

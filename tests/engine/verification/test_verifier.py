@@ -1,7 +1,7 @@
-"""A good adapter of any size is proven, and each slip between its files and what is served is refused.
+"""A good adapter of any size is verified, and each slip between its files and what is served is refused.
 
-Mutants are what a fault would have made of the adapter: the proof gets the good files and the bad weights, or a body of
-`Ops` that does something wrong with good ones.
+Mutants are what a fault would have made of the adapter: the verification gets the good files and the bad weights, or a
+backend of `Ops` that does something wrong with good ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from intaglio.engine.verification.canary import canary_ids
-from intaglio.engine.verification.verifier import Prover, agreement
+from intaglio.engine.verification.verifier import Verifier, agreement
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype, pack_tensors
@@ -28,7 +28,7 @@ from intaglio.model.quantize import WeightFormat
 from intaglio.ops import MODEL, AdapterTensors, Array, LoraPair, LoraSegment, ModuleKey, Ops, TokenRows, Weight
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
-from intaglio.request import Proof
+from intaglio.request import Verification
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config
 from tests.helpers.engines import write_tiny_model
 from tests.helpers.kernels import ACTIVATION_ROUNDING, ENGINE_BACKENDS, VARIANT, arithmetic, backend
@@ -40,7 +40,7 @@ Change = Callable[[AdapterTensors], AdapterTensors]
 
 
 class Bench:
-    """Tiny models, loaded once for each format and body."""
+    """Tiny models, loaded once for each format and backend."""
 
     def __init__(self, folder: Path) -> None:
         self._folders = {family: write_tiny_model(folder / family, family) for family in FAMILIES}
@@ -56,7 +56,7 @@ class Bench:
         ops = backend(name) if slip is None else backend_with(slip, name)
         return load_gemma(self._folders[family], ops, fmt), ops
 
-    def prove(
+    def verify(
         self,
         tensors: AdapterTensors,
         served: Change = lambda tensors: tensors,
@@ -66,11 +66,11 @@ class Bench:
         slip: type | None = None,
         family: Family = "gemma3_text",
         name: str = ENGINE_BACKENDS[0],
-    ) -> Proof:
+    ) -> Verification:
         """Of an adapter that is served as `served` makes it, by the backend of that name, or with a slip before it."""
         model, ops = self.model(fmt, slip, family, name)
         weights = model.prepare_adapter(pack_tensors(served(tensors), dtype))
-        return Prover(model, ops, BLOCK_SIZE, dtype).prove(LoraAdapter.of(tensors), weights)
+        return Verifier(model, ops, BLOCK_SIZE, dtype).verify(LoraAdapter.of(tensors), weights)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,9 @@ def plain(rank: int = 4, size: float = 0.3, seed: int = 0) -> AdapterTensors:
     return AdapterTensors(random_pairs(rank, size, seed))
 
 
-# -- what is proven
+# -- what is verified
 
-# What an adapter of the tests changes of the products it meets, where the proof takes it: 2 % at least.
+# What an adapter of the tests changes of the products it meets, where the verification takes it: 2 % at least.
 HEARD = 0.02
 ADAPTER_ROUNDING: Mapping[AdapterDtype, float] = {"float32": 0.0, "float16": 2.0**-12, "int8": 0.01}
 
@@ -128,30 +128,30 @@ def least_agreement(ops: Ops, fmt: WeightFormat, dtype: AdapterDtype) -> float:
 @pytest.mark.parametrize("name", ENGINE_BACKENDS)
 @pytest.mark.parametrize(("size", "rank"), [(1e-5, 1), (1e-3, 7), (0.03, 1), (0.3, 7), (3.0, 1)])
 @pytest.mark.parametrize(("fmt", "dtype"), [("f32", "float32"), ("w8", "float16"), ("w4", "float16"), ("w4", "int8")])
-def test_a_good_adapter_of_any_size_is_proven(
+def test_a_good_adapter_of_any_size_is_verified(
     bench: Bench, fmt: WeightFormat, dtype: AdapterDtype, size: float, rank: int, name: str
 ) -> None:
-    proof = bench.prove(plain(rank, size), fmt=fmt, dtype=dtype, name=name)
-    assert (proof.rank, proof.num_modules, proof.scalable) == (rank, 49, True)
-    assert proof.largest_change > proof.mean_change > 0
-    assert proof.agreement > least_agreement(bench.model(fmt, name=name)[1], fmt, dtype)
-    assert proof.num_tokens == 15
+    verification = bench.verify(plain(rank, size), fmt=fmt, dtype=dtype, name=name)
+    assert (verification.rank, verification.num_modules, verification.scalable) == (rank, 49, True)
+    assert verification.largest_change > verification.mean_change > 0
+    assert verification.agreement > least_agreement(bench.model(fmt, name=name)[1], fmt, dtype)
+    assert verification.num_tokens == 15
 
 
 @pytest.mark.parametrize("name", ENGINE_BACKENDS)
 @pytest.mark.parametrize("fmt", ["f32", "w8", "w4"])
 def test_what_a_weak_adapter_changes_is_told_in_proportion(bench: Bench, fmt: WeightFormat, name: str) -> None:
     """Far below what rounding does to a logit: on one text that would be all one sees."""
-    weak, weaker = (bench.prove(plain(4, size), fmt=fmt, name=name) for size in (1e-3, 1e-5))
+    weak, weaker = (bench.verify(plain(4, size), fmt=fmt, name=name) for size in (1e-3, 1e-5))
     assert weak.mean_change / weaker.mean_change == pytest.approx(100, rel=0.2)
     assert weak.largest_change / weaker.largest_change == pytest.approx(100, rel=0.4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_adapters_are_proven_on_each_family(bench: Bench, family: Family) -> None:
+def test_adapters_are_verified_on_each_family(bench: Bench, family: Family) -> None:
     tensors = AdapterTensors(random_pairs(4, 0.3, family=family))
     for name in ENGINE_BACKENDS:
-        assert bench.prove(tensors, fmt="f32", dtype="float32", name=name, family=family).agreement > 0.999
+        assert bench.verify(tensors, fmt="f32", dtype="float32", name=name, family=family).agreement > 0.999
 
 
 def with_bias() -> AdapterTensors:
@@ -209,12 +209,12 @@ KINDS: Mapping[str, Callable[[], AdapterTensors]] = {
 
 @pytest.mark.parametrize("fmt", ["w8", pytest.param("f32", marks=VARIANT)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_tensor_is_proven(bench: Bench, kind: str, fmt: WeightFormat) -> None:
+def test_every_kind_of_tensor_is_verified(bench: Bench, kind: str, fmt: WeightFormat) -> None:
     dtype: AdapterDtype = "float32" if fmt == "f32" else "float16"
-    proof = bench.prove(KINDS[kind](), fmt=fmt, dtype=dtype)
-    assert proof.agreement > least_agreement(bench.model(fmt)[1], fmt, dtype)
-    assert proof.scalable == (kind in ("bias", "table pairs"))
-    assert proof.num_tokens == (19 if kind == "rows" else 15)
+    verification = bench.verify(KINDS[kind](), fmt=fmt, dtype=dtype)
+    assert verification.agreement > least_agreement(bench.model(fmt)[1], fmt, dtype)
+    assert verification.scalable == (kind in ("bias", "table pairs"))
+    assert verification.num_tokens == (19 if kind == "rows" else 15)
 
 
 def test_an_adapter_that_makes_the_model_erratic_is_not_refused_for_what_rounding_does(bench: Bench) -> None:
@@ -222,7 +222,7 @@ def test_an_adapter_that_makes_the_model_erratic_is_not_refused_for_what_roundin
     pairs = random_pairs(4, 3.0).items()
     wild = AdapterTensors({key: replace(pair, magnitude=np.ones(pair.b.shape[0], np.float32)) for key, pair in pairs})
     for fmt in ("w8", "w4"):
-        assert not bench.prove(wild, fmt=fmt).scalable
+        assert not bench.verify(wild, fmt=fmt).scalable
 
 
 def test_a_weak_adapter_is_not_refused_for_a_rounding_that_the_base_happens_to_escape(bench: Bench) -> None:
@@ -234,7 +234,7 @@ def test_a_weak_adapter_is_not_refused_for_a_rounding_that_the_base_happens_to_e
     for seed in range(12):
         random = np.random.default_rng(seed)
         norms = {key: norm * np.float32(1 + random.normal(0, 1e-4, HIDDEN)) for key, norm in base.items()}
-        assert not bench.prove(AdapterTensors({}, norms=norms)).scalable
+        assert not bench.verify(AdapterTensors({}, norms=norms)).scalable
 
 
 def test_an_adapter_that_rounding_drowns_agrees_by_nothing_and_not_by_less() -> None:
@@ -296,7 +296,7 @@ def test_a_slip_in_the_served_weights_is_refused_however_small_the_adapter(
     bench: Bench, slip: str, fmt: WeightFormat, dtype: AdapterDtype, size: float
 ) -> None:
     with pytest.raises(AdapterError, match=r"as served is off by \S+ from what the adapter's files give"):
-        bench.prove(plain(size=size), SLIPS[slip], fmt=fmt, dtype=dtype)
+        bench.verify(plain(size=size), SLIPS[slip], fmt=fmt, dtype=dtype)
 
 
 def without_norm(lost: ModuleKey) -> Change:
@@ -304,7 +304,7 @@ def without_norm(lost: ModuleKey) -> Change:
 
 
 def unseen_embedding_lost(tensors: AdapterTensors) -> AdapterTensors:
-    """All that an adapter has for tokens beyond those of the text that it is proven on."""
+    """All that an adapter has for tokens beyond those of the text that it is verified on."""
     unseen = np.setdiff1d(np.arange(256), canary_ids(256, [3, 5, 7, 9]))
     pairs, tables, rows = dict(tensors.pairs), dict(tensors.tables), dict(tensors.rows)
     if (MODEL, "embed_tokens") in pairs:
@@ -350,7 +350,7 @@ LOST: Mapping[str, tuple[Callable[[], AdapterTensors], Change]] = {
 def test_a_part_that_got_lost_is_refused(bench: Bench, part: str, fmt: WeightFormat) -> None:
     make, lose = LOST[part]
     with pytest.raises(AdapterError, match="off by"):
-        bench.prove(make(), lose, fmt=fmt, dtype="float32" if fmt == "f32" else "float16")
+        bench.verify(make(), lose, fmt=fmt, dtype="float32" if fmt == "f32" else "float16")
 
 
 # -- slips in the engine: classes that are put before a backend's own
@@ -467,9 +467,9 @@ def test_a_slip_around_the_products_is_refused(bench: Bench, slip: type, size: f
     pairs = plain(size=size).pairs
     head = random_pair(np.random.default_rng(4), 256, HIDDEN, 3, size)
     tensors = AdapterTensors({**pairs, (MODEL, "lm_head"): head})
-    bench.prove(tensors)
+    bench.verify(tensors)
     with pytest.raises(AdapterError, match=r"off by|the base's logits change"):
-        bench.prove(tensors, slip=slip)
+        bench.verify(tensors, slip=slip)
 
 
 # -- what is no adapter
@@ -485,13 +485,13 @@ def test_an_adapter_whose_changes_rounding_drowns_changes_nothing(
 ) -> None:
     for size in (0.0, 1e-30, 1e-10, 1e-8):
         with pytest.raises(AdapterError, match=r"changes nothing: its largest change is .* rounding alone is"):
-            bench.prove(plain(size=size), fmt=fmt, dtype=dtype, name=name)
+            bench.verify(plain(size=size), fmt=fmt, dtype=dtype, name=name)
 
 
 def test_an_adapter_that_takes_all_of_a_result_away_has_an_effect(bench: Bench) -> None:
     """Of an embedding of zeros every result is 0, and no part of that."""
     zeros = AdapterTensors({}, tables={"embed_tokens": np.zeros((256, HIDDEN), np.float32)})
-    assert bench.prove(zeros).largest_change > 0
+    assert bench.verify(zeros).largest_change > 0
 
 
 @pytest.mark.parametrize("name", ENGINE_BACKENDS)
@@ -505,9 +505,9 @@ def test_a_part_of_the_base_that_is_put_in_its_own_place_changes_nothing(
         (layer, "input_layernorm"): 1 + weights[f"model.layers.{layer}.input_layernorm.weight"] for layer in range(7)
     }
     with pytest.raises(AdapterError, match="changes nothing"):
-        bench.prove(AdapterTensors({}, norms=norms), fmt=fmt, name=name)
+        bench.verify(AdapterTensors({}, norms=norms), fmt=fmt, name=name)
 
 
 def test_an_adapter_with_which_no_logit_is_a_number_is_refused(bench: Bench) -> None:
     with pytest.raises(AdapterError, match="not finite"):
-        bench.prove(plain(size=1e25), fmt="f32", dtype="float32")
+        bench.verify(plain(size=1e25), fmt="f32", dtype="float32")

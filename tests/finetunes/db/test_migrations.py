@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from intaglio.errors import DataFolderError, FinetuneNotFoundError
 from intaglio.finetunes import AdapterStore, FinetuneState
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.finetunes.db.tables import SCHEMA
 from intaglio.finetunes.records import StoredFile
 from intaglio.finetunes.storage.data_lock import DataLock
@@ -41,15 +41,15 @@ NUMBERED_TABLES = """
 CREATE TABLE finetunes (
     id VARCHAR(36) NOT NULL, account VARCHAR(64) NOT NULL, name VARCHAR(128) NOT NULL, model VARCHAR(256) NOT NULL,
     description TEXT NOT NULL, public BOOLEAN NOT NULL, created_at DATETIME NOT NULL, modified_at DATETIME NOT NULL,
-    generation INTEGER NOT NULL, state VARCHAR(16) NOT NULL, reason TEXT, PRIMARY KEY (id), UNIQUE (account, name));
-CREATE TABLE finetune_generations (
+    version INTEGER NOT NULL, state VARCHAR(16) NOT NULL, reason TEXT, PRIMARY KEY (id), UNIQUE (account, name));
+CREATE TABLE finetune_versions (
     finetune_id VARCHAR(36) NOT NULL, number INTEGER NOT NULL, digest VARCHAR(64) NOT NULL, folder VARCHAR(64) NOT NULL,
     ready_at DATETIME NOT NULL, PRIMARY KEY (finetune_id, number),
     FOREIGN KEY(finetune_id) REFERENCES finetunes (id) ON DELETE CASCADE);
 CREATE TABLE finetune_files (
-    finetune_id VARCHAR(36) NOT NULL, generation INTEGER NOT NULL, name VARCHAR(64) NOT NULL,
+    finetune_id VARCHAR(36) NOT NULL, version INTEGER NOT NULL, name VARCHAR(64) NOT NULL,
     sha256 VARCHAR(64) NOT NULL, size_bytes BIGINT NOT NULL, uploaded_at DATETIME NOT NULL,
-    PRIMARY KEY (finetune_id, generation, name),
+    PRIMARY KEY (finetune_id, version, name),
     FOREIGN KEY(finetune_id) REFERENCES finetunes (id) ON DELETE CASCADE);
 PRAGMA user_version = 1;
 """
@@ -57,15 +57,15 @@ MADE, MODIFIED = "2026-01-01 10:00:00.000001", "2026-01-02 11:00:00.500000"
 
 
 def as_unnumbered(path: Path) -> None:
-    """Write the rows of a database of this version, all of generation 1, into the tables of the first one."""
+    """Write the rows of a database of this version, all of version 1, into the tables of the first one."""
     rows = rows_of(path)
-    generations = {row["finetune_id"]: row for row in rows["finetune_generations"]}
+    versions = {row["finetune_id"]: row for row in rows["finetune_versions"]}
     files = [
         {name: row[name] for name in ("finetune_id", "name", "sha256", "size_bytes")} for row in rows["finetune_files"]
     ]
     for row in rows["finetunes"]:
-        row.pop("generation")
-        current = generations.get(row["id"], {})
+        row.pop("version")
+        current = versions.get(row["id"], {})
         row["digest"], row["folder"] = current.get("digest"), current.get("folder")
     write_old(path, UNNUMBERED_TABLES, {"finetunes": rows["finetunes"], "finetune_files": files})
 
@@ -73,8 +73,8 @@ def as_unnumbered(path: Path) -> None:
 def as_numbered(path: Path) -> None:
     """Write the rows of a database of this version into the tables with the number 1."""
     rows = rows_of(path)
-    for row in rows["finetune_generations"]:
-        row.pop("proof")
+    for row in rows["finetune_versions"]:
+        row.pop("verification")
     rows.pop("finetune_store")
     rows.pop("finetunes_version")
     write_old(path, NUMBERED_TABLES, rows)
@@ -146,7 +146,7 @@ def test_a_data_folder_of_an_old_version_goes_on_working(
     assert (found.id, found.state, found.next_number, found.digest) == (ready.id, FinetuneState.READY, 2, ready.digest)
     assert found.created_at == ready.created_at
     assert found.current is not None
-    assert found.current.proof is None
+    assert found.current.verification is None
     sizes = {name: (file.sha256, file.size_bytes) for name, file in ready.files.items()}
     assert {name: (file.sha256, file.size_bytes) for name, file in found.files.items()} == sizes
     assert again.find("acc", "half").files.keys() == half.files.keys() == {CONFIG}
@@ -171,7 +171,7 @@ def test_files_of_the_first_version_are_as_old_as_their_finetune(data: Path) -> 
         database.execute(f"INSERT INTO finetunes VALUES ({', '.join('?' * 12)})", row)
         database.execute("INSERT INTO finetune_files VALUES ('id', 'adapter_config.json', 'aa', 3)")
         database.commit()
-    catalogue = Catalogue(path)
+    catalogue = FinetuneRepository(path)
     found = catalogue.find("acc", "mine")
     assert found.files == {"adapter_config.json": StoredFile("aa", 3, found.modified_at)}
     catalogue.close()
@@ -180,11 +180,11 @@ def test_files_of_the_first_version_are_as_old_as_their_finetune(data: Path) -> 
 @pytest.mark.parametrize("tables", [UNNUMBERED_TABLES, NUMBERED_TABLES], ids=["unnumbered", "numbered"])
 def test_the_tables_are_the_same_made_new_or_changed(tmp_path: Path, tables: str) -> None:
     new, old = tmp_path / "new.db", tmp_path / "old.db"
-    Catalogue(new).close()
+    FinetuneRepository(new).close()
     with closing(sqlite3.connect(old)) as database:
         database.executescript(tables)
     for _ in range(2):  # the second time there is nothing to do
-        Catalogue(old).close()
+        FinetuneRepository(old).close()
         assert tables_of(old) == tables_of(new)
     with closing(sqlite3.connect(old)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (2,)  # earlier versions refuse more than 1
@@ -205,7 +205,7 @@ def test_a_change_that_fails_or_dies_leaves_the_old_tables(
     assert num_statements > 5
     for number in range(num_statements):
         with dying_at(number), pytest.raises(ZeroDivisionError):
-            Catalogue(path)
+            FinetuneRepository(path)
         assert tables_of(path) == before
     assert open_store().find("acc", "mine").state is FinetuneState.AWAITING_FILES
 
@@ -236,7 +236,7 @@ def count_until_done(copy: Path, original: Path) -> int:
 
     sa.event.listen(sa.Engine, "before_cursor_execute", note)
     try:
-        Catalogue(copy).close()
+        FinetuneRepository(copy).close()
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
     return len(statements)
@@ -251,7 +251,7 @@ def test_servers_that_start_together_change_the_tables_once(data: Path, store: A
 
     def start() -> str:
         together.wait()
-        catalogue = Catalogue(path)
+        catalogue = FinetuneRepository(path)
         try:
             return catalogue.find("acc", "mine").name
         finally:

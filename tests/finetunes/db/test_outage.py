@@ -9,13 +9,13 @@ import pytest
 
 from intaglio.errors import DatabaseError, EngineDeadError
 from intaglio.finetunes import AdapterStore, FinetuneState
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof
+from intaglio.request import AdapterRef, Verification
 from tests.finetunes.conftest import (
     CONFIG,
     MODEL,
-    PROOF,
+    VERIFICATION,
     WEIGHTS,
     add,
     add_both,
@@ -95,19 +95,19 @@ def test_every_act_says_that_the_database_is_away_and_works_when_it_is_back(
     assert stored_files(data) == []
 
 
-def test_a_database_that_goes_away_while_an_upload_is_proven_leaves_it_as_it_was(
+def test_a_database_that_goes_away_while_an_upload_is_verified_leaves_it_as_it_was(
     data: Path, store: AdapterStore, outage: Outage, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     half = add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(data)
 
-    def away(_ref: AdapterRef) -> Proof:
+    def away(_ref: AdapterRef) -> Verification:
         outage.begin()
-        return PROOF
+        return VERIFICATION
 
     with pytest.raises(DatabaseError):
-        add(store, adapter_folder / WEIGHTS, base_config, prove=away)
+        add(store, adapter_folder / WEIGHTS, base_config, verify=away)
     outage.end()
     assert store.find("acc", "mine").state is FinetuneState.AWAITING_FILES  # and not checking for ever
     assert store.find("acc", "mine").files == half.files
@@ -125,14 +125,14 @@ def test_a_commit_whose_answer_is_lost_is_whole(
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
-    promote = Catalogue.promote
+    promote = FinetuneRepository.promote
 
-    def promote_and_lose(catalogue: Catalogue, *arguments: object) -> None:
+    def promote_and_lose(catalogue: FinetuneRepository, *arguments: object) -> None:
         promote(catalogue, *arguments)  # type: ignore[arg-type]
         outage.begin()
         raise DatabaseError("the connection was lost before the answer")
 
-    monkeypatch.setattr(Catalogue, "promote", promote_and_lose)
+    monkeypatch.setattr(FinetuneRepository, "promote", promote_and_lose)
     with pytest.raises(DatabaseError):
         add(store, adapter_folder / WEIGHTS, base_config)
     outage.end()
@@ -146,13 +146,13 @@ def test_a_commit_whose_answer_is_lost_is_whole(
 def test_an_engine_that_cannot_answer_keeps_nothing(
     data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    def dead(_ref: AdapterRef) -> Proof:
+    def dead(_ref: AdapterRef) -> Verification:
         raise EngineDeadError("the engine process ended")
 
     create(store)
     half = add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(data)
     with pytest.raises(EngineDeadError):
-        add(store, adapter_folder / WEIGHTS, base_config, prove=dead)
+        add(store, adapter_folder / WEIGHTS, base_config, verify=dead)
     assert store.find("acc", "mine") == half
     assert stored_files(data) == files

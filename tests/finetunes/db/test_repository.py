@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import DatabaseError, FinetuneError, FinetuneNotFoundError
-from intaglio.finetunes.db.repository import Catalogue
-from intaglio.finetunes.records import Finetune, Generation, StoredFile
-from tests.finetunes.conftest import CONFIG, PROOF, WEIGHTS
+from intaglio.finetunes.db.repository import FinetuneRepository
+from intaglio.finetunes.records import Finetune, FinetuneVersion, StoredFile
+from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS
 from tests.helpers.held_check import DEADLINE_S
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def create(catalogue: Catalogue, name: str, limit: int = 100) -> Finetune:
+def create(catalogue: FinetuneRepository, name: str, limit: int = 100) -> Finetune:
     return catalogue.create(account="acc", name=name, model="m", description="", public=False, max_finetunes=limit)
 
 
 def test_threads_that_race_for_the_last_place_get_one(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = Catalogue(tmp_path / "finetunes.db", url=database_url)
+    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     barrier = threading.Barrier(5)
 
     def race(number: int) -> str:
@@ -45,7 +45,7 @@ def test_threads_that_race_for_the_last_place_get_one(tmp_path: Path, database_u
 
 
 def test_a_name_with_a_nul_is_nobodys(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = Catalogue(tmp_path / "finetunes.db", url=database_url)
+    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     create(catalogue, "mine")
     assert catalogue.find_servable("acc", "mine\0") is None
     with pytest.raises(FinetuneNotFoundError):
@@ -58,7 +58,7 @@ def stored(sha256: str) -> StoredFile:
 
 
 def test_a_candidate_has_the_last_file_put_there(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = Catalogue(tmp_path / "finetunes.db", url=database_url)
+    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     create(catalogue, "mine")
     for sha256 in ("aa", "bb"):
         catalogue.put_candidate(catalogue.find("acc", "mine"), CONFIG, stored(sha256))
@@ -67,14 +67,14 @@ def test_a_candidate_has_the_last_file_put_there(tmp_path: Path, database_url: s
     catalogue.close()
 
 
-def test_of_earlier_generations_only_the_last_is_kept(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = Catalogue(tmp_path / "finetunes.db", url=database_url)
+def test_of_earlier_versions_only_the_last_is_kept(tmp_path: Path, database_url: str | None) -> None:
+    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     create(catalogue, "mine")
     for number in ("1", "2", "3"):
         files = {CONFIG: stored(f"c{number}"), WEIGHTS: stored(f"w{number}")}
-        catalogue.promote(catalogue.find("acc", "mine"), files, f"digest{number}", f"folder{number}", PROOF)
+        catalogue.promote(catalogue.find("acc", "mine"), files, f"digest{number}", f"folder{number}", VERIFICATION)
     found = catalogue.find("acc", "mine")
-    assert found.current == Generation(3, "digest3", Path("folder3"), files, PROOF)
+    assert found.current == FinetuneVersion(3, "digest3", Path("folder3"), files, VERIFICATION)
     assert [one.number for one in found.earlier] == [2]
     blobs, folders = ({f"{kind}{number}" for kind in kinds for number in "123"} for kinds in ("cw", ("folder",)))
     assert catalogue.unused(blobs, folders) == ({"c1", "w1"}, {"folder1"})
@@ -84,14 +84,14 @@ def test_of_earlier_generations_only_the_last_is_kept(tmp_path: Path, database_u
 
 
 def test_what_was_changed_or_deleted_meanwhile_is_left_alone(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = Catalogue(tmp_path / "finetunes.db", url=database_url)
+    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     before = create(catalogue, "mine")
     catalogue.put_candidate(before, CONFIG, stored("aa"))
     pair = {CONFIG: stored("bb"), WEIGHTS: stored("cc")}
     late: list[Callable[[], None]] = [
         lambda: catalogue.put_candidate(before, CONFIG, stored("bb")),
-        lambda: catalogue.promote(before, pair, "digest", "folder", PROOF),
-        lambda: catalogue.confirm(before, PROOF),
+        lambda: catalogue.promote(before, pair, "digest", "folder", VERIFICATION),
+        lambda: catalogue.confirm(before, VERIFICATION),
     ]
     for act in late:
         with pytest.raises(FinetuneError, match="was changed while an upload was checked"):
@@ -107,7 +107,7 @@ def test_what_was_changed_or_deleted_meanwhile_is_left_alone(tmp_path: Path, dat
 
 
 def test_what_one_connection_commits_another_process_reads(tmp_path: Path, database_url: str | None) -> None:
-    first, second = (Catalogue(tmp_path / "finetunes.db", url=database_url) for _ in range(2))
+    first, second = (FinetuneRepository(tmp_path / "finetunes.db", url=database_url) for _ in range(2))
     made = create(first, "mine")
     assert second.find("acc", made.id) == made
     first.close()

@@ -10,8 +10,8 @@ import pytest
 from intaglio.errors import DatabaseError
 from intaglio.finetunes import FinetuneState
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof
-from tests.finetunes.conftest import CONFIG, PROOF, WEIGHTS, OpenStore, add, create, move_database
+from intaglio.request import AdapterRef, Verification
+from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS, OpenStore, add, create, move_database
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def test_a_file_that_is_locked_for_long_can_be_read_and_is_written_when_it_is_fr
     other.rollback()
     begun: list[sqlite3.Connection] = []
 
-    def lock(_ref: AdapterRef) -> Proof:
+    def lock(_ref: AdapterRef) -> Verification:
         begun.append(locked(data))
-        return PROOF
+        return VERIFICATION
 
     with pytest.raises(DatabaseError):
-        add(store, adapter_folder / WEIGHTS, base_config, prove=lock)
+        add(store, adapter_folder / WEIGHTS, base_config, verify=lock)
     assert store.find("acc", "mine").state is FinetuneState.CHECKING
     begun[0].rollback()
     assert store.find("acc", "mine").state is FinetuneState.AWAITING_FILES

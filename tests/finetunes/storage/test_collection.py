@@ -14,11 +14,11 @@ import pytest
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes import AdapterStore, FinetuneState
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Proof
+from intaglio.request import AdapterRef, Verification
 from tests.finetunes.conftest import (
     CONFIG,
     MODEL,
-    PROOF,
+    VERIFICATION,
     WEIGHTS,
     OpenStore,
     SetClock,
@@ -71,13 +71,13 @@ def test_files_that_an_upload_needs_are_safe_from_another_server(
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
 
-    def collected_meanwhile(ref: AdapterRef) -> Proof:
+    def collected_meanwhile(ref: AdapterRef) -> Verification:
         assert other.collect_garbage() == 0
         assert digest_in(ref.folder, base_config) == ref.digest
         assert other.find("acc", "mine").state is FinetuneState.CHECKING  # somebody is at it
-        return PROOF
+        return VERIFICATION
 
-    ready = add(store, adapter_folder / WEIGHTS, base_config, prove=collected_meanwhile)
+    ready = add(store, adapter_folder / WEIGHTS, base_config, verify=collected_meanwhile)
     assert digest_in(store.resolve("acc", "mine", MODEL).folder, base_config) == ready.digest
 
 
@@ -88,9 +88,11 @@ def test_files_without_a_row_go_and_a_check_that_nobody_runs_ends(
     add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(data)
     with monkeypatch.context() as broken:
-        broken.setattr("intaglio.finetunes.db.repository.Catalogue.settle", lambda *_: None)
+        broken.setattr("intaglio.finetunes.db.repository.FinetuneRepository.settle", lambda *_: None)
         broken.setattr("intaglio.finetunes.storage.blobs.FileStore.remove", lambda *_: Path("/nowhere").stat())
-        broken.setattr("intaglio.finetunes.db.repository.Catalogue.promote", lambda *_: Path("/nowhere").stat())
+        broken.setattr(
+            "intaglio.finetunes.db.repository.FinetuneRepository.promote", lambda *_: Path("/nowhere").stat()
+        )
         with pytest.raises(FileNotFoundError):
             add(store, adapter_folder / WEIGHTS, base_config)
     assert len(stored_files(data)) > len(files)
@@ -132,10 +134,10 @@ def test_servers_that_do_everything_at_once_leave_files_and_rows_that_agree(
     left = store.list_account("acc")
     folders, blobs = set(), set()
     for finetune in left:
-        for generation in [one for one in (finetune.current, *finetune.earlier) if one is not None]:
-            assert digest_in(generation.folder, base_config) == generation.digest
-            folders.add(generation.folder.name)
-            blobs |= {file.sha256 for file in generation.files.values()}
+        for version in [one for one in (finetune.current, *finetune.earlier) if one is not None]:
+            assert digest_in(version.folder, base_config) == version.digest
+            folders.add(version.folder.name)
+            blobs |= {file.sha256 for file in version.files.values()}
         if finetune.candidate is not None:
             blobs |= {file.sha256 for file in finetune.candidate.files.values()}
             assert finetune.candidate.state is not FinetuneState.CHECKING

@@ -1,6 +1,7 @@
-"""Adapters of finite numbers with which a forward is not: what the reader lets pass and the proof has to find.
+"""Adapters of finite numbers with which a forward is not: what the reader lets pass and the verification has to find.
 
-Of the last kind not even that can: an adapter may be harmless on every token of a proof's text and absurd on another.
+Of the last kind not even that can: an adapter may be harmless on every token of a verification's text and absurd on
+another.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.hostile.cases.tables import (
 )
 from tests.hostile.good import Files, Tensors, with_tensors
 
-# A proof looks up about a thousand tokens: every one of a small vocabulary, every other one of a larger.
+# A verification looks up about a thousand tokens: every one of a small vocabulary, every other one of a larger.
 POISONED_TOKEN = 501
 LARGE_VOCAB = 2048
 

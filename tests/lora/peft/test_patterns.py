@@ -84,8 +84,8 @@ def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.lists(inner, min_size=1, max_size=4).map("".join)
         | st.lists(inner, min_size=2, max_size=3).map(lambda parts: f"({'|'.join(parts)})")
         | st.tuples(inner, quantifiers).map(lambda pair: f"(?:{pair[0]}){pair[1]}")
-        | inner.map(lambda body: f"(?={body})")
-        | inner.map(lambda body: f"(?!{body})")
+        | inner.map(lambda backend: f"(?={backend})")
+        | inner.map(lambda backend: f"(?!{backend})")
     )
 
 

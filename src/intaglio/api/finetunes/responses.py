@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from intaglio.finetunes import Candidate, Check, Finetune, Generation, StoredFile
-from intaglio.request import Proof
+from intaglio.finetunes import Candidate, Check, Finetune, FinetuneVersion, StoredFile
+from intaglio.request import Verification
 
 BUCKET_NAME = "intaglio-finetunes"  # the service names a storage bucket here; clients only hand it on
 
 
 def finetune_json(finetune: Finetune) -> dict[str, Any]:
-    """A finetune as the lists have it, and beyond that its state, generation, digest, why it was refused, an example.
+    """A finetune as the lists have it, and beyond that its state, version, digest, why it was refused, an example.
 
-    generation  number of the one that answers; 0 before the first
-    proven      that one was run beside its reference when it came; those that an earlier version took in were not
+    version  number of the one that answers; 0 before the first
+    verified      that one was run beside its reference when it came; those that an earlier version took in were not
     """
     current = finetune.current
     content = {
@@ -29,22 +29,22 @@ def finetune_json(finetune: Finetune) -> dict[str, Any]:
         "created_at": _time(finetune.created_at),
         "modified_at": _time(finetune.modified_at),
         "state": finetune.state.value,
-        "generation": _number(finetune),
-        "proven": current is not None and current.proof is not None,
+        "version": _number(finetune),
+        "verified": current is not None and current.verification is not None,
     }
     return content | _given(reason=finetune.reason, digest=finetune.digest, example_prompt=finetune.example_prompt)
 
 
 def finetune_detail(finetune: Finetune) -> dict[str, Any]:
-    """The same with its files, its proof, the generations to which it can be rolled back, and how far an upload is.
+    """The same with its files, its verification, the versions to which it can be rolled back, and how far an upload is.
 
     A finetune that does not answer yet says itself what it lacks and how its check goes on; one that does has all this
-    in `pending`, beside the files of the generation that answers.
+    in `pending`, beside the files of the version that answers.
     """
     content = finetune_json(finetune) | {
         "files": _files_json(finetune.files),
-        "proof": _proof_of(finetune.current),
-        "earlier": [{"generation": one.number, "digest": one.digest} for one in finetune.earlier],
+        "verification": _verification_of(finetune.current),
+        "earlier": [{"version": one.number, "digest": one.digest} for one in finetune.earlier],
     }
     if finetune.pending is not None:
         return content | {"pending": _candidate_json(finetune.pending)}
@@ -61,11 +61,11 @@ def asset_json(finetune: Finetune, file_name: str, sha256: str) -> dict[str, Any
         "finetune_id": finetune.id,
         "modified_at": _time(finetune.modified_at),
         "state": finetune.state.value,
-        "generation": _number(finetune),
+        "version": _number(finetune),
     }
     if finetune.pending is not None:
         return content | {"pending": _candidate_json(finetune.pending)}
-    return content | ({"proof": _proof_of(finetune.current)} if finetune.current is not None else {})
+    return content | ({"verification": _verification_of(finetune.current)} if finetune.current is not None else {})
 
 
 def deleted_json(finetune: Finetune) -> dict[str, Any]:
@@ -77,30 +77,30 @@ def _number(finetune: Finetune) -> int:
     return finetune.current.number if finetune.current is not None else 0
 
 
-def _proof_of(generation: Generation | None) -> dict[str, Any] | None:
-    """None where there is no generation, or one that was taken in without a proof."""
-    return None if generation is None or generation.proof is None else proof_json(generation.proof)
+def _verification_of(version: FinetuneVersion | None) -> dict[str, Any] | None:
+    """None where there is no version, or one that was taken in without a verification."""
+    return None if version is None or version.verification is None else verification_json(version.verification)
 
 
-def proof_json(proof: Proof) -> dict[str, Any]:
+def verification_json(verification: Verification) -> dict[str, Any]:
     """What running an adapter showed."""
     return {
-        "verdict": "proven",
-        "modules": proof.num_modules,
-        "rank": proof.rank,
-        "largest_logit_change": proof.largest_change,
-        "mean_logit_change": proof.mean_change,
-        "agreement": proof.agreement,
-        "canary_tokens": proof.num_tokens,
-        "seconds": proof.seconds,
-        "scalable": proof.scalable,
+        "verdict": "verified",
+        "modules": verification.num_modules,
+        "rank": verification.rank,
+        "largest_logit_change": verification.largest_change,
+        "mean_logit_change": verification.mean_change,
+        "agreement": verification.agreement,
+        "canary_tokens": verification.num_tokens,
+        "seconds": verification.seconds,
+        "scalable": verification.scalable,
     }
 
 
 def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    """A replacement on its way: the generation that it would be, and where it stands."""
+    """A replacement on its way: the version that it would be, and where it stands."""
     content = {
-        "generation": candidate.number,
+        "version": candidate.number,
         "state": candidate.state.value,
         "files": _files_json(candidate.files),
     }

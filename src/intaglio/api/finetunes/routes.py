@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from intaglio.api.finetunes.responses import asset_json, deleted_json, finetune_detail, finetune_json
-from intaglio.api.finetunes.verification import with_prover
+from intaglio.api.finetunes.verification import with_verifier
 from intaglio.api.http.envelope import success
 from intaglio.api.http.file_response import file_answer
 from intaglio.api.http.json_body import read_json
@@ -42,8 +42,8 @@ def finetune_routes(state: ServerState) -> APIRouter:
     adapters = state.adapters
 
     async def detail(found: Finetune) -> Response:
-        proven = await state.late_proofs.with_asked(found, state.models.get(found.model))
-        return success(finetune_detail(proven))
+        verified = await state.background_verification.with_asked(found, state.models.get(found.model))
+        return success(finetune_detail(verified))
 
     @router.post("/ai/finetunes", operation_id="create_finetune")
     async def create(request: Request, account: str) -> Response:
@@ -63,7 +63,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
     @router.get("/ai/finetunes", operation_id="list_finetunes")
     async def list_own(account: str) -> Response:
         found = await asyncio.to_thread(adapters.list_account, account)
-        return success([finetune_json(state.late_proofs.with_known(one)) for one in found])
+        return success([finetune_json(state.background_verification.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/public", operation_id="list_public_finetunes")
     async def list_public(request: Request, account: str) -> Response:
@@ -71,7 +71,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
         limit = integer(query, "limit", default=DEFAULT_PUBLIC_LIMIT, low=0, high=MAX_PUBLIC_LIMIT)
         offset = integer(query, "offset", default=0, low=0)
         found = await asyncio.to_thread(adapters.list_public, limit, offset, query.get("orderBy", "created_at"))
-        return success([finetune_json(state.late_proofs.with_known(one)) for one in found])
+        return success([finetune_json(state.background_verification.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/{finetune}", operation_id="read_finetune")
     async def read(account: str, finetune: str) -> Response:
@@ -83,7 +83,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
 
     @router.post("/ai/finetunes/{finetune}/rollback", operation_id="roll_back_finetune")
     async def roll_back(request: Request, account: str, finetune: str) -> Response:
-        to = integer(request.query_params, "generation", default=0, low=1) or None  # without it: the newest of them
+        to = integer(request.query_params, "version", default=0, low=1) or None  # without it: the newest of them
         await _check_no_body(request, state.settings.max_body_bytes)
         return await detail(await asyncio.to_thread(adapters.rollback, account, finetune, to))
 
@@ -104,15 +104,15 @@ def _asset_routes(state: ServerState) -> APIRouter:
         with adapters.stage() as staged:
             file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
             async with state.check_lock(found.model):
-                now = await with_prover(
+                now = await with_verifier(
                     llm,
-                    lambda prove: adapters.add_file(
+                    lambda verify: adapters.add_file(
                         account,
                         found.id,
                         file_name,
                         staged,
                         llm.config,
-                        prove=prove,
+                        verify=verify,
                         base_tables=llm.base_tables,
                         keep_other_file=keep_other_file,
                     ),
@@ -139,10 +139,10 @@ def _create_body(body: Any) -> CreateFinetune:
 
 
 async def _check_no_body(request: Request, max_bytes: int) -> None:
-    """A body might name a generation: were it ignored, another one would answer than was meant."""
+    """A body might name a version: were it ignored, another one would answer than was meant."""
     with suppress(EmptyBodyError):
         if await read_json(request, max_bytes) not in ({}, None):
-            raise BadInputError("a rollback takes no body; its generation stands in the query, as ?generation=1")
+            raise BadInputError("a rollback takes no body; its version stands in the query, as ?version=1")
 
 
 def _check_base(state: ServerState, model: str) -> None:

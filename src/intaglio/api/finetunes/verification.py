@@ -1,4 +1,4 @@
-"""From a thread that takes an adapter in to the engine that proves it, which is asked on the server's event loop."""
+"""From a thread that takes an adapter in to the engine that verifies it, which is asked on the server's event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, TypeVar
 
 from intaglio.errors import EngineError
-from intaglio.request import AdapterRef, Proof
+from intaglio.request import AdapterRef, Verification
 
 if TYPE_CHECKING:
     from intaglio.llm import AsyncLLM
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
-async def with_prover(llm: AsyncLLM, act: Callable[[LoopProver], _Result]) -> _Result:
-    """Run `act(prove)` in a thread of its own. It may block, and `prove` does.
+async def with_verifier(llm: AsyncLLM, act: Callable[[LoopVerifier], _Result]) -> _Result:
+    """Run `act(verify)` in a thread of its own. It may block, and `verify` does.
 
-    A caller who is cancelled cancels the proof, and still waits for the thread: that one uses the staged file, which
-    nobody may take away from under it.
+    A caller who is cancelled cancels the verification, and still waits for the thread: that one uses the staged file,
+    which nobody may take away from under it.
     """
-    prover = LoopProver(llm, asyncio.get_running_loop())
-    running = asyncio.ensure_future(asyncio.to_thread(act, prover))
+    verifier = LoopVerifier(llm, asyncio.get_running_loop())
+    running = asyncio.ensure_future(asyncio.to_thread(act, verifier))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        prover.cancel()
+        verifier.cancel()
         await asyncio.wait([running])
         running.exception()  # the caller is gone: nobody else reads it
         raise
 
 
-class LoopProver:
-    """Called in a thread with an adapter, it blocks until the engine has proven it.
+class LoopVerifier:
+    """Called in a thread with an adapter, it blocks until the engine has verified it.
 
     Raises AdapterError if the engine finds that it is not what its files say, EngineError if there is no verdict.
     """
@@ -45,20 +45,20 @@ class LoopProver:
         self._loop = loop
         self._lock = threading.Lock()
         self._cancelled = False
-        self._running: Future[Proof] | None = None
+        self._running: Future[Verification] | None = None
 
-    def __call__(self, ref: AdapterRef) -> Proof:
+    def __call__(self, ref: AdapterRef) -> Verification:
         with self._lock:
             if self._cancelled:
                 raise _cut_off()
-            self._running = asyncio.run_coroutine_threadsafe(self._llm.prove(ref), self._loop)
+            self._running = asyncio.run_coroutine_threadsafe(self._llm.verify(ref), self._loop)
         try:
             return self._running.result()
         except CancelledError as error:
             raise _cut_off() from error
 
     def cancel(self) -> None:
-        """End a proof that runs, and begin no other."""
+        """End a verification that runs, and begin no other."""
         with self._lock:
             self._cancelled = True
             if self._running is not None:
@@ -66,4 +66,4 @@ class LoopProver:
 
 
 def _cut_off() -> EngineError:
-    return EngineError("the proof of the adapter was cut off: the upload was given up, or the server stops")
+    return EngineError("the verification of the adapter was cut off: the upload was given up, or the server stops")

@@ -24,7 +24,7 @@ from intaglio.text.tools import ToolCall, with_tools
 from intaglio.version import __version__
 
 if TYPE_CHECKING:
-    from intaglio.llm import AsyncLLM, Generation
+    from intaglio.llm import AsyncLLM, RequestHandle
 
 DIGEST_HEADER = "intaglio-adapter-digest"
 TOOL_CALLS = "tool_calls"  # the finish reason of an answer that is calls
@@ -38,7 +38,7 @@ class Run:
     headers  of the answer: request id, engine version, the identity of its adapters
     """
 
-    generation: Generation
+    generation: RequestHandle
     record: RunRecord
     headers: dict[str, str]
     asked: RunInput

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from intaglio.api.inference.run import TOOL_CALLS
-from intaglio.generation import TextDelta, TokenLogprob
+from intaglio.completion import TextDelta, TokenLogprob
 from intaglio.text.tool_calls import CallHold, parse_tool_calls
 from intaglio.text.tools import ToolCall, ToolUse
 

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Sequence
 from typing import Any
 
-from intaglio.generation import TokenLogprob
+from intaglio.completion import TokenLogprob
 
 _LEAST = -9999.0  # OpenAI's number for "never"; JSON has no minus infinity
 

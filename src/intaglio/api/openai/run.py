@@ -13,8 +13,8 @@ from intaglio.api.inference.run_input import RunInput
 from intaglio.api.openai.choice import ChoiceReader
 from intaglio.api.openai.input import OpenAIInput
 from intaglio.api.state import ServerState
+from intaglio.completion import TextDelta, Usage
 from intaglio.errors import BadInputError, EngineError
-from intaglio.generation import TextDelta, Usage
 from intaglio.request import FinishReason
 
 if TYPE_CHECKING:

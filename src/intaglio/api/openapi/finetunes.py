@@ -36,7 +36,7 @@ from intaglio.errors import (
 )
 from intaglio.finetunes import FinetuneState
 from intaglio.finetunes.db.repository import ORDER_COLUMNS
-from intaglio.finetunes.progress import PROVING, STORING
+from intaglio.finetunes.progress import STORING, VERIFYING
 from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, ReadStep
 
 TAG = "Finetunes"
@@ -46,7 +46,7 @@ _FILE_NAME = one_of((CONFIG_FILE, WEIGHTS_FILE))
 _STATE = {**one_of([state.value for state in FinetuneState]), "description": "only a ready one answers requests"}
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _SIZE = {"type": "number", "minimum": 0}
-_GENERATION = {**COUNT, "description": "the number of the generation that answers; 0 before the first"}
+_VERSION = {**COUNT, "description": "the number of the version that answers; 0 before the first"}
 _PROGRESS = {"missing_files": listed(_FILE_NAME), "check": ref("FinetuneCheck")}
 _FIELDS = {
     "id": {"type": "string", "format": "uuid"},
@@ -58,8 +58,8 @@ _FIELDS = {
     "created_at": TIME,
     "modified_at": TIME,
     "state": _STATE,
-    "generation": _GENERATION,
-    "proven": {**FLAG, "description": "the generation that answers was run beside its reference when it came"},
+    "version": _VERSION,
+    "verified": {**FLAG, "description": "the version that answers was run beside its reference when it came"},
 }
 _SOMETIMES = {
     "reason": {**TEXT, "description": "why the last upload was refused"},
@@ -81,20 +81,20 @@ def finetune_schemas(model: str) -> dict[str, Any]:
         "UploadFile": record({"file_name": _FILE_NAME, "file": {"type": "string", "format": "binary"}}),
         "Finetune": record(_FIELDS, _SOMETIMES),
         "FinetuneDetail": record(
-            {**_FIELDS, "files": listed(ref("FinetuneFile")), "proof": or_null(ref("FinetuneProof")),
-             "earlier": listed(ref("EarlierGeneration"))},
-            {**_SOMETIMES, **_PROGRESS, "pending": ref("PendingGeneration")},
+            {**_FIELDS, "files": listed(ref("FinetuneFile")), "verification": or_null(ref("FinetuneVerification")),
+             "earlier": listed(ref("EarlierVersion"))},
+            {**_SOMETIMES, **_PROGRESS, "pending": ref("PendingVersion")},
         ),
         "FinetuneFile": record({"file_name": _FILE_NAME, "size": COUNT, "sha256": _SHA256, "uploaded_at": TIME}),
         "FinetuneCheck": record({
             "file_name": _FILE_NAME,
-            "step": one_of([*(step.value for step in ReadStep), PROVING, STORING]),
+            "step": one_of([*(step.value for step in ReadStep), VERIFYING, STORING]),
             "step_since": TIME,
             "started_at": TIME,
         }),
-        "PendingGeneration": record(
+        "PendingVersion": record(
             {
-                "generation": COUNT,
+                "version": COUNT,
                 "state": _STATE,
                 "files": listed(ref("FinetuneFile")),
                 "missing_files": listed(_FILE_NAME),
@@ -110,13 +110,13 @@ def finetune_schemas(model: str) -> dict[str, Any]:
                 "finetune_id": TEXT,
                 "modified_at": TIME,
                 "state": _STATE,
-                "generation": _GENERATION,
+                "version": _VERSION,
             },
-            {"pending": ref("PendingGeneration"), "proof": or_null(ref("FinetuneProof"))},
+            {"pending": ref("PendingVersion"), "verification": or_null(ref("FinetuneVerification"))},
         ),
-        "EarlierGeneration": record({"generation": COUNT, "digest": _SHA256}),
-        "FinetuneProof": record({
-            "verdict": {"const": "proven", "description": "what is not proven is refused, and has no proof"},
+        "EarlierVersion": record({"version": COUNT, "digest": _SHA256}),
+        "FinetuneVerification": record({
+            "verdict": {"const": "verified", "description": "what is not verified is refused, and has no verification"},
             "modules": {**COUNT, "description": "modules of the base that the adapter changes"},
             "rank": {**COUNT, "description": "the largest of their ranks"},
             "largest_logit_change": {**_SIZE, "description": "what the adapter changes in one logit at most"},
@@ -136,7 +136,7 @@ _KEEP = parameter(
     "keep_other_file", "query", QUERY_FLAG, "Replace this one file, and pair it with the other one that is in use."
 )
 _TO = parameter(
-    "generation", "query", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
+    "version", "query", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
     "One of those in `earlier`; the newest of them where it is not sent.",
 )  # fmt: skip
 _PAGE = (
@@ -169,13 +169,13 @@ OPERATIONS: dict[str, Operation] = {
         parameters=(ACCOUNT, *_PAGE), errors=(*IN_AN_ACCOUNT, *OF_A_READ, BadInputError),
     ),
     "read_finetune": Operation(
-        TAG, "Read a finetune", "With its files, its proof, and how far an upload is.",
+        TAG, "Read a finetune", "With its files, its verification, and how far an upload is.",
         {200: Answer("The finetune.", {JSON: enveloped(ref("FinetuneDetail"))})},
         parameters=(ACCOUNT, FINETUNE), errors=_ONE,
     ),
     "roll_back_finetune": Operation(
         TAG, "Roll a finetune back",
-        "The generation before answers again, from one request to the next, as a new generation. It takes no body.",
+        "The version before answers again, from one request to the next, as a new version. It takes no body.",
         {200: Answer("The finetune, as it is now.", {JSON: enveloped(ref("FinetuneDetail"))})},
         parameters=(ACCOUNT, FINETUNE, _TO), errors=(*_ONE, *OF_A_BODY[1:], StorageFullError, FinetuneError),
     ),
@@ -186,8 +186,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "upload_finetune_file": Operation(
         TAG, "Upload a file of a finetune",
-        "One of its two files, which is checked as it comes; the second one brings the proof. Both files of a ready "
-        "finetune, sent again, replace it.",
+        "One of its two files, which is checked as it comes; with the second one it is verified. Both files of "
+        "a ready finetune, sent again, replace it.",
         {200: Answer("The file is on the disk.", {JSON: enveloped(ref("FinetuneAsset"))})},
         parameters=(ACCOUNT, FINETUNE, _KEEP), body={"multipart/form-data": ref("UploadFile")},
         errors=(*_FILE_ERRORS, *OF_A_BODY[1:], *OF_A_MODEL, StorageFullError, AdapterError, EngineDeadError),

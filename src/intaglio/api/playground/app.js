@@ -19,7 +19,7 @@ const NO_ADAPTER = { lora: "", scale: "", lora2: "", scale2: "" };
 const page = (id) => document.getElementById(id);
 let models = [];
 let finetunes = [];
-let proofs = new Map(); // digest -> what running that adapter showed, or null while it is asked for or where there is none
+let verifications = new Map(); // digest -> what running that adapter showed, or null while it is asked for or where there is none
 let state = { ...EMPTY, ...stateFromAddress() };
 let running = null; // AbortController of the request under way
 let touched = Boolean(state.prompt); // the reader's own prompt is never replaced by an example
@@ -54,7 +54,7 @@ async function load() {
     models = finetunes = [];
     showError(error);
   }
-  proofs = new Map();
+  verifications = new Map();
   if (models.length && !models.some((model) => model.name === state.model)) state.model = models[0].name;
   page("model").disabled = page("lora").disabled = models.length === 0;
   if (!touched) takeExample();
@@ -109,8 +109,8 @@ function show() {
   page("scale2-field").hidden = !state.lora2;
   page("about").textContent = finetune ? aboutOf(finetune) : model?.description ?? "";
   page("about2").textContent = second ? aboutOf(second) : "";
-  showProof(finetune);
-  showProof(second);
+  showVerification(finetune);
+  showVerification(second);
   page("examples").replaceChildren(...examplesFor(finetune).map(exampleButton));
   page("curl").textContent = CODE[state.language](state, location.origin, page("token").value !== "");
   history.replaceState(null, "", `#${new URLSearchParams(changedFields())}`);
@@ -122,33 +122,33 @@ function aboutOf(finetune) {
   return [finetune.description, state].filter(Boolean).join(" ");
 }
 
-/** What the proof of a chosen adapter showed. Only read-one tells it, so it is asked for once. */
-async function showProof(finetune) {
-  showProofs();
-  if (!finetune?.digest || proofs.has(finetune.digest)) return;
-  proofs.set(finetune.digest, null);
+/** What the verification of a chosen adapter showed. Only read-one tells it, so it is asked for once. */
+async function showVerification(finetune) {
+  showVerifications();
+  if (!finetune?.digest || verifications.has(finetune.digest)) return;
+  verifications.set(finetune.digest, null);
   try {
-    const { proof } = await readFinetune(state.account, page("token").value, nameOf(finetune));
-    proofs.set(finetune.digest, proof);
+    const { verification } = await readFinetune(state.account, page("token").value, nameOf(finetune));
+    verifications.set(finetune.digest, verification);
   } catch (error) {
     showError(error);
   }
-  showProofs();
+  showVerifications();
 }
 
-/** The known proofs of both adapters, whichever are chosen by now. */
-function showProofs() {
-  page("proof").textContent = proofText(proofs.get(chosenFinetune()?.digest));
-  page("proof2").textContent = proofText(proofs.get(chosenFinetune("lora2")?.digest));
+/** The known verifications of both adapters, whichever are chosen by now. */
+function showVerifications() {
+  page("verification").textContent = verificationText(verifications.get(chosenFinetune()?.digest));
+  page("verification2").textContent = verificationText(verifications.get(chosenFinetune("lora2")?.digest));
 }
 
-function proofText(proof) {
-  if (!proof) return "";
-  const [mean, largest] = [proof.mean_logit_change, proof.largest_logit_change].map((change) => Number(change.toPrecision(3)));
+function verificationText(verification) {
+  if (!verification) return "";
+  const [mean, largest] = [verification.mean_logit_change, verification.largest_logit_change].map((change) => Number(change.toPrecision(3)));
   const changes = `logits change by ${mean} (at most ${largest})`;
-  const agreement = `${(100 * proof.agreement).toFixed(2)}% agreement with the reference`;
-  const scaled = proof.scalable ? "" : " It cannot be scaled or mixed.";
-  return `Proven: ${proof.modules} modules of rank ${proof.rank}, ${changes}, ${agreement}.${scaled}`;
+  const agreement = `${(100 * verification.agreement).toFixed(2)}% agreement with the reference`;
+  const scaled = verification.scalable ? "" : " It cannot be scaled or mixed.";
+  return `Verified: ${verification.modules} modules of rank ${verification.rank}, ${changes}, ${agreement}.${scaled}`;
 }
 
 /** Options for the models that the server named and for the adapters of the chosen one. */

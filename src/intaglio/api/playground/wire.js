@@ -30,7 +30,7 @@ export async function listFinetunes(account, token) {
   return [...byId.values()].sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** One finetune with its files and its proof. */
+/** One finetune with its files and its verification. */
 export async function readFinetune(account, token, name) {
   return getResult(accountPath(account, `finetunes/${encodeURIComponent(name)}`), token);
 }

@@ -23,7 +23,7 @@ from intaglio.settings import Settings
 logger = logging.getLogger(__name__)
 
 PROGRAM_BYTES = 200 * 10**6  # an engine process besides its model: Python, libraries, adapter files being read
-PROOF_LOGIT_ROWS = 48  # that are held at a time while an adapter is proven; one is at a time, beside what runs
+VERIFICATION_LOGIT_ROWS = 48  # that are held at a time while an adapter is verified; one is at a time, beside what runs
 LEAST_CACHE_BYTES = 64 << 20  # a cache of the default size shrinks to this at most
 _CACHES = {"kv_cache_bytes": "KV cache", "adapter_cache_bytes": "adapter cache"}
 
@@ -32,7 +32,7 @@ _CACHES = {"kv_cache_bytes": "KV cache", "adapter_cache_bytes": "adapter cache"}
 class EngineNeeds:
     """Bytes that one engine takes whatever the size of its caches.
 
-    working   the program, the arrays of the largest step, and a proof beside it
+    working   the program, the arrays of the largest step, and a verification beside it
     file      the checkpoint, which is mapped while it is loaded
     least_kv  the smallest KV cache that runs a sequence
     """
@@ -46,7 +46,7 @@ class EngineNeeds:
     def of(cls, config: ModelConfig, footprint: Footprint, file_bytes: int, settings: Settings) -> EngineNeeds:
         """What a model needs under the settings' bounds on a step."""
         row = 4 * config.hidden_size + 2 * config.q_size + 2 * config.kv_size + 3 * config.intermediate_size
-        logits = (settings.max_running + PROOF_LOGIT_ROWS) * config.vocab_size
+        logits = (settings.max_running + VERIFICATION_LOGIT_ROWS) * config.vocab_size
         step = 4 * (settings.step_tokens * row + logits)  # float32
         least = least_cache_bytes(config, settings.kv_block_size, settings.step_tokens)
         return cls(footprint, PROGRAM_BYTES + step, file_bytes, least)

@@ -1,4 +1,4 @@
-"""The short text that adapters are proven on, and its logits computed in two ways.
+"""The short text that adapters are verified on, and its logits computed in two ways.
 
 The served way is the engine's own: sequences in one batch, laid out by `build_batch`, with blocks from the cache's
 manager and the adapter as it was packed and prepared. Three sequences stand in each step, so that rows of the base, of
@@ -24,7 +24,7 @@ from intaglio.engine.kv_cache import KVCacheManager
 from intaglio.engine.scheduler import Scheduled
 from intaglio.engine.sequence import Sequence
 from intaglio.model.gemma import ForwardBatch, Gemma, kv_groups
-from intaglio.ops import Array, AttentionRow, KVGroup, LoraSegment, LoraWeights, Ops
+from intaglio.ops import AdapterWeights, Array, AttentionRow, KVGroup, LoraSegment, Ops
 from intaglio.request import AdapterRef, EngineRequest, SamplingParams, ScaledAdapter
 
 Logits: TypeAlias = Mapping[int, Array]  # position -> [vocab]
@@ -51,7 +51,7 @@ def positions(num_tokens: int) -> list[int]:
 
 
 def served(
-    model: Gemma, ops: Ops, block_size: int, ids: Seq[int], weights: LoraWeights, scale: float, *, is_sum: bool
+    model: Gemma, ops: Ops, block_size: int, ids: Seq[int], weights: AdapterWeights, scale: float, *, is_sum: bool
 ) -> list[Logits]:
     """Logits of the three sequences, at some of the positions each."""
     n = len(ids)
@@ -82,7 +82,7 @@ def served(
     return list(found)
 
 
-def plain(model: Gemma, ops: Ops, ids: Seq[int], adapters: Seq[tuple[LoraWeights, float] | None]) -> list[Logits]:
+def plain(model: Gemma, ops: Ops, ids: Seq[int], adapters: Seq[tuple[AdapterWeights, float] | None]) -> list[Logits]:
     """Logits at `positions` of the text under each adapter with its scale; None is the base."""
     n, wanted = len(ids), positions(len(ids))
     starts = range(0, n * len(adapters), n)

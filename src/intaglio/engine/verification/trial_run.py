@@ -9,10 +9,10 @@ from functools import cached_property
 from intaglio.engine.verification.canary import Logits, canary_ids, plain, served
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.model.gemma import DOWN, EMBEDDING, GATE_UP, HEAD, OUT, QKV, Gemma
-from intaglio.ops import LoraWeights, Ops
+from intaglio.ops import AdapterWeights, Ops
 from intaglio.ops.cross_check import Checked, CrossCheckedOps, StepCheck
 from intaglio.ops.distance import RowDistance, row_distance
-from intaglio.ops.proving import ReferenceAdapterOps
+from intaglio.ops.reference_adapter_ops import ReferenceAdapterOps
 
 _CALLS = (QKV, OUT, GATE_UP, DOWN)  # of one layer
 
@@ -42,10 +42,10 @@ class ReferenceLogits:
         return 0.0 if self.shaken is None else distance(self.shaken, self.adapted, position).length
 
 
-class Trial:
+class TrialRun:
     """adapter: as its files have it, in float32. weights: as it will be served. ids: the canary."""
 
-    def __init__(self, model: Gemma, ops: Ops, block_size: int, adapter: LoraAdapter, weights: LoraWeights) -> None:
+    def __init__(self, model: Gemma, ops: Ops, block_size: int, adapter: LoraAdapter, weights: AdapterWeights) -> None:
         self.adapter = adapter
         own = sorted({int(token) for rows in adapter.tensors.rows.values() for token in rows.ids})
         self.ids = canary_ids(model.config.vocab_size, own)

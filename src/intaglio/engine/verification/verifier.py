@@ -7,7 +7,7 @@
     2. End to end: the logits of the engine's own steps, computed beside rows of the base and of a mix, must agree with
        the reference's. This finds faults outside the products: segments, scales, norms, caches, decoding.
 
-For 2, a purely additive adapter is run at a scale at which its effect stands out: `Trial.best_scale`. Any other runs
+For 2, a purely additive adapter is run at a scale at which its effect stands out: `TrialRun.best_scale`. Any other runs
 unscaled, and how far it magnifies rounding is measured: `ReferenceLogits.shaken`.
 
 Decision 0004 (docs/decisions) has the measurements behind the tolerances, and what verification cannot detect.
@@ -21,14 +21,14 @@ import statistics
 import time
 from collections.abc import Mapping
 
-from intaglio.engine.verification.trial_run import ReferenceLogits, Trial, distance
+from intaglio.engine.verification.trial_run import ReferenceLogits, TrialRun, distance
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.gemma import HEAD, Gemma
-from intaglio.ops import LoraWeights, Ops
+from intaglio.ops import AdapterWeights, Ops
 from intaglio.ops.cross_check import Checked, StepCheck, undisturbed
-from intaglio.request import Proof
+from intaglio.request import Verification
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ _LEAST_NOISE = 4e-3
 _BASE_TOLERANCE = 1e-4
 
 
-class Prover:
-    """Proves adapters of one type on one model, one at a time: `AdapterLoader` sees to that.
+class Verifier:
+    """Verifies adapters of one type on one model, one at a time: `AdapterLoader` sees to that.
 
     block_size  of the engine's KV cache
     """
@@ -67,7 +67,7 @@ class Prover:
         self._block_size = block_size
         self._tolerance = _TOLERANCE[dtype]
 
-    def prove(self, adapter: LoraAdapter, weights: LoraWeights) -> Proof:
+    def verify(self, adapter: LoraAdapter, weights: AdapterWeights) -> Verification:
         """Run an adapter on the canary.
 
         adapter  as its files have it, in float32
@@ -76,11 +76,16 @@ class Prover:
         """
         with undisturbed():
             began = time.monotonic()
-            proof = self._judge(Trial(self._model, self._ops, self._block_size, adapter, weights), began)
-        logger.info("adapter %s proven in %.2f s: agreement %.4f", adapter.digest[:12], proof.seconds, proof.agreement)
-        return proof
+            verification = self._judge(TrialRun(self._model, self._ops, self._block_size, adapter, weights), began)
+        logger.info(
+            "adapter %s verified in %.2f s: agreement %.4f",
+            adapter.digest[:12],
+            verification.seconds,
+            verification.agreement,
+        )
+        return verification
 
-    def _judge(self, trial: Trial, began: float) -> Proof:
+    def _judge(self, trial: TrialRun, began: float) -> Verification:
         reference = trial.reference(1.0)
         self._check_steps(trial)
         changes = [reference.change(position) for position in reference.base]
@@ -96,7 +101,7 @@ class Prover:
         if weaker > 1:
             changes = [reference.change(position) for position in reference.base]
         agreed = _check_logits(trial, reference, scale)
-        return Proof(
+        return Verification(
             num_modules=trial.adapter.num_modules,
             rank=trial.adapter.rank,
             scalable=trial.adapter.tensors.is_sum,
@@ -111,7 +116,7 @@ class Prover:
         part = min(_MAGNIFIED[check.of] * self._tolerance, _MOST)
         return part * check.change + _ROUNDING[check.of] * check.size
 
-    def _check_steps(self, trial: Trial) -> None:
+    def _check_steps(self, trial: TrialRun) -> None:
         for check in trial.checks:
             if not math.isfinite(check.size):
                 raise _not_finite(trial.name(check))
@@ -127,7 +132,7 @@ def _not_finite(first: str) -> AdapterError:
     return AdapterError(f"with the adapter the values are not finite numbers; {first} is the first that is not")
 
 
-def _check_effect(trial: Trial) -> None:
+def _check_effect(trial: TrialRun) -> None:
     """At scale 1. Logits would not tell: where activations are rounded to 8 bits, a change in the last bit of one
     activation moves the logits as far as a weak adapter does.
     """
@@ -157,8 +162,8 @@ def _part_changed(check: StepCheck) -> float:
     return check.change / size if size else 0.0
 
 
-def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> float:
-    """How far what is served agrees with the reference, as `Proof.agreement` has it."""
+def _check_logits(trial: TrialRun, reference: ReferenceLogits, scale: float) -> float:
+    """How far what is served agrees with the reference, as `Verification.agreement` has it."""
     base, *adapted = trial.served(scale)
     for position in base:
         apart = distance(base, trial.base_alone, position)
@@ -180,11 +185,11 @@ def _check_logits(trial: Trial, reference: ReferenceLogits, scale: float) -> flo
 
 
 def agreement(error: float, change: float) -> float:
-    """From 0 to 1: how little logits are off, beside what the adapter changes. `Proof.agreement`."""
+    """From 0 to 1: how little logits are off, beside what the adapter changes. `Verification.agreement`."""
     return max(0.0, 1 - error / change) if change else 0.0
 
 
-def _noise(trial: Trial, reference: ReferenceLogits, position: int) -> float:
+def _noise(trial: TrialRun, reference: ReferenceLogits, position: int) -> float:
     """What rounding does to the logits, of the base or of the adapter, so far as one text shows it."""
     base = distance(trial.base_alone, reference.base, position)
     return max(base.length, reference.unrest(position), _LEAST_NOISE * base.size)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from intaglio.finetunes.db.tables import FILES, FINETUNES, GENERATIONS
+from intaglio.finetunes.db.tables import FILES, FINETUNES, VERSIONS
 from intaglio.finetunes.names import is_id
-from intaglio.finetunes.records import Candidate, Finetune, FinetuneState, Generation, StoredFile
-from intaglio.request import Proof
+from intaglio.finetunes.records import Candidate, Finetune, FinetuneState, FinetuneVersion, StoredFile
+from intaglio.request import Verification
 
-_Files = Mapping[tuple[str, int], Mapping[str, StoredFile]]  # (finetune id, generation) -> name -> file
+_Files = Mapping[tuple[str, int], Mapping[str, StoredFile]]  # (finetune id, version) -> name -> file
 
 
 class Servable(NamedTuple):
@@ -25,7 +25,7 @@ class Servable(NamedTuple):
     model: str
     digest: str
     folder: str
-    proof: Proof | None
+    verification: Verification | None
 
 
 def matches(account: str, name_or_id: str) -> sa.ColumnElement[bool]:
@@ -42,11 +42,11 @@ def matches(account: str, name_or_id: str) -> sa.ColumnElement[bool]:
 
 
 def read_servable(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Servable | None:
-    """The current generation of the finetune that matches, in one statement; None without finetune or generation."""
-    is_current = (GENERATIONS.c.finetune_id == FINETUNES.c.id) & (GENERATIONS.c.number == FINETUNES.c.generation)
-    columns = (FINETUNES.c.model, GENERATIONS.c.digest, GENERATIONS.c.folder, GENERATIONS.c.proof)
-    row = connection.execute(sa.select(*columns).join_from(FINETUNES, GENERATIONS, is_current).where(where)).first()
-    return None if row is None else Servable(row.model, row.digest, row.folder, _proof(row.proof))
+    """The current version of the finetune that matches, in one statement; None without finetune or version."""
+    is_current = (VERSIONS.c.finetune_id == FINETUNES.c.id) & (VERSIONS.c.number == FINETUNES.c.version)
+    columns = (FINETUNES.c.model, VERSIONS.c.digest, VERSIONS.c.folder, VERSIONS.c.verification)
+    row = connection.execute(sa.select(*columns).join_from(FINETUNES, VERSIONS, is_current).where(where)).first()
+    return None if row is None else Servable(row.model, row.digest, row.folder, _verification(row.verification))
 
 
 def read_finetunes(
@@ -58,24 +58,22 @@ def read_finetunes(
 ) -> list[Finetune]:
     """The finetunes that match, sorted by a column, then by id; the first `limit` of them.
 
-    A generation's folder is a name within the adapters folder here.
+    A version's folder is a name within the adapters folder here.
     """
     chosen = sa.select(FINETUNES).where(where).order_by(FINETUNES.c[order_by], FINETUNES.c.id).limit(limit)
     ids = chosen.with_only_columns(FINETUNES.c.id)
     files: defaultdict[tuple[str, int], dict[str, StoredFile]] = defaultdict(dict)
     for file in connection.execute(sa.select(FILES).where(FILES.c.finetune_id.in_(ids))):
         stored = StoredFile(file.sha256, file.size_bytes, _with_zone(file.uploaded_at))
-        files[file.finetune_id, file.generation][file.name] = stored
-    generations: defaultdict[str, list[Generation]] = defaultdict(list)
-    newest_first = (
-        sa.select(GENERATIONS).where(GENERATIONS.c.finetune_id.in_(ids)).order_by(GENERATIONS.c.number.desc())
-    )
+        files[file.finetune_id, file.version][file.name] = stored
+    versions: defaultdict[str, list[FinetuneVersion]] = defaultdict(list)
+    newest_first = sa.select(VERSIONS).where(VERSIONS.c.finetune_id.in_(ids)).order_by(VERSIONS.c.number.desc())
     for row in connection.execute(newest_first):
         its_files = files.get((row.finetune_id, row.number), {})
-        generations[row.finetune_id].append(
-            Generation(row.number, row.digest, Path(row.folder), its_files, _proof(row.proof))
+        versions[row.finetune_id].append(
+            FinetuneVersion(row.number, row.digest, Path(row.folder), its_files, _verification(row.verification))
         )
-    return [_finetune(row, generations.get(row.id, []), files) for row in connection.execute(chosen)]
+    return [_finetune(row, versions.get(row.id, []), files) for row in connection.execute(chosen)]
 
 
 def utc_column(moment: datetime) -> datetime:
@@ -83,17 +81,17 @@ def utc_column(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def proof_column(proof: Proof | None) -> str | None:
-    """A proof as its column has it."""
-    return None if proof is None else msgspec.json.encode(proof).decode()
+def verification_column(verification: Verification | None) -> str | None:
+    """A verification as its column has it."""
+    return None if verification is None else msgspec.json.encode(verification).decode()
 
 
-def _proof(column: str | None) -> Proof | None:
-    return None if column is None else msgspec.json.decode(column, type=Proof)
+def _verification(column: str | None) -> Verification | None:
+    return None if column is None else msgspec.json.decode(column, type=Verification)
 
 
-def _finetune(row: sa.Row[Any], generations: list[Generation], files: _Files) -> Finetune:
-    state, number = FinetuneState(row.state), row.generation
+def _finetune(row: sa.Row[Any], versions: list[FinetuneVersion], files: _Files) -> Finetune:
+    state, number = FinetuneState(row.state), row.version
     candidate = None
     if state is not FinetuneState.READY:
         candidate = Candidate(number + 1, state, row.reason, files.get((row.id, number + 1), {}))
@@ -106,9 +104,9 @@ def _finetune(row: sa.Row[Any], generations: list[Generation], files: _Files) ->
         public=row.public,
         created_at=_with_zone(row.created_at),
         modified_at=_with_zone(row.modified_at),
-        current=generations[0] if generations else None,
+        current=versions[0] if versions else None,
         candidate=candidate,
-        earlier=tuple(generations[1:]),
+        earlier=tuple(versions[1:]),
     )
 
 

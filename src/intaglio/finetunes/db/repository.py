@@ -23,20 +23,20 @@ from intaglio.errors import FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes.clock import Clock, utc_now
 from intaglio.finetunes.db import write_rows
 from intaglio.finetunes.db.read_rows import Servable, matches, read_finetunes, read_servable, utc_column
-from intaglio.finetunes.db.tables import FILES, FINETUNES, GENERATIONS, SCHEMA, STORE
-from intaglio.finetunes.records import Finetune, FinetuneState, Generation, StoredFile
-from intaglio.request import Proof
+from intaglio.finetunes.db.tables import FILES, FINETUNES, SCHEMA, STORE, VERSIONS
+from intaglio.finetunes.records import Finetune, FinetuneState, FinetuneVersion, StoredFile
+from intaglio.request import Verification
 
 ORDER_COLUMNS = ("name", "created_at", "modified_at", "model", "id")
 
 _ASKED_AT_ONCE = 500  # values in one statement
 
 
-class Catalogue:
+class FinetuneRepository:
     """Finetunes of all accounts in one database: the SQLite file at `path`, or PostgreSQL if there is a URL.
 
     alone  nobody else uses the database, so that the tables of an earlier version may be changed
-    kept   generations of a finetune whose files are kept, the current one included
+    kept   versions of a finetune whose files are kept, the current one included
 
     Raises DataFolderError if it cannot be used.
     """
@@ -60,10 +60,10 @@ class Catalogue:
                 connection.execute(STORE.insert().values(id=known))
             return known
 
-    def has_generations(self) -> bool:
+    def has_versions(self) -> bool:
         """Whether any row points to adapter files."""
         with self._database.reading() as connection:
-            return connection.scalar(sa.select(GENERATIONS.c.number).limit(1)) is not None
+            return connection.scalar(sa.select(VERSIONS.c.number).limit(1)) is not None
 
     def create(
         self, *, account: str, name: str, model: str, description: str, public: bool, max_finetunes: int
@@ -72,7 +72,7 @@ class Catalogue:
         now = self._now()
         row = {
             "id": str(uuid4()), "account": account, "name": name, "model": model, "description": description,
-            "public": public, "created_at": now, "modified_at": now, "generation": 0,
+            "public": public, "created_at": now, "modified_at": now, "version": 0,
             "state": FinetuneState.AWAITING_FILES.value,
         }  # fmt: skip
         with self._database.writing() as connection:
@@ -97,7 +97,7 @@ class Catalogue:
         return found[0]
 
     def find_servable(self, account: str, name_or_id: str) -> Servable | None:
-        """What a request needs of the same finetune; None if there is none, or none of its generations answers."""
+        """What a request needs of the same finetune; None if there is none, or none of its versions answers."""
         with self._database.reading() as connection:
             return read_servable(connection, matches(account, name_or_id))
 
@@ -128,7 +128,7 @@ class Catalogue:
             if now is None or _candidate_files(now) != _candidate_files(finetune):
                 connection.execute(_settled().where(FINETUNES.c.id == finetune.id))
                 return
-            candidate = (FILES.c.finetune_id == now.id) & (FILES.c.generation == now.next_number)
+            candidate = (FILES.c.finetune_id == now.id) & (FILES.c.version == now.next_number)
             connection.execute(FILES.delete().where(candidate & (FILES.c.name == name)))
             state = FinetuneState.REFUSED.value
             shown = reason.replace("\0", "\\x00")
@@ -142,29 +142,29 @@ class Catalogue:
             state = FinetuneState.AWAITING_FILES.value
             write_rows.update_finetune(connection, finetune.id, state=state, reason=None, modified_at=self._now())
 
-    def confirm(self, finetune: Finetune, proof: Proof) -> None:
-        """The candidate turned out to be what answers already; this is its newest proof."""
+    def confirm(self, finetune: Finetune, verification: Verification) -> None:
+        """The candidate turned out to be what answers already; this is its newest verification."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             write_rows.put_files(connection, finetune.id, finetune.next_number, {})
-            write_rows.put_proof(connection, finetune.id, finetune.next_number - 1, proof)
+            write_rows.put_verification(connection, finetune.id, finetune.next_number - 1, verification)
             write_rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
 
     def promote(
-        self, finetune: Finetune, files: Mapping[str, StoredFile], digest: str, folder: str, proof: Proof
+        self, finetune: Finetune, files: Mapping[str, StoredFile], digest: str, folder: str, verification: Verification
     ) -> None:
-        """The candidate is proven: from this commit on it answers. The last generations before it are kept."""
+        """The candidate is verified: from this commit on it answers. The last versions before it are kept."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
-            new = Generation(finetune.next_number, digest, Path(folder), files, proof)
+            new = FinetuneVersion(finetune.next_number, digest, Path(folder), files, verification)
             self._make_current(connection, finetune.id, new)
             write_rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
 
     def roll_back(self, finetune: Finetune, to: int | None = None) -> None:
-        """The generation before the current one, or the one with the number `to`, answers again under the next number.
+        """The version before the current one, or the one with the number `to`, answers again under the next number.
 
         What is being uploaded stays, but for an upload that is just being checked: that finds the finetune changed.
-        Raises FinetuneError if that generation is not kept, FinetuneNotFoundError if the finetune was deleted.
+        Raises FinetuneError if that version is not kept, FinetuneNotFoundError if the finetune was deleted.
         """
         with self._database.writing() as connection:
             now = _read(connection, finetune.id)
@@ -175,7 +175,7 @@ class Catalogue:
             self._make_current(connection, now.id, replace(wanted, number=now.next_number))
 
     def delete(self, finetune: Finetune) -> None:
-        """Its rows go, all generations and the candidate. Raises FinetuneNotFoundError if they were gone already."""
+        """Its rows go, all versions and the candidate. Raises FinetuneNotFoundError if they were gone already."""
         with self._database.writing() as connection:
             if not connection.execute(FINETUNES.delete().where(FINETUNES.c.id == finetune.id)).rowcount:
                 raise _not_found(finetune)
@@ -195,7 +195,7 @@ class Catalogue:
         """SHA-256 of every file, and name of every adapter folder, that a row of the finetune points to."""
         with self._database.reading() as connection:
             blobs = sa.select(FILES.c.sha256).where(FILES.c.finetune_id == finetune_id)
-            folders = sa.select(GENERATIONS.c.folder).where(GENERATIONS.c.finetune_id == finetune_id)
+            folders = sa.select(VERSIONS.c.folder).where(VERSIONS.c.finetune_id == finetune_id)
             return set(connection.scalars(blobs)), set(connection.scalars(folders))
 
     def unused(self, blobs: Iterable[str], folders: Iterable[str]) -> tuple[set[str], set[str]]:
@@ -204,27 +204,27 @@ class Catalogue:
         It waits for whoever writes: a commit whose answer was lost on the way may still be going on.
         """
         with self._database.writing() as connection:
-            return _without(connection, FILES.c.sha256, blobs), _without(connection, GENERATIONS.c.folder, folders)
+            return _without(connection, FILES.c.sha256, blobs), _without(connection, VERSIONS.c.folder, folders)
 
-    def _make_current(self, connection: sa.Connection, finetune_id: str, new: Generation) -> None:
+    def _make_current(self, connection: sa.Connection, finetune_id: str, new: FinetuneVersion) -> None:
         now = self._now()
-        write_rows.put_generation(connection, finetune_id, new, now)
+        write_rows.put_version(connection, finetune_id, new, now)
         write_rows.drop_before(connection, finetune_id, new.number - self._kept + 1)
-        write_rows.update_finetune(connection, finetune_id, generation=new.number, modified_at=now)
+        write_rows.update_finetune(connection, finetune_id, version=new.number, modified_at=now)
 
     def _now(self) -> datetime:
         return utc_column(self._clock())
 
 
 def _settled() -> sa.Update:
-    """CHECKING becomes READY or AWAITING_FILES, as there is a generation and no candidate beside it, or not.
+    """CHECKING becomes READY or AWAITING_FILES, as there is a version and no candidate beside it, or not.
 
     Another state is what somebody else's check has found meanwhile, and stays.
     """
     has_candidate = sa.exists().where(
-        (FILES.c.finetune_id == FINETUNES.c.id) & (FILES.c.generation == FINETUNES.c.generation + 1)
+        (FILES.c.finetune_id == FINETUNES.c.id) & (FILES.c.version == FINETUNES.c.version + 1)
     )
-    awaiting = (FINETUNES.c.generation == 0) | has_candidate
+    awaiting = (FINETUNES.c.version == 0) | has_candidate
     state = sa.case(
         (FINETUNES.c.state != FinetuneState.CHECKING.value, FINETUNES.c.state),
         (awaiting, FinetuneState.AWAITING_FILES.value),
@@ -245,16 +245,16 @@ def _read(connection: sa.Connection, finetune_id: str) -> Finetune | None:
     return next(iter(read_finetunes(connection, FINETUNES.c.id == finetune_id)), None)
 
 
-def _earlier(finetune: Finetune, number: int | None) -> Generation:
-    """The kept generation with that number, or the last one before the current. Raises FinetuneError."""
+def _earlier(finetune: Finetune, number: int | None) -> FinetuneVersion:
+    """The kept version with that number, or the last one before the current. Raises FinetuneError."""
     found = [one for one in finetune.earlier if number is None or one.number == number]
     if finetune.current is None:
-        raise FinetuneError(f"finetune {finetune.name!r} has no generation yet, and none to go back to")
+        raise FinetuneError(f"finetune {finetune.name!r} has no version yet, and none to go back to")
     if not found:
         kept = ", ".join(str(one.number) for one in finetune.earlier) or "none"
-        wanted = "no earlier generation" if number is None else f"no earlier generation {number}"
+        wanted = "no earlier version" if number is None else f"no earlier version {number}"
         raise FinetuneError(
-            f"finetune {finetune.name!r} has {wanted} to go back to: generation {finetune.current.number} answers, and "
+            f"finetune {finetune.name!r} has {wanted} to go back to: version {finetune.current.number} answers, and "
             f"of those before it these are kept: {kept}"
         )
     return found[0]

@@ -1,8 +1,8 @@
 """The tables of the catalogue, as this version writes them. Times are UTC without a zone.
 
-finetunes.generation      the generation that answers; 0 before the first
+finetunes.version      the version that answers; 0 before the first
 finetunes.state, .reason  the candidate's; 'ready' when there is none
-finetune_generations      those whose files are kept: the current one and some before it
+finetune_versions      those whose files are kept: the current one and some before it
 finetune_files            the files of these, and under the next number those of the candidate
 finetune_store            one row: which database this is, as the data folder that belongs to it has it too
 
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from intaglio.database import Schema
 from intaglio.finetunes.db.before_alembic import adopt
 
-HEAD = "proofs"
+HEAD = "verifications"
 
 METADATA = sa.MetaData()
 
@@ -39,30 +39,30 @@ FINETUNES = sa.Table(
     sa.Column("public", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Column("modified_at", sa.DateTime, nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text),
     sa.UniqueConstraint("account", "name"),
     sa.Index("finetunes_public", "public"),
 )
 
-GENERATIONS = sa.Table(
-    "finetune_generations",
+VERSIONS = sa.Table(
+    "finetune_versions",
     METADATA,
     sa.Column("finetune_id", sa.ForeignKey("finetunes.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("folder", sa.String(64), nullable=False),  # name within the store's adapters folder
     sa.Column("ready_at", sa.DateTime, nullable=False),
-    sa.Column("proof", sa.Text),  # JSON; NULL from before adapters were proven by the engine
-    sa.Index("finetune_generations_folder", "folder"),
+    sa.Column("verification", sa.Text),  # JSON; NULL from before adapters were verified by the engine
+    sa.Index("finetune_versions_folder", "folder"),
 )
 
 FILES = sa.Table(
     "finetune_files",
     METADATA,
     sa.Column("finetune_id", sa.ForeignKey("finetunes.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("generation", sa.Integer, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from intaglio.errors import DatabaseError, StorageFullError
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.finetunes.storage.blobs import FileStore
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ class Holdings:
     untidy  something failed that may have left a file without a row, or the state of a check that is over
     """
 
-    def __init__(self, catalogue: Catalogue, files: FileStore) -> None:
+    def __init__(self, catalogue: FinetuneRepository, files: FileStore) -> None:
         self._catalogue = catalogue
         self._files = files
         self.untidy = False

@@ -10,13 +10,13 @@ import os
 from pathlib import Path
 
 from intaglio.errors import DataFolderError
-from intaglio.finetunes.db.repository import Catalogue
+from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.finetunes.storage.blobs import sync_folder
 
 ID_FILE = "database-id"
 
 
-def check_belonging(folder: Path, catalogue: Catalogue, *, database_is_inside: bool) -> None:
+def check_belonging(folder: Path, catalogue: FinetuneRepository, *, database_is_inside: bool) -> None:
     """Raise DataFolderError if the folder's adapter files are not those of the catalogue's rows.
 
     database_is_inside  it is the SQLite file of this folder: without an id it is from before there were ids
@@ -36,7 +36,7 @@ def check_belonging(folder: Path, catalogue: Catalogue, *, database_is_inside: b
                 f"{folder} has the adapter files of its own finetunes.db, and the database at database_url knows none "
                 "of them; give another --data-dir for it"
             )
-        if catalogue.has_generations():
+        if catalogue.has_versions():
             raise DataFolderError(
                 f"the database at database_url has finetunes, and their files are not in {folder}; give the data_dir "
                 "that it was used with"

@@ -53,11 +53,11 @@ def _parse(data: NDArray[np.uint8]) -> dict[str, RawTensor]:
         )
     header = parse_json_object(data[8 : 8 + header_bytes].tobytes(), "the header")
     header.pop("__metadata__", None)
-    body = data[8 + header_bytes :]
+    backend = data[8 + header_bytes :]
     places = {name: _placed(name, entry) for name, entry in header.items()}
-    _check_cover(places, len(body))
+    _check_cover(places, len(backend))
     return {
-        name: RawTensor(name, header[name]["dtype"], tuple(header[name]["shape"]), body[start:end])
+        name: RawTensor(name, header[name]["dtype"], tuple(header[name]["shape"]), backend[start:end])
         for name, (start, end) in places.items()
     }
 
@@ -90,14 +90,16 @@ def _are_sizes(value: Any) -> bool:
     )
 
 
-def _check_cover(places: dict[str, tuple[int, int]], body_bytes: int) -> None:
+def _check_cover(places: dict[str, tuple[int, int]], backend_bytes: int) -> None:
     covered_to = 0
     for name, (start, end) in sorted(places.items(), key=lambda place: place[1]):
         if start != covered_to:
             problem = "overlaps the tensor before it" if start < covered_to else "leaves a gap before it"
             raise ModelFormatError(f"tensor {name!r} starts at offset {start} where {covered_to} is due: it {problem}")
-        if end > body_bytes:
-            raise ModelFormatError(f"tensor {name!r} ends at offset {end}; the file holds {body_bytes} bytes of data")
+        if end > backend_bytes:
+            raise ModelFormatError(
+                f"tensor {name!r} ends at offset {end}; the file holds {backend_bytes} bytes of data"
+            )
         covered_to = end
-    if covered_to != body_bytes:
-        raise ModelFormatError(f"{body_bytes - covered_to} bytes after the last tensor belong to none")
+    if covered_to != backend_bytes:
+        raise ModelFormatError(f"{backend_bytes - covered_to} bytes after the last tensor belong to none")

@@ -1,11 +1,11 @@
-"""A finetune has generations: version 1 of the time before alembic."""
+"""A finetune has versions: version 1 of the time before alembic."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "generations"
+revision = "versions"
 down_revision = None
 
 
@@ -20,13 +20,13 @@ def upgrade() -> None:
         sa.Column("public", sa.Boolean, nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
         sa.Column("modified_at", sa.DateTime, nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text),
         sa.UniqueConstraint("account", "name"),
     )
     op.create_table(
-        "finetune_generations",
+        "finetune_versions",
         sa.Column("finetune_id", _sortable(36), sa.ForeignKey("finetunes.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("digest", sa.String(64), nullable=False),
@@ -36,7 +36,7 @@ def upgrade() -> None:
     op.create_table(
         "finetune_files",
         sa.Column("finetune_id", _sortable(36), sa.ForeignKey("finetunes.id", ondelete="CASCADE"), primary_key=True),
-        sa.Column("generation", sa.Integer, primary_key=True),
+        sa.Column("version", sa.Integer, primary_key=True),
         sa.Column("name", sa.String(64), primary_key=True),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),

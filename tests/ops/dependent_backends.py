@@ -1,4 +1,6 @@
-"""Bodies that break row independence on purpose: right but for the last bits, which depend on what else is computed."""
+"""Backends that break row independence on purpose: right but for the last bits, which depend on what else is
+computed.
+"""
 
 from __future__ import annotations
 

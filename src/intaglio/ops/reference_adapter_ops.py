@@ -1,8 +1,8 @@
-"""The reference for what an adapter adds to a base that is served: the specification's arithmetic on another body's
+"""The reference for what an adapter adds to a base that is served: the specification's arithmetic on another backend's
 weights.
 
-Products with matrices of the base come from that body, which knows their layout; they are the same with and without an
-adapter. All that an adapter does, and all between the products, is plain NumPy as in `reference`.
+Products with matrices of the base come from that backend, which knows their layout; they are the same with and without
+an adapter. All that an adapter does, and all between the products, is plain NumPy as in `reference`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ F32 = npt.NDArray[np.float32]
 
 
 class ReferenceAdapterOps(ReferenceOps):
-    """`ReferenceOps` over the weights of another body."""
+    """`ReferenceOps` over the weights of another backend."""
 
     def __init__(self, base: Ops) -> None:
         self._base = base

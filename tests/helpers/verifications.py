@@ -1,10 +1,10 @@
-"""A proof to be kept and read back, where nothing is proven."""
+"""A verification to be kept and read back, where nothing is verified."""
 
 from __future__ import annotations
 
-from intaglio.request import Proof
+from intaglio.request import Verification
 
-PROOF = Proof(
+VERIFICATION = Verification(
     num_modules=7,
     rank=4,
     scalable=True,

@@ -1,4 +1,4 @@
-"""Every body of `Ops` against the one-number-at-a-time bodies of `naive`, on awkward sizes.
+"""Every backend of `Ops` against the one-number-at-a-time backends of `naive`, on awkward sizes.
 
 Attention and sampling have files of their own; what only the kernels can do (quantized matrices) is in `test_cpu.py`.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from intaglio.ops import AttentionRow, LoraPair, LoraSegment, Ops, QKNorms, RopeKind
 from tests.ops import naive
 from tests.ops.alone import Heads, add_norms, gelu_gate
-from tests.ops.bodies import SIZES, lora_weights
+from tests.ops.backends import SIZES, adapter_weights
 
 F32 = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ def test_adapters_add_to_their_own_rows_and_matrices_only(ops: Ops) -> None:
     one = LoraPair(numbers(4, 1, 7), numbers(5, 5, 1))
     three = LoraPair(numbers(6, 3, 7), numbers(7, 3, 3))
     other = LoraPair(numbers(8, 133, 7), numbers(9, 5, 133))
-    adapters = [lora_weights(ops, [pairs]) for pairs in ((one, three), (None, three), (other, None))]
+    adapters = [adapter_weights(ops, [pairs]) for pairs in ((one, three), (None, three), (other, None))]
     segments = [LoraSegment(2, 3, adapters[0]), LoraSegment(3, 9, adapters[1]), LoraSegment(9, 11, adapters[2])]
     first, second = ops.linears(x, [ops.weight(w, "f32") for w in weights], ops.lora_plan(segments))
     exact_first, exact_second = naive.linear(x, weights[0]), naive.linear(x, weights[1])
@@ -178,7 +178,7 @@ def test_the_gate_is_the_tanh_form_times_up(ops: Ops) -> None:
 def test_a_gated_linear_gates_what_linears_gives_adapters_and_all(ops: Ops) -> None:
     x, gate, up = numbers(1, 7, 21), numbers(2, 37, 21), numbers(3, 37, 21)
     pairs = [LoraPair(numbers(4, 2, 21), numbers(5, 37, 2)), LoraPair(numbers(6, 3, 21), numbers(7, 37, 3))]
-    plan = ops.lora_plan([LoraSegment(2, 5, lora_weights(ops, [[None], pairs]))])
+    plan = ops.lora_plan([LoraSegment(2, 5, adapter_weights(ops, [[None], pairs]))])
     weights = [ops.weight(matrix, "f32") for matrix in (gate, up)]
     close(ops.gated_linear(x, *weights, plan, 1), naive.gelu_gate(*ops.linears(x, weights, plan, 1)), 2e-6)
 
@@ -237,7 +237,7 @@ def test_no_op_changes_its_arguments(ops: Ops) -> None:
     before = [array.copy() for array in (x, weight, scale, pair.a, pair.b)]
     ops.rms_norm(x, scale, 1e-6)
     add_norms(ops, x, x, scale, scale)
-    ops.linears(x, [ops.weight(weight, "f32")], ops.lora_plan([LoraSegment(0, 21, lora_weights(ops, [[pair]]))]))
+    ops.linears(x, [ops.weight(weight, "f32")], ops.lora_plan([LoraSegment(0, 21, adapter_weights(ops, [[pair]]))]))
     ops.logits(x, ops.weight(weight, "f32"), 2.0)
     ops.gated_linear(x, ops.weight(weight, "f32"), ops.weight(weight, "f32"))
     for array, old in zip((x, weight, scale, pair.a, pair.b), before, strict=True):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intaglio.completion import Completion, CompletionBuilder, TextDelta, TokenLogprob, join_deltas
 from intaglio.errors import AdapterUseError, EngineError, IntaglioError
-from intaglio.generation import AnswerBuilder, Completion, TextDelta, TokenLogprob, join_deltas
 from intaglio.request import FinishReason, TokenLogprobs, TokenOutput
 from intaglio.text import IncrementalDetokenizer, Tokenizer, load_tokenizer
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
@@ -24,7 +24,7 @@ def build(
     tokenizer: Tokenizer, ids: list[int], stop: tuple[str, ...] = (), end: FinishReason = FinishReason.LENGTH
 ) -> list[TextDelta]:
     """The deltas of an answer. The i-th token's log-probability is -i, and it is the only best one."""
-    builder = AnswerBuilder(1, IncrementalDetokenizer(tokenizer, stop))
+    builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer, stop))
     deltas = []
     for index, token_id in enumerate(ids):
         reason = end if index == len(ids) - 1 else None
@@ -108,14 +108,14 @@ def test_the_listed_tokens_are_the_first_ones_and_cover_the_text(tokenizer: Toke
 
 
 def test_without_logprobs_nothing_is_listed(tokenizer: Tokenizer) -> None:
-    builder = AnswerBuilder(1, IncrementalDetokenizer(tokenizer))
+    builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer))
     delta = builder.take(TokenOutput("r", tokenizer.encode("a")[0], FinishReason.LENGTH))
     assert (delta.text, delta.logprobs) == ("a", ())
 
 
 def test_an_end_without_a_token_adds_nothing(tokenizer: Tokenizer) -> None:
     """As an answer to a grammar ends, when nothing more may come."""
-    builder = AnswerBuilder(1, IncrementalDetokenizer(tokenizer))
+    builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer))
     first = builder.take(TokenOutput("r", tokenizer.encode("a")[0], logprobs=TokenLogprobs(-1.0, [])))
     last = builder.take(TokenOutput("r", None, FinishReason.STOP))
     assert answer([first, last]) == Completion(
@@ -133,7 +133,7 @@ def test_a_failure_is_the_engines_and_a_refusal_the_callers(
     tokenizer: Tokenizer, refused: bool, kind: type[IntaglioError]
 ) -> None:
     output = TokenOutput("1", None, FinishReason.ERROR, error="two adapters take 9 bytes", refused=refused)
-    delta = AnswerBuilder(3, IncrementalDetokenizer(tokenizer, ())).take(output)
+    delta = CompletionBuilder(3, IncrementalDetokenizer(tokenizer, ())).take(output)
     assert type(delta.failure) is kind
     with pytest.raises(kind, match="two adapters take 9 bytes"):
         join_deltas([delta])

@@ -67,7 +67,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-class AnswerBuilder:
+class CompletionBuilder:
     """Turns the engine's outputs for one request into text deltas."""
 
     def __init__(self, num_prompt_tokens: int, detokenizer: IncrementalDetokenizer) -> None:
