@@ -1,4 +1,4 @@
-"""Imports run one way, and each library stays in the room that needs it. A failure names the offending line."""
+"""Imports run one way, and each library stays in the package that needs it. A failure names the offending line."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "intaglio"
 
-BASE = {"version", "errors", "request", "settings"}
+BASE = {"version", "errors", "request", "settings", "files"}
 ENGINE = {"ops", "model", "lora", "grammar", "engine"}
 JOINED = {"base_model", "completion", "llm"}
 
-# room -> the rooms it may import from, beside itself. ARCHITECTURE.md draws the same.
+# package or top-level module -> those it may import from, beside itself. ARCHITECTURE.md draws the same.
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
     "request": {"errors"},
     "settings": {"errors"},
+    "files": {"errors"},
     "database": {"errors"},
     "grammar": BASE,
     "ops": BASE,
@@ -43,8 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | JOINED,
 }
 
-# library -> the rooms (or files) that may name it.
-LIBRARY_ROOMS: dict[str, set[str]] = {
+# library -> the packages that may name it.
+MAY_USE_LIBRARY: dict[str, set[str]] = {
     "torch": {"training"},
     "transformers": {"training"},
     "peft": {"training"},
@@ -66,9 +67,11 @@ LIBRARY_ROOMS: dict[str, set[str]] = {
     "threadpoolctl": {"ops"},
 }
 
+MAX_MODULES = 17  # beside __init__.py; a package that grows is divided by what a reader looks for
+
 HEAVY = {"torch", "transformers", "peft", "accelerate", "safetensors"}  # the extra `train`
 
-# A second kind of device is a second body of ops, so these know arrays only through it.
+# A second kind of device is a second backend of ops, so these know arrays only through it.
 THROUGH_OPS_ONLY = ("engine/*.py", "engine/*/*.py", "model/gemma.py", "model/config.py")
 ARRAY_LIBRARIES = {"numpy", "ml_dtypes", "torch", "scipy"}
 
@@ -82,7 +85,7 @@ class Import:
     module: str
 
     @property
-    def room(self) -> str:
+    def package(self) -> str:
         return self.path.parts[0].removesuffix(".py")
 
     @property
@@ -90,8 +93,8 @@ class Import:
         return self.module.split(".")[0]
 
     @property
-    def target_room(self) -> str | None:
-        """The room of ours that is imported; None for a library."""
+    def target(self) -> str | None:
+        """The package of ours that is imported; None for a library."""
         if self.top != "intaglio":
             return None
         parts = self.module.split(".")
@@ -129,7 +132,7 @@ def _modules(node: ast.AST, path: Path) -> list[str]:
         module = ".".join([*base, node.module] if node.module else base)
     else:
         module = node.module or ""
-    if module == "intaglio":  # `from intaglio import errors` names a room, `from intaglio import LLM` the door
+    if module == "intaglio":  # `from intaglio import errors` names a module, `from intaglio import LLM` the public API
         return [f"intaglio.{alias.name}" if alias.name in MAY_IMPORT else "intaglio" for alias in node.names]
     return [module]
 
@@ -137,19 +140,19 @@ def _modules(node: ast.AST, path: Path) -> list[str]:
 def wrong_way(imports: Iterator[Import]) -> list[str]:
     wrong = []
     for one in imports:
-        target = one.target_room
-        if target is not None and target != one.room and target not in MAY_IMPORT.get(one.room, set()):
-            allowed = ", ".join(sorted(MAY_IMPORT.get(one.room, set()))) or "nothing"
-            wrong.append(f"{one} ({one.room} may import: {allowed})")
+        target = one.target
+        if target is not None and target != one.package and target not in MAY_IMPORT.get(one.package, set()):
+            allowed = ", ".join(sorted(MAY_IMPORT.get(one.package, set()))) or "nothing"
+            wrong.append(f"{one} ({one.package} may import: {allowed})")
     return wrong
 
 
 def misplaced_libraries(imports: Iterator[Import]) -> list[str]:
     wrong = []
     for one in imports:
-        if one.top in LIBRARY_ROOMS and one.room not in LIBRARY_ROOMS[one.top]:
-            rooms = ", ".join(sorted(LIBRARY_ROOMS[one.top] or {"nobody"}))
-            wrong.append(f"{one} (only for: {rooms})")
+        if one.top in MAY_USE_LIBRARY and one.package not in MAY_USE_LIBRARY[one.top]:
+            packages = ", ".join(sorted(MAY_USE_LIBRARY[one.top])) or "none of them"
+            wrong.append(f"{one} (only for: {packages})")
     return wrong
 
 
@@ -167,6 +170,29 @@ def heavy_at_import_time(source: Path) -> list[str]:
     return wrong
 
 
+def import_cycle(source: Path) -> list[str]:
+    """The modules of one cycle of imports, also of those inside functions and under TYPE_CHECKING; [] without one."""
+    modules = {_module_name(path.relative_to(source)): path.relative_to(source) for path in source.rglob("*.py")}
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(parsed(source / path)):
+            imported = set(_modules(node, path))
+            if isinstance(node, ast.ImportFrom):  # `from intaglio.api import app` may name a module
+                imported |= {f"{module}.{alias.name}" for module in imported for alias in node.names}
+                imported -= {".".join(one.split(".")[:-1]) for one in imported & graph.keys()}
+            graph[name] |= (imported & graph.keys()) - {name}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _module_name(path: Path) -> str:
+    parts = path.parent.parts if path.name == "__init__.py" else path.with_suffix("").parts
+    return ".".join(["intaglio", *parts])
+
+
 def arrays_by_name(imports: Iterator[Import]) -> list[str]:
     return [
         f"{one} (arrays go through ops here)"
@@ -175,20 +201,40 @@ def arrays_by_name(imports: Iterator[Import]) -> list[str]:
     ]
 
 
-def test_every_room_has_its_place_in_the_table() -> None:
-    rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")}
-    assert rooms <= MAY_IMPORT.keys(), "a new room: say in MAY_IMPORT and ARCHITECTURE.md what it may import"
+def test_every_package_is_in_the_table() -> None:
+    packages = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")}
+    assert packages <= MAY_IMPORT.keys(), "a new package: say in MAY_IMPORT and ARCHITECTURE.md what it may import"
 
 
 def test_the_table_has_no_cycle() -> None:
     TopologicalSorter(MAY_IMPORT).prepare()  # raises CycleError
 
 
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert import_cycle(SOURCE) == []
+
+
+def test_a_cycle_of_two_modules_in_one_package_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "pool.py").write_text("from intaglio.lora import cache\n")
+    (tmp_path / "lora" / "cache.py").write_text("def load():\n    from intaglio.lora.pool import AdapterPool\n")
+    assert set(import_cycle(tmp_path)) == {"intaglio.lora.pool", "intaglio.lora.cache"}
+
+
+def test_a_package_has_about_a_dozen_modules() -> None:
+    sizes = {folder: sum(path.name != "__init__.py" for path in folder.glob("*.py")) for folder in _packages()}
+    assert {folder.name: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
+
+
+def _packages() -> list[Path]:
+    return [path.parent for path in sorted(SOURCE.rglob("__init__.py"))]
+
+
 def test_imports_run_one_way() -> None:
     assert wrong_way(imports_of(SOURCE)) == []
 
 
-def test_each_library_stays_in_its_room() -> None:
+def test_each_library_stays_in_its_package() -> None:
     assert misplaced_libraries(imports_of(SOURCE)) == []
 
 

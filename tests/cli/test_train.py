@@ -73,7 +73,7 @@ def test_ctrl_c_ends_the_command_with_its_own_status(
     def interrupted() -> None:
         raise TrainingInterruptedError("stopped; out holds nothing")
 
-    monkeypatch.setattr("intaglio.training.extra.check_installed", interrupted)
+    monkeypatch.setattr("intaglio.training.run.check_installed", interrupted)
     monkeypatch.setattr(sys, "argv", ["intaglio", "train", "d.jsonl", "--out", "out"])
     with pytest.raises(SystemExit) as ended:
         main()

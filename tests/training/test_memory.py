@@ -12,8 +12,7 @@ import pytest
 
 from intaglio.errors import NotEnoughMemoryError
 from intaglio.model.config import ModelConfig, config_from_hf
-from intaglio.training.adapt import add_adapter
-from intaglio.training.base import load_base
+from intaglio.training.base import add_adapter, load_base
 from intaglio.training.dtypes import BASE_DTYPES, BaseDtype
 from intaglio.training.memory import Available, BatchShape, MemoryNeed, activation_bytes, check_memory, memory_need
 from intaglio.training.options import TrainingOptions

@@ -93,8 +93,8 @@ def _target(server: Mapping[str, str | None], **finetune: Any) -> dict[str, Any]
 def _train(options: TrainingOptions, model: str) -> None:
     from intaglio.cli.training_progress import make_report
     from intaglio.engine.memory.available import available_memory
-    from intaglio.training.extra import check_installed
     from intaglio.training.memory import Available
+    from intaglio.training.run import check_installed
     from intaglio.training.run import train as run
 
     check_installed()

@@ -1,4 +1,4 @@
-"""The served checkpoint as a torch model, frozen.
+"""The served checkpoint as a torch model, frozen, and fresh LoRA matrices on it.
 
 Config and tensors come through the server's own readers, from a Hugging Face folder or a GGUF file alike, so what is
 trained against is what will be served. Only the class of the model is transformers'.
@@ -14,6 +14,7 @@ from intaglio.model.config import LayerConfig, ModelConfig
 from intaglio.model.loader import read_config
 from intaglio.model.weights import Checkpoint, open_checkpoint
 from intaglio.training.dtypes import BaseDtype
+from intaglio.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     import torch
@@ -103,3 +104,23 @@ def _make_buffers(model: Any, config: ModelConfig) -> None:
     inner.embed_tokens.embed_scale = torch.tensor(config.embed_scale)
     left = [name for name, buffer in model.named_buffers() if buffer.device.type == "meta"]
     assert not left, f"buffers without values: {left}"
+
+
+def add_adapter(base: Any, options: TrainingOptions) -> Any:
+    """The base as a PeftModel whose new matrices, in float32, want a gradient. B is zero: nothing changes yet."""
+    import warnings
+
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=2 * options.rank if options.alpha is None else options.alpha,
+        target_modules=list(options.targets),
+        lora_dropout=options.dropout,
+        use_rslora=options.rslora,
+        use_dora=options.dora,
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name; nothing we could mend
+        return get_peft_model(base, config)

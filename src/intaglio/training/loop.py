@@ -1,4 +1,4 @@
-"""The optimizer's steps."""
+"""How many steps a run takes, the learning rate of each, and the steps themselves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from intaglio.errors import TrainingError
-from intaglio.training.batches import endless_batches
+from intaglio.training.batches import endless_batches, steps_per_epoch
 from intaglio.training.encode import Tokens
 from intaglio.training.loss import Head, answer_states
 from intaglio.training.options import TrainingOptions
 from intaglio.training.report import Report
-from intaglio.training.schedule import learning_rate
 
+DEFAULT_EPOCHS = 3.0
+_WARM_UP = 20  # steps, or a tenth of a shorter run
 _MAX_NORM = 1.0  # gradients are cut to this length
 _SMOOTHING = 0.8  # of the loss that is shown: over about five steps, so that it is of now even in a short run
 
@@ -75,3 +76,19 @@ def run_steps(
         if (step + 1) % options.checkpoint_every == 0 or step + 1 == steps:
             checkpoint(step + 1)
     return Pace(tokens, time.monotonic() - started)
+
+
+def num_steps(options: TrainingOptions, num_examples: int) -> int:
+    """The steps asked for, or those of the epochs asked for: at least one."""
+    if options.steps is not None:
+        return options.steps
+    epochs = DEFAULT_EPOCHS if options.epochs is None else options.epochs
+    return max(1, round(epochs * steps_per_epoch(num_examples, options.batch_size)))
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """A linear rise to the peak, then a cosine down to a tenth of it. step counts from 0."""
+    warm_up = max(1, min(_WARM_UP, steps // 10))
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up))))

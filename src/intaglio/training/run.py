@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,21 +10,29 @@ from typing import Any
 
 from intaglio.base_model import BaseModel
 from intaglio.errors import TrainingError, TrainingInterruptedError
-from intaglio.training.adapt import add_adapter
-from intaglio.training.base import load_base
-from intaglio.training.data import Example, read_examples
+from intaglio.training.base import add_adapter, load_base
+from intaglio.training.data import Example, Split, read_examples, split_examples
 from intaglio.training.dtypes import BASE_DTYPES, BaseDtype, ChosenDtype, faster_dtype, measure_speeds
 from intaglio.training.encode import Tokens, encode_all
 from intaglio.training.evaluate import evaluate
-from intaglio.training.loop import Pace, run_steps
+from intaglio.training.loop import Pace, num_steps, run_steps
 from intaglio.training.memory import Available, BatchShape, check_memory, memory_need
 from intaglio.training.options import TrainingOptions, check_options
 from intaglio.training.report import Evaluation, Report
 from intaglio.training.save import CARD_FILE, make_folder, round_to_saved, save_adapter, save_card
-from intaglio.training.schedule import num_steps
-from intaglio.training.split import Split, split_examples
 
+PACKAGES = ("torch", "transformers", "peft", "accelerate")  # of the extra `train`
 _USUAL_LENGTH = 1024  # tokens: enough for most examples, and little enough for most machines
+
+
+def check_installed() -> None:
+    """Look for the packages without importing them. Raises TrainingError that says how to install them."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingError(
+            f"training needs {', '.join(missing)}, not installed here: run `pip install torch==2.13.0` first and "
+            "alone (so that pip takes the build for the CPU where one is offered), then `pip install 'intaglio[train]'`"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import importlib.util
 import pytest
 
 from intaglio.errors import TrainingError
-from intaglio.training.extra import PACKAGES, check_installed
+from intaglio.training.run import PACKAGES, check_installed
 
 
 def test_a_missing_package_is_named_with_both_install_commands(monkeypatch: pytest.MonkeyPatch) -> None:

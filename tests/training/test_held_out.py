@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.errors import TrainingDataError
-from intaglio.training.data import Example
-from intaglio.training.split import split_examples
+from intaglio.training.data import Example, split_examples
 
 PATH = Path("d.jsonl")
 
