@@ -112,20 +112,23 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
 
+@cache
+def statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of a file, also those inside functions and under TYPE_CHECKING."""
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports_of(source: Path) -> Iterator[Import]:
-    """Every import below `source`, also those inside functions and under TYPE_CHECKING."""
     for path in sorted(source.rglob("*.py")):
         inside = path.relative_to(source)
-        for node in ast.walk(parsed(path)):
+        for node in statements(path):
             for module in _modules(node, inside):
-                yield Import(inside, node.lineno, module)  # type: ignore[attr-defined]
+                yield Import(inside, node.lineno, module)
 
 
-def _modules(node: ast.AST, path: Path) -> list[str]:
+def _modules(node: ast.Import | ast.ImportFrom, path: Path) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
     if node.level:
         package = ["intaglio", *path.parent.parts]
         base = package[: len(package) - node.level + 1]
@@ -162,11 +165,12 @@ def heavy_at_import_time(source: Path) -> list[str]:
     for path in sorted(source.rglob("*.py")):
         inside = path.relative_to(source)
         for node in parsed(path).body:
-            wrong += [
-                f"{Import(inside, node.lineno, module)} (inside a function, please: the server has no {module})"
-                for module in _modules(node, inside)
-                if module.split(".")[0] in HEAVY
-            ]
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                wrong += [
+                    f"{Import(inside, node.lineno, module)} (inside a function, please: the server has no {module})"
+                    for module in _modules(node, inside)
+                    if module.split(".")[0] in HEAVY
+                ]
     return wrong
 
 
@@ -175,7 +179,7 @@ def import_cycle(source: Path) -> list[str]:
     modules = {_module_name(path.relative_to(source)): path.relative_to(source) for path in source.rglob("*.py")}
     graph: dict[str, set[str]] = {name: set() for name in modules}
     for name, path in modules.items():
-        for node in ast.walk(parsed(source / path)):
+        for node in statements(source / path):
             imported = set(_modules(node, path))
             if isinstance(node, ast.ImportFrom):  # `from intaglio.api import app` may name a module
                 imported |= {f"{module}.{alias.name}" for module in imported for alias in node.names}
