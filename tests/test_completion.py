@@ -29,7 +29,7 @@ def build(
     for index, token_id in enumerate(ids):
         reason = end if index == len(ids) - 1 else None
         logprobs = TokenLogprobs(-float(index), [(token_id, -float(index))])
-        deltas.append(builder.take(TokenOutput("r", token_id, reason, logprobs=logprobs)))
+        deltas.append(builder.push(TokenOutput("r", token_id, reason, logprobs=logprobs)))
         if deltas[-1].finish_reason is not None:
             break
     return deltas
@@ -109,15 +109,15 @@ def test_the_listed_tokens_are_the_first_ones_and_cover_the_text(tokenizer: Toke
 
 def test_without_logprobs_nothing_is_listed(tokenizer: Tokenizer) -> None:
     builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer))
-    delta = builder.take(TokenOutput("r", tokenizer.encode("a")[0], FinishReason.LENGTH))
+    delta = builder.push(TokenOutput("r", tokenizer.encode("a")[0], FinishReason.LENGTH))
     assert (delta.text, delta.logprobs) == ("a", ())
 
 
 def test_an_end_without_a_token_adds_nothing(tokenizer: Tokenizer) -> None:
     """As an answer to a grammar ends, when nothing more may come."""
     builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer))
-    first = builder.take(TokenOutput("r", tokenizer.encode("a")[0], logprobs=TokenLogprobs(-1.0, [])))
-    last = builder.take(TokenOutput("r", None, FinishReason.STOP))
+    first = builder.push(TokenOutput("r", tokenizer.encode("a")[0], logprobs=TokenLogprobs(-1.0, [])))
+    last = builder.push(TokenOutput("r", None, FinishReason.STOP))
     assert answer([first, last]) == Completion(
         "a",
         FinishReason.STOP,
@@ -133,7 +133,7 @@ def test_a_failure_is_the_engines_and_a_refusal_the_callers(
     tokenizer: Tokenizer, refused: bool, kind: type[IntaglioError]
 ) -> None:
     output = TokenOutput("1", None, FinishReason.ERROR, error="two adapters take 9 bytes", refused=refused)
-    delta = CompletionBuilder(3, IncrementalDetokenizer(tokenizer, ())).take(output)
+    delta = CompletionBuilder(3, IncrementalDetokenizer(tokenizer, ())).push(output)
     assert type(delta.failure) is kind
     with pytest.raises(kind, match="two adapters take 9 bytes"):
         join_deltas([delta])

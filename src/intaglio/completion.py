@@ -1,5 +1,7 @@
-"""One answer as text: the engine's tokens through the detokenizer, with stop strings, usage and the reason of the
-end.
+"""A completion from the engine's tokens: detokenized text with stop strings applied, usage and finish reason.
+
+`IncrementalDetokenizer` (text/detokenizer.py) finds the stop strings; `CompletionBuilder.push` ends the completion
+there.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token of an answer, and how probable the model found it before anything that steers sampling.
+    """One token of a completion and its probability by the model, before anything that steers sampling.
 
-    text     of this token alone; bytes that are no whole character are U+FFFD. A control token has its name here
-    raw      the bytes it adds to the answer; none for a control token
+    text     of this token alone; bytes that are not a whole character are U+FFFD. For a control token its name
+    raw      the bytes it adds to the text; none for a control token
     logprob  natural logarithm of its probability
-    best     the most probable tokens at this place, (text, raw, logprob), best first; as many as were asked for
+    best     the most probable tokens at this position, (text, raw, logprob), best first; as many as were asked for
     """
 
     text: str
@@ -44,10 +46,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of an answer. The last one, and only it, has a finish reason and usage; after ERROR `failure` says why.
+    """A piece of a completion. The last one, and only it, has a finish reason and usage; with ERROR `failure` says why.
 
-    logprobs  of the tokens whose text begins in what has been given out; empty unless asked for. A stop token, and
-              tokens that begin behind a stop string's start, are no part of the answer and are not listed
+    logprobs  of the tokens whose text begins in this piece; empty unless asked for. A stop token, and tokens that begin
+              behind the start of a stop string, are not part of the completion and are not listed
     """
 
     text: str
@@ -59,7 +61,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer. logprobs: of all its tokens, if they were asked for."""
+    """Generated text and why it ended. logprobs: of all its tokens, if they were asked for."""
 
     text: str
     finish_reason: FinishReason
@@ -75,34 +77,37 @@ class CompletionBuilder:
         self._detokenizer = detokenizer
         self._num_tokens = 0
         self._num_cached = 0
-        self._num_chars = 0  # given out so far
-        self._unlisted: deque[tuple[int, TokenLogprob]] = deque()  # and where each one's text begins
+        self._num_chars = 0  # in deltas so far
+        self._unlisted: deque[tuple[int, TokenLogprob]] = deque()  # each with where its text begins
 
-    def take(self, output: TokenOutput) -> TextDelta:
-        """The delta for one engine output. With finish_reason STOP on a delta whose output had none, a stop string
-        was met and the engine still has to be told."""
+    def push(self, output: TokenOutput) -> TextDelta:
+        """The delta for one engine output.
+
+        A delta with finish_reason STOP whose output had none means that a stop string was found: the caller then has
+        to abort the request in the engine.
+        """
         self._num_cached = max(self._num_cached, output.cached_tokens)
         text = ""
         if output.token_id is not None:
             self._num_tokens += 1
-            if output.finish_reason is not FinishReason.STOP:  # a stop token's own text is not part of the answer
-                text = self._push(output.token_id, output.logprobs)
+            if output.finish_reason is not FinishReason.STOP:  # a stop token's own text is not part of the completion
+                text = self._push_token(output.token_id, output.logprobs)
         if self._detokenizer.stopped is not None:
             return self._last(text, FinishReason.STOP)
         if output.finish_reason is None:
-            return TextDelta(text, logprobs=self._list(text))
+            return TextDelta(text, logprobs=self._logprobs(text))
         text += self._detokenizer.finish()
         reason = FinishReason.STOP if self._detokenizer.stopped is not None else output.finish_reason
         return self._last(text, reason, _failure(output))
 
-    def _push(self, token_id: int, logprobs: TokenLogprobs | None) -> str:
+    def _push_token(self, token_id: int, logprobs: TokenLogprobs | None) -> str:
         if logprobs is not None:
             begin = self._num_chars + self._detokenizer.num_held
             self._unlisted.append((begin, _described(self._detokenizer.tokenizer, token_id, logprobs)))
         return self._detokenizer.push(token_id)
 
-    def _list(self, text: str, *, rest: bool = False) -> tuple[TokenLogprob, ...]:
-        """Count `text` as given out; the tokens that begin in what has been, or all that are left."""
+    def _logprobs(self, text: str, *, rest: bool = False) -> tuple[TokenLogprob, ...]:
+        """Count the text of a delta. Returns the tokens that begin in the text so far, or all that are left."""
         self._num_chars += len(text)
         listed = []
         while self._unlisted and (rest or self._unlisted[0][0] < self._num_chars):
@@ -111,7 +116,7 @@ class CompletionBuilder:
 
     def _last(self, text: str, reason: FinishReason, failure: IntaglioError | None = None) -> TextDelta:
         usage = Usage(self._num_prompt_tokens, self._num_tokens, self._num_cached)
-        return TextDelta(text, reason, usage, failure, self._list(text, rest=self._detokenizer.stopped is None))
+        return TextDelta(text, reason, usage, failure, self._logprobs(text, rest=self._detokenizer.stopped is None))
 
 
 def _failure(output: TokenOutput) -> IntaglioError | None:
@@ -132,7 +137,9 @@ def _text_and_bytes(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:
 
 
 def join_deltas(deltas: Sequence[TextDelta]) -> Completion:
-    """The whole answer. Raises EngineError if it failed, AdapterUseError if its adapters cannot be used so."""
+    """The whole completion. Raises EngineError if the request failed, AdapterUseError if its adapters cannot be
+    used so.
+    """
     last = deltas[-1]
     assert last.finish_reason is not None, "the last delta says why it is the last"
     assert last.usage is not None

@@ -1,7 +1,10 @@
 """Text in, text out, with an adapter if wanted: `LLM` for scripts, `AsyncLLM` for the server.
 
-`LLM` runs the engine in this process; `AsyncLLM` in one of its own, so that a slow forward never holds up an HTTP
-answer.
+`LLM` runs the engine in this process; `AsyncLLM` in a process of its own, so that a slow forward never delays an HTTP
+response.
+
+Stop strings end a request here: `CompletionBuilder.push` (completion.py) finds them, then the engine is told to abort
+the sequence, because it knows token ids only.
 """
 
 from __future__ import annotations
@@ -45,23 +48,23 @@ class RequestHandle:
             yield TextDelta("", FinishReason.LENGTH, Usage(self._num_prompt_tokens, 0))
             return
         async for output in self._tokens:
-            delta = self._builder.take(output)
+            delta = self._builder.push(output)
             if delta.finish_reason is not None and output.finish_reason is None:
-                await self.abort()  # a stop string ended the answer; the engine does not know strings
+                await self.abort()  # ended by a stop string, which the engine knows nothing of
             yield delta
             if delta.finish_reason is not None:
                 return
 
     async def abort(self) -> None:
-        """Free the sequence. Call it when nobody reads on; harmless if the request has ended."""
+        """Free the sequence. Call it when the caller stops reading; harmless if the request has ended."""
         if self._tokens is not None:
             await self._tokens.abort()
 
 
 class AsyncLLM:
-    """One served base model: the text room here, the engine in its own process.
+    """One served base model: tokenizer and templates in this process, the engine in its own.
 
-    window  tokens of prompt and answer together, at most
+    window  tokens of prompt and completion together, at most
     """
 
     def __init__(self, model_id: str, base: BaseModel, engine: EngineClient) -> None:
@@ -88,7 +91,7 @@ class AsyncLLM:
 
     @classmethod
     async def start(cls, model_id: str, path: Path, settings: Settings) -> AsyncLLM:
-        """Open the model and start its engine; returns when it can answer. Raises ModelFormatError or EngineError."""
+        """Open the model and start its engine; returns when it is ready. Raises ModelFormatError or EngineError."""
         base = BaseModel.open(path, settings)
         spec = base.engine_spec(settings)
         engine = await EngineClient.start(spec, max_in_flight=settings.max_running + settings.max_waiting)
@@ -104,7 +107,7 @@ class AsyncLLM:
 
     @property
     def base_tables(self) -> BaseTables:
-        """The base's embedding and head, for the check of adapters that have such tables beside them."""
+        """The base's embedding and head, for the check of adapters whose files have such tables too."""
         return checkpoint_tables(self._base.path)
 
     @property
@@ -132,10 +135,10 @@ class AsyncLLM:
         priority: Priority = Priority.INTERACTIVE,
         reject_if_busy: bool = False,
     ) -> RequestHandle:
-        """Start a request. With reject_if_busy it is refused (CapacityError) where it would have to wait for others.
+        """Start a request. With reject_if_busy it is refused (CapacityError) if it would have to wait for others.
 
         Raises ContextLengthError, BadInputError, CapacityError or EngineDeadError before any text exists. A grammar
-        should have passed `grammar.check_grammar`; with a bad one the answer ends in an error.
+        should have passed `grammar.check_grammar`; with a bad one the request ends in an error.
         """
         request = make_request(prompt_ids, params, adapters, self.window, self.tokenizer.vocab_size, priority)
         builder = CompletionBuilder(len(prompt_ids), IncrementalDetokenizer(self.tokenizer, stop))
@@ -143,10 +146,9 @@ class AsyncLLM:
         return RequestHandle(tokens, builder, len(prompt_ids))
 
     async def verify(self, ref: AdapterRef) -> Verification:
-        """Have an adapter's folder checked, packed and run on a short text. One that was verified here before is not
-        run.
+        """Check, pack and verify an adapter's folder. Returns at once for an adapter that was verified here before.
 
-        Raises AdapterError with the reason if it cannot be served, EngineError if the engine cannot tell.
+        Raises AdapterError with the reason if it cannot be served, EngineError if verification could not be done.
         """
         return await self._engine.verify(ref)
 
@@ -161,7 +163,7 @@ class LLM:
         adapter = llm.load_adapter("path/to/peft/folder")
         llm.generate(["The capital of France is"], SamplingParams(temperature=0), raw=True)
 
-    model     a Hugging Face folder or a .gguf file; None takes the bundled 270M
+    model     a Hugging Face folder or a .gguf file; None is the bundled 270M
     options   fields of `Settings`
     """
 
@@ -184,7 +186,7 @@ class LLM:
         return self._base.tokenizer
 
     def load_adapter(self, folder: str | Path) -> AdapterRef:
-        """Check and verify a PEFT adapter folder; give what `generate` takes. Raises AdapterError with the reason."""
+        """Check and verify a PEFT adapter folder. Raises AdapterError with the reason."""
         tables = checkpoint_tables(self._base.path)
         adapter = read_peft_adapter(Path(folder), self.config, self._limits, base_tables=tables)
         ref = AdapterRef(adapter.digest, str(folder))
@@ -192,7 +194,7 @@ class LLM:
         return ref
 
     def verify(self, ref: AdapterRef) -> Verification:
-        """What running an adapter on a short text showed, here or in an earlier process. Raises AdapterError."""
+        """The adapter's verification, made now or in an earlier process. Raises AdapterError."""
         return self._adapters.verify(ref)
 
     def generate(
@@ -204,10 +206,10 @@ class LLM:
         raw: bool = False,
         stop: Sequence[str] = (),
     ) -> list[Completion]:
-        """Answer all prompts (strings, or lists of chat messages) in one batch.
+        """Complete all prompts (strings, or lists of chat messages) in one batch.
 
-        adapters  one for all prompts, or one choice per prompt: an adapter, None for the base, or a sequence of
-                  adapters that are added up. `ScaledAdapter(ref, 0.7)` is one at 0.7 of its strength
+        adapters  one for all prompts, or one selection per prompt: an adapter, None for the base, or a sequence of
+                  adapters that are added up. `ScaledAdapter(ref, 0.7)` is an adapter scaled by 0.7
 
         Raises ContextLengthError, ChatError, BadInputError or GrammarError before anything runs, EngineError if a
         request fails.
@@ -215,38 +217,38 @@ class LLM:
         params = params or SamplingParams()
         if params.grammar is not None:
             check_grammar(params.grammar)
-        chosen = _selections(adapters, len(prompts))
-        if len(chosen) != len(prompts):
-            raise ValueError(f"{len(prompts)} prompts but {len(chosen)} adapters")
+        selections = _selections(adapters, len(prompts))
+        if len(selections) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts but {len(selections)} adapter selections")
         ids = [self._render(prompt, raw) for prompt in prompts]
         requests = [
-            make_request(prompt_ids, params, _mix(choice), self.window, self.tokenizer.vocab_size)
-            for prompt_ids, choice in zip(ids, chosen, strict=True)
+            make_request(prompt_ids, params, _mix(selection), self.window, self.tokenizer.vocab_size)
+            for prompt_ids, selection in zip(ids, selections, strict=True)
         ]
         if params.max_tokens == 0:
             return [Completion("", FinishReason.LENGTH, Usage(len(prompt_ids), 0)) for prompt_ids in ids]
-        answers: dict[str, list[TextDelta]] = {}
+        deltas: dict[str, list[TextDelta]] = {}
         builders: dict[str, CompletionBuilder] = {}
         for request in requests:
-            answers[request.request_id] = []
+            deltas[request.request_id] = []
             detokenizer = IncrementalDetokenizer(self.tokenizer, stop)
             builders[request.request_id] = CompletionBuilder(len(request.prompt_ids), detokenizer)
             self._engine.add(request)
-        self._run(builders, answers)
-        return [join_deltas(deltas) for deltas in answers.values()]
+        self._run(builders, deltas)
+        return [join_deltas(of_request) for of_request in deltas.values()]
 
     def _render(self, prompt: str | Sequence[Mapping[str, Any]], raw: bool) -> list[int]:
         if isinstance(prompt, str):
             return self._base.render_prompt(prompt, raw=raw)
         return self._base.render_messages(prompt)
 
-    def _run(self, builders: dict[str, CompletionBuilder], answers: dict[str, list[TextDelta]]) -> None:
+    def _run(self, builders: dict[str, CompletionBuilder], deltas: dict[str, list[TextDelta]]) -> None:
         while self._engine.has_work:
             for output in self._engine.step():
                 request_id = output.request_id
-                delta = builders[request_id].take(output)
-                answers[request_id].append(delta)
-                if delta.finish_reason is not None and output.finish_reason is None:
+                delta = builders[request_id].push(output)
+                deltas[request_id].append(delta)
+                if delta.finish_reason is not None and output.finish_reason is None:  # ended by a stop string
                     self._engine.abort(request_id)
 
 
@@ -256,9 +258,9 @@ def _selections(adapters: OneAdapter | Sequence[AdapterSelection], count: int) -
     return list(adapters)
 
 
-def _mix(choice: AdapterSelection) -> list[ScaledAdapter]:
-    """What a caller chose for one prompt, as requests have it."""
-    if choice is None:
+def _mix(selection: AdapterSelection) -> list[ScaledAdapter]:
+    """The selection for one prompt in the form that requests have."""
+    if selection is None:
         return []
-    several = [choice] if isinstance(choice, AdapterRef | ScaledAdapter) else choice
+    several = [selection] if isinstance(selection, AdapterRef | ScaledAdapter) else selection
     return [ScaledAdapter(one) if isinstance(one, AdapterRef) else one for one in several]

@@ -108,7 +108,7 @@ def test_an_adapter_that_fails_late_ends_all_its_requests_and_no_other(
 # -- several adapters in one request, and one adapter in several folders
 
 
-def test_a_mix_waits_for_its_last_adapter_and_holds_up_nobody(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+def test_a_mix_waits_for_its_last_adapter_and_other_sequences_run(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
     mix = [ScaledAdapter(adapters[0], 0.5), ScaledAdapter(adapters[1], 2.0)]
     slow = SlowAdapter(tiny, adapters[0])
     engine = tiny.engine(ROOMY, load=slow)

@@ -1,4 +1,4 @@
-"""Answers that follow a grammar: masks in the right row, each token taken once, and nobody else is touched."""
+"""Grammars enforced while sampling: masks in the right row, each token consumed once, other sequences unaffected."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ def test_a_preempted_sequence_goes_on_where_it_stood_in_its_grammar(
     requests = [request(str(seed), prompt(seed, 5), seed=seed, grammar=grammar, **WILD) for seed in range(1, 7)]
     for item in requests:
         engine.add(item)
-    got, put_out = Collected(), 0
+    got, preempted = Collected(), 0
     while engine.has_work:
         got.take(engine.step())
         engine.check()
-        put_out += any(sequence.num_output > 0 for sequence in engine.scheduler.waiting)
-    assert put_out > 0, "somebody was preempted in the middle of an answer"
+        preempted += any(sequence.num_output > 0 for sequence in engine.scheduler.waiting)
+    assert preempted > 0, "a sequence was preempted in the middle of its completion"
     for item in requests:
         alone = run(tiny.engine(ROOMY, matchers=matchers), [item])
         assert got.tokens[item.request_id] == alone.tokens[item.request_id]
@@ -174,19 +174,19 @@ def test_logprobs_of_a_bound_answer_are_of_the_model_not_of_the_grammar(
 
 
 class FailsAt(Matchers):
-    """Its matchers fail with the second token that they take."""
+    """Its matchers fail with the second token that they advance over."""
 
-    def take(self, request: EngineRequest) -> Matcher | None:
-        found = super().take(request)
+    def acquire(self, request: EngineRequest) -> Matcher | None:
+        found = super().acquire(request)
         if found is not None:
-            taken: list[int] = []
-            original = found.take
+            tokens: list[int] = []
+            original = found.advance
 
-            def take(token: int) -> None:
-                taken.append(token)
-                original(0 if len(taken) == 2 else token)  # 0 is <pad>, which no grammar has
+            def advance(token: int) -> None:
+                tokens.append(token)
+                original(0 if len(tokens) == 2 else token)  # 0 is <pad>, which no grammar has
 
-            found.take = take  # type: ignore[method-assign]
+            found.advance = advance  # type: ignore[method-assign]
         return found
 
 
@@ -222,7 +222,7 @@ def test_a_grammar_that_grows_past_the_limits_ends_its_sequence_alone(tiny: Tiny
 def test_an_engine_without_a_table_says_so(tiny: TinyModel) -> None:
     got = run(tiny.engine(ROOMY), [request("r", prompt(1, 5), grammar=json_object_grammar())])
     assert got.reasons["r"] is FinishReason.ERROR
-    assert "without a table" in (got.errors["r"] or "")
+    assert "without a token table" in (got.errors["r"] or "")
 
 
 def test_a_damaged_table_fails_requests_with_a_grammar_alone(tiny: TinyModel, tmp_path: Path) -> None:
@@ -254,9 +254,7 @@ def step_until(engine: Engine, got: Collected, name: str) -> None:
     raise AssertionError(f"{name} has no end")
 
 
-def test_a_grammar_that_takes_long_to_compile_lets_others_go_first(
-    tiny: TinyModel, tmp_path: Path, grammar: str
-) -> None:
+def test_a_sequence_whose_grammar_is_still_compiling_is_skipped(tiny: TinyModel, tmp_path: Path, grammar: str) -> None:
     tiny_matchers(tmp_path / "tokens")
     slow = Slow(tmp_path / "tokens")
     engine = tiny.engine(ROOMY, matchers=slow)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from intaglio.engine.kv_cache import KVCacheManager
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
-from intaglio.lora.pool import Place
+from intaglio.lora.pool import AcquireResult
 from intaglio.model.gemma import KVGroupShape
 from intaglio.request import FinishReason, Priority
 from tests.helpers.engines import request
@@ -35,7 +35,7 @@ def batch(name: str, length: int, max_tokens: int = 4) -> Sequence:
 
 
 def carry_out(scheduler: Scheduler, scheduled: list[Scheduled]) -> None:
-    """What the engine does with a step, with 0 for every chosen token."""
+    """What the engine does with a step, with 0 for every sampled token."""
     completed = [item.sequence for item in scheduled if item.completes]
     for item in scheduled:
         scheduler.cache.commit(item.sequence, item.num_tokens)
@@ -69,32 +69,37 @@ def test_no_more_than_max_running_sequences_run() -> None:
     assert [seq.request_id for seq in scheduler.waiting] == ["c"]
 
 
-def test_a_sequence_whose_adapter_is_coming_lets_others_go_first_and_keeps_its_place() -> None:
-    places = {"a": Place.COMING, "b": Place.TAKEN, "c": Place.COMING, "d": Place.TAKEN}
+def test_a_sequence_whose_adapter_is_loading_is_skipped_and_stays_first_in_the_queue() -> None:
+    results = {
+        "a": AcquireResult.LOADING,
+        "b": AcquireResult.ACQUIRED,
+        "c": AcquireResult.LOADING,
+        "d": AcquireResult.ACQUIRED,
+    }
     cache = KVCacheManager(GROUPS, [40, 40], 4)
-    scheduler = Scheduler(cache, max_running=3, step_tokens=100, may_run=lambda seq: places[seq.request_id])
-    for name in places:
+    scheduler = Scheduler(cache, max_running=3, step_tokens=100, acquire=lambda seq: results[seq.request_id])
+    for name in results:
         scheduler.add(sequence(name, 2))
-    assert [seq.request_id for seq in scheduler.next_to_run(0)] == ["a", "b", "c"]
-    assert [seq.request_id for seq in scheduler.next_to_run(1)] == ["a", "b", "c", "d"]
+    assert [seq.request_id for seq in scheduler.next_to_admit(0)] == ["a", "b", "c"]
+    assert [seq.request_id for seq in scheduler.next_to_admit(1)] == ["a", "b", "c", "d"]
     assert names(scheduler.schedule()) == [("b", 2), ("d", 2)]
     assert [seq.request_id for seq in scheduler.waiting] == ["a", "c"]
-    places["a"] = Place.TAKEN
+    results["a"] = AcquireResult.ACQUIRED
     assert ("a", 2) in names(scheduler.schedule())
     scheduler.check()
 
 
-def test_a_sequence_whose_adapter_finds_no_room_holds_the_queue_lest_it_never_runs() -> None:
-    places = {"a": Place.TAKEN, "b": Place.NONE, "c": Place.TAKEN}
+def test_a_sequence_whose_adapter_has_no_capacity_holds_back_those_behind_it() -> None:
+    results = {"a": AcquireResult.ACQUIRED, "b": AcquireResult.NO_CAPACITY, "c": AcquireResult.ACQUIRED}
     cache = KVCacheManager(GROUPS, [40, 40], 4)
-    scheduler = Scheduler(cache, max_running=3, step_tokens=100, may_run=lambda seq: places[seq.request_id])
-    for name in places:
+    scheduler = Scheduler(cache, max_running=3, step_tokens=100, acquire=lambda seq: results[seq.request_id])
+    for name in results:
         scheduler.add(sequence(name, 2))
     assert names(scheduler.schedule()) == [("a", 2)]
     assert [seq.request_id for seq in scheduler.waiting] == ["b", "c"]
 
 
-def test_the_youngest_gives_way_when_blocks_run_out_and_comes_back_first() -> None:
+def test_the_youngest_is_preempted_when_blocks_run_out_and_is_first_in_the_queue() -> None:
     scheduler = make_scheduler(blocks=6, step_tokens=64)
     old, young, waiting = sequence("old", 11, max_tokens=8), sequence("young", 11, max_tokens=8), sequence("zzz", 3)
     for seq in (old, young, waiting):
@@ -105,7 +110,7 @@ def test_the_youngest_gives_way_when_blocks_run_out_and_comes_back_first() -> No
     assert scheduler.running == [old]
     assert list(scheduler.waiting) == [young, waiting]
     assert young.num_computed == 0
-    assert young.num_output > 0, "what it had chosen is kept"
+    assert young.num_output > 0, "its output tokens are kept"
 
 
 # -- two classes
@@ -132,7 +137,7 @@ def test_an_interactive_prompt_gets_the_budget_before_batch_sequences_that_run()
     assert names(third) == [("i", 2), ("b", 6)]
 
 
-def test_a_full_running_list_makes_room_by_putting_out_the_youngest_batch_sequence() -> None:
+def test_where_max_running_is_reached_the_youngest_batch_sequence_is_preempted_for_an_interactive_one() -> None:
     scheduler = make_scheduler(max_running=3, step_tokens=100)
     for item in (batch("old", 2, 50), sequence("i", 2, 50), batch("young", 2, 50), batch("later", 2)):
         scheduler.add(item)
@@ -147,12 +152,12 @@ def test_a_full_running_list_makes_room_by_putting_out_the_youngest_batch_sequen
     assert [seq.request_id for seq in scheduler.waiting] == ["old", "young", "later"]
     scheduler.add(sequence("newest", 3))
     scheduler.schedule()
-    assert scheduler.num_preemptions == 2, "interactive ones are not put out for a place"
+    assert scheduler.num_preemptions == 2, "interactive ones are not preempted for others that wait"
     assert [seq.request_id for seq in scheduler.running] == ["i", "new", "newer"]
     scheduler.check()
 
 
-def test_a_full_cache_makes_room_too() -> None:
+def test_where_the_kv_cache_is_full_a_batch_sequence_is_preempted_for_an_interactive_one() -> None:
     scheduler = make_scheduler(blocks=9, step_tokens=64)
     scheduler.add(batch("b", 16, 8))
     scheduler.add(batch("c", 12, 8))
@@ -163,7 +168,7 @@ def test_a_full_cache_makes_room_too() -> None:
     scheduler.check()
 
 
-def test_a_growing_batch_sequence_never_puts_out_an_interactive_one() -> None:
+def test_a_growing_batch_sequence_never_preempts_an_interactive_one() -> None:
     scheduler = make_scheduler(blocks=6, step_tokens=64)
     scheduler.add(batch("b", 10, 8))
     carry_out(scheduler, scheduler.schedule())
@@ -174,7 +179,7 @@ def test_a_growing_batch_sequence_never_puts_out_an_interactive_one() -> None:
     assert [seq.request_id for seq in scheduler.running] == ["i"], "although b is the older one"
 
 
-def test_a_growing_interactive_sequence_puts_out_batch_ones_however_old() -> None:
+def test_a_growing_interactive_sequence_preempts_batch_ones_however_old() -> None:
     scheduler = make_scheduler(blocks=6, step_tokens=64)
     scheduler.add(batch("b", 9, 8))
     carry_out(scheduler, scheduler.schedule())
@@ -185,19 +190,19 @@ def test_a_growing_interactive_sequence_puts_out_batch_ones_however_old() -> Non
     scheduler.check()
 
 
-def test_nobody_is_put_out_for_a_sequence_whose_adapter_is_still_coming() -> None:
-    places = {"i": Place.COMING}
-    taken: list[str] = []
+def test_nothing_is_preempted_for_a_sequence_whose_adapter_is_still_loading() -> None:
+    results = {"i": AcquireResult.LOADING}
+    held: list[str] = []
 
-    def may_run(seq: Sequence) -> Place:
-        place = places.get(seq.request_id, Place.TAKEN)
-        if place is Place.TAKEN:
-            taken.append(seq.request_id)
-        return place
+    def acquire(seq: Sequence) -> AcquireResult:
+        result = results.get(seq.request_id, AcquireResult.ACQUIRED)
+        if result is AcquireResult.ACQUIRED:
+            held.append(seq.request_id)
+        return result
 
     cache = KVCacheManager(GROUPS, [40, 40], 4)
     scheduler = Scheduler(
-        cache, max_running=1, step_tokens=100, may_run=may_run, left=lambda seq: taken.remove(seq.request_id)
+        cache, max_running=1, step_tokens=100, acquire=acquire, release=lambda seq: held.remove(seq.request_id)
     )
     scheduler.add(batch("b", 2, 50))
     carry_out(scheduler, scheduler.schedule())
@@ -205,24 +210,24 @@ def test_nobody_is_put_out_for_a_sequence_whose_adapter_is_still_coming() -> Non
     carry_out(scheduler, second := scheduler.schedule())
     assert names(second) == [("b", 1)]
     assert scheduler.num_preemptions == 0
-    places.clear()
+    results.clear()
     assert names(scheduler.schedule()) == [("i", 2)]
-    assert taken == ["i"], "who was put out has given its adapter back"
+    assert held == ["i"], "the preempted sequence has released its adapter"
 
 
-def test_a_batch_sequence_whose_adapter_fills_the_memory_gives_way() -> None:
+def test_a_batch_sequence_is_preempted_for_the_memory_of_its_adapter() -> None:
     """One adapter fits at a time, and the batch sequence has it."""
     held: list[str] = []
 
-    def may_run(seq: Sequence) -> Place:
+    def acquire(seq: Sequence) -> AcquireResult:
         if held:
-            return Place.NONE
+            return AcquireResult.NO_CAPACITY
         held.append(seq.request_id)
-        return Place.TAKEN
+        return AcquireResult.ACQUIRED
 
     cache = KVCacheManager(GROUPS, [40, 40], 4)
     scheduler = Scheduler(
-        cache, max_running=4, step_tokens=100, may_run=may_run, left=lambda seq: held.remove(seq.request_id)
+        cache, max_running=4, step_tokens=100, acquire=acquire, release=lambda seq: held.remove(seq.request_id)
     )
     scheduler.add(batch("b", 2, 50))
     carry_out(scheduler, scheduler.schedule())
@@ -235,16 +240,16 @@ def test_a_batch_sequence_whose_adapter_fills_the_memory_gives_way() -> None:
     assert held == ["i"]
 
 
-def test_what_found_no_blocks_gives_back_what_it_took() -> None:
+def test_a_sequence_without_blocks_releases_what_it_acquired() -> None:
     held: list[str] = []
 
-    def may_run(seq: Sequence) -> Place:
+    def acquire(seq: Sequence) -> AcquireResult:
         held.append(seq.request_id)
-        return Place.TAKEN
+        return AcquireResult.ACQUIRED
 
     cache = KVCacheManager(GROUPS, [6, 6], 4)
     scheduler = Scheduler(
-        cache, max_running=4, step_tokens=64, may_run=may_run, left=lambda seq: held.remove(seq.request_id)
+        cache, max_running=4, step_tokens=64, acquire=acquire, release=lambda seq: held.remove(seq.request_id)
     )
     scheduler.add(sequence("i", 13, 50))
     scheduler.add(batch("b", 4, 50))
@@ -277,7 +282,7 @@ def assert_interactive_first(scheduler: Scheduler, scheduled: list[Scheduled]) -
     step_tokens=st.sampled_from([1, 2, 7, 16]),
     aborts=st.dictionaries(st.integers(0, 40), st.integers(0, 11), max_size=4),
 )
-def test_every_sequence_ends_whatever_arrives(
+def test_every_sequence_ends_in_any_order_of_arrivals_and_aborts(
     lengths: list[tuple[int, int, Priority, int]],
     blocks: int,
     max_running: int,

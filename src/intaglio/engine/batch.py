@@ -1,7 +1,7 @@
 """From scheduled sequences to the flat arrays of one forward.
 
-Rows of the same adapter, or the same mix of adapters, stand together, so that each adapter of it is one segment; base
-rows come first and cost nothing extra.
+Rows of the same adapter, or the same mix of adapters, are contiguous, so that each adapter of a mix is one segment;
+base rows come first and cost nothing extra.
 
     sequences   A (adapter x, 3 pending)   B (base, decoding)   C (adapter x, decoding)
     rows        B0 | A0 A1 A2 C0           adapters: x covers rows 1 ... 4
@@ -19,10 +19,10 @@ from intaglio.ops import AdapterWeights, AttentionPlan, AttentionRow, LoraSegmen
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """The forward's arrays, and the sequences that get a token from it, in the order of its logit rows."""
+    """The forward's arrays, and the sequences that a token is sampled for, in the order of its logit rows."""
 
     forward: ForwardBatch
-    choosing: list[Scheduled]
+    sampling: list[Scheduled]
 
 
 def build_batch(
@@ -36,19 +36,19 @@ def build_batch(
         sequence, first = item.sequence, item.sequence.num_computed
         ids.extend(sequence.tokens[first : first + item.num_tokens])
     num_groups = len(ordered[0].sequence.tables)
-    choosing = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
+    sampling = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
     adapters = ops.lora_plan(_segments(ordered, [item.num_tokens for item in ordered], adapter_of))
-    logit_adapters = adapters  # where every row gives logits, as while all are decoding
-    if len(choosing) < len(ids):
-        logit_adapters = ops.lora_plan(_segments([item for item, _ in choosing], [1] * len(choosing), adapter_of))
+    logit_adapters = adapters  # if every row gives logits, as when all sequences decode
+    if len(sampling) < len(ids):
+        logit_adapters = ops.lora_plan(_segments([item for item, _ in sampling], [1] * len(sampling), adapter_of))
     forward = ForwardBatch(
         ids=ops.integers(ids),
         adapters=adapters,
         attention=[_attention_plan(ordered, spans, group, block_size, ops) for group in range(num_groups)],
-        logit_rows=ops.integers([row for _, row in choosing]),
+        logit_rows=ops.integers([row for _, row in sampling]),
         logit_adapters=logit_adapters,
     )
-    return StepBatch(forward, [item for item, _ in choosing])
+    return StepBatch(forward, [item for item, _ in sampling])
 
 
 def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
@@ -62,7 +62,7 @@ def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
 def _segments(
     ordered: list[Scheduled], counts: list[int], adapter_of: Callable[[str], AdapterWeights]
 ) -> list[LoraSegment]:
-    """counts: rows of each sequence, which follow each other."""
+    """counts: how many contiguous rows each sequence has."""
     runs: dict[str | None, tuple[int, int, Scheduled]] = {}
     start = 0
     for item, count in zip(ordered, counts, strict=True):

@@ -1,7 +1,7 @@
-"""The blocks of one KV group: who holds each, and which idle ones still hold a known prefix.
+"""The blocks of one KV group: how many sequences refer to each, and which idle ones still hold a cached prefix.
 
 in use     at least one sequence refers to it
-idle       nobody does; ordered by who is taken next: blocks without a key first, then the least recently used
+idle       no sequence does; ordered by what is reused next: blocks without a key first, then the least recently used
 keyed      its content is known by a prefix-cache key (in use or idle); an idle keyed block is a cache entry
 """
 
@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 
 class BlockPool:
-    """Ids 0 ... num_blocks - 1 with reference counts and a key index. Knows nothing of what a block contains."""
+    """Ids 0 ... num_blocks - 1 with reference counts and a key index. It does not know what a block contains."""
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
@@ -33,7 +33,7 @@ class BlockPool:
         return self._refs[block] == 0
 
     def allocate(self) -> int:
-        """Take the idle block that is worth least; its key, if any, is forgotten. There must be one."""
+        """Take the first idle block; its key, if any, is forgotten. `num_idle` must not be 0."""
         block, _ = self._idle.popitem(last=False)
         key = self._key_of.pop(block, None)
         if key is not None:
@@ -42,13 +42,13 @@ class BlockPool:
         return block
 
     def retain(self, block: int) -> None:
-        """One more holder of a block that is in use or idle with a key."""
+        """Add a reference to a block that is in use, or idle with a key."""
         if self._refs[block] == 0:
             del self._idle[block]
         self._refs[block] += 1
 
     def release(self, block: int) -> None:
-        """One holder less."""
+        """Remove a reference."""
         assert self._refs[block] > 0, f"block {block} released more often than held"
         self._refs[block] -= 1
         if self._refs[block] == 0:
@@ -57,7 +57,7 @@ class BlockPool:
                 self._idle.move_to_end(block, last=False)
 
     def set_key(self, block: int, key: bytes) -> None:
-        """Make a full block findable. The first block with a key keeps it; a twin stays without."""
+        """Make a full block findable. The first block with a key keeps it; another with the same content gets none."""
         if key not in self._block_of and block not in self._key_of:
             self._block_of[key] = block
             self._key_of[block] = key

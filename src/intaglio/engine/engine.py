@@ -1,9 +1,10 @@
 """The engine: sequences go in, each step runs one forward for all of them and gives each at most one token.
 
-    schedule -> lay out the batch -> forward -> choose tokens -> commit
+    schedule -> lay out the batch -> forward -> sample -> commit
 
-It sees token ids, adapter digests and sampling parameters. It knows no text, no names and no sockets. It waits for
-nothing but adapters that are being read and grammars that are being compiled, and for them only briefly.
+It sees token ids, adapter digests and sampling parameters. It knows no text (stop strings are found in `completion.py`
+and `text/detokenizer.py`), no names and no sockets. It waits only for adapters that are being read and grammars that
+are being compiled, and for these only briefly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from intaglio.engine.sampler import SampledToken, sample_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, AdapterUseError, EngineStepError, GrammarError, IntaglioError
-from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AdapterPool, Place
+from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AcquireResult, AdapterPool
 from intaglio.model.gemma import Gemma, kv_groups
 from intaglio.ops import AdapterWeights, KVGroup, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
@@ -45,9 +46,9 @@ class EngineLimits:
 class Engine:
     """One base model and the sequences that use it.
 
-    stop_ids    tokens that end an answer
-    vocab_size  ids that may be chosen (the model may have padding rows above)
-    matchers    makes what holds an answer to a grammar; None refuses requests with one
+    stop_ids    tokens that end a completion
+    vocab_size  ids that may be sampled (the model may have padding rows above)
+    matchers    makes the matchers that enforce grammars; None refuses requests that have a grammar
     """
 
     def __init__(
@@ -87,8 +88,8 @@ class Engine:
             self._cache,
             max_running=limits.max_running,
             step_tokens=limits.step_tokens,
-            may_run=self._may_run,
-            left=self._release_adapters,
+            acquire=self._acquire,
+            release=self._release,
         )
         self._sequences: dict[str, Sequence] = {}
         self._refused: list[tuple[Sequence, IntaglioError]] = []
@@ -112,12 +113,12 @@ class Engine:
         return [] if sequence is None else [self._end(sequence, FinishReason.ABORT)]
 
     def rest(self) -> None:
-        """Call it once when there is no work and before waiting for some: a few milliseconds spent ahead."""
+        """Call it once when there is no work, before waiting for messages: kernels use the few milliseconds ahead."""
         self._ops.rest()
 
     def step(self) -> list[TokenOutput]:
-        """Run one forward for everything that is scheduled. An output for each token chosen and each sequence that
-        ended.
+        """Run one forward for everything that is scheduled. Returns an output for each sampled token and each sequence
+        that ended.
 
         Without outputs it may have waited for an adapter or a grammar: look for new requests and call again.
         """
@@ -132,7 +133,7 @@ class Engine:
         try:
             return outputs + self._run(scheduled)
         except (IntaglioError, ArithmeticError, ValueError, MemoryError, IndexError, AssertionError) as error:
-            # Our fault or the machine's; these sequences end with an answer that says so, and the loop goes on.
+            # Our fault or the machine's: these sequences end with an error that says so, and the loop goes on.
             logger.exception("a step of %d sequences failed", len(scheduled))
             reason = f"the engine could not run this step: {type(error).__name__}: {error}"
             return outputs + [self._end(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
@@ -140,20 +141,20 @@ class Engine:
     def _run(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
         batch = build_batch(scheduled, self._block_size, self._ops, self._adapter_of)
         logits = self._model.forward(batch.forward, self._kv)
-        sequences = [item.sequence for item in batch.choosing]
-        choices = sample_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
+        sequences = [item.sequence for item in batch.sampling]
+        sampled = sample_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
         for item in scheduled:
             self._cache.commit(item.sequence, item.num_tokens)
-        taken = zip(sequences, choices, strict=True)
-        return [output for sequence, choice in taken for output in self._take(sequence, choice)]
+        pairs = zip(sequences, sampled, strict=True)
+        return [output for sequence, token in pairs for output in self._append(sequence, token)]
 
-    def _take(self, sequence: Sequence, choice: SampledToken) -> list[TokenOutput]:
-        """Append the chosen token and say whether it was the last. The end that a grammar leaves as the only thing to
-        come is an output of its own: the token before it is part of the answer.
+    def _append(self, sequence: Sequence, sampled: SampledToken) -> list[TokenOutput]:
+        """Append the sampled token, and end the sequence if it was the last one. Where a grammar is complete, the end
+        is an output of its own: the token before it is part of the completion.
         """
-        token, matcher = choice.token, sequence.matcher
+        token, matcher = sampled.token, sequence.matcher
         if matcher is not None and matcher.error is None and token >= 0:
-            matcher.take(token)
+            matcher.advance(token)
         if matcher is not None and matcher.error is not None:
             return [self._end(sequence, FinishReason.ERROR, error=matcher.error)]
         if token < 0:
@@ -161,52 +162,52 @@ class Engine:
         sequence.tokens.append(token)
         stops = token in self._stop_ids and (matcher is not None or not sequence.params.ignore_stop_tokens)
         if stops:
-            return [self._end(sequence, FinishReason.STOP, choice)]
+            return [self._end(sequence, FinishReason.STOP, sampled)]
         if matcher is not None and matcher.is_complete:
-            return [self._output(sequence, choice, None), self._end(sequence, FinishReason.STOP)]
+            return [self._output(sequence, sampled, None), self._end(sequence, FinishReason.STOP)]
         if sequence.num_output >= sequence.params.max_tokens:
-            return [self._end(sequence, FinishReason.LENGTH, choice)]
-        return [self._output(sequence, choice, None)]
+            return [self._end(sequence, FinishReason.LENGTH, sampled)]
+        return [self._output(sequence, sampled, None)]
 
     def _end(
-        self, sequence: Sequence, reason: FinishReason, choice: SampledToken | None = None, error: str | None = None
+        self, sequence: Sequence, reason: FinishReason, sampled: SampledToken | None = None, error: str | None = None
     ) -> TokenOutput:
         self.scheduler.finish(sequence, reason)
         self._matchers.drop(sequence.request_id)
         del self._sequences[sequence.request_id]
-        return self._output(sequence, choice, reason, error)
+        return self._output(sequence, sampled, reason, error)
 
     def _refuse(self, sequence: Sequence, error: IntaglioError) -> TokenOutput:
         output = self._end(sequence, FinishReason.ERROR, error=str(error))
         return msgspec.structs.replace(output, refused=isinstance(error, AdapterUseError))
 
     def _output(
-        self, sequence: Sequence, choice: SampledToken | None, reason: FinishReason | None, error: str | None = None
+        self, sequence: Sequence, sampled: SampledToken | None, reason: FinishReason | None, error: str | None = None
     ) -> TokenOutput:
-        token, logprobs = (None, None) if choice is None else (choice.token, choice.logprobs)
+        token, logprobs = (None, None) if sampled is None else (sampled.token, sampled.logprobs)
         return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs=logprobs)
 
     # -- what a sequence needs beside blocks: its adapters, and the matcher of its grammar
 
     def _prepare(self) -> None:
-        """Have read and compiled what the next sequences need, so that it is there when a place is free."""
-        coming = self.scheduler.next_to_run(READ_AHEAD)
-        self._matchers.prepare(sequence.request for sequence in coming if sequence.matcher is None)
-        mixes = [sequence.adapters for sequence in coming if sequence.adapters]
-        self._adapters.prepare(mixes, idle=not self.scheduler.running and len(mixes) == len(coming))
+        """Have the adapters and grammars of the next sequences read and compiled before these can be admitted."""
+        upcoming = self.scheduler.next_to_admit(READ_AHEAD)
+        self._matchers.prepare(sequence.request for sequence in upcoming if sequence.matcher is None)
+        mixes = [sequence.adapters for sequence in upcoming if sequence.adapters]
+        self._adapters.prepare(mixes, idle=not self.scheduler.running and len(mixes) == len(upcoming))
 
-    def _may_run(self, sequence: Sequence) -> Place:
+    def _acquire(self, sequence: Sequence) -> AcquireResult:
         try:
             if sequence.params.grammar is not None and sequence.matcher is None:
-                sequence.matcher = self._matchers.take(sequence.request)
+                sequence.matcher = self._matchers.acquire(sequence.request)
                 if sequence.matcher is None:
-                    return Place.COMING
+                    return AcquireResult.LOADING
             return self._adapters.acquire(sequence.adapters)
         except (AdapterError, AdapterUseError, GrammarError, EngineStepError) as error:
             self._refused.append((sequence, error))
-            return Place.COMING  # never: it ends in this step, and holds up nobody until then
+            return AcquireResult.LOADING  # it ends in this step, and until then must not block those behind it
 
-    def _release_adapters(self, sequence: Sequence) -> None:
+    def _release(self, sequence: Sequence) -> None:
         self._adapters.release(sequence.adapters)
 
     def _adapter_of(self, digest: str) -> AdapterWeights:

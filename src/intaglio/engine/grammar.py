@@ -1,10 +1,10 @@
-"""Answers that must follow a grammar: a matcher per sequence says which tokens may come next. The work is llguidance's.
+"""Grammars enforced while sampling: a matcher per sequence says which tokens may come next. llguidance does the work.
 
-A grammar knows bytes and the model knows tokens, so the engine is given the bytes of every token in a file that the
-text side wrote (`text/token_table.py`); it still knows no text. The file is read, and llguidance's index of 262,144
-tokens made of it, for the first request that needs them: about 50 MB and one to two seconds, in which every sequence
-waits once, because llguidance keeps Python's lock meanwhile. Grammars are compiled in threads, because a hostile one
-may take as long as many steps.
+A grammar is about bytes and the model about tokens, so the engine is given the bytes of every token in a file that
+`text/tokenizer.py` wrote; it still knows no text. The first request with a grammar reads the file and builds
+llguidance's index of 262,144 tokens: about 50 MB and one to two seconds, in which every sequence waits once, because
+llguidance holds the GIL meanwhile. Grammars are compiled in threads, because a hostile one may take as long as many
+steps.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from intaglio.request import EngineRequest, TokenTable
 logger = logging.getLogger(__name__)
 
 _COMPILERS = 2  # threads
-# An ordinary grammar is compiled within this time, so its request still joins the next step; what takes longer is not
-# waited for.
-_PATIENCE_S = 0.005
-# No step of an ordinary grammar takes a tenth of it; a sequence with a costlier one ends rather than slow down others.
+# How long a step waits for compilations that have just begun. An ordinary grammar is compiled within this time, so its
+# request still joins the step.
+_COMPILE_WAIT_S = 0.005
+# The mask of an ordinary grammar takes less than a tenth of it. A sequence that exceeds it ends, so as not to slow
+# others.
 _MAX_MASK_S = 0.25
 # The part of the vocabulary whose tokens are checked as one inside a JSON string; each such part costs 16 MB.
 _SLICES = ['[^"\\\\\\x00-\\x1F\\x7F]{1,30}']
 
 
 class Matcher:
-    """How far one sequence's answer has come in its grammar. It outlives preemption: each token is taken once.
+    """The state of one sequence's grammar. It outlives preemption: it advances over each token once.
 
     error  why it cannot go on, else None
     """
@@ -47,32 +48,32 @@ class Matcher:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing may follow but the end."""
+        """Whether the grammar allows no further token, only the end."""
         return self.error is None and self._inner.is_stopped()
 
     def allowed(self) -> bytes | None:
-        """The tokens that may come next, as `Ops.mask_tokens` wants them; the end tokens exactly where the grammar may
-        end. None after an error.
+        """The tokens that may come next, as a bit mask for `Ops.mask_tokens`; stop tokens are among them exactly where
+        the grammar may end. None after an error.
         """
         began = time.thread_time()
         mask = self._inner.compute_bitmask()
         if self._inner.is_error():
-            self.error = "following the grammar takes more than its limits allow, or it leads nowhere"
+            self.error = "the grammar exceeds the limits of its parser, or allows no further token"
         elif time.thread_time() - began > _MAX_MASK_S:
-            self.error = f"one token of the grammar took more than {_MAX_MASK_S:g} s"
+            self.error = f"the token mask of the grammar took more than {_MAX_MASK_S:g} s"
         return mask if self.error is None else None
 
-    def take(self, token: int) -> None:
-        """The token was chosen."""
+    def advance(self, token: int) -> None:
+        """Go on by the token that was sampled."""
         if not self._inner.consume_token(token):
             self.error = f"token {token} does not follow the grammar"
 
 
 class Matchers:
-    """Makes matchers, in threads.
+    """Compiles grammars to matchers, in threads.
 
     table_path  a TokenTable as msgpack
-    end_ids     tokens that end an answer
+    end_ids     tokens that end a completion
     """
 
     def __init__(self, table_path: Path | None, end_ids: Iterable[int]) -> None:
@@ -84,7 +85,7 @@ class Matchers:
         self._compilers = ThreadPoolExecutor(_COMPILERS, "grammar-compiler")
 
     def prepare(self, requests: Iterable[EngineRequest]) -> None:
-        """Have the grammars of these requests compiled."""
+        """Start compiling the grammars of these requests."""
         new = []
         for request in requests:
             grammar = request.params.grammar
@@ -92,9 +93,9 @@ class Matchers:
                 new.append(self._compilers.submit(self._compile, grammar))
                 self._compiling[request.request_id] = new[-1]
         if new:
-            wait(new, _PATIENCE_S)
+            wait(new, _COMPILE_WAIT_S)
 
-    def take(self, request: EngineRequest) -> Matcher | None:
+    def acquire(self, request: EngineRequest) -> Matcher | None:
         """The matcher of a request, None while its grammar is being compiled. Raises GrammarError for a bad one."""
         found = self._compiling.get(request.request_id)
         if found is None or not found.done():
@@ -104,23 +105,23 @@ class Matchers:
             return found.result()
         except (GrammarError, EngineStepError):
             raise
-        except Exception as error:  # the machine's fault or ours, but no reason to take others along
+        except Exception as error:  # the machine's fault or ours; other requests go on
             logger.exception("a grammar could not be compiled")
             raise EngineStepError(f"the grammar could not be compiled: {type(error).__name__}: {error}") from error
 
     def drop(self, request_id: str) -> None:
-        """The request has ended; harmless if nothing is known of it."""
+        """The request has ended; harmless if it has no grammar."""
         found = self._compiling.pop(request_id, None)
         if found is not None:
             found.cancel()
 
     def wait(self, timeout_s: float) -> None:
-        """Until a grammar is compiled, if any is being."""
+        """Wait until a grammar is compiled, if any is being compiled."""
         wait(self._compiling.values(), timeout_s, FIRST_COMPLETED)
 
     def check(self, waiting: Iterable[str]) -> None:
         """Raise AssertionError unless only requests that wait are being prepared."""
-        assert set(self._compiling) <= set(waiting), "a grammar is compiled for nobody"
+        assert set(self._compiling) <= set(waiting), "a grammar is compiled for a request that does not wait"
 
     def _compile(self, grammar: str) -> Matcher:
         inner = new_matcher(self._tokens(), grammar)
@@ -132,7 +133,9 @@ class Matchers:
         with self._vocabulary_lock:
             if self._vocabulary is None:
                 if self._table_path is None:
-                    raise EngineStepError("this engine was started without a table of its tokens")
+                    raise EngineStepError(
+                        "this engine was started without a token table, so it cannot enforce grammars"
+                    )
                 began = time.monotonic()
                 self._vocabulary = _vocabulary(self._table_path, self._end_ids)
                 logger.info("token index for grammars made in %.1f s", time.monotonic() - began)
@@ -150,13 +153,13 @@ class _Vocabulary(llguidance.TokenizerWrapper):
         self.bos_token_id = None
 
     def __call__(self, text: str) -> list[int]:
-        """llguidance asks this only for a text whose tokens it is to choose itself; `new_matcher` never lets it."""
-        raise NotImplementedError("grammars do not choose tokens here")
+        """llguidance calls this only to choose the tokens of fixed text itself, which `new_matcher` switches off."""
+        raise NotImplementedError("the engine samples every token; llguidance tokenizes nothing")
 
 
 def _vocabulary(path: Path, end_ids: list[int]) -> llguidance.LLTokenizer:
     table = msgspec.msgpack.decode(path.read_bytes(), type=TokenTable)
     wrapper = _Vocabulary(table, end_ids)
     made = llguidance.LLTokenizer(wrapper, len(table.pieces), end_ids, _SLICES)
-    wrapper.tokens = []  # llguidance, which keeps the wrapper, has copied them
+    wrapper.tokens = []  # llguidance keeps the wrapper, but has copied the tokens
     return made

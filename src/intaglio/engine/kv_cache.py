@@ -1,7 +1,7 @@
-"""The paged KV cache of all sequences: block tables, the prefix cache, and the window of sliding layers.
+"""The paged KV cache of all sequences: block tables, the prefix cache, and the window of sliding-window layers.
 
-Layers fall into groups that keep the same positions (`model.kv_groups`): the ones that see everything, and the ones
-that see the last W tokens. Each group has a pool of blocks and each sequence one block table per group. A block that
+Layers form groups that keep the same positions (`model.kv_groups`): those that see everything, and those that see the
+last W tokens. Each group has a pool of blocks and each sequence one block table per group. A block that
 has left the window goes back to the pool at once.
 
 The prefix cache is the pools' index of full blocks by key, where
@@ -29,7 +29,7 @@ _BYTES_PER_VALUE = 4  # float32
 
 
 class KVCacheManager:
-    """Gives blocks to sequences and takes them back. It moves no keys or values; the forward writes those."""
+    """Allocates and frees the blocks of sequences. It does not touch keys or values; the forward writes those."""
 
     def __init__(
         self, groups: Seq[KVGroupShape], num_blocks: Seq[int], block_size: int, *, prefix_cache: bool = True
@@ -47,8 +47,8 @@ class KVCacheManager:
             return 0
         usable = (len(sequence.tokens) - 1) // self.block_size
         hit = 0
-        # Once through the keys, because this is asked again at every try to admit the sequence: for each group, how
-        # many blocks without a gap end here.
+        # One pass over the keys, because this runs at every attempt to admit the sequence. runs: for each group, how
+        # many cached blocks without a gap end here.
         runs = [0] * len(self.groups)
         for end, key in enumerate(self._keys(sequence, usable), 1):
             runs = [0 if pool.find(key) is None else run + 1 for run, pool in zip(runs, self.pools, strict=True)]
@@ -64,16 +64,16 @@ class KVCacheManager:
         for group, pool in zip(self.groups, self.pools, strict=True):
             first, end = self._first_needed(group, num_cached), self._blocks_for(num_cached)
             shared = [pool.find(key) for key in sequence.block_keys[first:end]]
-            taken_from_idle = sum(block is not None and pool.is_idle(block) for block in shared)
+            num_idle_shared = sum(block is not None and pool.is_idle(block) for block in shared)
             total = self._blocks_for(len(sequence.tokens))
-            if group.window is not None:  # older blocks come back while the prompt is computed
+            if group.window is not None:  # blocks that left the window are freed while the prompt is computed
                 total = min(total, end + self._blocks_for(group.window) + 1)
-            if pool.num_idle - taken_from_idle < total - end:
+            if pool.num_idle - num_idle_shared < total - end:
                 return False
         return True
 
     def admit(self, sequence: Sequence, num_cached: int) -> None:
-        """Hand over the cached prefix found by `find_prefix`."""
+        """Give the sequence the cached prefix found by `find_prefix`."""
         for group, pool, table in zip(self.groups, self.pools, sequence.tables, strict=True):
             assert not table.blocks, "a sequence is admitted with empty tables"
             end = num_cached // self.block_size
@@ -95,12 +95,12 @@ class KVCacheManager:
         )
 
     def grow(self, sequence: Sequence, num_tokens: int) -> None:
-        """Give the sequence the blocks for its next `num_tokens` tokens."""
+        """Allocate the blocks for the sequence's next `num_tokens` tokens."""
         for pool, table, missing in zip(self.pools, sequence.tables, self._missing(sequence, num_tokens), strict=True):
             table.blocks.extend(pool.allocate() for _ in range(missing))
 
     def commit(self, sequence: Sequence, num_tokens: int) -> None:
-        """The next `num_tokens` tokens are computed: make full blocks findable, give back those out of the window."""
+        """The next `num_tokens` tokens are computed: make full blocks findable, free those that left the window."""
         before = sequence.num_computed // self.block_size
         sequence.num_computed += num_tokens
         full = sequence.num_computed // self.block_size
@@ -111,7 +111,7 @@ class KVCacheManager:
             self._release_before(pool, table, self._first_needed(group, sequence.num_computed))
 
     def free(self, sequence: Sequence) -> None:
-        """Take back every block. Deepest first, so that the start of a prefix is the last to be forgotten."""
+        """Release every block. The last one first, so that the start of a prefix is evicted last."""
         for pool, table in zip(self.pools, sequence.tables, strict=True):
             for block in reversed(table.blocks):
                 pool.release(block)
@@ -192,14 +192,14 @@ def plan_blocks(
     if any(have < need for have, need in zip(blocks, needed, strict=True)):
         least = least_cache_bytes(config, block_size, step_tokens)
         raise SettingsError(
-            f"kv_cache_bytes is {cache_bytes}: too little for one sequence; this model with step_tokens {step_tokens} "
+            f"kv_cache_bytes is {cache_bytes}, too little for one sequence: this model with step_tokens {step_tokens} "
             f"needs about {least}"
         )
     return blocks
 
 
 def least_cache_bytes(config: ModelConfig, block_size: int, step_tokens: int) -> int:
-    """Bytes with which `plan_blocks` gives every group room for one sequence that fills a step."""
+    """Bytes with which `plan_blocks` gives every group the blocks for one sequence that fills a step."""
     per_token = 2 * config.kv_size * _BYTES_PER_VALUE
     groups = kv_groups(config)
     return 2 * sum(  # twice, because a group with a window gets at most half

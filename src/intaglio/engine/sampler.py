@@ -17,16 +17,16 @@ from intaglio.request import TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A sequence's next token, -1 where no logit is finite. logprobs: if its request asks for them."""
+    """A sequence's next token; -1 if none of its logits is finite. logprobs: if its request asks for them."""
 
     token: int
     logprobs: TokenLogprobs | None = None
 
 
 def sample_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops: Ops) -> list[SampledToken]:
-    """One choice per sequence, whose rows of logits stand in the same order. The logits may be overwritten.
+    """One token per sequence. The logits have one row per sequence, in the same order, and may be overwritten.
 
-    Rows of logits past `vocab_size` are padding, never chosen. A matcher that fails says so itself (`Matcher.error`);
+    Logits past `vocab_size` are padding and never sampled. A matcher that fails says so itself (`Matcher.error`);
     the token of its sequence means nothing then.
     """
     asking = [row for row, sequence in enumerate(sequences) if sequence.params.logprobs is not None]
@@ -35,15 +35,15 @@ def sample_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops
         allowed = sequence.matcher.allowed() if sequence.matcher else None
         if allowed is not None:
             ops.mask_tokens(logits, row, allowed)
-    choices = [
+    sampled = [
         SampledToken(token) for token in ops.sample(logits, [_row(sequence) for sequence in sequences], vocab_size)
     ]
     if asking:
-        # A row without a token asks for any: what it gets goes nowhere, its sequence ends in an error.
-        queries = [LogprobsQuery(max(choices[row].token, 0), sequences[row].params.logprobs or 0) for row in asking]
+        # A row without a token asks for token 0: the result is dropped, because its sequence ends in an error.
+        queries = [LogprobsQuery(max(sampled[row].token, 0), sequences[row].params.logprobs or 0) for row in asking]
         for row, found in zip(asking, ops.logprobs(raw, queries), strict=True):
-            choices[row] = SampledToken(choices[row].token, TokenLogprobs(found.chosen, found.best))
-    return choices
+            sampled[row] = SampledToken(sampled[row].token, TokenLogprobs(found.chosen, found.best))
+    return sampled
 
 
 def _row(sequence: Sequence) -> SamplingRow:

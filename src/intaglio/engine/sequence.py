@@ -19,7 +19,7 @@ class SequenceState(Enum):
 class BlockTable:
     """The blocks a sequence holds in one KV group.
 
-    blocks       block ids; blocks[i] holds positions (first_block + i) * block_size onwards
+    blocks       block ids; blocks[i] holds the positions from (first_block + i) * block_size
     first_block  how many older blocks have fallen out of the window and were given back
     """
 
@@ -35,10 +35,10 @@ class BlockTable:
 class Sequence:
     """tokens = prompt + output so far. The first `num_computed` have their keys and values in the cache.
 
-    A preempted sequence keeps its tokens and starts again from num_computed 0; what it had chosen it computes again but
-    does not choose again. So its matcher, which has taken each of them once, stays where it is.
+    A preempted sequence keeps its tokens and starts again from num_computed 0: output tokens are computed again, not
+    sampled again. So its matcher, which has advanced over each of them once, stays as it is.
 
-    digest  the identity of what its rows are computed with, adapters and scales; None is the base model
+    digest  identity of the adapters and scales that its rows are computed with; None is the base model
     """
 
     request: EngineRequest
@@ -51,7 +51,7 @@ class Sequence:
     block_keys: list[bytes] = field(default_factory=list)  # prefix-cache keys of the full blocks, grown on demand
     finish_reason: FinishReason | None = None
     was_admitted: bool = False
-    matcher: Matcher | None = None  # where it stands in its grammar, if it has one; from first admission on
+    matcher: Matcher | None = None  # enforces its grammar, if it has one; from first admission on
 
     @classmethod
     def from_request(cls, request: EngineRequest, num_groups: int) -> Sequence:

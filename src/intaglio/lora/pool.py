@@ -4,9 +4,10 @@
 
 A request may need several at once. It gets all of them or none, so two requests never hold what the other waits for.
 
-A budget of bytes bounds what is resident; beside it lie no more than READ_AHEAD adapters that are being read or have
-no place yet, or those of the first request in the queue, if it needs more. Adapters are known by digest, wherever their
-files lie; names are for others. They are read in threads, so that one on a slow disk holds up only its own requests.
+A budget of bytes bounds what is resident; beside it there are at most READ_AHEAD adapters that are being read or were
+read and are not resident yet, or as many as the first request in the queue needs, if those are more. Adapters are known
+by digest, whatever folder their files are in; this module knows no names. They are read in threads, so that one on a
+slow disk delays only its own requests.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from intaglio.request import AdapterRef, ScaledAdapter
 logger = logging.getLogger(__name__)
 
 READ_AHEAD = 4  # adapters, and threads that read
-# A packed adapter of a small base is read within this time, so its first request still joins the next step; what takes
-# longer is not waited for.
-PATIENCE_S = 0.01
+# How long a step waits for reads that have just begun. A packed adapter of a small base is read within this time, so
+# its first request still joins the step.
+READ_WAIT_S = 0.01
 # While nothing else can run: how long to wait for an adapter before looking for new messages.
 IDLE_WAIT_S = 0.05
 
@@ -36,10 +37,10 @@ Mix = Sequence[ScaledAdapter]  # what one request needs, each digest once
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An adapter as it lies in memory.
+    """An adapter in memory.
 
     prepared  its matrices in the form that the model's forward takes
-    scalable  it only adds to what the base gives, so that it can be scaled and mixed
+    scalable  it only adds to the base's outputs, so that it can be scaled and mixed
     """
 
     digest: str
@@ -49,12 +50,12 @@ class LoadedAdapter:
     scalable: bool = True
 
 
-class Place(Enum):
-    """What `acquire` found for a request's adapters."""
+class AcquireResult(Enum):
+    """What `acquire` says for a request's adapters."""
 
-    TAKEN = auto()  # they are pinned
-    COMING = auto()  # one is being read
-    NONE = auto()  # the pinned ones leave no room
+    ACQUIRED = auto()  # all of them are resident and pinned
+    LOADING = auto()  # at least one is still being read
+    NO_CAPACITY = auto()  # they do not fit beside the pinned ones
 
 
 @dataclass(slots=True)
@@ -65,16 +66,16 @@ class _Resident:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """ref: whose folder is read."""
+    """A read that was asked for. ref: the adapter, with the folder it is read from."""
 
     ref: AdapterRef
     future: Future[LoadedAdapter]
 
 
 class AdapterPool:
-    """Resident adapters under `budget_bytes`, least recently used first out; pinned ones stay.
+    """Resident adapters within `budget_bytes`. The least recently used is evicted first; pinned ones stay.
 
-    load  reads an adapter from its folder and prepares it; raises AdapterError. Called in threads that read
+    load  reads an adapter from its folder and prepares it; raises AdapterError. Called in the reading threads
     """
 
     def __init__(self, budget_bytes: int, load: Callable[[AdapterRef], LoadedAdapter]) -> None:
@@ -91,29 +92,29 @@ class AdapterPool:
     # -- reading
 
     def prepare(self, mixes: Sequence[Mix], *, idle: bool) -> None:
-        """Have those adapters read that are not resident, the first ones first; drop other reads.
+        """Start reading the adapters that are not resident, in the order of the queue; drop other reads.
 
         mixes  what each of the next requests needs, in the order of the queue
-        idle   nobody runs or waits but for these: if none of them has all it needs, wait for one adapter, though not
-               for long. Otherwise wait only for those whose reading begins now, and hardly.
+        idle   True if no other request runs or waits: then, unless one of these has all it needs, wait up to
+               IDLE_WAIT_S for the next adapter. Otherwise wait only for reads that begin now, up to READ_WAIT_S.
         """
         missing = [self._missing(mix) for mix in mixes]
-        most = max(READ_AHEAD, len(missing[0]) if missing else 0)
+        max_reads = max(READ_AHEAD, len(missing[0]) if missing else 0)
         wanted: dict[str, AdapterRef] = {}
         for ref in (ref for refs in missing for ref in refs):
-            if len(wanted) < most:
+            if len(wanted) < max_reads:
                 wanted.setdefault(ref.digest, ref)
-        # Also what was read for those further behind: they must not keep the first one waiting for a place to read to.
+        # Drop finished reads of requests further behind too: they would take a reader from the first one.
         self._drop_reads_but(wanted.keys())
         new = []
         for digest, ref in wanted.items():
-            if digest not in self._reads and len(self._reads) < most:
+            if digest not in self._reads and len(self._reads) < max_reads:
                 self._reads[digest] = _Read(ref, self._readers.submit(self._load, ref))
                 new.append(self._reads[digest].future)
         if idle and mixes and not any(self._is_read(refs) for refs in missing):
             wait([read.future for read in self._reads.values() if not read.future.done()], IDLE_WAIT_S, FIRST_COMPLETED)
         elif new:
-            wait(new, PATIENCE_S)
+            wait(new, READ_WAIT_S)
 
     def _missing(self, mix: Mix) -> list[AdapterRef]:
         return [one.ref for one in mix if one.ref.digest not in self._residents]
@@ -124,31 +125,32 @@ class AdapterPool:
 
     def _drop_reads_but(self, wanted: Set[str]) -> None:
         for digest in self._reads.keys() - wanted:
-            # One that is at work keeps its place until it ends: else a slow one, asked for again, took another thread.
+            # A read that has begun stays until it ends: otherwise a slow one, asked for again, would take a second
+            # thread.
             if self._reads[digest].future.cancel() or self._reads[digest].future.done():
                 del self._reads[digest]
 
-    # -- places
+    # -- acquire and release
 
-    def acquire(self, mix: Mix) -> Place:
+    def acquire(self, mix: Mix) -> AcquireResult:
         """Pin the adapters of one request, each of which is resident or has been read since `prepare`; all or none.
 
         Raises AdapterError if the files of one are bad or are not the ones that were verified, if it cannot be used as
         asked, or if they exceed the whole budget together.
         """
-        coming = False
+        loading = False
         found: dict[str, LoadedAdapter] = {}
         for one in mix:
             adapter = self._find(one.ref)
             if adapter is None:
-                coming = True
+                loading = True
             else:
                 found[one.ref.digest] = adapter
-        if coming:
-            return Place.COMING
+        if loading:
+            return AcquireResult.LOADING
         self._check(mix, found)
-        if not self._make_room(found):
-            return Place.NONE  # what was read is kept for the next try
+        if not self._evict_for(found):
+            return AcquireResult.NO_CAPACITY  # what was read is kept for the next try
         for digest, adapter in found.items():
             if digest not in self._residents:
                 del self._reads[digest]
@@ -156,10 +158,10 @@ class AdapterPool:
                 logger.info("adapter %s loaded: rank %d, %d bytes", digest[:12], adapter.rank, adapter.nbytes)
             self._residents[digest].pins += 1
             self._residents.move_to_end(digest)
-        return Place.TAKEN
+        return AcquireResult.ACQUIRED
 
     def release(self, mix: Mix) -> None:
-        """One pin less for each."""
+        """Remove one pin from each."""
         for one in mix:
             resident = self._residents[one.ref.digest]
             assert resident.pins > 0, f"adapter {one.ref.digest} released more often than acquired"
@@ -170,8 +172,8 @@ class AdapterPool:
         return self._residents[digest].adapter
 
     def _find(self, ref: AdapterRef) -> LoadedAdapter | None:
-        """The adapter if it is resident or has been read, from whatever folder. Raises AdapterError if this one's
-        files are bad.
+        """The adapter if it is resident or has been read, from any folder. Raises AdapterError if it was read from
+        this reference's folder and the files there are bad.
         """
         resident = self._residents.get(ref.digest)
         if resident is not None:
@@ -183,7 +185,7 @@ class AdapterPool:
             return _result(read)
         except AdapterError:
             del self._reads[ref.digest]
-            if read.ref.folder != ref.folder:  # what is wrong there says nothing about the files here
+            if read.ref.folder != ref.folder:  # the files in this reference's folder may still be good
                 return None
             raise
 
@@ -191,26 +193,26 @@ class AdapterPool:
         for one in mix:
             if not found[one.ref.digest].scalable and (len(mix) > 1 or one.scale != 1):
                 raise AdapterUseError(
-                    f"adapter {one.ref.digest[:12]} puts something in the place of the base's (DoRA, norms or table "
-                    "rows), so it can only be used alone and with scale 1"
+                    f"adapter {one.ref.digest[:12]} replaces parts of the base (DoRA, norms or table rows), so it "
+                    "can only be used alone and with scale 1"
                 )
         nbytes = sum(adapter.nbytes for adapter in found.values())
         if nbytes > self._budget_bytes:
             names = " and ".join(digest[:12] for digest in found)
-            these, take = ("adapters", "take") if len(found) > 1 else ("adapter", "takes")
+            these, need = ("adapters", "need") if len(found) > 1 else ("adapter", "needs")
             raise AdapterUseError(
-                f"{these} {names} {take} {nbytes} bytes in memory, more than adapter_cache_bytes = {self._budget_bytes}"
+                f"{these} {names} {need} {nbytes} bytes in memory, more than adapter_cache_bytes = {self._budget_bytes}"
             )
 
-    def _make_room(self, staying: Mapping[str, LoadedAdapter]) -> bool:
-        """Evict until these fit beside the pinned ones."""
-        others = {digest: one for digest, one in self._residents.items() if digest not in staying}
-        room = self._budget_bytes - sum(adapter.nbytes for adapter in staying.values())
-        if sum(one.adapter.nbytes for one in others.values() if one.pins) > room:
+    def _evict_for(self, wanted: Mapping[str, LoadedAdapter]) -> bool:
+        """Evict until these fit beside the pinned ones. False, with nothing evicted, if they cannot."""
+        others = {digest: one for digest, one in self._residents.items() if digest not in wanted}
+        capacity = self._budget_bytes - sum(adapter.nbytes for adapter in wanted.values())
+        if sum(one.adapter.nbytes for one in others.values() if one.pins) > capacity:
             return False
         used = sum(one.adapter.nbytes for one in others.values())
         for digest, one in others.items():
-            if used <= room:
+            if used <= capacity:
                 break
             if not one.pins:
                 del self._residents[digest]
@@ -226,12 +228,12 @@ class AdapterPool:
 
 
 def _result(read: _Read) -> LoadedAdapter:
-    """What a read gave. Raises AdapterError for whatever went wrong."""
+    """The adapter that was read. Every failure is raised as AdapterError."""
     try:
         adapter = read.future.result()
     except AdapterError:
         raise
-    except Exception as error:  # the machine's fault or ours, but no reason to take others along
+    except Exception as error:  # the machine's fault or ours; other requests go on
         logger.exception("adapter %s could not be read", read.ref.digest[:12])
         folder = read.ref.folder
         raise AdapterError(f"adapter in {folder} could not be read: {type(error).__name__}: {error}") from error

@@ -77,7 +77,7 @@ def served(
         logits = model.forward(batch.forward, cache)
         for item in scheduled:
             manager.commit(item.sequence, item.num_tokens)
-        for row, item in enumerate(batch.choosing):
+        for row, item in enumerate(batch.sampling):
             found[int(item.sequence.request_id)][item.sequence.num_computed - 1] = logits[row]
     return list(found)
 
