@@ -209,7 +209,7 @@ $(UV_STAMP): requirements/uv.txt $(VENV)/.made
 	@$(PIP) install $(PIP_FLAGS) --no-deps --require-hashes -r $< || echo "uv cannot be installed here; pip is used instead, which takes longer. 'make lock' and 'make test-newest' need uv." >&2
 	@touch $@
 
-$(PACKAGE_STAMP): pyproject.toml CMakeLists.txt $(wildcard csrc/*) requirements/build.txt $(UV_STAMP)
+$(PACKAGE_STAMP): pyproject.toml CMakeLists.txt $(wildcard csrc/*/*) requirements/build.txt $(UV_STAMP)
 	@echo "Compiling the CPU kernels ..."
 	$(call install,$(VENV),requirements/build.txt)
 	@rm -rf $(PACKAGE) && mkdir -p $(PACKAGE)

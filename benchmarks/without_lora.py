@@ -1,7 +1,7 @@
 """What LoRA costs those who do not use it: our engine against one whose extension was built without it.
 
 The second extension is compiled here with INTAGLIO_WITHOUT_LORA, which takes the adapters' part out of the products in
-csrc/jobs.h. Both run base-only streams, in turns, in processes of their own.
+csrc/runtime/jobs.h. Both run base-only streams, in turns, in processes of their own.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def measure(home: Home, threads: int, repeats: int) -> dict[str, Any]:
 
 
 def build(home: Path) -> Path:
-    """Compile the extension without LoRA. Raises NotPossibleError if csrc/jobs.h does not know the switch."""
-    if MACRO not in (ROOT / "csrc" / "jobs.h").read_text():
-        raise NotPossibleError(f"csrc/jobs.h has no {MACRO}")
+    """Compile the extension without LoRA. Raises NotPossibleError if csrc/runtime/jobs.h does not know the switch."""
+    if MACRO not in (ROOT / "csrc" / "runtime" / "jobs.h").read_text():
+        raise NotPossibleError(f"csrc/runtime/jobs.h has no {MACRO}")
     folder, log = home / "without-lora", home / "logs" / "without-lora.log"
     cmake = [sys.executable, "-m", "cmake"] if importlib.util.find_spec("cmake") else ["cmake"]
     options = [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_CXX_FLAGS=-D{MACRO}"]

@@ -73,7 +73,7 @@ def magnitude_of(matrix: QuantizedMatrix) -> F64:
 
 
 def bfloat16_weights(matrix: QuantizedMatrix) -> F64:
-    """[out, in]: what the matrix tiles multiply with; see csrc/tiles.h."""
+    """[out, in]: what the matrix tiles multiply with; see csrc/kernels/amx_matmul.h."""
 
     def per_input(numbers: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.repeat(numbers, GROUP, axis=1)[:, : matrix.shape[1]]

@@ -42,12 +42,12 @@ def plan(rows: list[tuple[int, int, int, int, list[int]]], block_size: int = 4) 
 
 
 def adapter(*pairs: Any, bias: Any = None, gain: Any = None, norms: Sequence[Any] = ()) -> AdapterWeights:
-    """One for a forward of a single call."""
+    """One for a forward of a single projection."""
     return AdapterWeights([([pair if pair is None else (*pair, bias, gain) for pair in pairs], list(norms))])
 
 
-def adapted(device: Device, start: int, stop: int, weights: AdapterWeights, call: int = 0) -> None:
-    device.linears(zeros(2, 4), [plain(5, 4)], LoraPlan([(start, stop, weights, 1.0)]), call, (zeros(2, 5),))
+def adapted(device: Device, start: int, stop: int, weights: AdapterWeights, projection: int = 0) -> None:
+    device.linears(zeros(2, 4), [plain(5, 4)], LoraPlan([(start, stop, weights, 1.0)]), projection, (zeros(2, 5),))
 
 
 def looked_up(device: Device, weights: AdapterWeights, stop: int = 2) -> None:
@@ -68,7 +68,7 @@ def project(device: Device, **changes: Any) -> None:
         "y": zeros(2, 3),
         "matrix": plain(4, 3),
         "plan": None,
-        "call": 0,
+        "projection": 0,
         "post": zeros(4),
         "weight": zeros(4),
         "eps": 1e-6,
@@ -86,7 +86,7 @@ def attend(device: Device, **changes: Any) -> None:
         "k": plain(16, 5),
         "v": plain(16, 5),
         "lora": None,
-        "call": 0,
+        "projection": 0,
         "q_norm": None,
         "k_norm": None,
         "eps": 1e-6,
@@ -147,9 +147,9 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "segment past the rows": lambda d: adapted(d, 1, 3, adapter(None)),
     "segment backwards": lambda d: adapted(d, 2, 1, adapter(None)),
     "segment before the rows": lambda d: adapted(d, -1, 1, adapter(None)),
-    "adapter without the call": lambda d: adapted(d, 0, 1, adapter(None), call=1),
-    "call before the first": lambda d: adapted(d, 0, 1, adapter(None), call=-1),
-    "adapter of another call": lambda d: adapted(d, 0, 1, adapter(None, None)),
+    "adapter without the projection": lambda d: adapted(d, 0, 1, adapter(None), projection=1),
+    "projection before the first": lambda d: adapted(d, 0, 1, adapter(None), projection=-1),
+    "adapter of another projection": lambda d: adapted(d, 0, 1, adapter(None, None)),
     "adapter of another width": lambda d: adapted(d, 0, 1, adapter((zeros(2, 3), zeros(2, 5), ones(2)))),
     "adapter of another height": lambda d: adapted(d, 0, 1, adapter((zeros(2, 4), zeros(2, 6), ones(2)))),
     "token id past the table": lambda d: d.embed(plain(5, 4), whole(5), 1.0, None, 0, zeros(1, 4)),
@@ -202,13 +202,13 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "more rows than x": lambda d: attend(d, plan=plan([(0, 3, 6, 0, [0, 1])])),
     "fewer rows than x": lambda d: attend(d, plan=plan([(0, 1, 6, 0, [0, 1])])),
     "another block size": lambda d: attend(d, plan=plan([(0, 2, 6, 0, [0, 1, 2])], 2)),
-    "keys given back that are seen": lambda d: attend(d, plan=plan([(0, 2, 6, 4, [0])])),
-    "keys given back that a window sees": lambda d: attend(d, plan=plan([(0, 2, 6, 4, [0])]), window=2),
+    "released keys that are seen": lambda d: attend(d, plan=plan([(0, 2, 6, 4, [0])])),
+    "released keys that a window sees": lambda d: attend(d, plan=plan([(0, 2, 6, 4, [0])]), window=2),
     "heads no multiple": lambda d: attend(d, q=plain(24, 5), out=zeros(2, 24)),
     "heads in part": lambda d: attend(d, q=plain(33, 5), out=zeros(2, 33)),
     "no kv heads": lambda d: attend(d, keys=zeros(2, 3, 4, 0, 8), values=zeros(2, 3, 4, 0, 8)),
     "output of attention": lambda d: attend(d, out=zeros(1, 32)),
-    "one choice too few": lambda d: d.sample(zeros(2, 5), 5, [(1.0, 0, 1.0, 0.5)]),
+    "parameters for one row too few": lambda d: d.sample(zeros(2, 5), 5, [(1.0, 0, 1.0, 0.5)]),
     "vocabulary past the logits": lambda d: d.sample(zeros(1, 5), 6, [(1.0, 0, 1.0, 0.5)]),
     "no vocabulary": lambda d: d.sample(zeros(1, 5), 0, [(1.0, 0, 1.0, 0.5)]),
 }

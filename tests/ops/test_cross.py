@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 COMPILER, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
-ROOT = Path(__file__).parents[2]
+CSRC = Path(__file__).parents[2] / "csrc"
 FLAGS = {"neon": ["-march=armv8.2-a+dotprod"], "plain": []}
 
 pytestmark = [
@@ -25,13 +25,14 @@ pytestmark = [
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("aarch64")
     compile_ = [str(COMPILER), "-std=gnu++20", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+    compile_ += ["-I", str(CSRC)]
     objects = []
     for isa, flags in FLAGS.items():
         objects.append(str(folder / f"{isa}.o"))
-        source = str(ROOT / "csrc" / "kernels.cpp")
+        source = str(CSRC / "kernels" / "kernels.cpp")
         command = [*compile_, "-Wno-maybe-uninitialized", f"-DISA={isa}", *flags, "-c", source, "-o", objects[-1]]
         subprocess.run(command, check=True)
-    sources = [str(ROOT / "csrc" / "dispatch.cpp"), str(Path(__file__).parent / "cross" / "check_kernels.cpp")]
+    sources = [str(CSRC / "runtime" / "dispatch.cpp"), str(Path(__file__).parent / "cross" / "check_kernels.cpp")]
     subprocess.run([*compile_, "-static", *sources, *objects, "-o", str(folder / "check")], check=True)
     return folder / "check"
 

@@ -18,7 +18,7 @@ from intaglio.model.array_file import Arrays, read_arrays, write_arrays
 
 logger = logging.getLogger(__name__)
 
-# Raise it whenever a layout in csrc/kernels.h, a rounding in quantize.py or what `format_of` chooses changes.
+# Raise it whenever a layout in csrc/kernels/kernels.h, a rounding in quantize.py or what `format_of` chooses changes.
 VERSION = 2
 
 

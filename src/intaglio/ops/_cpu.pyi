@@ -1,4 +1,4 @@
-"""The extension module built from csrc/; device.h says what each call checks."""
+"""The extension module built from csrc/; csrc/runtime/device.h says what each call checks."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ class AdapterWeights:
     shapes: list[Any]
     values: Any
     vectors: Any
-    def __init__(self, calls: list[Any], spare: Pages | None = None) -> None: ...
+    def __init__(self, projections: list[Any], spare: Pages | None = None) -> None: ...
     @staticmethod
     def attach(shapes: list[Any], values: Any, vectors: Any, spare: Pages | None = None) -> AdapterWeights: ...
 

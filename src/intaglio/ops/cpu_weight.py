@@ -30,7 +30,7 @@ class CpuWeight:
 
 
 def tiled(matrix: QuantizedMatrix) -> CpuWeight:
-    """A quantized matrix in the kernels' layout: see Matrix in csrc/kernels.h."""
+    """A quantized matrix in the kernels' layout: see Matrix in csrc/kernels/kernels.h."""
     arrays: dict[str, npt.NDArray[Any]] = {"values": _tiled_values(matrix), "scales": _tiled_numbers(matrix.scales)}
     if matrix.minima is not None:
         arrays["minima"] = _tiled_numbers(matrix.minima)

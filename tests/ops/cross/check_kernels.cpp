@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "../../../csrc/kernels.h"
+#include "kernels/kernels.h"
 
 using namespace intaglio;
 
@@ -136,7 +136,7 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
     const float scales[5] = {0.25f, -1.5f, 0.0f, 3e-4f, 7.0f};
     for (const int64_t size : {4, 2, 1}) {
         const void* values = size == 4 ? (const void*)large.data() : small.data();
-        const LoraPart part{values, values, 5, width, width, scales, size, nullptr, nullptr};
+        const LoraPair part{values, values, 5, width, width, scales, size, nullptr, nullptr};
         both(size == 4 ? "lora_shrink" : size == 2 ? "lora_shrink, half" : "lora_shrink, int8", [&](const Kernels& k, std::vector<float>& out) {
             k.lora_shrink(x.data(), rows, part, out.data(), 0, 2);
         });

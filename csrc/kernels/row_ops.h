@@ -3,9 +3,9 @@
 
 #include <cmath>
 
-#include "kernels.h"
-#include "simd.h"
-#include "weights.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
+#include "kernels/weight_values.h"
 
 namespace intaglio::ISA {
 namespace {

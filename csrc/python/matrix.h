@@ -5,8 +5,8 @@
 
 #include <optional>
 
-#include "kernels.h"
-#include "python_types.h"
+#include "kernels/kernels.h"
+#include "python/arrays.h"
 
 namespace intaglio {
 

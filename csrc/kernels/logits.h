@@ -1,10 +1,10 @@
-// What choosing a token (sampling.h) asks of a whole row of logits.
+// What choosing a token (sampler.h) asks of a whole row of logits.
 #pragma once
 
 #include <cmath>
 
-#include "kernels.h"
-#include "simd.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
 
 namespace intaglio::ISA {
 namespace {

@@ -1,4 +1,4 @@
-// Choosing one token from one row of logits; ops/sampling.py is the specification, with the same order of steps.
+// Choosing one token from one row of logits; src/intaglio/ops/sampling.py is the specification, with the same order of steps.
 //
 // 262,144 logits a row make this a kernel: whole-row work is a few vector passes, and only the few tokens that top-k and top-p
 // may keep are ever sorted.
@@ -9,11 +9,11 @@
 #include <limits>
 #include <vector>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace intaglio {
 
-struct Choice {
+struct SamplingParams {
     float temperature;  // > 0
     int64_t top_k;      // 0: off
     double top_p;       // 1: off
@@ -96,26 +96,26 @@ inline int64_t draw(const int32_t* ids, const float* weights, int64_t n, double 
 }
 
 // The chosen id; -1 if the best logit is not finite. temperature 0 takes the best. scratch holds n floats.
-inline int64_t sample(const Kernels& kernels, const float* logits, int64_t n, const Choice& choice, float* scratch) {
+inline int64_t sample(const Kernels& kernels, const float* logits, int64_t n, const SamplingParams& params, float* scratch) {
     float best;
     const int64_t greedy = kernels.argmax(logits, n, &best);
     if (!std::isfinite(best)) return -1;
-    if (choice.temperature == 0 || choice.top_k == 1 || choice.top_p == 0) return greedy;
+    if (params.temperature == 0 || params.top_k == 1 || params.top_p == 0) return greedy;
     // At the tiniest temperatures the factor would be infinite, and 0 times that is not a number.
-    const float factor = std::min(1.0f / choice.temperature, std::numeric_limits<float>::max());
+    const float factor = std::min(1.0f / params.temperature, std::numeric_limits<float>::max());
     double total = kernels.exponentials(logits, n, best, factor, scratch);
-    const bool by_k = choice.top_k > 0 && choice.top_k < n, by_p = choice.top_p < 1;
-    if (!by_k && !by_p) return draw(nullptr, scratch, n, choice.uniform);
+    const bool by_k = params.top_k > 0 && params.top_k < n, by_p = params.top_p < 1;
+    if (!by_k && !by_p) return draw(nullptr, scratch, n, params.uniform);
     Kept kept;
     if (by_k) {
-        kept = keep_top_k(logits, scratch, n, choice.top_k);
+        kept = keep_top_k(logits, scratch, n, params.top_k);
         total = 0;
         for (const float weight : kept.weights) total += weight;
     }
     if (by_p)
-        kept = by_k ? keep_top_p(kept.ids.data(), kept.weights.data(), (int64_t)kept.ids.size(), total, choice.top_p)
-                    : keep_top_p(nullptr, scratch, n, total, choice.top_p);
-    return draw(kept.ids.data(), kept.weights.data(), (int64_t)kept.ids.size(), choice.uniform);
+        kept = by_k ? keep_top_p(kept.ids.data(), kept.weights.data(), (int64_t)kept.ids.size(), total, params.top_p)
+                    : keep_top_p(nullptr, scratch, n, total, params.top_p);
+    return draw(kept.ids.data(), kept.weights.data(), (int64_t)kept.ids.size(), params.uniform);
 }
 
 }  // namespace intaglio

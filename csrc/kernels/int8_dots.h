@@ -4,9 +4,9 @@
 
 #include <cstring>
 
-#include "kernels.h"
-#include "simd.h"
-#include "unpack.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
+#include "kernels/fifth_bits.h"
 
 namespace intaglio::ISA {
 namespace {

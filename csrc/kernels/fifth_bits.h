@@ -1,7 +1,7 @@
 // Numbers of w5 whose four low bits lie in one place and their fifth bits in another, put together in a register.
 #pragma once
 
-#include "simd.h"
+#include "kernels/simd.h"
 
 namespace intaglio::ISA {
 

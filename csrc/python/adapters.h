@@ -15,24 +15,24 @@
 #include <utility>
 #include <vector>
 
-#include "adapters.h"
-#include "python_types.h"
+#include "runtime/adapter_weights.h"
+#include "python/arrays.h"
 
 namespace intaglio {
 
-// What an adapter changes in each call of a forward, as Python has it: (parts, norms) per call, a part being None or
-// (a, bt, scales, bias or None, gain or None), a norm None or a vector. Keeps what it points to.
+// What an adapter changes in each projection of a forward, as Python has it: (pairs, norms) per projection, a pair being None or
+// (a, bt, scales, bias or None, gain or None), a norm None or a vector. Keeps the arrays alive.
 struct AdapterArrays {
-    std::vector<LoraCallParts> calls;
+    std::vector<ProjectionWeights> projections;
     std::vector<LoraArray> matrices;
     std::vector<Floats1> vectors;
 
-    explicit AdapterArrays(const std::vector<std::pair<nb::list, nb::list>>& items) : calls(items.size()) {
-        for (size_t call = 0; call < items.size(); call++) {
-            for (nb::handle part : items[call].first) calls[call].parts.push_back(read_part(part));
-            for (nb::handle item : items[call].second) {
+    explicit AdapterArrays(const std::vector<std::pair<nb::list, nb::list>>& items) : projections(items.size()) {
+        for (size_t i = 0; i < items.size(); i++) {
+            for (nb::handle pair : items[i].first) projections[i].pairs.push_back(read_pair(pair));
+            for (nb::handle item : items[i].second) {
                 const auto norm = nb::cast<std::optional<Floats1>>(item);
-                calls[call].norms.emplace_back(vector(norm), norm ? norm->shape(0) : 0);
+                projections[i].norms.emplace_back(vector(norm), norm ? norm->shape(0) : 0);
             }
         }
     }
@@ -44,7 +44,7 @@ private:
         return values->data();
     }
 
-    LoraPart read_part(nb::handle item) {
+    LoraPair read_pair(nb::handle item) {
         if (item.is_none()) return {};
         auto [a, bt, scales, bias, gain] =
             nb::cast<std::tuple<LoraArray, LoraArray, Floats1, std::optional<Floats1>, std::optional<Floats1>>>(item);
@@ -61,49 +61,49 @@ private:
     }
 };
 
-inline AdapterWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::list>>& calls, std::shared_ptr<Pages> spare) {
-    AdapterArrays arrays(calls);
+inline AdapterWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::list>>& projections, std::shared_ptr<Pages> spare) {
+    AdapterArrays arrays(projections);
     const nb::gil_scoped_release release;
-    return new AdapterWeights(std::move(arrays.calls), std::move(spare));
+    return new AdapterWeights(std::move(arrays.projections), std::move(spare));
 }
 
-constexpr size_t kPartFields = 6, kNormFields = 2;
+constexpr size_t kPairFields = 6, kNormFields = 2;
 
-// What `attach_adapter` has to know beside the memory: per call the parts as (rank, in, out, bytes of a value, has a bias,
+// What `attach_adapter` has to know beside the memory: per projection the pairs as (rank, in, out, bytes of a value, has a bias,
 // has a gain), and the sizes of the norms as (0 or 1, width).
 inline nb::list adapter_shapes(const AdapterWeights& weights) {
-    nb::list calls;
-    for (const LoraCallParts& call : weights.calls()) {
-        std::vector<std::array<int64_t, kPartFields>> parts;
+    nb::list projections;
+    for (const ProjectionWeights& projection : weights.projections()) {
+        std::vector<std::array<int64_t, kPairFields>> pairs;
         std::vector<std::array<int64_t, kNormFields>> norms;
-        for (const LoraPart& part : call.parts)
-            parts.push_back({part.rank, part.in, part.out, part.size, part.bias ? 1 : 0, part.gain ? 1 : 0});
-        for (const auto& [norm, width] : call.norms) norms.push_back({norm ? 1 : 0, width});
-        calls.append(nb::make_tuple(parts, norms));
+        for (const LoraPair& pair : projection.pairs)
+            pairs.push_back({pair.rank, pair.in, pair.out, pair.size, pair.bias ? 1 : 0, pair.gain ? 1 : 0});
+        for (const auto& [norm, width] : projection.norms) norms.push_back({norm ? 1 : 0, width});
+        projections.append(nb::make_tuple(pairs, norms));
     }
-    return calls;
+    return projections;
 }
 
-using PartShapes = std::vector<std::array<int64_t, kPartFields>>;
+using PairShapes = std::vector<std::array<int64_t, kPairFields>>;
 using NormShapes = std::vector<std::array<int64_t, kNormFields>>;
 
-// The adapter whose shapes, values and vectors these are; used in place but for what fits into the spare memory.
-inline AdapterWeights* attach_adapter(const std::vector<std::pair<PartShapes, NormShapes>>& shapes,
+// The adapter whose shapes, values and vectors these are; the matrices are copied into the spare memory if they fit, else used in place.
+inline AdapterWeights* attach_adapter(const std::vector<std::pair<PairShapes, NormShapes>>& shapes,
                                    Array<const uint8_t, 1> values, Floats1 vectors, std::shared_ptr<Pages> spare) {
     static const float present = 0;
-    std::vector<LoraCallParts> calls;
-    for (const auto& [parts, norms] : shapes) {
-        LoraCallParts& call = calls.emplace_back();
+    std::vector<ProjectionWeights> projections;
+    for (const auto& [pairs, norms] : shapes) {
+        ProjectionWeights& projection = projections.emplace_back();
         const auto sane = [](int64_t n) { return 0 <= n && n < (1 << 30); };
-        for (const auto& [rank, in, out, size, bias, gain] : parts) {
+        for (const auto& [rank, in, out, size, bias, gain] : pairs) {
             check(sane(rank) && sane(in) && sane(out) && (size == 1 || size == 2 || size == 4 || (size == 0 && rank == 0)),
                   "lora: no such shape");
-            call.parts.push_back({nullptr, nullptr, rank, in, out, nullptr, size, bias ? &present : nullptr,
+            projection.pairs.push_back({nullptr, nullptr, rank, in, out, nullptr, size, bias ? &present : nullptr,
                                   gain ? &present : nullptr});
         }
         for (const auto& [there, width] : norms) {
             check(sane(width), "lora: no such shape");
-            call.norms.emplace_back(there ? &present : nullptr, width);
+            projection.norms.emplace_back(there ? &present : nullptr, width);
         }
     }
     auto* kept = new std::pair(nb::cast(values), nb::cast(vectors));
@@ -112,14 +112,14 @@ inline AdapterWeights* attach_adapter(const std::vector<std::pair<PartShapes, No
         delete (std::pair<nb::object, nb::object>*)arrays;
     });
     int64_t bytes = 0, floats = 0;
-    adapter_size(calls, bytes, floats);
+    adapter_size(projections, bytes, floats);
     check(bytes == (int64_t)values.size() && floats == (int64_t)vectors.size(),
           "lora: the arrays have other sizes than the shapes");
     const nb::gil_scoped_release release;
-    return new AdapterWeights(std::move(calls), (const char*)values.data(), vectors.data(), owner, spare);
+    return new AdapterWeights(std::move(projections), (const char*)values.data(), vectors.data(), owner, spare);
 }
 
-// Memory for the next adapter, got while nobody waits for it.
+// Memory for the next adapter, obtained before a request waits for it.
 inline std::shared_ptr<Pages> touched_pages(int64_t size) {
     check(0 < size && size < (int64_t{1} << 40), "pages: no such size");
     const nb::gil_scoped_release release;

@@ -54,7 +54,7 @@ inline int64_t value_bytes(const Matrix& w) {
 //
 // int8      values [rows, groups * 32] with one scale per group of 32, [rows, groups], and the groups' sums, [rows, groups].
 //           A group with an infinity or a NaN has the scale NaN, so that it shows in the row's outputs and nowhere else.
-// bfloat16  see tiles.h; scales [rows]
+// bfloat16  see amx_matmul.h; scales [rows]
 struct QuantizedRows {
     int8_t* values;
     float* scales;
@@ -62,13 +62,13 @@ struct QuantizedRows {
 };
 
 // One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], and what their product is
-// multiplied with; see LoraPair in ops/adapters.py. Rank 0 where the adapter leaves the matrix alone.
+// multiplied with; see LoraPair in src/intaglio/ops/adapters.py. Rank 0 where the adapter leaves the matrix alone.
 //
 // Packed, inputs and outputs are filled up with zeros to whole sixteens:
 //
 // a    per block of 4 ranks (the last one may have fewer): [in / 16][ranks][16]
 // bt   [out / 16][rank][16]
-struct LoraPart {
+struct LoraPair {
     const void *a, *bt;
     int64_t rank, in, out;
     const float* scales;  // [rank]
@@ -81,7 +81,7 @@ constexpr int kRanks = 4;  // ranks that are shrunk together
 
 inline int64_t lora_width(int64_t width) { return (width + 15) / 16 * 16; }
 
-// One sequence's part of an attention call; see AttentionRow in ops/attention.py.
+// One sequence's part of a step's attention; see AttentionRow in src/intaglio/ops/attention.py.
 struct AttentionRow {
     int32_t start, stop, context, first_key;
     const int32_t* blocks;
@@ -122,12 +122,12 @@ struct Kernels {
     void (*matmul)(const Matrix& w, const float* x, const QuantizedRows& quantized, int64_t rows, float* y, int64_t ldy,
                    int64_t begin, int64_t end);
     // v[row, j] = x[row] . a[j] * scales[j] for rows [0, rows); pieces are blocks of 4 ranks.
-    void (*lora_shrink)(const float* x, int64_t rows, const LoraPart& part, float* v, int64_t begin, int64_t end);
+    void (*lora_shrink)(const float* x, int64_t rows, const LoraPair& pair, float* v, int64_t begin, int64_t end);
     // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end); begin is a multiple of 16.
-    void (*lora_expand)(const float* v, int64_t rows, const LoraPart& part, float* y, int64_t ldy, int64_t begin,
+    void (*lora_expand)(const float* v, int64_t rows, const LoraPair& pair, float* y, int64_t ldy, int64_t begin,
                         int64_t end);
     // v[row, j] = a[j, ids[row]] * scales[j] * factor: the shrink of a row that is all zeros but for a one at its id.
-    void (*lora_lookup)(const LoraPart& part, const int32_t* ids, int64_t rows, float factor, float* v);
+    void (*lora_lookup)(const LoraPair& pair, const int32_t* ids, int64_t rows, float factor, float* v);
     // Rows of an embedding matrix times scale; pieces are rows of the result.
     void (*embed)(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t begin, int64_t end);
     // out = x / sqrt(mean(x^2) + eps) * weight (+ residual if given); pieces are rows of `width`.

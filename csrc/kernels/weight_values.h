@@ -3,8 +3,8 @@
 
 #include <cstring>
 
-#include "kernels.h"
-#include "simd.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
 
 namespace intaglio::ISA {
 namespace {

@@ -1,5 +1,5 @@
-// The work of a call, cut into pieces for a pool of threads: products, what adapters add to them, norms, attention, choices. All
-// shapes were checked before (device.h), and nothing here touches Python.
+// The work of a call, cut into pieces for a pool of threads: products, what adapters add to them, norms, attention, sampling.
+// All shapes were checked before (device.h).
 #pragma once
 
 #include <algorithm>
@@ -7,12 +7,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "adapters.h"
-#include "kernels.h"
-#include "lora_call.h"
-#include "plans.h"
-#include "sampling.h"
-#include "threads.h"
+#include "runtime/adapter_weights.h"
+#include "kernels/kernels.h"
+#include "runtime/projection.h"
+#include "runtime/plans.h"
+#include "runtime/sampler.h"
+#include "runtime/thread_pool.h"
 
 namespace intaglio {
 
@@ -33,7 +33,7 @@ public:
     // -------------------------------------------------------------------------------------------------------- products
 
     // y = x . Wt for each matrix, plus what the adapters add. There is at least one matrix.
-    void multiply(const float* x, int64_t rows, const std::vector<Product>& products, const LoraCall& lora) {
+    void multiply(const float* x, int64_t rows, const std::vector<Product>& products, const LoraWork& lora) {
         const int64_t in = products[0].matrix.in;
         bool quantized = false;
         int64_t tiles = 0;
@@ -49,7 +49,7 @@ public:
                 const int64_t count = tile_count(w), from = std::max(begin, first), to = std::min(end, first + count);
                 if (from < to) {
                     kernels_.matmul(w, x, q, rows, y, w.out, from - first, to - first);
-#ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without the LoRA calls
+#ifndef INTAGLIO_WITHOUT_LORA  // the benchmark `without-lora` builds the engine without LoRA
                     expand(lora, i, products.size(), w, y, (from - first) * kTile, std::min((to - first) * kTile, w.out));
 #endif
                 }
@@ -60,7 +60,7 @@ public:
     }
 
     // The same into scratch memory, which the next call overwrites: says where each product is.
-    void multiply_aside(const float* x, int64_t rows, std::vector<Product>& products, const LoraCall& lora) {
+    void multiply_aside(const float* x, int64_t rows, std::vector<Product>& products, const LoraWork& lora) {
         int64_t size = 0;
         for (const Product& product : products) size += rows * product.matrix.out;
         products_.resize(std::max<size_t>(products_.size(), size));
@@ -73,12 +73,12 @@ public:
     }
 
     // Rows of a table times scale, with what the adapters of the plan (if there is one) add to them.
-    void embed(const Matrix& table, const int32_t* ids, int64_t rows, float scale, const LoraPlan* plan, int64_t call,
+    void embed(const Matrix& table, const int32_t* ids, int64_t rows, float scale, const LoraPlan* plan, int64_t projection,
                float* out) {
         pool_.run(rows, 4, [&](int64_t begin, int64_t end, int) { kernels_.embed(table, ids, scale, out, begin, end); });
         if (plan)
             for (const LoraPlan::Segment& segment : plan->segments)
-                look_up(segment.weights->calls()[call].parts[0], ids, scale, segment, out, table.in);
+                look_up(segment.weights->projections()[projection].pairs[0], ids, scale, segment, out, table.in);
     }
 
     // ------------------------------------------------------------------------------------------ between two products
@@ -163,14 +163,14 @@ public:
         });
     }
 
-    // ------------------------------------------------------------------------------------------------ choosing tokens
+    // ------------------------------------------------------------------------------------------------ sampling
 
     // One id for each row of logits [rows, width], of the first `vocab`; -1 where no logit is finite.
-    void sample(const float* logits, int64_t width, int64_t vocab, const std::vector<Choice>& choices, int64_t* ids) {
+    void sample(const float* logits, int64_t width, int64_t vocab, const std::vector<SamplingParams>& rows, int64_t* ids) {
         scratch_.resize(std::max<size_t>(scratch_.size(), vocab * pool_.threads()));
-        pool_.run(choices.size(), 1, [&](int64_t begin, int64_t end, int thread) {
+        pool_.run(rows.size(), 1, [&](int64_t begin, int64_t end, int thread) {
             for (int64_t row = begin; row < end; row++)
-                ids[row] = intaglio::sample(kernels_, logits + row * width, vocab, choices[row],
+                ids[row] = intaglio::sample(kernels_, logits + row * width, vocab, rows[row],
                                             scratch_.data() + thread * vocab);
         });
     }
@@ -183,9 +183,9 @@ private:
         return (tiles_each + 1) / 2 * 2;  // some kernels work on two together
     }
 
-    // What the matrices of a call read: x as rows for the quantized formats (if there are any), and v = x . At for every segment
+    // What the matrices read: x as rows for the quantized formats (if there are any), and v = x . At for every segment
     // and matrix, into v_. One job, because each job costs a few microseconds.
-    QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const LoraCall& lora) {
+    QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const LoraWork& lora) {
         const int64_t groups = group_count(in), row_pieces = quantized ? (rows + kRows - 1) / kRows : 0;
         QuantizedRows q{};
         if (quantized) {
@@ -216,55 +216,55 @@ private:
     // Blocks of ranks that are taken at a time: few enough to share evenly.
     int64_t shrink_grain(int64_t pieces) const { return std::max<int64_t>(1, pieces / (pool_.threads() * 8)); }
 
-    // One piece of all shrinks: a block of ranks of one part.
-    void shrink(const float* x, int64_t in, const LoraCall& lora, int64_t piece) {
+    // One piece of all shrinks: a block of ranks of one pair.
+    void shrink(const float* x, int64_t in, const LoraWork& lora, int64_t piece) {
         const auto after = std::upper_bound(lora.shrinks.begin(), lora.shrinks.end(), piece,
                                             [](int64_t p, const Shrink& shrink) { return p < shrink.first_piece; });
         const Shrink& s = *(after - 1);
         const int64_t block = piece - s.first_piece;
         float* v = v_.data() + s.offset;
-        kernels_.lora_shrink(x + s.start * in, s.rows, *s.part, v, block, block + 1);
+        kernels_.lora_shrink(x + s.start * in, s.rows, *s.pair, v, block, block + 1);
         if (s.scale == 1) return;
         for (int64_t row = 0; row < s.rows; row++)
-            for (int64_t j = block * kRanks; j < std::min((block + 1) * kRanks, s.part->rank); j++)
-                v[row * s.part->rank + j] *= s.scale;
+            for (int64_t j = block * kRanks; j < std::min((block + 1) * kRanks, s.pair->rank); j++)
+                v[row * s.pair->rank + j] *= s.scale;
     }
 
     // The other half of LoRA: adds v . B to outputs [begin, end) of every segment's rows, for matrix i of `count`.
-    void expand(const LoraCall& lora, size_t i, size_t count, const Matrix& w, float* y, int64_t begin, int64_t end) {
+    void expand(const LoraWork& lora, size_t i, size_t count, const Matrix& w, float* y, int64_t begin, int64_t end) {
         for (; i < lora.shrinks.size(); i += count) {
             const Shrink& s = lora.shrinks[i];
-            if (i + count < lora.shrinks.size()) prefetch_expand(*lora.shrinks[i + count].part, begin, end);
-            if (!s.part->rank) continue;
-            kernels_.lora_expand(v_.data() + s.offset, s.rows, *s.part, y + s.start * w.out, w.out, begin, end);
-            if (s.part->bias || s.part->gain) finish(s, y + s.start * w.out, w.out, begin, end);
+            if (i + count < lora.shrinks.size()) prefetch_expand(*lora.shrinks[i + count].pair, begin, end);
+            if (!s.pair->rank) continue;
+            kernels_.lora_expand(v_.data() + s.offset, s.rows, *s.pair, y + s.start * w.out, w.out, begin, end);
+            if (s.pair->bias || s.pair->gain) finish(s, y + s.start * w.out, w.out, begin, end);
         }
     }
 
     // A bias is added, and the sum of base and adapter multiplied with DoRA's gain, for outputs [begin, end).
     static void finish(const Shrink& s, float* y, int64_t ldy, int64_t begin, int64_t end) {
         for (int64_t row = 0; row < s.rows; row++, y += ldy) {
-            if (s.part->bias)
-                for (int64_t o = begin; o < end; o++) y[o] += s.scale * s.part->bias[o];
-            if (s.part->gain)
-                for (int64_t o = begin; o < end; o++) y[o] *= s.part->gain[o];
+            if (s.pair->bias)
+                for (int64_t o = begin; o < end; o++) y[o] += s.scale * s.pair->bias[o];
+            if (s.pair->gain)
+                for (int64_t o = begin; o < end; o++) y[o] *= s.pair->gain[o];
         }
     }
 
     // What an adapter adds to the rows of its segment that were looked up in a table, scale being the table's.
-    void look_up(const LoraPart& part, const int32_t* ids, float scale, const LoraPlan::Segment& segment, float* out,
+    void look_up(const LoraPair& pair, const int32_t* ids, float scale, const LoraPlan::Segment& segment, float* out,
                  int64_t width) {
-        if (!part.rank) return;
-        v_.resize(std::max<size_t>(v_.size(), part.rank * (segment.stop - segment.start)));
+        if (!pair.rank) return;
+        v_.resize(std::max<size_t>(v_.size(), pair.rank * (segment.stop - segment.start)));
         pool_.run(segment.stop - segment.start, 4, [&](int64_t begin, int64_t end, int) {
-            float* v = v_.data() + begin * part.rank;
+            float* v = v_.data() + begin * pair.rank;
             float* y = out + (segment.start + begin) * width;
             const int32_t* id = ids + segment.start + begin;
-            kernels_.lora_lookup(part, id, end - begin, scale * segment.scale, v);
-            kernels_.lora_expand(v, end - begin, part, y, width, 0, width);
-            if (!part.gain) return;
+            kernels_.lora_lookup(pair, id, end - begin, scale * segment.scale, v);
+            kernels_.lora_expand(v, end - begin, pair, y, width, 0, width);
+            if (!pair.gain) return;
             for (int64_t row = 0; row < end - begin; row++)
-                for (int64_t i = 0; i < width; i++) y[row * width + i] *= part.gain[i];
+                for (int64_t i = 0; i < width; i++) y[row * width + i] *= pair.gain[i];
         });
     }
 

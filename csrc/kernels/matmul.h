@@ -1,13 +1,13 @@
-// x . Wt, tile by tile of 16 outputs, for every format but those that go through matrix tiles (tiles.h).
+// x . Wt, tile by tile of 16 outputs, for every format but those that go through matrix tiles (amx_matmul.h).
 //
 // Up to eight rows are computed together, so that what is loaded of W serves all of them; each row's sum is taken in the same
 // order however many there are.
 #pragma once
 
-#include "dots.h"
-#include "kernels.h"
-#include "simd.h"
-#include "weights.h"
+#include "kernels/int8_dots.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
+#include "kernels/weight_values.h"
 
 namespace intaglio::ISA {
 namespace {

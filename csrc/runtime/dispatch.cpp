@@ -1,5 +1,5 @@
-// Which kernels this machine can run. The instruction sets were settled when the library was compiled; the choice among
-// them is made here, at run time, so that one build serves every machine of its family.
+// Which kernels this machine can run. The instruction sets were decided when the library was compiled; one of them is chosen
+// here, at run time, so that one build serves every machine of its family.
 #include <cstring>
 
 #if defined(__x86_64__)
@@ -15,7 +15,7 @@
 #include <sys/auxv.h>
 #endif
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace intaglio {
 
@@ -52,13 +52,13 @@ bool amx_usable() {
 }
 #endif
 
-struct Choice {
+struct Candidate {
     const Kernels* kernels;
     bool usable;
 };
 
 // Best first.
-int choices(Choice* out) {
+int candidates(Candidate* out) {
     int count = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -86,8 +86,8 @@ int choices(Choice* out) {
 }  // namespace
 
 const Kernels* find_kernels(const char* name) {
-    Choice all[5];
-    const int count = choices(all);
+    Candidate all[5];
+    const int count = candidates(all);
     for (int i = 0; i < count; i++)
         if (all[i].usable && (name == nullptr || std::strcmp(all[i].kernels->name, name) == 0)) return all[i].kernels;
     return nullptr;

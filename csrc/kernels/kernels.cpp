@@ -5,16 +5,16 @@
 // int32 within a group of 32, which is exact, so there the order does not even matter.
 //
 // The parts are headers for the reader's sake: nothing else includes them.
-#include "attention.h"
-#include "kernels.h"
-#include "lora.h"
-#include "products.h"
-#include "rows.h"
-#include "sampling_kernels.h"
+#include "kernels/attention.h"
+#include "kernels/kernels.h"
+#include "kernels/lora.h"
+#include "kernels/matmul.h"
+#include "kernels/row_ops.h"
+#include "kernels/logits.h"
 #if defined(__AMX_BF16__)
-#include "tiles.h"
+#include "kernels/amx_matmul.h"
 #else
-#include "quantize.h"
+#include "kernels/quantize_rows.h"
 #endif
 
 namespace intaglio::ISA {

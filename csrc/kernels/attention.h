@@ -15,9 +15,9 @@
 
 #include <algorithm>
 
-#include "kernels.h"
-#include "lane_sums.h"
-#include "simd.h"
+#include "kernels/kernels.h"
+#include "kernels/lane_sums.h"
+#include "kernels/simd.h"
 
 namespace intaglio::ISA {
 

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "simd.h"
+#include "kernels/simd.h"
 
 namespace intaglio::ISA {
 

@@ -1,12 +1,12 @@
-// Activations and weights as the bfloat16 that matrix tiles multiply; tiles.h has the arithmetic.
+// Activations and weights as the bfloat16 that matrix tiles multiply; amx_matmul.h has the arithmetic.
 #pragma once
 
 #include <cmath>
 #include <cstring>
 
-#include "kernels.h"
-#include "simd.h"
-#include "unpack.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
+#include "kernels/fifth_bits.h"
 
 namespace intaglio::ISA {
 

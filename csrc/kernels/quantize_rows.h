@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels.h"
-#include "simd.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
 
 namespace intaglio::ISA {
 namespace {
