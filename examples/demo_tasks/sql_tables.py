@@ -7,6 +7,7 @@ and the like stand for a longer list of values.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 _TRAIN_LISTS = {
     "@person": "Nora, Liam, Aisha, Tom, Elena, Ravi, Mia, Jonas, Grace, Omar",
@@ -71,10 +72,11 @@ class Table:
     numbers: dict[str, tuple[int, int]]
 
 
-def read_tables(*, held_out: bool) -> list[Table]:
+@cache
+def read_tables(*, held_out: bool) -> tuple[Table, ...]:
     """The tables of one split."""
     lists, lines = (_HELD_OUT_LISTS, _HELD_OUT) if held_out else (_TRAIN_LISTS, _TRAIN)
-    return [_read_table(line, lists) for line in lines.strip().splitlines()]
+    return tuple(_read_table(line, lists) for line in lines.strip().splitlines())
 
 
 def _read_table(line: str, lists: dict[str, str]) -> Table:
