@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": BASE | {"model"},
     "finetunes": BASE | {"database", "lora", "model"},
     "batches": BASE | {"database"},
-    "client": {"errors"},
+    "client": {"errors", "files"},
     "base_model": BASE | ENGINE | {"text"},
     "completion": BASE | {"text"},
     "llm": BASE | ENGINE | {"text", "base_model", "completion"},

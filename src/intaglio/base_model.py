@@ -5,7 +5,6 @@ Joins `text` and `model`; both `LLM` and `AsyncLLM` stand on it.
 
 from __future__ import annotations
 
-import json
 import secrets
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +17,7 @@ import msgspec
 from intaglio.engine.engine import EngineLimits
 from intaglio.engine.protocol import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
+from intaglio.files.json_object import read_json_object
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
@@ -26,6 +26,8 @@ from intaglio.model.weights import open_checkpoint
 from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt, token_table_file
+
+_MAX_GENERATION_CONFIG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +162,7 @@ def _generation_eos_ids(path: Path) -> list[int]:
     file = path / "generation_config.json"
     if not path.is_dir() or not file.is_file():
         return []
-    try:
-        eos = json.loads(file.read_text("utf-8")).get("eos_token_id")
-    except (ValueError, AttributeError) as error:
-        raise ModelFormatError(f"{file}: not a JSON object ({error})") from error
+    eos = read_json_object(file, _MAX_GENERATION_CONFIG_BYTES, str(file), ModelFormatError).get("eos_token_id")
     ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
     if not all(isinstance(token_id, int) for token_id in ids):
         raise ModelFormatError(f"{file}: eos_token_id is {eos!r}; a whole number or a list of them is needed")

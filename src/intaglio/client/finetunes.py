@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from intaglio.client.connection import Connection
 from intaglio.errors import AdapterError, FinetuneNotFoundError
+from intaglio.files.atomic_write import atomic_write
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")  # the names on the wire
 _PUBLIC_PAGE = 1000  # the most that the server lists at once
@@ -69,19 +70,14 @@ class Finetunes:
         return answer
 
     def download(self, finetune: str, file_name: str, path: Path, progress: Progress = no_progress) -> None:
-        """Fetch a file to `path`, which is there whole or not at all."""
-        partial = path.with_name(path.name + ".part")
-        try:
-            with (
-                self._connection.download(f"{_path(finetune)}/finetune-assets/{file_name}") as (total, pieces),
-                partial.open("wb") as file,
-            ):
-                for piece in pieces:
-                    file.write(piece)
-                    progress(file_name, file.tell(), total)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Fetch a file to `path`, which is replaced when the whole file is there."""
+        with (
+            self._connection.download(f"{_path(finetune)}/finetune-assets/{file_name}") as (total, pieces),
+            atomic_write(path) as file,
+        ):
+            for piece in pieces:
+                file.write(piece)
+                progress(file_name, file.tell(), total)
 
     def rollback(self, finetune: str, version: int | None = None) -> dict[str, Any]:
         """Let an earlier version answer again, the one before if none is named. Returns it as `read` does."""

@@ -1,7 +1,7 @@
 """Arrays in a file that is used as it lies there: what packed weights and packed adapters are kept in.
 
-    backend    the arrays, each at a multiple of 64 bytes
-    header  JSON: version, key, types, shapes and offsets of the arrays, SHA-256 of the backend
+    data    the arrays, each at a multiple of 64 bytes
+    header  JSON: version, key, types, shapes and offsets of the arrays, SHA-256 of the data
     tail    SHA-256 of the header, its length, a magic word
 
 A file is written aside, synced and renamed, and taken only if its hashes agree and version and key are the expected
@@ -23,7 +23,6 @@ import mmap
 import os
 import resource
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,8 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from intaglio.files.atomic_write import PRIVATE, atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,13 @@ ASIDE_PREFIX = ".packing-"  # of files being written; one that stays was left by
 class _Array(msgspec.Struct, frozen=True):
     dtype: str
     shape: tuple[int, ...]
-    offset: int  # from the start of the backend
+    offset: int  # from the start of the file
 
 
 class _Header(msgspec.Struct, frozen=True):
     version: int
     key: str
-    backend_bytes: int
+    data_bytes: int
     sha256: str
     arrays: dict[str, _Array]
 
@@ -69,23 +70,16 @@ def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
     offset = 0
     digest = hashlib.sha256()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=ASIDE_PREFIX, delete=False) as backend:
-        try:
-            for name, array in arrays.items():
-                described[name] = _Array(array.dtype.str, array.shape, offset)
-                for data in (_bytes_of(array), bytes(-array.nbytes % _ALIGNMENT)):
-                    backend.write(data)
-                    digest.update(data)
-                    offset += len(data)
-            header = msgspec.json.encode(_Header(version, key, offset, digest.hexdigest(), described))
-            # The header goes to the end of the file with its length behind it: the backend's hash is known only then.
-            backend.write(header + hashlib.sha256(header).digest() + len(header).to_bytes(8, "little") + _MAGIC)
-            backend.flush()
-            os.fsync(backend.fileno())
-            Path(backend.name).replace(path)
-        except BaseException:
-            Path(backend.name).unlink(missing_ok=True)
-            raise
+    with atomic_write(path, mode=PRIVATE, aside_prefix=ASIDE_PREFIX) as file:
+        for name, array in arrays.items():
+            described[name] = _Array(array.dtype.str, array.shape, offset)
+            for content in (_bytes_of(array), bytes(-array.nbytes % _ALIGNMENT)):
+                file.write(content)
+                digest.update(content)
+                offset += len(content)
+        header = msgspec.json.encode(_Header(version, key, offset, digest.hexdigest(), described))
+        # The header is at the end, with its length behind it: the hash of the data is known only then.
+        file.write(header + hashlib.sha256(header).digest() + len(header).to_bytes(8, "little") + _MAGIC)
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
@@ -99,7 +93,7 @@ def read_arrays(
     """The arrays, read-only; None if there is no such file or it is not exactly what was written.
 
     mapped    map the file instead of reading it
-    verified  the backend's hash was found right before: do not compute it again
+    verified  the hash of the data was checked before: do not compute it again
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -107,10 +101,10 @@ def read_arrays(
     except (OSError, ValueError):  # not there, not to be read, or empty
         return None
     header = _header(content)
-    if header is None or header.version != version or header.key != key or header.backend_bytes > len(content):
+    if header is None or header.version != version or header.key != key or header.data_bytes > len(content):
         logger.warning("%s is not a packed file of this version; it is made again", path)
         return None
-    if not verified and hashlib.sha256(content[: header.backend_bytes]).hexdigest() != header.sha256:
+    if not verified and hashlib.sha256(content[: header.data_bytes]).hexdigest() != header.sha256:
         logger.warning("%s is damaged; it is made again", path)
         return None
     return {

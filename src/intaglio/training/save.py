@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import TrainingError
+from intaglio.files.atomic_write import keep_file
 from intaglio.training.options import ADAPTER_FILES
 
 CARD_FILE = "card.json"
@@ -92,7 +92,5 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _keep(written: Path, final: Path) -> None:
-    with written.open("rb") as file:
-        os.fsync(file.fileno())
     written.chmod(0o644)  # safetensors makes files that only their owner can read
-    written.replace(final)
+    keep_file(written, final)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save, save_file
 
 from intaglio.errors import AdapterError
-from intaglio.lora.peft.safetensors_file import MAX_HEADER_BYTES, MAX_NAME_CHARS, SafetensorsFile
+from intaglio.lora.peft.safetensors_file import MAX_HEADER_BYTES, SafetensorsFile
 
 LIMIT = 10_000_000
 
@@ -53,44 +53,15 @@ def test_every_stored_type_becomes_the_same_float32(path: Path, dtype: Any) -> N
     assert not tensors
 
 
-FAULTS: dict[str, tuple[bytes, str]] = {
-    "an empty file": (b"", "has 0 bytes"),
-    "a header length of 2 GB": (packed({}, length=2 << 30), "says it has 2147483648 bytes, but only 2 follow"),
-    "a long header": (packed(b" " * (MAX_HEADER_BYTES + 1)), f"at most {MAX_HEADER_BYTES}"),
-    "no JSON": (packed(b"\x80\x02}q"), "the header is not valid JSON"),
-    "a list": (packed([1]), "a JSON object is needed"),
-    "a nested bomb": (packed(b"[" * 500_000), "nested too deeply"),
-    "a name twice": (packed(b'{"t": {}, "t": {}}'), "key 't' occurs twice"),
-    "metadata that is a list": (packed({"__metadata__": [1]}), "__metadata__"),
-    "a tensor that is a number": (packed({"t": 1}), "tensor 't' is 1"),
-    "a tensor without shape": (packed({"t": {"dtype": "F32", "data_offsets": [0, 8]}}), "tensor 't'"),
-    "integers": (
-        packed({"t": entry(dtype="I64", stop=16)}, bytes(16)),
-        "dtype 'I64'; save it as one of F32, F16, BF16",
-    ),
-    "a negative size": (packed({"t": entry([-1])}, bytes(8)), r"shape \[-1\]"),
-    "a size that overflows": (packed({"t": entry([2**63, 2**63])}, bytes(8)), "shape"),
+FAULTS: dict[str, tuple[bytes, str]] = {  # more of the header in tests/files/test_safetensors_header.py
+    "a long header": (packed(b" " * (MAX_HEADER_BYTES + 1)), f"the limit is {MAX_HEADER_BYTES}"),
     "many dimensions": (packed({"t": entry([1] * 9, stop=4)}, bytes(4)), "at most 8"),
-    "offsets backwards": (packed({"t": entry([], 8, 4)}, bytes(8)), "data_offsets"),
-    "fewer bytes than the shape": (packed({"t": entry([3])}, bytes(8)), "needs 12 bytes; its offsets span 8"),
     "a file cut short": (packed({"t": entry()}, bytes(7)), "tensor 't' ends at byte"),
-    "offsets far outside": (packed({"t": entry([2], 1 << 39, (1 << 39) + 8)}, bytes(8)), "tensor 't' ends at byte"),
-    "an overlap": (
-        packed({"t": entry(), "u": entry([2], 4, 12)}, bytes(12)),
-        "tensor 'u' at byte .* overlaps tensor 't'",
-    ),
-    "a gap": (
-        packed({"t": entry(), "u": entry([1], 12, 16)}, bytes(16)),
-        "'u' at byte .* leaves a gap after tensor 't'",
-    ),
-    "a gap at the front": (packed({"t": entry([1], 4, 8)}, bytes(8)), "leaves a gap after the header"),
-    "bytes at the end": (packed({"t": entry()}, bytes(11)), "3 bytes follow tensor 't'"),
-    "a long name": (packed({"t" * (MAX_NAME_CHARS + 1): entry()}, bytes(8)), f"at most {MAX_NAME_CHARS}"),
 }
 
 
 @pytest.mark.parametrize(("data", "complaint"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_damaged_file_is_refused_with_what_is_wrong(path: Path, data: bytes, complaint: str) -> None:
+def test_a_damaged_header_is_refused_with_what_is_wrong(path: Path, data: bytes, complaint: str) -> None:
     path.write_bytes(data)
     with pytest.raises(AdapterError, match=complaint) as refusal:
         read_all(path)

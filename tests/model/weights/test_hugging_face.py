@@ -116,9 +116,9 @@ def move_tensor(folder: Path, file: str) -> None:
 FIRST, LAST = "model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors"
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json"),
-    "config not JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
-    "config a list": (lambda folder: (folder / "config.json").write_text("[]"), "not an object"),
-    "config of 2 MB": (lambda folder: (folder / "config.json").write_text(" " * (2 << 20)), "larger than"),
+    "config not JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json is not valid JSON"),
+    "config a list": (lambda folder: (folder / "config.json").write_text("[]"), "a JSON object is needed"),
+    "config of 2 MB": (lambda folder: (folder / "config.json").write_text(" " * (2 << 20)), "has more than"),
     "another model": (
         lambda folder: edit_json(folder / "config.json", lambda c: c.update(model_type="llama")),
         "model_type is 'llama'",
@@ -137,7 +137,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "shard missing": (lambda folder: (folder / LAST).unlink(), f"{LAST}, which is missing"),
     "shard truncated": (lambda folder: (folder / LAST).write_bytes((folder / LAST).read_bytes()[:-1]), LAST),
-    "index not JSON": (lambda folder: (folder / INDEX).write_text("x"), f"{INDEX} is not JSON"),
+    "index not JSON": (lambda folder: (folder / INDEX).write_text("x"), f"{INDEX} is not valid JSON"),
     "no weight_map": (lambda folder: (folder / INDEX).write_text("{}"), "weight_map"),
     "empty weight_map": (lambda folder: (folder / INDEX).write_text('{"weight_map": {}}'), "weight_map"),
     "tensor in another shard": (lambda folder: move_tensor(folder, LAST), f"places tensor '{EMBEDDING}' in {LAST}"),

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from intaglio.files.atomic_write import sync_folder
 from intaglio.finetunes.records import StoredFile
 from intaglio.finetunes.storage.staging import Incoming, StagedFile
 
@@ -123,12 +124,3 @@ def folder_key(files: Mapping[str, StoredFile]) -> str:
     """Name of the folder that holds these files: the hash of their names and contents."""
     names = "\n".join(f"{name} {files[name].sha256}" for name in sorted(files))
     return hashlib.sha256(names.encode()).hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames within the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,12 +6,11 @@ one, say, because its URL was set for the first time) would remove every adapter
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from intaglio.errors import DataFolderError
+from intaglio.files.atomic_write import atomic_write
 from intaglio.finetunes.db.repository import FinetuneRepository
-from intaglio.finetunes.storage.blobs import sync_folder
 
 ID_FILE = "database-id"
 
@@ -41,19 +40,9 @@ def check_belonging(folder: Path, catalogue: FinetuneRepository, *, database_is_
                 f"the database at database_url has finetunes, and their files are not in {folder}; give the data_dir "
                 "that it was used with"
             )
-    _write(path, identity)
+    with atomic_write(path) as file:  # of two servers that start together both write the same
+        file.write(f"{identity}\n".encode())
 
 
 def _has_adapters(folder: Path) -> bool:
     return (folder / "finetunes.db").exists() or any((folder / "adapters").iterdir())
-
-
-def _write(path: Path, identity: str) -> None:
-    """Whole or not at all; of two servers that start together both write the same."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(identity + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_folder(path.parent)

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import AdapterError
+from intaglio.files.json_object import read_json_object
 from intaglio.lora.peft import config_values as values
 from intaglio.lora.peft.config_values import CONFIG_FILE, fault
-from intaglio.lora.peft.regular_file import open_regular
-from intaglio.lora.peft.strict_json import parse_object
 from intaglio.lora.peft.tensor_names import can_be_saved
 
 __all__ = ["CONFIG_FILE", "HARMLESS_KEYS", "MODEL_TYPES", "REFUSED_KEYS", "USED_KEYS", "PeftConfig", "read_peft_config"]
@@ -126,7 +125,7 @@ class PeftConfig:
 
 def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
     """Read and check the file. Raises AdapterError naming the key, its value and what to do."""
-    raw = _load_object(path, max_bytes)
+    raw = read_json_object(path, max_bytes, path.name, AdapterError)
     _refuse_kind(raw)
     _refuse_keys(raw)
     targets = raw.get("target_modules")
@@ -156,17 +155,6 @@ def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
     )
     _refuse_together(config)
     return config
-
-
-def _load_object(path: Path, max_bytes: int) -> dict[str, Any]:
-    try:
-        with open_regular(path) as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise AdapterError(f"{path.name} cannot be read: {error.strerror}") from error
-    if len(data) > max_bytes:
-        raise AdapterError(f"{path.name} has more than {max_bytes} bytes, the most that are taken")
-    return parse_object(data, path.name)
 
 
 def _refuse_kind(raw: Mapping[str, Any]) -> None:

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import mmap
-import stat
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
+from intaglio.files.regular_file import open_regular
 
 
 def map_file(path: Path) -> NDArray[np.uint8]:
     """Map a regular file read-only: [size in bytes] uint8. The mapping ends with the last view of the array.
 
-    Raises ModelFormatError when there is no such file, it is empty, or it is not a regular file (opening a
-    pipe would wait for ever).
+    Raises ModelFormatError when there is no such file, it is empty, or it is not a regular file.
     """
+    with open_regular(path, str(path), ModelFormatError) as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise ModelFormatError(f"{path} is empty")
+        return map_open_file(file)
+
+
+def map_open_file(file: BinaryIO) -> NDArray[np.uint8]:
+    """Map a file that is open and not empty, as `map_file` does."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ModelFormatError(f"{path} is not a regular file")
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            if size == 0:
-                raise ModelFormatError(f"{path} is empty")
-            return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), dtype=np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     except OSError as error:
-        raise ModelFormatError(f"cannot read {path}: {error.strerror}") from error
+        raise ModelFormatError(f"{file.name} cannot be mapped: {error.strerror}") from error
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import ModelFormatError
+from intaglio.files.json_object import read_json_object
 from intaglio.model.config import Family
 from intaglio.model.weights.checkpoint import Checkpoint, without_tied_head
 from intaglio.model.weights.files import errors_name
 from intaglio.model.weights.formats import RawTensor
-from intaglio.model.weights.json_object import read_json_object
 from intaglio.model.weights.names import HEAD, name_from_hugging_face
 from intaglio.model.weights.safetensors import read_safetensors
 
@@ -30,7 +30,7 @@ _FAMILIES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_te
 
 def open_hugging_face(folder: Path) -> Checkpoint:
     """Open a folder that has a config.json. Raises ModelFormatError naming the file, key or tensor."""
-    config = read_json_object(folder / CONFIG_FILE, _MAX_CONFIG_BYTES)
+    config = _read_object(folder / CONFIG_FILE, _MAX_CONFIG_BYTES)
     with errors_name(folder / CONFIG_FILE):
         text_config, multimodal = _text_config(config)
         family = _family(text_config)
@@ -69,7 +69,7 @@ def _family(text_config: dict[str, Any]) -> Family:
 
 def _read_shards(folder: Path) -> dict[str, RawTensor]:
     """Gather the tensors of all shards and hold them against the index, both ways."""
-    weight_map = read_json_object(folder / INDEX_FILE, _MAX_INDEX_BYTES).get("weight_map")
+    weight_map = _read_object(folder / INDEX_FILE, _MAX_INDEX_BYTES).get("weight_map")
     with errors_name(folder / INDEX_FILE):
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelFormatError("weight_map is not an object that names tensors")
@@ -84,6 +84,10 @@ def _read_shards(folder: Path) -> dict[str, RawTensor]:
                 if weight_map.get(name) != file:
                     raise ModelFormatError(f"does not place tensor {name!r} in {file}, which holds it")
     return {name: shards[file][name] for name, file in weight_map.items()}
+
+
+def _read_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    return read_json_object(path, max_bytes, str(path), ModelFormatError)
 
 
 def _shard_file(folder: Path, name: str, file: object) -> str:
