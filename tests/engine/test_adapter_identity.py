@@ -1,6 +1,6 @@
 """What the prefix cache keeps for one adapter, scale or mix is never found by another.
 
-Mutants show what a looser key would do: each gives somebody the text of another adapter.
+Mutants show what a looser key would do: each makes a request get the text of another adapter.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def each_alone(tiny: TinyModel, asked: dict[str, Mix]) -> dict[str, list[int]]:
     return {name: one_after_another(tiny, {name: mix})[0][name] for name, mix in asked.items()}
 
 
-def test_every_adapter_scale_and_mix_has_entries_of_its_own(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+def test_every_adapter_scale_and_mix_has_its_own_cache_entries(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
     asked = mixes(adapters)
     expected = each_alone(tiny, asked)
     assert len({tuple(tokens) for tokens in expected.values()}) == len(asked), "the answers tell them apart"
@@ -56,7 +56,7 @@ def test_every_adapter_scale_and_mix_has_entries_of_its_own(tiny: TinyModel, ada
     assert set(cached.values()) == {0}
 
 
-def test_the_same_mix_in_any_order_finds_what_it_left(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+def test_the_same_mix_in_any_order_finds_its_cached_prefix(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
     mix = mixes(adapters)["a and half of b"]
     tokens, cached = one_after_another(tiny, {"first": mix, "turned round": mix[::-1]})
     assert tokens["first"] == tokens["turned round"]
@@ -90,7 +90,7 @@ def without_adapters(mix: Mix) -> str | None:
         (without_adapters, "b", "base"),
     ],
 )
-def test_a_looser_key_would_give_anothers_text(
+def test_with_a_looser_key_a_request_would_get_the_text_of_another_adapter(
     tiny: TinyModel,
     adapters: list[AdapterRef],
     identity: Identity,

@@ -86,7 +86,7 @@ def test_a_request_can_be_aborted_while_its_adapter_is_being_read(tiny: TinyMode
     assert run(engine, [request("next", PROMPT, adapters[0], **LONG)]).tokens["next"] == alone(tiny, adapters[0])
 
 
-def test_an_adapter_that_fails_late_ends_all_its_requests_and_no_other(
+def test_a_read_that_fails_late_ends_all_requests_of_its_adapter_and_no_other(
     tiny: TinyModel, adapters: list[AdapterRef], tmp_path: Path
 ) -> None:
     gone = AdapterRef("0" * 64, str(tmp_path / "gone"))
@@ -149,7 +149,7 @@ def test_the_same_adapter_in_two_folders_is_read_once_and_cached_once(
     assert asked == [adapters[1].folder]
 
 
-def test_a_running_request_keeps_its_adapter_when_the_name_gets_another(
+def test_a_running_request_keeps_its_adapter_when_the_name_points_to_another(
     tiny: TinyModel, adapters: list[AdapterRef], tmp_path: Path
 ) -> None:
     """A name's new generation is another digest: it is read beside the old one, which is still being used."""
@@ -219,7 +219,7 @@ def cache(tiny: TinyModel, tmp_path: Path) -> Cache:
     return Cache(tmp_path / "packed", tiny)
 
 
-def test_the_second_load_is_from_the_packed_file_and_gives_the_same_answer(
+def test_the_second_load_is_from_the_packed_file_and_gives_the_same_tokens(
     tiny: TinyModel, adapters: list[AdapterRef], cache: Cache, tmp_path: Path
 ) -> None:
     first = cache.answer(adapters[2])
@@ -240,7 +240,7 @@ def test_a_verification_that_was_asked_for_is_the_one_that_loading_needs(
     assert cache.verified == [adapters[1].digest]
 
 
-def test_who_loads_an_adapter_while_it_is_being_verified_has_the_same_verification(
+def test_loading_an_adapter_that_is_being_verified_uses_the_same_verification(
     cache: Cache, adapters: list[AdapterRef]
 ) -> None:
     loader, ref = cache.loader(), adapters[0]
@@ -258,7 +258,7 @@ def test_another_base_or_version_verifies_anew(cache: Cache, adapters: list[Adap
     assert cache.verified == [adapters[0].digest] * 2
 
 
-def test_an_adapter_that_is_not_verified_is_never_given_out(cache: Cache, tiny: TinyModel, tmp_path: Path) -> None:
+def test_an_adapter_that_fails_verification_is_never_loaded(cache: Cache, tiny: TinyModel, tmp_path: Path) -> None:
     folder = write_peft_adapter(tmp_path / "idle", tiny.model.config, alpha=1e-30)
     ref = AdapterRef(read_peft_adapter(folder, tiny.model.config, AdapterLimits()).digest, str(folder))
     for _ in range(2):
@@ -296,13 +296,13 @@ def test_an_adapter_packed_for_another_base_is_refused_with_the_tensor_that_does
         cache.loader(smaller).load(adapters[2])
 
 
-def test_a_smaller_limit_holds_for_packed_adapters_too(cache: Cache, adapters: list[AdapterRef]) -> None:
+def test_a_lower_rank_limit_applies_to_packed_adapters_too(cache: Cache, adapters: list[AdapterRef]) -> None:
     cache.loader().load(adapters[2])
     with pytest.raises(AdapterError, match="takes ranks up to 2"):
         cache.loader(max_rank=2).load(adapters[2])
 
 
-def test_files_that_are_not_the_ones_of_the_digest_are_not_verified(cache: Cache, adapters: list[AdapterRef]) -> None:
+def test_files_that_do_not_match_the_digest_are_refused(cache: Cache, adapters: list[AdapterRef]) -> None:
     for act in (cache.loader().load, cache.loader().verify):
         with pytest.raises(AdapterError, match="its files changed"):
             act(AdapterRef("0" * 64, adapters[0].folder))

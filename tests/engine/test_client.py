@@ -126,7 +126,7 @@ def test_more_requests_than_the_queue_holds_are_refused_at_once(model_path: Path
     with_client(model_path, act, max_in_flight=2)
 
 
-def test_a_request_that_cannot_be_sent_takes_no_room(model_path: Path) -> None:
+def test_a_request_that_cannot_be_sent_is_not_in_flight(model_path: Path) -> None:
     async def act(client: EngineClient) -> None:
         with pytest.raises(UnicodeEncodeError):
             await client.submit(request("r", [2, 50], grammar='start: "\ud800"'))  # half a surrogate pair
@@ -135,7 +135,7 @@ def test_a_request_that_cannot_be_sent_takes_no_room(model_path: Path) -> None:
     with_client(model_path, act)
 
 
-def test_batch_requests_take_no_room_from_interactive_ones(model_path: Path) -> None:
+def test_batch_requests_do_not_count_against_the_limit_of_interactive_ones(model_path: Path) -> None:
     async def act(client: EngineClient) -> None:
         batch = [await client.submit(request(f"b{i}", [2, 5], None, Priority.BATCH, **LONG)) for i in range(6)]
         assert (client.num_in_flight, client.num_interactive) == (6, 0)
@@ -148,10 +148,10 @@ def test_batch_requests_take_no_room_from_interactive_ones(model_path: Path) -> 
     with_client(model_path, act, max_in_flight=2)
 
 
-def test_who_would_not_wait_is_refused_when_every_place_is_taken(model_path: Path) -> None:
+def test_with_reject_if_busy_a_request_is_refused_when_max_running_requests_run(model_path: Path) -> None:
     async def act(client: EngineClient) -> None:
         running = [await client.submit(request(str(i), [2, 5], **LONG), reject_if_busy=True) for i in range(4)]
-        with pytest.raises(CapacityError, match="4 requests are running or waiting, and 4 are the most"):
+        with pytest.raises(CapacityError, match=r"4 requests are running or waiting, .* fewer than 4"):
             await client.submit(request("busy", [2, 5]), reject_if_busy=True)
         patient = await client.submit(request("patient", [2, 5], ignore_stop_tokens=True))
         await running[0].abort()
@@ -184,7 +184,7 @@ def test_a_closed_client_takes_no_more_requests(model_path: Path) -> None:
 
 def test_the_engine_ends_when_its_parent_is_gone(model_path: Path, tmp_path: Path) -> None:
     spec = msgspec.json.encode(make_spec(model_path)) + b"\n"
-    command = [sys.executable, "-m", "intaglio.engine.core_process", f"ipc://{tmp_path}/nobody.sock"]
+    command = [sys.executable, "-m", "intaglio.engine.core_process", f"ipc://{tmp_path}/unused.sock"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(spec)

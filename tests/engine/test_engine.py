@@ -28,7 +28,7 @@ def prompt(seed: int, length: int) -> list[int]:
 
 
 def alone(tiny: TinyModel, length: int, prompt_seed: int, adapter: AdapterRef | None, **params: object) -> list[int]:
-    """What a request gives when nobody else is there and nothing is cached."""
+    """The tokens of a request that runs alone, with nothing cached."""
     item = request("alone", prompt(prompt_seed, length), adapter, **(NO_STOP | params))
     return run(tiny.engine(ROOMY), [item]).tokens["alone"]
 
@@ -64,7 +64,7 @@ def test_adapters_differ_from_the_base_and_from_each_other(tiny: TinyModel, adap
     assert len(set(answers)) == len(answers)
 
 
-def test_preemption_happens_and_changes_no_answer(tiny: TinyModel) -> None:
+def test_preemption_happens_and_changes_no_completion(tiny: TinyModel) -> None:
     requests = [request(str(seed), prompt(seed, 5), max_tokens=20, **NO_STOP) for seed in range(6)]
     engine = tiny.engine(TIGHT)
     got = run(engine, requests)
@@ -73,7 +73,7 @@ def test_preemption_happens_and_changes_no_answer(tiny: TinyModel) -> None:
         assert got.tokens[str(seed)] == alone(tiny, 5, seed, None, max_tokens=20)
 
 
-def test_a_second_request_takes_its_prefix_from_the_cache_and_answers_alike(
+def test_a_second_request_takes_its_prefix_from_the_cache_and_gets_the_same_tokens(
     tiny: TinyModel, adapters: list[AdapterRef]
 ) -> None:
     engine = tiny.engine(ROOMY)
@@ -84,7 +84,7 @@ def test_a_second_request_takes_its_prefix_from_the_cache_and_answers_alike(
     assert second.tokens["second"] == first.tokens["first"]
 
 
-def test_a_stop_token_ends_the_answer_and_is_reported(tiny: TinyModel) -> None:
+def test_a_stop_token_ends_the_completion_and_is_reported(tiny: TinyModel) -> None:
     free = alone(tiny, 7, 1, None)
     engine = tiny.engine(ROOMY, stop_ids=[free[3]])
     got = run(engine, [request("r", prompt(1, 7))])
@@ -92,7 +92,7 @@ def test_a_stop_token_ends_the_answer_and_is_reported(tiny: TinyModel) -> None:
     assert got.reasons["r"] is FinishReason.STOP
 
 
-def test_max_tokens_ends_the_answer_with_length(tiny: TinyModel) -> None:
+def test_max_tokens_ends_the_completion_with_length(tiny: TinyModel) -> None:
     got = run(tiny.engine(ROOMY), [request("r", prompt(1, 7), max_tokens=3, **NO_STOP)])
     assert len(got.tokens["r"]) == 3
     assert got.reasons["r"] is FinishReason.LENGTH
@@ -125,7 +125,9 @@ def test_an_adapter_whose_files_changed_is_not_served(tiny: TinyModel, adapters:
     assert "its files changed" in (got.errors["r"] or "")
 
 
-def test_more_adapters_than_memory_take_turns(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
+def test_adapters_that_do_not_fit_together_are_loaded_one_after_the_other(
+    tiny: TinyModel, adapters: list[AdapterRef]
+) -> None:
     engine = tiny.engine(ROOMY, adapter_bytes=200_000)  # one of the larger ones at a time
     requests = [request(str(i), prompt(i, 6), adapters[i % 3], **NO_STOP) for i in range(6)]
     got = run(engine, requests)
@@ -166,7 +168,7 @@ class WatchfulOps:
         raise AssertionError("no request has a grammar")
 
 
-def test_logprobs_are_of_the_raw_distribution_whatever_steers_the_choice(tiny: TinyModel) -> None:
+def test_logprobs_are_of_the_raw_distribution_whatever_steers_sampling(tiny: TinyModel) -> None:
     ops = WatchfulOps(tiny.ops)
     steered = {
         "logit_bias": {17: 30.0},
@@ -187,7 +189,7 @@ def test_logprobs_are_of_the_raw_distribution_whatever_steers_the_choice(tiny: T
         assert [value for _, value in found.best] == pytest.approx(np.sort(judged)[::-1][:3], abs=4e-6)
 
 
-def test_only_those_who_ask_get_logprobs_and_only_they_pay(tiny: TinyModel) -> None:
+def test_logprobs_are_computed_only_for_requests_that_ask(tiny: TinyModel) -> None:
     ops = WatchfulOps(tiny.ops)
     asked = {"a": None, "b": 0, "c": None, "d": 20}
     requests = [request(name, prompt(ord(name), 7), logprobs=count, **NO_STOP) for name, count in asked.items()]
@@ -205,7 +207,7 @@ def test_a_bias_steers_greedy_too(tiny: TinyModel) -> None:
     assert alone(tiny, 7, 1, None, logit_bias={17: 100.0}) == [17] * 8
 
 
-def test_interactive_requests_overtake_batch_ones_and_change_no_answer(
+def test_interactive_requests_overtake_batch_ones_and_change_no_completion(
     tiny: TinyModel, adapters: list[AdapterRef]
 ) -> None:
     limits = replace(ROOMY, max_running=2)

@@ -68,7 +68,7 @@ def follows(tokens: list[int], schema: dict[str, Any] = SCHEMA) -> bool:
     return bool(jsonschema_rs.is_valid(schema, json.loads(text_of(tokens))))
 
 
-def test_sampled_answers_follow_the_schema(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
+def test_sampled_completions_follow_the_schema(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
     requests = [request(str(seed), prompt(seed, 7), seed=seed, grammar=grammar, **WILD) for seed in range(1, 17)]
     got = run(tiny.engine(ROOMY, matchers=matchers), requests)
     for name, tokens in got.tokens.items():
@@ -78,7 +78,7 @@ def test_sampled_answers_follow_the_schema(tiny: TinyModel, matchers: Matchers, 
 
 
 @pytest.mark.parametrize("limits", [ROOMY, TIGHT], ids=["roomy", "tight"])
-def test_free_and_bound_sequences_of_one_batch_get_what_they_get_alone(
+def test_sequences_with_and_without_grammar_get_in_one_batch_what_they_get_alone(
     tiny: TinyModel, matchers: Matchers, grammar: str, adapters: list[AdapterRef], limits: EngineLimits
 ) -> None:
     """With a tight cache they put each other out; a matcher that took a token twice would fail."""
@@ -96,9 +96,7 @@ def test_free_and_bound_sequences_of_one_batch_get_what_they_get_alone(
             assert follows(together.tokens[item.request_id])
 
 
-def test_a_preempted_sequence_goes_on_where_it_stood_in_its_grammar(
-    tiny: TinyModel, matchers: Matchers, grammar: str
-) -> None:
+def test_a_preempted_sequence_keeps_the_state_of_its_grammar(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
     """Its matcher takes no token twice and none is lost."""
     engine = tiny.engine(TIGHT, matchers=matchers)
     requests = [request(str(seed), prompt(seed, 5), seed=seed, grammar=grammar, **WILD) for seed in range(1, 7)]
@@ -116,7 +114,7 @@ def test_a_preempted_sequence_goes_on_where_it_stood_in_its_grammar(
         assert follows(got.tokens[item.request_id])
 
 
-def test_the_end_comes_with_the_last_token_that_the_grammar_has_room_for(tiny: TinyModel, matchers: Matchers) -> None:
+def test_a_completion_ends_with_the_last_token_that_the_grammar_allows(tiny: TinyModel, matchers: Matchers) -> None:
     engine = tiny.engine(ROOMY, matchers=matchers)
     exact = 'start: "true" " " "null"'
     got = run(engine, [request("r", prompt(1, 5), grammar=exact, max_tokens=30)])
@@ -127,7 +125,7 @@ def test_the_end_comes_with_the_last_token_that_the_grammar_has_room_for(tiny: T
     assert run(engine, [just_enough]).reasons["r"] is FinishReason.STOP, "complete, not cut"
 
 
-def test_a_cut_answer_says_length(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
+def test_a_completion_cut_by_max_tokens_ends_with_length(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
     got = run(tiny.engine(ROOMY, matchers=matchers), [request("r", prompt(1, 5), grammar=grammar, max_tokens=3)])
     assert (len(got.tokens["r"]), got.reasons["r"]) == (3, FinishReason.LENGTH)
 
@@ -156,7 +154,7 @@ def test_control_tokens_never_come_from_a_grammar(tiny: TinyModel, matchers: Mat
     assert not {0, 2, 3, 4} & set(tokens)
 
 
-def test_logprobs_of_a_bound_answer_are_of_the_model_not_of_the_grammar(
+def test_logprobs_under_a_grammar_are_of_the_models_own_distribution(
     tiny: TinyModel, matchers: Matchers, grammar: str
 ) -> None:
     asked = request("r", prompt(1, 5), grammar=grammar, logprobs=1, **WILD)
@@ -170,7 +168,7 @@ def test_logprobs_of_a_bound_answer_are_of_the_model_not_of_the_grammar(
     assert first.chosen < best.chosen - 0.1, "the model would have begun otherwise"
 
 
-# -- what goes wrong goes wrong alone
+# -- failures end one sequence alone
 
 
 class FailsAt(Matchers):
@@ -219,7 +217,7 @@ def test_a_grammar_that_grows_past_the_limits_ends_its_sequence_alone(tiny: Tiny
     assert "limits" in (got.errors["costly"] or "")
 
 
-def test_an_engine_without_a_table_says_so(tiny: TinyModel) -> None:
+def test_a_grammar_needs_a_token_table(tiny: TinyModel) -> None:
     got = run(tiny.engine(ROOMY), [request("r", prompt(1, 5), grammar=json_object_grammar())])
     assert got.reasons["r"] is FinishReason.ERROR
     assert "without a token table" in (got.errors["r"] or "")
@@ -282,7 +280,7 @@ def test_an_abort_while_the_grammar_compiles_leaves_nothing_behind(
     slow.may_go.set()
 
 
-def test_an_aborted_answer_frees_its_place_for_the_next(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
+def test_an_aborted_sequence_frees_its_row_for_the_next(tiny: TinyModel, matchers: Matchers, grammar: str) -> None:
     engine = tiny.engine(ROOMY, matchers=matchers)
     requests = [request(name, prompt(3, 5), grammar=grammar, **WILD) for name in "ab"]
     got = run(engine, requests, aborts={3: "a"})

@@ -1,7 +1,7 @@
-"""From a reference to an adapter that the model's forward can take: its packed file, or else its own files.
+"""Loads an adapter for the model's forward: from its packed file, or else from its own files.
 
-An adapter without a packed file is read, checked, prepared and *verified* before anybody gets it; the packed file that
-then is written says so. So what is loaded was verified, whoever loads it first, and on this base with these kernels.
+An adapter without a packed file is read, checked, prepared and *verified*; then the packed file is written, with the
+verification in it. So every adapter that is loaded was verified, on this base and with these kernels.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from intaglio.ops import AdapterWeights, Ops
 from intaglio.request import AdapterRef, Verification
 from intaglio.version import __version__
 
-# The adapter as its files have it, and as it would be served -> what running it showed. Raises AdapterError.
-Verifier = Callable[[LoraAdapter, AdapterWeights], Verification]
+# The adapter as in its files, and as it would be served -> its verification. Raises AdapterError.
+VerifyAdapter = Callable[[LoraAdapter, AdapterWeights], Verification]
 
 
 class AdapterLoader:
@@ -36,7 +36,7 @@ class AdapterLoader:
         ops: Ops,
         limits: AdapterLimits,
         packed: PackedAdapters,
-        verifier: Verifier,
+        verify: VerifyAdapter,
         base_tables: BaseTables | None = None,
     ) -> None:
         self._model = model
@@ -44,23 +44,23 @@ class AdapterLoader:
         self._base_weights = model.adapter_weights()
         self._limits = limits
         self._packed = packed
-        self._verifier = verifier
+        self._verify = verify
         self._base_tables = base_tables
-        self._turn = threading.Lock()
+        self._verify_lock = threading.Lock()
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
-        """Raises AdapterError if there is no packed file and the adapter's own files are bad, or it is not verified."""
-        packed, prepared = self._found(ref.digest) or self._made(ref)
+        """Raises AdapterError if there is no packed file and the adapter's own files are bad or fail verification."""
+        packed, prepared = self._read_packed(ref.digest) or self._verify_and_pack(ref)
         verification = packed.verification
         return LoadedAdapter(ref.digest, verification.rank, packed.nbytes, prepared, verification.scalable)
 
     def verify(self, ref: AdapterRef) -> Verification:
-        """The adapter's verification; it is made if there is none. Raises AdapterError as `load` does."""
-        return (self._found(ref.digest) or self._made(ref))[0].verification
+        """The adapter's verification, made now if there is none yet. Raises AdapterError as `load` does."""
+        return (self._read_packed(ref.digest) or self._verify_and_pack(ref))[0].verification
 
-    def _found(self, digest: str) -> tuple[PackedAdapter, AdapterWeights] | None:
-        """From its packed file. None if that is not there, does not fit, or is beyond today's limits: then the
-        adapter's own files say why, or mend it.
+    def _read_packed(self, digest: str) -> tuple[PackedAdapter, AdapterWeights] | None:
+        """The adapter from its packed file. None if there is none, or it does not fit the model or the limits: then
+        reading the adapter's own files gives the reason, or a new packed file.
         """
         packed = self._packed.read(digest)
         if packed is None or packed.verification.rank > self._limits.max_rank:
@@ -70,7 +70,7 @@ class AdapterLoader:
         except ValueError:
             return None
 
-    def _made(self, ref: AdapterRef) -> tuple[PackedAdapter, AdapterWeights]:
+    def _verify_and_pack(self, ref: AdapterRef) -> tuple[PackedAdapter, AdapterWeights]:
         folder, config = Path(ref.folder), self._model.config
         adapter = read_peft_adapter(folder, config, self._limits, base_tables=self._base_tables)
         if adapter.digest != ref.digest:
@@ -78,19 +78,19 @@ class AdapterLoader:
                 f"adapter in {ref.folder} has digest {adapter.digest}, not {ref.digest}: its files changed"
             )
         arrays = self._ops.lora_arrays(self._model.prepare_adapter(pack_tensors(adapter.tensors, self._packed.dtype)))
-        # Verified is what later loads will have: made of the arrays that the file holds.
+        # Verify what later loads will use: weights made from the arrays of the packed file.
         prepared = self._ops.lora_from_arrays(arrays, self._base_weights)
-        with self._turn:
-            found = self._found(ref.digest)  # while this thread read, another may have verified it
+        with self._verify_lock:
+            found = self._read_packed(ref.digest)  # another thread may have verified it meanwhile
             if found is not None:
                 return found
-            packed = PackedAdapter(self._verifier(adapter, prepared), arrays)
+            packed = PackedAdapter(self._verify(adapter, prepared), arrays)
             self._packed.write(ref.digest, packed)
         return packed, prepared
 
 
-def served_by(model_path: Path, fmt: str, ops: Ops) -> str:
-    """What a packed adapter and its verification depend on beside its own files: the base as it is served, the
-    kernels, us.
+def serving_identity(model_path: Path, fmt: str, ops: Ops) -> str:
+    """What a packed adapter and its verification depend on beside its own files: the base and its format, the kernels,
+    and the version of Intaglio.
     """
     return f"{packed_key(model_path, fmt, ops.layout)} {ops.name} {__version__}"

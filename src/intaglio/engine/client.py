@@ -1,8 +1,8 @@
-"""The API process's view of the engine: submit a request, read its tokens, abort it; have an adapter verified. Keeps
-the engine process alive.
+"""The API process's end of the engine: submit a request, read its tokens, abort it; have an adapter verified.
 
-When the process ends without being asked to, every running request and verification gets an error at once, and a new
-process is started; requests that come in meanwhile wait for it.
+What happens when an engine dies: `EngineClient._supervise` sees the process end, `_fail_all` ends every running request
+and verification with an error at once, and a new process is started. Requests that arrive meanwhile wait for it. An
+engine that keeps dying right after its start is not started again (`_give_up`).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from intaglio.request import AdapterRef, EngineRequest, FinishReason, Priority, 
 
 logger = logging.getLogger(__name__)
 
-_MAX_QUICK_DEATHS = 3  # deaths in a row, each soon after the start, before we stop trying
-_QUICK_S = 10.0
+_MAX_QUICK_DEATHS = 3  # in a row, each within _QUICK_DEATH_S of the start; then it is not started again
+_QUICK_DEATH_S = 10.0
 _RESTART_WAIT_S = 60.0  # how long a new request waits for an engine that is restarting
 
 
@@ -58,8 +58,8 @@ class EngineClient:
         self._socket: zmq.asyncio.Socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
-        self._last_words: str | None = None  # why the process said it cannot start
-        self._given_up: str | None = None  # why no engine will come any more
+        self._start_failure: str | None = None  # the reason that the process gave in `Failed`
+        self._stopped: str | None = None  # why there is no engine and none will be started
         self._closing = False
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(FromEngine)
@@ -81,7 +81,7 @@ class EngineClient:
 
     @property
     def ready(self) -> bool:
-        return self._ready.is_set() and self._given_up is None
+        return self._ready.is_set() and self._stopped is None
 
     @property
     def num_in_flight(self) -> int:
@@ -89,7 +89,7 @@ class EngineClient:
 
     @property
     def num_interactive(self) -> int:
-        """Of the requests in flight those that somebody waits for."""
+        """How many of the requests in flight are interactive."""
         return sum(stream.priority is Priority.INTERACTIVE for stream in self._streams.values())
 
     @property
@@ -100,31 +100,31 @@ class EngineClient:
     # -- requests
 
     async def submit(self, request: EngineRequest, *, reject_if_busy: bool = False) -> TokenStream:
-        """Hand a request over. Raises CapacityError if there are too many, EngineDeadError if no engine comes.
+        """Send a request to the engine. Raises CapacityError if too many are in flight, EngineDeadError without engine.
 
-        reject_if_busy  refuse also what would have to wait for a running one to end
+        reject_if_busy  refuse also a request that would have to wait for a running one to end
 
-        Both count interactive requests alone: batch ones give way to them. How many batch requests are in flight is
-        for those who send them to bound (the batch runner does); here they are always taken.
+        Both limits count interactive requests only, because batch requests are preempted for them. Batch requests are
+        always accepted here; the batch runner limits how many are in flight.
         """
         max_in_flight = self._spec.limits.max_running if reject_if_busy else self._max_in_flight
-        self._check_room(request.priority, max_in_flight)
+        self._check_capacity(request.priority, max_in_flight)
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
-        self._check_room(request.priority, max_in_flight)
+        self._check_capacity(request.priority, max_in_flight)
         stream = TokenStream(request.request_id, request.priority, self.abort)
         self._streams[request.request_id] = stream
         try:
             await self._send(Submit(request))
         except Exception:
-            self._streams.pop(request.request_id, None)  # it never left, so no output will end it
+            self._streams.pop(request.request_id, None)  # it was not sent, so no output will end it
             raise
         return stream
 
-    def _check_room(self, priority: Priority, max_in_flight: int) -> None:
+    def _check_capacity(self, priority: Priority, max_in_flight: int) -> None:
         if priority is Priority.INTERACTIVE and self.num_interactive >= max_in_flight:
             raise CapacityError(
-                f"{self.num_interactive} requests are running or waiting, and {max_in_flight} are the most that this "
-                "one may find; try again shortly"
+                f"{self.num_interactive} requests are running or waiting, and this one is accepted only beside fewer "
+                f"than {max_in_flight}; try again shortly"
             )
 
     async def abort(self, request_id: str) -> None:
@@ -132,9 +132,9 @@ class EngineClient:
             await self._send(Abort(request_id))
 
     async def verify(self, ref: AdapterRef) -> Verification:
-        """Have an adapter checked and run on a short text, beside whatever runs.
+        """Have an adapter verified while requests run.
 
-        Raises AdapterError with the reason if it is refused, EngineError if the engine cannot tell.
+        Raises AdapterError with the reason if it is refused, EngineError if verification could not be done.
         """
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
         request_id = uuid.uuid4().hex
@@ -145,16 +145,16 @@ class EngineClient:
             return await verification
         finally:
             del self._verifications[request_id]
-            verification.cancel()  # one that failed while it was sent has nobody else to tell
+            verification.cancel()  # its exception was raised above, if sending failed
 
     async def _wait_until_ready(self, timeout_s: float | None) -> None:
-        if self._given_up is None and not self._ready.is_set():
+        if self._stopped is None and not self._ready.is_set():
             try:
                 await asyncio.wait_for(self._ready.wait(), timeout_s)
             except TimeoutError as error:
-                raise EngineDeadError(f"the engine did not come back within {timeout_s:.0f} s") from error
-        if self._given_up is not None:
-            raise EngineDeadError(self._given_up)
+                raise EngineDeadError(f"the engine did not restart within {timeout_s:.0f} s") from error
+        if self._stopped is not None:
+            raise EngineDeadError(self._stopped)
 
     async def _send(self, message: ToEngine) -> None:
         if self._socket is None:
@@ -166,29 +166,31 @@ class EngineClient:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Not the caller was cancelled but the sending: the socket was closed, because the process ended.
+            # The send was cancelled, not the caller: the socket was closed because the process ended.
             raise EngineDeadError("the engine process ended") from None
 
     # -- the process
 
     async def _supervise(self) -> None:
-        """Start the process again whenever it ends, until closed or until it keeps dying at once."""
+        """Start the engine process, and again whenever it dies, until closed or until it keeps dying right after
+        its start.
+        """
         quick_deaths = 0
         while not self._closing:
             started_at = time.monotonic()
-            reason = await self._run_once()
+            reason = await self._run_process()
             self._fail_all(reason)
             if self._closing:
                 return
-            quick_deaths = quick_deaths + 1 if time.monotonic() - started_at < _QUICK_S else 0
+            quick_deaths = quick_deaths + 1 if time.monotonic() - started_at < _QUICK_DEATH_S else 0
             never_ready = self.max_sequence_tokens == 0
             if never_ready or quick_deaths >= _MAX_QUICK_DEATHS:
                 self._give_up(reason)
                 return
             logger.error("%s; starting it again", reason)
 
-    async def _run_once(self) -> str:
-        """One life of the process. Returns why it ended."""
+    async def _run_process(self) -> str:
+        """Start the process and read its messages until it ends. Returns why it ended."""
         self.num_starts += 1
         endpoint = f"ipc://{self._folder}/engine-{self.num_starts}.sock"
         self._socket = self._context.socket(zmq.PAIR)
@@ -206,15 +208,15 @@ class EngineClient:
         exited = asyncio.create_task(self._process.wait(), name="engine-exit")
         try:
             await asyncio.wait({reader, exited}, return_when=asyncio.FIRST_COMPLETED)
-            if reader.done():  # it only ends by an error of ours: an engine that nobody hears is of no use
+            if reader.done():  # ended by an error of ours: without a reader the engine is of no use
                 self._process.kill()
                 await exited
-                return f"the engine's answers could not be read: {reader.exception()!r}"
+                return f"the engine's messages could not be read: {reader.exception()!r}"
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            while await self._socket.poll(50):  # ms: what the engine said last may still be on its way
+            while await self._socket.poll(50):  # ms: its last messages may still be on their way
                 self._handle(await self._socket.recv())
-            return self._last_words or f"the engine process ended with status {exited.result()}"
+            return self._start_failure or f"the engine process ended with status {exited.result()}"
         finally:
             self._ready.clear()
             reader.cancel()
@@ -230,38 +232,39 @@ class EngineClient:
         match self._decoder.decode(data):
             case Ready(max_sequence_tokens):
                 self.max_sequence_tokens = max_sequence_tokens
-                self._last_words = None
+                self._start_failure = None
                 self._ready.set()
             case Failed(reason):
-                self._last_words = reason
+                self._start_failure = reason
             case Outputs(outputs):
                 for output in outputs:
                     self._deliver(output)
             case Verified(request_id, verification, refused, failed):
-                self._settle(request_id, verification, refused, failed)
+                self._deliver_verification(request_id, verification, refused, failed)
 
     def _deliver(self, output: TokenOutput) -> None:
         stream = self._streams.get(output.request_id)
         if stream is None:
-            return  # it was failed when an earlier engine died
+            return  # it ended with an error when an earlier engine died
         if output.finish_reason is not None:
             del self._streams[output.request_id]
         stream.put(output)
 
-    def _settle(
+    def _deliver_verification(
         self, request_id: str, verification: Verification | None, refused: str | None, failed: str | None
     ) -> None:
         waiting = self._verifications.get(request_id)
         if waiting is None or waiting.done():
-            return  # who asked went away, or was told when an earlier engine died
+            return  # the caller went away, or got an error when an earlier engine died
         if verification is not None:
             waiting.set_result(verification)
         elif refused is not None:
             waiting.set_exception(AdapterError(refused))
         else:
-            waiting.set_exception(EngineStepError(failed or "the engine could not tell"))
+            waiting.set_exception(EngineStepError(failed or "verification failed"))
 
     def _fail_all(self, reason: str) -> None:
+        """The engine process is gone: end every running request and verification with an error."""
         for waiting in self._verifications.values():
             if not waiting.done():
                 waiting.set_exception(EngineDeadError(reason))
@@ -270,18 +273,19 @@ class EngineClient:
 
     def _give_up(self, reason: str) -> None:
         logger.error("%s; it will not be started again", reason)
-        self._refuse_from_now_on(reason)
+        self._refuse_requests(reason)
 
-    def _refuse_from_now_on(self, reason: str) -> None:
-        self._given_up = self._given_up or reason
-        self._ready.set()  # wakes those who wait; they find _given_up
+    def _refuse_requests(self, reason: str) -> None:
+        """From now on, with this reason."""
+        self._stopped = self._stopped or reason
+        self._ready.set()  # wakes those who wait; they find _stopped
 
     async def close(self) -> None:
         """Stop the process. Running requests end with an error output."""
         if self._closing:
             return
         self._closing = True
-        self._refuse_from_now_on("the engine is closed")
+        self._refuse_requests("the engine is closed")
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(zmq.ZMQError, EngineError):
                 await self._send(Shutdown())

@@ -1,6 +1,7 @@
 """The engine process: `python -m intaglio.engine.core_process ENDPOINT`, with an EngineSpec as JSON on standard input.
 
-One loop: take what has come in, run a step, send what came out. It waits only when there is nothing to do.
+One loop (`serve`): receive messages, run a step, send its outputs. It waits only when there is nothing to do. When this
+process ends, `EngineClient._supervise` (client.py) fails its requests and starts another one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from intaglio.engine.adapter_loader import AdapterLoader, served_by
+from intaglio.engine.adapter_loader import AdapterLoader, serving_identity
 from intaglio.engine.engine import Engine
 from intaglio.engine.grammar import Matchers
 from intaglio.engine.memory.open_files import allow_open_files
@@ -51,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 class ServedModel(NamedTuple):
-    """An engine, and the loader that its adapters come from."""
+    """An engine, and the loader of its adapters."""
 
     engine: Engine
     adapters: AdapterLoader
@@ -101,24 +102,24 @@ def adapter_limits(spec: EngineSpec) -> AdapterLimits:
 
 
 def packed_adapters(spec: EngineSpec, ops: Ops) -> PackedAdapters:
-    """Where adapters that were verified on this engine are kept in its own form."""
-    served = served_by(Path(spec.model_path), spec.format, ops)
-    return PackedAdapters(Path(spec.packed_dir) / "adapters", spec.adapter_dtype, served)
+    """The store of adapters that were verified on this model with these kernels, packed for them."""
+    identity = serving_identity(Path(spec.model_path), spec.format, ops)
+    return PackedAdapters(Path(spec.packed_dir) / "adapters", spec.adapter_dtype, identity)
 
 
-class _Channel:
-    """The engine's end of the socket. One thread sends and receives; any may wake it."""
+class EngineSocket:
+    """The engine's end of the socket. One thread sends and receives; any thread may wake it."""
 
     def __init__(self, endpoint: str) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         self._socket.setsockopt(zmq.LINGER, 1000)  # ms: a last Failed message still leaves
         self._socket.connect(endpoint)
-        self._bell, self._ringer = socketpair()
-        for end in (self._bell, self._ringer):
+        self._wake_receiver, self._wake_sender = socketpair()
+        for end in (self._wake_receiver, self._wake_sender):
             end.setblocking(False)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._bell, zmq.POLLIN)
+        self._poller.register(self._wake_receiver, zmq.POLLIN)
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._encoder = msgspec.msgpack.Encoder()
 
@@ -126,40 +127,40 @@ class _Channel:
         self._socket.send(self._encoder.encode(message))
 
     def receive(self, *, wait: bool) -> list[ToEngine]:
-        """Every message that is there. With `wait`, there is one, or somebody rang."""
+        """Every message that has arrived. With `wait` it waits for one, or until `wake` is called."""
         messages: list[ToEngine] = []
-        if wait and self._bell.fileno() in dict(self._poller.poll()):  # it names all but its own kind by number
-            self._hear_bell()
+        if wait and self._wake_receiver.fileno() in dict(self._poller.poll()):  # sockets of others by file number
+            self._drain_wakes()
         while self._socket.poll(0):
             messages.append(self._decoder.decode(self._socket.recv()))
         return messages
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """End a waiting `receive`, or the next one."""
-        with contextlib.suppress(BlockingIOError):  # it rings already
-            self._ringer.send(b"!")
+        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
+            self._wake_sender.send(b"!")
 
-    def _hear_bell(self) -> None:
+    def _drain_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while self._bell.recv(4096):
+            while self._wake_receiver.recv(4096):
                 pass
 
     def close(self) -> None:
         self._socket.close()
-        self._bell.close()
-        self._ringer.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
 
 
-def serve(engine: Engine, verifications: VerificationQueue, channel: _Channel) -> None:
+def serve(engine: Engine, verifications: VerificationQueue, socket: EngineSocket) -> None:
     """Run until told to shut down."""
     while True:
-        for verified in verifications.take():
-            channel.send(verified)
+        for verified in verifications.pop_results():
+            socket.send(verified)
         outputs = []
-        messages = channel.receive(wait=False)
+        messages = socket.receive(wait=False)
         if not messages and not engine.has_work:
             engine.rest()
-            messages = channel.receive(wait=True)
+            messages = socket.receive(wait=True)
         for message in messages:
             match message:
                 case Submit(request):
@@ -172,11 +173,11 @@ def serve(engine: Engine, verifications: VerificationQueue, channel: _Channel) -
                     return
         outputs.extend(engine.step())
         if outputs:
-            channel.send(Outputs(outputs))
+            socket.send(Outputs(outputs))
 
 
 def _end_with_parent(stdin_fd: int) -> None:
-    """End this process when standard input closes, which happens when the API process dies, however it dies."""
+    """End this process when standard input closes, which happens whenever the API process dies."""
 
     def wait() -> None:
         while os.read(stdin_fd, 4096):
@@ -187,8 +188,8 @@ def _end_with_parent(stdin_fd: int) -> None:
 
 
 def main() -> None:
-    # It ends when the server tells it to or is gone. A service manager sends SIGTERM to every process of a service, and
-    # the server still has to finish running requests then.
+    # It ends on the server's Shutdown message, or when the server is gone. A service manager sends SIGTERM to every
+    # process of a service, and the server still has to finish running requests then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     (endpoint,) = sys.argv[1:]
@@ -196,19 +197,19 @@ def main() -> None:
     logging.basicConfig(level=spec.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     _end_with_parent(sys.stdin.fileno())
     allow_open_files(spec.adapter_cache_bytes)
-    channel = _Channel(endpoint)
+    socket = EngineSocket(endpoint)
     try:
         engine, adapters = build_engine(spec)
     except (IntaglioError, OSError, MemoryError) as error:
-        channel.send(Failed(f"{type(error).__name__}: {error}"))
-        channel.close()
+        socket.send(Failed(f"{type(error).__name__}: {error}"))
+        socket.close()
         sys.exit(1)
-    channel.send(Ready(engine.max_sequence_tokens))
-    verifications = VerificationQueue(adapters.verify, channel.ring)
-    serve(engine, verifications, channel)
+    socket.send(Ready(engine.max_sequence_tokens))
+    verifications = VerificationQueue(adapters.verify, socket.wake)
+    serve(engine, verifications, socket)
     logging.shutdown()
-    # Not the ordinary way out, which waits for threads: for adapters on a slow disk, and for a verification that nobody
-    # awaits any more. Nothing is lost: files are written aside and renamed.
+    # An ordinary exit would wait for threads: for adapters on a slow disk, and for a verification whose result is not
+    # needed any more. Nothing is lost: files are written to a temporary name and renamed.
     os._exit(0)
 
 

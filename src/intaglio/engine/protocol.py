@@ -1,7 +1,7 @@
-"""What the API process and the engine process say to each other: msgpack over one ZeroMQ pair of sockets.
+"""The messages between the API process and the engine process: msgpack over one ZeroMQ pair of sockets.
 
     to the engine     Submit, Abort, Verify, Shutdown
-    from the engine   Ready (once, or Failed), Outputs (after each step that gave any), Verified (one for each Verify)
+    from the engine   Ready (once, or Failed), Outputs (after each step that has any), Verified (one for each Verify)
 
 The engine's spec goes to its standard input, which then stays open: when it closes, the API process is gone and the
 engine ends too.
@@ -34,7 +34,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_adapter_rank: int
     max_adapter_file_bytes: int
     log_level: str
-    token_table: str | None = None  # file of a `request.TokenTable`; without one no answer can follow a grammar
+    token_table: str | None = None  # file of a `request.TokenTable`; without one no grammar can be enforced
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -46,7 +46,7 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
 
 
 class Verify(msgspec.Struct, frozen=True, tag=True):
-    """Check an adapter, run it on a short text and say what came of it. Others may be asked for meanwhile."""
+    """Verify an adapter. Several may be asked for at once; each gets a `Verified`."""
 
     request_id: str
     ref: AdapterRef
@@ -57,7 +57,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The model is loaded. max_sequence_tokens: prompt and answer together, at most."""
+    """The model is loaded. max_sequence_tokens: prompt and completion together, at most."""
 
     max_sequence_tokens: int
 
@@ -69,10 +69,10 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Verified(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Verify`: exactly one of the three.
+    """The result of a `Verify`: exactly one of the three.
 
     refused  what is wrong with the adapter
-    failed   why the engine could not tell
+    failed   why verification could not be done
     """
 
     request_id: str

@@ -1,4 +1,4 @@
-"""What one request gets from the engine, as it comes."""
+"""The engine's outputs for one request, as they arrive in the API process."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ def test_a_group_over_its_limit_has_nothing_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "left", "mapped"), [("RLIMIT_AS", 700, True), ("RLIMIT_DATA", 960, False)])
-def test_a_limit_of_the_process_counts_less_what_it_has_taken(
-    tmp_path: Path, name: str, left: int, mapped: bool
-) -> None:
+def test_a_limit_of_the_process_counts_less_what_it_uses(tmp_path: Path, name: str, left: int, mapped: bool) -> None:
     status = {"proc/self/status": f"Name:\tpython\nVmSize:\t {300 << 10} kB\nVmData:\t {40 << 10} kB\n"}
     available(tmp_path, MACHINE, status)
 
@@ -85,5 +83,5 @@ def test_where_nothing_can_be_read_there_is_no_bound(tmp_path: Path) -> None:
     assert available_memory(tmp_path, no_limit).size_bytes > 1 << 60
 
 
-def test_this_machine_says_something_sensible() -> None:
+def test_this_machine_has_a_plausible_amount_of_memory() -> None:
     assert 1 << 20 < available_memory().size_bytes < 1 << 50

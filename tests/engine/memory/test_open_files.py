@@ -40,14 +40,14 @@ def test_the_limit_becomes_the_highest_that_the_process_may_have() -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="maps hold no descriptors there")
-def test_a_highest_limit_that_is_small_for_the_cache_is_said_with_both_numbers() -> None:
+def test_a_hard_limit_too_small_for_the_cache_is_logged_with_both_numbers() -> None:
     limits, said = allowed(200, 300, MANY)
     assert limits == [300, 300, 300]
     assert "may open 300 files, and adapter_cache_bytes holds about 1533 small adapters" in said
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux tells another process's limits")
-def test_an_engine_process_begins_with_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_engine_process_raises_its_limit(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)))
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))

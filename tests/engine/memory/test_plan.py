@@ -32,7 +32,7 @@ def refused(available_mb: float, *needs: EngineNeeds, counts_mappings: bool = Fa
     return str(raised.value)
 
 
-def test_with_room_for_all_nothing_changes(caplog: pytest.LogCaptureFixture) -> None:
+def test_settings_stay_as_they_are_if_everything_fits(caplog: pytest.LogCaptureFixture) -> None:
     settings = fit(3000)
     assert (settings.kv_cache_bytes, settings.adapter_cache_bytes) == (DEFAULT, DEFAULT)
     assert caplog.records == []
@@ -64,7 +64,7 @@ def test_a_given_size_that_does_not_fit_is_refused_with_the_sum_and_what_to_lowe
     )
 
 
-def test_lowering_by_what_the_refusal_says_is_enough() -> None:
+def test_lowering_the_caches_as_the_message_says_is_enough() -> None:
     message = refused(2000, kv_cache_bytes=9000 * MB)
     by = re.search(r"Lower kv_cache_bytes by ([\d,]+) MB", message)
     assert by is not None
@@ -73,10 +73,10 @@ def test_lowering_by_what_the_refusal_says_is_enough() -> None:
 
 def test_where_the_smallest_caches_do_not_fit_a_smaller_model_is_advised() -> None:
     for options in ({}, {"kv_cache_bytes": 70 * MB}):
-        assert "take a smaller model, or fewer bits (format w8 or w4)" in refused(800, **options)
+        assert "use a smaller model, or fewer bits (format w8 or w4)" in refused(800, **options)
 
 
-def test_what_loading_takes_for_a_moment_counts_but_not_beside_the_caches() -> None:
+def test_memory_for_loading_counts_but_not_together_with_the_caches() -> None:
     heavy = EngineNeeds(Footprint(weights=500 * MB, loading=900 * MB), working=250 * MB, file=0, least_kv=0)
     message = refused(1600, heavy)
     assert "1,650 MB needed" in message
@@ -115,7 +115,7 @@ def test_the_kv_cache_shrinks_to_one_long_sequence_at_most() -> None:
     adapter_mb=st.none() | st.integers(1, 3000),
     engines=st.integers(1, 3),
 )
-def test_what_is_allowed_fits_and_what_is_refused_does_not(
+def test_accepted_settings_fit_and_refused_ones_do_not(
     available_mb: int, weights_mb: int, kv_mb: int | None, adapter_mb: int | None, engines: int
 ) -> None:
     needs = [EngineNeeds(Footprint(weights_mb * MB, 0), 250 * MB, 0, 0)] * engines

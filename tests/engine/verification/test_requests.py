@@ -1,4 +1,4 @@
-"""Verifications that the API process asks for, beside whatever the engine process does."""
+"""Verifications that the API process asks for while the engine process serves requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def adapter(folder: Path, config: ModelConfig, seed: int = 0, **options: float) 
 
 
 async def never_read_again(client: EngineClient, ref: AdapterRef, model_path: Path) -> None:
-    """From now on its verification takes for ever: its packed file is a pipe that nobody writes to."""
+    """From now on its verification never ends: its packed file is a pipe without a writer."""
     await client.verify(ref)
     (packed,) = model_path.with_suffix(".packed").rglob(f"{ref.digest[:32]}*")
     packed.unlink()
@@ -65,7 +65,7 @@ def test_an_idle_engine_verifies_and_remembers(model_path: Path, config: ModelCo
         verification = await client.verify(ref)
         assert (verification.rank, verification.num_modules, verification.scalable) == (4, 49, True)
         assert verification.agreement > 0.9
-        assert await client.verify(ref) == verification, "also what it took: it was not run again"
+        assert await client.verify(ref) == verification, "with the same duration: it was not run again"
         answer = await collect(await client.submit(request("r", [2, 5], ref, ignore_stop_tokens=True)))
         assert answer[-1].finish_reason is FinishReason.LENGTH
 
@@ -90,7 +90,7 @@ def test_several_verifications_go_on_beside_running_requests(
     with_client(model_path, act)
 
 
-def test_what_is_refused_says_why_and_the_next_one_is_verified(
+def test_a_refusal_has_its_reason_and_the_next_adapter_is_verified(
     model_path: Path, config: ModelConfig, tmp_path: Path
 ) -> None:
     idle, changed = adapter(tmp_path / "idle", config, alpha=1e-30), AdapterRef("0" * 64, str(tmp_path / "idle"))
@@ -105,12 +105,12 @@ def test_what_is_refused_says_why_and_the_next_one_is_verified(
         assert "its files changed" in str(refused[1])
         output = (await collect(await client.submit(request("r", [2, 5], idle))))[-1]
         assert (output.finish_reason, output.token_id) == (FinishReason.ERROR, None)
-        assert "changes nothing" in (output.error or ""), "what was refused is not served either"
+        assert "changes nothing" in (output.error or ""), "a refused adapter is not served either"
 
     with_client(model_path, act)
 
 
-def test_an_engine_that_dies_leaves_nobody_waiting_for_a_verification(
+def test_verifications_that_wait_fail_when_the_engine_dies(
     model_path: Path, config: ModelConfig, tmp_path: Path
 ) -> None:
     stuck, good = adapter(tmp_path / "stuck", config, seed=99), adapter(tmp_path / "good", config)
@@ -125,7 +125,7 @@ def test_an_engine_that_dies_leaves_nobody_waiting_for_a_verification(
         for error in await waiting:
             assert isinstance(error, EngineDeadError)
             assert "status -9" in str(error)
-        assert (await client.verify(good)).agreement > 0.9, "the next engine has no old questions"
+        assert (await client.verify(good)).agreement > 0.9, "the next engine begins with an empty queue"
 
     with_client(model_path, act)
 
@@ -148,7 +148,9 @@ def test_closing_does_not_wait_for_a_verification(model_path: Path, config: Mode
     with_client(model_path, act)
 
 
-def test_who_gives_up_waiting_holds_up_nobody(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
+def test_a_cancelled_verification_does_not_hold_up_others(
+    model_path: Path, config: ModelConfig, tmp_path: Path
+) -> None:
     good, other = adapter(tmp_path / "good", config), adapter(tmp_path / "other", config, 1)
 
     async def act(client: EngineClient) -> None:
@@ -163,7 +165,7 @@ def test_who_gives_up_waiting_holds_up_nobody(model_path: Path, config: ModelCon
     with_client(model_path, act)
 
 
-def test_a_fault_of_the_machine_is_not_said_to_be_the_adapters(
+def test_a_failure_of_the_machine_is_not_reported_as_a_bad_adapter(
     model_path: Path, config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from intaglio.engine.verification.queue import VerificationQueue
@@ -174,19 +176,19 @@ def test_a_fault_of_the_machine_is_not_said_to_be_the_adapters(
             raise AdapterError("bad")
         raise MemoryError("4 GB")
 
-    bell: asyncio.Queue[None] = asyncio.Queue()
+    finished: asyncio.Queue[None] = asyncio.Queue()
 
     async def backend() -> None:
         loop = asyncio.get_running_loop()
-        verifications = VerificationQueue(verify, lambda: loop.call_soon_threadsafe(bell.put_nowait, None) and None)
+        verifications = VerificationQueue(verify, lambda: loop.call_soon_threadsafe(finished.put_nowait, None) and None)
         verifications.add("1", AdapterRef("a" * 64, "bad"))
         verifications.add("2", AdapterRef("b" * 64, "good"))
         for _ in range(2):
-            await asyncio.wait_for(bell.get(), 30)
-        first, second = verifications.take()
+            await asyncio.wait_for(finished.get(), 30)
+        first, second = verifications.pop_results()
         assert (first.request_id, first.refused, first.failed) == ("1", "bad", None)
         assert (second.request_id, second.refused) == ("2", None)
-        assert second.failed == "the verification failed: MemoryError: 4 GB"
+        assert second.failed == "verification failed: MemoryError: 4 GB"
         verifications.close()
 
     asyncio.run(backend())

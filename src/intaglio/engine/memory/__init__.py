@@ -1,1 +1,9 @@
-"""What models and caches need, what the machine has left, and whether it fits, asked before anything is allocated."""
+"""Whether models and caches fit into this machine, asked before anything is allocated. Begin with `machine`.
+
+  machine.py     joins the others: the settings with which every model fits, or an error with the sum
+  plan.py        what is needed
+  available.py   what the machine, the control group and the process leave
+  open_files.py  the limit of open files, which mapped adapters need
+
+Knows checkpoints and settings; does not load weights or know requests.
+"""

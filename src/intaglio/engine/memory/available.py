@@ -1,11 +1,11 @@
-"""How much memory this process and those it starts may still take: the least of what three keepers of it leave.
+"""How much memory this process and its children may still allocate: the least of three bounds.
 
     the machine         MemAvailable: free pages and those the kernel can take back at once
     the control group   its limit less its usage, in version 1 and 2, for the group and every group above it
     the process         RLIMIT_AS and RLIMIT_DATA (`ulimit -v`, `ulimit -d`)
 
-A control group's usage counts the page cache too, which the kernel drops before it kills anybody. So the pages of
-files count as free here; otherwise a container that has just copied a model would seem full.
+A control group's usage includes the page cache, which the kernel drops before it kills a process. So pages of files
+count as free here; otherwise a container that has just copied a model would seem full.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNLIMITED_V1 = 1 << 60  # version 1 writes "no limit" as a huge number
 
 @dataclass(frozen=True, slots=True)
 class AvailableMemory:
-    """bound names who sets the limit; counts_mappings says whether mapped files count against it."""
+    """bound: which limit it is, for messages; counts_mappings: whether mapped files count against it."""
 
     size_bytes: int
     bound: str
@@ -33,7 +33,7 @@ def available_memory(
 ) -> AvailableMemory:
     """The tightest bound. Where nothing can be read, as outside Linux, there is none.
 
-    root, limit_of  where /proc and /sys lie and how limits of the process are asked for; tests put their own
+    root, limit_of  where /proc and /sys are and how limits of the process are read, for tests
     """
     bounds = [*_machine(root), *_control_groups(root), *_process(root, limit_of)]
     return min(bounds, key=lambda one: one.size_bytes, default=AvailableMemory(sys.maxsize, "no limit is known"))
@@ -58,7 +58,7 @@ def _control_groups(root: Path) -> Iterator[AvailableMemory]:
             )
         else:
             continue
-        # Inside a container the path may be the host's, and only its last part, the root, is to be seen.
+        # Inside a container the path may be the host's, of which only the root is visible.
         for group in (PurePosixPath(path), *PurePosixPath(path).parents):
             yield from _control_group(folder / str(group).lstrip("/"), *files)
 
@@ -73,7 +73,7 @@ def _control_group(folder: Path, limit_file: str, usage_file: str, prefix: str) 
 
 
 def _process(root: Path, limit_of: Callable[[int], tuple[int, int]]) -> Iterator[AvailableMemory]:
-    """What a process has taken so far stands in for what the engine's own will take before it loads anything."""
+    """What this process uses now stands for what the engine process uses before it loads anything."""
     status = _fields(root / "proc/self/status")
     for name, used, counts_mappings in (("RLIMIT_AS", "VmSize:", True), ("RLIMIT_DATA", "VmData:", False)):
         limit = limit_of(getattr(resource, name))[0]

@@ -1,4 +1,4 @@
-"""Whether this machine can run what the settings ask for: its instruction set, and room for every model.
+"""Whether this machine can run what the settings ask for: the instruction set, and memory for every model.
 
 Asked before any model is loaded, by the process that will start the engines, because only it knows them all.
 """
@@ -33,7 +33,7 @@ def fit_to_machine(paths: Sequence[Path], settings: Settings, available: Availab
 
 
 def _probe(kernels: Kernels) -> Ops:
-    """Kernels that compute nothing, on one thread: enough to know that they are there and what they read."""
+    """The kernels, on one thread: to know that this machine has them, and their layout of weights."""
     if kernels == "reference":
         return ReferenceOps()
     from intaglio.ops.cpu import CpuOps  # only here is the extension module needed

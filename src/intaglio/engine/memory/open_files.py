@@ -1,7 +1,7 @@
-"""How many files the engine process may hold open at once: as many as it is allowed to.
+"""Raises the engine process's limit of open files to the highest value it is allowed.
 
 Adapters are mapped, and before Python 3.13 each map holds a descriptor (`model/array_file.py`). Systems give a process
-1,024 unless it asks for more, which is for programs that still use select(); nothing here does.
+1,024 unless it asks for more, because select() cannot handle more; it is not used here.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from intaglio.model.array_file import DESCRIPTORS_LEFT
 logger = logging.getLogger(__name__)
 
 _SMALL_ADAPTER_BYTES = 700_000  # rank 8 on q and v of a 270M, in float16
-_MOST_WITHOUT_LIMIT = 10_240  # what macOS takes where it says that there is no limit
+_MAX_IF_UNLIMITED = 10_240  # what macOS accepts if its hard limit is infinite
 
 
 def allow_open_files(adapter_cache_bytes: int) -> int:
-    """Raise this process's limit as far as it may; say so if adapters that fit into the cache could be more.
+    """Raise the limit to the hard limit; log a warning if the adapter cache may hold more adapters than that.
 
     Returns the limit. With too few, adapters are read into memory instead, which takes longer and shares no pages.
     """
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_WITHOUT_LIMIT if most == resource.RLIM_INFINITY else most
+    wanted = _MAX_IF_UNLIMITED if most == resource.RLIM_INFINITY else most
     if limit != resource.RLIM_INFINITY and limit < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -1,10 +1,10 @@
-"""Whether the models and their caches fit into memory, asked before any of it is taken.
+"""Whether the models and their caches fit into memory, computed before any of it is allocated.
 
-A cache whose size is the default shrinks to what the models leave, down to a least size; one whose size somebody has
-set is never changed. What does not fit then is refused with the sum.
+A cache with the default size shrinks to what the models leave, down to a least size; one whose size was set is never
+changed. If that does not fit, it is refused with the sum.
 
-Memory is counted as it will be when every cache is full, not as it is after the start: an engine that is killed for
-memory an hour later, in the middle of somebody's answer, is the worse surprise.
+Memory is counted as if every cache were full, not as it is after the start: otherwise the kernel would kill the engine
+an hour later, in the middle of a request.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from intaglio.settings import Settings
 logger = logging.getLogger(__name__)
 
 PROGRAM_BYTES = 200 * 10**6  # an engine process besides its model: Python, libraries, adapter files being read
-VERIFICATION_LOGIT_ROWS = 48  # that are held at a time while an adapter is verified; one is at a time, beside what runs
+VERIFICATION_LOGIT_ROWS = 48  # of logits, in memory while an adapter is verified; one is verified at a time
 LEAST_CACHE_BYTES = 64 << 20  # a cache of the default size shrinks to this at most
 _CACHES = {"kv_cache_bytes": "KV cache", "adapter_cache_bytes": "adapter cache"}
 
 
 @dataclass(frozen=True, slots=True)
 class EngineNeeds:
-    """Bytes that one engine takes whatever the size of its caches.
+    """Bytes that one engine needs beside its caches.
 
-    working   the program, the arrays of the largest step, and a verification beside it
+    working   the program, the arrays of the largest step, and one verification
     file      the checkpoint, which is mapped while it is loaded
     least_kv  the smallest KV cache that runs a sequence
     """
@@ -44,7 +44,7 @@ class EngineNeeds:
 
     @classmethod
     def of(cls, config: ModelConfig, footprint: Footprint, file_bytes: int, settings: Settings) -> EngineNeeds:
-        """What a model needs under the settings' bounds on a step."""
+        """What a model needs with the step bounds of the settings."""
         row = 4 * config.hidden_size + 2 * config.q_size + 2 * config.kv_size + 3 * config.intermediate_size
         logits = (settings.max_running + VERIFICATION_LOGIT_ROWS) * config.vocab_size
         step = 4 * (settings.step_tokens * row + logits)  # float32
@@ -53,7 +53,7 @@ class EngineNeeds:
 
 
 def fit_caches(needs: Sequence[EngineNeeds], settings: Settings, available: AvailableMemory) -> Settings:
-    """The settings, with caches of the default size made as small as it takes for all engines to fit.
+    """The settings, with caches of the default size shrunk until all engines fit.
 
     needs  one per engine; each has caches of its own, and a limit of the process is taken as one for all of them
     Raises NotEnoughMemoryError with the sum if they do not fit even with the smallest caches.
@@ -65,10 +65,10 @@ def fit_caches(needs: Sequence[EngineNeeds], settings: Settings, available: Avai
     }
     shrinking = [name for name in _CACHES if name not in settings.model_fields_set]
     least = wanted | {name: min(wanted[name], floors[name]) for name in shrinking}
-    bill = _Bill(needs, least, available)
-    if bill.missing > 0:
-        raise NotEnoughMemoryError(bill.refusal(floors))
-    spare = -bill.missing_when_served // len(needs)
+    total = _Total(needs, least, available)
+    if total.missing > 0:
+        raise NotEnoughMemoryError(total.refusal(floors))
+    spare = -total.missing_when_served // len(needs)
     lacking = sum(wanted.values()) - sum(least.values())
     if spare >= lacking:
         return settings
@@ -79,8 +79,8 @@ def fit_caches(needs: Sequence[EngineNeeds], settings: Settings, available: Avai
 
 
 @dataclass(frozen=True, slots=True)
-class _Bill:
-    """What all engines take together. caches: size by setting, in each engine."""
+class _Total:
+    """What all engines need together. caches: size by setting, in each engine."""
 
     needs: Sequence[EngineNeeds]
     caches: Mapping[str, int]
@@ -92,7 +92,7 @@ class _Bill:
 
     @property
     def loading(self) -> int:
-        """For a moment, at the start: one model is loaded after another, and no cache is in use yet."""
+        """For a moment at the start: models are loaded one after the other, and no cache is in use yet."""
         return max(need.footprint.loading + need.file * self.available.counts_mappings for need in self.needs)
 
     @property
@@ -109,7 +109,7 @@ class _Bill:
         return max(self.missing_when_served, self.fixed + self.loading - self.available.size_bytes)
 
     def refusal(self, floors: Mapping[str, int]) -> str:
-        """The sum, each summand with the setting that changes it, and what to do."""
+        """The error message: the sum, each summand with its setting, and what to do."""
         models = f" of {len(self.needs)} models" if len(self.needs) > 1 else ""
         weights = sum(need.footprint.weights for need in self.needs)
         working = sum(need.working for need in self.needs)
@@ -126,12 +126,12 @@ class _Bill:
         )
 
     def _advice(self, floors: Mapping[str, int]) -> str:
-        room = {name: max(0, size - floors[name]) for name, size in self.caches.items()}
-        lower = " or ".join(name for name in room if room[name])
-        each = -(-self.missing // (len(self.needs) * 10**6)) * 10**6  # rounded up, so that what is said is enough
-        if lower and self.loading <= self.serving and each <= sum(room.values()):
+        spare = {name: max(0, size - floors[name]) for name, size in self.caches.items()}
+        lower = " or ".join(name for name in spare if spare[name])
+        each = -(-self.missing // (len(self.needs) * 10**6)) * 10**6  # rounded up, so that the advice is enough
+        if lower and self.loading <= self.serving and each <= sum(spare.values()):
             return f"Lower {lower} by {_mb(each)}"
-        return "Smaller caches are not enough: take a smaller model, or fewer bits (format w8 or w4)"
+        return "Smaller caches are not enough: use a smaller model, or fewer bits (format w8 or w4)"
 
 
 def _mb(size_bytes: int) -> str:

@@ -1,4 +1,9 @@
-"""Running an adapter beside the reference before it serves requests; begin with `verifier`.
+"""An adapter is run beside the float32 reference before it serves requests. Begin with `verifier`.
 
-Knows the model and its backend, not finetunes, accounts or files.
+  verifier.py   what is measured, the bounds, the messages of a refusal
+  trial_run.py  one adapter's forwards, as served and by the reference
+  canary.py     the text and how its tokens are laid out
+  queue.py      verifications asked for by the API process, in a thread
+
+Knows the model, the backend and the engine's batches. Does not know finetunes, accounts or files of adapters.
 """

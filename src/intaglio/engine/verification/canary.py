@@ -1,16 +1,16 @@
 """The short text that adapters are verified on, and its logits computed in two ways.
 
-The served way is the engine's own: sequences in one batch, laid out by `build_batch`, with blocks from the cache's
-manager and the adapter as it was packed and prepared. Three sequences stand in each step, so that rows of the base, of
-the adapter and of a mix are neighbours:
+`served` computes as the engine does: sequences in one batch, laid out by `build_batch`, with blocks from the KV cache
+manager and the adapter as it was packed and prepared. Each step has three sequences, so that rows of the base, of the
+adapter and of a mix are neighbours:
 
-    step    base          adapter       the adapter again, as two halves where it is a sum
+    step    base          adapter       the adapter again, as two halves if it is additive
     1       0 ... n-4     0 ... n-4     0
     2       n-3           n-3           1 ... n-3
     3       n-2           n-2           n-2
     4       n-1           n-1           n-1
 
-The plain way is one forward with all tokens, laid out by hand.
+`plain` is one forward with all tokens, laid out by hand.
 """
 
 from __future__ import annotations
@@ -30,30 +30,32 @@ from intaglio.request import AdapterRef, EngineRequest, SamplingParams, ScaledAd
 Logits: TypeAlias = Mapping[int, Array]  # position -> [vocab]
 
 _NUM_FIXED = 15
-_NUM_OWN = 4  # of the tokens that the adapter has rows for
+_NUM_OWN = 4  # tokens that the adapter has rows for
 _BOS = 2  # of every Gemma
-_COMMON = 50_000  # ids from here on are rare words
+_END_COMMON = 50_000  # ids from here on are rare words
 _MULTIPLIER = 2_654_435_761  # Knuth's: spreads 1, 2, 3, ... over any range
 
-_FIRST, _SECOND = AdapterRef("first", ""), AdapterRef("second", "")  # one adapter under two names
+_FIRST, _SECOND = AdapterRef("first", ""), AdapterRef("second", "")  # one adapter under two digests
 
 
 def canary_ids(vocab_size: int, own: Seq[int] = ()) -> list[int]:
-    """Token ids: BOS, a fixed choice, and before the last ones, so that these see them, some of the adapter's own."""
-    first, end = min(1000, vocab_size // 2), min(vocab_size, _COMMON)
+    """Token ids: BOS and a fixed selection; before the last four, which attend to them, some that the adapter has
+    rows for.
+    """
+    first, end = min(1000, vocab_size // 2), min(vocab_size, _END_COMMON)
     fixed = [first + k * _MULTIPLIER % (end - first) for k in range(1, _NUM_FIXED)]
     return [min(_BOS, vocab_size - 1), *fixed[:-4], *own[:_NUM_OWN], *fixed[-4:]]
 
 
 def positions(num_tokens: int) -> list[int]:
-    """Those whose logits the steps below give, in ascending order."""
+    """The positions whose logits the steps give, in ascending order."""
     return [0, *range(num_tokens - 4, num_tokens)]
 
 
 def served(
     model: Gemma, ops: Ops, block_size: int, ids: Seq[int], weights: AdapterWeights, scale: float, *, is_sum: bool
 ) -> list[Logits]:
-    """Logits of the three sequences, at some of the positions each."""
+    """Logits of the three sequences, each at some of the positions."""
     n = len(ids)
     again = [ScaledAdapter(_FIRST, scale / 2), ScaledAdapter(_SECOND, scale / 2)] if is_sum else [ScaledAdapter(_FIRST)]
     mixes = [[], [ScaledAdapter(_FIRST, scale)], again]

@@ -1,7 +1,7 @@
-"""Verifications that somebody asked for, made in a thread beside the engine's loop, one after the other.
+"""Verifications that the API process asked for, made one after the other in a thread beside the engine's loop.
 
-A verification computes with the same kernels as the engine's steps. Each call holds them for a moment only, so what
-runs goes on meanwhile, somewhat slower.
+A verification computes with the same kernels as the engine's steps. Each kernel call uses them for a moment only, so
+running requests go on, somewhat slower.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ logger = logging.getLogger(__name__)
 
 
 class VerificationQueue:
-    """What was asked for and what came of it.
+    """Adapters to verify, and the results.
 
-    verify     verifies one adapter; raises AdapterError. Called in a thread
-    finished  is called in that thread when `take` has something new
+    verify       verifies one adapter; raises AdapterError. Called in the queue's thread
+    on_finished  called in that thread when there is a new result
     """
 
-    def __init__(self, verify: Callable[[AdapterRef], Verification], finished: Callable[[], None]) -> None:
+    def __init__(self, verify: Callable[[AdapterRef], Verification], on_finished: Callable[[], None]) -> None:
         self._verify = verify
-        self._finished = finished
+        self._on_finished = on_finished
         self._results: queue.SimpleQueue[Verified] = queue.SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "verifier")
 
     def add(self, request_id: str, ref: AdapterRef) -> None:
         self._thread.submit(self._run, request_id, ref)
 
-    def take(self) -> list[Verified]:
-        """What has come since the last time."""
+    def pop_results(self) -> list[Verified]:
+        """The results since the last call."""
         return [self._results.get_nowait() for _ in range(self._results.qsize())]
 
     def close(self) -> None:
-        """Begin no more of them; what is at work is not waited for."""
+        """Begin no further verification; one that runs is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, request_id: str, ref: AdapterRef) -> None:
@@ -47,8 +47,8 @@ class VerificationQueue:
             result = Verified(request_id, verification=self._verify(ref))
         except AdapterError as error:
             result = Verified(request_id, refused=str(error))
-        except Exception as error:  # the machine's fault or ours; who asked is told, and the next one has its turn
+        except Exception as error:  # the machine's fault or ours; it is reported, and the next verification begins
             logger.exception("adapter %s could not be verified", ref.digest[:12])
-            result = Verified(request_id, failed=f"the verification failed: {type(error).__name__}: {error}")
+            result = Verified(request_id, failed=f"verification failed: {type(error).__name__}: {error}")
         self._results.put(result)
-        self._finished()
+        self._on_finished()

@@ -1,4 +1,4 @@
-"""One adapter on the canary: what its forwards gave, as served and by the reference."""
+"""Runs one adapter on the canary text, as it will be served and by the reference, and keeps the logits of both."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ from intaglio.ops.cross_check import Checked, CrossCheckedOps, StepCheck
 from intaglio.ops.distance import RowDistance, row_distance
 from intaglio.ops.reference_adapter_ops import ReferenceAdapterOps
 
-_CALLS = (QKV, OUT, GATE_UP, DOWN)  # of one layer
+_PROJECTIONS = (QKV, OUT, GATE_UP, DOWN)  # the fused projections of one layer, in order
 
-# What an adapter changes of the products of a forward, as a part of them. Below, the rounding of activations to 8 bits
-# drowns it; above, a random adapter makes a model so erratic that it magnifies that rounding.
-_HEARD = (0.02, 0.15)
-_WELL_HEARD = 0.05
-# Where the scale cannot be chosen, how far such rounding gets is tried out: this much more of the adapter.
-_SHAKE = 2**-8
+# Relative change that an adapter makes to the products of a forward at which its logits can be compared. Below the
+# range the rounding of activations to 8 bits hides it; above, a random adapter makes the model so erratic that it
+# amplifies that rounding.
+_USABLE_CHANGE = (0.02, 0.15)
+_TARGET_CHANGE = 0.05
+# For an adapter that cannot be scaled, the amplification of rounding is measured: by how much the adapter is increased.
+_PERTURBATION = 2**-8
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLogits:
-    """The base's and the adapter's, at the same positions; and the adapter's again when something very small is done
-    to it, if that was tried.
+    """The base's and the adapter's, at the same positions; perturbed: the adapter's after a very small change of its
+    scale, if that was measured.
     """
 
     base: Logits
     adapted: Logits
-    shaken: Logits | None = None
+    perturbed: Logits | None = None
 
     def change(self, position: int) -> RowDistance:
         return distance(self.adapted, self.base, position)
 
-    def unrest(self, position: int) -> float:
-        """What the very small thing did to the logits."""
-        return 0.0 if self.shaken is None else distance(self.shaken, self.adapted, position).length
+    def amplified_rounding(self, position: int) -> float:
+        """How far the logits moved with the perturbation; 0 if it was not measured."""
+        return 0.0 if self.perturbed is None else distance(self.perturbed, self.adapted, position).length
 
 
 class TrialRun:
-    """adapter: as its files have it, in float32. weights: as it will be served. ids: the canary."""
+    """adapter: as in its files, in float32. weights: as it will be served. ids: the canary text."""
 
     def __init__(self, model: Gemma, ops: Ops, block_size: int, adapter: LoraAdapter, weights: AdapterWeights) -> None:
         self.adapter = adapter
@@ -68,42 +69,44 @@ class TrialRun:
         if self.adapter.tensors.is_sum:
             return ReferenceLogits(base, adapted)
         unchecked = ReferenceAdapterOps(self._ops)
-        (shaken,) = plain(self._model.with_ops(unchecked), unchecked, self.ids, [(self._tensors, 1 + _SHAKE)])
-        return ReferenceLogits(base, adapted, shaken)
+        (perturbed,) = plain(self._model.with_ops(unchecked), unchecked, self.ids, [(self._tensors, 1 + _PERTURBATION)])
+        return ReferenceLogits(base, adapted, perturbed)
 
     @cached_property
     def base_alone(self) -> Logits:
-        """As served, without the adapter."""
+        """The served base's logits, with no adapter in the batch."""
         return plain(self._model, self._ops, self.ids, [None])[0]
 
     def served(self, scale: float) -> list[Logits]:
-        """The base beside the adapter, then the adapter in two ways: see `canary.served`."""
+        """Logits of three sequences in one batch: the base, then the adapter in two ways. See `canary.served`."""
         is_sum = self.adapter.tensors.is_sum
         return served(self._model, self._ops, self._block_size, self.ids, self._weights, scale, is_sum=is_sum)
 
     def best_scale(self) -> float:
-        """At which the adapter is heard well, by what it changes at scale 1. 1 if only that makes sense."""
+        """A scale at which the adapter's change is usable, from its change at scale 1. 1 if it cannot be scaled."""
         products = [check for check in self.checks if check.of is Checked.PRODUCT and check.size]
-        heard = sum((check.change / check.size) ** 2 for check in products)
-        if not self.adapter.tensors.is_sum or not heard:
+        change = sum((check.change / check.size) ** 2 for check in products)
+        if not self.adapter.tensors.is_sum or not change:
             return 1.0
-        num_products = 2 + self._model.config.num_layers * sum(map(len, _CALLS))  # with the embedding and the head
-        strength = math.sqrt(heard / num_products)
-        low, high = _HEARD
-        if low <= strength <= high:
+        num_products = 2 + self._model.config.num_layers * sum(
+            map(len, _PROJECTIONS)
+        )  # with the embedding and the head
+        relative_change = math.sqrt(change / num_products)
+        low, high = _USABLE_CHANGE
+        if low <= relative_change <= high:
             return 1.0
-        return _WELL_HEARD / strength
+        return _TARGET_CHANGE / relative_change
 
     def name(self, check: StepCheck) -> str:
         """The module of the base that a product belongs to, or the modules of a step."""
         if check.call == 0:
             return EMBEDDING
-        layer, call = divmod(check.call - 1, len(_CALLS))
+        layer, projection = divmod(check.call - 1, len(_PROJECTIONS))
         if layer == self._model.config.num_layers:
             return HEAD
         if check.of is Checked.PRODUCT:
-            return f"layers.{layer}.{_CALLS[call][check.place]}"
-        return f"layers.{layer}, the step of {', '.join(_CALLS[call])} with its norms,"
+            return f"layers.{layer}.{_PROJECTIONS[projection][check.place]}"
+        return f"layers.{layer}: the step of {', '.join(_PROJECTIONS[projection])} with its norms"
 
 
 def distance(logits: Logits, others: Logits, position: int) -> RowDistance:
