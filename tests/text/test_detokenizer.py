@@ -73,7 +73,7 @@ def test_unfinished_character_at_the_end_is_flushed_as_one_replacement(tiny_toke
     assert stream(tiny_tokenizer, ids) == (["", "", "", "\ufffd"], None)
 
 
-def test_stop_string_made_by_the_flush_is_met(tiny_tokenizer: Tokenizer) -> None:
+def test_stop_string_completed_by_the_flush_is_found(tiny_tokenizer: Tokenizer) -> None:
     ids = [*tiny_tokenizer.encode("a"), BYTE_0 + 0xE3]
     assert stream(tiny_tokenizer, ids, ("a\ufffd",)) == (["", "", ""], "a\ufffd")
 

@@ -59,7 +59,7 @@ def test_a_fine_tunes_own_tokens_are_kept(document: dict[str, Any], tmp_path: Pa
     assert tokenizer.decode([512, 513]) == "<think>"
 
 
-def test_tab_that_stands_in_the_place_of_its_byte_is_that_byte(document: dict[str, Any], tmp_path: Path) -> None:
+def test_a_tab_at_the_position_of_its_byte_piece_is_that_byte(document: dict[str, Any], tmp_path: Path) -> None:
     vocab = document["model"]["vocab"]
     tab_id = vocab.pop("<0x09>")
     vocab["\t"] = tab_id
@@ -68,7 +68,7 @@ def test_tab_that_stands_in_the_place_of_its_byte_is_that_byte(document: dict[st
     assert tokenizer.piece_bytes(tab_id) == b"\t"
 
 
-def test_cutting_at_spaces_that_are_no_more_is_harmless(document: dict[str, Any], tmp_path: Path) -> None:
+def test_splitting_at_spaces_after_they_were_replaced_is_accepted(document: dict[str, Any], tmp_path: Path) -> None:
     document["pre_tokenizer"] = {
         "type": "Split",
         "pattern": {"String": " "},
@@ -112,17 +112,17 @@ def add_token(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (change("normalizer", {"type": "NFC"}), "normalizer is {'type': 'NFC'}"),
         (change("pre_tokenizer", {"type": "ByteLevel"}), "pre_tokenizer is {'type': 'ByteLevel'}"),
         (change("model", []), "no object `model`"),
-        (change("model.vocab", []), "model.vocab is no object"),
+        (change("model.vocab", []), "model.vocab is not an object"),
         (change("model.vocab.<bos>", 1), "id 1 is both"),
         (change("model.vocab.zzz", 9999), "513 tokens, but none has id 512"),
         (change("model.vocab.zzz", "x"), "none has id 512"),
-        (change("model.merges", None), "model.merges is no list"),
+        (change("model.merges", None), "model.merges is not a list"),
         (change("model.merges", [["a", "b", "c"]]), "merge 0 is .* not a pair"),
         (change("model.merges", [7]), "merge 0 is 7, not a pair"),
-        (change("model.merges", [["q", "q"]]), "a merge makes 'qq', which is no piece"),
-        (swap_far_merges, "as an earlier merge far from it does"),
+        (change("model.merges", [["q", "q"]]), "a merge makes 'qq', which is not a piece"),
+        (swap_far_merges, "as an earlier merge that is not adjacent does"),
         (drop_a_merge, "no merge of 'us' and 'er', though 'user' is a piece"),
-        (change("added_tokens", "x"), "added_tokens is no list"),
+        (change("added_tokens", "x"), "added_tokens is not a list"),
         (add_token(id=512), "lacks id, content or special"),
         (add_token(id=2, content="<BOS>", special=True), "id 2 is '<bos>' in model.vocab, '<BOS>' in added_tokens"),
         (add_token(id=512, content="<x>", special=True, lstrip=True), "added token 512, '<x>', has lstrip"),
@@ -130,7 +130,7 @@ def add_token(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (add_token(id=600, content="<x>", special=True), "none has id 512"),
     ],
 )
-def test_what_cannot_be_reproduced_is_refused_by_name(
+def test_a_tokenizer_that_cannot_be_reproduced_is_refused_by_name(
     document: dict[str, Any], tmp_path: Path, mutate: Callable[[dict[str, Any]], None], words: str
 ) -> None:
     mutate(document)
@@ -140,7 +140,7 @@ def test_what_cannot_be_reproduced_is_refused_by_name(
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b'{"model": 1}', b"\xff"])
-def test_what_is_no_tokenizer_json_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_tokenizer_json_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(data)
     with pytest.raises(ModelFormatError, match=r"tokenizer\.json: (not JSON|no object)"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from intaglio.errors import ModelFormatError
 from intaglio.text import Tokenizer, load_tokenizer
+from intaglio.text.tokenizer import ControlTokenSplitter
 from tests.helpers.tokenizers import (
     CONTROL,
     NORMAL,
@@ -237,8 +238,8 @@ def test_a_folder_is_searched_in_the_documented_order(tmp_path: Path) -> None:
     assert load_tokenizer(tmp_path, cache_dir=None).vocab_size == 777
 
 
-def test_what_holds_no_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ModelFormatError, match=r"nowhere: no such file"):
+def test_a_path_without_a_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"nowhere: the tokenizer file does not exist"):
         load_tokenizer(tmp_path / "nowhere", cache_dir=None)
     with pytest.raises(ModelFormatError, match=r"not exactly one \.gguf file \(none\)"):
         load_tokenizer(tmp_path, cache_dir=None)
@@ -248,3 +249,24 @@ def test_what_holds_no_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "b.gguf").write_bytes(b"\x00" * 64)
     with pytest.raises(ModelFormatError, match=r"\(a\.gguf, b\.gguf\)"):
         load_tokenizer(tmp_path, cache_dir=None)
+
+
+# -- control tokens written in a text
+
+CONTROL_IDS = {"<a>": 1, "<a>b": 2, "[x]": 3, "<<": 4}
+
+
+def test_the_longest_control_token_wins_and_plain_parts_are_never_empty() -> None:
+    splitter = ControlTokenSplitter(CONTROL_IDS)
+    assert list(splitter.split("<a>b<a><a")) == [2, 1, "<a"]
+    assert list(splitter.split("<<<a>[x")) == [4, 1, "[x"]
+    assert list(splitter.split("")) == []
+
+
+@given(text=st.lists(st.sampled_from([*CONTROL_IDS, "<", "b", "a>", "[", "]", " "])).map("".join))
+def test_the_parts_of_a_split_text_make_the_text_again(text: str) -> None:
+    names = {token_id: name for name, token_id in CONTROL_IDS.items()}
+    parts = list(ControlTokenSplitter(CONTROL_IDS).split(text))
+    assert "".join(names[part] if isinstance(part, int) else part for part in parts) == text
+    assert not any(name in part for part in parts if isinstance(part, str) for name in CONTROL_IDS)
+    assert "" not in parts

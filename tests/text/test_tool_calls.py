@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intaglio.errors import BadInputError, ChatError
+from intaglio.text import fold_messages
 from intaglio.text.tool_calls import CallHold, begins_call, parse_tool_calls, tool_grammar
 from intaglio.text.tools import ToolCall, ToolUse, call_text, parse_tools
 
@@ -92,20 +94,20 @@ def test_plain_answers_stay_possible_unless_a_call_is_required(text: str) -> Non
         "[{]",
     ],
 )
-def test_what_begins_like_a_call_must_be_a_good_one(text: str) -> None:
+def test_text_that_begins_like_a_call_must_be_a_valid_call(text: str) -> None:
     assert not accepts(tool_grammar(use_of()), text) or not begins_call(text)
     if text != "[]":  # which is plain text: nobody is called
         assert not accepts(tool_grammar(use_of()), text)
 
 
-def test_a_named_choice_leaves_that_tool_alone() -> None:
+def test_a_named_choice_allows_only_that_tool() -> None:
     grammar = tool_grammar(use_of(choice={"type": "function", "function": {"name": "now"}}))
     assert accepts(grammar, call_text([CALLS[2]]))
     assert not accepts(grammar, call_text([CALLS[0]]))
     assert not accepts(grammar, call_text([CALLS[2], CALLS[2]]))
 
 
-def test_json_may_be_asked_for_where_no_tool_is_called() -> None:
+def test_an_answer_schema_applies_when_no_tool_is_called() -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}}, "required": ["n"]}
     grammar = tool_grammar(use_of(), schema)
     for text in (
@@ -140,7 +142,7 @@ def test_calls_are_read_back(fence: str) -> None:
         '{"name": "add", "parameters": {"x": 5}',
     ],
 )
-def test_what_is_no_call_is_not_read_as_one(text: str) -> None:
+def test_text_that_is_not_a_call_is_not_read_as_one(text: str) -> None:
     assert begins_call(text)
     assert parse_tool_calls(text, use_of()) is None
 
@@ -150,7 +152,9 @@ def push_all(hold: CallHold, pieces: list[str]) -> str:
 
 
 @given(st.text('[{`json\nxtool_cd "', max_size=16), st.data())
-def test_nothing_is_lost_and_no_call_is_given_away_however_the_text_is_cut(text: str, data: st.DataObject) -> None:
+def test_held_and_released_text_is_complete_and_calls_are_held_however_it_is_cut(
+    text: str, data: st.DataObject
+) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     hold = CallHold()
@@ -168,3 +172,75 @@ def test_plain_text_is_held_back_for_no_longer_than_it_may_become_a_call() -> No
     hold = CallHold()
     assert push_all(hold, list(json.dumps({"name": "x"}))) == ""
     assert hold.held == '{"name": "x"}'
+
+
+# -- calls that callers send back with the conversation
+
+FLAT = {"name": "add", "arguments": {"x": 5}}
+OPENAI = {"id": "call-1", "type": "function", "function": {"name": "add", "arguments": '{"x": 5}'}}
+CALL = '{"name": "add", "parameters": {"x": 5}}'
+
+
+def texts(*messages: Any) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in fold_messages(messages)]
+
+
+def called(*calls: Any, content: str | None = None) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, "tool_calls": list(calls)}
+
+
+@pytest.mark.parametrize("call", [FLAT, OPENAI, {"function": {"name": "add", "arguments": {"x": 5}}}])
+def test_a_call_of_an_earlier_turn_is_written_as_the_model_wrote_it(call: Any) -> None:
+    assert texts({"role": "user", "content": "Hi"}, called(call)) == [("user", "Hi"), ("model", CALL)]
+    assert texts({"role": "user", "content": "Hi"}, called(call, call)) == [
+        ("user", "Hi"),
+        ("model", f"[{CALL}, {CALL}]"),
+    ]
+
+
+def test_words_before_a_call_are_kept() -> None:
+    assert texts(called(FLAT, content=" Let me see. ")) == [("model", f"Let me see.\n\n{CALL}")]
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_a_turn_without_calls_is_its_text(nothing: Any) -> None:
+    assert texts({"role": "assistant", "content": "Hi", "tool_calls": nothing}) == [("model", "Hi")]
+
+
+@pytest.mark.parametrize("arguments", [None, "", " ", {}, "{}"])
+def test_a_call_may_have_no_arguments(arguments: Any) -> None:
+    assert texts(called({"name": "now", "arguments": arguments})) == [("model", '{"name": "now", "parameters": {}}')]
+
+
+def test_a_result_is_headed_by_the_tools_name_or_by_that_of_the_call_it_answers() -> None:
+    assert texts({"role": "tool", "name": "add", "content": "10"}) == [("user", "Result of add:\n10")]
+    answered = texts(called(OPENAI), {"role": "tool", "tool_call_id": "call-1", "content": "10"})
+    assert answered == [("model", CALL), ("user", "Result of add:\n10")]
+    unknown = texts(called(OPENAI), {"role": "tool", "tool_call_id": "call-2", "content": "10"})
+    assert unknown == [("model", CALL), ("user", "10")]
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        ({"name": "add"}, "tool_calls of message 0 is not an array"),
+        (["add"], r"tool_calls\[0\] of message 0 is not an object"),
+        ([FLAT, {"arguments": {}}], r"tool_calls\[1\] of message 0 has no name"),
+        ([{"function": "add"}], "has no name"),
+        ([{"name": "add", "arguments": "{"}], "are not JSON"),
+        ([{"name": "add", "arguments": [1]}], "are not a JSON object"),
+        ([{"name": "add", "arguments": "5"}], "are not a JSON object"),
+        ([{"name": "add", "arguments": '{"a":' * 5000}], "are not JSON"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_named(calls: Any, words: str) -> None:
+    with pytest.raises(ChatError, match=words):
+        texts({"role": "assistant", "content": None, "tool_calls": calls})
+
+
+def test_arguments_nested_too_deeply_are_refused() -> None:
+    arguments: dict[str, Any] = {}
+    for _ in range(5000):
+        arguments = {"a": arguments}
+    with pytest.raises(BadInputError, match="nested too deeply"):
+        texts(called({"name": "add", "arguments": arguments}))

@@ -27,12 +27,12 @@ def test_both_forms_of_a_tool_are_read_alike() -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, [], ()])
-def test_no_tools_are_no_tool_use(nothing: Any) -> None:
+def test_without_tools_there_is_no_tool_use(nothing: Any) -> None:
     assert parse_tools(nothing, nothing, "auto") is None
     assert parse_tools(nothing, nothing, "none") is None
 
 
-def test_choice_none_forgets_the_tools() -> None:
+def test_with_choice_none_there_is_no_tool_use() -> None:
     assert parse_tools([FLAT], choice="none") is None
 
 
@@ -41,7 +41,7 @@ def test_choice_says_whether_a_call_is_required(choice: Any, required: bool) -> 
     assert use_of(FLAT, choice=choice).required is required
 
 
-def test_a_named_choice_allows_one_call_of_that_tool_though_all_are_told_of() -> None:
+def test_a_named_choice_allows_one_call_of_that_tool_and_the_prompt_lists_all() -> None:
     use = use_of(FLAT, {"name": "other"}, choice={"type": "function", "function": {"name": "other"}})
     assert (use.required, use.parallel, use.only) == (True, False, "other")
     assert [tool.name for tool in use.callable_tools] == ["other"]
@@ -55,10 +55,10 @@ def test_a_named_choice_allows_one_call_of_that_tool_though_all_are_told_of() ->
         ("get_weather", "it must be auto, none, required or"),
         (5, "it must be auto"),
         ({"type": "function", "function": {}}, "it must be auto"),
-        ({"type": "function", "function": {"name": "nobody"}}, "'nobody', which is none of the tools: get_weather"),
+        ({"type": "function", "function": {"name": "other"}}, "'other', which is not among the tools: get_weather"),
     ],
 )  # fmt: skip
-def test_a_choice_that_means_nothing_is_refused(choice: Any, words: str) -> None:
+def test_an_invalid_choice_is_refused(choice: Any, words: str) -> None:
     with pytest.raises(BadInputError, match=words):
         parse_tools([FLAT], choice=choice)
 
@@ -109,7 +109,7 @@ def test_arguments_that_were_not_declared_cannot_be_written(parameters: Any, rea
     assert use_of({"name": "x", "parameters": parameters}).tools[0].parameters == read
 
 
-def test_a_function_that_names_its_code_is_told_with_it() -> None:
+def test_a_function_with_code_is_listed_with_it() -> None:
     use = parse_tools(None, [{"name": "add", "code": "(a, b) => a + b"}])
     assert use is not None
     assert use.tools == (Tool("add", "", {"type": "object"}, "(a, b) => a + b"),)
@@ -124,7 +124,7 @@ def test_the_prompt_lists_every_tool_as_json_and_shows_the_form_of_a_call() -> N
     assert '{"name": "get_weather", "parameters": {"city": "Paris"}}' in text
 
 
-def test_the_prompt_says_what_is_asked_for() -> None:
+def test_the_prompt_asks_for_a_call_as_the_choice_says() -> None:
     assert "If none does, answer in plain words" in tool_prompt(use_of(FLAT))
     assert "array" in tool_prompt(use_of(FLAT))
     assert "array" not in tool_prompt(use_of(FLAT, parallel=False))
@@ -133,14 +133,14 @@ def test_the_prompt_says_what_is_asked_for() -> None:
     assert "plain words" not in required
 
 
-def test_the_tools_stand_before_the_talk_and_after_the_callers_own_system_text() -> None:
+def test_tools_are_listed_after_the_callers_system_text_and_before_the_conversation() -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     use = use_of(FLAT)
     (turn,) = fold_messages(with_tools(messages, use))
     assert turn.text == f"Be brief.\n\n{tool_prompt(use)}\n\nHi"
 
 
-def test_a_conversation_without_messages_stays_one() -> None:
+def test_an_empty_conversation_stays_empty() -> None:
     assert with_tools([], use_of(FLAT)) == []
 
 

@@ -1,8 +1,8 @@
 """The fast backend of `Ops`: C++ kernels on a pool of threads, NumPy holding the arrays.
 
 What a row gets does not depend on the other rows, on how a prompt is cut, or on the number of threads: see
-csrc/kernels/kernels.cpp. Weights may be quantized (w8, w5, w4); then the row they meet becomes int8 with one scale per 32
-inputs.
+csrc/kernels/kernels.cpp. Weights may be quantized (w8, w5, w4); then the row they meet becomes int8 with one scale per
+32 inputs.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     <bos> <start_of_turn>user \\n text <end_of_turn> \\n <start_of_turn>model \\n ...
 
-The prompt is built from ids: the template's parts are tokens by id, the contents are encoded apart from them
-as plain text. So whatever a user writes stays inside the user's turn. The ids equal those of the official
-template's text put through a tokenizer: contents are trimmed, and no piece joins a newline with a letter.
+The prompt is built from ids: the template's parts are tokens by id, and the contents are encoded separately, as plain
+text. So a user's text cannot leave the user's turn. The ids are the same as those of the official template's text run
+through a tokenizer: contents are trimmed, and no piece joins a newline with a letter.
 
-The template knows no tools. A call stands in the model's turn as the model writes it, a tool's result in the user's,
-headed by the name of the tool.
+The template has no tools. A call is put into the model's turn as the model writes it, a tool's result into the user's
+turn, after a line with the name of the tool.
 
 Sources: the chat templates published with Gemma's instruction-tuned checkpoints, Gemma 3's for system texts.
 """
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from intaglio.errors import ChatError
-from intaglio.text.called import read_calls
 from intaglio.text.tokenizer import Tokenizer
+from intaglio.text.tool_calls import read_sent_calls
 from intaglio.text.tools import call_text
 
 _ROLES = ("system", "user", "assistant", "tool")
-_JOINT = "\n\n"  # between what is put together into one turn
+_SEPARATOR = "\n\n"  # between texts that are joined into one turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ def render_chat(
     strict: bool = False,
     add_generation_prompt: bool = True,
 ) -> list[int]:
-    """The token ids of a conversation, with exactly one BOS, in front.
+    """The token ids of a conversation, with exactly one BOS, at the start.
 
     messages   each with `role` (system, user, assistant, tool) and `content`: a string, a list of
                `{"type": "text", "text": ...}`, or None for an assistant. An assistant's `tool_calls` are
                `{name, arguments}` or `{id, function: {name, arguments}}`; a tool's message may have the `name`
                of the tool or the `tool_call_id` of the call that it answers
-    strict     True refuses, as the official template does, a system message and roles that do not alternate
-               from user on. False puts all system texts before everything, in the user turn that opens the
-               talk or one of its own, and joins neighbours of one role; a blank line stands between what is
-               joined. Either way a tool message is the user's.
+    strict     True refuses, as the official template does, system messages and roles that do not alternate,
+               beginning with user. False puts all system texts first, into the first user turn or a user turn of
+               their own, and joins adjacent messages of one role, with a blank line between them. Either way
+               a tool message counts as the user's.
     add_generation_prompt   end with the opening of the model's turn
 
     Raises ChatError, naming the message.
@@ -71,8 +71,8 @@ def render_chat(
 def render_prompt(prompt: str, tokenizer: Tokenizer, raw: bool) -> list[int]:
     """The token ids of a bare prompt.
 
-    raw True    the text as it stands, control tokens in it recognised; exactly one BOS in front, whether the
-                text begins with none, one or more
+    raw True    the text unchanged, with control tokens recognised; exactly one BOS at the start, whether the text
+                begins with none, one or more
     raw False   one user turn and the opening of the model's, as `render_chat` does it
     """
     if not raw:
@@ -86,11 +86,11 @@ def fold_messages(messages: Sequence[Mapping[str, Any]], *, strict: bool = False
     """The turns that `render_chat` writes, as text. Raises ChatError."""
     if not messages:
         raise ChatError("messages is empty; it needs at least one message")
-    called: dict[str, str] = {}  # id of a call -> the tool's name
-    checked = [_check_message(index, message, called) for index, message in enumerate(messages)]
+    tool_of_call: dict[str, str] = {}  # id of a call -> name of its tool
+    checked = [_check_message(index, message, tool_of_call) for index, message in enumerate(messages)]
     if strict:
         _check_strictly([role for role, _ in checked])
-    system = _JOINT.join(text for role, text in checked if role == "system" and text)
+    system = _SEPARATOR.join(text for role, text in checked if role == "system" and text)
     turns = [_turn(role, text) for role, text in checked if role != "system"]
     if system or not turns:
         turns.insert(0, Turn("user", system))  # merged below with a user turn that follows
@@ -106,14 +106,14 @@ def _merge_neighbours(turns: Sequence[Turn]) -> list[Turn]:
     for turn in turns:
         if merged and merged[-1].role == turn.role:
             both = (merged.pop().text, turn.text)
-            merged.append(Turn(turn.role, _JOINT.join(text for text in both if text)))
+            merged.append(Turn(turn.role, _SEPARATOR.join(text for text in both if text)))
         else:
             merged.append(turn)
     return merged
 
 
-def _check_message(index: int, message: object, called: dict[str, str]) -> tuple[str, str]:
-    """The message's role and trimmed text. Takes note in `called` of the calls that it makes."""
+def _check_message(index: int, message: object, tool_of_call: dict[str, str]) -> tuple[str, str]:
+    """The message's role and trimmed text. Adds the calls in it to `tool_of_call`."""
     if not isinstance(message, Mapping):
         raise ChatError(f"message {index} is a {type(message).__name__}, not an object with role and content")
     role = message.get("role")
@@ -121,11 +121,11 @@ def _check_message(index: int, message: object, called: dict[str, str]) -> tuple
         raise ChatError(f"message {index} has the role {role!r}; allowed are {', '.join(_ROLES)}")
     text = _content_text(index, role, message.get("content")).strip()
     if role == "assistant" and message.get("tool_calls"):
-        calls = read_calls(index, message["tool_calls"])
-        called |= {call_id: call.name for call_id, call in calls if call_id is not None}
-        text = _JOINT.join(part for part in (text, call_text([call for _, call in calls])) if part)
+        calls = read_sent_calls(index, message["tool_calls"])
+        tool_of_call |= {call_id: call.name for call_id, call in calls if call_id is not None}
+        text = _SEPARATOR.join(part for part in (text, call_text([call for _, call in calls])) if part)
     elif role == "tool":
-        name = message.get("name") or called.get(str(message.get("tool_call_id")))
+        name = message.get("name") or tool_of_call.get(str(message.get("tool_call_id")))
         text = f"Result of {name}:\n{text}" if name else text
     return role, text
 

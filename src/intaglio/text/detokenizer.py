@@ -1,7 +1,8 @@
-"""Token ids to text while they arrive: whole characters only, and nothing of a stop string.
+"""Token ids to text while they arrive, and where stop strings are found: whole characters only, nothing of a stop
+string.
 
-A token may hold part of a character, and a stop string may begin in one token and end in another. Text is
-given out as soon as neither can change it any more.
+A token may be part of a character, and a stop string may begin in one token and end in another. Text is returned as
+soon as neither can change it any more. `completion.CompletionBuilder.push` ends the completion at a stop string.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from intaglio.text.tokenizer import Tokenizer
 
 
 class IncrementalDetokenizer:
-    """The text of one answer. The pieces given out, put together, are the text up to the first stop string.
+    """The text of one completion. The returned pieces together are the text before the first stop string.
 
-    First is the stop string whose end comes first; where two end together, the longer. Without a stop string
-    the pieces put together equal `Tokenizer.decode` of all ids, for every sequence of ids.
+    The first stop string is the one whose end comes first; of two that end together, the longer. Without a stop string
+    the pieces together are `Tokenizer.decode` of all ids, for every sequence of ids.
 
-    stopped    the stop string that was met, else None; after it no more text comes
-    tokenizer  whose tokens these are
+    stopped    the stop string that was found, else None; no text follows it
+    tokenizer  the tokenizer of these ids
     """
 
     stopped: str | None
@@ -38,30 +39,31 @@ class IncrementalDetokenizer:
 
     @property
     def num_held(self) -> int:
-        """Whole characters that have come but are not given out yet, because a stop string may begin with them."""
+        """How many characters are held back because a stop string may begin with them."""
         return len(self._held)
 
     def push(self, token_id: int) -> str:
-        """Take one token; return the text that is now certain, often empty or more than this token's."""
+        """Add one token; return the text that is now certain, often empty or more than this token's."""
         if self.stopped is not None:
             return ""
-        return self._release(self._decoder.decode(self.tokenizer.piece_bytes(token_id)))
+        return self._find_stop(self._decoder.decode(self.tokenizer.piece_bytes(token_id)))
 
     def finish(self) -> str:
-        """The answer has ended: return what was held back. Call once."""
+        """The completion has ended: return the text held back. Call once."""
         if self.stopped is not None:
             return ""
-        text = self._release(self._decoder.decode(b"", final=True)) + self._held
+        text = self._find_stop(self._decoder.decode(b"", final=True)) + self._held
         self._held = ""
         return text
 
-    def _release(self, text: str) -> str:
+    def _find_stop(self, text: str) -> str:
+        """Add decoded text; return what is certain, and set `stopped` at a stop string."""
         if not self._matchers:
             return text
         for index, char in enumerate(text):
-            met = [matcher.text for matcher in self._matchers if matcher.advance(char)]
-            if met:
-                self.stopped = max(met, key=len)
+            found = [matcher.text for matcher in self._matchers if matcher.advance(char)]
+            if found:
+                self.stopped = max(found, key=len)
                 text = self._held + text[: index + 1]
                 self._held = ""
                 return text[: -len(self.stopped)]
@@ -72,9 +74,9 @@ class IncrementalDetokenizer:
 
 
 class _StopMatcher:
-    """Knuth, Morris and Pratt's search, one character at a time: the cost does not grow with the stop string.
+    """Knuth-Morris-Pratt search, one character at a time: the cost does not grow with the stop string.
 
-    matched   how many characters of `text` the input ends with: what must be held back
+    matched   how many first characters of `text` the input ends with, which are held back
     """
 
     __slots__ = ("_fallback", "matched", "text")
@@ -92,7 +94,7 @@ class _StopMatcher:
             self._fallback.append(length)
 
     def advance(self, char: str) -> bool:
-        """Take one character; whether `text` ends with it."""
+        """Add one character. True if the input now ends with `text`."""
         while self.matched and self.text[self.matched] != char:
             self.matched = self._fallback[self.matched]
         self.matched += self.text[self.matched] == char

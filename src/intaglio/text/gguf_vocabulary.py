@@ -1,6 +1,6 @@
 """The vocabulary inside a GGUF file: the `tokenizer.ggml.*` keys of its metadata.
 
-Reads only the head of the file, so the first part of a split one does as well. Tensors are the model room's.
+Reads only the head of the file, so the first part of a split file is enough. `model/weights` reads the tensors.
 Format: ggml-org/ggml, docs/gguf.md.
 """
 
@@ -48,7 +48,7 @@ def read_gguf_metadata(path: Path) -> dict[str, Any]:
 
 
 def gguf_vocabulary(metadata: Mapping[str, Any], source: str) -> Vocabulary:
-    """The vocabulary in GGUF metadata, whose lists may be arrays too. Raises ModelFormatError."""
+    """The vocabulary in GGUF metadata, whose lists may be NumPy arrays too. Raises ModelFormatError."""
     kind = metadata.get(f"{_PREFIX}model")
     if kind != "llama":  # llama.cpp's name for SentencePiece BPE
         raise ModelFormatError(f"{source}: {_PREFIX}model is {kind!r}; Gemma 1, 2 and 3 have 'llama'")
@@ -56,14 +56,14 @@ def gguf_vocabulary(metadata: Mapping[str, Any], source: str) -> Vocabulary:
         raise ModelFormatError(f"{source}: {_PREFIX}precompiled_charsmap is set; Gemma's tokenizers have none")
     tokens = _required(metadata, "tokens", source)
     if not all(isinstance(token, str) for token in tokens):
-        raise ModelFormatError(f"{source}: {_PREFIX}tokens holds something that is no text")
+        raise ModelFormatError(f"{source}: {_PREFIX}tokens must be strings only")
     try:
         types = [PieceType(kind) for kind in _required(metadata, "token_type", source)]
     except ValueError as err:
         raise ModelFormatError(f"{source}: {_PREFIX}token_type: {err}") from err
     scores = np.asarray(_required(metadata, "scores", source))
     if scores.dtype.kind not in "fiu":
-        raise ModelFormatError(f"{source}: {_PREFIX}scores holds something that is no number")
+        raise ModelFormatError(f"{source}: {_PREFIX}scores must be numbers only")
     return build_vocabulary(
         source,
         [_respell(token, kind) for token, kind in zip(tokens, types, strict=False)],
@@ -84,7 +84,7 @@ def _respell(token: str, kind: PieceType) -> str:
 def _required(metadata: Mapping[str, Any], name: str, source: str) -> Sequence[Any]:
     values = metadata.get(_PREFIX + name)
     if values is None or isinstance(values, str | bytes) or not hasattr(values, "__len__"):
-        raise ModelFormatError(f"{source}: {_PREFIX}{name} is missing or no list, so the file has no tokenizer")
+        raise ModelFormatError(f"{source}: {_PREFIX}{name} is missing or not a list, so the file has no tokenizer")
     return values  # type: ignore[no-any-return]
 
 
@@ -124,17 +124,17 @@ def _read_numbers(data: mmap.mmap, pos: int, kind: int, count: int) -> tuple[lis
     dtype = np.dtype(_SCALARS[kind])
     end = pos + count * dtype.itemsize
     if end > len(data):
-        raise ValueError(f"{count} values at byte {pos} run past the end, {len(data)}")
+        raise ValueError(f"{count} values at byte {pos} end behind the file's {len(data)} bytes")
     return np.frombuffer(data[pos:end], dtype).tolist(), end
 
 
 def _read_strings(data: mmap.mmap, pos: int, count: int) -> tuple[list[str], int]:
     size_of, total = _U64.unpack_from, len(data)
-    texts: list[str] = []
+    strings: list[str] = []
     for _ in range(count):
         start = pos + 8
         pos = start + size_of(data, pos)[0]
         if pos > total:
-            raise ValueError(f"a text at byte {start} runs past the end, {total}")
-        texts.append(data[start:pos].decode("utf-8"))
-    return texts, pos
+            raise ValueError(f"a string at byte {start} ends behind the file's {total} bytes")
+        strings.append(data[start:pos].decode("utf-8"))
+    return strings, pos

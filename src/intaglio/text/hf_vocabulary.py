@@ -1,11 +1,11 @@
 """The vocabulary inside a Hugging Face `tokenizer.json`: pieces by id, merges by rank, added tokens.
 
-That file is a translation of Gemma's SentencePiece model, and this module translates it back. A merge list
-says more than scores can, so the way back is taken only where it is exact: every possible split of a piece
-must be a merge, and the merges of one piece must stand together. Anything else is refused by name.
+That file is a translation of Gemma's SentencePiece model, and this module translates it back. A merge list can express
+more than scores can, so it is translated only if that is exact: every possible split of a piece must be a merge, and
+the merges of one piece must be adjacent. Anything else is refused by name.
 
-Known files differ in which reserved pieces they list as added tokens; one lists four of them. The rest is
-recognised by its place in the vocabulary and its text.
+Known files differ in which reserved pieces they list as added tokens; one lists four of them. The others are recognised
+by their position in the vocabulary and their text.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, build_
 _WHITESPACE_RUN = re.compile(rf"\n+|\t+|{SPACE_SYMBOL}{{2,}}")
 _BRACKETED = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
 _SPACE_TO_SYMBOL = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_SYMBOL}
-# Some files cut at spaces after every space has become ▁: that cuts nothing.
-_CUT_NOTHING = {
+# Some files split at spaces after every space has become ▁, which has no effect.
+_SPLIT_WITHOUT_EFFECT = {
     "type": "Split",
     "pattern": {"String": " "},
     "behavior": "MergedWithPrevious",
@@ -41,7 +41,7 @@ def read_hf_vocabulary(path: Path) -> Vocabulary:
         raise ModelFormatError(f"{source}: not JSON ({err})") from err
     model = document.get("model") if isinstance(document, dict) else None
     if not isinstance(model, dict):
-        raise ModelFormatError(f"{source}: no object `model`, so this is no tokenizer.json")
+        raise ModelFormatError(f"{source}: no object `model`, so this is not a tokenizer.json")
     _check_settings(source, document, model)
     added = _added_tokens(source, document.get("added_tokens"))
     pieces = _pieces_by_id(source, model.get("vocab"), added)
@@ -62,7 +62,7 @@ def _check_settings(source: str, document: Mapping[str, Any], model: Mapping[str
         ("model.continuing_subword_prefix", model.get("continuing_subword_prefix"), (None, "")),
         ("model.end_of_word_suffix", model.get("end_of_word_suffix"), (None, "")),
         ("normalizer", document.get("normalizer"), (_SPACE_TO_SYMBOL,)),
-        ("pre_tokenizer", document.get("pre_tokenizer"), (None, _CUT_NOTHING)),
+        ("pre_tokenizer", document.get("pre_tokenizer"), (None, _SPLIT_WITHOUT_EFFECT)),
     )
     for name, found, allowed in checks:
         if found not in allowed:
@@ -72,7 +72,7 @@ def _check_settings(source: str, document: Mapping[str, Any], model: Mapping[str
 def _added_tokens(source: str, entries: object) -> dict[int, tuple[str, bool]]:
     """id -> (text, is it special), for tokens that match the way SentencePiece's do."""
     if entries is not None and not isinstance(entries, list):
-        raise ModelFormatError(f"{source}: added_tokens is no list")
+        raise ModelFormatError(f"{source}: added_tokens is not a list")
     added: dict[int, tuple[str, bool]] = {}
     for entry in entries or []:
         try:
@@ -81,14 +81,16 @@ def _added_tokens(source: str, entries: object) -> dict[int, tuple[str, bool]]:
             raise ModelFormatError(f"{source}: added token {entry!r} lacks id, content or special") from err
         for flag in ("single_word", "lstrip", "rstrip"):
             if entry.get(flag):
-                raise ModelFormatError(f"{source}: added token {token_id}, {text!r}, has {flag}; not served")
+                raise ModelFormatError(
+                    f"{source}: added token {token_id}, {text!r}, has {flag}, which is not supported"
+                )
         added[token_id] = (text.replace(" ", SPACE_SYMBOL), special)
     return added
 
 
 def _pieces_by_id(source: str, vocab: object, added: Mapping[int, tuple[str, bool]]) -> list[str]:
     if not isinstance(vocab, dict) or not vocab:
-        raise ModelFormatError(f"{source}: model.vocab is no object of pieces")
+        raise ModelFormatError(f"{source}: model.vocab is not an object of pieces")
     by_id: dict[int, str] = {}
     for piece, token_id in vocab.items():
         if by_id.setdefault(token_id, piece) != piece:
@@ -114,9 +116,9 @@ def _restore_tab_byte(pieces: list[str]) -> None:
 
 
 def _merge_ranks(source: str, merges: object) -> dict[str, int]:
-    """Joined piece -> its order among all joined pieces, 0 first. Merges of one piece may not lie apart."""
+    """Joined piece -> its order among all joined pieces, 0 first. Merges of one piece must be adjacent."""
     if not isinstance(merges, list):
-        raise ModelFormatError(f"{source}: model.merges is no list")
+        raise ModelFormatError(f"{source}: model.merges is not a list")
     ranks: dict[str, int] = {}
     last = ""
     for index, merge in enumerate(merges):
@@ -126,8 +128,8 @@ def _merge_ranks(source: str, merges: object) -> dict[str, int]:
         piece = halves[0] + halves[1]
         if piece != last and piece in ranks:
             raise ModelFormatError(
-                f"{source}: merge {index} makes {piece!r}, as an earlier merge far from it does; "
-                "a vocabulary of SentencePiece scores cannot say that"
+                f"{source}: merge {index} makes {piece!r}, as an earlier merge that is not adjacent does; "
+                "SentencePiece scores cannot express that"
             )
         ranks.setdefault(piece, len(ranks))
         last = piece
@@ -145,7 +147,7 @@ def _halves(merge: object) -> list[str]:
 
 def _piece_types(pieces: list[str], added: Mapping[int, tuple[str, bool]], ranks: Mapping[str, int]) -> list[PieceType]:
     is_byte = [byte_value(piece) is not None for piece in pieces]
-    # SentencePiece gives the first ids to the reserved pieces, then come the bytes, then what was learnt.
+    # SentencePiece gives the first ids to reserved pieces, the next to bytes, then to learnt pieces.
     num_reserved = is_byte.index(True) if True in is_byte else 0
     types = []
     for token_id, piece in enumerate(pieces):
@@ -162,7 +164,7 @@ def _piece_types(pieces: list[str], added: Mapping[int, tuple[str, bool]], ranks
 
 
 def _is_lone_tag(piece: str, ranks: Mapping[str, int]) -> bool:
-    """Whether it looks like a tag that no merge makes: such a piece was given, and matches whole."""
+    """Whether it looks like a tag that no merge makes: such a piece is user-defined and matches as a whole."""
     return piece not in ranks and _BRACKETED.fullmatch(piece) is not None
 
 
@@ -173,12 +175,12 @@ def _check_merges_complete(source: str, pieces: list[str], types: list[PieceType
     every = set(pieces)
     for left, right in known:
         if left + right not in every:
-            raise ModelFormatError(f"{source}: a merge makes {left + right!r}, which is no piece")
+            raise ModelFormatError(f"{source}: a merge makes {left + right!r}, which is not a piece")
     for piece in normal:
         for cut in range(1, len(piece)):
             left, right = piece[:cut], piece[cut:]
             if left in normal and right in normal and (left, right) not in known:
                 raise ModelFormatError(
                     f"{source}: no merge of {left!r} and {right!r}, though {piece!r} is a piece; "
-                    "a vocabulary of SentencePiece scores cannot say that"
+                    "SentencePiece scores cannot express that"
                 )

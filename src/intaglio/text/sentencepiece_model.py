@@ -1,8 +1,8 @@
 """The file format of `tokenizer.model`: a protobuf message of pieces and a few settings.
 
-Written here so that every kind of tokenizer file ends up in the library that defines Gemma's tokenization;
-read here because the library neither tells its settings nor lets a piece's type be corrected. Eight fields of
-the message matter, so a hundred lines do in place of the protobuf package.
+Written here so that every kind of tokenizer file is run by the library that defines Gemma's tokenization; read here
+because that library neither gives its settings nor lets the type of a piece be corrected. Eight fields of the message
+matter, so a hundred lines replace the protobuf package.
 Field numbers: google/sentencepiece, src/sentencepiece_model.proto.
 """
 
@@ -74,7 +74,7 @@ def read_model(data: bytes, source: str) -> Vocabulary:
 
 
 def _check_settings(source: str, trainer: _Fields, normalizer: _Fields) -> None:
-    """Refuse what `write_model` would not carry over. An absent field has its protobuf default."""
+    """Refuse settings that `write_model` does not write. An absent field has its protobuf default."""
     checks = (
         ("model_type", trainer.get(_MODEL_TYPE, 1), _BPE),
         ("byte_fallback", trainer.get(_BYTE_FALLBACK, 0), 1),
@@ -95,13 +95,13 @@ def _read_piece(data: bytes) -> tuple[str, float, PieceType]:
     (score,) = struct.unpack("<f", _as_bytes(fields.get(_SCORE, b"\0\0\0\0")))
     kind = fields.get(_TYPE, int(PieceType.NORMAL))
     if not isinstance(kind, int):
-        raise ValueError(f"the type of piece {text!r} is no number")
+        raise ValueError(f"the type of piece {text!r} is not a number")
     return text, score, PieceType(kind)
 
 
 def _as_bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("a field holds a number where bytes are due")
+        raise ValueError("a field is a number where bytes are expected")
     return value
 
 
@@ -122,7 +122,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         else:
             raise ValueError(f"wire type {wire_type} at byte {pos}")
         if pos + size > len(data):
-            raise ValueError(f"a field of {size} bytes at byte {pos} runs past the end, {len(data)}")
+            raise ValueError(f"a field of {size} bytes at byte {pos} ends behind the file's {len(data)} bytes")
         yield tag >> 3, data[pos : pos + size]
         pos += size
 
@@ -145,8 +145,8 @@ def _piece(text: str, score: float, kind: PieceType) -> bytes:
     return head + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", score) + _number(_TYPE, kind)
 
 
-def _message(field: int, body: bytes) -> bytes:
-    return _varint(field << 3 | _BYTES) + _varint(len(body)) + body
+def _message(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | _BYTES) + _varint(len(content)) + content
 
 
 def _number(field: int, value: int) -> bytes:

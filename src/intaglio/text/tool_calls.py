@@ -1,8 +1,8 @@
-"""Calls in an answer: the grammar that makes the model write them well, and how they are told from plain text.
+"""Tool calls in completions, and calls that callers send back with the conversation.
 
-The first characters decide. An answer that begins with `{`, with `[{`, or with either in a fenced block of JSON, is a
-call and nothing else; every other beginning is plain text. The grammar holds the model to that, so text that comes in
-pieces has to be held back for a few characters at most.
+In a completion the first characters decide: one that begins with `{`, with `[{`, or with either in a fenced block of
+JSON, is a call and nothing else; every other beginning is plain text. The grammar enforces that, so streamed text has
+to be held back for a few characters at most. What tools there are, and how the model is told, is in `tools.py`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Any
 
 import msgspec
 
-from intaglio.errors import GrammarError
+from intaglio.errors import ChatError, GrammarError
 from intaglio.text.tools import ToolCall, ToolUse
 
-# How models were taught to fence a call. Only these are looked for: a block of Python is plain text.
+# Fences that models were trained to put around a call. Only these count: a block of Python is plain text.
 _FENCES = ("```json\n", "```tool_call\n", "```tool_code\n", "```\n")
 _FENCE_END = "\n```"
 _OPENINGS = tuple(fence + opening for fence in ("", *_FENCES) for opening in ("{", "[{"))
 
-# One way to write a call: weak models like to go on with spaces for ever.
+# Exactly one layout of a call is allowed, because weak models tend to repeat spaces without end.
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
-# Text of any kind that is not, whatever spaces it begins with, taken for a call.
+# Any text that is not read as a call, with or without leading spaces.
 _PLAIN_TEXT = r"/(.|\n)*/ & ~/[ \n\r\t]*(```(json|tool_call|tool_code)?[ \n\r\t]*)?(\[[ \n\r\t]*)?\{(.|\n)*/"
 
 
 def tool_grammar(use: ToolUse, answer_schema: Mapping[str, Any] | None = None) -> str:
-    """A grammar, in llguidance's Lark, of the answers that `use` allows.
+    """A grammar, in llguidance's Lark, of the completions that `use` allows.
 
-    answer_schema   what an answer that is no call has to be; None is any text. Without effect where a call is required.
+    answer_schema   JSON schema of a completion that is not a call; None is any text. Unused if a call is required.
 
-    Whether it can be served is for `intaglio.grammar` to say. Raises GrammarError for schemas too deep to be written.
+    `grammar.check_grammar` checks whether it can be served. Raises GrammarError for schemas nested too deeply.
     """
     rules = ["start: calls"]
     if not use.required:
@@ -52,7 +52,7 @@ def tool_grammar(use: ToolUse, answer_schema: Mapping[str, Any] | None = None) -
 
 
 def parse_tool_calls(text: str, use: ToolUse) -> list[ToolCall] | None:
-    """The calls that an answer consists of; None if it is not wholly made of calls of these tools."""
+    """The calls in a completion; None unless it consists of calls of these tools and nothing else."""
     if not begins_call(text):
         return None
     try:
@@ -64,14 +64,14 @@ def parse_tool_calls(text: str, use: ToolUse) -> list[ToolCall] | None:
 
 
 def begins_call(text: str) -> bool:
-    """Whether an answer with this beginning is a call, complete or not."""
+    """Whether a completion that begins so is a call, complete or not."""
     return text.startswith(_OPENINGS)
 
 
 class CallHold:
-    """Gives an answer's text on as it comes, but for what is or may become a call.
+    """Passes on the text of a completion as it arrives, but holds back what is or may become a call.
 
-    held   what was not given on; at the end, if there is any, the whole answer
+    held   the text held back; at the end it is empty or the whole completion
     """
 
     __slots__ = ("_is_text", "held")
@@ -81,7 +81,7 @@ class CallHold:
         self._is_text = False
 
     def push(self, text: str) -> str:
-        """Take a piece; return what is certainly plain text."""
+        """Add a piece; return the text that is certainly not part of a call."""
         if self._is_text:
             return text
         self.held += text
@@ -100,8 +100,8 @@ def _read_call(item: object, use: ToolUse) -> ToolCall | None:
 
 
 def _opening_parts(name: str) -> tuple[str, ...]:
-    """A call up to its arguments, cut as a JSON schema's own grammar cuts it: else the two could not stand side by
-    side, since of what fits at one place the longest piece is taken."""
+    """A call up to its arguments, cut into the same tokens as a JSON schema's own grammar: the lexer takes the longest
+    match, so with other cuts the rules of two tools would exclude each other."""
     return "{", '"name"', ": ", json.dumps(name, ensure_ascii=False), ", ", '"parameters"', ": "
 
 
@@ -119,3 +119,43 @@ def _json_rule(schema: Mapping[str, Any]) -> str:
 
 def _literal(text: str) -> str:
     return json.dumps(text)
+
+
+# -- calls in messages
+
+
+def read_sent_calls(index: int, calls: object) -> list[tuple[str | None, ToolCall]]:
+    """The `tool_calls` of message `index`, each with its id if it has one.
+
+    A call is `{name, arguments}` or OpenAI's `{id, type, function: {name, arguments}}`; arguments are an object or JSON
+    text of one. Raises ChatError.
+    """
+    if not isinstance(calls, list):
+        raise ChatError(f"tool_calls of message {index} is not an array")
+    return [_sent_call(f"tool_calls[{number}] of message {index}", call) for number, call in enumerate(calls)]
+
+
+def _sent_call(where: str, call: object) -> tuple[str | None, ToolCall]:
+    if not isinstance(call, Mapping):
+        raise ChatError(f"{where} is not an object")
+    made = call.get("function", call)
+    name = made.get("name") if isinstance(made, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise ChatError(f"{where} has no name")
+    call_id = call.get("id")
+    return (call_id if isinstance(call_id, str) else None), ToolCall(
+        name, _sent_arguments(where, made.get("arguments"))
+    )
+
+
+def _sent_arguments(where: str, arguments: object) -> Mapping[str, Any]:
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return {}
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise ChatError(f"arguments of {where} are not JSON: {error}") from error
+    if not isinstance(arguments, Mapping):
+        raise ChatError(f"arguments of {where} are not a JSON object")
+    return arguments

@@ -1,8 +1,8 @@
-"""The functions that a model may call: what callers declare, and how the prompt tells the model of them.
+"""The tools that a model may call: reading what callers declare, and the part of the prompt that describes them.
 
-Gemma has no control tokens for calls. It is told in words: the list of functions as JSON, and the form of a call, which
-is a JSON object with `name` and `parameters`. A tool that names only its code (Workers AI's `functions`) is shown with
-that code, and its arguments may be any object; the code is never run.
+Gemma has no control tokens for calls. The prompt describes them in words: the list of functions as JSON, and the form
+of a call, which is a JSON object with `name` and `parameters`. A tool that has only its code (Workers AI's `functions`)
+is listed with that code, and its arguments may be any object; the code is never run.
 
 Source of the form: https://ai.google.dev/gemma/docs/capabilities/function-calling
 """
@@ -27,7 +27,7 @@ class Tool:
     """One function.
 
     parameters  the JSON schema of its arguments, which are an object
-    code        its source, shown to the model in place of the schema; "" where there is none
+    code        its source, listed in the prompt instead of the schema; "" if there is none
     """
 
     name: str
@@ -38,12 +38,12 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """What a request allows.
+    """The tools of a request, and how they may be used.
 
-    tools     all that the model is told of, at least one
-    required  whether the answer has to be a call
+    tools     all tools in the prompt, at least one
+    required  whether the completion has to be a call
     only      the one tool that may be called; None allows all
-    parallel  whether an answer may hold several calls
+    parallel  whether a completion may have several calls
     """
 
     tools: tuple[Tool, ...]
@@ -58,7 +58,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for. Whoever sent the request carries it out."""
+    """A call that the model asks for. The caller of the API carries it out."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -67,7 +67,7 @@ class ToolCall:
 def parse_tools(
     tools: Sequence[Any] | None, functions: Sequence[Any] | None = None, choice: Any = None, *, parallel: bool = True
 ) -> ToolUse | None:
-    """Read what callers declare; None if nothing may be called.
+    """Read the tools of a request; None if nothing may be called.
 
     tools      `{name, description, parameters}` or `{type: "function", function: {name, description, parameters}}`
     functions  `{name, code}`, or as `tools`
@@ -94,16 +94,16 @@ def parse_tools(
 
 
 def with_tools(messages: Sequence[Mapping[str, Any]], use: ToolUse) -> list[Mapping[str, Any]]:
-    """The conversation and a system message that tells of the tools.
+    """The conversation and a system message that describes the tools.
 
-    It comes last, so that a complaint about a message names the number that the caller knows it by; every system text
-    stands in front of the talk anyway.
+    It is added at the end, so that error messages have the caller's own message numbers; `fold_messages` puts every
+    system text first anyway.
     """
     return [*messages, {"role": "system", "content": tool_prompt(use)}] if messages else []
 
 
 def tool_prompt(use: ToolUse) -> str:
-    """What the model is told."""
+    """The text of the prompt that describes the tools."""
     form = "a JSON object with the name of the function and its arguments, such as " + call_text(
         [ToolCall("get_weather", {"city": "Paris"})]
     )
@@ -120,8 +120,8 @@ def tool_prompt(use: ToolUse) -> str:
 
 
 def call_text(calls: Sequence[ToolCall]) -> str:
-    """Calls in the one form that the model is told of, writes, and sees again in later turns. Raises BadInputError for
-    arguments that are nested too deeply to be written."""
+    """Calls in the form that the prompt describes, the model writes, and later turns repeat. Raises BadInputError for
+    arguments that are nested too deeply."""
     written = [{"name": call.name, "parameters": call.arguments} for call in calls]
     return _json(written[0] if len(written) == 1 else written)
 
@@ -160,8 +160,8 @@ def _read_tool(where: str, item: object) -> Tool:
 
 
 def _read_parameters(name: str, schema: object) -> Mapping[str, Any]:
-    """The schema of the arguments. Where it lists properties and says nothing of others, there are no others: a model
-    that may invent arguments does."""
+    """The schema of the arguments. If it lists properties and does not mention others, others are not allowed:
+    otherwise a model invents arguments."""
     if schema is None:
         return _NO_ARGUMENTS
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
@@ -173,14 +173,14 @@ def _read_parameters(name: str, schema: object) -> Mapping[str, Any]:
 
 
 def _read_choice(choice: object, names: Sequence[str]) -> tuple[bool, str | None]:
-    """Whether a call is required, and of which tool alone."""
+    """Whether a call is required, and the only tool that may be called."""
     if choice is None or choice in ("auto", "none"):
         return False, None
     only = None if choice in ("required", "any") else _chosen_name(choice)
     if not names:
         raise BadInputError("'/tool_choice' requires a call, but there are no tools")
     if only is not None and only not in names:
-        raise BadInputError(f"'/tool_choice' names {only!r}, which is none of the tools: {', '.join(names)}")
+        raise BadInputError(f"'/tool_choice' names {only!r}, which is not among the tools: {', '.join(names)}")
     return True, only
 
 

@@ -1,7 +1,7 @@
-"""What a tokenizer file says, in one form whatever the file was: pieces, scores, types, ids with a role.
+"""The one form of every tokenizer file's content: pieces, scores, types, ids with a role.
 
-Every reader in this room ends here, and `sentencepiece_model.py` starts from here. This module knows which
-pieces are control tokens; it knows neither files nor the encoding algorithm.
+Every reader of this package returns it, and `sentencepiece_model.write_model` takes it. This module knows which pieces
+are control tokens; it does not know files or the encoding algorithm.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Vocabulary:
 
     @property
     def control_ids(self) -> dict[str, int]:
-        """Text and id of every piece that user text must never become."""
+        """Text and id of every piece that plain text must never become."""
         kinds = (PieceType.CONTROL, PieceType.UNKNOWN)
         return {self.pieces[i]: i for i, kind in enumerate(self.types) if kind in kinds}
 
@@ -81,7 +81,7 @@ def build_vocabulary(
     unk_id: int | None = None,
     pad_id: int | None = None,
 ) -> Vocabulary:
-    """Check and complete what a reader found; ids not given are looked up by text (`<bos>` and so on).
+    """Check and complete what was read; ids that are None are looked up by text (`<bos>` and so on).
 
     Pieces that are control tokens by name become CONTROL whatever the file calls them: Gemma's own
     SentencePiece model types the turn tokens as user-defined, so that any user text could write them.
@@ -149,7 +149,7 @@ def _role_id(source: str, pieces: Sequence[str], name: str, given: int | None) -
             raise ModelFormatError(f"{source}: the vocabulary has no {piece} piece, which every Gemma has")
         return pieces.index(piece)
     if not isinstance(given, int) or not 0 <= given < len(pieces):
-        raise ModelFormatError(f"{source}: {name} id {given!r} is no id in a vocabulary of {len(pieces)}")
+        raise ModelFormatError(f"{source}: {name} id {given!r} is outside the vocabulary of {len(pieces)} tokens")
     return given
 
 

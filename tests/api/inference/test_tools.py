@@ -100,7 +100,7 @@ def test_the_choice_reaches_the_grammar(client: TestClient, llm: FakeLLM) -> Non
 def test_a_bad_choice_is_told_what_there_is(client: TestClient, llm: FakeLLM) -> None:
     response = run(client, CALL, tool_choice={"type": "function", "function": {"name": "nobody"}})
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
-    assert "none of the tools: weather, now" in error_of(response)["message"]
+    assert "not among the tools: weather, now" in error_of(response)["message"]
     assert llm.submitted == []
 
 
