@@ -52,12 +52,12 @@ def test_a_bad_option_is_named_with_its_value(options: dict[str, object], named:
         ({"context_window": 3}, "a whole number of at least 16 is needed"),
         ({"kernels": "sse9"}, "one of auto, reference, amx, avx512vnni, avx2, neon, plain is needed"),
         ({"prefix_cache": "maybe"}, "true or false is needed"),
-        ({"model": 5}, "a list of texts is needed"),
+        ({"model": 5}, "a list of strings is needed"),
         ({"data_dir": 5}, "a path is needed"),
-        ({"host": 5}, "a text is needed"),
+        ({"host": 5}, "a string is needed"),
     ],
 )
-def test_what_a_setting_may_be_is_part_of_its_refusal(options: dict[str, object], needed: str) -> None:
+def test_the_message_of_a_bad_option_has_its_allowed_values(options: dict[str, object], needed: str) -> None:
     with pytest.raises(SettingsError, match=needed):
         load_settings(**options)
 
@@ -85,7 +85,7 @@ def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> N
         ("mysql://user:s3cr3t@host/name", "it begins with mysql://, and postgresql+psycopg:// is needed"),
         ("postgres://user:s3cr3t@host/name", "it begins with postgres://"),
         ("user:s3cr3t@host/name", "it has no scheme"),
-        (17, "a text is needed"),
+        (17, "a string is needed"),
     ],
 )
 def test_a_database_of_another_kind_is_refused_without_its_password(url: object, told: str) -> None:

@@ -3,39 +3,39 @@
     IntaglioError
     ├── RequestError            the caller's fault; the request ends alone
     │   ├── BadInputError           a field has the wrong type, value or combination
-    │   ├── GrammarError            a grammar or JSON schema that answers cannot be held to
-    │   ├── JsonAnswerError         an answer that ended before the JSON it had to be was complete
+    │   ├── GrammarError            a grammar or JSON schema that cannot be enforced
+    │   ├── JsonAnswerError         the completion ended before its JSON was complete
     │   ├── ChatError               messages that cannot be put into the chat format
     │   ├── ContextLengthError      prompt + max_tokens does not fit into the context window
-    │   ├── EmptyBodyError          no body where one is needed
-    │   ├── RequestTooLargeError    the body is larger than the server takes
+    │   ├── EmptyBodyError          the request has no body, and the route needs one
+    │   ├── RequestTooLargeError    the request body is larger than the server accepts
     │   ├── ModelNotFoundError      no such model here
     │   ├── ModelWithoutWeightsError  the model is known, but this server was given no weights for it
     │   ├── FinetuneNotFoundError   no finetune of that name or id
     │   ├── FinetuneNotReadyError   the finetune lacks a file
-    │   ├── AdapterUseError         adapters, each of them good, that cannot be used as a request asks
-    │   ├── FinetuneError           a finetune that cannot be made or changed as asked
+    │   ├── AdapterUseError         valid adapters that cannot be used as a request asks: scale, mix, memory
+    │   ├── FinetuneError           a finetune cannot be created or changed as asked
     │   ├── BatchNotFoundError      no batch of that id in the account, or its results are gone
     │   ├── AuthenticationError     no token, or a wrong one
     │   └── RouteError              no such route
-    │       ├── IdentifierError         an id in the path that cannot be one, such as an account with a space in it
+    │       ├── IdentifierError         an id in the path is malformed, such as an account with a space in it
     │       └── MethodNotAllowedError   the route exists, but not with that HTTP method
-    ├── AdapterError            adapter files that cannot be served as they stand
+    ├── AdapterError            adapter files that are invalid, unsupported or fail verification
     ├── ModelFormatError        weights, config or tokenizer files that cannot be read or are not a Gemma
     │   └── ModelNotInstalledError  the default model's package is not installed
-    ├── DataFolderError         the data folder, or its database, cannot be used as it stands
-    ├── DatabaseError           the database does not answer now; the same request may succeed when it is back
-    ├── StorageFullError        no room on a disk that something has to be kept on
+    ├── DataFolderError         the data folder or its database cannot be used
+    ├── DatabaseError           the database is not available now; try again later
+    ├── StorageFullError        a disk or quota is full
     ├── SettingsError           an option or environment variable with a bad name or value
-    │   └── NotEnoughMemoryError    the models and their caches do not fit into the memory there is
-    ├── RemoteError             what a command asked of a running server did not happen
-    │   ├── ServerUnreachableError  nobody answers at that address, or not as a server of this API does
-    │   └── ServerRefusedError      the server said no, and why
-    ├── TrainingError           a training that cannot begin or go on as asked
+    │   └── NotEnoughMemoryError    the models and their caches do not fit into the available memory
+    ├── RemoteError             a command's request to a running server failed
+    │   ├── ServerUnreachableError  no server of this API responds at that address
+    │   └── ServerRefusedError      the server refused it, with a reason
+    ├── TrainingError           a training cannot begin or continue
     │   ├── TrainingDataError       examples that cannot be read; the message names the file and the line
     │   └── TrainingInterruptedError  Ctrl-C; the message says what was written
-    ├── CapacityError           no room now; try later
-    │   └── BatchQueueFullError     as many batch items wait, or results are kept, as are allowed
+    ├── CapacityError           no capacity now; try again later
+    │   └── BatchQueueFullError     the limit of waiting batch items or of kept results is reached
     └── EngineError             our fault
         ├── EngineDeadError         the engine process ended while the request ran
         └── EngineStepError         one forward or one sequence failed inside the engine
@@ -47,11 +47,11 @@ from __future__ import annotations
 
 
 class IntaglioError(Exception):
-    """Root of the tree. The message is a sentence for the person who can mend it."""
+    """Root of the tree. The message is a sentence for the person who can fix it: field or file, value, bound."""
 
 
 class RequestError(IntaglioError):
-    """What the caller sent cannot be served as it stands."""
+    """The request cannot be served as it is; the caller has to change it."""
 
 
 class BadInputError(RequestError):
@@ -59,11 +59,11 @@ class BadInputError(RequestError):
 
 
 class GrammarError(RequestError):
-    """A grammar or JSON schema that answers cannot be held to; the message names what in it."""
+    """A grammar or JSON schema that cannot be enforced; the message names the part."""
 
 
 class JsonAnswerError(RequestError):
-    """The answer ended before the JSON that it had to be was complete; the message says what ended it."""
+    """The completion ended before its JSON was complete; the message says what ended it."""
 
 
 class ChatError(RequestError):
@@ -84,11 +84,11 @@ class ContextLengthError(RequestError):
 
 
 class EmptyBodyError(RequestError):
-    """No body where one is needed."""
+    """The request has no body, and the route needs one."""
 
 
 class RequestTooLargeError(RequestError):
-    """The body is larger than this server takes."""
+    """The request body is larger than this server accepts."""
 
 
 class ModelNotFoundError(RequestError):
@@ -96,11 +96,11 @@ class ModelNotFoundError(RequestError):
 
 
 class ModelWithoutWeightsError(RequestError):
-    """The model is in the catalogue, but this server was started without its weights."""
+    """The model is known, but this server was started without its weights."""
 
 
 class FinetuneNotFoundError(RequestError):
-    """No finetune of that name or id. Never answered by the base model instead."""
+    """No finetune of that name or id. The base model never serves such a request instead."""
 
 
 class FinetuneNotReadyError(RequestError):
@@ -108,11 +108,11 @@ class FinetuneNotReadyError(RequestError):
 
 
 class AdapterUseError(RequestError):
-    """Adapters that are good each for itself cannot be used as a request asks."""
+    """Valid adapters cannot be used as a request asks: scaled, mixed, or within the adapter cache."""
 
 
 class FinetuneError(RequestError):
-    """A finetune that cannot be made or changed as asked."""
+    """A finetune cannot be created or changed as asked."""
 
 
 class BatchNotFoundError(RequestError):
@@ -128,11 +128,11 @@ class RouteError(RequestError):
 
 
 class IdentifierError(RouteError):
-    """An id in the path that cannot be one."""
+    """An id in the path is malformed."""
 
 
 class MethodNotAllowedError(RouteError):
-    """The route exists, but not with that HTTP method. allowed: those that it has."""
+    """The route exists, but not with that HTTP method. allowed: the methods that it has."""
 
     def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
         super().__init__(f"{method} not supported for requested URI.")
@@ -140,7 +140,7 @@ class MethodNotAllowedError(RouteError):
 
 
 class AdapterError(IntaglioError):
-    """Adapter files that cannot be served as they stand; the message names the file, key or tensor."""
+    """Adapter files that are invalid, unsupported or fail verification; the message names the file, key or tensor."""
 
 
 class ModelFormatError(IntaglioError):
@@ -152,15 +152,15 @@ class ModelNotInstalledError(ModelFormatError):
 
 
 class DataFolderError(IntaglioError):
-    """The data folder cannot be used as it stands: not writable, no database, or one of a later version."""
+    """The data folder cannot be used: not writable, no usable database, or one of a later version."""
 
 
 class DatabaseError(IntaglioError):
-    """The database does not answer now: it is down, locked or unreadable. Nothing was changed, or all of it."""
+    """The database is not available: down, locked or unreadable. The change was made completely or not at all."""
 
 
 class StorageFullError(IntaglioError):
-    """No room on the disk, or within the quota, for what was to be kept; nothing of it was."""
+    """A disk or quota is full; nothing was written."""
 
     def __init__(self, message: str = "the server's disk is full; nothing was changed") -> None:
         super().__init__(message)
@@ -171,19 +171,19 @@ class SettingsError(IntaglioError):
 
 
 class NotEnoughMemoryError(SettingsError):
-    """The models and their caches, as the settings have them, do not fit into the memory there is."""
+    """The models and their caches, as the settings have them, do not fit into the available memory."""
 
 
 class RemoteError(IntaglioError):
-    """What a command or script asked of a running server did not happen."""
+    """The request of a command or script to a running server failed."""
 
 
 class ServerUnreachableError(RemoteError):
-    """Nobody answers at that address, or not as a server of this API does."""
+    """No server of this API responds at that address."""
 
 
 class ServerRefusedError(RemoteError):
-    """The server said no; the message is its reason. status and code: those of its answer."""
+    """The server refused the request; the message is its reason. status and code: of its response."""
 
     def __init__(self, message: str, status: int, code: int) -> None:
         super().__init__(message)
@@ -192,7 +192,7 @@ class ServerRefusedError(RemoteError):
 
 
 class TrainingError(IntaglioError):
-    """A training that cannot begin or go on as asked."""
+    """A training cannot begin or continue."""
 
 
 class TrainingDataError(TrainingError):
@@ -200,19 +200,21 @@ class TrainingDataError(TrainingError):
 
 
 class TrainingInterruptedError(TrainingError):
-    """Somebody ended a training with Ctrl-C; the message says what was written until then."""
+    """A training was ended with Ctrl-C; the message says what was written."""
 
 
 class CapacityError(IntaglioError):
-    """No room for the request now; the same request may succeed later."""
+    """No capacity for the request now; the same request may succeed later."""
 
 
 class BatchQueueFullError(CapacityError):
-    """No room for a batch before others are finished, or their results have been kept long enough."""
+    """The limit of waiting batch items or of kept results is reached; it may succeed when batches have finished or
+    expired.
+    """
 
 
 class EngineError(IntaglioError):
-    """Something failed on our side."""
+    """Something failed in the engine; the request was valid."""
 
 
 class EngineDeadError(EngineError):

@@ -2,8 +2,8 @@
 
 Each field of `Settings` is an option of `intaglio serve` (`kv_cache_bytes` is `--kv-cache-bytes`) and an environment
 variable with the prefix INTAGLIO_ (`INTAGLIO_KV_CACHE_BYTES`); those of `ClientSettings` are options of the commands
-that ask a running server. The command line wins over the environment. A misspelt variable is
-an error: an option dropped in silence costs somebody an hour.
+that talk to a running server. The command line wins over the environment. A misspelt variable is an error, because
+finding an option that was silently ignored takes an hour.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    # where we listen
+    # the address
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
 
-    # what we serve
+    # the models
     model: tuple[str, ...] = Field(
         (),
         description="models to serve, each ID=PATH: a Hugging Face folder or a .gguf file; "
@@ -53,10 +53,12 @@ class Settings(BaseSettings):
         description="how weights are held: f32, bf16, w8, w5, w4 (8, 5, 4 bits), or auto: as the checkpoint has them",
     )
     context_window: int | None = Field(
-        None, ge=16, description="tokens of prompt and answer together; none: what the checkpoint allows"
+        None,
+        ge=16,
+        description="prompt and completion tokens together (vLLM: max_model_len); none: what the checkpoint allows",
     )
 
-    # where things lie
+    # the folders
     data_dir: Path = Field(
         Path("~/.local/share/intaglio"), description="finetunes and batches: databases and files; made if missing"
     )
@@ -68,22 +70,26 @@ class Settings(BaseSettings):
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
-        description="what can be made again: assembled model, tokenizer, packed weights and adapters; made if missing",
+        description="files that can be rebuilt: assembled model, tokenizer, packed weights and adapters; made if missing",
     )
 
     # the engine
-    threads: int | None = Field(None, ge=1, le=256, description="threads that compute; none: one per core")
+    threads: int | None = Field(None, ge=1, le=256, description="compute threads; none: one per core")
     kernels: Kernels = Field(
-        "auto", description="instruction set of the CPU kernels; auto: the best there is; reference: plain NumPy"
+        "auto", description="instruction set of the CPU kernels; auto: the best of this machine; reference: plain NumPy"
     )
-    max_running: int = Field(32, ge=1, le=1024, description="sequences in one forward at most")
-    max_waiting: int = Field(256, ge=1, description="requests waiting at most; beyond that the answer is 429")
+    max_running: int = Field(32, ge=1, le=1024, description="sequences in one forward at most (vLLM: max_num_seqs)")
+    max_waiting: int = Field(256, ge=1, description="requests waiting at most; further ones get 429")
     step_tokens: int = Field(
-        512, ge=1, description="tokens in one forward at most: decodes first, then pieces of prompts"
+        512,
+        ge=1,
+        description="tokens in one forward at most: decodes, then chunks of prompts (vLLM: max_num_batched_tokens)",
     )
-    kv_block_size: int = Field(16, ge=1, le=256, description="tokens in one block of the KV cache")
+    kv_block_size: int = Field(16, ge=1, le=256, description="tokens in one block of the KV cache (vLLM: block_size)")
     kv_cache_bytes: int = Field(1 << 30, ge=1 << 16, description="bytes for keys and values of all sequences")
-    prefix_cache: bool = Field(True, description="keep blocks of finished prompts for requests that begin alike")
+    prefix_cache: bool = Field(
+        True, description="reuse blocks of earlier prompts in requests that begin alike (vLLM: enable_prefix_caching)"
+    )
 
     # adapters
     adapter_cache_bytes: int = Field(1 << 30, ge=1 << 16, description="bytes for adapters held in memory")
@@ -92,15 +98,17 @@ class Settings(BaseSettings):
         description="how adapters are held in memory: f32, f16, int8 (a scale per rank), or auto: f16 beside quantized "
         "weights, f32 beside others",
     )
-    max_adapter_rank: int = Field(256, ge=1, description="largest LoRA rank taken (Workers AI: 32, before 2025 8)")
+    max_adapter_rank: int = Field(
+        256, ge=1, description="largest LoRA rank accepted (vLLM: max_lora_rank; Workers AI: 32, before April 2025 8)"
+    )
     max_adapter_file_bytes: int = Field(
         10**9,
         ge=1,
-        description="largest adapter_model.safetensors taken, bytes (Workers AI: 300 MB, before 2025 100 MB)",
+        description="largest adapter_model.safetensors accepted, bytes (Workers AI: 300 MB, before April 2025 100 MB)",
     )
     max_finetunes: int = Field(10_000, ge=1, description="finetunes per account at most (Workers AI: 100)")
     kept_versions: int = Field(
-        2, ge=1, description="versions of a finetune whose files are kept, the one that answers included"
+        2, ge=1, description="versions of a finetune whose files are kept, the current one included"
     )
 
     # batches
@@ -110,16 +118,18 @@ class Settings(BaseSettings):
     max_batch_items: int = Field(10_000, ge=1, description="requests in one batch at most")
     max_queued_items: int = Field(100_000, ge=1, description="requests of all unfinished batches at most")
     max_batch_bytes: int = Field(
-        10**9, ge=1, description="bytes of waiting batches and of kept results at most, on the disk"
+        10**9, ge=1, description="bytes of waiting batches and of kept results on disk at most"
     )
     batch_retention_s: int = Field(
         86_400, ge=1, description="seconds for which the results of a finished batch are kept"
     )
 
     # the API
-    api_tokens: tuple[str, ...] = Field((), description="accepted API tokens; none: every request is let in")
-    max_body_bytes: int = Field(10 * 10**6, ge=1, description="largest JSON body taken, bytes")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    api_tokens: tuple[str, ...] = Field((), description="accepted API tokens; none: every request is accepted")
+    max_body_bytes: int = Field(10 * 10**6, ge=1, description="largest JSON body accepted, bytes")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that is logged"
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -139,17 +149,17 @@ class Settings(BaseSettings):
 
 
 class ClientSettings(BaseSettings):
-    """What commands that ask a running server are told. Build it with `load_client_settings`."""
+    """Options of commands that talk to a running server. Build it with `load_client_settings`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    url: str = Field("http://127.0.0.1:8080", description="address of the server that is asked")
-    account: str = Field("local", description="account whose finetunes are meant")
-    token: str | None = Field(None, description="API token, where the server asks for one")
+    url: str = Field("http://127.0.0.1:8080", description="address of the server")
+    account: str = Field("local", description="account that owns the finetunes")
+    token: str | None = Field(None, description="API token, if the server requires one")
 
 
 def _refusal(field: FieldInfo, name: str, fault: ErrorDetails) -> str:
-    """What the setting is, may be and means, not in pydantic's words: they change with its version."""
+    """The error message: value, what is allowed, meaning. Not in pydantic's words, which change with its version."""
     ours = fault.get("ctx", {}).get("error")  # what a validator of ours has raised
     allowed = str(ours) if isinstance(ours, ValueError) else _allowed(field)
     shown = repr(fault["input"]) if field.repr else "not shown here"
@@ -157,7 +167,7 @@ def _refusal(field: FieldInfo, name: str, fault: ErrorDetails) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What a setting may be, from its declared type and bounds."""
+    """The values that a setting may have, from its declared type and bounds."""
     hint = field.annotation
     choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
     bounds = {kind: getattr(one, kind) for one in field.metadata for kind in ("ge", "le") if hasattr(one, kind)}
@@ -168,14 +178,14 @@ def _allowed(field: FieldInfo) -> str:
     if "ge" in bounds:
         return f"a whole number of at least {bounds['ge']} is needed"
     if get_origin(hint) is tuple:
-        return "a list of texts is needed"
+        return "a list of strings is needed"
     if hint is bool:
         return "true or false is needed"
-    return "a path is needed" if hint is Path else "a text is needed"
+    return "a path is needed" if hint is Path else "a string is needed"
 
 
 def _not_json(kind: type[BaseSettings], error: SettingsParseError) -> str:
-    """The variables of list settings hold JSON; say which one does not."""
+    """The error message: which variable of a list setting is not JSON."""
     for name, field in kind.model_fields.items():
         variable = PREFIX + name.upper()
         given = os.environ.get(variable)
@@ -201,7 +211,7 @@ def load_settings(**options: Any) -> Settings:
 
 
 def load_client_settings(**options: Any) -> ClientSettings:
-    """The same for commands that ask a running server."""
+    """The same for commands that talk to a running server."""
     return _load(ClientSettings, options)
 
 
