@@ -161,39 +161,7 @@ def test_a_database_of_a_later_version_is_refused(path: Path) -> None:
         BatchStore(path, LIMITS)
 
 
-# The tables as they were with the number 1, before alembic looked after them.
-NUMBERED_TABLES = """
-CREATE TABLE batches (
-    number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id VARCHAR(36) NOT NULL, account VARCHAR(64) NOT NULL,
-    model VARCHAR(256) NOT NULL, shared BLOB NOT NULL, num_items INTEGER NOT NULL, num_done INTEGER NOT NULL,
-    num_failed INTEGER NOT NULL, prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
-    cached_tokens BIGINT NOT NULL, size_bytes BIGINT NOT NULL, created_at FLOAT NOT NULL, started_at FLOAT,
-    finished_at FLOAT, UNIQUE (id));
-CREATE INDEX ix_batches_finished_at ON batches (finished_at);
-CREATE TABLE batch_items (
-    batch INTEGER NOT NULL, place INTEGER NOT NULL, request BLOB, answer BLOB, PRIMARY KEY (batch, place),
-    FOREIGN KEY(batch) REFERENCES batches (number) ON DELETE CASCADE);
-INSERT INTO batches VALUES (7, 'id', 'acc0', 'm', x'7b7d', 1, 0, 0, 0, 0, 0, 2, 1000000.0, NULL, NULL);
-INSERT INTO batch_items VALUES (7, 0, x'7b7d', NULL);
-PRAGMA user_version = 1;
-"""
-
-
-def test_the_batches_of_an_earlier_version_go_on(path: Path) -> None:
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript(NUMBERED_TABLES)
-    for _ in range(2):
-        store = BatchStore(path, LIMITS)
-        assert [batch.id for batch in store.open_batches()] == ["id"]
-        assert store.begin(ItemKey("id", 0)).request == b"{}"
-        store.close()
-    store = BatchStore(path, LIMITS)
-    assert add(store).number == 8
-    store.close()
-
-
-def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "batches.db"
     path.write_bytes(b"not a database at all, but long enough to be looked at" * 20)
     with pytest.raises(DataFolderError, match=r"batches\.db cannot be used"):

@@ -1,4 +1,4 @@
-"""Databases that cannot be opened are refused in a sentence, without the password; revisions lead to today's tables."""
+"""Databases that cannot be opened are refused in a sentence, without the password."""
 
 from __future__ import annotations
 
@@ -9,53 +9,18 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.script import ScriptDirectory
 
 from intaglio.batches.tables import SCHEMA as BATCHES
-from intaglio.database import Schema, open_database
-from intaglio.database.migrating import bring_up_to_date
+from intaglio.database import open_database
 from intaglio.errors import DatabaseError, DataFolderError, SettingsError
 from intaglio.finetunes.db.tables import SCHEMA as FINETUNES
 from tests.helpers.postgresql import PostgresqlServer
 
 SECRET = "s3cr3t-passw0rd"
-SCHEMAS = pytest.mark.parametrize("schema", [FINETUNES, BATCHES], ids=lambda schema: schema.what)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of an empty database, as SQLAlchemy has it."""
-    found: str = (
-        request.getfixturevalue("postgresql_url") if request.param == "postgresql" else f"sqlite:///{tmp_path}/a"
-    )
-    return found
-
-
-@SCHEMAS
-def test_the_revisions_lead_to_the_tables_of_today(url: str, schema: Schema) -> None:
-    engine = sa.create_engine(url)
-    script = ScriptDirectory(str(schema.revisions), version_locations=[str(schema.revisions)])
-    first = script.get_base()
-    assert (script.get_heads(), script.get_bases()) == ([schema.head], [first])
-    with engine.begin() as connection:  # the tables of the first revision, which nobody makes any more
-        context = MigrationContext.configure(connection)
-        with Operations.context(context):
-            script.get_revision(first).module.upgrade()
-        connection.exec_driver_sql(f"CREATE TABLE {schema.version_table} (version_num VARCHAR(32) PRIMARY KEY)")
-        connection.exec_driver_sql(f"INSERT INTO {schema.version_table} VALUES ('{first}')")
-    with engine.begin() as connection:
-        bring_up_to_date(connection, schema, "it", alone=True)
-        context = MigrationContext.configure(connection, opts={"version_table": schema.version_table})
-        assert context.get_current_revision() == schema.head
-        assert compare_metadata(context, schema.metadata) == []
-    engine.dispose()
 
 
 @pytest.mark.slow
-def test_both_rooms_share_a_database_and_their_writers_do_not_wait_for_each_other(
+def test_finetunes_and_batches_share_a_database_and_their_writers_do_not_wait_for_each_other(
     tmp_path: Path, postgresql_url: str
 ) -> None:
     finetunes, batches = (open_database(schema, tmp_path / "x", postgresql_url) for schema in (FINETUNES, BATCHES))
@@ -72,7 +37,7 @@ def test_a_writer_waits_for_the_one_before_but_not_for_ever(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     for module in ("engines", "database"):
-        monkeypatch.setattr(f"intaglio.database.{module}.LOCK_WAIT_S", 0.05)
+        monkeypatch.setattr(f"intaglio.database.{module}.LOCK_TIMEOUT_S", 0.05)
     server_url = request.getfixturevalue("postgresql_url") if where == "postgresql" else None
     database = open_database(FINETUNES, tmp_path / "x", server_url)
     insert = sa.text("INSERT INTO finetune_store VALUES ('id')")
@@ -94,7 +59,7 @@ def test_a_database_that_stands_still_is_not_waited_for_for_ever(
     with psycopg.connect(postgresql_url.replace("+psycopg", "")) as other:
         other.execute("LOCK TABLE finetunes")
         with monkeypatch.context() as patched:
-            patched.setattr("intaglio.database.patience.ANSWER_S", 0.05)
+            patched.setattr("intaglio.database.connection.RESPONSE_TIMEOUT_S", 0.05)
             for begin in (database.reading, database.writing):
                 with pytest.raises(DatabaseError, match="does not answer now; try again"), begin() as connection:
                     connection.scalar(count)

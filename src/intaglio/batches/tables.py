@@ -1,6 +1,6 @@
 """The tables of batches. Times are seconds since 1970.
 
-Whoever changes a table adds a revision to `revisions` and names it in HEAD.
+A changed table needs a new revision in `revisions`, named in HEAD.
 """
 
 from __future__ import annotations
@@ -46,16 +46,10 @@ ITEMS = sa.Table(
 )
 
 
-def _adopt(_connection: sa.Connection, _number: int) -> str:
-    """An SQLite file from before alembic has the tables of the first revision."""
-    return "first"
-
-
 SCHEMA = Schema(
     what="batches",
     metadata=METADATA,
     head=HEAD,
     revisions=Path(__file__).parent / "revisions",
-    adopt=_adopt,
     lock_key=0x17A6_0002,
 )

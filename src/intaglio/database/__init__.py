@@ -1,14 +1,12 @@
-"""Databases that keep what was committed: an SQLite file of the data folder, or PostgreSQL by URL.
+"""Durable databases: an SQLite file in the data folder, or PostgreSQL by URL.
 
-A room that keeps rows says in a `Schema` which tables it has and how those of earlier versions become them; it gets a
-`Database` with transactions that read and transactions that write. What is wrong with a database comes out as one of
-our errors, never as one of SQLAlchemy's.
+A package declares its tables and their revisions in a `Schema` and gets a `Database` with read and write transactions.
+Faults of a database are raised as errors of Intaglio, never as SQLAlchemy's. Knows none of the tables.
 
-    opening     from a room's `schema` and a path or URL to a `database`
-    engines     how the two kinds are set up
-    patience    how long an answer of PostgreSQL is waited for
-    migrating   how their tables come up to date; `alembic` holds what it runs
-    faults      what their drivers raise, as our errors
+    opening     a `schema` and a path or URL become a `database`
+    engines     SQLAlchemy engines for SQLite and PostgreSQL; `connection` adds timeouts to the latter
+    migration   creates and upgrades tables; `alembic` holds its environment
+    faults      errors of the drivers as errors of Intaglio
 """
 
 from __future__ import annotations

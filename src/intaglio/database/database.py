@@ -7,18 +7,18 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from intaglio.database.engines import LOCK_WAIT_S
+from intaglio.database.engines import LOCK_TIMEOUT_S
 from intaglio.database.faults import faults_as_errors
 
 
 class Database:
-    """The database of one room. Its methods may be called from any thread.
+    """The database of one schema. Its methods may be called from any thread.
 
-    what      is kept in it, for the sentences of errors
-    lock_key  on PostgreSQL the number of the lock that its writers take
+    what      the content, named in error messages
+    lock_key  number of the advisory lock that its writers acquire on PostgreSQL
 
-    Transactions raise DatabaseError when the database does not answer, StorageFullError when its disk is full, and
-    leave it as it was; the next one finds it when it is back.
+    Transactions raise DatabaseError when the database does not respond, StorageFullError when its disk is full, and are
+    rolled back; later ones work again once the database is back.
     """
 
     def __init__(self, engine: sa.Engine, what: str, lock_key: int) -> None:
@@ -44,11 +44,11 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that writes, and that no other writer comes between the reads and writes of.
+        """A transaction that writes; no other writer runs between its reads and its writes.
 
-        SQLite has BEGIN IMMEDIATE for this. On PostgreSQL it is an advisory lock, taken before anything is read and
-        kept up to the end of the commit, and READ COMMITTED, so that each statement sees what the writers before have
-        committed (a snapshot would be taken while the lock is still waited for). Serializable transactions would let
+        SQLite has BEGIN IMMEDIATE for this. On PostgreSQL it is an advisory lock, acquired before anything is read and
+        held to the end of the commit, and READ COMMITTED, so that each statement sees what the writers before have
+        committed (a snapshot would be made before the lock is acquired). Serializable transactions would let
         writers run side by side, but may ask any of them to begin again, which a block of code cannot.
         """
         with faults_as_errors(self._what), self._engine.connect() as connection:
@@ -56,7 +56,7 @@ class Database:
             with connection.begin():
                 if not self.is_sqlite:
                     connection.exec_driver_sql(
-                        f"SET LOCAL lock_timeout = '{1000 * LOCK_WAIT_S:.0f}ms'; SET LOCAL synchronous_commit = on; "
+                        f"SET LOCAL lock_timeout = '{1000 * LOCK_TIMEOUT_S:.0f}ms'; SET LOCAL synchronous_commit = on; "
                         f"SELECT pg_advisory_xact_lock({self._lock_key})",
                         execution_options={"no_parameters": True},  # several statements at once
                     )

@@ -1,4 +1,4 @@
-"""SQLAlchemy engines for the two kinds of database, so that what is committed stays and what is gone is noticed."""
+"""SQLAlchemy engines for the two kinds of database, with durable commits and detection of a lost database."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-LOCK_WAIT_S = 10.0  # how long a writer waits for the one before
-CONNECT_S = 5
+LOCK_TIMEOUT_S = 10.0  # how long a writer waits for the previous writer
+CONNECT_TIMEOUT_S = 5
 
 
 def sqlite_engine(path: Path) -> sa.Engine:
     """In WAL mode with synchronous=FULL: what was committed survives `kill -9` and a power cut.
 
-    The file has to be there. One that was moved away or replaced is noticed at the next transaction: an open connection
-    would go on writing into a file that has no name any more.
+    The file must exist. A file that was moved or replaced is noticed at the next transaction: an open connection would
+    go on writing to a file without a name.
     """
     url = sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
-    engine = sa.create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, pool_timeout=LOCK_WAIT_S)
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_S}, pool_timeout=LOCK_TIMEOUT_S)
 
     def on_connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, below
+        connection.isolation_level = None  # BEGIN is sent by on_begin below
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}").close()
@@ -50,26 +50,26 @@ def postgresql_engine(url: str) -> sa.Engine:
 
     Raises ImportError without the driver.
     """
-    from intaglio.database.patience import PatientConnection  # here, since SQLite needs no driver
+    from intaglio.database.connection import ConnectionWithTimeout  # here, since SQLite needs no driver
 
     parsed = sa.make_url(url)
     defaults = {
-        "connect_timeout": CONNECT_S,
-        "tcp_user_timeout": 1000 * int(LOCK_WAIT_S),
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "tcp_user_timeout": 1000 * int(LOCK_TIMEOUT_S),
         "application_name": "intaglio",
     }
     given = {key: value for key, value in defaults.items() if key not in parsed.query}
-    engine = sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, pool_timeout=LOCK_WAIT_S)
+    engine = sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, pool_timeout=LOCK_TIMEOUT_S)
 
-    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> PatientConnection:
-        return PatientConnection.connect(*arguments, **options)
+    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> ConnectionWithTimeout:
+        return ConnectionWithTimeout.connect(*arguments, **options)
 
     sa.event.listen(engine, "do_connect", connect)
     return engine
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file has this name now; None if there is none."""
+    """Device and inode of the file at this path; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:

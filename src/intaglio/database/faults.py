@@ -14,39 +14,39 @@ from intaglio.errors import DatabaseError, IntaglioError, StorageFullError
 logger = logging.getLogger(__name__)
 
 _FULL_SQLSTATE = "53100"  # PostgreSQL's disk_full
-# The second is what it says where the index of its write-ahead log has no room.
+# The second is raised when the index of the write-ahead log does not fit on the disk.
 _FULL_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-# Those that a request can meet by no fault of our statements. An exc.DatabaseError itself is a file that is none.
-_NOT_NOW = (exc.OperationalError, exc.InterfaceError, exc.InternalError)
+# Faults of the database, not of our statements. exc.DatabaseError itself means that the file is not a database.
+_UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError)
 
 
 @contextmanager
 def faults_as_errors(what: str) -> Iterator[None]:
-    """Raise DatabaseError or StorageFullError for a database that fails in the block; the log has the driver's words.
+    """Raise DatabaseError or StorageFullError for a database that fails in the block; the log has the driver's message.
 
-    Those words name hosts, users and paths, which are nothing for whoever sent the request.
+    The driver's message names hosts, users and paths, which the sender of a request must not see.
     """
     try:
         yield
     except exc.SQLAlchemyError as error:
-        ours = _as_ours(error, what)
-        if ours is None:
+        converted = _converted(error, what)
+        if converted is None:
             raise
-        logger.error("the database of %s: %s", what, driver_words(error))
-        raise ours from error
+        logger.error("the database of %s: %s", what, driver_message(error))
+        raise converted from error
 
 
-def driver_words(error: exc.SQLAlchemyError) -> str:
-    """What the driver said, without the statement and its values."""
+def driver_message(error: exc.SQLAlchemyError) -> str:
+    """The driver's message, without the statement and its values."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     return " ".join(str(cause).split())
 
 
-def _as_ours(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
+def _converted(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
     if isinstance(error, exc.DBAPIError) and _is_full(error.orig):
         return StorageFullError()
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
-    if lost or isinstance(error, (*_NOT_NOW, exc.TimeoutError)) or type(error) is exc.DatabaseError:
+    if lost or isinstance(error, (*_UNAVAILABLE, exc.TimeoutError)) or type(error) is exc.DatabaseError:
         return DatabaseError(f"the database of {what} does not answer now; try again in a moment")
     return None
 

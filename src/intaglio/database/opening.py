@@ -1,4 +1,4 @@
-"""Opening a room's database: SQLite in the data folder, or PostgreSQL, with the tables of this version."""
+"""Opening the database of a schema: SQLite in the data folder, or PostgreSQL, with the tables of this version."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from intaglio.database.database import Database
 from intaglio.database.engines import postgresql_engine, sqlite_engine
-from intaglio.database.faults import driver_words
-from intaglio.database.migrating import bring_up_to_date
+from intaglio.database.faults import driver_message
+from intaglio.database.migration import upgrade_tables
 from intaglio.database.schema import Schema
 from intaglio.errors import DatabaseError, DataFolderError, SettingsError, StorageFullError
 
 
 def open_database(schema: Schema, path: Path, url: str | None, *, alone: bool = True) -> Database:
-    """The database at a PostgreSQL URL, or without one the SQLite file at `path`, which is made if missing.
+    """The database at a PostgreSQL URL, or without one the SQLite file at `path`, which is created if missing.
 
-    alone  no other server uses it, so that tables of an earlier version may be changed
+    alone  no other server uses it, so its tables may be changed
 
-    Raises DataFolderError if it cannot be used as it stands, SettingsError if the URL is none or its driver is not
-    installed. No message has the URL: there may be a password in it.
+    Raises DataFolderError if it cannot be used as it stands, SettingsError if the URL is invalid or its driver is
+    not installed. No message contains the URL, which may hold a password.
     """
     label = str(path) if url is None else "the database at database_url"
     engine = _sqlite(path) if url is None else _postgresql(url)
     database = Database(engine, schema.what, schema.lock_key)
     try:
         with database.writing() as connection:
-            bring_up_to_date(connection, schema, label, alone=alone)
+            upgrade_tables(connection, schema, label, alone=alone)
     except (DatabaseError, StorageFullError, SQLAlchemyError) as error:
         engine.dispose()
         raise DataFolderError(f"{label} cannot be used as the database of {schema.what}: {_cause(error)}") from error
@@ -40,7 +40,7 @@ def open_database(schema: Schema, path: Path, url: str | None, *, alone: bool = 
 
 def _sqlite(path: Path) -> sa.Engine:
     try:
-        with path.open("ab"):  # makes it; an empty file is an empty database
+        with path.open("ab"):  # creates it; an empty file is an empty database
             pass
     except OSError as error:
         raise DataFolderError(f"{path} cannot be used as a database: {error.strerror}") from error
@@ -49,7 +49,7 @@ def _sqlite(path: Path) -> sa.Engine:
 
 def _postgresql(url: str) -> sa.Engine:
     try:
-        if "@" in (sa.make_url(url).host or ""):  # the rest of a password, which a message about the host would show
+        if "@" in (sa.make_url(url).host or ""):  # part of a password, which a message about the host would show
             raise SettingsError("database_url has more than one @; in a user or password it is written %40")
         return postgresql_engine(url)
     except ImportError as error:
@@ -67,4 +67,4 @@ def _cause(error: Exception) -> str:
     if isinstance(error, StorageFullError):
         return str(error)
     below = error if isinstance(error, SQLAlchemyError) else error.__cause__
-    return driver_words(below) if isinstance(below, SQLAlchemyError) else str(error)
+    return driver_message(below) if isinstance(below, SQLAlchemyError) else str(error)

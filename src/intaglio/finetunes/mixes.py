@@ -28,9 +28,8 @@ def mixed(adapters: Sequence[tuple[Found, float]]) -> tuple[ScaledAdapter, ...]:
     """What the engine gets: those with an effect, in order of digest.
 
     Raises FinetuneError if two names are one adapter, or if one that replaces parts of the base (and so cannot be added
-    in part) does not stand alone at scale 1. An adapter without verification counts as one that only adds: earlier
-    versions, whose adapters have none, took no others, and those of the package are such. The engine has the last word
-    on it.
+    in part) does not stand alone at scale 1. Demo adapters, which have no verification here, only add. The engine
+    checks it again.
     """
     names: dict[str, str] = {}
     for found, _ in adapters:

@@ -59,11 +59,10 @@ class Check:
 class FinetuneVersion:
     """Two files that were verified together.
 
-    digest  identity of the adapter's arithmetic (hex SHA-256)
-    folder  where the two files lie together under their own names
-    verification   what the engine found when it ran the adapter; None of one that is from before there were
-    verifications, or that
-            comes with the package
+    digest        identity of the adapter's arithmetic (hex SHA-256)
+    folder        where the two files lie together under their own names
+    verification  what the engine found when it ran the adapter; None for a demo adapter, whose files come verified
+                  with the package and are run by the engine at its start
     """
 
     number: int

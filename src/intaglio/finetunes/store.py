@@ -26,7 +26,7 @@ from intaglio.finetunes.storage.collection import Holdings
 from intaglio.finetunes.storage.data_lock import DataLock
 from intaglio.finetunes.storage.full_disk import full_disk_as_error
 from intaglio.finetunes.storage.opened_file import OpenedFile
-from intaglio.finetunes.storage.ownership import check_belonging
+from intaglio.finetunes.storage.ownership import check_database_id
 from intaglio.finetunes.storage.staging import StagedFile
 from intaglio.finetunes.upload import Base, Intake, Verify
 from intaglio.lora.peft.base_tables import BaseTables
@@ -74,7 +74,7 @@ class AdapterStore:
         self._housekeeping = Housekeeping(self._holdings, clock)
         self._intake = Intake(self._catalogue, self._files, self._holdings, self._checks, limits, clock)
         try:
-            check_belonging(folder, self._catalogue, database_is_inside=database_url is None)
+            check_database_id(folder, self._catalogue)
             self._holdings.collect()
         except BaseException:
             self.close()

@@ -1,15 +1,11 @@
-"""Verifications of what answers without one that is kept: demo adapters, and versions from before there were
-verifications.
-"""
+"""Verifications of demo adapters, which the database does not keep."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,42 +79,28 @@ def test_demo_adapters_are_verified_from_the_start_on_without_anybody_asking(
 
 
 @pytest.fixture
-def old(client: TestClient, settings: Settings, adapter_folder: Path) -> str:
-    """A finetune that an earlier version took in, which knew no verifications."""
-    create(client)
-    upload_both(client, adapter_folder)
-    with closing(sqlite3.connect(settings.data_path / "finetunes.db")) as database:
-        database.execute("UPDATE finetune_versions SET verification = NULL")
-        database.commit()
-    return "mine"
-
-
-def test_a_version_from_before_there_were_verifications_is_verified_when_it_is_read(
-    client: TestClient, old: str
-) -> None:
-    assert [one["verified"] for one in client.get(FINETUNES).json()["result"]] == [False]
-    assert read(client, old)["verification"]["verdict"] == "verified"
-    assert [one["verified"] for one in client.get(FINETUNES).json()["result"]] == [True]
+def unverified(llm: FakeLLM) -> str:
+    """A demo adapter that is not verified at the start, since the engine is not ready. Comes before `client`."""
+    llm.ready = False
+    return "intaglio-0"
 
 
 def test_one_who_reads_waits_no_longer_than_the_bound_and_holds_up_nobody(
-    client: TestClient, llm: FakeLLM, old: str, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
+    unverified: str, client: TestClient, llm: FakeLLM, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_verification, "PATIENCE_S", 0.01)
-    for demo in ("intaglio-0", "intaglio-1"):  # these are begun at the start
-        assert_verification_comes(client, demo)
-    llm.verification_begun.clear()
+    llm.ready = True
     llm.verification_may_end.clear()
     try:
-        found = read(client, old)
+        found = read(client, unverified)
         assert (found["state"], found["verified"], found["verification"]) == ("ready", False, None)
         assert llm.verification_begun.wait(DEADLINE_S)
-        assert client.post(RUN, json={"prompt": "x", "lora": old}).status_code == 200
+        assert client.post(RUN, json={"prompt": "x", "lora": unverified}).status_code == 200
         create(client, "other")
     finally:
         llm.verification_may_end.set()
     upload_both(client, adapter_folder, "other")
-    assert_verification_comes(client, old)
+    assert_verification_comes(client, unverified)
 
 
 def assert_verification_comes(client: TestClient, name: str) -> None:
@@ -130,25 +112,23 @@ def assert_verification_comes(client: TestClient, name: str) -> None:
 
 @pytest.mark.parametrize("error", [EngineDeadError("the engine process ended"), AdapterError("it changes nothing")])
 def test_without_a_verdict_or_with_a_refusal_there_is_no_verification_and_the_rest_is_shown(
-    client: TestClient, llm: FakeLLM, old: str, error: Any
+    unverified: str, client: TestClient, llm: FakeLLM, error: Any
 ) -> None:
+    llm.ready = True
     llm.verification_error = error
-    found = read(client, old)
+    found = read(client, unverified)
     assert (found["state"], found["verified"], found["verification"]) == ("ready", False, None)
     llm.verification_error = None
-    assert (read(client, old)["verification"] is not None) == isinstance(error, EngineDeadError), (
+    assert (read(client, unverified)["verification"] is not None) == isinstance(error, EngineDeadError), (
         "a refusal is remembered"
     )
 
 
-def test_an_engine_that_is_starting_again_is_not_waited_for(client: TestClient, llm: FakeLLM, old: str) -> None:
-    read(client, "intaglio-0"), read(client, "intaglio-1")
-    llm.verification_begun.clear()
-    llm.ready = False
-    assert read(client, old)["verification"] is None
+def test_an_engine_that_is_starting_again_is_not_waited_for(unverified: str, client: TestClient, llm: FakeLLM) -> None:
+    assert read(client, unverified)["verification"] is None
     assert not llm.verification_begun.is_set()
     llm.ready = True
-    assert read(client, old)["verification"] is not None
+    assert read(client, unverified)["verification"] is not None
 
 
 def run(act: Callable[[BackgroundVerification], Coroutine[Any, Any, None]]) -> None:

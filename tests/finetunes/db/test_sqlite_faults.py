@@ -29,7 +29,7 @@ def locked(data: Path) -> sqlite3.Connection:
 def test_a_file_that_is_locked_for_long_can_be_read_and_is_written_when_it_is_free(
     data: Path, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("intaglio.database.engines.LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("intaglio.database.engines.LOCK_TIMEOUT_S", 0.05)
     store = open_store()
     create(store)
     half = add(store, adapter_folder / CONFIG, base_config)

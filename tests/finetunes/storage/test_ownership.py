@@ -1,4 +1,4 @@
-"""A data folder and its database belong together: with another one every file would be rubbish."""
+"""A data folder is used with its own database only: with another one every file would be removed."""
 
 from __future__ import annotations
 
@@ -46,10 +46,24 @@ def test_a_url_set_for_the_first_time_takes_no_files_away(
     files = stored_files(data)
     with pytest.raises(DataFolderError, match="belong to another database"):
         open_at(data, postgresql_url)
-    (data / "database-id").unlink()  # as an earlier version has left it
-    with pytest.raises(DataFolderError, match=r"has the adapter files of its own finetunes\.db"):
-        open_at(data, postgresql_url)
     assert stored_files(data) == files
+
+
+def test_adapter_files_without_a_database_id_are_kept(
+    data: Path, adapter_folder: Path, base_config: ModelConfig
+) -> None:
+    store = open_at(data)
+    create(store)
+    add_both(store, adapter_folder, base_config)
+    store.close()
+    files = stored_files(data)
+    identity = (data / "database-id").read_bytes()
+    (data / "database-id").unlink()
+    with pytest.raises(DataFolderError, match=r"no file database-id"):
+        open_at(data)
+    assert stored_files(data) == files
+    (data / "database-id").write_bytes(identity)
+    open_at(data).close()
 
 
 @pytest.mark.slow

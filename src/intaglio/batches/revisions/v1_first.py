@@ -1,4 +1,4 @@
-"""Batches and their items: version 1 of the time before alembic."""
+"""The tables of 0.1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alembic runs this file: the revisions of one room, in the transaction that `migrating` has begun."""
+"""Alembic runs this file: the revisions of one schema, in the transaction of `migration`."""
 
 from __future__ import annotations
 

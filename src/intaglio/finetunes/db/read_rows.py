@@ -25,7 +25,7 @@ class Servable(NamedTuple):
     model: str
     digest: str
     folder: str
-    verification: Verification | None
+    verification: Verification
 
 
 def matches(account: str, name_or_id: str) -> sa.ColumnElement[bool]:
@@ -81,13 +81,13 @@ def utc_column(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def verification_column(verification: Verification | None) -> str | None:
+def verification_column(verification: Verification) -> str:
     """A verification as its column has it."""
-    return None if verification is None else msgspec.json.encode(verification).decode()
+    return msgspec.json.encode(verification).decode()
 
 
-def _verification(column: str | None) -> Verification | None:
-    return None if column is None else msgspec.json.decode(column, type=Verification)
+def _verification(column: str) -> Verification:
+    return msgspec.json.decode(column, type=Verification)
 
 
 def _finetune(row: sa.Row[Any], versions: list[FinetuneVersion], files: _Files) -> Finetune:

@@ -1,12 +1,12 @@
-"""The tables of the catalogue, as this version writes them. Times are UTC without a zone.
+"""The tables of finetunes, as this version writes them. Times are UTC without a zone.
 
-finetunes.version      the version that answers; 0 before the first
-finetunes.state, .reason  the candidate's; 'ready' when there is none
-finetune_versions      those whose files are kept: the current one and some before it
-finetune_files            the files of these, and under the next number those of the candidate
-finetune_store            one row: which database this is, as the data folder that belongs to it has it too
+finetunes.version         number of the current version; 0 before the first
+finetunes.state, .reason  the candidate's; 'ready' when there is no candidate
+finetune_versions         versions whose files are kept: the current one and some before it
+finetune_files            their files, and under the next number those of the candidate
+finetune_store            one row: the id of this database, which its data folder has too
 
-Whoever changes a table adds a revision to `revisions` and names it in HEAD.
+A changed table needs a new revision in `revisions`, named in HEAD.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from intaglio.database import Schema
-from intaglio.finetunes.db.before_alembic import adopt
 
-HEAD = "verifications"
+HEAD = "first"
 
 METADATA = sa.MetaData()
 
@@ -54,7 +53,7 @@ VERSIONS = sa.Table(
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("folder", sa.String(64), nullable=False),  # name within the store's adapters folder
     sa.Column("ready_at", sa.DateTime, nullable=False),
-    sa.Column("verification", sa.Text),  # JSON; NULL from before adapters were verified by the engine
+    sa.Column("verification", sa.Text, nullable=False),  # JSON
     sa.Index("finetune_versions_folder", "folder"),
 )
 
@@ -77,6 +76,5 @@ SCHEMA = Schema(
     metadata=METADATA,
     head=HEAD,
     revisions=Path(__file__).parent / "revisions",
-    adopt=adopt,
     lock_key=0x17A6_0001,
 )

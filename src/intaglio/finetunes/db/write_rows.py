@@ -34,6 +34,7 @@ def put_version(connection: sa.Connection, finetune_id: str, version: FinetuneVe
     """A version and its files. Its folder is a name within the adapters folder."""
     put_files(connection, finetune_id, version.number, version.files)
     row = {"number": version.number, "digest": version.digest, "folder": version.folder.name}
+    assert version.verification is not None, "only verified versions are stored"
     verification = verification_column(version.verification)
     connection.execute(
         VERSIONS.insert().values(finetune_id=finetune_id, ready_at=ready_at, verification=verification, **row)
@@ -41,7 +42,7 @@ def put_version(connection: sa.Connection, finetune_id: str, version: FinetuneVe
 
 
 def put_verification(connection: sa.Connection, finetune_id: str, number: int, verification: Verification) -> None:
-    """Replace a version's verification, or give it its first."""
+    """Replace a version's verification."""
     mine = (VERSIONS.c.finetune_id == finetune_id) & (VERSIONS.c.number == number)
     connection.execute(VERSIONS.update().where(mine).values(verification=verification_column(verification)))
 

@@ -1,7 +1,7 @@
-"""Which database belongs to a data folder: that one and no other.
+"""Which database belongs to a data folder: both have the same id.
 
 Files that no row points to are removed. So a server with the files of one database and the rows of another (an empty
-one, say, because its URL was set for the first time) would remove every adapter there is. Both carry the same id.
+one, because its URL was set for the first time) would remove every adapter.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from intaglio.finetunes.db.repository import FinetuneRepository
 ID_FILE = "database-id"
 
 
-def check_belonging(folder: Path, catalogue: FinetuneRepository, *, database_is_inside: bool) -> None:
-    """Raise DataFolderError if the folder's adapter files are not those of the catalogue's rows.
+def check_database_id(folder: Path, repository: FinetuneRepository) -> None:
+    """Raise DataFolderError if the folder's adapter files are not those of the database's rows.
 
-    database_is_inside  it is the SQLite file of this folder: without an id it is from before there were ids
+    A folder without adapter files and a database without versions get the same id.
     """
-    identity = catalogue.identity()
+    identity = repository.identity()
     path = folder / ID_FILE
     if path.exists():
         if path.read_text("utf-8").strip() != identity:
@@ -29,20 +29,14 @@ def check_belonging(folder: Path, catalogue: FinetuneRepository, *, database_is_
                 f"(database_url, or the folder's own finetunes.db), or give another --data-dir"
             )
         return
-    if not database_is_inside:
-        if _has_adapters(folder):
-            raise DataFolderError(
-                f"{folder} has the adapter files of its own finetunes.db, and the database at database_url knows none "
-                "of them; give another --data-dir for it"
-            )
-        if catalogue.has_versions():
-            raise DataFolderError(
-                f"the database at database_url has finetunes, and their files are not in {folder}; give the data_dir "
-                "that it was used with"
-            )
+    if any((folder / "adapters").iterdir()):
+        raise DataFolderError(
+            f"{folder} has adapter files and no file {ID_FILE} that names their database; put {ID_FILE} back, or give "
+            "another --data-dir"
+        )
+    if repository.has_versions():
+        raise DataFolderError(
+            f"the database has finetunes, and their files are not in {folder}; give the data_dir that it was used with"
+        )
     with atomic_write(path) as file:  # of two servers that start together both write the same
         file.write(f"{identity}\n".encode())
-
-
-def _has_adapters(folder: Path) -> bool:
-    return (folder / "finetunes.db").exists() or any((folder / "adapters").iterdir())

@@ -1,11 +1,11 @@
-"""A finetune has versions: version 1 of the time before alembic."""
+"""The tables of 0.1."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "versions"
+revision = "first"
 down_revision = None
 
 
@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text),
         sa.UniqueConstraint("account", "name"),
+        sa.Index("finetunes_public", "public"),
     )
     op.create_table(
         "finetune_versions",
@@ -32,6 +33,8 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("folder", sa.String(64), nullable=False),
         sa.Column("ready_at", sa.DateTime, nullable=False),
+        sa.Column("verification", sa.Text, nullable=False),
+        sa.Index("finetune_versions_folder", "folder"),
     )
     op.create_table(
         "finetune_files",
@@ -41,7 +44,9 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("uploaded_at", sa.DateTime, nullable=False),
+        sa.Index("finetune_files_sha256", "sha256"),
     )
+    op.create_table("finetune_store", sa.Column("id", sa.String(36), primary_key=True))
 
 
 def _sortable(length: int) -> sa.String:

@@ -1,0 +1,223 @@
+"""A new database has the tables of today; an older one is upgraded; one of an unknown version is left alone."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+
+from intaglio.batches.tables import SCHEMA as BATCHES
+from intaglio.database import Schema, open_database
+from intaglio.database.migration import upgrade_tables
+from intaglio.errors import DataFolderError
+from intaglio.finetunes import AdapterStore
+from intaglio.finetunes.db.tables import SCHEMA as FINETUNES
+from intaglio.finetunes.storage.data_lock import DataLock
+from intaglio.lora.peft.reader import AdapterLimits
+
+SCHEMAS = pytest.mark.parametrize("schema", [FINETUNES, BATCHES], ids=lambda schema: schema.what)
+
+FIRST = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "first", None
+def upgrade():
+    op.create_table("things", sa.Column("id", sa.Integer, primary_key=True))
+"""
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "second", "first"
+def upgrade():
+    op.add_column("things", sa.Column("name", sa.Text))
+    op.create_index("things_name", "things", ["name"])
+"""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database."""
+    found: str = (
+        request.getfixturevalue("postgresql_url") if request.param == "postgresql" else f"sqlite:///{tmp_path}/a"
+    )
+    return found
+
+
+@SCHEMAS
+def test_the_revisions_lead_to_the_tables_of_today(url: str, schema: Schema) -> None:
+    engine = sa.create_engine(url)
+    script = ScriptDirectory(str(schema.revisions), version_locations=[str(schema.revisions)])
+    first = script.get_base()
+    assert (script.get_heads(), script.get_bases()) == ([schema.head], [first])
+    with engine.begin() as connection:  # new databases never run the first revision
+        context = MigrationContext.configure(connection)
+        with Operations.context(context):
+            script.get_revision(first).module.upgrade()
+        connection.exec_driver_sql(f"CREATE TABLE {schema.version_table} (version_num VARCHAR(32) PRIMARY KEY)")
+        connection.exec_driver_sql(f"INSERT INTO {schema.version_table} VALUES ('{first}')")
+    with engine.begin() as connection:
+        upgrade_tables(connection, schema, "it", alone=True)
+        context = MigrationContext.configure(connection, opts={"version_table": schema.version_table})
+        assert context.get_current_revision() == schema.head
+        assert compare_metadata(context, schema.metadata) == []
+    engine.dispose()
+
+
+@SCHEMAS
+def test_each_database_starts_with_one_first_revision(tmp_path: Path, schema: Schema) -> None:
+    path = tmp_path / "new.db"
+    for _ in range(2):  # the second time there is nothing to do
+        open_database(schema, path, None).close()
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute(f"SELECT version_num FROM {schema.version_table}").fetchall() == [("first",)]
+    assert [file.name for file in schema.revisions.glob("*.py")] == ["v1_first.py"]
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Schema:
+    """Tables with two revisions."""
+    folder = tmp_path / "revisions"
+    folder.mkdir()
+    (folder / "v1.py").write_text(FIRST)
+    (folder / "v2.py").write_text(SECOND)
+    metadata = sa.MetaData()
+    name = sa.Column("name", sa.Text, index=False)
+    sa.Table("things", metadata, sa.Column("id", sa.Integer, primary_key=True), name, sa.Index("things_name", name))
+    return Schema("things", metadata, "second", folder, 1)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A database of the first revision with one row."""
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            "CREATE TABLE things (id INTEGER NOT NULL PRIMARY KEY); INSERT INTO things VALUES (7);"
+            "CREATE TABLE things_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY);"
+            "INSERT INTO things_version VALUES ('first');"
+        )
+    return path
+
+
+def content(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return list(database.iterdump())
+
+
+def test_a_database_of_an_earlier_revision_is_upgraded_with_its_rows(old: Path, schema: Schema) -> None:
+    for _ in range(2):
+        open_database(schema, old, None).close()
+        with closing(sqlite3.connect(old)) as database:
+            assert database.execute("SELECT id, name FROM things").fetchall() == [(7, None)]
+            assert database.execute("SELECT version_num FROM things_version").fetchall() == [("second",)]
+
+
+def test_an_upgrade_that_fails_at_any_statement_leaves_the_old_tables(old: Path, schema: Schema) -> None:
+    before = content(old)
+    for number in itertools.count():
+        try:
+            with failing_after(number):
+                open_database(schema, old, None).close()
+            break
+        except ZeroDivisionError:
+            assert content(old) == before
+    assert number > 5
+    assert content(old) != before
+
+
+@contextmanager
+def failing_after(number: int) -> Iterator[None]:
+    """Every statement after the first `number` fails in this block."""
+    left = itertools.count(number, -1)
+
+    def fail(*_: object) -> None:
+        if next(left) <= 0:
+            raise ZeroDivisionError
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", fail)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", fail)
+
+
+def test_servers_that_start_together_upgrade_the_tables_once(old: Path, schema: Schema) -> None:
+    together = threading.Barrier(4)
+
+    def start() -> int | None:
+        together.wait()
+        database = open_database(schema, old, None)
+        try:
+            with database.reading() as connection:
+                return connection.scalar(sa.text("SELECT id FROM things WHERE name IS NULL"))
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        started = [pool.submit(start) for _ in range(4)]
+    assert [one.result() for one in started] == [7] * 4
+
+
+def test_tables_that_another_server_uses_are_not_changed(old: Path, schema: Schema) -> None:
+    before = content(old)
+    with pytest.raises(DataFolderError, match=r"old\.db has to be changed .* a server of an earlier version uses it"):
+        open_database(schema, old, None, alone=False)
+    assert content(old) == before
+
+
+def test_a_server_is_alone_in_its_data_folder_until_another_one_runs(tmp_path: Path) -> None:
+    with closing(DataLock(tmp_path)) as first:
+        assert first.alone
+        first.share()
+        with closing(DataLock(tmp_path)) as second:
+            assert not second.alone
+    with closing(DataLock(tmp_path)) as last:
+        assert last.alone
+
+
+@pytest.mark.parametrize(
+    ("statement", "version"),
+    [
+        ("UPDATE finetunes_version SET version_num = 'wings'", "version wings"),
+        ("DROP TABLE finetunes_version", "no version number"),
+    ],
+    ids=["unknown revision", "no revision"],
+)
+@pytest.mark.parametrize("other_runs", [False, True])
+def test_a_database_of_an_unknown_version_is_refused_and_untouched(
+    tmp_path: Path, statement: str, version: str, other_runs: bool
+) -> None:
+    open_store: Callable[[], AdapterStore] = lambda: AdapterStore(tmp_path, AdapterLimits(), max_finetunes=3)  # noqa: E731
+    open_store().close()
+    path = tmp_path / "finetunes.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(statement)
+        database.commit()
+    before = content(path)
+    with closing(DataLock(tmp_path)) as other:
+        other.share()
+        if not other_runs:
+            other.close()
+        with pytest.raises(
+            DataFolderError, match=rf"finetunes\.db was written by another version .* have {version}, .* up to first"
+        ):
+            open_store()
+    assert content(path) == before
+
+
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "finetunes.db"
+    path.write_bytes(b"not a database, but long enough to be asked for its header " * 20)
+    with pytest.raises(DataFolderError, match=r"finetunes\.db cannot be used as the database of finetunes"):
+        open_database(FINETUNES, path, None)
