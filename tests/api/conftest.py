@@ -17,7 +17,7 @@ from intaglio.api.app import create_app
 from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
 from intaglio.database import opening
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
@@ -114,7 +114,7 @@ def shared_app(current_state: CurrentState) -> FastAPI:
 
 def fake_state(settings: Settings, base_config: ModelConfig) -> ServerState:
     models = {name: FakeLLM(name, base_config) for name in (MODEL, SECOND_MODEL)}
-    store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
+    store = FinetuneStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
     return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
 
 

@@ -21,7 +21,7 @@ from intaglio.batches.tables import SCHEMA as BATCHES
 from intaglio.database import Schema, open_database
 from intaglio.database.migration import upgrade_tables
 from intaglio.errors import DataFolderError
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.finetunes.db.tables import SCHEMA as FINETUNES
 from intaglio.finetunes.storage.data_lock import DataLock
 from intaglio.lora.peft.reader import AdapterLimits
@@ -198,7 +198,7 @@ def test_a_server_is_alone_in_its_data_folder_until_another_one_runs(tmp_path: P
 def test_a_database_of_an_unknown_version_is_refused_and_untouched(
     tmp_path: Path, statement: str, version: str, other_runs: bool
 ) -> None:
-    open_store: Callable[[], AdapterStore] = lambda: AdapterStore(tmp_path, AdapterLimits(), max_finetunes=3)  # noqa: E731
+    open_store: Callable[[], FinetuneStore] = lambda: FinetuneStore(tmp_path, AdapterLimits(), max_finetunes=3)  # noqa: E731
     open_store().close()
     path = tmp_path / "finetunes.db"
     with closing(sqlite3.connect(path)) as database:

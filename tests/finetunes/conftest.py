@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from intaglio.finetunes import AdapterStore, Finetune
+from intaglio.finetunes import Finetune, FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.request import AdapterRef, Verification
@@ -18,7 +18,7 @@ from tests.helpers.verifications import VERIFICATION
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MODEL = "@intaglio/fake"
 
-OpenStore = Callable[..., AdapterStore]
+OpenStore = Callable[..., FinetuneStore]
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +68,11 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
 @pytest.fixture
 def open_store(data: Path, database_url: str | None, clock: SetClock) -> Iterator[OpenStore]:
     """Opens the store of this test, again if asked, as another server or after a restart. All are closed in the end."""
-    opened: list[AdapterStore] = []
+    opened: list[FinetuneStore] = []
 
-    def open_one(**options: Any) -> AdapterStore:
+    def open_one(**options: Any) -> FinetuneStore:
         options = {"max_finetunes": 3, "clock": clock, "database_url": database_url} | options
-        opened.append(AdapterStore(data, AdapterLimits(), **options))
+        opened.append(FinetuneStore(data, AdapterLimits(), **options))
         return opened[-1]
 
     yield open_one
@@ -81,11 +81,11 @@ def open_store(data: Path, database_url: str | None, clock: SetClock) -> Iterato
 
 
 @pytest.fixture
-def store(open_store: OpenStore) -> AdapterStore:
+def store(open_store: OpenStore) -> FinetuneStore:
     return open_store()
 
 
-def create(store: AdapterStore, name: str = "mine", account: str = "acc", public: bool = False) -> Finetune:
+def create(store: FinetuneStore, name: str = "mine", account: str = "acc", public: bool = False) -> Finetune:
     return store.create(account=account, name=name, model=MODEL, description="", public=public)
 
 
@@ -95,7 +95,7 @@ def verified(_ref: AdapterRef) -> Verification:
 
 
 def add(
-    store: AdapterStore,
+    store: FinetuneStore,
     path: Path,
     config: ModelConfig,
     name: str = "mine",
@@ -109,7 +109,7 @@ def add(
         return store.add_file("acc", name, path.name, staged, config, verify, keep_other_file=keep_other_file)
 
 
-def add_both(store: AdapterStore, folder: Path, config: ModelConfig, name: str = "mine") -> Finetune:
+def add_both(store: FinetuneStore, folder: Path, config: ModelConfig, name: str = "mine") -> Finetune:
     """Upload both files, the config first as wrangler does."""
     add(store, folder / CONFIG, config, name)
     return add(store, folder / WEIGHTS, config, name)

@@ -24,7 +24,7 @@ import psycopg
 import sqlalchemy as sa
 
 from intaglio.errors import AdapterError
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import config_from_hf
 from intaglio.request import AdapterRef, Verification
@@ -72,10 +72,10 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-Act = Callable[[AdapterStore, Path, Path, Callable[[AdapterRef], Verification]], object]
+Act = Callable[[FinetuneStore, Path, Path, Callable[[AdapterRef], Verification]], object]
 
 
-def _refused(store: AdapterStore, folder: Path, verify: Callable[[AdapterRef], Verification]) -> None:
+def _refused(store: FinetuneStore, folder: Path, verify: Callable[[AdapterRef], Verification]) -> None:
     bad = folder / "bad" / WEIGHTS
     try:
         add(store, bad, BASE, verify=verify)
@@ -84,7 +84,7 @@ def _refused(store: AdapterStore, folder: Path, verify: Callable[[AdapterRef], V
     raise AssertionError("a bad file was taken")
 
 
-def _two_and_a_half(store: AdapterStore, old: Path, new: Path) -> None:
+def _two_and_a_half(store: FinetuneStore, old: Path, new: Path) -> None:
     """Two versions, and a file of a third."""
     create(store)
     add_both(store, old, BASE)
@@ -93,7 +93,7 @@ def _two_and_a_half(store: AdapterStore, old: Path, new: Path) -> None:
 
 
 # What is there before, and what is done then.
-ACTS: dict[str, tuple[Callable[[AdapterStore, Path, Path], object], Act]] = {
+ACTS: dict[str, tuple[Callable[[FinetuneStore, Path, Path], object], Act]] = {
     "create": (lambda store, old, new: None, lambda store, old, new, verify: create(store)),
     "first file": (
         lambda store, old, new: create(store),
@@ -120,11 +120,11 @@ ACTS: dict[str, tuple[Callable[[AdapterStore, Path, Path], object], Act]] = {
 }
 
 
-def open_store(data: Path, url: str | None) -> AdapterStore:
+def open_store(data: Path, url: str | None) -> FinetuneStore:
     """The store in a data folder that a run has left; with PostgreSQL in the schema of the folder's name."""
     if url is not None:
         url = f"{url}&options={quote(f'-csearch_path={data.name}')}"
-    return AdapterStore(data, AdapterLimits(), max_finetunes=3, database_url=url)
+    return FinetuneStore(data, AdapterLimits(), max_finetunes=3, database_url=url)
 
 
 def make_schema(url: str | None, name: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
@@ -37,7 +37,7 @@ def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
         def __init__(self) -> None:
             super().__init__()
             self.data = Path(tempfile.mkdtemp(dir=tmp_path))
-            self.store = AdapterStore(self.data, AdapterLimits(), 3)
+            self.store = FinetuneStore(self.data, AdapterLimits(), 3)
             self.rows = FinetuneRepository(self.data / "finetunes.db")
 
         @rule(name=NAMES)
@@ -86,7 +86,7 @@ def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
         def open_again(self) -> None:
             before = self.store.list_account("acc")
             self.store.close()
-            self.store = AdapterStore(self.data, AdapterLimits(), 3)
+            self.store = FinetuneStore(self.data, AdapterLimits(), 3)
             assert self.store.list_account("acc") == before
 
         @invariant()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import AdapterError, FinetuneError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.finetunes.demos import read_demo_adapters
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
@@ -26,7 +26,7 @@ def demos(adapter_folder: Path, tmp_path: Path) -> Path:
 
 def test_a_demo_is_a_ready_public_finetune_of_every_account(demos: Path, base_config: ModelConfig, data: Path) -> None:
     found = read_demo_adapters(demos, MODEL, base_config, AdapterLimits())
-    store = AdapterStore(data, AdapterLimits(), 3, found)
+    store = FinetuneStore(data, AdapterLimits(), 3, found)
     (listed,) = store.list_public(10, 0)
     assert (listed.name, listed.description, listed.state) == ("intaglio-demo", "shows it", FinetuneState.READY)
     assert listed.files.keys() == {CONFIG, WEIGHTS}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import DataFolderError, StorageFullError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, Verification
@@ -49,7 +49,7 @@ def _room(folder: Path) -> int:
 def test_an_upload_that_does_not_fit_is_gone_and_fits_when_there_is_room(
     small: Path, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    store = AdapterStore(small, AdapterLimits(), max_finetunes=3)
+    store = FinetuneStore(small, AdapterLimits(), max_finetunes=3)
     create(store)
     half = add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(small)
@@ -68,7 +68,7 @@ def test_a_disk_that_fills_while_an_upload_is_verified_leaves_it_as_it_was(
     small: Path, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     """The rows have no room either, so the check cannot even be ended."""
-    store = AdapterStore(small, AdapterLimits(), max_finetunes=3)
+    store = FinetuneStore(small, AdapterLimits(), max_finetunes=3)
     create(store)
     half = add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(small)
@@ -91,9 +91,9 @@ def test_a_disk_that_fills_while_an_upload_is_verified_leaves_it_as_it_was(
 
 
 def test_a_start_without_room_says_why(small: Path) -> None:
-    AdapterStore(small, AdapterLimits(), max_finetunes=3).close()
+    FinetuneStore(small, AdapterLimits(), max_finetunes=3).close()
     filler = fill(small)
     with pytest.raises(DataFolderError, match=r"finetunes\.db cannot be used .*: the server's disk is full"):
-        AdapterStore(small, AdapterLimits(), max_finetunes=3)
+        FinetuneStore(small, AdapterLimits(), max_finetunes=3)
     filler.unlink()
-    AdapterStore(small, AdapterLimits(), max_finetunes=3).close()
+    FinetuneStore(small, AdapterLimits(), max_finetunes=3).close()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from intaglio.errors import FinetuneNotFoundError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from tests.finetunes.conftest import WEIGHTS, digest_in, stored_files, verified
 from tests.finetunes.dying import ACTS, BASE, open_store, prepared
 
@@ -24,7 +24,7 @@ class Picture(NamedTuple):
     num_files: int
 
 
-def picture(store: AdapterStore, data: Path) -> Picture | None:
+def picture(store: FinetuneStore, data: Path) -> Picture | None:
     """None without the finetune. Every digest is that of the files that lie in the version's folder."""
     try:
         found = store.find("acc", "mine")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import WEIGHTS, create, verified
@@ -29,7 +29,7 @@ def test_a_large_file_is_never_held_in_memory(data: Path, tmp_path: Path, base_c
     save_file({f"{path}.lora_A.weight": a, f"{path}.lora_B.weight": b}, source, metadata={"format": "pt"})
     del a, b
     assert source.stat().st_size > size
-    store = AdapterStore(data, AdapterLimits(max_file_bytes=1 << 30), max_finetunes=1)
+    store = FinetuneStore(data, AdapterLimits(max_file_bytes=1 << 30), max_finetunes=1)
     create(store)
     tracemalloc.start()
     with store.stage() as staged, source.open("rb") as file:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.lora.peft.reader import ReadStep
 from intaglio.model.config import ModelConfig
@@ -27,7 +27,11 @@ from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
 
 @pytest.mark.parametrize("step", list(ReadStep))
 def test_a_finetune_says_at_which_step_its_check_is(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch, step: ReadStep
+    store: FinetuneStore,
+    adapter_folder: Path,
+    base_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    step: ReadStep,
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
@@ -47,7 +51,7 @@ def test_a_finetune_says_at_which_step_its_check_is(
 
 
 def test_an_old_version_answers_while_its_successor_is_checked_or_fails(
-    store: AdapterStore,
+    store: FinetuneStore,
     adapter_folder: Path,
     new_folder: Path,
     base_config: ModelConfig,
@@ -74,7 +78,7 @@ def test_an_old_version_answers_while_its_successor_is_checked_or_fails(
 
 
 def test_a_delete_does_not_wait_for_a_check_and_nothing_of_the_upload_stays(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
@@ -92,7 +96,7 @@ def test_a_delete_does_not_wait_for_a_check_and_nothing_of_the_upload_stays(
 
 def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
     data: Path,
-    store: AdapterStore,
+    store: FinetuneStore,
     adapter_folder: Path,
     base_config: ModelConfig,
     monkeypatch: pytest.MonkeyPatch,
@@ -116,7 +120,7 @@ def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
 
 def test_a_bad_file_takes_nothing_from_a_version_that_another_server_verified_meanwhile(
     data: Path,
-    store: AdapterStore,
+    store: FinetuneStore,
     open_store: OpenStore,
     adapter_folder: Path,
     base_config: ModelConfig,
@@ -143,14 +147,14 @@ def test_a_bad_file_takes_nothing_from_a_version_that_another_server_verified_me
 
 
 def test_a_delete_before_the_halves_are_joined_is_not_found(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = create(store)
     add(store, adapter_folder / CONFIG, base_config)
     begin_check = FinetuneRepository.begin_check
 
-    def deleted_after(catalogue: FinetuneRepository, *arguments: object) -> None:
-        begin_check(catalogue, *arguments)  # type: ignore[arg-type]
+    def deleted_after(repository: FinetuneRepository, *arguments: object) -> None:
+        begin_check(repository, *arguments)  # type: ignore[arg-type]
         store.delete("acc", made.id)
 
     monkeypatch.setattr(FinetuneRepository, "begin_check", deleted_after)
@@ -162,7 +166,7 @@ def test_a_delete_before_the_halves_are_joined_is_not_found(
 @pytest.mark.parametrize("same", [True, False])
 def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
     data: Path,
-    store: AdapterStore,
+    store: FinetuneStore,
     open_store: OpenStore,
     adapter_folder: Path,
     new_folder: Path,
@@ -189,7 +193,7 @@ def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
 
 def test_a_pair_whose_other_half_is_replaced_while_it_is_checked_is_told(
     data: Path,
-    store: AdapterStore,
+    store: FinetuneStore,
     open_store: OpenStore,
     adapter_folder: Path,
     new_folder: Path,
@@ -211,7 +215,7 @@ def test_a_pair_whose_other_half_is_replaced_while_it_is_checked_is_told(
 
 
 def test_files_in_place_are_safe_from_a_delete_until_their_row_is_there(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(store, "one")
     add_both(store, adapter_folder, base_config, "one")
@@ -220,11 +224,11 @@ def test_files_in_place_are_safe_from_a_delete_until_their_row_is_there(
     promote = FinetuneRepository.promote
     deletes = []
 
-    def promote_beside_a_delete(catalogue: FinetuneRepository, *arguments: object) -> None:
+    def promote_beside_a_delete(repository: FinetuneRepository, *arguments: object) -> None:
         deletes.append(in_thread(lambda: store.delete("acc", "one")))
         with pytest.raises(TimeoutError):
             deletes[0].result(0.05)  # it waits, since the files of "two" are there and its row is not
-        promote(catalogue, *arguments)  # type: ignore[arg-type]
+        promote(repository, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FinetuneRepository, "promote", promote_beside_a_delete)
     two = add(store, adapter_folder / WEIGHTS, base_config, "two")
@@ -235,7 +239,7 @@ def test_files_in_place_are_safe_from_a_delete_until_their_row_is_there(
 
 
 def test_a_download_under_way_survives_a_delete(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     add_both(store, adapter_folder, base_config)
@@ -248,15 +252,15 @@ def test_a_download_under_way_survives_a_delete(
 
 
 def test_a_file_deleted_just_before_it_is_opened_is_not_found(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(store)
     add_both(store, adapter_folder, base_config)
     find = FinetuneRepository.find
     calls = []
 
-    def found_then_deleted(catalogue: FinetuneRepository, account: str, name_or_id: str) -> object:
-        found = find(catalogue, account, name_or_id)
+    def found_then_deleted(repository: FinetuneRepository, account: str, name_or_id: str) -> object:
+        found = find(repository, account, name_or_id)
         if not calls:
             calls.append(name_or_id)
             store.delete(account, name_or_id)

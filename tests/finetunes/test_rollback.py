@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.lora.peft.reader import ReadStep
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import (
@@ -27,7 +27,7 @@ from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
 
 
 def test_rolling_back_twice_returns(
-    data: Path, store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     old = add_both(store, adapter_folder, base_config)
@@ -44,7 +44,7 @@ def test_rolling_back_twice_returns(
 
 
 def test_what_there_is_none_of_cannot_be_gone_back_to(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     with pytest.raises(FinetuneError, match="'mine' has no version yet"):
@@ -60,7 +60,7 @@ def test_what_there_is_none_of_cannot_be_gone_back_to(
 
 
 def test_a_half_replacement_waits_on_through_a_rollback(
-    store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     add_both(store, new_folder, base_config)
@@ -76,7 +76,7 @@ def test_a_half_replacement_waits_on_through_a_rollback(
 
 
 def test_an_upload_that_is_checked_meanwhile_is_told(
-    store: AdapterStore,
+    store: FinetuneStore,
     adapter_folder: Path,
     new_folder: Path,
     base_config: ModelConfig,
@@ -98,7 +98,7 @@ def test_an_upload_that_is_checked_meanwhile_is_told(
 
 @pytest.mark.parametrize(("waiting", "left"), [(CONFIG, {CONFIG}), (WEIGHTS, set())])
 def test_a_bad_file_that_is_checked_meanwhile_is_refused_with_what_it_was_to_replace(
-    store: AdapterStore,
+    store: FinetuneStore,
     adapter_folder: Path,
     new_folder: Path,
     base_config: ModelConfig,

@@ -13,7 +13,7 @@ from intaglio.errors import (
     FinetuneNotReadyError,
     StorageFullError,
 )
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
@@ -21,7 +21,7 @@ from tests.finetunes.conftest import CONFIG, MODEL, WEIGHTS, OpenStore, add, cre
 
 
 def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     made = create(store)
     assert (made.state, made.files.keys()) == (FinetuneState.AWAITING_FILES, set())
@@ -37,7 +37,7 @@ def test_a_finetune_goes_from_awaiting_to_ready_and_resolves(
 
 
 def test_a_store_opened_again_has_everything(
-    data: Path, store: AdapterStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     for name in (CONFIG, WEIGHTS):
@@ -49,7 +49,7 @@ def test_a_store_opened_again_has_everything(
 
 
 def test_checks_of_a_failed_pair_leave_the_first_file(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, tmp_path: Path
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, tmp_path: Path
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
@@ -67,7 +67,7 @@ def test_checks_of_a_failed_pair_leave_the_first_file(
 
 
 def test_a_fault_of_ours_during_the_check_leaves_the_state_as_it_was(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -81,7 +81,7 @@ def test_a_fault_of_ours_during_the_check_leaves_the_state_as_it_was(
 
 
 def test_a_second_server_on_the_same_folder_leaves_an_upload_alone(
-    data: Path, store: AdapterStore, open_store: OpenStore
+    data: Path, store: FinetuneStore, open_store: OpenStore
 ) -> None:
     with store.stage() as staged:
         staged.write(b"half of a file")
@@ -90,7 +90,7 @@ def test_a_second_server_on_the_same_folder_leaves_an_upload_alone(
     assert stored_files(data) == []
 
 
-REFUSALS: list[tuple[Callable[[AdapterStore], object], type[Exception], str]] = [
+REFUSALS: list[tuple[Callable[[FinetuneStore], object], type[Exception], str]] = [
     (lambda store: store.find("other", "mine"), FinetuneNotFoundError, "Finetune mine not found"),
     (lambda store: store.resolve("acc", "nobody", MODEL), FinetuneNotFoundError, "Finetune nobody not found"),
     (lambda store: store.resolve("acc", "mine", "@cf/other"), FinetuneError, f"for {MODEL} .* with @cf/other"),
@@ -103,14 +103,14 @@ REFUSALS: list[tuple[Callable[[AdapterStore], object], type[Exception], str]] = 
 
 @pytest.mark.parametrize(("act", "error", "text"), REFUSALS)
 def test_refusals_name_the_thing(
-    store: AdapterStore, act: Callable[[AdapterStore], object], error: type[Exception], text: str
+    store: FinetuneStore, act: Callable[[FinetuneStore], object], error: type[Exception], text: str
 ) -> None:
     create(store)
     with pytest.raises(error, match=text):
         act(store)
 
 
-def test_what_others_published_is_found_by_id_and_cannot_be_changed(store: AdapterStore) -> None:
+def test_what_others_published_is_found_by_id_and_cannot_be_changed(store: FinetuneStore) -> None:
     theirs = create(store, account="other", public=True)
     assert store.find("acc", theirs.id).name == "mine"
     with pytest.raises(FinetuneNotFoundError):
@@ -119,7 +119,7 @@ def test_what_others_published_is_found_by_id_and_cannot_be_changed(store: Adapt
         store.find_own("acc", theirs.id)
 
 
-def test_a_full_account_does_not_fill_another(store: AdapterStore) -> None:
+def test_a_full_account_does_not_fill_another(store: FinetuneStore) -> None:
     for number in range(3):
         create(store, f"n{number}")
     with pytest.raises(FinetuneError, match="3 finetunes"):
@@ -128,7 +128,7 @@ def test_a_full_account_does_not_fill_another(store: AdapterStore) -> None:
 
 
 def test_a_finetune_that_another_server_checks_says_so(
-    data: Path, database_url: str | None, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, database_url: str | None, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     made = add(store, adapter_folder / CONFIG, base_config)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from intaglio.finetunes.db.read_rows import matches, read_finetunes, read_servable
 from intaglio.finetunes.db.repository import FinetuneRepository
+from intaglio.finetunes.db.rows import matches, read_finetunes, read_servable
 from intaglio.finetunes.records import StoredFile
 from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS, SetClock
 
@@ -63,22 +63,22 @@ def test_a_finetune_among_thousands_is_found_by_an_index(path: Path) -> None:
 
 
 def test_lists_are_whole_and_pages_are_cut_in_the_database(path: Path) -> None:
-    catalogue = FinetuneRepository(path)
-    assert len(catalogue.list_account("acc")) == NUM_FINETUNES
-    assert [one.name for one in catalogue.list_public("name", limit=2)] == ["n1", "n1001"]
-    catalogue.close()
+    repository = FinetuneRepository(path)
+    assert len(repository.list_account("acc")) == NUM_FINETUNES
+    assert [one.name for one in repository.list_public("name", limit=2)] == ["n1", "n1001"]
+    repository.close()
 
 
 def test_changes_among_thousands_touch_their_own_rows(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "finetunes.db"
     copy.write_bytes(path.read_bytes())
-    catalogue = FinetuneRepository(copy)
-    found = catalogue.find("acc", "n7")
+    repository = FinetuneRepository(copy)
+    found = repository.find("acc", "n7")
     files = {name: StoredFile("ab" * 32, 3, found.created_at) for name in (CONFIG, WEIGHTS)}
-    catalogue.promote(found, files, "digest", "folder", VERIFICATION)
+    repository.promote(found, files, "digest", "folder", VERIFICATION)
     everything = {f"{number:064}" for number in range(NUM_FINETUNES)}
-    assert catalogue.unused([], everything)[1] == set()
-    catalogue.delete(catalogue.find("acc", "n7"))
-    assert catalogue.unused(["ab" * 32], everything) == ({"ab" * 32}, {f"{7:064}"})
-    assert len(catalogue.list_account("acc")) == NUM_FINETUNES - 1
-    catalogue.close()
+    assert repository.unused([], everything)[1] == set()
+    repository.delete(repository.find("acc", "n7"))
+    assert repository.unused(["ab" * 32], everything) == ({"ab" * 32}, {f"{7:064}"})
+    assert len(repository.list_account("acc")) == NUM_FINETUNES - 1
+    repository.close()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotFoundError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, ScaledAdapter, Verification
 from tests.finetunes.conftest import (
@@ -26,7 +26,7 @@ from tests.finetunes.conftest import (
 
 
 def test_the_verifier_gets_the_pair_before_it_is_kept_and_its_verification_stays(
-    data: Path, store: AdapterStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
@@ -51,7 +51,7 @@ def test_the_verifier_gets_the_pair_before_it_is_kept_and_its_verification_stays
 
 
 def test_what_is_not_verified_is_refused_with_the_reason(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     def unverified(_ref: AdapterRef) -> Verification:
         raise AdapterError("the adapter changes nothing")
@@ -67,7 +67,7 @@ def test_what_is_not_verified_is_refused_with_the_reason(
 
 
 def test_the_same_files_again_bring_the_newest_verification(
-    store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     better = msgspec.structs.replace(VERIFICATION, agreement=1.0)
     create(store)
@@ -79,7 +79,7 @@ def test_the_same_files_again_bring_the_newest_verification(
 
 
 @pytest.fixture
-def three(store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig) -> AdapterStore:
+def three(store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig) -> FinetuneStore:
     """`old` and `same` are one adapter, `new` is another."""
     for name, folder in (("old", adapter_folder), ("new", new_folder), ("same", adapter_folder)):
         create(store, name)
@@ -87,7 +87,7 @@ def three(store: AdapterStore, adapter_folder: Path, new_folder: Path, base_conf
     return store
 
 
-def test_a_mix_is_sorted_by_digest_and_leaves_out_what_has_no_effect(three: AdapterStore) -> None:
+def test_a_mix_is_sorted_by_digest_and_leaves_out_what_has_no_effect(three: FinetuneStore) -> None:
     old, new = (three.resolve("acc", name, MODEL) for name in ("old", "new"))
     expected = sorted([ScaledAdapter(old, 0.5), ScaledAdapter(new, -2.0)], key=lambda one: one.ref.digest)
     for asked in ([("old", 0.5), ("new", -2.0)], [("new", -2.0), ("old", 0.5)]):
@@ -108,14 +108,14 @@ def test_a_mix_is_sorted_by_digest_and_leaves_out_what_has_no_effect(three: Adap
     ],
 )
 def test_what_cannot_be_mixed_is_named(
-    three: AdapterStore, asked: list[tuple[str, float]], error: type[Exception], text: str
+    three: FinetuneStore, asked: list[tuple[str, float]], error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
         three.resolve_mix("acc", asked, MODEL)
 
 
 def test_an_adapter_that_replaces_parts_of_the_base_stands_alone_at_scale_one(
-    three: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    three: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     whole = msgspec.structs.replace(VERIFICATION, scalable=False)
     add(three, adapter_folder / CONFIG, base_config, "old")

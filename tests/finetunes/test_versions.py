@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import AdapterError, FinetuneError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import (
     CONFIG,
@@ -25,7 +25,7 @@ from tests.finetunes.conftest import (
 
 
 def test_files_of_two_trainings_never_answer_together(
-    store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     old = add_both(store, adapter_folder, base_config)
@@ -40,7 +40,7 @@ def test_files_of_two_trainings_never_answer_together(
 
 
 def test_a_half_that_was_left_behind_meets_no_later_file(
-    store: AdapterStore, clock: SetClock, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, clock: SetClock, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     old = add_both(store, adapter_folder, base_config)
@@ -54,7 +54,7 @@ def test_a_half_that_was_left_behind_meets_no_later_file(
 
 
 def test_before_the_first_version_a_file_waits_as_long_as_it_takes(
-    store: AdapterStore, clock: SetClock, adapter_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, clock: SetClock, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
@@ -63,7 +63,7 @@ def test_before_the_first_version_a_file_waits_as_long_as_it_takes(
 
 
 def test_the_last_file_again_is_a_repeat_for_an_hour_and_then_a_new_upload(
-    store: AdapterStore, clock: SetClock, adapter_folder: Path, base_config: ModelConfig
+    store: FinetuneStore, clock: SetClock, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     ready = add_both(store, adapter_folder, base_config)
@@ -77,7 +77,7 @@ def test_the_last_file_again_is_a_repeat_for_an_hour_and_then_a_new_upload(
 
 
 def test_a_refused_file_takes_the_one_that_it_was_to_replace_along(
-    data: Path, store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path
+    data: Path, store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path
 ) -> None:
     create(store)
     old = add_both(store, adapter_folder, base_config)
@@ -97,7 +97,7 @@ def test_a_refused_file_takes_the_one_that_it_was_to_replace_along(
 
 
 def test_the_other_file_is_kept_when_asked(
-    store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path
+    store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path
 ) -> None:
     create(store)
     with pytest.raises(FinetuneError, match="not ready"):
@@ -111,7 +111,7 @@ def test_the_other_file_is_kept_when_asked(
 
 
 def test_running_requests_can_read_the_version_before_and_older_files_go(
-    data: Path, store: AdapterStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     add_both(store, adapter_folder, base_config)
@@ -133,7 +133,7 @@ def test_running_requests_can_read_the_version_before_and_older_files_go(
 
 def test_a_store_opened_again_keeps_candidate_and_versions(
     data: Path,
-    store: AdapterStore,
+    store: FinetuneStore,
     open_store: OpenStore,
     adapter_folder: Path,
     new_folder: Path,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import AdapterError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import add, create
@@ -28,9 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(folder: Path, base: ModelConfig, good: Files) -> Iterator[AdapterStore]:
+def store(folder: Path, base: ModelConfig, good: Files) -> Iterator[FinetuneStore]:
     """Three finetunes: two that wait for one file each, and one that answers."""
-    store = AdapterStore(folder / "data", AdapterLimits(), max_finetunes=9)
+    store = FinetuneStore(folder / "data", AdapterLimits(), max_finetunes=9)
     for needed in (CONFIG, WEIGHTS):
         create(store, needed)
         put(store, folder, base, needed, OTHER[needed], good)
@@ -40,14 +40,18 @@ def store(folder: Path, base: ModelConfig, good: Files) -> Iterator[AdapterStore
     store.close()
 
 
-def put(store: AdapterStore, folder: Path, base: ModelConfig, name: str, file_name: str, files: Files) -> FinetuneState:
+def put(
+    store: FinetuneStore, folder: Path, base: ModelConfig, name: str, file_name: str, files: Files
+) -> FinetuneState:
     path = folder / file_name
     path.write_bytes(files.config if file_name == CONFIG else files.weights)
     return add(store, path, base, name).state
 
 
 @contextmanager
-def finetune_for(store: AdapterStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase) -> Iterator[str]:
+def finetune_for(
+    store: FinetuneStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase
+) -> Iterator[str]:
     """A finetune that has the case's other file: a waiting one, or one of its own where that is not the good one."""
     files, other = case.make(good), OTHER[case.bad]
     if (files.config == good.config) if other == CONFIG else (files.weights == good.weights):
@@ -61,7 +65,7 @@ def finetune_for(store: AdapterStore, folder: Path, base: ModelConfig, good: Fil
 
 @pytest.mark.parametrize("case", one_of_each(FAMILIES))
 def test_a_hostile_file_is_refused_and_only_the_reason_stays(
-    store: AdapterStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase
+    store: FinetuneStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase
 ) -> None:
     with finetune_for(store, folder, base, good, case) as name:
         before, rows = store.find("acc", name), kept(folder / "data")

@@ -9,7 +9,7 @@ from pathlib import Path
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
 from intaglio.errors import SettingsError
-from intaglio.finetunes import AdapterStore, Finetune
+from intaglio.finetunes import Finetune, FinetuneStore
 from intaglio.finetunes.demos import bundled_demo_folder, read_demo_adapters
 from intaglio.llm import AsyncLLM
 from intaglio.lora.peft.reader import AdapterLimits
@@ -60,9 +60,9 @@ def model_paths(settings: Settings) -> dict[str, Path]:
     return paths
 
 
-def open_adapters(settings: Settings, demos: list[Finetune]) -> AdapterStore:
+def open_adapters(settings: Settings, demos: list[Finetune]) -> FinetuneStore:
     """The store of the settings' data folder and database. Raises DataFolderError."""
-    return AdapterStore(
+    return FinetuneStore(
         settings.data_path,
         adapter_limits(settings),
         settings.max_finetunes,

@@ -13,7 +13,7 @@ from intaglio.api.finetunes.background_verification import BackgroundVerificatio
 from intaglio.api.inference.model_cards import WITHOUT_WEIGHTS
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.settings import Settings
 
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
@@ -38,7 +38,7 @@ class ServerState:
 
     settings: Settings
     models: dict[str, AsyncLLM]
-    adapters: AdapterStore
+    adapters: FinetuneStore
     batches: BatchStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     background_verification: BackgroundVerification = field(default_factory=BackgroundVerification)

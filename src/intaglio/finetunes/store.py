@@ -1,8 +1,8 @@
-"""Everything that can be done with finetunes: create, list, find, take files in and give them out, go back to the
-version before, delete, and resolve those that a request names.
+"""Everything that can be done with finetunes: create, list, find, upload and download files, roll back, delete, and
+resolve those that a request names.
 
-Joins the database (`catalogue`), the files on disk (`files`), the way in (`intake`) and the demo adapters. All methods
-block; `add_file` also computes for seconds when the adapter is large.
+Joins the database (`repository`), the files on disk (`files`), uploads and the demo adapters. All methods block;
+`add_file` also computes for seconds when the adapter is large.
 """
 
 from __future__ import annotations
@@ -14,21 +14,16 @@ from operator import attrgetter
 from pathlib import Path
 
 from intaglio.errors import BadInputError, FinetuneError, FinetuneNotReadyError
-from intaglio.finetunes.clock import Clock, utc_now
-from intaglio.finetunes.db.repository import ORDER_COLUMNS, FinetuneRepository
-from intaglio.finetunes.maintenance import Housekeeping
+from intaglio.finetunes.db.repository import ORDER_COLUMNS, Clock, FinetuneRepository, utc_now
 from intaglio.finetunes.mixes import Found, check_mix, mixed
 from intaglio.finetunes.names import check_finetune_name
-from intaglio.finetunes.progress import Checks
 from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneState, FinetuneVersion
-from intaglio.finetunes.storage.blobs import FileStore
-from intaglio.finetunes.storage.collection import Holdings
+from intaglio.finetunes.storage.blobs import FileStore, OpenedFile
 from intaglio.finetunes.storage.data_lock import DataLock
-from intaglio.finetunes.storage.full_disk import full_disk_as_error
-from intaglio.finetunes.storage.opened_file import OpenedFile
+from intaglio.finetunes.storage.garbage import GarbageCollector
 from intaglio.finetunes.storage.ownership import check_database_id
-from intaglio.finetunes.storage.staging import StagedFile
-from intaglio.finetunes.upload import Base, Intake, Verify
+from intaglio.finetunes.storage.staging import StagedFile, full_disk_as_error
+from intaglio.finetunes.upload import Base, Uploads, Verify
 from intaglio.lora.peft.base_tables import BaseTables
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
@@ -37,13 +32,13 @@ from intaglio.request import AdapterRef, ScaledAdapter
 logger = logging.getLogger(__name__)
 
 
-class AdapterStore:
+class FinetuneStore:
     """Finetunes of all accounts, their files in one data folder, and the demo adapters.
 
-    database_url      PostgreSQL for the rows; None is an SQLite file in the folder
-    kept_versions  of a finetune, those whose files are kept, the one that answers included
+    database_url   PostgreSQL for the rows; None is an SQLite file in the folder
+    kept_versions  versions of a finetune whose files are kept, the current one included
 
-    Raises DataFolderError if the database cannot be used, or is not the folder's.
+    Raises DataFolderError if the database cannot be used or belongs to another folder.
     """
 
     def __init__(
@@ -63,19 +58,17 @@ class AdapterStore:
         self._lock = DataLock(folder)
         self._files = FileStore(folder)
         try:
-            self._catalogue = FinetuneRepository(
+            self._repository = FinetuneRepository(
                 folder / "finetunes.db", clock, url=database_url, alone=self._lock.alone, kept=kept_versions
             )
         except BaseException:
             self._lock.close()
             raise
-        self._checks = Checks(clock)
-        self._holdings = Holdings(self._catalogue, self._files)
-        self._housekeeping = Housekeeping(self._holdings, clock)
-        self._intake = Intake(self._catalogue, self._files, self._holdings, self._checks, limits, clock)
+        self._garbage = GarbageCollector(self._repository, self._files, clock)
+        self._uploads = Uploads(self._repository, self._files, self._garbage, limits, clock)
         try:
-            check_database_id(folder, self._catalogue)
-            self._holdings.collect()
+            check_database_id(folder, self._repository)
+            self._garbage.collect()
         except BaseException:
             self.close()
             raise
@@ -83,7 +76,7 @@ class AdapterStore:
             self._lock.share()
 
     def close(self) -> None:
-        self._catalogue.close()
+        self._repository.close()
         self._lock.close()
 
     def create(self, *, account: str, name: str, model: str, description: str, public: bool) -> Finetune:
@@ -91,7 +84,7 @@ class AdapterStore:
         check_finetune_name(name)
         if "\0" in description:
             raise FinetuneError("description has a NUL character, which cannot be kept")
-        made = self._catalogue.create(
+        made = self._repository.create(
             account=account,
             name=name,
             model=model,
@@ -99,18 +92,18 @@ class AdapterStore:
             public=public,
             max_finetunes=self._max_finetunes,
         )
-        self._housekeeping.after_change()
+        self._garbage.after_change()
         logger.info("finetune %s (%s) created for %s by account %s", made.id, name, model, account)
         return made
 
     def list_account(self, account: str) -> list[Finetune]:
-        return [self._completed(found) for found in self._catalogue.list_account(account)]
+        return [self._completed(found) for found in self._repository.list_account(account)]
 
     def list_public(self, limit: int, offset: int, order_by: str = "created_at") -> list[Finetune]:
         """Public finetunes of all accounts and the demos, sorted. Raises BadInputError for an unknown column."""
         if order_by not in ORDER_COLUMNS:
             raise BadInputError(f"orderBy is {order_by!r}, not one of {', '.join(ORDER_COLUMNS)}")
-        users = [self._completed(found) for found in self._catalogue.list_public(order_by, offset + limit)]
+        users = [self._completed(found) for found in self._repository.list_public(order_by, offset + limit)]
         return sorted([*self._demos, *users], key=attrgetter(order_by, "id"))[offset : offset + limit]
 
     def list_demos(self, model: str) -> list[Finetune]:
@@ -118,17 +111,17 @@ class AdapterStore:
         return [demo for demo in self._demos if demo.model == model]
 
     def find(self, account: str, name_or_id: str) -> Finetune:
-        """By name or id: a demo, or what the catalogue finds for the account. Raises FinetuneNotFoundError."""
+        """By name or id: a demo, or what the repository finds for the account. Raises FinetuneNotFoundError."""
         demo = self._demo(name_or_id)
         if demo is not None:
             return demo
-        found = self._catalogue.find(account, name_or_id)
-        if self._housekeeping.after_failure():
-            found = self._catalogue.find(account, name_or_id)
+        found = self._repository.find(account, name_or_id)
+        if self._garbage.after_failure():
+            found = self._repository.find(account, name_or_id)
         return self._completed(found)
 
     def find_own(self, account: str, name_or_id: str) -> Finetune:
-        """As `find`, but only what the account may change. Raises FinetuneError for somebody else's."""
+        """As `find`, but only what the account may change. Raises FinetuneError for one of another account."""
         found = self.find(account, name_or_id)
         if found in self._demos:
             raise FinetuneError(f"finetune {found.name!r} comes with the server and cannot be changed or deleted")
@@ -153,50 +146,50 @@ class AdapterStore:
         return mixed([(self._resolve(account, name, model), scale) for name, scale in adapters])
 
     def delete(self, account: str, name_or_id: str) -> Finetune:
-        """Take a finetune of the account away, with all its files. Returns what it was.
+        """Delete a finetune of the account with all its files. Returns what it was.
 
-        From the moment of the commit no request finds it and its name is free. Requests that run with it hold the
-        adapter in memory and finish; one that still waits ends with an error if the adapter has to be read anew.
+        After the commit no request finds it and its name is free. Running requests hold the adapter in memory and
+        finish; a waiting one ends with an error if the adapter has to be read again.
         """
         found = self.find_own(account, name_or_id)
-        with self._holdings.changing(found.id):
-            self._catalogue.delete(found)
-        self._housekeeping.after_change()
+        with self._garbage.transaction(found.id):
+            self._repository.delete(found)
+        self._garbage.after_change()
         logger.info("finetune %s (%s) deleted by account %s", found.id, found.name, account)
         return found
 
     def rollback(self, account: str, name_or_id: str, to: int | None = None) -> Finetune:
-        """Let the version before the one that answers answer again, or the one with the number `to`.
+        """Make the version before the current one the current one again, or the version with the number `to`.
 
-        It becomes the next version: same files, digest and verification, a new number. So a second call goes back to
-        where the first one came from. Running requests finish with what they began with. Returns the finetune as it is
+        It becomes the next version: same files, digest and verification, a new number. So a second call returns to
+        the version of before the first. Running requests finish with the version they started with. Returns the finetune as it is
         now. Raises FinetuneError if no such version is kept.
         """
         finetune = self.find_own(account, name_or_id)
-        with self._holdings.changing(finetune.id):
-            self._catalogue.roll_back(finetune, to)
-        self._housekeeping.after_change()
+        with self._garbage.transaction(finetune.id):
+            self._repository.roll_back(finetune, to)
+        self._garbage.after_change()
         now = self.find(account, finetune.id)
         logger.info("finetune %s (%s) rolled back by account %s, digest %s", now.id, now.name, account, now.digest)
         return now
 
     def collect_garbage(self) -> int:
-        """Remove what no row points to and nobody works on; also done at the start, hourly and after failures.
+        """Remove what no row points to and no process uses; also done at the start, hourly and after failures.
 
         Other servers may use the folder meanwhile. Returns how many files and folders went. Raises DatabaseError.
         """
-        return self._holdings.collect()
+        return self._garbage.collect()
 
     def open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
-        """One file of the version that answers, or of the account's own that has none yet; the caller closes it.
+        """One file of the current version, or of the account's own finetune that has none yet; the caller closes it.
 
-        Open, it can be read to its end whatever happens to the finetune. Raises FinetuneNotFoundError,
+        It can be read to its end even if the finetune is deleted meanwhile. Raises FinetuneNotFoundError,
         FinetuneNotReadyError if it was not uploaded, or FinetuneError for a name that no adapter file has.
         """
         check_file_name(file_name)
         try:
             return self._open(account, name_or_id, file_name)
-        except FileNotFoundError:  # deleted or replaced since its row was read: the row knows by now
+        except FileNotFoundError:  # deleted or replaced since its row was read: read the row again
             return self._open(account, name_or_id, file_name)
 
     def stage(self) -> StagedFile:
@@ -215,21 +208,21 @@ class AdapterStore:
         base_tables: BaseTables | None = None,
         keep_other_file: bool = False,
     ) -> Finetune:
-        """Check an uploaded file, with its other half if that is there, and keep it. Returns the finetune as it is now.
+        """Check an uploaded file, with the other file if that is there, and keep it. Returns the finetune as it is now.
 
-        verify            asks the engine of the finetune's base about the two files together, before they are kept
-        base_tables      the base's embedding and head, for an adapter that has such tables itself
-        keep_other_file  pair it with the other file of the version that answers
-        Raises what `Intake.take` raises.
+        verify           runs the pair in the engine of the finetune's base, before the files are kept
+        base_tables      the base's embedding and head, to check an adapter that contains them
+        keep_other_file  pair it with the other file of the current version
+        Raises what `Uploads.accept` raises.
         """
         check_file_name(file_name)
         finetune = self.find_own(account, name_or_id)
         with full_disk_as_error():
             base = Base(config, verify, base_tables)
-            self._intake.take(finetune, file_name, staged, base, keep_other_file=keep_other_file)
-        self._housekeeping.after_change()
+            self._uploads.accept(finetune, file_name, staged, base, keep_other_file=keep_other_file)
+        self._garbage.after_change()
         now = self.find(account, finetune.id)
-        logger.info("finetune %s: %s taken, %s, digest %s", now.id, file_name, now.state, now.digest)
+        logger.info("finetune %s: %s accepted, %s, digest %s", now.id, file_name, now.state, now.digest)
         return now
 
     def _open(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
@@ -243,7 +236,7 @@ class AdapterStore:
         return OpenedFile(path.open("rb"), file_name, stored)
 
     def _demo(self, name_or_id: str) -> Finetune | None:
-        """The demo of that name or id; names have a reserved prefix, so they hide nobody's own."""
+        """The demo of that name or id; their names have a reserved prefix, so they hide no other finetune."""
         return next((demo for demo in self._demos if name_or_id in (demo.name, demo.id)), None)
 
     def _resolve(self, account: str, name_or_id: str, model: str) -> Found:
@@ -251,7 +244,7 @@ class AdapterStore:
         if demo is not None and demo.current is not None:
             base, ref, verification = demo.model, _ref(demo.current), demo.current.verification
         else:
-            row = self._catalogue.find_servable(account, name_or_id)
+            row = self._repository.find_servable(account, name_or_id)
             if row is None:
                 found = self.find(account, name_or_id)
                 _check_base(name_or_id, found.model, model)
@@ -262,16 +255,16 @@ class AdapterStore:
         return Found(name_or_id, ref, verification)
 
     def _completed(self, found: Finetune) -> Finetune:
-        """What the rows do not hold: the folders' whole paths, and how far a check is."""
+        """Add what the rows do not hold: the full paths of folders, and how far a check is."""
         current, candidate = found.current, found.candidate
         if current is not None:
-            current = self._placed(current)
+            current = self._with_full_path(current)
         if candidate is not None and candidate.state is FinetuneState.CHECKING:
-            candidate = replace(candidate, check=self._checks.of(found.id))
-        earlier = tuple(self._placed(one) for one in found.earlier)
+            candidate = replace(candidate, check=self._uploads.checks.find(found.id))
+        earlier = tuple(self._with_full_path(one) for one in found.earlier)
         return replace(found, current=current, candidate=candidate, earlier=earlier)
 
-    def _placed(self, version: FinetuneVersion) -> FinetuneVersion:
+    def _with_full_path(self, version: FinetuneVersion) -> FinetuneVersion:
         return replace(version, folder=self._files.folder_path(version.folder.name))
 
 

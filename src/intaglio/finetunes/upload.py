@@ -1,12 +1,11 @@
-"""How an uploaded file becomes part of a finetune: joined with its other half, checked, put in place, recorded.
+"""How an uploaded file becomes part of a finetune: paired with the other file, checked, put in place, recorded.
 
 The order is what makes an acknowledged upload durable: check, verify, file in place and synced, row committed, return.
 
-Which two files belong together is for uploads to say, since every client sends them one by one and in the order it
-likes. A file never joins one of the version that answers unless the uploader asks for that: a config of one
-training with the weights of another may pass every check and still be an adapter that nobody trained. So a replacement
-begins with whichever file comes first, which waits for the other; if that takes more than JOIN_WINDOW the wait is over,
-and what was left of an upload that was never finished meets no file of a later one.
+Clients send the two files one by one, in any order. A file is never paired with one of the current version unless the
+uploader asks for that: the config of one training with the weights of another may pass every check and still be an
+adapter that was never trained. So a replacement begins with the first file, which waits for the other for JOIN_WINDOW;
+after that, the file of an unfinished upload is not paired with one of a later upload.
 """
 
 from __future__ import annotations
@@ -19,12 +18,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from intaglio.errors import AdapterError, DatabaseError, FinetuneError, StorageFullError
-from intaglio.finetunes.clock import Clock
-from intaglio.finetunes.db.repository import FinetuneRepository
-from intaglio.finetunes.progress import STORING, VERIFYING, Checks
-from intaglio.finetunes.records import Finetune, StoredFile
+from intaglio.finetunes.db.repository import Clock, FinetuneRepository
+from intaglio.finetunes.records import Check, Finetune, StoredFile
 from intaglio.finetunes.storage.blobs import FileStore, folder_key
-from intaglio.finetunes.storage.collection import Holdings
+from intaglio.finetunes.storage.garbage import GarbageCollector
 from intaglio.finetunes.storage.staging import StagedFile
 from intaglio.lora.peft.base_tables import BaseTables
 from intaglio.lora.peft.config import CONFIG_FILE
@@ -36,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 JOIN_WINDOW = timedelta(hours=1)
 
+# Steps of a check beside those of `ReadStep`.
+STORING = "storing"  # files synced and put in place, rows written
+VERIFYING = "verifying"  # the engine runs the adapter and compares
+
+ReportStep = Callable[[str], None]
+
 # Runs an adapter whose files lie in a folder against the reference. Blocks. Raises AdapterError when the adapter is not
 # verified, EngineError when the engine cannot say.
 Verify = Callable[[AdapterRef], Verification]
@@ -43,11 +46,11 @@ Verify = Callable[[AdapterRef], Verification]
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What is known here of a finetune's base model.
+    """The base model of a finetune, as far as uploads need it.
 
     config  its shape
-    verify   asks its engine
-    tables  its embedding and head, for adapters that have such tables themselves; without it those are refused
+    verify  asks its engine
+    tables  its embedding and head, to check an adapter that contains them; None refuses such adapters
     """
 
     config: ModelConfig
@@ -57,7 +60,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
-    """One file on its way in: the finetune as it was when the check began, the file's name, and its content."""
+    """One uploaded file: the finetune as it was when the check began, the file's name, and its content."""
 
     finetune: Finetune
     file_name: str
@@ -65,26 +68,53 @@ class _Upload:
     stored: StoredFile
 
 
-class Intake:
-    """Takes files in. Calls for one finetune should not overlap: of two that do, one is refused."""
+class RunningChecks:
+    """The checks that run in this process, by finetune id. Each is updated by one thread; any thread may read."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_finetune: dict[str, Check] = {}
+
+    @contextmanager
+    def run(self, finetune_id: str, file_name: str) -> Iterator[ReportStep]:
+        """While the block runs the finetune has a check. The block calls what it gets with each step that begins."""
+        started_at = self._clock()
+
+        def report(step: str) -> None:
+            self._by_finetune[finetune_id] = Check(file_name, str(step), started_at, self._clock())
+
+        report(STORING)
+        try:
+            yield report
+        finally:
+            self._by_finetune.pop(finetune_id, None)
+
+    def find(self, finetune_id: str) -> Check | None:
+        return self._by_finetune.get(finetune_id)
+
+
+class Uploads:
+    """Checks and keeps uploaded files. Calls for one finetune should not overlap: of two that do, one is refused.
+
+    checks  the checks that run now
+    """
 
     def __init__(
         self,
-        catalogue: FinetuneRepository,
+        repository: FinetuneRepository,
         files: FileStore,
-        holdings: Holdings,
-        checks: Checks,
+        garbage: GarbageCollector,
         limits: AdapterLimits,
         clock: Clock,
     ) -> None:
-        self._catalogue = catalogue
+        self._repository = repository
         self._files = files
-        self._holdings = holdings
-        self._checks = checks
+        self._garbage = garbage
+        self.checks = RunningChecks(clock)
         self._limits = limits
         self._clock = clock
 
-    def take(
+    def accept(
         self,
         finetune: Finetune,
         file_name: str,
@@ -93,12 +123,12 @@ class Intake:
         *,
         keep_other_file: bool,
     ) -> None:
-        """Check a file, with its other half if that is there, and keep it.
+        """Check a file, with the other file if that is there, and keep it.
 
-        base is what the two files are held against together, before anything is kept. Raises AdapterError saying what
-        is wrong with the file, of which nothing is kept then; FinetuneError if it cannot be part of the finetune or
+        base is what the pair is checked against before anything is kept. Raises AdapterError saying what is wrong with
+        the file, which is not kept then; FinetuneError if it cannot be part of the finetune or
         that was changed meanwhile; FinetuneNotFoundError if it was deleted; and EngineError, DatabaseError or
-        StorageFullError, of which the finetune knows nothing afterwards.
+        StorageFullError, which leave the finetune unchanged.
         """
         staged.finish()
         now = self._clock()
@@ -106,59 +136,59 @@ class Intake:
         others = _current_other(finetune, file_name) if keep_other_file else _candidate_other(finetune, file_name, now)
         if not others and _is_repeat(upload):
             return
-        self._catalogue.begin_check(finetune)
+        self._repository.begin_check(finetune)
         try:
-            with self._checks.running(finetune.id, file_name) as note:
+            with self.checks.run(finetune.id, file_name) as report:
                 if others:
-                    self._take_pair(upload, others, base, note)
+                    self._accept_pair(upload, others, base, report)
                 else:
-                    self._take_alone(upload, note)
+                    self._accept_alone(upload, report)
         except AdapterError as error:
             self._refuse(finetune, file_name, error)
             raise
-        except BaseException:  # a full disk, for one, or the finetune is not what it was
-            self._settle(finetune)
+        except BaseException:  # a full disk, for example, or the finetune was changed
+            self._end_check(finetune)
             raise
 
     def _refuse(self, finetune: Finetune, file_name: str, error: AdapterError) -> None:
         try:
-            with self._holdings.changing(finetune.id):
-                self._catalogue.refuse(finetune, file_name, str(error))
+            with self._garbage.transaction(finetune.id):
+                self._repository.refuse(finetune, file_name, str(error))
         except BaseException:
-            self._settle(finetune)
+            self._end_check(finetune)
             raise
         logger.info("finetune %s: %s refused: %s", finetune.id, file_name, error)
 
-    def _settle(self, finetune: Finetune) -> None:
+    def _end_check(self, finetune: Finetune) -> None:
         try:
-            self._catalogue.settle(finetune)
+            self._repository.end_check(finetune)
         except (DatabaseError, StorageFullError) as error:  # likely what ended the check
-            self._holdings.untidy = True
+            self._garbage.needs_collection = True
             logger.warning("finetune %s is shown as checking until the database answers: %s", finetune.id, error)
 
-    def _take_alone(self, upload: _Upload, note: Callable[[str], None]) -> None:
+    def _accept_alone(self, upload: _Upload, report: ReportStep) -> None:
         with self._files.assembled({upload.file_name: upload.staged.path}) as folder:
             check = check_config_file if upload.file_name == CONFIG_FILE else check_weights_file
-            check(folder / upload.file_name, self._limits, note)
-        note(STORING)
-        with self._holdings.changing(upload.finetune.id, new_blobs=[upload.stored.sha256]):
+            check(folder / upload.file_name, self._limits, report)
+        report(STORING)
+        with self._garbage.transaction(upload.finetune.id, new_blobs=[upload.stored.sha256]):
             self._files.keep(upload.staged)
-            self._catalogue.put_candidate(upload.finetune, upload.file_name, upload.stored)
+            self._repository.put_candidate(upload.finetune, upload.file_name, upload.stored)
 
-    def _take_pair(
+    def _accept_pair(
         self,
         upload: _Upload,
         others: Mapping[str, StoredFile],
         base: Base,
-        note: Callable[[str], None],
+        report: ReportStep,
     ) -> None:
         paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
         files = {**others, upload.file_name: upload.stored}
         with self._assembled(upload, paths) as folder:
-            digest = read_peft_adapter(folder, base.config, self._limits, note, base.tables).digest
-            note(VERIFYING)
+            digest = read_peft_adapter(folder, base.config, self._limits, report, base.tables).digest
+            report(VERIFYING)
             verification = base.verify(AdapterRef(digest, str(folder)))
-            note(STORING)
+            report(STORING)
             self._keep_pair(upload, files, folder, digest, verification)
 
     @contextmanager
@@ -178,17 +208,17 @@ class Intake:
         self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, digest: str, verification: Verification
     ) -> None:
         finetune, key = upload.finetune, folder_key(files)
-        with self._holdings.changing(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
+        with self._garbage.transaction(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
             if finetune.current is not None and finetune.current.folder.name == key:
-                self._catalogue.confirm(finetune, verification)  # the very files that answer already
+                self._repository.confirm(finetune, verification)  # the same files as those of the current version
                 return
             self._files.keep(upload.staged)
             self._files.keep_folder(folder, files)
-            self._catalogue.promote(finetune, files, digest, key, verification)
+            self._repository.promote(finetune, files, digest, key, verification)
 
 
 def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[str, StoredFile]:
-    """The other file, if it was uploaded and this one may join it."""
+    """The other file, if it was uploaded and this one may be paired with it."""
     if finetune.candidate is None:
         return {}
     others = {name: file for name, file in finetune.candidate.files.items() if name != file_name}
@@ -198,16 +228,16 @@ def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[
 
 
 def _current_other(finetune: Finetune, file_name: str) -> dict[str, StoredFile]:
-    """The other file of the version that answers."""
+    """The other file of the current version."""
     if finetune.current is None:
         raise FinetuneError(f"finetune {finetune.name!r} is not ready, so it has no other file that could be kept")
     return {name: file for name, file in finetune.current.files.items() if name != file_name}
 
 
 def _is_repeat(upload: _Upload) -> bool:
-    """Whether this is the upload that completed the current version, sent again: clients do when an answer is lost.
+    """Whether this repeats the upload that completed the current version: clients retry when a response is lost.
 
-    Taken for the first half of a replacement it would wait, and join a file of the next one.
+    As the first file of a replacement it would wait, and be paired with a file of the next upload.
     """
     current = upload.finetune.current
     if current is None or upload.finetune.candidate is not None:

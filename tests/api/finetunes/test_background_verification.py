@@ -18,7 +18,7 @@ from intaglio.api.finetunes.background_verification import MAX_WAITING, Backgrou
 from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
 from intaglio.errors import AdapterError, EngineDeadError
-from intaglio.finetunes import AdapterStore, Finetune
+from intaglio.finetunes import Finetune, FinetuneStore
 from intaglio.finetunes.demos import read_demo_adapters
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
@@ -53,7 +53,7 @@ def make_demos(base_config: ModelConfig, tmp_path: Path) -> MakeDemos:
 
 @pytest.fixture
 def state(settings: Settings, base_config: ModelConfig, make_demos: MakeDemos) -> ServerState:
-    store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes, make_demos(2))
+    store = FinetuneStore(settings.data_path, AdapterLimits(), settings.max_finetunes, make_demos(2))
     models = {MODEL: FakeLLM(MODEL, base_config)}
     return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
 from intaglio.api.state import ServerState
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.finetunes.demos import read_demo_adapters
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
@@ -103,7 +103,7 @@ def test_demo_adapters_can_be_read_and_not_changed(
     (demo / "card.json").write_text(json.dumps(card))
     demos = read_demo_adapters(demo.parent, MODEL, base_config, AdapterLimits())
     state.adapters.close()
-    state.adapters = AdapterStore(tmp_path / "other", AdapterLimits(), 3, demos)
+    state.adapters = FinetuneStore(tmp_path / "other", AdapterLimits(), 3, demos)
     with TestClient(create_app(state)) as client:
         content = client.get(asset(CONFIG, "intaglio-demo")).content
         assert content == (adapter_folder / CONFIG).read_bytes()

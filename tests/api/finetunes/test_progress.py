@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.finetunes.progress import STORING, VERIFYING
+from intaglio.finetunes.upload import STORING, VERIFYING
 from intaglio.lora.peft.reader import ReadStep
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings

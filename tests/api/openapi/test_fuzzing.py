@@ -10,7 +10,7 @@ import pytest
 from intaglio.api.app import create_app
 from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, Verification
@@ -32,7 +32,7 @@ def state(base_config: ModelConfig, adapter_folder: Path, tmp_path: Path) -> Ser
         return verification_by_reading(ref, base_config)
 
     settings = Settings(data_dir=tmp_path / "data", max_body_bytes=200_000)
-    store = AdapterStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
+    store = FinetuneStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
     for name in FINETUNES:
         store.create(account=ACCOUNT, name=name, model=DEFAULT_MODEL_ID, description="", public=False)
     for file in sorted(adapter_folder.iterdir()):

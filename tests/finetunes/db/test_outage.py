@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import DatabaseError, EngineDeadError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, Verification
@@ -61,7 +61,7 @@ def outage(data: Path, database_url: str | None, request: pytest.FixtureRequest)
 
 def test_every_act_says_that_the_database_is_away_and_works_when_it_is_back(
     data: Path,
-    store: AdapterStore,
+    store: FinetuneStore,
     outage: Outage,
     adapter_folder: Path,
     new_folder: Path,
@@ -96,7 +96,7 @@ def test_every_act_says_that_the_database_is_away_and_works_when_it_is_back(
 
 
 def test_a_database_that_goes_away_while_an_upload_is_verified_leaves_it_as_it_was(
-    data: Path, store: AdapterStore, outage: Outage, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, outage: Outage, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
     half = add(store, adapter_folder / CONFIG, base_config)
@@ -117,7 +117,7 @@ def test_a_database_that_goes_away_while_an_upload_is_verified_leaves_it_as_it_w
 
 def test_a_commit_whose_answer_is_lost_is_whole(
     data: Path,
-    store: AdapterStore,
+    store: FinetuneStore,
     outage: Outage,
     adapter_folder: Path,
     base_config: ModelConfig,
@@ -127,8 +127,8 @@ def test_a_commit_whose_answer_is_lost_is_whole(
     add(store, adapter_folder / CONFIG, base_config)
     promote = FinetuneRepository.promote
 
-    def promote_and_lose(catalogue: FinetuneRepository, *arguments: object) -> None:
-        promote(catalogue, *arguments)  # type: ignore[arg-type]
+    def promote_and_lose(repository: FinetuneRepository, *arguments: object) -> None:
+        promote(repository, *arguments)  # type: ignore[arg-type]
         outage.begin()
         raise DatabaseError("the connection was lost before the answer")
 
@@ -144,7 +144,7 @@ def test_a_commit_whose_answer_is_lost_is_whole(
 
 
 def test_an_engine_that_cannot_answer_keeps_nothing(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     def dead(_ref: AdapterRef) -> Verification:
         raise EngineDeadError("the engine process ended")

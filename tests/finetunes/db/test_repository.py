@@ -18,12 +18,12 @@ from tests.helpers.held_check import DEADLINE_S
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def create(catalogue: FinetuneRepository, name: str, limit: int = 100) -> Finetune:
-    return catalogue.create(account="acc", name=name, model="m", description="", public=False, max_finetunes=limit)
+def create(repository: FinetuneRepository, name: str, limit: int = 100) -> Finetune:
+    return repository.create(account="acc", name=name, model="m", description="", public=False, max_finetunes=limit)
 
 
 def test_threads_that_race_for_the_last_place_get_one(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
+    repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     barrier = threading.Barrier(5)
 
     def race(number: int) -> str:
@@ -32,7 +32,7 @@ def test_threads_that_race_for_the_last_place_get_one(tmp_path: Path, database_u
             # A writer waits 10 s for the one before, and a disk may stall longer: then it asks again, as clients do.
             with suppress(DatabaseError):
                 try:
-                    return create(catalogue, f"n{number}", limit=1).name
+                    return create(repository, f"n{number}", limit=1).name
                 except FinetuneError:
                     return "refused"
         return "gave up"
@@ -40,17 +40,17 @@ def test_threads_that_race_for_the_last_place_get_one(tmp_path: Path, database_u
     with ThreadPoolExecutor(5) as pool:
         outcomes = list(pool.map(race, range(5)))
     assert outcomes.count("refused") == 4
-    assert len(catalogue.list_account("acc")) == 1
-    catalogue.close()
+    assert len(repository.list_account("acc")) == 1
+    repository.close()
 
 
 def test_a_name_with_a_nul_is_nobodys(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
-    create(catalogue, "mine")
-    assert catalogue.find_servable("acc", "mine\0") is None
+    repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
+    create(repository, "mine")
+    assert repository.find_servable("acc", "mine\0") is None
     with pytest.raises(FinetuneNotFoundError):
-        catalogue.find("acc", "mine\0")
-    catalogue.close()
+        repository.find("acc", "mine\0")
+    repository.close()
 
 
 def stored(sha256: str) -> StoredFile:
@@ -58,52 +58,56 @@ def stored(sha256: str) -> StoredFile:
 
 
 def test_a_candidate_has_the_last_file_put_there(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
-    create(catalogue, "mine")
+    repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
+    create(repository, "mine")
     for sha256 in ("aa", "bb"):
-        catalogue.put_candidate(catalogue.find("acc", "mine"), CONFIG, stored(sha256))
-    assert catalogue.find("acc", "mine").files == {CONFIG: stored("bb")}
-    assert catalogue.unused(["aa", "bb"], []) == ({"aa"}, set())
-    catalogue.close()
+        repository.put_candidate(repository.find("acc", "mine"), CONFIG, stored(sha256))
+    assert repository.find("acc", "mine").files == {CONFIG: stored("bb")}
+    assert repository.unused(["aa", "bb"], []) == ({"aa"}, set())
+    repository.close()
 
 
 def test_of_earlier_versions_only_the_last_is_kept(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
-    create(catalogue, "mine")
+    repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
+    create(repository, "mine")
     for number in ("1", "2", "3"):
         files = {CONFIG: stored(f"c{number}"), WEIGHTS: stored(f"w{number}")}
-        catalogue.promote(catalogue.find("acc", "mine"), files, f"digest{number}", f"folder{number}", VERIFICATION)
-    found = catalogue.find("acc", "mine")
+        repository.promote(repository.find("acc", "mine"), files, f"digest{number}", f"folder{number}", VERIFICATION)
+    found = repository.find("acc", "mine")
     assert found.current == FinetuneVersion(3, "digest3", Path("folder3"), files, VERIFICATION)
     assert [one.number for one in found.earlier] == [2]
     blobs, folders = ({f"{kind}{number}" for kind in kinds for number in "123"} for kinds in ("cw", ("folder",)))
-    assert catalogue.unused(blobs, folders) == ({"c1", "w1"}, {"folder1"})
-    catalogue.delete(found)
-    assert catalogue.unused(blobs, folders) == (blobs, folders)
-    catalogue.close()
+    assert repository.unused(blobs, folders) == ({"c1", "w1"}, {"folder1"})
+    repository.delete(found)
+    assert repository.unused(blobs, folders) == (blobs, folders)
+    repository.close()
 
 
 def test_what_was_changed_or_deleted_meanwhile_is_left_alone(tmp_path: Path, database_url: str | None) -> None:
-    catalogue = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
-    before = create(catalogue, "mine")
-    catalogue.put_candidate(before, CONFIG, stored("aa"))
+    repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
+    before = create(repository, "mine")
+    repository.put_candidate(before, CONFIG, stored("aa"))
     pair = {CONFIG: stored("bb"), WEIGHTS: stored("cc")}
     late: list[Callable[[], None]] = [
-        lambda: catalogue.put_candidate(before, CONFIG, stored("bb")),
-        lambda: catalogue.promote(before, pair, "digest", "folder", VERIFICATION),
-        lambda: catalogue.confirm(before, VERIFICATION),
+        lambda: repository.put_candidate(before, CONFIG, stored("bb")),
+        lambda: repository.promote(before, pair, "digest", "folder", VERIFICATION),
+        lambda: repository.confirm(before, VERIFICATION),
     ]
     for act in late:
         with pytest.raises(FinetuneError, match="was changed while an upload was checked"):
             act()
-    assert catalogue.find("acc", "mine").files == {CONFIG: stored("aa")}
-    catalogue.delete(before)
-    late += [lambda: catalogue.begin_check(before), lambda: catalogue.settle(before), lambda: catalogue.delete(before)]
+    assert repository.find("acc", "mine").files == {CONFIG: stored("aa")}
+    repository.delete(before)
+    late += [
+        lambda: repository.begin_check(before),
+        lambda: repository.end_check(before),
+        lambda: repository.delete(before),
+    ]
     for act in late:
         with pytest.raises(FinetuneNotFoundError, match="Finetune mine not found"):
             act()
-    assert catalogue.unused(["aa", "bb"], ["folder"]) == ({"aa", "bb"}, {"folder"})
-    catalogue.close()
+    assert repository.unused(["aa", "bb"], ["folder"]) == ({"aa", "bb"}, {"folder"})
+    repository.close()
 
 
 def test_what_one_connection_commits_another_process_reads(tmp_path: Path, database_url: str | None) -> None:

@@ -103,8 +103,8 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
     def mkdir_and_sweep(path: Path) -> None:
         mkdir(path)
         if not swept:
-            with other.placing():
-                swept.append(other.sweep(lambda *_: (set(), set())).num_removed)
+            with other.lock():
+                swept.append(other.collect(lambda *_: (set(), set())).num_removed)
 
     monkeypatch.setattr(Path, "mkdir", mkdir_and_sweep)
     with files.assembled({}) as folder:
@@ -122,8 +122,8 @@ def test_sweep_removes_only_what_nobody_points_to(tmp_path: Path) -> None:
     def unused(blobs: Iterable[str], folders: Iterable[str]) -> tuple[set[str], set[str]]:
         return set(blobs) - {wanted.sha256}, set(folders) - {key}
 
-    with files.placing():
-        assert files.sweep(unused) == (3, False)
+    with files.lock():
+        assert files.collect(unused) == (3, False)
     assert files.blob_path(wanted.sha256).exists()
     assert not files.blob_path(unwanted.sha256).exists()
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [key]
@@ -146,11 +146,11 @@ def test_placing_is_for_one_thread_at_a_time(tmp_path: Path) -> None:
 
     def second() -> None:
         inside.set()
-        with other.placing():
+        with other.lock():
             order.append("second")
 
     thread = threading.Thread(target=second)
-    with one.placing():
+    with one.lock():
         thread.start()
         assert inside.wait(10)
         thread.join(0.05)  # it cannot get on; were it let in, it would by now nearly always

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import DataFolderError
-from intaglio.finetunes import AdapterStore
+from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import OpenStore, add_both, create, move_database, stored_files
 from tests.helpers.postgresql import PostgresqlServer
 
 
-def open_at(data: Path, url: str | None = None) -> AdapterStore:
-    return AdapterStore(data, AdapterLimits(), max_finetunes=3, database_url=url)
+def open_at(data: Path, url: str | None = None) -> FinetuneStore:
+    return FinetuneStore(data, AdapterLimits(), max_finetunes=3, database_url=url)
 
 
 def test_files_of_a_database_that_was_lost_are_kept(data: Path, adapter_folder: Path, base_config: ModelConfig) -> None:
@@ -84,6 +84,6 @@ def test_a_database_is_not_used_without_its_files(
     store.close()
 
 
-def test_servers_may_share_a_folder_and_its_database(store: AdapterStore, open_store: OpenStore) -> None:
+def test_servers_may_share_a_folder_and_its_database(store: FinetuneStore, open_store: OpenStore) -> None:
     made = create(store)
     assert open_store().find("acc", "mine") == made

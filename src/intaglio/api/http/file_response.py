@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from intaglio.finetunes.storage.opened_file import OpenedFile
+from intaglio.finetunes.storage.blobs import OpenedFile
 
 CHUNK_BYTES = 1 << 18
 _MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}

@@ -36,7 +36,7 @@ from intaglio.errors import (
 )
 from intaglio.finetunes import FinetuneState
 from intaglio.finetunes.db.repository import ORDER_COLUMNS
-from intaglio.finetunes.progress import STORING, VERIFYING
+from intaglio.finetunes.upload import STORING, VERIFYING
 from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, ReadStep
 
 TAG = "Finetunes"

@@ -8,9 +8,9 @@ answer, and StorageFullError when it has no room; then nothing was changed, or a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from uuid import uuid4
@@ -20,22 +20,28 @@ from sqlalchemy.exc import IntegrityError
 
 from intaglio.database import open_database
 from intaglio.errors import FinetuneError, FinetuneNotFoundError
-from intaglio.finetunes.clock import Clock, utc_now
-from intaglio.finetunes.db import write_rows
-from intaglio.finetunes.db.read_rows import Servable, matches, read_finetunes, read_servable, utc_column
+from intaglio.finetunes.db import rows
+from intaglio.finetunes.db.rows import Servable, matches, read_finetunes, read_servable, utc_column
 from intaglio.finetunes.db.tables import FILES, FINETUNES, SCHEMA, STORE, VERSIONS
 from intaglio.finetunes.records import Finetune, FinetuneState, FinetuneVersion, StoredFile
 from intaglio.request import Verification
 
 ORDER_COLUMNS = ("name", "created_at", "modified_at", "model", "id")
 
-_ASKED_AT_ONCE = 500  # values in one statement
+Clock = Callable[[], datetime]
+
+_VALUES_PER_STATEMENT = 500
+
+
+def utc_now() -> datetime:
+    """The time now, with its zone."""
+    return datetime.now(UTC)
 
 
 class FinetuneRepository:
     """Finetunes of all accounts in one database: the SQLite file at `path`, or PostgreSQL if there is a URL.
 
-    alone  nobody else uses the database, so that the tables of an earlier version may be changed
+    alone  no other server uses the database, so its tables may be changed
     kept   versions of a finetune whose files are kept, the current one included
 
     Raises DataFolderError if it cannot be used.
@@ -97,7 +103,7 @@ class FinetuneRepository:
         return found[0]
 
     def find_servable(self, account: str, name_or_id: str) -> Servable | None:
-        """What a request needs of the same finetune; None if there is none, or none of its versions answers."""
+        """What a request needs of the same finetune; None without finetune or current version."""
         with self._database.reading() as connection:
             return read_servable(connection, matches(account, name_or_id))
 
@@ -114,51 +120,51 @@ class FinetuneRepository:
     def begin_check(self, finetune: Finetune) -> None:
         """An upload is being checked. Raises FinetuneNotFoundError if the finetune was deleted."""
         with self._database.writing() as connection:
-            if not write_rows.update_finetune(connection, finetune.id, state=FinetuneState.CHECKING.value, reason=None):
+            if not rows.update_finetune(connection, finetune.id, state=FinetuneState.CHECKING.value, reason=None):
                 raise _not_found(finetune)
 
     def refuse(self, finetune: Finetune, name: str, reason: str) -> None:
         """The upload of that name was bad. An earlier one of the name, which it was to replace, goes too.
 
-        Where another file waits than when the check began, somebody else has uploaded since, and only the check is
-        over. A rollback since then changes nothing here but the candidate's number.
+        If the candidate has other files than when the check began, another upload came since, and only the check ends.
+        A rollback since then changes only the candidate's number.
         """
         with self._database.writing() as connection:
             now = _read(connection, finetune.id)
             if now is None or _candidate_files(now) != _candidate_files(finetune):
-                connection.execute(_settled().where(FINETUNES.c.id == finetune.id))
+                connection.execute(_check_ended().where(FINETUNES.c.id == finetune.id))
                 return
             candidate = (FILES.c.finetune_id == now.id) & (FILES.c.version == now.next_number)
             connection.execute(FILES.delete().where(candidate & (FILES.c.name == name)))
             state = FinetuneState.REFUSED.value
             shown = reason.replace("\0", "\\x00")
-            write_rows.update_finetune(connection, finetune.id, state=state, reason=shown, modified_at=self._now())
+            rows.update_finetune(connection, finetune.id, state=state, reason=shown, modified_at=self._now())
 
     def put_candidate(self, finetune: Finetune, name: str, stored: StoredFile) -> None:
         """A good file, and the only one of the candidate."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
-            write_rows.put_files(connection, finetune.id, finetune.next_number, {name: stored})
+            rows.put_files(connection, finetune.id, finetune.next_number, {name: stored})
             state = FinetuneState.AWAITING_FILES.value
-            write_rows.update_finetune(connection, finetune.id, state=state, reason=None, modified_at=self._now())
+            rows.update_finetune(connection, finetune.id, state=state, reason=None, modified_at=self._now())
 
     def confirm(self, finetune: Finetune, verification: Verification) -> None:
         """The candidate turned out to be what answers already; this is its newest verification."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
-            write_rows.put_files(connection, finetune.id, finetune.next_number, {})
-            write_rows.put_verification(connection, finetune.id, finetune.next_number - 1, verification)
-            write_rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
+            rows.put_files(connection, finetune.id, finetune.next_number, {})
+            rows.put_verification(connection, finetune.id, finetune.next_number - 1, verification)
+            rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
 
     def promote(
         self, finetune: Finetune, files: Mapping[str, StoredFile], digest: str, folder: str, verification: Verification
     ) -> None:
-        """The candidate is verified: from this commit on it answers. The last versions before it are kept."""
+        """The candidate is verified: with this commit it is the current version. The last versions before it are kept."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             new = FinetuneVersion(finetune.next_number, digest, Path(folder), files, verification)
             self._make_current(connection, finetune.id, new)
-            write_rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
+            rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
 
     def roll_back(self, finetune: Finetune, to: int | None = None) -> None:
         """The version before the current one, or the one with the number `to`, answers again under the next number.
@@ -171,7 +177,7 @@ class FinetuneRepository:
             if now is None:
                 raise _not_found(finetune)
             wanted = _earlier(now, to)
-            write_rows.move_candidate(connection, now.id, now.next_number)
+            rows.move_candidate(connection, now.id, now.next_number)
             self._make_current(connection, now.id, replace(wanted, number=now.next_number))
 
     def delete(self, finetune: Finetune) -> None:
@@ -180,16 +186,16 @@ class FinetuneRepository:
             if not connection.execute(FINETUNES.delete().where(FINETUNES.c.id == finetune.id)).rowcount:
                 raise _not_found(finetune)
 
-    def settle(self, finetune: Finetune) -> None:
-        """A check came to no end: the state is again what the rows say. Raises FinetuneNotFoundError if deleted."""
+    def end_check(self, finetune: Finetune) -> None:
+        """A check ended without a result: the state follows from the rows again. Raises FinetuneNotFoundError."""
         with self._database.writing() as connection:
-            if not connection.execute(_settled().where(FINETUNES.c.id == finetune.id)).rowcount:
+            if not connection.execute(_check_ended().where(FINETUNES.c.id == finetune.id)).rowcount:
                 raise _not_found(finetune)
 
-    def settle_all(self) -> None:
-        """No check is under way anywhere, whatever a crash has left."""
+    def end_all_checks(self) -> None:
+        """No check runs in any process: end those that a crash has left."""
         with self._database.writing() as connection:
-            connection.execute(_settled().where(FINETUNES.c.state == FinetuneState.CHECKING.value))
+            connection.execute(_check_ended().where(FINETUNES.c.state == FinetuneState.CHECKING.value))
 
     def files_of(self, finetune_id: str) -> tuple[set[str], set[str]]:
         """SHA-256 of every file, and name of every adapter folder, that a row of the finetune points to."""
@@ -201,25 +207,25 @@ class FinetuneRepository:
     def unused(self, blobs: Iterable[str], folders: Iterable[str]) -> tuple[set[str], set[str]]:
         """Those of these files and folders that no row points to.
 
-        It waits for whoever writes: a commit whose answer was lost on the way may still be going on.
+        It waits for other writers: a commit whose response was lost may still be in progress.
         """
         with self._database.writing() as connection:
             return _without(connection, FILES.c.sha256, blobs), _without(connection, VERSIONS.c.folder, folders)
 
     def _make_current(self, connection: sa.Connection, finetune_id: str, new: FinetuneVersion) -> None:
         now = self._now()
-        write_rows.put_version(connection, finetune_id, new, now)
-        write_rows.drop_before(connection, finetune_id, new.number - self._kept + 1)
-        write_rows.update_finetune(connection, finetune_id, version=new.number, modified_at=now)
+        rows.put_version(connection, finetune_id, new, now)
+        rows.drop_before(connection, finetune_id, new.number - self._kept + 1)
+        rows.update_finetune(connection, finetune_id, version=new.number, modified_at=now)
 
     def _now(self) -> datetime:
         return utc_column(self._clock())
 
 
-def _settled() -> sa.Update:
+def _check_ended() -> sa.Update:
     """CHECKING becomes READY or AWAITING_FILES, as there is a version and no candidate beside it, or not.
 
-    Another state is what somebody else's check has found meanwhile, and stays.
+    Another state is the result of another check meanwhile, and stays.
     """
     has_candidate = sa.exists().where(
         (FILES.c.finetune_id == FINETUNES.c.id) & (FILES.c.version == FINETUNES.c.version + 1)
@@ -236,7 +242,7 @@ def _settled() -> sa.Update:
 def _without(connection: sa.Connection, column: sa.Column[str], values: Iterable[str]) -> set[str]:
     """The values that the column does not have."""
     left, waiting = set(values), iter(sorted(set(values)))
-    while some := list(islice(waiting, _ASKED_AT_ONCE)):
+    while some := list(islice(waiting, _VALUES_PER_STATEMENT)):
         left -= set(connection.scalars(sa.select(column).where(column.in_(some)).distinct()))
     return left
 

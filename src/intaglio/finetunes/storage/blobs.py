@@ -1,13 +1,13 @@
 """Adapter files on disk, named by what is in them.
 
-    incoming/   files being written and folders being checked: `Incoming`
+    incoming/   files being written and folders being checked: `StagingFolder`
     blobs/ab/   one file per content, named by its SHA-256
     adapters/   one folder per accepted pair, its two files hard links to blobs: each content is on the disk once
 
 A file is written under incoming/, synced, then renamed into place, and the folder synced: after a crash it is there
-whole or not at all. A row in the catalogue is written only afterwards, so what no row points to is rubbish: `remove`
-takes it at once, and `sweep` what a crash left. Between the moment at which a file is in place and the one at which a
-row points to it, `placing` keeps others from taking it for rubbish.
+whole or not at all. A row is written only afterwards, so what no row points to is garbage: `remove`
+removes it at once, and `collect` what a crash left. `lock` is held from before a file is in place until a row points to
+it, so that no other process takes it for garbage.
 """
 
 from __future__ import annotations
@@ -18,21 +18,31 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from intaglio.files.atomic_write import sync_folder
 from intaglio.finetunes.records import StoredFile
-from intaglio.finetunes.storage.staging import Incoming, StagedFile
+from intaglio.finetunes.storage.staging import StagedFile, StagingFolder
 
 Unused = Callable[[Iterable[str], Iterable[str]], tuple[set[str], set[str]]]  # blobs and folders -> those without row
 
 
-class Swept(NamedTuple):
-    """What a sweep removed, and whether somebody was on the way in with a file."""
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A stored file that is open for reading. The owner closes `file`."""
+
+    file: BinaryIO
+    name: str
+    stored: StoredFile
+
+
+class Collected(NamedTuple):
+    """How many files and folders were removed, and whether an upload was in progress."""
 
     num_removed: int
-    uploads_run: bool
+    uploads_in_progress: bool
 
 
 class FileStore:
@@ -44,18 +54,18 @@ class FileStore:
         self._lock_path = root / "files.lock"
         for folder in (root / "incoming", self._blobs, self._adapters):
             folder.mkdir(parents=True, exist_ok=True)
-        self._incoming = Incoming(root / "incoming")
+        self._staging = StagingFolder(root / "incoming")
 
     def stage(self) -> StagedFile:
         """A new file to write to; use it as a context manager."""
-        return self._incoming.stage()
+        return self._staging.stage()
 
     def assembled(self, files: Mapping[str, Path]) -> AbstractContextManager[Path]:
-        """A folder in which the given files have their right names, gone afterwards unless it was kept."""
-        return self._incoming.assembled(files)
+        """A folder in which the given files have their right names, removed afterwards unless it was kept."""
+        return self._staging.assembled(files)
 
     @contextmanager
-    def placing(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """The lock that is held while files and rows change together, by one thread of one process at a time."""
         with self._lock_path.open("ab") as file:  # opened anew, since threads of one process share an open file's lock
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -88,11 +98,11 @@ class FileStore:
         return self._adapters / key
 
     def remove(self, blobs: Iterable[str], folders: Iterable[str]) -> None:
-        """Remove these; what is gone already is no fault. Who has a file open reads on. Needs `placing`."""
+        """Remove these, if they are there. A file that is open can be read to its end. Needs `lock`."""
         for key in folders:
-            aside = self._incoming.new_path()
+            aside = self._staging.new_path()
             try:
-                self.folder_path(key).rename(aside)  # so that a folder is never there in part
+                self.folder_path(key).rename(aside)  # so that no folder is ever incomplete
             except FileNotFoundError:
                 continue
             shutil.rmtree(aside)
@@ -100,24 +110,24 @@ class FileStore:
             self.blob_path(sha256).unlink(missing_ok=True)
 
     def _link_to_blob(self, path: Path, sha256: str) -> None:
-        """A file that came in while its content was in blobs/ is a second copy of that: let it be the first.
+        """An uploaded file whose content was already in blobs/ is a second copy: replace it by a link to the blob.
 
-        A blob may be gone, if its row is: then the folder gets none either, which is for the catalogue to say.
+        A blob may have been removed with its row; the repository refuses the upload then.
         """
         blob = self.blob_path(sha256)
         if blob.exists() and not path.samefile(blob):
-            aside = self._incoming.new_path()
+            aside = self._staging.new_path()
             os.link(blob, aside)
             aside.replace(path)
 
-    def sweep(self, unused: Unused) -> Swept:
-        """Remove what nobody works on and no row points to. Needs `placing`."""
-        num_removed, uploads_run = self._incoming.sweep()
+    def collect(self, unused: Unused) -> Collected:
+        """Remove what no process uses and no row points to. Needs `lock`."""
+        num_removed, in_progress = self._staging.remove_unlocked()
         blobs, folders = unused(
             [path.name for path in self._blobs.glob("*/*")], [path.name for path in self._adapters.iterdir()]
         )
         self.remove(blobs, folders)
-        return Swept(num_removed + len(blobs) + len(folders), uploads_run)
+        return Collected(num_removed + len(blobs) + len(folders), in_progress)
 
 
 def folder_key(files: Mapping[str, StoredFile]) -> str:

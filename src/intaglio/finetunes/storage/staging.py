@@ -1,11 +1,12 @@
-"""Files and folders on their way in, each locked by whoever works on it.
+"""Uploads in progress: files being written and folders being checked, each locked by the process that uses it.
 
-The kernel drops the lock of a killed process. So what nobody has locked is rubbish, whichever server on the data folder
-left it, and what somebody has locked is not.
+The kernel releases the locks of a killed process. So what is not locked is garbage, whichever server on the data folder
+left it.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,20 +18,31 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from intaglio.finetunes.storage.full_disk import full_disk_as_error
+from intaglio.errors import StorageFullError
+
+
+@contextmanager
+def full_disk_as_error() -> Iterator[None]:
+    """Raise StorageFullError for a full disk or quota; other errors stay what they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError() from error
+        raise
 
 
 class StagedFile:
-    """A file on its way in: hashed while it is written, gone when the `with` block ends unless it was kept.
+    """A file being uploaded: hashed while it is written, removed when the `with` block ends unless it was kept.
 
-    Writing and finishing raise StorageFullError when there is no room.
+    Writing and finishing raise StorageFullError when the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
         self.size_bytes = 0
         self._hash = hashlib.sha256()
         with full_disk_as_error():
-            self.path, descriptor = _locked(folder, _new_file)
+            self.path, descriptor = _create_locked(folder, _new_file)
         self._file = os.fdopen(descriptor, "wb")
         self._finished = False
 
@@ -41,7 +53,7 @@ class StagedFile:
         self.size_bytes += len(chunk)
 
     def finish(self) -> None:
-        """Everything is written: put it on the disk for good. May be called twice. The lock stays."""
+        """Everything is written: sync it to the disk. May be called twice. The lock stays."""
         if not self._finished:
             with full_disk_as_error():
                 self._file.flush()
@@ -60,15 +72,15 @@ class StagedFile:
     ) -> None:
         try:
             self._file.close()
-        except OSError:  # the last piece did not fit on the disk, and nobody needs it any more
+        except OSError:  # the last piece did not fit on the disk, and the file is removed anyway
             if error is None:
                 raise
         finally:
             self.path.unlink(missing_ok=True)
 
 
-class Incoming:
-    """The folder of what is on its way in."""
+class StagingFolder:
+    """The folder of uploads in progress."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -79,8 +91,8 @@ class Incoming:
 
     @contextmanager
     def assembled(self, files: Mapping[str, Path]) -> Iterator[Path]:
-        """A folder in which the given files have their right names, gone afterwards unless it was moved away."""
-        path, descriptor = _locked(self._folder, _new_folder)
+        """A folder that links the given files under these names, removed afterwards unless it was moved away."""
+        path, descriptor = _create_locked(self._folder, _new_folder)
         try:
             for name, source in files.items():
                 os.link(source, path / name)
@@ -93,12 +105,12 @@ class Incoming:
                 os.close(descriptor)
 
     def new_path(self) -> Path:
-        """Where something can be put aside that is removed next."""
+        """A path for something that is removed next."""
         return self._folder / uuid4().hex
 
-    def sweep(self) -> tuple[int, bool]:
-        """Remove what nobody works on. Returns how many things that were, and whether anything is being worked on."""
-        removed, alive = 0, False
+    def remove_unlocked(self) -> tuple[int, bool]:
+        """Remove what no process uses. Returns how many entries that were, and whether any other is in use."""
+        removed, in_use = 0, False
         for path in self._folder.iterdir():
             try:
                 with _descriptor(path) as descriptor:
@@ -106,16 +118,16 @@ class Incoming:
                     _remove(path)
                     removed += 1
             except BlockingIOError:
-                alive = True
-            except FileNotFoundError:  # kept, or removed by whoever worked on it
+                in_use = True
+            except FileNotFoundError:  # kept, or removed by the process that used it
                 continue
-        return removed, alive
+        return removed, in_use
 
 
-def _locked(folder: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
+def _create_locked(folder: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
     """Something new in the folder, and a descriptor of it that holds its lock.
 
-    Between the making and the locking a sweep may take it for rubbish; then another one is made.
+    Between creating and locking it, garbage collection may remove it; then another one is created.
     """
     while True:
         path = folder / uuid4().hex
@@ -133,7 +145,7 @@ def _new_file(path: Path) -> int:
 
 
 def _new_folder(path: Path) -> int | None:
-    """None if it is gone before it is open."""
+    """None if it is removed before it is open."""
     path.mkdir()
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
-from intaglio.finetunes import AdapterStore, FinetuneState
+from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, Verification
 from tests.finetunes.conftest import (
@@ -34,9 +34,9 @@ from tests.helpers.held_check import DEADLINE_S, in_thread
 DYING = """
 import sys
 from pathlib import Path
-from intaglio.finetunes.storage.staging import Incoming
+from intaglio.finetunes.storage.staging import StagingFolder
 
-incoming = Incoming(Path(sys.argv[1]))
+incoming = StagingFolder(Path(sys.argv[1]))
 with incoming.stage() as staged:
     staged.write(b"half of a file")
     staged.finish()
@@ -47,7 +47,7 @@ with incoming.stage() as staged:
 
 
 def test_a_running_server_takes_what_another_left_when_it_was_killed_and_nothing_before(
-    data: Path, store: AdapterStore, clock: SetClock
+    data: Path, store: FinetuneStore, clock: SetClock
 ) -> None:
     command = [sys.executable, "-c", DYING, str(data / "incoming")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -65,7 +65,7 @@ def test_a_running_server_takes_what_another_left_when_it_was_killed_and_nothing
 
 
 def test_files_that_an_upload_needs_are_safe_from_another_server(
-    data: Path, store: AdapterStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     other = open_store()
     create(store)
@@ -82,13 +82,13 @@ def test_files_that_an_upload_needs_are_safe_from_another_server(
 
 
 def test_files_without_a_row_go_and_a_check_that_nobody_runs_ends(
-    data: Path, store: AdapterStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(data)
     with monkeypatch.context() as broken:
-        broken.setattr("intaglio.finetunes.db.repository.FinetuneRepository.settle", lambda *_: None)
+        broken.setattr("intaglio.finetunes.db.repository.FinetuneRepository.end_check", lambda *_: None)
         broken.setattr("intaglio.finetunes.storage.blobs.FileStore.remove", lambda *_: Path("/nowhere").stat())
         broken.setattr(
             "intaglio.finetunes.db.repository.FinetuneRepository.promote", lambda *_: Path("/nowhere").stat()
@@ -105,7 +105,7 @@ def test_servers_that_do_everything_at_once_leave_files_and_rows_that_agree(
 ) -> None:
     stores = [open_store(), open_store()]
 
-    def act(store: AdapterStore, seed: int) -> None:
+    def act(store: FinetuneStore, seed: int) -> None:
         choose = random.Random(seed)
         for _ in range(12):
             name, folder = choose.choice(["one", "two"]), choose.choice([adapter_folder, new_folder])
@@ -147,7 +147,7 @@ def test_servers_that_do_everything_at_once_leave_files_and_rows_that_agree(
 
 
 def test_one_file_of_two_finetunes_is_stored_once_and_stays_for_the_other(
-    data: Path, store: AdapterStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
+    data: Path, store: FinetuneStore, open_store: OpenStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     other = open_store()
     for one, name in ((store, "one"), (other, "two")):

@@ -1,4 +1,4 @@
-"""Rows of the tables as records."""
+"""Rows as records, and records as rows. What writes needs a transaction that writes."""
 
 from __future__ import annotations
 
@@ -76,12 +76,54 @@ def read_finetunes(
     return [_finetune(row, versions.get(row.id, []), files) for row in connection.execute(chosen)]
 
 
+def update_finetune(connection: sa.Connection, finetune_id: str, **values: Any) -> int:
+    """Change columns of a finetune; the number of rows that there were."""
+    return connection.execute(FINETUNES.update().where(FINETUNES.c.id == finetune_id).values(**values)).rowcount
+
+
+def put_files(connection: sa.Connection, finetune_id: str, number: int, files: Mapping[str, StoredFile]) -> None:
+    """The version, or the candidate with this number, has these files and no others."""
+    connection.execute(FILES.delete().where((FILES.c.finetune_id == finetune_id) & (FILES.c.version == number)))
+    for name, stored in files.items():
+        row = {"sha256": stored.sha256, "size_bytes": stored.size_bytes, "uploaded_at": utc_column(stored.uploaded_at)}
+        connection.execute(FILES.insert().values(finetune_id=finetune_id, version=number, name=name, **row))
+
+
+def put_version(connection: sa.Connection, finetune_id: str, version: FinetuneVersion, ready_at: datetime) -> None:
+    """A version and its files. Its folder is a name within the adapters folder."""
+    put_files(connection, finetune_id, version.number, version.files)
+    row = {"number": version.number, "digest": version.digest, "folder": version.folder.name}
+    assert version.verification is not None, "only verified versions are stored"
+    verification = _verification_column(version.verification)
+    connection.execute(
+        VERSIONS.insert().values(finetune_id=finetune_id, ready_at=ready_at, verification=verification, **row)
+    )
+
+
+def put_verification(connection: sa.Connection, finetune_id: str, number: int, verification: Verification) -> None:
+    """Replace a version's verification."""
+    mine = (VERSIONS.c.finetune_id == finetune_id) & (VERSIONS.c.number == number)
+    connection.execute(VERSIONS.update().where(mine).values(verification=_verification_column(verification)))
+
+
+def move_candidate(connection: sa.Connection, finetune_id: str, number: int) -> None:
+    """The candidate's files get the next number, since another version takes theirs."""
+    mine = (FILES.c.finetune_id == finetune_id) & (FILES.c.version == number)
+    connection.execute(FILES.update().where(mine).values(version=number + 1))
+
+
+def drop_before(connection: sa.Connection, finetune_id: str, first_kept: int) -> None:
+    """Versions with smaller numbers are forgotten."""
+    for table, number in ((VERSIONS, VERSIONS.c.number), (FILES, FILES.c.version)):
+        connection.execute(table.delete().where((table.c.finetune_id == finetune_id) & (number < first_kept)))
+
+
 def utc_column(moment: datetime) -> datetime:
     """A moment as the columns have it: SQLite keeps no time zone, so all are UTC without one."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def verification_column(verification: Verification) -> str:
+def _verification_column(verification: Verification) -> str:
     """A verification as its column has it."""
     return msgspec.json.encode(verification).decode()
 
