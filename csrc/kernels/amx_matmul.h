@@ -20,9 +20,9 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/amx_operands.h"
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
-#include "kernels/amx_operands.h"
 
 namespace intaglio::ISA {
 

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/fifth_bits.h"
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
-#include "kernels/fifth_bits.h"
 
 namespace intaglio::ISA {
 
@@ -21,8 +21,8 @@ inline int64_t quantized_size(int64_t rows, int64_t in) { return (rows + kTile -
 inline uint32_t largest_bits(const float* x, int64_t in) {
     __m512i largest = _mm512_setzero_si512();
     for (int64_t i = 0; i < in; i += 16)
-        largest = _mm512_max_epu32(largest, _mm512_and_si512((__m512i)load_some(x + i, in - i).part[0],
-                                                             _mm512_set1_epi32(0x7fffffff)));
+        largest = _mm512_max_epu32(largest,
+                                   _mm512_and_si512((__m512i)load_some(x + i, in - i).part[0], _mm512_set1_epi32(0x7fffffff)));
     return _mm512_reduce_max_epu32(largest);
 }
 
@@ -49,8 +49,8 @@ inline void quantize_rows(const float* x, int64_t in, const QuantizedRows& to, i
 // ------------------------------------------------------------------------------------------------------------- dequantization
 
 inline __m512h twice(const uint16_t* p) {  // sixteen halves, each for both inputs that an output has in a row of the tile
-    const __m512i order = _mm512_set_epi16(15, 15, 14, 14, 13, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8, 7, 7, 6, 6, 5, 5, 4, 4, 3,
-                                           3, 2, 2, 1, 1, 0, 0);
+    const __m512i order = _mm512_set_epi16(15, 15, 14, 14, 13, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8, 7, 7, 6, 6, 5, 5, 4, 4,
+                                           3, 3, 2, 2, 1, 1, 0, 0);
     return (__m512h)_mm512_permutexvar_epi16(order, _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)p)));
 }
 
@@ -80,8 +80,7 @@ inline Powers find_powers(const uint16_t* scales, const uint16_t* minima, int64_
     __m512i p = _mm512_sub_epi32(_mm512_set1_epi32(30), largest_exponents(scales, groups));
     if (minima) p = _mm512_min_epi32(p, _mm512_sub_epi32(_mm512_set1_epi32(54), largest_exponents(minima, groups)));
     const __m512i back = _mm512_sub_epi32(_mm512_set1_epi32(127 + 72), p);
-    return {_mm512_cvtepi16_ph(_mm512_or_si512(p, _mm512_slli_epi32(p, 16))),
-            _mm512_castsi512_ps(_mm512_slli_epi32(back, 23))};
+    return {_mm512_cvtepi16_ph(_mm512_or_si512(p, _mm512_slli_epi32(p, 16))), _mm512_castsi512_ps(_mm512_slli_epi32(back, 23))};
 }
 
 // The numbers of a group as bytes, a register per quad.

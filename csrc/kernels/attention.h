@@ -60,8 +60,12 @@ struct Piece {
             const int64_t stop = last - tokens + 1 + n / heads;
             std::memset(scratch, 0, 2 * vector * sizeof(float));
             std::memcpy(scratch, a.q + at, a.dim * sizeof(float));
-            queries[n] = {scratch, scratch + vector, scratch + 2 * vector, a.out + at,
-                          a.window ? std::max<int64_t>(0, stop - a.window) : 0, stop};
+            queries[n] = {scratch,
+                          scratch + vector,
+                          scratch + 2 * vector,
+                          a.out + at,
+                          a.window ? std::max<int64_t>(0, stop - a.window) : 0,
+                          stop};
         }
     }
 };
@@ -231,12 +235,10 @@ template <int Q>
 inline void mix_tile(const Piece& piece, const Span& span, const Query* queries, int64_t from, int64_t to) {
     const int64_t end = std::max(span.begin, std::min(span.end, queries[0].stop));
     const int64_t begin = std::min(end, std::max(span.begin, queries[Q - 1].first));
-    for (int i = 0; i < Q; i++)
-        mix_keys<1>(piece, span, queries + i, std::max(span.begin, queries[i].first), begin, from, to);
+    for (int i = 0; i < Q; i++) mix_keys<1>(piece, span, queries + i, std::max(span.begin, queries[i].first), begin, from, to);
     mix_keys<Q>(piece, span, queries, begin, end, from, to);
     for (int i = 0; i < Q; i++)
-        mix_keys<1>(piece, span, queries + i, std::max(end, queries[i].first), std::min(span.end, queries[i].stop), from,
-                    to);
+        mix_keys<1>(piece, span, queries + i, std::max(end, queries[i].first), std::min(span.end, queries[i].stop), from, to);
 }
 
 inline void mix(const Piece& piece) {

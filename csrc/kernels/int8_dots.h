@@ -4,9 +4,9 @@
 
 #include <cstring>
 
+#include "kernels/fifth_bits.h"
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
-#include "kernels/fifth_bits.h"
 
 namespace intaglio::ISA {
 namespace {
@@ -66,8 +66,7 @@ inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums
         int32_t lanes[16] = {};
         for (int quad = 0; quad < 8; quad++)
             for (int o = 0; o < 16; o++)
-                for (int i = 0; i < 4; i++)
-                    lanes[o] += ((int32_t)w[quad * 64 + o * 4 + i] - 128) * x[r][quad * 4 + i];
+                for (int i = 0; i < 4; i++) lanes[o] += ((int32_t)w[quad * 64 + o * 4 + i] - 128) * x[r][quad * 4 + i];
         std::memcpy(&d[r], lanes, 64);
     }
     (void)sums;
@@ -137,8 +136,7 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
                 std::memcpy(&first, x[r] + pair * 4, 4);
                 std::memcpy(&second, x[r] + 16 + pair * 4, 4);
                 acc[r][part] = vdotq_s32(acc[r][part], vreinterpretq_s8_u8(low), vreinterpretq_s8_s32(vdupq_n_s32(first)));
-                acc[r][part] =
-                    vdotq_s32(acc[r][part], vreinterpretq_s8_u8(high), vreinterpretq_s8_s32(vdupq_n_s32(second)));
+                acc[r][part] = vdotq_s32(acc[r][part], vreinterpretq_s8_u8(high), vreinterpretq_s8_s32(vdupq_n_s32(second)));
             }
         }
     for (int r = 0; r < R; r++)

@@ -7,10 +7,10 @@
 // The parts are headers for the reader's sake: nothing else includes them.
 #include "kernels/attention.h"
 #include "kernels/kernels.h"
+#include "kernels/logits.h"
 #include "kernels/lora.h"
 #include "kernels/matmul.h"
 #include "kernels/row_ops.h"
-#include "kernels/logits.h"
 #if defined(__AMX_BF16__)
 #include "kernels/amx_matmul.h"
 #else
@@ -46,8 +46,9 @@ void matmul(const Matrix& w, const float* x, const QuantizedRows& q, int64_t row
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    INTAGLIO_NAME(ISA), quantized_size, quantize_rows, matmul, lora_shrink, lora_expand, lora_lookup, embed, rms_norm,
-    add,                rope,          gelu_gate,     attention, softcap,  argmax,      exponentials,
+    INTAGLIO_NAME(ISA), quantized_size, quantize_rows, matmul,       lora_shrink, lora_expand,
+    lora_lookup,        embed,          rms_norm,      add,          rope,        gelu_gate,
+    attention,          softcap,        argmax,        exponentials,
 };
 
 }  // namespace intaglio::ISA

@@ -20,9 +20,7 @@ enum class Format : int { f32 = 0, bf16 = 1, w8 = 2, w4 = 3, w5 = 4 };
 constexpr bool is_quantized(Format format) { return format >= Format::w8; }
 
 // Bytes of the values of one group of a tile of 16 outputs.
-constexpr int64_t group_bytes(Format format) {
-    return format == Format::w8 ? 512 : format == Format::w5 ? 320 : 256;
-}
+constexpr int64_t group_bytes(Format format) { return format == Format::w8 ? 512 : format == Format::w5 ? 320 : 256; }
 
 // A weight matrix [out, in], packed.
 //
@@ -88,14 +86,14 @@ struct AttentionRow {
 };
 
 struct Attention {
-    const float* q;          // [tokens, heads, dim]
-    float* out;              // [tokens, heads, dim]
-    const float* keys;       // [num_blocks, block_size, kv_heads, dim]
+    const float* q;     // [tokens, heads, dim]
+    float* out;         // [tokens, heads, dim]
+    const float* keys;  // [num_blocks, block_size, kv_heads, dim]
     const float* values;
     int32_t heads, kv_heads, dim, block_size;
-    int32_t window;          // 0: none
-    float scale, softcap;    // softcap 0: none
-    int32_t tokens;          // query tokens of a sequence that are computed together
+    int32_t window;        // 0: none
+    float scale, softcap;  // softcap 0: none
+    int32_t tokens;        // query tokens of a sequence that are computed together
 };
 
 constexpr int kQueries = 32;  // (token, head) pairs that are best computed together, if a step has them
@@ -124,8 +122,7 @@ struct Kernels {
     // v[row, j] = x[row] . a[j] * scales[j] for rows [0, rows); pieces are blocks of 4 ranks.
     void (*lora_shrink)(const float* x, int64_t rows, const LoraPair& pair, float* v, int64_t begin, int64_t end);
     // y[row, o] += sum over j of v[row, j] * bt[j, o] for outputs [begin, end); begin is a multiple of 16.
-    void (*lora_expand)(const float* v, int64_t rows, const LoraPair& pair, float* y, int64_t ldy, int64_t begin,
-                        int64_t end);
+    void (*lora_expand)(const float* v, int64_t rows, const LoraPair& pair, float* y, int64_t ldy, int64_t begin, int64_t end);
     // v[row, j] = a[j, ids[row]] * scales[j] * factor: the shrink of a row that is all zeros but for a one at its id.
     void (*lora_lookup)(const LoraPair& pair, const int32_t* ids, int64_t rows, float factor, float* v);
     // Rows of an embedding matrix times scale; pieces are rows of the result.

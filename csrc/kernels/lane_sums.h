@@ -71,8 +71,7 @@ INTAGLIO_INLINE Floats fold_to_quarters(const Floats* v) { return v[0]; }
 
 // Lane i is the sum of the lanes of v[i], for as many vectors as there are lanes.
 INTAGLIO_INLINE Floats sums_of_lanes(const Floats* v) {
-    return fold1(fold2(fold_to_quarters(v), fold_to_quarters(v + 1)),
-                 fold2(fold_to_quarters(v + 2), fold_to_quarters(v + 3)));
+    return fold1(fold2(fold_to_quarters(v), fold_to_quarters(v + 1)), fold2(fold_to_quarters(v + 2), fold_to_quarters(v + 3)));
 }
 
 // The sums of kSums V16, whose parts lie as [kParts][kSums]: sums[i] = sum(v[i]).

@@ -13,9 +13,12 @@ namespace intaglio::ISA {
 // Sixteen values of an adapter's matrix.
 template <int Size>
 INTAGLIO_INLINE V16 lora_values(const void* values, int64_t at) {
-    if constexpr (Size == 1) return load_bytes((const int8_t*)values + at);
-    else if constexpr (Size == 2) return load_half((const uint16_t*)values + at);
-    else return load((const float*)values + at);
+    if constexpr (Size == 1)
+        return load_bytes((const int8_t*)values + at);
+    else if constexpr (Size == 2)
+        return load_half((const uint16_t*)values + at);
+    else
+        return load((const float*)values + at);
 }
 
 // R rows against `Ranks` rows of A, which begin at `at`: v[r, j] for the first of them on.
@@ -116,20 +119,16 @@ inline void expand_block(const float* v, const LoraPair& pair, int64_t o, int64_
 template <int Size, int Tiles>
 void expand_rows(const float* v, int64_t rows, const LoraPair& pair, int64_t o, int64_t count, float* y, int64_t ldy) {
     int64_t row = 0;
-    for (; row + 4 <= rows; row += 4)
-        expand_block<Size, Tiles, 4>(v + row * pair.rank, pair, o, count, y + row * ldy, ldy);
-    for (; row + 2 <= rows; row += 2)
-        expand_block<Size, Tiles, 2>(v + row * pair.rank, pair, o, count, y + row * ldy, ldy);
-    for (; row < rows; row++)
-        expand_block<Size, Tiles, 1>(v + row * pair.rank, pair, o, count, y + row * ldy, ldy);
+    for (; row + 4 <= rows; row += 4) expand_block<Size, Tiles, 4>(v + row * pair.rank, pair, o, count, y + row * ldy, ldy);
+    for (; row + 2 <= rows; row += 2) expand_block<Size, Tiles, 2>(v + row * pair.rank, pair, o, count, y + row * ldy, ldy);
+    for (; row < rows; row++) expand_block<Size, Tiles, 1>(v + row * pair.rank, pair, o, count, y + row * ldy, ldy);
 }
 
 template <int Size>
 void expand(const float* v, int64_t rows, const LoraPair& pair, float* y, int64_t ldy, int64_t begin, int64_t end) {
     constexpr int kTiles = 2;
     int64_t o = begin;
-    for (; o + kTiles * kTile <= end; o += kTiles * kTile)
-        expand_rows<Size, kTiles>(v, rows, pair, o, kTiles * kTile, y, ldy);
+    for (; o + kTiles * kTile <= end; o += kTiles * kTile) expand_rows<Size, kTiles>(v, rows, pair, o, kTiles * kTile, y, ldy);
     for (; o < end; o += kTile) expand_rows<Size, 1>(v, rows, pair, o, end - o, y, ldy);
 }
 

@@ -15,8 +15,7 @@ namespace {
 // R rows of one tile. The float sum runs over the groups in order, the same for every R. Minima: whether a w4 or w5 has them.
 // With `ahead` the next tile is fetched meanwhile: left alone, the machine waits for memory and computes by turns.
 template <Format F, bool Minima, int R>
-void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64_t row, bool ahead, float* y,
-                    int64_t ldy) {
+void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64_t row, bool ahead, float* y, int64_t ldy) {
     constexpr int64_t kBytes = group_bytes(F);
     constexpr int32_t kCentre = F == Format::w5 ? 16 : 8;
     const int64_t groups = group_count(w.in);
@@ -80,8 +79,8 @@ void plain_rows(const Matrix& w, const float* x, int64_t output, int64_t row, fl
 }
 
 template <Format F, bool Minima = false>
-void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy,
-                   int64_t begin, int64_t end) {
+void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy, int64_t begin,
+                   int64_t end) {
     // Rows in pieces that stay in the second-level cache while all tiles go over them.
     const int64_t piece = (w.in > 0 ? (1 << 20) / w.in : 1) / 8 * 8;
     const int64_t step = piece < 8 ? 8 : piece;

@@ -38,8 +38,8 @@ void embed(const Matrix& w, const int32_t* ids, float scale, float* y, int64_t b
     }
 }
 
-void rms_norm(const float* x, const float* weight, const float* residual, float eps, int64_t width, float* out,
-              int64_t begin, int64_t end) {
+void rms_norm(const float* x, const float* weight, const float* residual, float eps, int64_t width, float* out, int64_t begin,
+              int64_t end) {
     for (int64_t row = begin; row < end; row++) {
         const float* in = x + row * width;
         const float mean = dot(in, in, width) / (float)width;
@@ -55,8 +55,8 @@ void add(const float* x, const float* y, float* out, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) out[i] = x[i] + y[i];
 }
 
-void rope(float* x, const float* norm, float eps, const float* angles, const int32_t* positions, int32_t heads,
-          int32_t dim, int64_t begin, int64_t end) {
+void rope(float* x, const float* norm, float eps, const float* angles, const int32_t* positions, int32_t heads, int32_t dim,
+          int64_t begin, int64_t end) {
     const int32_t half = dim / 2;
     for (int64_t token = begin; token < end; token++)
         for (int32_t head = 0; head < heads; head++) {
@@ -77,8 +77,7 @@ inline V16 gelu(V16 x) {
 }
 
 void gelu_gate(const float* gate, const float* up, float* out, int64_t begin, int64_t end) {
-    by_sixteen(out, begin, end,
-               [&](int64_t i, int64_t n) { return gelu(load_some(gate + i, n)) * load_some(up + i, n); });
+    by_sixteen(out, begin, end, [&](int64_t i, int64_t n) { return gelu(load_some(gate + i, n)) * load_some(up + i, n); });
 }
 
 }  // namespace

@@ -214,9 +214,8 @@ INTAGLIO_INLINE V16 load_bytes(const int8_t* p) {
 #if defined(__AVX512F__)
     return {(Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
 #elif defined(__AVX2__)
-    return by_parts([&](int i) {
-        return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8 * i))));
-    });
+    return by_parts(
+        [&](int i) { return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8 * i)))); });
 #else
     float lanes[16];
     for (int i = 0; i < 16; i++) lanes[i] = p[i];

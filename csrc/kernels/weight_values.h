@@ -40,8 +40,10 @@ inline void group_numbers(const Matrix& w, int64_t tile, int64_t lane, int64_t g
     for (int quad = 0; quad < kGroup / 4; quad++)
         for (int i = 0; i < 4; i++) {
             int& number = q[quad * 4 + i];
-            if (w.format == Format::w8) number = own[quad * 64 + i];
-            else number = quad < 4 ? own[quad * 64 + i] & 15 : own[(quad - 4) * 64 + i] >> 4;
+            if (w.format == Format::w8)
+                number = own[quad * 64 + i];
+            else
+                number = quad < 4 ? own[quad * 64 + i] & 15 : own[(quad - 4) * 64 + i] >> 4;
             if (w.format == Format::w5) number |= (bytes[256 + quad * 8 + lane / 2] >> (lane % 2 * 4 + i) & 1) << 4;
         }
     const int centre = w.format == Format::w8 ? 128 : w.minima ? 0 : w.format == Format::w5 ? 16 : 8;

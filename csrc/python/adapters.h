@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/adapter_weights.h"
 #include "python/arrays.h"
+#include "runtime/adapter_weights.h"
 
 namespace intaglio {
 
@@ -51,8 +51,8 @@ private:
         const auto code = (nb::dlpack::dtype_code)a.dtype().code;
         const int64_t size = a.itemsize(), rank = a.shape(0), in = a.shape(1), out = bt.shape(1);
         check(a.shape(0) == bt.shape(0) && a.shape(0) == scales.shape(0), "lora: A, B and scales differ in rank");
-        check(a.dtype() == bt.dtype() && (size == 1 ? code == nb::dlpack::dtype_code::Int
-                                                    : code == nb::dlpack::dtype_code::Float && size <= 4),
+        check(a.dtype() == bt.dtype() &&
+                  (size == 1 ? code == nb::dlpack::dtype_code::Int : code == nb::dlpack::dtype_code::Float && size <= 4),
               "lora: A and B must both be float32, half precision or int8");
         check(!bias || (int64_t)bias->shape(0) == out, "lora: a bias has another width than B");
         check(!gain || (int64_t)gain->shape(0) == out, "lora: a gain has another width than B");
@@ -61,7 +61,8 @@ private:
     }
 };
 
-inline AdapterWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::list>>& projections, std::shared_ptr<Pages> spare) {
+inline AdapterWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::list>>& projections,
+                                    std::shared_ptr<Pages> spare) {
     AdapterArrays arrays(projections);
     const nb::gil_scoped_release release;
     return new AdapterWeights(std::move(arrays.projections), std::move(spare));
@@ -89,7 +90,7 @@ using NormShapes = std::vector<std::array<int64_t, kNormFields>>;
 
 // The adapter whose shapes, values and vectors these are; the matrices are copied into the spare memory if they fit, else used in place.
 inline AdapterWeights* attach_adapter(const std::vector<std::pair<PairShapes, NormShapes>>& shapes,
-                                   Array<const uint8_t, 1> values, Floats1 vectors, std::shared_ptr<Pages> spare) {
+                                      Array<const uint8_t, 1> values, Floats1 vectors, std::shared_ptr<Pages> spare) {
     static const float present = 0;
     std::vector<ProjectionWeights> projections;
     for (const auto& [pairs, norms] : shapes) {
@@ -98,8 +99,8 @@ inline AdapterWeights* attach_adapter(const std::vector<std::pair<PairShapes, No
         for (const auto& [rank, in, out, size, bias, gain] : pairs) {
             check(sane(rank) && sane(in) && sane(out) && (size == 1 || size == 2 || size == 4 || (size == 0 && rank == 0)),
                   "lora: no such shape");
-            projection.pairs.push_back({nullptr, nullptr, rank, in, out, nullptr, size, bias ? &present : nullptr,
-                                  gain ? &present : nullptr});
+            projection.pairs.push_back(
+                {nullptr, nullptr, rank, in, out, nullptr, size, bias ? &present : nullptr, gain ? &present : nullptr});
         }
         for (const auto& [there, width] : norms) {
             check(sane(width), "lora: no such shape");

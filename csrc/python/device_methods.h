@@ -50,7 +50,8 @@ inline void embed(Device& device, const PackedMatrix& table, Array<const int32_t
     device.embed(table.matrix, view(ids), scale, plan, projection, view(out));
 }
 
-inline void rms_norm(Device& device, Floats2 x, Floats1 weight, float eps, const LoraPlan* plan, int64_t projection, Output out) {
+inline void rms_norm(Device& device, Floats2 x, Floats1 weight, float eps, const LoraPlan* plan, int64_t projection,
+                     Output out) {
     const WithoutGil released;
     device.rms_norm(view(x), view(weight), eps, plan, projection, view(out));
 }

@@ -36,10 +36,9 @@ void each_tensor(std::vector<ProjectionWeights>& projections, Vector vector, Val
 
 // Bytes of an adapter's matrices, and floats of its vectors.
 inline void adapter_size(std::vector<ProjectionWeights>& projections, int64_t& bytes, int64_t& floats) {
-    each_tensor(projections, [&](const float*, int64_t size) { floats += size; },
-                [&](const void*, int64_t rows, int64_t width, int64_t, int64_t size) {
-                    bytes += rows * lora_width(width) * size;
-                });
+    each_tensor(
+        projections, [&](const float*, int64_t size) { floats += size; },
+        [&](const void*, int64_t rows, int64_t width, int64_t, int64_t size) { bytes += rows * lora_width(width) * size; });
 }
 
 // One adapter, its matrices in one piece of memory, in the order in which a forward reads them: of each projection the As,
@@ -48,25 +47,29 @@ class AdapterWeights {
 public:
     // projections: parts with A and Bt row by row, and vectors, all of which are copied; the matrices into `spare`, if it is large
     // enough and not half empty then.
-    AdapterWeights(std::vector<ProjectionWeights> projections, std::shared_ptr<Pages> spare) : projections_(std::move(projections)) {
+    AdapterWeights(std::vector<ProjectionWeights> projections, std::shared_ptr<Pages> spare)
+        : projections_(std::move(projections)) {
         adapter_size(projections_, num_bytes_, num_floats_);
         pages_ = fits(spare) ? std::move(spare) : std::make_shared<Pages>(std::max<int64_t>(1, num_bytes_));
         char* to = pages_->data();
         own_vectors_.resize(num_floats_);  // so that what is in it stays where it is
         float* floats = own_vectors_.data();
-        each_tensor(projections_, [&](const float*& vector, int64_t size) {
-            if (size) vector = std::copy_n(vector, size, floats) - size, floats += size;
-        }, [&](const void*& matrix, int64_t rows, int64_t width, int64_t together, int64_t size) {
-            to = pack(matrix, rows, width, together, size, to);
-        });
+        each_tensor(
+            projections_,
+            [&](const float*& vector, int64_t size) {
+                if (size) vector = std::copy_n(vector, size, floats) - size, floats += size;
+            },
+            [&](const void*& matrix, int64_t rows, int64_t width, int64_t together, int64_t size) {
+                to = pack(matrix, rows, width, together, size, to);
+            });
         values_ = pages_->data(), vectors_ = own_vectors_.data();
     }
 
     // The adapter whose matrices and vectors lie at `values` and `vectors` as those of another do; the projections say how large
     // they are. owner keeps them. The matrices are copied into `spare`, where large pages make them quicker to read, if it
     // fits; without it they are used where they are.
-    AdapterWeights(std::vector<ProjectionWeights> projections, const char* values, const float* vectors, std::shared_ptr<void> owner,
-                const std::shared_ptr<Pages>& spare)
+    AdapterWeights(std::vector<ProjectionWeights> projections, const char* values, const float* vectors,
+                   std::shared_ptr<void> owner, const std::shared_ptr<Pages>& spare)
         : projections_(std::move(projections)), vectors_(vectors), owner_(std::move(owner)) {
         adapter_size(projections_, num_bytes_, num_floats_);
         if (fits(spare)) {
@@ -74,10 +77,11 @@ public:
             values = (const char*)std::memcpy(pages_->data(), values, num_bytes_);
         }
         values_ = values;
-        each_tensor(projections_, [&](const float*& vector, int64_t size) { vector = size ? vectors : nullptr, vectors += size; },
-                    [&](const void*& matrix, int64_t rows, int64_t width, int64_t, int64_t size) {
-                        matrix = values, values += rows * lora_width(width) * size;
-                    });
+        each_tensor(
+            projections_, [&](const float*& vector, int64_t size) { vector = size ? vectors : nullptr, vectors += size; },
+            [&](const void*& matrix, int64_t rows, int64_t width, int64_t, int64_t size) {
+                matrix = values, values += rows * lora_width(width) * size;
+            });
     }
 
     AdapterWeights(const AdapterWeights&) = delete;

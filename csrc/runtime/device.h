@@ -33,8 +33,7 @@ public:
         std::vector<Product> products;
         products.reserve(weights.size());
         for (size_t i = 0; i < weights.size(); i++) {
-            check(outputs[i].has_shape(x.rows, weights[i].out),
-                  "linears: shapes of x, matrix and output do not fit");
+            check(outputs[i].has_shape(x.rows, weights[i].out), "linears: shapes of x, matrix and output do not fit");
             products.push_back({weights[i], outputs[i].data});
         }
         const LoraWork lora = check_linears(x, products, plan, projection);
@@ -67,7 +66,8 @@ public:
         jobs_.embed(table, ids.data, rows, scale, plan, projection, out.data);
     }
 
-    void rms_norm(Rows<const float> x, Vector<const float> weight, float eps, const LoraPlan* plan, int64_t projection, Rows<float> out) {
+    void rms_norm(Rows<const float> x, Vector<const float> weight, float eps, const LoraPlan* plan, int64_t projection,
+                  Rows<float> out) {
         const int64_t rows = x.rows, width = x.width;
         check(weight.size == width && out.has_shape(rows, width), "rms_norm: shapes do not fit");
         const std::vector<NormRun> norms = norm_runs(plan, projection, 0, weight.data, rows, width);
@@ -77,13 +77,12 @@ public:
 
     // sum = x + rms_norm(p, post), or x + p, where p is y . Wt plus what the adapters of the plan add; normed =
     // rms_norm(sum, weight).
-    void add_projection(Rows<const float> x, Rows<const float> y, const Matrix& matrix, const LoraPlan* plan, int64_t projection,
-                        std::optional<Vector<const float>> post, Vector<const float> weight, float eps, Rows<float> sum,
-                        Rows<float> normed) {
+    void add_projection(Rows<const float> x, Rows<const float> y, const Matrix& matrix, const LoraPlan* plan,
+                        int64_t projection, std::optional<Vector<const float>> post, Vector<const float> weight, float eps,
+                        Rows<float> sum, Rows<float> normed) {
         const int64_t rows = x.rows, width = x.width;
-        check(y.rows == rows && matrix.out == width && sum.has_shape(rows, width) &&
-                  normed.has_shape(rows, width) && weight.size == width &&
-                  (!post || post->size == width),
+        check(y.rows == rows && matrix.out == width && sum.has_shape(rows, width) && normed.has_shape(rows, width) &&
+                  weight.size == width && (!post || post->size == width),
               "add_projection: shapes do not fit");
         std::vector<Product> products{{matrix, nullptr}};
         const LoraWork lora = check_linears(y, products, plan, projection);
@@ -96,11 +95,11 @@ public:
 
     // The attention half of a block: q, k and v of x, heads normed (if asked) and rotated, keys and values stored in one layer
     // of the cache, and attention of every token over its own sequence.
-    void self_attention(Rows<const float> x, const Matrix& q, const Matrix& k, const Matrix& v,
-                        const LoraPlan* lora_plan, int64_t projection, std::optional<Vector<const float>> q_norm,
+    void self_attention(Rows<const float> x, const Matrix& q, const Matrix& k, const Matrix& v, const LoraPlan* lora_plan,
+                        int64_t projection, std::optional<Vector<const float>> q_norm,
                         std::optional<Vector<const float>> k_norm, float eps, Rows<const float> angles, CacheArray keys,
-                        CacheArray values, int64_t layer, const AttentionPlan& plan, float scale, int window,
-                        float softcap, Rows<float> out) {
+                        CacheArray values, int64_t layer, const AttentionPlan& plan, float scale, int window, float softcap,
+                        Rows<float> out) {
         const int64_t tokens = x.rows, dim = keys.dim;
         check(values.size() == keys.size() && 0 <= layer && layer < keys.layers && window >= 0,
               "self_attention: the cache has another shape");
@@ -133,7 +132,8 @@ public:
 
     // One id per row of logits, of the first `vocab`; -1 where no logit is finite.
     std::vector<int64_t> sample(Rows<const float> logits, int64_t vocab, const std::vector<SamplingParams>& rows) {
-        check((int64_t)rows.size() == logits.rows && 0 < vocab && vocab <= logits.width, "sample: one set of parameters per row");
+        check((int64_t)rows.size() == logits.rows && 0 < vocab && vocab <= logits.width,
+              "sample: one set of parameters per row");
         std::vector<int64_t> ids(rows.size());
         const std::lock_guard<std::mutex> lock(mutex_);
         jobs_.sample(logits.data, logits.width, vocab, rows, ids.data());
@@ -162,8 +162,7 @@ private:
         a.block_size = keys.block_size, a.kv_heads = keys.kv_heads, a.dim = dim;
         check(dim > 0 && dim % 2 == 0 && a.kv_heads > 0, "self_attention: the cache has another shape");
         a.heads = q.out / dim;
-        check(a.heads > 0 && a.heads * dim == q.out && k.out == a.kv_heads * dim && v.out == k.out &&
-                  a.heads % a.kv_heads == 0,
+        check(a.heads > 0 && a.heads * dim == q.out && k.out == a.kv_heads * dim && v.out == k.out && a.heads % a.kv_heads == 0,
               "self_attention: matrices, cache and output do not fit");
         return a;
     }

@@ -20,15 +20,25 @@
 namespace intaglio {
 
 #if defined(INTAGLIO_AMX)
-namespace amx { extern const Kernels kernels; }
+namespace amx {
+extern const Kernels kernels;
+}
 #endif
 #if defined(__x86_64__)
-namespace avx512vnni { extern const Kernels kernels; }
-namespace avx2 { extern const Kernels kernels; }
+namespace avx512vnni {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
 #elif defined(__aarch64__)
-namespace neon { extern const Kernels kernels; }
+namespace neon {
+extern const Kernels kernels;
+}
 #endif
-namespace plain { extern const Kernels kernels; }
+namespace plain {
+extern const Kernels kernels;
+}
 
 namespace {
 

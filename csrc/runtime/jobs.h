@@ -7,10 +7,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "runtime/adapter_weights.h"
 #include "kernels/kernels.h"
-#include "runtime/projection.h"
+#include "runtime/adapter_weights.h"
 #include "runtime/plans.h"
+#include "runtime/projection.h"
 #include "runtime/sampler.h"
 #include "runtime/thread_pool.h"
 
@@ -170,8 +170,7 @@ public:
         scratch_.resize(std::max<size_t>(scratch_.size(), vocab * pool_.threads()));
         pool_.run(rows.size(), 1, [&](int64_t begin, int64_t end, int thread) {
             for (int64_t row = begin; row < end; row++)
-                ids[row] = intaglio::sample(kernels_, logits + row * width, vocab, rows[row],
-                                            scratch_.data() + thread * vocab);
+                ids[row] = intaglio::sample(kernels_, logits + row * width, vocab, rows[row], scratch_.data() + thread * vocab);
         });
     }
 

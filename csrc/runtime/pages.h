@@ -37,7 +37,7 @@ public:
     }
 
 private:
-    static constexpr int64_t kSmall = 4096;  // bytes of a page, where there are no large ones
+    static constexpr int64_t kSmall = 4096;       // bytes of a page, where there are no large ones
     static constexpr uintptr_t kLarge = 1 << 21;  // bytes of a large page, at whose multiple the memory begins
     char* start_;
     int64_t size_;

@@ -53,7 +53,8 @@ public:
         inside_.store(0, std::memory_order_release);
         epoch_.fetch_add(1, std::memory_order_release);
         epoch_.notify_all();
-        while (take_piece(0)) {}
+        while (take_piece(0)) {
+        }
         inside_.fetch_or(kClosed, std::memory_order_acq_rel);
         for (int spin = 0; inside_.load(std::memory_order_acquire) != kClosed; spin++)
             spin < kSpins ? pause() : std::this_thread::yield();
@@ -127,7 +128,8 @@ private:
             seen = now;
             if (stopping_) return;
             if (!enter()) continue;
-            while (take_piece(thread)) {}
+            while (take_piece(thread)) {
+            }
             inside_.fetch_sub(1, std::memory_order_release);
         }
     }

@@ -123,9 +123,8 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
     both("rms_norm", [&](const Kernels& k, std::vector<float>& out) {
         k.rms_norm(x.data(), weight.data(), y.data(), 1e-6f, width, out.data(), 0, rows);
     });
-    both("gelu_gate", [&](const Kernels& k, std::vector<float>& out) {
-        k.gelu_gate(x.data(), y.data(), out.data(), 0, rows * width);
-    });
+    both("gelu_gate",
+         [&](const Kernels& k, std::vector<float>& out) { k.gelu_gate(x.data(), y.data(), out.data(), 0, rows * width); });
     both("softcap", [&](const Kernels& k, std::vector<float>& out) {
         out = x;
         k.softcap(out.data(), 1.5f, 0, rows * width);
@@ -137,17 +136,19 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
     for (const int64_t size : {4, 2, 1}) {
         const void* values = size == 4 ? (const void*)large.data() : small.data();
         const LoraPair part{values, values, 5, width, width, scales, size, nullptr, nullptr};
-        both(size == 4 ? "lora_shrink" : size == 2 ? "lora_shrink, half" : "lora_shrink, int8", [&](const Kernels& k, std::vector<float>& out) {
-            k.lora_shrink(x.data(), rows, part, out.data(), 0, 2);
-        });
-        both(size == 4 ? "lora_expand" : size == 2 ? "lora_expand, half" : "lora_expand, int8", [&](const Kernels& k, std::vector<float>& out) {
-            out = y;
-            k.lora_expand(x.data(), rows, part, out.data(), width, 0, width);
-        });
+        both(size == 4   ? "lora_shrink"
+             : size == 2 ? "lora_shrink, half"
+                         : "lora_shrink, int8",
+             [&](const Kernels& k, std::vector<float>& out) { k.lora_shrink(x.data(), rows, part, out.data(), 0, 2); });
+        both(size == 4   ? "lora_expand"
+             : size == 2 ? "lora_expand, half"
+                         : "lora_expand, int8",
+             [&](const Kernels& k, std::vector<float>& out) {
+                 out = y;
+                 k.lora_expand(x.data(), rows, part, out.data(), width, 0, width);
+             });
         const int32_t ids[] = {0, (int32_t)width - 1, 17};
-        both("lora_lookup", [&](const Kernels& k, std::vector<float>& out) {
-            k.lora_lookup(part, ids, 3, 1.5f, out.data());
-        });
+        both("lora_lookup", [&](const Kernels& k, std::vector<float>& out) { k.lora_lookup(part, ids, 3, 1.5f, out.data()); });
     }
     both("exponentials", [&](const Kernels& k, std::vector<float>& out) {
         float best;
