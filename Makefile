@@ -1,7 +1,8 @@
 # The map of our habits. Bare `make` lists the targets.
 #
-# A target that needs installed packages depends on a stamp file, made anew only when a lock, pyproject.toml or the C++ kernels have
-# changed: the second `make serve` installs nothing. The package is installed editable, so a change in src/ needs no new install.
+# A target that needs installed packages depends on a stamp file, made anew only when a lock, pyproject.toml, the C++ kernels or the
+# list of modules have changed: the second `make serve` installs nothing. The package is installed editable, so a change in a module
+# needs no new install.
 
 PYTHON ?= python3
 # Not `?=`: conda and some shells export a HOST of their own. Give them as `make serve HOST=0.0.0.0 PORT=9000`.
@@ -34,6 +35,7 @@ UV_STAMP := $(VENV)/.installed-uv
 # The package itself, as an editable wheel: the C++ kernels are compiled once, whichever environments install it.
 PACKAGE := build/editable
 PACKAGE_STAMP := $(PACKAGE)/.built
+MODULE_LIST := build/modules.txt
 SERVE_STAMP := $(VENV)/.installed-serve
 TEST_STAMP := $(VENV)/.installed-test
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -45,7 +47,7 @@ NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table smoke lint types fix lock bench bench-install clean
+.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table smoke lint types fix coverage lock bench bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -127,16 +129,25 @@ clients-table: test-clients  ## the same, and write what they showed into docs/w
 smoke: $(SERVE_STAMP)  ## run the README's own commands against a server started as it says
 	$(VENV)/bin/python scripts/readme_smoke.py
 
-lint: $(TEST_STAMP)  ## ruff: rules and format
+CSRC = $(wildcard csrc/*/*.h csrc/*/*.cpp tests/ops/cross/*.cpp)
+
+lint: $(TEST_STAMP)  ## rules and format: ruff for Python, clang-format and the compiler's warnings for csrc/
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(CSRC)
+	$(VENV)/bin/python scripts/lint_csrc.py
 
-types: $(TEST_STAMP)  ## mypy --strict
+types: $(TEST_STAMP)  ## mypy --strict: the package and tests/helpers
 	$(VENV)/bin/mypy
 
-fix: $(TEST_STAMP)  ## let ruff mend what it can, and format
+fix: $(TEST_STAMP)  ## let ruff mend what it can, and format Python and C++
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(CSRC)
+
+# A report, no threshold. Processes that tests start (servers, the engine) are not measured.
+coverage: $(TEST_STAMP)  ## which lines and branches of the package the default suite runs (ARGS=tests/text: a part of it)
+	$(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --cov --cov-report=term --cov-report=html:build/coverage $(ARGS)
 
 lock: $(UV_STAMP)  ## make requirements/ anew from pyproject.toml; keeps the versions that fit (ARGS=--upgrade: the newest)
 	@mkdir -p build/lock
@@ -209,8 +220,18 @@ $(UV_STAMP): requirements/uv.txt $(VENV)/.made
 	@$(PIP) install $(PIP_FLAGS) --no-deps --require-hashes -r $< || echo "uv cannot be installed here; pip is used instead, which takes longer. 'make lock' and 'make test-newest' need uv." >&2
 	@touch $@
 
-$(PACKAGE_STAMP): pyproject.toml CMakeLists.txt $(wildcard csrc/*/*) requirements/build.txt $(UV_STAMP)
-	@echo "Compiling the CPU kernels ..."
+# The editable install has a list of the modules, so it is built anew when the list changes: a module that has become a package would
+# not be found. The compiled kernels of build/ are used again.
+$(MODULE_LIST): always
+	@mkdir -p $(@D)
+	@find src/intaglio -name '*.py' | LC_ALL=C sort >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+.PHONY: always
+always:
+
+$(PACKAGE_STAMP): pyproject.toml CMakeLists.txt $(wildcard csrc/*/*) $(MODULE_LIST) requirements/build.txt $(UV_STAMP)
+	@echo "Building Intaglio (the CPU kernels are compiled if they have changed) ..."
 	$(call install,$(VENV),requirements/build.txt)
 	@rm -rf $(PACKAGE) && mkdir -p $(PACKAGE)
 	@$(VENV)/bin/python -c "from scikit_build_core import build; build.build_editable('$(PACKAGE)')" >$(PACKAGE)/log 2>&1 || { \

@@ -153,8 +153,8 @@ def _step(
     )
     out = np.asarray(model.forward(batch, cache.kv))
     ends = np.cumsum([len(rows) for rows in logit_rows])
-    for item, count, rows in zip(pending, counts, np.split(out, ends[:-1]), strict=True):
-        logits[item.index].append(rows)
+    for item, count, own in zip(pending, counts, np.split(out, ends[:-1]), strict=True):
+        logits[item.index].append(own)
         item.done += count
         cache.give_back(item)
 

@@ -19,7 +19,8 @@ import pytest
 from intaglio.engine.core_process import make_ops
 from intaglio.model.quantize import WeightFormat
 from intaglio.ops import Ops
-from intaglio.ops.cpu import CpuOps, instruction_sets
+from intaglio.ops._cpu import instruction_sets
+from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from intaglio.settings import Kernels
 

@@ -44,7 +44,8 @@ def rounded_activations(x: F32) -> F64:
     inverse = np.float32(127) / np.where(tiny, np.float32(1), largest)
     whole = np.where(tiny, 0, np.rint(groups * inverse))
     values = whole.astype(np.float64) * (largest / np.float32(127)).astype(np.float64)
-    return values.reshape(rows, -1)[:, :inputs]
+    kept: NDArray[np.float64] = values.reshape(rows, -1)[:, :inputs]
+    return kept
 
 
 def rows_of(matrix: QuantizedMatrix, rows: slice | NDArray[np.integer[Any]]) -> QuantizedMatrix:
@@ -60,7 +61,7 @@ def values_of(matrix: QuantizedMatrix) -> F64:
         return np.repeat(numbers.astype(np.float64), GROUP, axis=1)[:, : matrix.shape[1]]
 
     centre = {"w8": 0, "w5": 16, "w4": 8}[matrix.fmt] if matrix.minima is None else 0
-    values = (matrix.values.astype(np.float64) - centre) * per_input(matrix.scales)
+    values: NDArray[np.float64] = (matrix.values.astype(np.float64) - centre) * per_input(matrix.scales)
     return values if matrix.minima is None else values - per_input(matrix.minima)
 
 
@@ -80,7 +81,8 @@ def bfloat16_weights(matrix: QuantizedMatrix) -> F64:
 
     def exponents(numbers: NDArray[np.float16]) -> NDArray[np.int64]:
         largest = np.abs(numbers).view(np.uint16).max(axis=1, keepdims=True) >> 10
-        return np.maximum(largest, 1).astype(np.int64)
+        normal: NDArray[np.int64] = np.maximum(largest, 1).astype(np.int64)
+        return normal
 
     # Per output, the power of two that moves its largest scale to [2^-9, 2^-8), unless that moves a minimum too far.
     places = 30 - exponents(matrix.scales)
@@ -98,7 +100,8 @@ def bfloat16_weights(matrix: QuantizedMatrix) -> F64:
     magnitude = (halves.view(np.uint16) & 0x7FFF).astype(np.int64) + 4 >> 3  # half away from zero, to 8 bits
     magnitude[magnitude < 1 << 7] = 0  # a bfloat16 that would be denormal
     values = (magnitude << 3).astype(np.uint16).view(np.float16).astype(np.float64) * np.where(halves < 0, -1, 1)
-    return values / power
+    exact: NDArray[np.float64] = values / power
+    return exact
 
 
 def bfloat16_activations(x: F32) -> F64:
@@ -119,7 +122,7 @@ def roundings(matrix: QuantizedMatrix, *, on_tiles: bool) -> float:
                   their sum is a third of the root of their number. Six of these, and 34 at least: of few inputs,
                   where roundings may repeat each other, that is as many as there are.
     """
-    groups, inputs = matrix.scales.shape[1], matrix.shape[1]
+    groups, inputs = int(matrix.scales.shape[1]), matrix.shape[1]
     return max(2 * inputs**0.5, 34) if on_tiles else groups + 5
 
 
