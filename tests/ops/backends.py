@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from intaglio.ops import AdapterCall, AdapterWeights, LoraPair, Ops
+from intaglio.ops import AdapterProjection, AdapterWeights, LoraPair, Ops
 from tests.helpers.kernels import BACKENDS, KERNELS, backend
 
 __all__ = ["BACKENDS", "KERNELS", "SIZES", "adapter_weights", "backend", "shared_kernels"]
@@ -21,4 +21,4 @@ def shared_kernels(name: str, threads: int) -> Ops:
 
 def adapter_weights(ops: Ops, calls: Sequence[Sequence[LoraPair | None]]) -> AdapterWeights:
     """An adapter of low-rank pairs alone, call by call; a backend looks at the base's matrices for a magnitude only."""
-    return ops.adapter_weights([AdapterCall([None] * len(pairs), pairs) for pairs in calls])
+    return ops.adapter_weights([AdapterProjection([None] * len(pairs), pairs) for pairs in calls])

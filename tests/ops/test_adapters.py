@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from intaglio.ops import AdapterCall, AdapterWeights, LoraPair, LoraSegment, Ops, TokenRows, Weight
+from intaglio.ops import AdapterProjection, AdapterWeights, LoraPair, LoraSegment, Ops, TokenRows, Weight
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from tests.ops import naive
@@ -26,14 +26,14 @@ F64 = NDArray[np.float64]
 
 EPS = 1e-6
 
-AdapterMaker = Callable[[Ops, AdapterCall], AdapterWeights]
+AdapterMaker = Callable[[Ops, AdapterProjection], AdapterWeights]
 
 
-def prepared(ops: Ops, call: AdapterCall) -> AdapterWeights:
+def prepared(ops: Ops, call: AdapterProjection) -> AdapterWeights:
     return ops.adapter_weights([call])
 
 
-def from_disk(ops: Ops, call: AdapterCall) -> AdapterWeights:
+def from_disk(ops: Ops, call: AdapterProjection) -> AdapterWeights:
     """Through copies of its arrays, as a file gives them."""
     arrays = {name: np.array(array) for name, array in ops.lora_arrays(ops.adapter_weights([call])).items()}
     return ops.lora_from_arrays(arrays, [call.weights])
@@ -57,7 +57,7 @@ def test_an_adapters_scale_in_a_request_multiplies_what_it_adds(ops: Ops, make: 
     x, w = numbers(1, 9, 21), numbers(2, outside, 21)
     pair = LoraPair(numbers(3, 5, 21), numbers(4, outside, 5), 0.5, bias=numbers(5, outside))
     weight = ops.weight(w, "f32")
-    adapter = make(ops, AdapterCall([weight], [pair]))
+    adapter = make(ops, AdapterProjection([weight], [pair]))
     plan = ops.lora_plan(
         [LoraSegment(1, 4, adapter, 0.7), LoraSegment(4, 5, adapter), LoraSegment(6, 8, adapter, -2.0)]
     )
@@ -76,7 +76,7 @@ def test_rows_of_several_adapters_get_the_sum_of_what_they_add(ops: Ops, make: A
         LoraPair(numbers(5, 1, 33), numbers(6, 50, 1), bias=numbers(7, 50)),
         LoraPair(numbers(8, 9, 33), numbers(9, 50, 9)),
     ]
-    adapters = [make(ops, AdapterCall([weight], [pair])) for pair in pairs]
+    adapters = [make(ops, AdapterProjection([weight], [pair])) for pair in pairs]
     segments = [(2, 6, 0, 0.25), (2, 6, 1, 1.0), (2, 6, 2, -1.5), (6, 7, 1, 2.0)]
     plan = ops.lora_plan([LoraSegment(start, stop, adapters[i], scale) for start, stop, i, scale in segments])
     (out,) = ops.linears(x, [weight], plan)
@@ -102,7 +102,7 @@ def test_a_magnitude_rescales_each_row_of_the_sum_of_base_and_adapter(
     magnitude = np.abs(numbers(6, outside)) + np.float32(0.5)
     pair = LoraPair(numbers(4, 5, 21), numbers(5, outside, 5), 0.25, magnitude=magnitude)
     weights = [ops.weight(w, "f32"), ops.weight(other, "f32")]
-    plan = ops.lora_plan([LoraSegment(2, 7, make(ops, AdapterCall(weights, [pair, None])))])
+    plan = ops.lora_plan([LoraSegment(2, 7, make(ops, AdapterProjection(weights, [pair, None])))])
     out, untouched = ops.linears(x, weights, plan)
     exact = naive.linear(x, w)
     exact[2:7] = gain_of(w, pair) * (exact[2:7] + delta(pair, x[2:7]))
@@ -125,7 +125,7 @@ def test_an_adapter_of_the_embedding_adds_to_each_token_of_its_rows(
     pair = LoraPair(a, b, np.full(rank, 1 / factor**2, np.float32), magnitude=magnitude)
     weight = ops.weight(table, "f32")
     ids = np.array([0, 36, 5, 5, 17, 0, 36], np.int32)
-    segment = LoraSegment(1, 6, make(ops, AdapterCall([weight], [pair])), 1.0 if has_magnitude else 0.5)
+    segment = LoraSegment(1, 6, make(ops, AdapterProjection([weight], [pair])), 1.0 if has_magnitude else 0.5)
     out = ops.embedding(weight, ids, 6.5, ops.lora_plan([segment]))
     merged = table.astype(float)
     merged += segment.scale * (a.T.astype(float) @ b.T.astype(float)) / factor**2
@@ -138,8 +138,8 @@ def test_replaced_rows_and_tables_are_met_by_the_rows_of_their_adapter_alone(ops
     table, other = numbers(1, 37, 21), numbers(2, 37, 21)
     weight = ops.weight(table, "f32")
     rows = TokenRows(np.array([5, 36], np.int32), numbers(3, 2, 21))
-    some = make(ops, AdapterCall([weight], [None], rows=rows))
-    whole = make(ops, AdapterCall([weight], [None], table=ops.weight(other, "f32")))
+    some = make(ops, AdapterProjection([weight], [None], rows=rows))
+    whole = make(ops, AdapterProjection([weight], [None], table=ops.weight(other, "f32")))
     plan = ops.lora_plan([LoraSegment(1, 4, some), LoraSegment(5, 7, whole)])
     ids = np.array([5, 36, 5, 7, 5, 36, 0, 36], np.int32)
     expected = table[ids]
@@ -158,7 +158,7 @@ def test_an_adapter_of_the_head_adds_to_the_logits_of_its_rows(ops: Ops, make: A
     table, x = numbers(1, 133, 21), numbers(2, 6, 21)
     pair = LoraPair(numbers(3, 3, 21), numbers(4, 133, 3))
     weight = ops.weight(table, "f32")
-    plan = ops.lora_plan([LoraSegment(2, 5, make(ops, AdapterCall([weight], [pair])))])
+    plan = ops.lora_plan([LoraSegment(2, 5, make(ops, AdapterProjection([weight], [pair])))])
     exact = naive.linear(x, table)
     exact[2:5] += delta(pair, x[2:5])
     close(ops.logits(x, weight, 5.0, plan), 5.0 * np.tanh(exact / 5.0))
@@ -169,9 +169,9 @@ def test_replaced_norms_are_met_by_the_rows_of_their_adapter_alone(ops: Ops, mak
     x, y = numbers(1, 19, width), numbers(2, 19, width)
     base, theirs, post, their_post = (numbers(seed, width) for seed in (3, 4, 5, 6))
     (matrix,) = picks(ops, width)
-    first = make(ops, AdapterCall([matrix], [None], [theirs]))
-    second = make(ops, AdapterCall([matrix], [None], [their_post, theirs]))
-    last = make(ops, AdapterCall([matrix], [None], [None, their_post]))
+    first = make(ops, AdapterProjection([matrix], [None], [theirs]))
+    second = make(ops, AdapterProjection([matrix], [None], [their_post, theirs]))
+    last = make(ops, AdapterProjection([matrix], [None], [None, their_post]))
     plan = ops.lora_plan([LoraSegment(3, 5, first), LoraSegment(0, 1, first)])
     exact = naive.rms_norm(x, base, EPS)
     for rows in (slice(0, 1), slice(3, 5)):
@@ -191,7 +191,7 @@ def test_replaced_norms_are_met_by_the_rows_of_their_adapter_alone(ops: Ops, mak
 
 def test_an_adapter_that_only_adds_leaves_every_norm_to_the_base(ops: Ops, make: AdapterMaker) -> None:
     x, base = numbers(1, 5, 33), numbers(2, 33)
-    adapter = make(ops, AdapterCall([picks(ops, 33)[0]], [None]))
+    adapter = make(ops, AdapterProjection([picks(ops, 33)[0]], [None]))
     plan = ops.lora_plan([LoraSegment(0, 5, adapter)])
     assert np.array_equal(ops.rms_norm(x, base, EPS, plan), ops.rms_norm(x, base, EPS))
 
@@ -217,7 +217,7 @@ class Everything:
     def _adapter(
         self, lookup: LoraPair | None, square: LoraPair, norms: Sequence[F32], rows: TokenRows | None
     ) -> AdapterWeights:
-        call: Callable[[Weight, LoraPair | None], AdapterCall] = lambda weight, pair: AdapterCall(  # noqa: E731
+        call: Callable[[Weight, LoraPair | None], AdapterProjection] = lambda weight, pair: AdapterProjection(  # noqa: E731
             [weight], [pair], norms, None, rows
         )
         return self.ops.adapter_weights([call(self.table, lookup), call(self.matrix, square)])
@@ -260,7 +260,7 @@ def test_every_backend_agrees_with_the_specification(ops: Ops) -> None:
 
 def test_arrays_of_another_model_are_refused(kernels: CpuOps) -> None:
     weight = kernels.weight(numbers(1, 5, 7), "f32")
-    call = AdapterCall([weight], [LoraPair(numbers(2, 3, 7), numbers(3, 5, 3))])
+    call = AdapterProjection([weight], [LoraPair(numbers(2, 3, 7), numbers(3, 5, 3))])
     arrays = kernels.lora_arrays(kernels.adapter_weights([call]))
     with pytest.raises(ValueError, match="another model"):
         kernels.lora_from_arrays(arrays, [[weight], [weight]])

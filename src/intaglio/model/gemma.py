@@ -20,7 +20,7 @@ from intaglio.model.quantize import WeightFormat, format_of, plain_values, quant
 from intaglio.model.weights import Checkpoint, RawTensor
 from intaglio.ops import (
     MODEL,
-    AdapterCall,
+    AdapterProjection,
     AdapterTensors,
     AdapterWeights,
     Array,
@@ -148,12 +148,12 @@ class Gemma:
         """The matrices of each call that an adapter can change, in the order of the calls."""
         return [call.weights for call in self._adapter_calls(AdapterTensors({}), {})]
 
-    def _adapter_calls(self, tensors: AdapterTensors, tables: Mapping[str, Weight]) -> Iterator[AdapterCall]:
+    def _adapter_calls(self, tensors: AdapterTensors, tables: Mapping[str, Weight]) -> Iterator[AdapterProjection]:
         """What an adapter changes, in the order of the calls of `forward`."""
         pairs, norms = tensors.pairs, tensors.norms
         # As in _norms_after: what a layer ends with is the norm of the next one.
         after = [*((index, "input_layernorm") for index in range(1, self.config.num_layers)), (MODEL, "norm")]
-        yield AdapterCall(
+        yield AdapterProjection(
             [self._embedding],
             [pairs.get((MODEL, EMBEDDING))],
             [norms.get((0, "input_layernorm"))],
@@ -169,11 +169,11 @@ class Gemma:
                 return None if name is None else norms.get((index, name))
 
             post_attn, pre_mlp, post_mlp = _NORM_NAMES[self.config.has_post_norms]
-            yield AdapterCall(layer.qkv, of_layer(QKV), [norm("self_attn.q_norm"), norm("self_attn.k_norm")])
-            yield AdapterCall([layer.out], of_layer(OUT), [norm(post_attn), norm(pre_mlp)])
-            yield AdapterCall([layer.gate, layer.up], of_layer(GATE_UP))
-            yield AdapterCall([layer.down], of_layer(DOWN), [norm(post_mlp), norms.get(after[index])])
-        yield AdapterCall([self._head], [pairs.get((MODEL, HEAD))], (), tables.get(HEAD), tensors.rows.get(HEAD))
+            yield AdapterProjection(layer.qkv, of_layer(QKV), [norm("self_attn.q_norm"), norm("self_attn.k_norm")])
+            yield AdapterProjection([layer.out], of_layer(OUT), [norm(post_attn), norm(pre_mlp)])
+            yield AdapterProjection([layer.gate, layer.up], of_layer(GATE_UP))
+            yield AdapterProjection([layer.down], of_layer(DOWN), [norm(post_mlp), norms.get(after[index])])
+        yield AdapterProjection([self._head], [pairs.get((MODEL, HEAD))], (), tables.get(HEAD), tensors.rows.get(HEAD))
 
     def forward(self, batch: ForwardBatch, cache: Sequence[KVGroup]) -> Array:
         """Run the batch, writing its keys and values into the cache. Returns logits [logit_rows, vocab]."""

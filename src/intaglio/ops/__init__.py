@@ -5,7 +5,7 @@ float32, written to be checked by hand; a faster backend has to agree with it.
 nothing else. Arrays are opaque to them: they pass them on, index rows and read `.shape`.
 
 Shapes: `tokens` counts the rows of one forward, of all sequences together, without padding. float32 unless stated.
-What the operations take and give has files of its own: arrays and matrices, adapters, attention, choices of tokens.
+What the operations take and give has files of its own: arrays and matrices, adapters, attention, sampling.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from intaglio.ops.adapters import (
     MODEL,
-    AdapterCall,
+    AdapterProjection,
     AdapterTensors,
     LoraPair,
     LoraSegment,
@@ -40,7 +40,7 @@ from intaglio.ops.sampling_rows import LogprobsQuery, LogprobsRow, SamplingRow
 __all__ = [
     "GROUP",
     "MODEL",
-    "AdapterCall",
+    "AdapterProjection",
     "AdapterTensors",
     "AdapterWeights",
     "Array",
@@ -98,18 +98,18 @@ class Ops(Protocol):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> Weight:
         """The weight that `packed_arrays` was asked of, from its arrays; they are used in place."""
 
-    def adapter_weights(self, calls: Sequence[AdapterCall]) -> AdapterWeights:
-        """Prepare one adapter: what it changes in each call of a forward, in the order of the calls. Arrays may be
+    def adapter_weights(self, projections: Sequence[AdapterProjection]) -> AdapterWeights:
+        """Prepare one adapter: what it changes in each projection of a forward, in their order. Arrays may be
         copied. Of a pair with a magnitude the norms are taken here, so it takes longer.
         """
 
     def lora_arrays(self, weights: AdapterWeights) -> dict[str, Array]:
         """The host arrays behind a prepared adapter, to be kept on disk."""
 
-    def lora_from_arrays(self, arrays: Mapping[str, Array], calls: Sequence[Sequence[Weight]]) -> AdapterWeights:
+    def lora_from_arrays(self, arrays: Mapping[str, Array], projections: Sequence[Sequence[Weight]]) -> AdapterWeights:
         """The adapter that `lora_arrays` was asked of; the arrays may be used in place.
 
-        calls  the base's matrices of each call
+        projections  the base's matrices of each projection
         Raises ValueError if they do not fit.
         """
 
@@ -117,11 +117,11 @@ class Ops(Protocol):
         """Called when there is nothing to compute: do ahead what the next adapter would have to wait for."""
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
-        """Prepare which rows have which adapter; made once per step and used by every call of `linears`."""
+        """Prepare which rows have which adapter; made once per step and used by every projection."""
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
-        """Prepare what the attention calls of one step look at and where they write; made once, used by every layer of
-        a KV group. The rows of the sequences follow each other and are all the tokens of the step.
+        """Prepare what the attention of one step reads and where it writes; made once, used by every layer of a KV
+        group. The rows of the sequences follow each other and are all the tokens of the step.
         """
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
@@ -129,17 +129,19 @@ class Ops(Protocol):
 
     # -- the forward, in the order of the model ------------------------------------------------------------------------
     #
-    # plan, call: the adapters of the rows, and the index of the call in `adapter_weights`. Where an adapter replaces a
-    # norm or a table, its rows meet that one.
+    # plan, projection: the adapters of the rows, and the index in `adapter_weights` of what they change here: a fused matrix
+    # product with the norms behind it, or a lookup. Where an adapter replaces a norm or a table, its rows use that one.
 
-    def embedding(self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
+    def embedding(
+        self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, projection: int = 0
+    ) -> Array:
         """Rows of the table times scale. ids [tokens] int32 -> [tokens, hidden]."""
 
-    def rms_norm(self, x: Array, weight: Array, eps: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
+    def rms_norm(self, x: Array, weight: Array, eps: float, plan: LoraPlan | None = None, projection: int = 0) -> Array:
         """x / sqrt(mean(x²) + eps) · weight over the last axis; weight already holds Gemma's +1."""
 
     def linears(
-        self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, call: int = 0
+        self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, projection: int = 0
     ) -> tuple[Array, ...]:
         """x · Wᵀ for each W, and on the rows of each segment what `LoraPair` says. x [tokens, in] -> one [tokens, out]
         per W.
@@ -157,7 +159,7 @@ class Ops(Protocol):
         layer: int,
         plan: AttentionPlan,
         adapters: LoraPlan | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
         """The attention half of a block, but for its last projection. x [tokens, hidden] -> [tokens, heads · head_dim].
 
@@ -170,7 +172,9 @@ class Ops(Protocol):
            in groups of heads / kv_heads.
         """
 
-    def gated_linear(self, x: Array, gate: Weight, up: Weight, plan: LoraPlan | None = None, call: int = 0) -> Array:
+    def gated_linear(
+        self, x: Array, gate: Weight, up: Weight, plan: LoraPlan | None = None, projection: int = 0
+    ) -> Array:
         """gelu(g) · u, where g and u are what `linears` gives for the two matrices. x [tokens, in] -> [tokens, out].
 
         gelu(x) = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³))). Source: GLU variants (arXiv 2002.05202).
@@ -185,7 +189,7 @@ class Ops(Protocol):
         norm: Array,
         eps: float,
         adapters: LoraPlan | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> tuple[Array, Array]:
         """The end of either half of a block: (s, rms_norm(s, norm)), where s = x + rms_norm(p, post), or x + p if post
         is None, and p is what `linears` gives for y and the matrix. x [tokens, hidden], y [tokens, in].
@@ -195,11 +199,11 @@ class Ops(Protocol):
         """x[rows], rows [n] int32."""
 
     def logits(
-        self, x: Array, table: Weight, softcap: float | None, plan: LoraPlan | None = None, call: int = 0
+        self, x: Array, table: Weight, softcap: float | None, plan: LoraPlan | None = None, projection: int = 0
     ) -> Array:
         """x · tableᵀ, softcapped if given. [rows, hidden] -> [rows, vocab]."""
 
-    # -- choosing tokens, in the order of the calls --------------------------------------------------------------------
+    # -- sampling, in the order of use --------------------------------------------------------------------------
 
     def distributions(self, logits: Array, rows: Sequence[int], vocab_size: int) -> Distributions:
         """The softmax of these rows of logits [rows, vocab] over the ids below vocab_size, before anything changes

@@ -1,4 +1,4 @@
-"""What an adapter changes: of a model, of one call of a forward, and for which rows of a step."""
+"""What an adapter changes: of a model, of one projection of a forward, and for which rows of a step."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ class AdapterTensors:
         return not (self.norms or self.tables or self.rows) and all(p.magnitude is None for p in self.pairs.values())
 
 
-class AdapterCall(NamedTuple):
-    """What one adapter changes in one call of a forward.
+class AdapterProjection(NamedTuple):
+    """What one adapter changes in one projection of a forward.
 
-    weights  the matrices of the base that the call multiplies with, or the table that it looks up
+    weights  the matrices of the base that the projection multiplies with, or the table that it looks up
     pairs    one per matrix; None where the adapter leaves it alone
-    norms    what takes the place of the norm weights that the call is given, in their order; None for the base's
-    table    what takes the place of the call's table
+    norms    what takes the place of the norm weights that the projection is given, in their order; None for the base's
+    table    what takes the place of the projection's table
     rows     what takes the place of single rows of it
     """
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from intaglio.errors import SettingsError
 from intaglio.ops import (
-    AdapterCall,
+    AdapterProjection,
     Array,
     AttentionKind,
     AttentionRow,
@@ -108,16 +108,16 @@ class CpuOps(HostDistributions):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> CpuWeight:
         return CpuWeight(fmt, shape, arrays)
 
-    def adapter_weights(self, calls: Sequence[AdapterCall]) -> CpuAdapter:
-        adapter = pack_adapter(calls, self._take_spare(), self._gain)
+    def adapter_weights(self, projections: Sequence[AdapterProjection]) -> CpuAdapter:
+        adapter = pack_adapter(projections, self._take_spare(), self._gain)
         self._adapter_size = adapter.lora.size
         return adapter
 
     def lora_arrays(self, weights: CpuAdapter) -> dict[str, Array]:
         return adapter_arrays(weights)
 
-    def lora_from_arrays(self, arrays: Mapping[str, Array], calls: Sequence[Sequence[CpuWeight]]) -> CpuAdapter:
-        adapter = adapter_from_arrays(arrays, calls, self._take_spare())
+    def lora_from_arrays(self, arrays: Mapping[str, Array], projections: Sequence[Sequence[CpuWeight]]) -> CpuAdapter:
+        adapter = adapter_from_arrays(arrays, projections, self._take_spare())
         self._adapter_size = adapter.lora.size
         return adapter
 
@@ -126,7 +126,7 @@ class CpuOps(HostDistributions):
         of the two matrices.
         """
         a, b = (pair.a, pair.b) if is_table_pair(weight.shape, pair) else (pair.b.T, pair.a.T)
-        adapter = pack_adapter([AdapterCall([weight], [LoraPair(a, b, pair.scale)])], None, self._gain)
+        adapter = pack_adapter([AdapterProjection([weight], [LoraPair(a, b, pair.scale)])], None, self._gain)
 
         def changed(ids: npt.NDArray[np.int32]) -> F32:
             rows: F32 = self.embedding(weight, ids, 1.0, self.lora_plan([LoraSegment(0, len(ids), adapter)]))
@@ -162,28 +162,28 @@ class CpuOps(HostDistributions):
     # -- the forward
 
     def embedding(
-        self, table: CpuWeight, ids: Array, scale: float, plan: CpuPlan | None = None, call: int = 0
+        self, table: CpuWeight, ids: Array, scale: float, plan: CpuPlan | None = None, projection: int = 0
     ) -> Array:
         out = np.empty((len(ids), table.shape[1]), np.float32)
-        self._device.embed(table.packed, ids, scale, plan, call, out)
+        self._device.embed(table.packed, ids, scale, plan, projection, out)
         for start, stop, adapter, _ in plan.replacing if plan else ():
-            if call in adapter.tables:
-                out[start:stop] = self.embedding(adapter.tables[call], ids[start:stop], scale)
-            if call in adapter.rows:
-                places, rows = adapter.rows[call].of(ids[start:stop])
+            if projection in adapter.tables:
+                out[start:stop] = self.embedding(adapter.tables[projection], ids[start:stop], scale)
+            if projection in adapter.rows:
+                places, rows = adapter.rows[projection].of(ids[start:stop])
                 out[start:stop][places] = rows * np.float32(scale)
         return out
 
-    def rms_norm(self, x: Array, weight: Array, eps: float, plan: CpuPlan | None = None, call: int = 0) -> Array:
+    def rms_norm(self, x: Array, weight: Array, eps: float, plan: CpuPlan | None = None, projection: int = 0) -> Array:
         out = np.empty_like(x)
-        self._device.rms_norm(x, weight, eps, plan, call, out)
+        self._device.rms_norm(x, weight, eps, plan, projection, out)
         return out
 
     def linears(
-        self, x: Array, weights: Sequence[CpuWeight], plan: CpuPlan | None = None, call: int = 0
+        self, x: Array, weights: Sequence[CpuWeight], plan: CpuPlan | None = None, projection: int = 0
     ) -> tuple[Array, ...]:
         outputs = tuple(np.empty((x.shape[0], weight.shape[0]), np.float32) for weight in weights)
-        self._device.linears(x, [weight.packed for weight in weights], plan, call, outputs)
+        self._device.linears(x, [weight.packed for weight in weights], plan, projection, outputs)
         return outputs
 
     def self_attention(
@@ -195,7 +195,7 @@ class CpuOps(HostDistributions):
         layer: int,
         plan: AttentionPlan,
         adapters: CpuPlan | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
         q, k, v = qkv
         q_norm, k_norm, eps = (None, None, 0.0) if kind.norms is None else (kind.norms.q, kind.norms.k, kind.norms.eps)
@@ -203,16 +203,16 @@ class CpuOps(HostDistributions):
         out = np.empty((x.shape[0], q.shape[0]), np.float32)
         # By place, not by name: this is called once per layer and step, and names take time to sort out.
         self._device.self_attention(
-            x, q.packed, k.packed, v.packed, adapters, call, q_norm, k_norm, eps, angles, cache.keys, cache.values,
-            layer, plan, kind.scale, kind.window or 0, kind.softcap or 0.0, out,
+            x, q.packed, k.packed, v.packed, adapters, projection, q_norm, k_norm, eps, angles, cache.keys,
+            cache.values, layer, plan, kind.scale, kind.window or 0, kind.softcap or 0.0, out,
         )  # fmt: skip
         return out
 
     def gated_linear(
-        self, x: Array, gate: CpuWeight, up: CpuWeight, adapters: CpuPlan | None = None, call: int = 0
+        self, x: Array, gate: CpuWeight, up: CpuWeight, adapters: CpuPlan | None = None, projection: int = 0
     ) -> Array:
         out = np.empty((x.shape[0], gate.shape[0]), np.float32)
-        self._device.gated_linear(x, gate.packed, up.packed, adapters, call, out)
+        self._device.gated_linear(x, gate.packed, up.packed, adapters, projection, out)
         return out
 
     def add_projection(
@@ -224,30 +224,30 @@ class CpuOps(HostDistributions):
         norm: Array,
         eps: float,
         adapters: CpuPlan | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> tuple[Array, Array]:
         total, normed = np.empty_like(x), np.empty_like(x)
-        self._device.add_projection(x, y, weight.packed, adapters, call, post, norm, eps, total, normed)
+        self._device.add_projection(x, y, weight.packed, adapters, projection, post, norm, eps, total, normed)
         return total, normed
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         return x[rows]
 
     def logits(
-        self, x: Array, table: CpuWeight, softcap: float | None, plan: CpuPlan | None = None, call: int = 0
+        self, x: Array, table: CpuWeight, softcap: float | None, plan: CpuPlan | None = None, projection: int = 0
     ) -> Array:
-        (out,) = self.linears(x, [table], plan, call)
+        (out,) = self.linears(x, [table], plan, projection)
         for start, stop, adapter, _ in plan.replacing if plan else ():
-            if call in adapter.tables:
-                (out[start:stop],) = self.linears(x[start:stop], [adapter.tables[call]])
-            if call in adapter.rows:
-                (products,) = self.linears(x[start:stop], [adapter.rows[call].matrix])
-                out[start:stop, adapter.rows[call].ids] = products
+            if projection in adapter.tables:
+                (out[start:stop],) = self.linears(x[start:stop], [adapter.tables[projection]])
+            if projection in adapter.rows:
+                (products,) = self.linears(x[start:stop], [adapter.rows[projection].matrix])
+                out[start:stop, adapter.rows[projection].ids] = products
         if softcap is not None:
             self._device.softcap(out, softcap)
         return out
 
-    # -- choosing tokens
+    # -- sampling
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         for index, row in enumerate(rows):

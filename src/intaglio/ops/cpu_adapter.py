@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.ops import AdapterCall, Array, Format, LoraPair, LoraSegment
+from intaglio.ops import AdapterProjection, Array, Format, LoraPair, LoraSegment
 from intaglio.ops._cpu import AdapterWeights, LoraPlan, Pages
 from intaglio.ops.cpu_weight import CpuWeight
 
@@ -38,7 +38,7 @@ class ReplacedRows:
 
 @dataclass(frozen=True, slots=True)
 class CpuAdapter:
-    """tables, rows: by the index of the call whose table they replace."""
+    """tables, rows: by the index of the projection whose table they replace."""
 
     lora: AdapterWeights
     tables: Mapping[int, CpuWeight]
@@ -54,7 +54,7 @@ class CpuPlan(LoraPlan):
 
 
 def pack_adapter(
-    calls: Sequence[AdapterCall],
+    projections: Sequence[AdapterProjection],
     spare: Pages | None,
     gain_of: Callable[[CpuWeight, LoraPair], F32],
 ) -> CpuAdapter:
@@ -65,19 +65,21 @@ def pack_adapter(
     """
     arrays = [
         (
-            [_part(weight, pair, gain_of) for weight, pair in zip(call.weights, call.pairs, strict=True)],
-            [None if norm is None else np.ascontiguousarray(norm, np.float32) for norm in call.norms],
+            [_part(weight, pair, gain_of) for weight, pair in zip(projection.weights, projection.pairs, strict=True)],
+            [None if norm is None else np.ascontiguousarray(norm, np.float32) for norm in projection.norms],
         )
-        for call in calls
+        for projection in projections
     ]
-    tables = {index: call.table for index, call in enumerate(calls) if call.table is not None}
+    tables = {index: projection.table for index, projection in enumerate(projections) if projection.table is not None}
     rows = {
         index: ReplacedRows(
-            np.asarray(call.rows.ids, np.int32),
-            CpuWeight("f32", call.rows.rows.shape, {"values": np.ascontiguousarray(call.rows.rows, np.float32)}),
+            np.asarray(projection.rows.ids, np.int32),
+            CpuWeight(
+                "f32", projection.rows.rows.shape, {"values": np.ascontiguousarray(projection.rows.rows, np.float32)}
+            ),
         )
-        for index, call in enumerate(calls)
-        if call.rows is not None
+        for index, projection in enumerate(projections)
+        if projection.rows is not None
     }
     return CpuAdapter(AdapterWeights(arrays, spare), tables, rows)
 
@@ -107,13 +109,13 @@ def adapter_arrays(adapter: CpuAdapter) -> dict[str, Array]:
 
 
 def adapter_from_arrays(
-    arrays: Mapping[str, Array], calls: Sequence[Sequence[CpuWeight]], spare: Pages | None
+    arrays: Mapping[str, Array], projections: Sequence[Sequence[CpuWeight]], spare: Pages | None
 ) -> CpuAdapter:
     """Use the arrays in place, but for what fits into the spare memory. Raises ValueError unless they fit the base's
-    matrices, call by call.
+    matrices, projection by projection.
     """
     shapes = msgspec.json.decode(bytes(arrays["shapes"]))
-    if [len(parts) for parts, _ in shapes] != [len(weights) for weights in calls]:
+    if [len(parts) for parts, _ in shapes] != [len(weights) for weights in projections]:
         raise ValueError("an adapter of another model")
     lora = AdapterWeights.attach(shapes, arrays["values"], arrays["vectors"], spare)
     tables, rows = {}, {}

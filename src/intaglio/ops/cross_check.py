@@ -52,7 +52,7 @@ class Checked(Enum):
     """What was computed twice."""
 
     PRODUCT = auto()  # with one matrix, or a look-up in one
-    STEP = auto()  # all that a call of the forward does, with its norms
+    STEP = auto()  # all that a projection of the forward does, with its norms
     ATTENTION = auto()  # the step that is one, which may magnify what its products are off
 
 
@@ -60,7 +60,8 @@ class Checked(Enum):
 class StepCheck:
     """One of them, on the rows that have the adapter; lengths over all of these rows.
 
-    call, place  which: the call of the forward, and the matrix, or the result, in the order of the call
+    projection   its index in the forward
+    place        which of its matrices, or of its results
     error        what the backend is off from the reference
     change       what the adapter changes, by the reference
     size         the result itself
@@ -69,7 +70,7 @@ class StepCheck:
     """
 
     of: Checked
-    call: int
+    projection: int
     place: int
     error: float
     change: float
@@ -83,7 +84,7 @@ class CrossCheckedOps(ReferenceAdapterOps):
 
     adapter  what `backend` made of the adapter that the reference computes with
     is_sum   it can be scaled and mixed
-    checks   of all calls that forwards made, in their order
+    checks   of all projections that forwards made, in their order
     """
 
     def __init__(self, backend: Ops, adapter: AdapterWeights, *, is_sum: bool) -> None:
@@ -93,29 +94,31 @@ class CrossCheckedOps(ReferenceAdapterOps):
         self.checks: list[StepCheck] = []
         self._products: list[Array] = []
 
-    def embedding(self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
+    def embedding(
+        self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, projection: int = 0
+    ) -> Array:
         """Checked with tokens from all over the table, because a text has few of them."""
         if plan:
             (segment,) = plan
-            some = _some_tokens(table.shape[0], segment.weights.calls[call].rows)
+            some = _some_tokens(table.shape[0], segment.weights.projections[projection].rows)
             alone = [segment._replace(start=0, stop=len(some))]
-            rows = super().embedding(table, some, scale, alone, call)
-            self._check(Checked.PRODUCT, rows, partial(self._base.embedding, table, some, scale), alone, call)
-        return super().embedding(table, ids, scale, plan, call)
+            rows = super().embedding(table, some, scale, alone, projection)
+            self._check(Checked.PRODUCT, rows, partial(self._base.embedding, table, some, scale), alone, projection)
+        return super().embedding(table, ids, scale, plan, projection)
 
-    def rms_norm(self, x: Array, weight: Array, eps: float, plan: LoraPlan | None = None, call: int = 0) -> Array:
-        normed = super().rms_norm(x, weight, eps, plan, call)
-        self._check(Checked.STEP, normed, partial(self._base.rms_norm, x, weight, eps), plan, call)
+    def rms_norm(self, x: Array, weight: Array, eps: float, plan: LoraPlan | None = None, projection: int = 0) -> Array:
+        normed = super().rms_norm(x, weight, eps, plan, projection)
+        self._check(Checked.STEP, normed, partial(self._base.rms_norm, x, weight, eps), plan, projection)
         return normed
 
     def linears(
-        self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, call: int = 0
+        self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, projection: int = 0
     ) -> tuple[Array, ...]:
         self._products.clear()
-        outputs = super().linears(x, weights, plan, call)
-        if plan and any(pair is not None for pair in plan[0].weights.calls[call].pairs):
+        outputs = super().linears(x, weights, plan, projection)
+        if plan and any(pair is not None for pair in plan[0].weights.projections[projection].pairs):
             backend = partial(self._base.linears, np.ascontiguousarray(x), weights)
-            self._check(Checked.PRODUCT, outputs, backend, plan, call, base=tuple(self._products))
+            self._check(Checked.PRODUCT, outputs, backend, plan, projection, base=tuple(self._products))
         return outputs
 
     def _product(self, x: Array, weight: Weight) -> Array:
@@ -132,20 +135,20 @@ class CrossCheckedOps(ReferenceAdapterOps):
         layer: int,
         plan: AttentionPlan,
         adapters: LoraPlan | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
-        mixed = super().self_attention(x, qkv, kind, cache, layer, plan, adapters, call)
+        mixed = super().self_attention(x, qkv, kind, cache, layer, plan, adapters, projection)
         own = KVGroup(np.zeros_like(cache.keys[:1]), np.zeros_like(cache.values[:1]))
         rows = self._base.attention_plan(plan, cache.keys.shape[2])
         backend = partial(self._base.self_attention, x, qkv, kind, own, 0, rows)
-        self._check(Checked.ATTENTION, mixed, backend, adapters, call)
+        self._check(Checked.ATTENTION, mixed, backend, adapters, projection)
         return mixed
 
     def gated_linear(
-        self, x: Array, gate: Weight, up: Weight, adapters: LoraPlan | None = None, call: int = 0
+        self, x: Array, gate: Weight, up: Weight, adapters: LoraPlan | None = None, projection: int = 0
     ) -> Array:
-        gated = super().gated_linear(x, gate, up, adapters, call)
-        self._check(Checked.STEP, gated, partial(self._base.gated_linear, x, gate, up), adapters, call)
+        gated = super().gated_linear(x, gate, up, adapters, projection)
+        self._check(Checked.STEP, gated, partial(self._base.gated_linear, x, gate, up), adapters, projection)
         return gated
 
     def add_projection(
@@ -157,21 +160,21 @@ class CrossCheckedOps(ReferenceAdapterOps):
         norm: Array,
         eps: float,
         adapters: LoraPlan | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> tuple[Array, Array]:
-        both = super().add_projection(x, y, weight, post, norm, eps, adapters, call)
+        both = super().add_projection(x, y, weight, post, norm, eps, adapters, projection)
         backend = partial(self._base.add_projection, x, y, weight, post, norm, eps)
-        self._check(Checked.STEP, both, backend, adapters, call)
+        self._check(Checked.STEP, both, backend, adapters, projection)
         return both
 
     def logits(
-        self, x: Array, table: Weight, softcap: float | None, plan: LoraPlan | None = None, call: int = 0
+        self, x: Array, table: Weight, softcap: float | None, plan: LoraPlan | None = None, projection: int = 0
     ) -> Array:
-        logits = super().logits(x, table, softcap, plan, call)
-        changes = [segment.weights.calls[call] for segment in plan or ()]
+        logits = super().logits(x, table, softcap, plan, projection)
+        changes = [segment.weights.projections[projection] for segment in plan or ()]
         if any(part is not None for change in changes for part in (change.table, change.rows, change.pairs[0])):
             backend = partial(self._base.logits, np.ascontiguousarray(x), table, softcap)
-            self._check(Checked.STEP, logits, backend, plan, call)
+            self._check(Checked.STEP, logits, backend, plan, projection)
         return logits
 
     def _check(
@@ -180,7 +183,7 @@ class CrossCheckedOps(ReferenceAdapterOps):
         results: Array | tuple[Array, ...],
         backend: Callable[[LoraPlan | None, int], Array | tuple[Array, ...]],
         plan: LoraPlan | None,
-        call: int,
+        projection: int,
         base: tuple[Array, ...] | None = None,
     ) -> None:
         """Note how far results of the reference are from what the backend gives for the same rows. base: without
@@ -190,12 +193,12 @@ class CrossCheckedOps(ReferenceAdapterOps):
             return
         (segment,) = plan
         rows = slice(segment.start, segment.stop)
-        base = _several(backend(None, call)) if base is None else base
-        same = zip(_several(results), _several(backend(self._mine(segment), call)), base, strict=True)
+        base = _several(backend(None, projection)) if base is None else base
+        same = zip(_several(results), _several(backend(self._mine(segment), projection)), base, strict=True)
         for place, (ours, theirs, bare) in enumerate(same):
             error, change = length(theirs[rows] - ours[rows]), length(ours[rows] - bare[rows])
             rounding = _apart(np.delete(theirs, rows, axis=0), np.delete(ours, rows, axis=0))
-            self.checks.append(StepCheck(of, call, place, error, change, length(ours[rows]), rounding))
+            self.checks.append(StepCheck(of, projection, place, error, change, length(ours[rows]), rounding))
 
     def _mine(self, segment: LoraSegment) -> LoraPlan:
         """The backend's adapter for the same rows: whole for some, as two halves for the others if it is a sum."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.ops import (
-    AdapterCall,
+    AdapterProjection,
     Array,
     AttentionKind,
     AttentionRow,
@@ -65,9 +65,13 @@ class ReferenceOps(HostDistributions):
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> MatrixWeight:
         return MatrixWeight(arrays["values"], "f32")
 
-    def adapter_weights(self, calls: Sequence[AdapterCall]) -> ReferenceAdapter:
+    def adapter_weights(self, projections: Sequence[AdapterProjection]) -> ReferenceAdapter:
         return ReferenceAdapter(
-            calls, [[self._gain(*item) for item in zip(call.weights, call.pairs, strict=True)] for call in calls]
+            projections,
+            [
+                [self._gain(*item) for item in zip(projection.weights, projection.pairs, strict=True)]
+                for projection in projections
+            ],
         )
 
     def _gain(self, weight: MatrixWeight, pair: LoraPair | None) -> F32 | None:
@@ -82,9 +86,9 @@ class ReferenceOps(HostDistributions):
         return adapter_arrays(weights)
 
     def lora_from_arrays(
-        self, arrays: Mapping[str, Array], calls: Sequence[Sequence[MatrixWeight]]
+        self, arrays: Mapping[str, Array], projections: Sequence[Sequence[MatrixWeight]]
     ) -> ReferenceAdapter:
-        return adapter_from_arrays(arrays, calls)
+        return adapter_from_arrays(arrays, projections)
 
     def rest(self) -> None:
         """Nothing is worth doing ahead here."""
@@ -107,15 +111,15 @@ class ReferenceOps(HostDistributions):
         ids: Array,
         scale: float,
         plan: Sequence[LoraSegment] | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
         x = self._rows(table, ids)
         for segment in plan or ():
-            rows, change = slice(segment.start, segment.stop), segment.weights.calls[call]
+            rows, change = slice(segment.start, segment.stop), segment.weights.projections[projection]
             if change.table is not None:
                 x[rows] = self._rows(change.table, ids[rows])
             if change.pairs[0] is not None:
-                gain = segment.weights.gains[call][0]
+                gain = segment.weights.gains[projection][0]
                 looked_up = change.pairs[0].a[:, ids[rows]].T.astype(np.float32)
                 x[rows] = with_pair(x[rows], looked_up, change.pairs[0], gain, segment.scale)
             if change.rows is not None:
@@ -124,28 +128,28 @@ class ReferenceOps(HostDistributions):
         return x * np.float32(scale)
 
     def rms_norm(
-        self, x: Array, weight: Array, eps: float, plan: Sequence[LoraSegment] | None = None, call: int = 0
+        self, x: Array, weight: Array, eps: float, plan: Sequence[LoraSegment] | None = None, projection: int = 0
     ) -> Array:
-        return self._normed(x, weight, eps, plan, call, 0)
+        return self._normed(x, weight, eps, plan, projection, 0)
 
     def _normed(
-        self, x: F32, weight: F32, eps: float, plan: Sequence[LoraSegment] | None, call: int, place: int
+        self, x: F32, weight: F32, eps: float, plan: Sequence[LoraSegment] | None, projection: int, place: int
     ) -> F32:
-        """By the norm that is the call's `place`-th, or by that of each row's adapter. Rows are the first axis."""
+        """By the projection's norm number `place`, or by that of each row's adapter. Rows are the first axis."""
         normed = _rms_norm(x, weight, eps)
         for segment in plan or ():
-            norms, rows = segment.weights.calls[call].norms, slice(segment.start, segment.stop)
+            norms, rows = segment.weights.projections[projection].norms, slice(segment.start, segment.stop)
             if place < len(norms) and norms[place] is not None:
                 normed[rows] = _rms_norm(x[rows], norms[place], eps)
         return normed
 
     def linears(
-        self, x: Array, weights: Sequence[MatrixWeight], plan: Sequence[LoraSegment] | None = None, call: int = 0
+        self, x: Array, weights: Sequence[MatrixWeight], plan: Sequence[LoraSegment] | None = None, projection: int = 0
     ) -> tuple[Array, ...]:
         outputs = tuple(self._product(x, weight) for weight in weights)
         for segment in plan or ():
             rows, adapter = slice(segment.start, segment.stop), segment.weights
-            changes = zip(outputs, adapter.calls[call].pairs, adapter.gains[call], strict=True)
+            changes = zip(outputs, adapter.projections[projection].pairs, adapter.gains[projection], strict=True)
             for output, pair, gain in changes:
                 if pair is not None:
                     shrunk = products(x[rows], pair.a)
@@ -169,13 +173,13 @@ class ReferenceOps(HostDistributions):
         layer: int,
         plan: Sequence[AttentionRow],
         adapters: Sequence[LoraSegment] | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
         tokens, dim = x.shape[0], kind.head_dim
-        q, k, v = (projected.reshape(tokens, -1, dim) for projected in self.linears(x, qkv, adapters, call))
+        q, k, v = (projected.reshape(tokens, -1, dim) for projected in self.linears(x, qkv, adapters, projection))
         if kind.norms is not None:
-            q = self._normed(q, kind.norms.q, kind.norms.eps, adapters, call, 0)
-            k = self._normed(k, kind.norms.k, kind.norms.eps, adapters, call, 1)
+            q = self._normed(q, kind.norms.q, kind.norms.eps, adapters, projection, 0)
+            k = self._normed(k, kind.norms.k, kind.norms.eps, adapters, projection, 1)
         positions = np.concatenate([np.arange(row.context - (row.stop - row.start), row.context) for row in plan])
         q = self.rope(q, positions, kind.rope.theta, kind.rope.factor)
         k = self.rope(k, positions, kind.rope.theta, kind.rope.factor)
@@ -193,9 +197,9 @@ class ReferenceOps(HostDistributions):
         gate: MatrixWeight,
         up: MatrixWeight,
         adapters: Sequence[LoraSegment] | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
-        g, u = self.linears(x, (gate, up), adapters, call)
+        g, u = self.linears(x, (gate, up), adapters, projection)
         return self.gelu_gate(g, u)
 
     def gelu_gate(self, gate: Array, up: Array) -> Array:
@@ -212,11 +216,11 @@ class ReferenceOps(HostDistributions):
         norm: Array,
         eps: float,
         adapters: Sequence[LoraSegment] | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> tuple[Array, Array]:
-        (projected,) = self.linears(y, (weight,), adapters, call)
-        total = x + (projected if post is None else self._normed(projected, post, eps, adapters, call, 0))
-        return total, self._normed(total, norm, eps, adapters, call, 1)
+        (projected,) = self.linears(y, (weight,), adapters, projection)
+        total = x + (projected if post is None else self._normed(projected, post, eps, adapters, projection, 0))
+        return total, self._normed(total, norm, eps, adapters, projection, 1)
 
     def take_rows(self, x: Array, rows: Array) -> Array:
         return x[rows]
@@ -227,18 +231,18 @@ class ReferenceOps(HostDistributions):
         table: MatrixWeight,
         softcap: float | None,
         plan: Sequence[LoraSegment] | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
-        (logits,) = self.linears(x, [table], plan, call)
+        (logits,) = self.linears(x, [table], plan, projection)
         for segment in plan or ():
-            rows, change = slice(segment.start, segment.stop), segment.weights.calls[call]
+            rows, change = slice(segment.start, segment.stop), segment.weights.projections[projection]
             if change.table is not None:
                 logits[rows] = self._product(x[rows], change.table)
             if change.rows is not None:
                 logits[rows, change.rows.ids] = products(x[rows], change.rows.rows)
         return softcapped(logits, softcap)
 
-    # -- choosing tokens
+    # -- sampling
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         return [sample_row(values[:vocab_size], row) for values, row in zip(logits, rows, strict=True)]

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.ops import AdapterCall, Array, LoraPair, TokenRows
+from intaglio.ops import AdapterProjection, Array, LoraPair, TokenRows
 from intaglio.ops.reference_weight import MatrixWeight, products
 
 F32 = npt.NDArray[np.float32]
 
-_MOST_NORMS = 2  # that a call takes
+_MOST_NORMS = 2  # that a projection takes
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceAdapter:
-    """An adapter as it came, call by call, and the gains of its pairs."""
+    """An adapter as it came, projection by projection, and the gains of its pairs."""
 
-    calls: Sequence[AdapterCall]
+    projections: Sequence[AdapterProjection]
     gains: Sequence[Sequence[F32 | None]]
 
 
@@ -36,38 +36,38 @@ def adapter_arrays(adapter: ReferenceAdapter) -> dict[str, Array]:
     """What `adapter_from_arrays` needs."""
     return {
         f"{index} {name}": np.asarray(array)
-        for index, (call, gains) in enumerate(zip(adapter.calls, adapter.gains, strict=True))
-        for name, array in _call_arrays(call, gains)
+        for index, (projection, gains) in enumerate(zip(adapter.projections, adapter.gains, strict=True))
+        for name, array in _projection_arrays(projection, gains)
     }
 
 
-def adapter_from_arrays(arrays: Mapping[str, Array], calls: Sequence[Sequence[MatrixWeight]]) -> ReferenceAdapter:
-    """The adapter over the base's matrices of each call. Raises ValueError if it has more calls."""
-    by_call: list[dict[str, Array]] = [{} for _ in calls]
+def adapter_from_arrays(arrays: Mapping[str, Array], projections: Sequence[Sequence[MatrixWeight]]) -> ReferenceAdapter:
+    """The adapter over the base's matrices of each projection. Raises ValueError if it has more projections."""
+    by_projection: list[dict[str, Array]] = [{} for _ in projections]
     for name, array in arrays.items():
         index, _, rest = name.partition(" ")
-        if int(index) >= len(calls):
+        if int(index) >= len(projections):
             raise ValueError("an adapter of another model")
-        by_call[int(index)][rest] = array
-    read = [_call_from_arrays(weights, found) for weights, found in zip(calls, by_call, strict=True)]
-    return ReferenceAdapter([call for call, _ in read], [gains for _, gains in read])
+        by_projection[int(index)][rest] = array
+    read = [_projection_from_arrays(weights, found) for weights, found in zip(projections, by_projection, strict=True)]
+    return ReferenceAdapter([projection for projection, _ in read], [gains for _, gains in read])
 
 
-def _call_arrays(call: AdapterCall, gains: Sequence[F32 | None]) -> Iterator[tuple[str, Array]]:
-    for place, (pair, gain) in enumerate(zip(call.pairs, gains, strict=True)):
+def _projection_arrays(projection: AdapterProjection, gains: Sequence[F32 | None]) -> Iterator[tuple[str, Array]]:
+    for place, (pair, gain) in enumerate(zip(projection.pairs, gains, strict=True)):
         if pair is not None:
             parts = {"a": pair.a, "b": pair.b, "scale": pair.scale, "bias": pair.bias, "gain": gain}
             yield from ((f"{name} {place}", part) for name, part in parts.items() if part is not None)
-    yield from ((f"norm {place}", norm) for place, norm in enumerate(call.norms) if norm is not None)
-    if call.table is not None:
-        yield "table", call.table.rows(np.arange(call.table.shape[0], dtype=np.int32))
-    if call.rows is not None:
-        yield from (("ids", call.rows.ids), ("rows", call.rows.rows))
+    yield from ((f"norm {place}", norm) for place, norm in enumerate(projection.norms) if norm is not None)
+    if projection.table is not None:
+        yield "table", projection.table.rows(np.arange(projection.table.shape[0], dtype=np.int32))
+    if projection.rows is not None:
+        yield from (("ids", projection.rows.ids), ("rows", projection.rows.rows))
 
 
-def _call_from_arrays(
+def _projection_from_arrays(
     weights: Sequence[MatrixWeight], arrays: Mapping[str, Array]
-) -> tuple[AdapterCall, Sequence[F32 | None]]:
+) -> tuple[AdapterProjection, Sequence[F32 | None]]:
     places = range(len(weights))
     pairs = [
         LoraPair(arrays[f"a {i}"], arrays[f"b {i}"], arrays[f"scale {i}"], arrays.get(f"bias {i}"))
@@ -78,4 +78,4 @@ def _call_from_arrays(
     norms = [arrays.get(f"norm {place}") for place in range(_MOST_NORMS)]
     table = MatrixWeight(arrays["table"], "f32") if "table" in arrays else None
     rows = TokenRows(arrays["ids"], arrays["rows"]) if "ids" in arrays else None
-    return AdapterCall(weights, pairs, norms, table, rows), [arrays.get(f"gain {i}") for i in places]
+    return AdapterProjection(weights, pairs, norms, table, rows), [arrays.get(f"gain {i}") for i in places]

@@ -99,9 +99,9 @@ class TrialRun:
 
     def name(self, check: StepCheck) -> str:
         """The module of the base that a product belongs to, or the modules of a step."""
-        if check.call == 0:
+        if check.projection == 0:
             return EMBEDDING
-        layer, projection = divmod(check.call - 1, len(_PROJECTIONS))
+        layer, projection = divmod(check.projection - 1, len(_PROJECTIONS))
         if layer == self._model.config.num_layers:
             return HEAD
         if check.of is Checked.PRODUCT:
