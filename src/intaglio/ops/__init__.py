@@ -129,8 +129,9 @@ class Ops(Protocol):
 
     # -- the forward, in the order of the model ------------------------------------------------------------------------
     #
-    # plan, projection: the adapters of the rows, and the index in `adapter_weights` of what they change here: a fused matrix
-    # product with the norms behind it, or a lookup. Where an adapter replaces a norm or a table, its rows use that one.
+    # plan, projection: the adapters of the rows, and the index in `adapter_weights` of what they change here: a fused
+    # matrix product with the norms behind it, or a lookup. Where an adapter replaces a norm or a table, its rows use
+    # that one.
 
     def embedding(
         self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, projection: int = 0
