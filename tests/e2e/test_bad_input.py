@@ -43,7 +43,7 @@ def stored(server: LiveServer) -> list[str]:
 
 
 def error_of(response: httpx.Response, status: int, code: int) -> str:
-    """The message of an enveloped error, whose status and code must be these."""
+    """The message of an envelope_schema error, whose status and code must be these."""
     content = response.json()
     assert content["success"] is False
     (error,) = content["errors"]

@@ -20,12 +20,12 @@ from intaglio.api.binding.forward import RUN_PATHS, BindingForward, WebSocketRef
 from intaglio.api.binding.routes import binding_routes
 from intaglio.api.finetunes.routes import finetune_routes
 from intaglio.api.http.auth import check_account, check_token
-from intaglio.api.http.envelope import JsonAnswer
-from intaglio.api.http.errors import binding_error_answer, error_answer, openai_error_answer
-from intaglio.api.http.middleware import CrashAnswer, TrailingSlash
-from intaglio.api.http.unrouted import CATCH_ALL, answer_unrouted
+from intaglio.api.http.envelope import JsonResponse
+from intaglio.api.http.errors import binding_error_response, error_response, openai_error_response
+from intaglio.api.http.middleware import InternalErrorMiddleware, TrailingSlashMiddleware
+from intaglio.api.http.unmatched import CATCH_ALL, unmatched_response
 from intaglio.api.inference.batch_items import batch_runner
-from intaglio.api.inference.model_routes import catalog_routes
+from intaglio.api.inference.model_routes import model_routes
 from intaglio.api.inference.routes import run_routes
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openai.models import openai_model_routes
@@ -58,16 +58,16 @@ def create_app(state: ServerState) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.add_middleware(BindingForward)
-    app.add_middleware(TrailingSlash)
+    app.add_middleware(TrailingSlashMiddleware)
     app.add_middleware(WebSocketRefusal)
-    app.add_middleware(CrashAnswer, answer=_error_answer)
+    app.add_middleware(InternalErrorMiddleware, answer=_error_response)
     app.add_exception_handler(IntaglioError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.include_router(_open_to_all(state))
+    app.include_router(_public_routes(state))
     app.include_router(_binding(state))
     app.include_router(_api(state), prefix=API_ROOT)
     app.add_api_route(
-        API_ROOT + "/{rest:path}", _unrouted, methods=ALL_METHODS, name=CATCH_ALL, include_in_schema=False
+        API_ROOT + "/{rest:path}", _unmatched, methods=ALL_METHODS, name=CATCH_ALL, include_in_schema=False
     )
     app.mount("/", StaticFiles(directory=PLAYGROUND, html=True, check_dir=False))
     return app
@@ -85,7 +85,7 @@ def _api(state: ServerState) -> APIRouter:
     schema = RunSchema()
     api = APIRouter(dependencies=[Depends(authenticate)], redirect_slashes=False)
     account_routes = (
-        run_routes(state, schema), catalog_routes(state, schema), finetune_routes(state), account_token_routes(),
+        run_routes(state, schema), model_routes(state, schema), finetune_routes(state), account_token_routes(),
         openai_routes(state), openai_model_routes(state),
     )  # fmt: skip
     for routes in account_routes:
@@ -105,13 +105,13 @@ def _binding(state: ServerState) -> APIRouter:
     return router
 
 
-def _open_to_all(state: ServerState) -> APIRouter:
+def _public_routes(state: ServerState) -> APIRouter:
     """What needs no token: whether the server is up, and what it can be asked."""
     router = APIRouter()
 
     @cache
     def document(app: FastAPI) -> Response:
-        return JsonAnswer(
+        return JsonResponse(
             openapi_document(
                 app.routes, RunSchema(), model=next(iter(state.models)), needs_token=bool(state.settings.api_tokens)
             )
@@ -130,26 +130,26 @@ def _open_to_all(state: ServerState) -> APIRouter:
         except DatabaseError:
             said = "database does not answer"
         status = HTTPStatus.OK if said == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
-        return JsonAnswer({"status": said, "models": models, "batch_items": waiting}, status_code=status)
+        return JsonResponse({"status": said, "models": models, "batch_items": waiting}, status_code=status)
 
     return router
 
 
-async def _unrouted(request: Request) -> Response:
-    return answer_unrouted(request, request.app.router)
+async def _unmatched(request: Request) -> Response:
+    return unmatched_response(request, request.app.router)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, IntaglioError)
-    return _error_answer(request, error)
+    return _error_response(request, error)
 
 
-def _error_answer(request: HTTPConnection, error: IntaglioError) -> Response:
+def _error_response(request: HTTPConnection, error: IntaglioError) -> Response:
     """In the shape that whoever asks on this path reads."""
     path = request.url.path
     if path in RUN_PATHS:
-        return binding_error_answer(request, error)
-    return (openai_error_answer if OPENAI_ROOT in path else error_answer)(request, error)
+        return binding_error_response(request, error)
+    return (openai_error_response if OPENAI_ROOT in path else error_response)(request, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -158,6 +158,6 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code not in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_FOUND):
         raise error
     try:
-        return answer_unrouted(request, request.app.router)
+        return unmatched_response(request, request.app.router)
     except RouteError as refusal:
-        return _error_answer(request, refusal)
+        return _error_response(request, refusal)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from intaglio.api.finetunes.background_verification import BackgroundVerification
+from intaglio.api.background_verification import BackgroundVerification
 from intaglio.api.inference.model_cards import WITHOUT_WEIGHTS
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
@@ -19,7 +19,7 @@ from intaglio.settings import Settings
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
     from intaglio.llm import AsyncLLM
 
-GRAMMARS_AT_ONCE = 2
+MAX_CONCURRENT_GRAMMARS = 2
 
 _Result = TypeVar("_Result")
 
@@ -43,7 +43,7 @@ class ServerState:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     background_verification: BackgroundVerification = field(default_factory=BackgroundVerification)
     text_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(thread_name_prefix="text"))
-    grammar_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(GRAMMARS_AT_ONCE))
+    grammar_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_GRAMMARS))
     batch_added: asyncio.Event = field(default_factory=asyncio.Event)
     _check_locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _closed: bool = False
@@ -66,7 +66,7 @@ class ServerState:
             f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.models))}"
         )
 
-    async def in_text_thread(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
+    async def run_in_text_thread(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
         """What `act(*arguments)` gives in one of the `text_threads`."""
         return await asyncio.get_running_loop().run_in_executor(self.text_threads, act, *arguments)
 

@@ -68,7 +68,7 @@ def address(app: LoopKeeper) -> Iterator[str]:
 @pytest.fixture
 def closed_runs() -> Iterator[queue.Queue[str]]:
     """The log lines of runs that were closed, as they come."""
-    with log_lines("intaglio.api.inference.run_log") as lines:
+    with log_lines("intaglio.api.inference.request_log") as lines:
         yield lines
 
 

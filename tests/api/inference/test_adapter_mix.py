@@ -170,7 +170,7 @@ def test_an_adapter_in_the_models_name_and_in_the_list_have_to_be_the_same(
 def test_the_log_line_has_the_members_and_their_scales(
     client: TestClient, digests: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "intaglio.api.inference.run_log"):
+    with caplog.at_level(logging.INFO, "intaglio.api.inference.request_log"):
         mixed, plain, base = run(client, MIX), run(client, "one"), client.post(RUN, json={"prompt": "x"})
     assert base.status_code == 200
     lines = [record.getMessage() for record in caplog.records]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intaglio.api.inference.lora_field import LORA_SCHEMA, lora_fields, means_the_same, read_lora, with_lora
+from intaglio.api.inference.lora_field import LORA_SCHEMA, lora_fields, names_same_adapters, read_lora, with_lora
 from intaglio.errors import BadInputError
 
 ACCEPTS = jsonschema_rs.Draft202012Validator(LORA_SCHEMA)
@@ -59,8 +59,8 @@ def test_whatever_the_schema_accepts_is_read_whole_or_named_twice(lora: list[Any
 
 @given(_JSON, _JSON)
 def test_any_two_values_can_be_compared(one: Any, other: Any) -> None:
-    assert means_the_same(one, one)
-    assert means_the_same(one, other) == means_the_same(other, one)
+    assert names_same_adapters(one, one)
+    assert names_same_adapters(one, other) == names_same_adapters(other, one)
 
 
 @pytest.mark.parametrize(

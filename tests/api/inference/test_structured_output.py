@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 from intaglio.api.inference import run as run_module
 from intaglio.api.inference.structured_output import (
     JsonMode,
-    answer_grammar,
-    parse_json_answer,
+    completion_grammar,
+    parse_json_completion,
     read_json_mode,
     read_tool_calls,
 )
-from intaglio.api.state import GRAMMARS_AT_ONCE
+from intaglio.api.state import MAX_CONCURRENT_GRAMMARS
 from intaglio.errors import BadInputError, GrammarError, JsonAnswerError
 from intaglio.request import FinishReason
 from intaglio.text.tools import ToolCall, parse_tools
@@ -87,20 +87,20 @@ def test_schemas_that_take_long_to_read_leave_room_for_everybody_else(
         begun.release()
         assert may_end.wait(DEADLINE_S)
         running.remove(threading.get_ident())
-        return answer_grammar(*asked)
+        return completion_grammar(*asked)
 
-    monkeypatch.setattr(run_module, "answer_grammar", slow)
+    monkeypatch.setattr(run_module, "completion_grammar", slow)
     with ThreadPoolExecutor(40) as callers:
         waiting = [callers.submit(run, client, "{}", guided_json={}) for _ in range(39)]
         try:
-            for _ in range(GRAMMARS_AT_ONCE):
+            for _ in range(MAX_CONCURRENT_GRAMMARS):
                 assert begun.acquire(timeout=DEADLINE_S)
             plain = callers.submit(client.post, RUN, json={"prompt": "one two", "raw": True})
             assert plain.result(DEADLINE_S).status_code == 200
         finally:
             may_end.set()
         assert {future.result(DEADLINE_S).status_code for future in waiting} == {200}
-    assert max(most) == GRAMMARS_AT_ONCE
+    assert max(most) == MAX_CONCURRENT_GRAMMARS
 
 
 @pytest.mark.parametrize("fields", ANY_OBJECT)
@@ -211,27 +211,27 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_named() -> None:
         [{"name": "ok"}, {"name": "odd", "parameters": {"type": "object", "uniqueItems": True, "not": {}}}]
     )
     with pytest.raises(GrammarError, match=r"parameters of the tool 'odd'.*not"):
-        answer_grammar(None, tools)
+        completion_grammar(None, tools)
 
 
 def test_tools_and_json_share_a_grammar() -> None:
     use = parse_tools([{"name": "now"}])
-    grammar = answer_grammar(JsonMode(SCHEMA, "guided_json"), use)
+    grammar = completion_grammar(JsonMode(SCHEMA, "guided_json"), use)
     assert allowed(grammar, '{"n": 5}')
     assert allowed(grammar, '{"name": "now", "parameters": {}}')
     assert not allowed(grammar, "text")
-    required = answer_grammar(JsonMode(SCHEMA, "guided_json"), parse_tools([{"name": "now"}], choice="required"))
+    required = completion_grammar(JsonMode(SCHEMA, "guided_json"), parse_tools([{"name": "now"}], choice="required"))
     assert not allowed(required, '{"n": 5}')
     assert read_tool_calls('{"n": 5}', use, FinishReason.STOP, 9) == []
     assert read_tool_calls('{"name": "now", "parameters": {}}', use, FinishReason.STOP, 9) == [ToolCall("now", {})]
 
 
 def test_parsing_says_what_ended_an_answer() -> None:
-    assert parse_json_answer('{"a": 1}', FinishReason.LENGTH, 9) == {"a": 1}
+    assert parse_json_completion('{"a": 1}', FinishReason.LENGTH, 9) == {"a": 1}
     with pytest.raises(JsonAnswerError, match=r"max_tokens \(9\)"):
-        parse_json_answer('{"a":', FinishReason.LENGTH, 9)
+        parse_json_completion('{"a":', FinishReason.LENGTH, 9)
     with pytest.raises(JsonAnswerError, match="ended before"):
-        parse_json_answer('{"a":', FinishReason.STOP, 9)
+        parse_json_completion('{"a":', FinishReason.STOP, 9)
 
 
 def test_schemas_without_bottom_are_refused_wherever_they_stand() -> None:
@@ -244,7 +244,7 @@ def test_schemas_without_bottom_are_refused_wherever_they_stand() -> None:
         (JsonMode(deep, "guided_json"), parse_tools([{"name": "a"}])),
     ):
         with pytest.raises(GrammarError, match=r"(deep|guided_json)'.*nested"):
-            answer_grammar(mode, tools)
+            completion_grammar(mode, tools)
 
 
 def test_schemas_that_are_too_much_together_only_are_refused_too() -> None:
@@ -252,4 +252,4 @@ def test_schemas_that_are_too_much_together_only_are_refused_too() -> None:
         [{"name": f"t{n}", "parameters": {"type": "object", "description": "x" * 600}} for n in range(128)]
     )
     with pytest.raises(GrammarError, match="more than 65536"):
-        answer_grammar(None, tools)
+        completion_grammar(None, tools)

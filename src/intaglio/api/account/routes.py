@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from intaglio.api.http.auth import LOCAL_ACCOUNT
 from intaglio.api.http.envelope import success
 
-LOCAL_ACCOUNT = "local"
 LOCAL_USER = "00000000-0000-0000-0000-000000000000"
 
 

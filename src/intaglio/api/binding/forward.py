@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from intaglio.api.http.auth import check_account
-from intaglio.api.http.errors import binding_error_answer, error_answer
+from intaglio.api.http.errors import binding_error_response, error_response
 from intaglio.errors import BadInputError, RouteError
 
 ACCOUNT_HEADER = "intaglio-account"
@@ -43,7 +43,7 @@ class BindingForward:
             try:
                 scope = unwrapped(scope)
             except RouteError as error:
-                await error_answer(Request(scope), error)(scope, receive, send)
+                await error_response(Request(scope), error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -105,7 +105,7 @@ def _sent_headers(carrier: Headers) -> MutableHeaders:
 
 
 def _websocket_refused(scope: Scope) -> Response:
-    return binding_error_answer(
+    return binding_error_response(
         HTTPConnection(scope),
         BadInputError("WebSockets are not served: set stream in the inputs, the answer is then server-sent events"),
     )

@@ -1,7 +1,7 @@
 """What a Worker's `env.AI` binding calls: /run, /ai-gateway/run and /ai-api/models/search at the server's root.
 
 The binding differs from the REST routes in four ways. The model stands in a header. The body is `{inputs, options}`.
-An answer is the bare result, and its content type has to be exactly application/json, or the binding hands its caller
+A response is the bare result, and its content type has to be exactly application/json, or the binding hands its caller
 the bytes as a stream. An error is `{internalCode, message, name, description}`, which the binding throws as an Error
 with the text `<internalCode>: <description>`.
 
@@ -18,18 +18,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from intaglio.api.account.routes import LOCAL_ACCOUNT
 from intaglio.api.binding.forward import ACCOUNT_HEADER, MODELS_PATH, RUN_PATHS
-from intaglio.api.http.auth import check_account
-from intaglio.api.http.envelope import JsonAnswer
+from intaglio.api.http.auth import LOCAL_ACCOUNT, check_account
+from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
-from intaglio.api.inference.batch_routes import batch_answer, is_batch
 from intaglio.api.inference.lora_field import lora_fields
 from intaglio.api.inference.model_routes import models_found
-from intaglio.api.inference.run import plain_answer, start_run
-from intaglio.api.inference.run_input import read_run_input
+from intaglio.api.inference.routes import run_response
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.inference.sse import RunStream
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
 
@@ -48,13 +44,7 @@ def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         model = named_model(request.headers.get(MODEL_HEADER, ""), state.models)
         state.llm(model)  # an unknown model is refused before its input is looked at
         body = _as_rest_body(await read_json(request, state.settings.max_body_bytes), schema)
-        if is_batch(body, {}):
-            return await batch_answer(state, account, model, body, {}, schema, request.state.request_id, JsonAnswer)
-        asked = read_run_input(body, {}, schema)
-        run = await start_run(state, account, model, asked, request.state.request_id)
-        if asked.stream:
-            return RunStream(run)
-        return await plain_answer(request, run, JsonAnswer)
+        return await run_response(state, schema, request, account, model, body, {}, JsonResponse)
 
     for path, operation in RUN_PATHS.items():
         router.add_api_route(path, run_model, methods=["POST"], operation_id=operation)

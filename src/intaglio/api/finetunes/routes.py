@@ -11,12 +11,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from intaglio.api.finetunes.file_response import file_response
 from intaglio.api.finetunes.responses import asset_json, deleted_json, finetune_detail, finetune_json
+from intaglio.api.finetunes.upload_form import read_upload
 from intaglio.api.finetunes.verification import with_verifier
 from intaglio.api.http.envelope import success
-from intaglio.api.http.file_response import file_answer
 from intaglio.api.http.json_body import read_json
-from intaglio.api.http.multipart import read_upload
 from intaglio.api.http.query import flag, integer
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError, EmptyBodyError, FinetuneError
@@ -123,7 +123,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
     @router.head("/ai/finetunes/{finetune}/finetune-assets/{file_name}")
     async def download(request: Request, account: str, finetune: str, file_name: str) -> Response:
         opened = await asyncio.to_thread(adapters.open_file, account, finetune, file_name)
-        return file_answer(request, opened)
+        return file_response(request, opened)
 
     return router
 

@@ -1,4 +1,4 @@
-"""Who is asking: the API token and the account id of a request."""
+"""The API token and the account id of a request."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from intaglio.errors import AuthenticationError, IdentifierError
 
+LOCAL_ACCOUNT = "local"  # where a request names none
 ACCOUNT_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
 _KEY_HEADERS = ("x-auth-key", "x-auth-user-service-key")
 
 
 def check_token(headers: Mapping[str, str], accepted: Sequence[str]) -> None:
-    """Raise AuthenticationError unless the headers hold one of the accepted tokens. None accepted: all may enter."""
+    """Raise AuthenticationError unless the headers hold one of the accepted tokens. With none configured, all are."""
     if not accepted:
         return
     given = _given_token(headers)

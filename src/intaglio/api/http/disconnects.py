@@ -1,22 +1,26 @@
-"""Noticing that the client has gone away, so that its sequence is freed and not computed for nobody."""
+"""Notices that the client has disconnected, so that its sequence is freed at once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TypeVar
 
+from starlette.responses import Response
 from starlette.types import Receive
 
 T = TypeVar("T")
 
-
-class ClientGoneError(Exception):
-    """The connection was closed before the answer was there. Nobody is left to be told."""
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for it; it only shows in access logs
 
 
-async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
-    """Run `work`; if the client disconnects first, cancel it and raise ClientGoneError.
+class ClientDisconnectedError(Exception):
+    """The connection was closed before the response was complete."""
+
+
+async def unless_disconnected(receive: Receive, work: Coroutine[None, None, T]) -> T:
+    """Run `work`; if the client disconnects first, cancel it and raise ClientDisconnectedError.
 
     The request's body must have been read. Cancellation of the caller cancels the work.
     """
@@ -25,7 +29,7 @@ async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ClientGoneError
+            raise ClientDisconnectedError
         return task.result()
     finally:
         for pending in (task, watcher):
@@ -33,21 +37,19 @@ async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
         await asyncio.gather(task, watcher, return_exceptions=True)
 
 
-async def see_through(
-    receive: Receive, work: Coroutine[None, None, T], end: Callable[[BaseException | None], Awaitable[None]]
+async def run_until_disconnected(
+    receive: Receive, work: Coroutine[None, None, T], running: AbstractAsyncContextManager[object]
 ) -> T | None:
-    """What `work` gives; None if the client left before. `end` is told once what cut it short, if anything did."""
-    failed: BaseException | None = None
-    try:
-        return await unless_gone(receive, work)
-    except ClientGoneError as error:
-        failed = error
-        return None
-    except BaseException as error:
-        failed = error
-        raise
-    finally:
-        await end(failed)
+    """Run `work` within `running`, which frees what the work uses. None if the client disconnects first."""
+    with suppress(ClientDisconnectedError):
+        async with running:
+            return await unless_disconnected(receive, work)
+    return None
+
+
+def client_closed_response() -> Response:
+    """The response to a client that disconnected; it is logged and never read."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""The envelope around every native answer: result, success, errors, messages."""
+"""The envelope around every native response: result, success, errors, messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 
-class JsonAnswer(Response):
+class JsonResponse(Response):
     """A JSON body, encoded by msgspec."""
 
     media_type = "application/json"
@@ -23,21 +23,21 @@ def success(
     *,
     headers: Mapping[str, str] | None = None,
     result_info: Mapping[str, int] | None = None,
-) -> JsonAnswer:
+) -> JsonResponse:
     """200 with `result` in the envelope; lists may say which page they are in result_info."""
     content = {"result": result, "success": True, "errors": [], "messages": []}
     if result_info is not None:
         content["result_info"] = result_info
-    return JsonAnswer(content, headers=headers)
+    return JsonResponse(content, headers=headers)
 
 
 def failure(
     status: int,
-    errors: Sequence[Mapping[str, Any]],
+    errors: Sequence[Any],
     *,
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
-) -> JsonAnswer:
-    """An error answer; each of `errors` has a code and a message. `extra` stands beside the envelope's own keys."""
+) -> JsonResponse:
+    """An error response; each of `errors` has a code and a message. `extra` stands beside the envelope's own keys."""
     content = {"result": {}, "success": False, "errors": list(errors), "messages": [], **(extra or {})}
-    return JsonAnswer(content, status_code=status, headers=headers)
+    return JsonResponse(content, status_code=status, headers=headers)

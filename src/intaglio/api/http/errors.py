@@ -10,13 +10,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Annotated
 from uuid import uuid4
 
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from intaglio import errors as tree
-from intaglio.api.http.envelope import JsonAnswer, failure
+from intaglio.api.http.envelope import JsonResponse, failure
 from intaglio.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -25,9 +27,35 @@ REQUEST_ID_HEADER = "cf-ai-req-id"
 VERSION_HEADER = "intaglio-version"
 
 
+Code = Annotated[int, Meta(description="What went wrong; the codes of Workers AI where it has one")]
+
+
+class ErrorItem(Struct, frozen=True):
+    """One item of the envelope's `errors`."""
+
+    code: Code
+    message: Annotated[str, Meta(min_length=1)]
+
+
+class OpenAIError(ErrorItem, frozen=True):
+    """OpenAI's `error` object. `errors` repeats the envelope's; it is not sent in a stream."""
+
+    type: Annotated[str, Meta(extra_json_schema={"enum": ["invalid_request_error", "server_error"]})]
+    errors: list[ErrorItem] | UnsetType = UNSET
+
+
+class BindingFailure(Struct, frozen=True):
+    """What a Worker's `env.AI` makes an Error of."""
+
+    internalCode: Code  # noqa: N815 (the binding's spelling)
+    message: str
+    name: Annotated[str, Meta(extra_json_schema={"const": "InferenceUpstreamError"})]
+    description: str
+
+
 @dataclass(frozen=True, slots=True)
 class WireError:
-    """prefix stands before the exception's text; headers go out with the answer."""
+    """prefix stands before the exception's text; headers are sent with the response."""
 
     status: int
     code: int
@@ -99,7 +127,7 @@ def wire_row(kind: type[tree.IntaglioError]) -> WireError:
     return next(WIRE_ERRORS[above] for above in kind.__mro__ if above in WIRE_ERRORS)
 
 
-def error_item(error: tree.IntaglioError, request_id: str) -> dict[str, object]:
+def error_item(error: tree.IntaglioError, request_id: str) -> ErrorItem:
     """The exception as one item of the envelope's `errors`."""
     row = wire_error(error)
     text = str(error)
@@ -111,23 +139,23 @@ def error_item(error: tree.IntaglioError, request_id: str) -> dict[str, object]:
         )
     elif isinstance(error, tree.FinetuneNotFoundError):
         text = f"{text} ({request_id})"
-    return {"code": row.code, "message": row.prefix + text}
+    return ErrorItem(row.code, row.prefix + text)
 
 
-def openai_error(error: tree.IntaglioError, request_id: str) -> dict[str, object]:
+def openai_error(error: tree.IntaglioError, request_id: str) -> OpenAIError:
     """The exception as OpenAI's `error` object: its SDKs take the text they show from there."""
     kind = "server_error" if wire_error(error).status >= 500 else "invalid_request_error"
-    return {**error_item(error, request_id), "type": kind}
+    return OpenAIError(**structs.asdict(error_item(error, request_id)), type=kind)
 
 
-def error_answer(request: HTTPConnection, error: tree.IntaglioError) -> Response:
+def error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
     """The exception as an HTTP answer. Names the request id if the request had reached the model layer."""
     _log_fault(request, error)
     item = error_item(error, _known_id(request) or str(uuid4()))
     return failure(wire_error(error).status, [item], headers=_error_headers(request, error))
 
 
-def openai_error_answer(request: HTTPConnection, error: tree.IntaglioError) -> Response:
+def openai_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
     """The same for the OpenAI-compatible routes: the envelope, and beside its keys OpenAI's `error`.
 
     OpenAI's SDKs show and keep only that object where there is one, and no message at all where there is none. So it is
@@ -136,20 +164,20 @@ def openai_error_answer(request: HTTPConnection, error: tree.IntaglioError) -> R
     _log_fault(request, error)
     request_id = _known_id(request) or str(uuid4())
     item = error_item(error, request_id)
-    extra = {"error": {**openai_error(error, request_id), "errors": [item]}}
+    extra = {"error": structs.replace(openai_error(error, request_id), errors=[item])}
     return failure(wire_error(error).status, [item], headers=_error_headers(request, error), extra=extra)
 
 
-def binding_error_answer(request: HTTPConnection, error: tree.IntaglioError) -> Response:
+def binding_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
     """The same for a Worker's `env.AI`, which makes an Error of it: `<internalCode>: <description>`."""
     _log_fault(request, error)
     item = error_item(error, _known_id(request) or str(uuid4()))
-    description = str(item["message"])
+    description = item.message
     for prefix in ("AiError: ", "AiError: ", "Bad input: "):
         description = description.removeprefix(prefix)
-    code = BINDING_CODES.get(type(error), item["code"])
-    content = {"internalCode": code, "message": description, "name": _BINDING_NAME, "description": description}
-    return JsonAnswer(content, status_code=wire_error(error).status, headers=_error_headers(request, error))
+    code = BINDING_CODES.get(type(error), item.code)
+    content = BindingFailure(code, description, _BINDING_NAME, description)
+    return JsonResponse(content, status_code=wire_error(error).status, headers=_error_headers(request, error))
 
 
 def _known_id(request: HTTPConnection) -> str | None:

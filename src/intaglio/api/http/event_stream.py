@@ -1,4 +1,4 @@
-"""Server-sent events over a running request: when the answer starts, what ends it, and who tidies up.
+"""Server-sent events of a running request: when the response starts, what ends it, and how the request is freed.
 
 Two kinds of stream are made of it, the native one and OpenAI's; they differ in what an event says. Each event is
 `data: ` and a line of JSON. There are no event names and no comments: client parsers stumble over them.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from intaglio.api.http.disconnects import see_through
+from intaglio.api.http.disconnects import run_until_disconnected
 from intaglio.errors import EngineError, IntaglioError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 DONE = b"data: [DONE]\n\n"
 
 
-def event(content: Mapping[str, Any]) -> bytes:
+def event(content: Any) -> bytes:
     """One server-sent event."""
     return b"data: " + msgspec.json.encode(content) + b"\n\n"
 
@@ -32,16 +32,20 @@ def event(content: Mapping[str, Any]) -> bytes:
 class EventStream(Response, ABC):
     """Sends events as they come and ends the request when the client goes away.
 
-    The response starts with the first piece, so that whatever fails before it is still answered by an HTTP status. What
-    fails later is told in an event, and the stream ends without [DONE].
+    The response starts with the first piece, so that a failure before it still gets an HTTP status. A later failure is
+    sent as an event, and the stream ends without [DONE].
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, request_id: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, request_id: str, headers: Mapping[str, str], running: AbstractAsyncContextManager[object]
+    ) -> None:
+        """running: left at the end, however the stream ended; frees what still runs and writes the log."""
         super().__init__(headers={"cache-control": "no-cache", **headers})
         del self.headers["content-length"]
         self.request_id = request_id
+        self._running = running
         self._started = False
 
     @abstractmethod
@@ -52,12 +56,8 @@ class EventStream(Response, ABC):
     def error_event(self, error: IntaglioError) -> bytes:
         """The last event of a stream that failed."""
 
-    @abstractmethod
-    async def end(self, failed: BaseException | None) -> None:
-        """Called once, however the stream ended: free what still runs, write the log."""
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await see_through(receive, self._pump(send), self.end)
+        await run_until_disconnected(receive, self._pump(send), self._running)
 
     async def _pump(self, send: Send) -> None:
         try:
@@ -68,7 +68,7 @@ class EventStream(Response, ABC):
                         await _send(send, piece)
         except IntaglioError as error:
             await self._fail(send, error)
-        except OSError:  # the server's way to say, on some versions, that nobody listens any more
+        except OSError:  # some versions of the server raise it when the client has disconnected
             raise
         except Exception:
             logger.exception("run %s failed while streaming", self.request_id)
@@ -82,7 +82,7 @@ class EventStream(Response, ABC):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
     async def _fail(self, send: Send, error: IntaglioError) -> None:
-        """Before the first byte the error becomes the answer; after it, the last event."""
+        """Before the first byte the error becomes the response; after it, the last event."""
         if not self._started:
             raise error
         await _send(send, self.error_event(error))

@@ -16,7 +16,7 @@ from intaglio.errors import EngineError, IntaglioError, StorageFullError
 logger = logging.getLogger(__name__)
 
 
-class TrailingSlash:
+class TrailingSlashMiddleware:
     """Takes one slash off the end of a path. A redirect would cost curl users their POST body."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -28,7 +28,7 @@ class TrailingSlash:
         await self._app(scope, receive, send)
 
 
-class CrashAnswer:
+class InternalErrorMiddleware:
     """Turns an exception that nobody foresaw into a logged traceback and the answer of an internal error."""
 
     def __init__(self, app: ASGIApp, answer: Callable[[HTTPConnection, IntaglioError], Response]) -> None:

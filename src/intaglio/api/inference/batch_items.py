@@ -1,19 +1,18 @@
-"""What one item of a batch is to the run route: a request that is checked, run and answered like any other.
+"""Runs one item of a batch: a request that is checked and run like any other.
 
-Only its place in the queue differs: everybody who waits for an answer goes first. The adapter that an item names is
+Only its priority differs: interactive requests go first. The adapter that an item names is
 looked up when the item runs, so one that is replaced or deleted after the submission is used as it is then.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from intaglio.api.http.errors import error_item
 from intaglio.api.inference.lora_field import lora_fields
-from intaglio.api.inference.run import collect_text, end_run, native_result, start_run
+from intaglio.api.inference.results import BatchAnswer, BatchFailure
 from intaglio.api.inference.run_input import RunInput, read_run_input
+from intaglio.api.inference.running_request import start_request
 from intaglio.api.inference.schema import RunSchema, json_type
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchRunner, Item, ItemResult, ModelClaims, TokenCounts
@@ -48,24 +47,21 @@ class BatchItems:
         if not self._state.llm(item.model).ready:
             raise CapacityError("the engine is being started")
         body = msgspec.json.decode(item.request)
-        asked = self._checked(body, item)
-        run = await start_run(self._state, item.account, item.model, asked, _request_id(item), priority=Priority.BATCH)
-        failed: BaseException | None = None
-        try:
-            result = native_result(await collect_text(run), run)
-        except BaseException as error:
-            failed = error
-            raise
-        finally:
-            await end_run(run, failed)
-        usage = run.record.usage
-        assert usage is not None, "collect_text returns when the last delta has said it"
-        tokens = TokenCounts(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-        return ItemResult(item.key, _entry(item, result=result, success=True), True, tokens)
+        run_input = self._checked(body, item)
+        running = await start_request(
+            self._state, item.account, item.model, run_input, _request_id(item), priority=Priority.BATCH
+        )
+        async with running:
+            result = await running.result()
+        usage = result.usage
+        tokens = TokenCounts(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens)
+        entry = BatchAnswer(item.key.place, result, True, _reference(item))
+        return ItemResult(item.key, msgspec.json.encode(entry), True, tokens)
 
     def failed(self, item: Item, error: IntaglioError) -> ItemResult:
         errors = [error_item(error, _request_id(item))]
-        return ItemResult(item.key, _entry(item, result={}, success=False, errors=errors), False)
+        entry = BatchFailure(item.key.place, {}, False, errors, _reference(item))
+        return ItemResult(item.key, msgspec.json.encode(entry), False)
 
     def _checked(self, body: object, item: Item) -> RunInput:
         """The item under what holds for all items. Raises BadInputError."""
@@ -78,21 +74,19 @@ class BatchItems:
             if lora_fields(body, {}):  # its own adapters, wherever it names them
                 fields.pop("lora", None)
             body = {**fields, **body}
-        asked = read_run_input(body, shared["query"], self._schema)
-        if asked.stream:
+        run_input = read_run_input(body, shared["query"], self._schema)
+        if run_input.stream:
             raise BadInputError("'/stream' cannot be true in a batch")
-        if asked.reject_if_busy:
-            raise BadInputError("'/options/rejectIfBusy' cannot be used in a batch, which waits for room")
-        return asked
+        if run_input.reject_if_busy:
+            raise BadInputError("'/options/rejectIfBusy' cannot be used in a batch, which waits for capacity")
+        return run_input
 
 
 def _request_id(item: Item) -> str:
     return f"{item.key.batch_id}-{item.key.place}"
 
 
-def _entry(item: Item, **outcome: Any) -> bytes:
+def _reference(item: Item) -> str | None:
     body = msgspec.json.decode(item.request)
     reference = body.get("external_reference") if isinstance(body, dict) else None
-    if not isinstance(reference, str):
-        reference = None
-    return msgspec.json.encode({"id": item.key.place, **outcome, "external_reference": reference})
+    return reference if isinstance(reference, str) else None

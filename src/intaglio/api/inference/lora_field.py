@@ -65,7 +65,7 @@ def lora_fields(body: Mapping[str, Any], query: Mapping[str, str]) -> list[Any]:
     options = body.get("options")
     places: tuple[Mapping[str, Any], ...] = (body, options if isinstance(options, dict) else {}, query)
     given = [place["lora"] for place in places if "lora" in place]
-    if not all(means_the_same(one, given[0]) for one in given[1:]):
+    if not all(names_same_adapters(one, given[0]) for one in given[1:]):
         shown = str(given)[:_SHOWN_CHARACTERS]
         raise BadInputError(f"'/lora' names different adapters in body, options and query: {shown}")
     return given
@@ -77,7 +77,7 @@ def with_lora(body: dict[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
     return {**body, "lora": given[0]} if given else body
 
 
-def means_the_same(one: Any, other: Any) -> bool:
+def names_same_adapters(one: Any, other: Any) -> bool:
     """Whether two fields ask for the same adapters, whichever way they are written."""
     if one == other:
         return True

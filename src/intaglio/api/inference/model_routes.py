@@ -18,7 +18,7 @@ from intaglio.errors import BadInputError, ModelNotFoundError
 MAX_PER_PAGE = 1000
 
 
-def catalog_routes(state: ServerState, schema: RunSchema) -> APIRouter:
+def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
     """models/search, models/schema, tasks/search, authors/search."""
     router = APIRouter()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -9,10 +10,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from intaglio.api.http.disconnects import client_closed_response, run_until_disconnected
+from intaglio.api.http.envelope import success
 from intaglio.api.http.json_body import read_json
-from intaglio.api.inference.batch_routes import batch_answer, is_batch
-from intaglio.api.inference.run import plain_answer, start_run
+from intaglio.api.inference.batch_response import batch_response, is_batch
 from intaglio.api.inference.run_input import read_run_input
+from intaglio.api.inference.running_request import start_request
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.inference.sse import RunStream
 from intaglio.api.state import ServerState
@@ -27,28 +30,43 @@ def run_routes(state: ServerState, schema: RunSchema) -> APIRouter:
     async def run_model(request: Request, account: str, model: str) -> Response:
         request.state.request_id = str(uuid4())
         body = await read_json(request, state.settings.max_body_bytes)
-        return await _run(request, account, model, body)
+        return await run_response(state, schema, request, account, model, body, request.query_params)
 
     @router.post("/ai/run", operation_id="run_named_model")
     async def run_named_in_body(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
         outer = await read_json(request, state.settings.max_body_bytes)
         model, body = _split_outer(outer)
-        return await _run(request, account, model, body)
-
-    async def _run(request: Request, account: str, model: str, body: Any) -> Response:
-        if is_batch(body, request.query_params):
-            return await batch_answer(
-                state, account, model, body, request.query_params, schema, request.state.request_id
-            )
-        state.llm(model)  # an unknown model is refused before its input is looked at
-        asked = read_run_input(body, request.query_params, schema)
-        run = await start_run(state, account, model, asked, request.state.request_id)
-        if asked.stream:
-            return RunStream(run)
-        return await plain_answer(request, run)
+        return await run_response(state, schema, request, account, model, body, request.query_params)
 
     return router
+
+
+async def run_response(
+    state: ServerState,
+    schema: RunSchema,
+    request: Request,
+    account: str,
+    model: str,
+    body: Any,
+    query: Mapping[str, str],
+    to_response: Callable[..., Response] = success,
+) -> Response:
+    """The native response to a body: a batch's, a stream or a whole result.
+
+    query        settings in it hold where the body does not say otherwise
+    to_response  puts a result into its wire form: the envelope, or JsonResponse where the result is sent bare
+    """
+    request_id: str = request.state.request_id
+    if is_batch(body, query):
+        return await batch_response(state, account, model, body, query, schema, request_id, to_response)
+    state.llm(model)  # an unknown model is refused before its input is looked at
+    run_input = read_run_input(body, query, schema)
+    running = await start_request(state, account, model, run_input, request_id)
+    if run_input.stream:
+        return RunStream(running)
+    result = await run_until_disconnected(request.receive, running.result(), running)
+    return client_closed_response() if result is None else to_response(result, headers=running.headers)
 
 
 def _split_outer(outer: object) -> tuple[str, Any]:

@@ -109,7 +109,8 @@ class RunSchema:
         if not isinstance(body, dict):
             raise BadInputError(f"Type mismatch of '/', 'object' not in '{json_type(body)}'")
         faults = [
-            first_fault(validator, form, body) for validator, form in zip(self._validators, self._forms, strict=True)
+            first_violation(validator, form, body)
+            for validator, form in zip(self._validators, self._forms, strict=True)
         ]
         reasons = [fault for fault in faults if fault is not None]
         matches = len(faults) - len(reasons)
@@ -119,7 +120,7 @@ class RunSchema:
             raise BadInputError(f"oneOf at '/' not met, {matches} matches")
 
 
-def first_fault(
+def first_violation(
     validator: jsonschema_rs.Draft202012Validator, form: dict[str, Any], body: dict[str, Any]
 ) -> str | None:
     """Why the body is not of this form, in the words of the service. A missing field comes before a wrong one.

@@ -1,4 +1,4 @@
-"""A streamed answer in the native format of Workers AI.
+"""A streamed response in the native format of Workers AI.
 
     data: {"response":"Hel","p":"abcdefghijk"}
 
@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from intaglio.api.http.errors import error_item
 from intaglio.api.http.event_stream import DONE, EventStream, event
-from intaglio.api.inference.run import TOOL_CALLS, Run, end_run, native_calls
+from intaglio.api.inference.results import IndexedToolCall, RunEvent
+from intaglio.api.inference.running_request import TOOL_CALLS, RunningRequest
 from intaglio.errors import IntaglioError
 from intaglio.text.tool_calls import CallHold
 
@@ -31,37 +33,34 @@ _PADDING = PADDING_ALPHABET * 2
 
 
 def text_event(text: str) -> bytes:
-    """A piece of the answer, padded."""
+    """A piece of the completion, padded."""
     length = MIN_PADDING + secrets.randbelow(MAX_PADDING - MIN_PADDING + 1)
-    return event({"response": text, "p": _PADDING[:length]})
+    return event(RunEvent(response=text, p=_PADDING[:length]))
 
 
 class RunStream(EventStream):
-    """Sends a running request's answer as it comes."""
+    """Sends a running request's completion as it comes."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run.record.request_id, run.headers)
-        self._run = run
+    def __init__(self, running: RunningRequest) -> None:
+        super().__init__(running.log.request_id, running.headers, running)
+        self._request = running
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        hold = CallHold() if self._run.asked.tools else None
-        async for delta in self._run.generation:
-            self._run.record.note(delta)
-            text = hold.push(delta.text) if hold else delta.text
-            yield text_event(text) if text else b""
-        end = self._run.record.end_chunk()
-        calls = self._run.tool_calls(hold.held) if hold and hold.held else []
+        hold = CallHold() if self._request.run_input.tools else None
+        async with aclosing(self._request.deltas()) as deltas:
+            async for delta in deltas:
+                text = hold.push(delta.text) if hold else delta.text
+                yield text_event(text) if text else b""
+        usage, reason = self._request.log.end()
+        calls = self._request.tool_calls(hold.held) if hold and hold.held else []
         if calls:
             # The AI SDK's provider joins calls that have no index of their own into one.
-            numbered = [{"index": index, **call} for index, call in enumerate(native_calls(calls))]
-            yield event({"response": "", "tool_calls": numbered})
-            end["finish_reason"] = TOOL_CALLS
+            numbered = [IndexedToolCall(index, call.name, call.arguments) for index, call in enumerate(calls)]
+            yield event(RunEvent(response="", tool_calls=numbered))
+            reason = TOOL_CALLS
         elif hold and hold.held:
             yield text_event(hold.held)
-        yield event({"response": "", **end}) + DONE
+        yield event(RunEvent(response="", usage=usage, finish_reason=reason)) + DONE
 
     def error_event(self, error: IntaglioError) -> bytes:
-        return event({"response": "", "errors": [error_item(error, self.request_id)], "finish_reason": "error"})
-
-    async def end(self, failed: BaseException | None) -> None:
-        await end_run(self._run, failed)
+        return event(RunEvent(response="", errors=[error_item(error, self.request_id)], finish_reason="error"))

@@ -59,7 +59,7 @@ def read_json_mode(response_format: object, guided_json: object = None) -> JsonM
     return JsonMode(_as_schema(_unwrapped(given), "response_format/json_schema"), "response_format")
 
 
-def answer_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str | None:
+def completion_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str | None:
     """The grammar of the answers that are asked for; None where any text will do.
 
     May take a second for a hostile schema: call it in a thread. Raises GrammarError naming the schema or tool and what
@@ -78,7 +78,7 @@ def answer_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str | N
     return grammar
 
 
-def parse_json_answer(text: str, end: FinishReason, max_tokens: int) -> Any:
+def parse_json_completion(text: str, end: FinishReason, max_tokens: int) -> Any:
     """The answer of a request in JSON mode. Raises JsonAnswerError, which names max_tokens if that cut it short."""
     try:
         return msgspec.json.decode(text)

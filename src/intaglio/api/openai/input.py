@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from intaglio.api.inference.lora_field import NamedAdapter, means_the_same, read_lora
+from intaglio.api.inference.lora_field import NamedAdapter, names_same_adapters, read_lora
 from intaglio.api.inference.run_input import RunInput, rejects_if_busy, stop_strings
 from intaglio.api.inference.structured_output import read_json_mode
 from intaglio.api.openai.schema import MAX_CHOICES
@@ -81,8 +81,8 @@ def read_completions(body: dict[str, Any], served: Collection[str]) -> OpenAIInp
         raise BadInputError(
             f"{len(prompts)} in '/prompt' times '/n' {n} are {n * len(prompts)} answers, which must be <= {MAX_CHOICES}"
         )
-    asked = _run_input(body, body.get("logprobs"))
-    joined = _joined(body, served, [replace(asked, prompt=one, raw=True) for one in prompts])
+    run_input = _run_input(body, body.get("logprobs"))
+    joined = _joined(body, served, [replace(run_input, prompt=one, raw=True) for one in prompts])
     return replace(joined, echo=echo)
 
 
@@ -117,7 +117,7 @@ def _joined(body: dict[str, Any], served: Collection[str], prompts: list[RunInpu
 def _base_and_adapters(body: dict[str, Any], served: Collection[str]) -> tuple[str, tuple[NamedAdapter, ...]]:
     base, adapter = split_model(body["model"], served)
     lora = body.get("lora", adapter)
-    if adapter is not None and not means_the_same(lora, adapter):
+    if adapter is not None and not names_same_adapters(lora, adapter):
         raise BadInputError(f"'/model' names the adapter {adapter!r} and '/lora' the adapter {lora!r}")
     return base, read_lora(lora)
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from intaglio.api.http.envelope import JsonAnswer
+from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.inference.model_routes import model_cards
 from intaglio.api.openai.input import split_model
 from intaglio.api.state import ServerState
@@ -28,17 +28,17 @@ def openai_model_routes(state: ServerState) -> APIRouter:
         for base in state.models:
             data.append(_base_entry(state, base))
             data += [_adapter_entry(f"{base}:{one.name}", one, account) for one in finetunes if one.model == base]
-        return JsonAnswer({"object": "list", "data": data})
+        return JsonResponse({"object": "list", "data": data})
 
     @router.get("/ai/v1/models/{model:path}", operation_id="read_openai_model")
     async def retrieve_model(account: str, model: str) -> Response:
         base, adapter = split_model(model, state.models)
         state.llm(base)
         if adapter is None:
-            return JsonAnswer(_base_entry(state, base))
+            return JsonResponse(_base_entry(state, base))
         await asyncio.to_thread(state.adapters.resolve, account, adapter, base)  # what is listed is what answers
         found = await asyncio.to_thread(state.adapters.find, account, adapter)
-        return JsonAnswer(_adapter_entry(model, found, account))
+        return JsonResponse(_adapter_entry(model, found, account))
 
     return router
 

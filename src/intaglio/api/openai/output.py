@@ -1,4 +1,4 @@
-"""Answers in OpenAI's form: chat completions and completions, whole or in chunks."""
+"""Responses in OpenAI's form: chat completions and completions, whole or in chunks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from uuid import uuid4
 
 import msgspec
 
-from intaglio.api.openai.choice import Said
+from intaglio.api.inference.results import Usage
+from intaglio.api.openai.choice_reader import ChoiceDelta
 from intaglio.api.openai.logprobs import TextOffsets, chat_logprobs, text_logprobs
 from intaglio.text.tools import ToolCall
 
 
-class AnswerForm(ABC):
+class ResponseForm(ABC):
     """How one route writes its choices. One object per request: it knows which of them have begun.
 
     with_logprobs  the caller asked for them
     """
 
-    kind: str  # `object` of a whole answer
+    kind: str  # `object` of a response that is not a stream
     chunk_kind: str  # `object` of a chunk
     id_prefix: str
 
@@ -31,21 +32,21 @@ class AnswerForm(ABC):
         self._id = f"{self.id_prefix}-{request_id}"
         self._rest = {"created": int(time.time()), "model": model}
 
-    def whole(self, choices: Sequence[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
-        """The body of an answer that is not a stream."""
+    def whole(self, choices: Sequence[dict[str, Any]], usage: Usage) -> dict[str, Any]:
+        """The body of a response that is not a stream."""
         return {"id": self._id, "object": self.kind, **self._rest, "choices": choices, "usage": usage}
 
-    def chunk(self, choices: Sequence[dict[str, Any]], usage: dict[str, Any] | None = None) -> dict[str, Any]:
+    def chunk(self, choices: Sequence[dict[str, Any]], usage: Usage | None = None) -> dict[str, Any]:
         """One chunk of a stream. `usage` is left out rather than null: some clients stumble over that."""
         body = {"id": self._id, "object": self.chunk_kind, **self._rest, "choices": choices}
         return body if usage is None else {**body, "usage": usage}
 
     @abstractmethod
-    def choice(self, index: int, said: Said) -> dict[str, Any]:
+    def choice(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
         """A whole choice."""
 
     @abstractmethod
-    def piece(self, index: int, said: Said) -> dict[str, Any]:
+    def piece(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
         """A choice that goes on, in a chunk."""
 
     @abstractmethod
@@ -53,7 +54,7 @@ class AnswerForm(ABC):
         """The end of a choice, in a chunk."""
 
 
-class ChatForm(AnswerForm):
+class ChatForm(ResponseForm):
     """/chat/completions."""
 
     kind = "chat.completion"
@@ -64,25 +65,25 @@ class ChatForm(AnswerForm):
         super().__init__(request_id, model, with_logprobs=with_logprobs)
         self._begun: set[int] = set()
 
-    def choice(self, index: int, said: Said) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": said.text}
-        if said.calls:
-            message |= {"content": None, "tool_calls": [_call_json(call) for call in said.calls]}
+    def choice(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": choice.text}
+        if choice.calls:
+            message |= {"content": None, "tool_calls": [_call_json(call) for call in choice.calls]}
         return {
             "index": index,
             "message": message,
-            "logprobs": chat_logprobs(said.tokens) if self.with_logprobs else None,
-            "finish_reason": said.reason,
+            "logprobs": chat_logprobs(choice.tokens) if self.with_logprobs else None,
+            "finish_reason": choice.reason,
         }
 
-    def piece(self, index: int, said: Said) -> dict[str, Any]:
+    def piece(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
         delta: dict[str, Any] = {**self._opening(index)}
-        if said.calls:
-            delta["tool_calls"] = [{"index": number, **_call_json(call)} for number, call in enumerate(said.calls)]
+        if choice.calls:
+            delta["tool_calls"] = [{"index": number, **_call_json(call)} for number, call in enumerate(choice.calls)]
         else:
-            delta["content"] = said.text
-        logprobs = {"logprobs": chat_logprobs(said.tokens)} if self.with_logprobs else {}
-        return {"index": index, "delta": delta, **logprobs, "finish_reason": said.reason}
+            delta["content"] = choice.text
+        logprobs = {"logprobs": chat_logprobs(choice.tokens)} if self.with_logprobs else {}
+        return {"index": index, "delta": delta, **logprobs, "finish_reason": choice.reason}
 
     def last(self, index: int, reason: str) -> dict[str, Any]:
         role = self._opening(index)
@@ -97,7 +98,7 @@ class ChatForm(AnswerForm):
         return {"role": "assistant"}
 
 
-class TextForm(AnswerForm):
+class TextForm(ResponseForm):
     """/completions."""
 
     kind = "text_completion"
@@ -108,12 +109,12 @@ class TextForm(AnswerForm):
         super().__init__(request_id, model, with_logprobs=with_logprobs)
         self._offsets: defaultdict[int, TextOffsets] = defaultdict(TextOffsets)
 
-    def choice(self, index: int, said: Said) -> dict[str, Any]:
-        logprobs = text_logprobs(said.tokens, self._offsets[index]) if self.with_logprobs else None
-        return {"index": index, "text": said.text, "logprobs": logprobs, "finish_reason": said.reason}
+    def choice(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
+        logprobs = text_logprobs(choice.tokens, self._offsets[index]) if self.with_logprobs else None
+        return {"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": choice.reason}
 
-    def piece(self, index: int, said: Said) -> dict[str, Any]:
-        return self.choice(index, said)
+    def piece(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
+        return self.choice(index, choice)
 
     def last(self, index: int, reason: str) -> dict[str, Any]:
         return {"index": index, "text": "", "logprobs": None, "finish_reason": reason}

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from intaglio.api.inference.lora_field import LORA_SCHEMA, with_lora
-from intaglio.api.inference.schema import STOP, first_fault, json_type
+from intaglio.api.inference.schema import STOP, first_violation, json_type
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_LOGPROBS
 
@@ -117,7 +117,7 @@ class BodyCheck:
         for name, reason in self.refused.items():
             if given.get(name, []) != []:  # an empty list asks for nothing
                 raise BadInputError(f"'/{name}' is not supported: {reason}")
-        fault = first_fault(self._validator, self.schema, given)
+        fault = first_violation(self._validator, self.schema, given)
         if fault is not None:
             raise BadInputError(fault)
         return given

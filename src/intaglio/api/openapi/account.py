@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT
+from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT
 from intaglio.api.openapi.operation import JSON, Answer, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, COUNT, TEXT, enveloped, listed, one_of, or_null, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, COUNT, TEXT, envelope_schema, listed, one_of, or_null, record, ref
 from intaglio.errors import EngineError
 
 TAG = "Account"
@@ -14,6 +14,8 @@ TAG = "Account"
 SCHEMAS: dict[str, Any] = {
     "TokenState": record({"id": TEXT, "status": {"const": "active"}}),
     "Account": record({"id": TEXT, "name": TEXT}),
+    "User": record({"id": TEXT, "email": TEXT}),
+    "Membership": record({"id": TEXT, "account": ref("Account")}),
     "Health": record({
         "status": one_of(("ok", "starting", "database does not answer")),
         "models": {"type": "object", "additionalProperties": one_of(("ready", "starting"))},
@@ -21,7 +23,7 @@ SCHEMAS: dict[str, Any] = {
     }),
 }  # fmt: skip
 
-_TOKEN = {200: Answer("The token is good.", {JSON: enveloped(ref("TokenState"))})}
+_TOKEN = {200: Answer("The token is good.", {JSON: envelope_schema(ref("TokenState"))})}
 _HEALTH = {JSON: ref("Health")}
 
 OPERATIONS: dict[str, Operation] = {
@@ -34,15 +36,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "read_user": Operation(
         TAG, "Who am I", "There is one user here, and every token is theirs.",
-        {200: Answer("The user.", {JSON: enveloped(record({"id": TEXT, "email": TEXT}))})}, errors=EVERYWHERE,
+        {200: Answer("The user.", {JSON: envelope_schema(ref("User"))})}, errors=EVERYWHERE,
     ),
     "list_accounts": Operation(
         TAG, "List accounts", "One account called `local`, for tools that ask for one. Others can be used too.",
-        {200: Answer("The accounts.", {JSON: enveloped(listed(ref("Account")))})}, errors=EVERYWHERE,
+        {200: Answer("The accounts.", {JSON: envelope_schema(listed(ref("Account")))})}, errors=EVERYWHERE,
     ),
     "list_memberships": Operation(
         TAG, "List memberships", "The user's membership in the account `local`.",
-        {200: Answer("The memberships.", {JSON: enveloped(listed(record({"id": TEXT, "account": ref("Account")})))})},
+        {200: Answer("The memberships.", {JSON: envelope_schema(listed(ref("Membership")))})},
         errors=EVERYWHERE,
     ),
     "read_health": Operation(

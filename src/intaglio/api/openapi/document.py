@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
 
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.openapi import account, catalog, finetunes, openai, run
+from intaglio.api.openapi import account, finetunes, models, openai, run
 from intaglio.api.openapi.failures import FAILURE_SCHEMAS
 from intaglio.api.openapi.operation import Operation
 from intaglio.version import __version__
@@ -64,7 +64,7 @@ def declared_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
         **run.run_operations(schema, model),
         **openai.openai_operations(model),
         **finetunes.OPERATIONS,
-        **catalog.catalog_operations(model),
+        **models.model_operations(model),
         **account.OPERATIONS,
     }
 
@@ -74,7 +74,7 @@ def _schemas(schema: RunSchema, model: str) -> dict[str, Any]:
         **run.run_schemas(schema),
         **openai.openai_schemas(model),
         **finetunes.finetune_schemas(model),
-        **catalog.SCHEMAS,
+        **models.SCHEMAS,
         **account.SCHEMAS,
         **FAILURE_SCHEMAS,
     }

@@ -45,7 +45,7 @@ FAILURE_SCHEMAS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def failure_answers(errors: Sequence[type[IntaglioError]], form: Failures) -> dict[str, Any]:
+def failure_responses(errors: Sequence[type[IntaglioError]], form: Failures) -> dict[str, Any]:
     """The answers by status, each with its codes and their meanings."""
     by_status: defaultdict[int, list[type[IntaglioError]]] = defaultdict(list)
     for kind in errors:

@@ -7,7 +7,7 @@ from typing import Any
 
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.openai.schema import BodyCheck, chat_check, completions_check
-from intaglio.api.openapi.errors_of import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
+from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
 from intaglio.api.openapi.failures import STREAM_ERROR, Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation, Schema
 from intaglio.api.openapi.shapes import (

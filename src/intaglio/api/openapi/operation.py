@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from intaglio.api.openapi.failures import Failures, failure_answers
+from intaglio.api.openapi.failures import Failures, failure_responses
 from intaglio.errors import IntaglioError
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -73,7 +73,7 @@ class Operation:
             content = {kind: {"schema": schema} for kind, schema in self.body.items()}
             operation["requestBody"] = {"required": True, "content": content}
         answers = {str(status): answer.as_json() for status, answer in self.answers.items()}
-        operation["responses"] = answers | failure_answers(self.errors, self.failures)
+        operation["responses"] = answers | failure_responses(self.errors, self.failures)
         if self.is_open:
             operation["security"] = []
         return operation

@@ -10,7 +10,7 @@ from intaglio.api.binding.routes import MODEL_HEADER, VERSIONS
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.inference.run_input import NULL_MEANS_ABSENT
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT, OF_A_BATCH, OF_A_RUN
+from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_BATCH, OF_A_RUN
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation
 from intaglio.api.openapi.shapes import (
@@ -19,7 +19,7 @@ from intaglio.api.openapi.shapes import (
     FLAG,
     QUERY_FLAG,
     TEXT,
-    enveloped,
+    envelope_schema,
     listed,
     model_in_path,
     one_of,
@@ -136,4 +136,4 @@ def _for_binding(summary: str, inputs: list[dict[str, Any]], example: str) -> Op
 
 def _results(*, wrapped: bool) -> dict[str, Any]:
     result = {"anyOf": [ref("RunResult"), ref("BatchProgress"), ref("BatchResult")]}
-    return {JSON: enveloped(result) if wrapped else result, EVENTS: _EVENTS}
+    return {JSON: envelope_schema(result) if wrapped else result, EVENTS: _EVENTS}

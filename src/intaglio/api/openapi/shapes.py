@@ -43,7 +43,7 @@ def one_of(values: Sequence[str]) -> dict[str, Any]:
     return {"type": "string", "enum": list(values)}
 
 
-def enveloped(result: Mapping[str, Any], *, is_page: bool = False) -> dict[str, Any]:
+def envelope_schema(result: Mapping[str, Any], *, is_page: bool = False) -> dict[str, Any]:
     """The envelope of a success around a result. is_page: beside it stands which page of a list this is."""
     fields = {
         "result": result,

@@ -15,11 +15,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from intaglio.errors import MethodNotAllowedError, RouteError
 
-CATCH_ALL = "unrouted"  # the name of a route that takes what no other takes, so it counts for none
+CATCH_ALL = "unmatched"  # the name of a route that takes what no other takes, so it counts for none
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def answer_unrouted(request: Request, router: Router) -> Response:
+def unmatched_response(request: Request, router: Router) -> Response:
     """The answer to HEAD and OPTIONS of a path that has a route. Raises MethodNotAllowedError or RouteError else."""
     allowed = allowed_methods(router.routes, request.scope)
     if not allowed:

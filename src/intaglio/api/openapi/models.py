@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from intaglio.api.inference.model_routes import MAX_PER_PAGE
-from intaglio.api.openapi.errors_of import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
+from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import JSON, Answer, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, TIME, enveloped, listed, parameter, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, TIME, envelope_schema, listed, parameter, record, ref
 from intaglio.errors import BadInputError
 
 TAG = "Models"
@@ -37,10 +37,11 @@ _SEARCH = (
     parameter("page", "query", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1, "default": 1}),
     parameter("per_page", "query", {"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE, "default": 100}),
 )
-_FOUND = {200: Answer("One page; past the end it is empty.", {JSON: enveloped(listed(ref("Model")), is_page=True)})}
+_PAGE = envelope_schema(listed(ref("Model")), is_page=True)
+_FOUND = {200: Answer("One page; past the end it is empty.", {JSON: _PAGE})}
 
 
-def catalog_operations(model: str) -> dict[str, Operation]:
+def model_operations(model: str) -> dict[str, Operation]:
     """model: one for the examples."""
     asked = parameter("model", "query", {**TEXT, "minLength": 1}, "The model's id.", required=True, example=model)
     return {
@@ -54,17 +55,17 @@ def catalog_operations(model: str) -> dict[str, Operation]:
         ),
         "read_model_schemas": Operation(
             TAG, "Schemas of a model", "The JSON schemas of a run's input and output: the very ones that check.",
-            {200: Answer("The schemas.", {JSON: enveloped(ref("ModelSchemas"))})},
+            {200: Answer("The schemas.", {JSON: envelope_schema(ref("ModelSchemas"))})},
             parameters=(ACCOUNT, asked), errors=(*IN_AN_ACCOUNT, BadInputError, *OF_A_MODEL),
         ),
         "search_tasks": Operation(
             TAG, "List tasks", "There is one: Text Generation.",
-            {200: Answer("The tasks.", {JSON: enveloped(listed(ref("Task")))})},
+            {200: Answer("The tasks.", {JSON: envelope_schema(listed(ref("Task")))})},
             parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
         ),
         "search_authors": Operation(
             TAG, "List authors", "Those who made the models.",
-            {200: Answer("The authors.", {JSON: enveloped(listed(record({"name": TEXT})))})},
+            {200: Answer("The authors.", {JSON: envelope_schema(listed(record({"name": TEXT})))})},
             parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
         ),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The asynchronous batch on the wire: submit a list of requests, ask later for the answers.
+"""The asynchronous batch on the wire: submit a list of requests, ask later for the responses.
 
     submit   {"requests": [{…}, …]} with queueRequest      -> {status: "queued", request_id, model}
     poll     {"request_id": "…"}, with or without it       -> {status: "queued" | "running", request_id, model, …}
@@ -16,32 +16,32 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from intaglio.api.http.envelope import success
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.http.query import flag
 from intaglio.api.inference.lora_field import lora_fields
+from intaglio.api.inference.results import BatchProgress, BatchResult, usage_shape
 from intaglio.api.inference.run_input import read_run_input
 from intaglio.api.inference.schema import RunSchema, json_type
 from intaglio.api.state import ServerState
-from intaglio.batches import Batch, BatchState, TokenCounts
+from intaglio.batches import Batch, BatchState
 from intaglio.errors import BadInputError
 from intaglio.version import __version__
 
 MAX_SHARED_BYTES = 1 << 16  # read again for every item
 _FLAG = "queueRequest"
-_OF_ONE_REQUEST = ("prompt", "messages", "external_reference")
-_NOT_SHARED = frozenset({"requests", "request_id", "options", *_OF_ONE_REQUEST, _FLAG})
+_SINGLE_REQUEST_FIELDS = ("prompt", "messages", "external_reference")
+_NOT_SHARED = frozenset({"requests", "request_id", "options", *_SINGLE_REQUEST_FIELDS, _FLAG})
 
 
 def is_batch(body: object, query: Mapping[str, str]) -> bool:
-    """Whether this is no single run. Raises BadInputError for a queueRequest that is neither true nor false."""
+    """Whether the body is a batch or asks for one. Raises BadInputError for a queueRequest that is no flag."""
     if not isinstance(body, dict):
         return False
     runs_alone = body.get("prompt") is not None or body.get("messages") is not None
     return _asks_to_queue(body, query) or (not runs_alone and ("requests" in body or "request_id" in body))
 
 
-async def batch_answer(
+async def batch_response(
     state: ServerState,
     account: str,
     model: str,
@@ -49,15 +49,16 @@ async def batch_answer(
     query: Mapping[str, str],
     schema: RunSchema,
     request_id: str,
-    answer: Callable[..., Response] = success,
+    to_response: Callable[..., Response],
 ) -> Response:
-    """Answer what `is_batch` says is one: a submission, or the question how far a batch is.
+    """The response to what `is_batch` accepts: a submission, or the question how far a batch is.
 
-    query   settings in it hold for every item that does not say otherwise
-    answer  puts the result into its wire form: the envelope, or JsonAnswer for callers who want it bare
+    query        settings in it hold for every item that does not say otherwise
+    to_response  puts the result into its wire form
 
     Raises BadInputError, ModelNotFoundError, BatchNotFoundError, BatchQueueFullError or RequestTooLargeError.
     """
+    result: BatchProgress | BatchResult
     if body.get("request_id") is not None and "requests" not in body:
         result = await _poll(state, account, model, body["request_id"])
     elif "requests" in body and body.get("request_id") is None and _asks_to_queue(body, query):
@@ -66,12 +67,12 @@ async def batch_answer(
         raise BadInputError("'/requests' is a batch, which needs ?queueRequest=true")
     else:
         raise BadInputError("queueRequest needs one of 'requests' (to submit a batch) and 'request_id' (to poll it)")
-    return answer(result, headers={REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__})
+    return to_response(result, headers={REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__})
 
 
 async def _submit(
     state: ServerState, account: str, model: str, body: dict[str, Any], query: Mapping[str, str], schema: RunSchema
-) -> dict[str, Any]:
+) -> BatchProgress:
     state.llm(model)  # an unknown model is refused as a whole
     requests = body["requests"]
     if not isinstance(requests, list):
@@ -85,20 +86,20 @@ async def _submit(
 
     batch = await asyncio.to_thread(add)
     state.batch_added.set()
-    return {"status": BatchState.QUEUED.value, "request_id": batch.id, "model": model}
+    return BatchProgress(BatchState.QUEUED.value, batch.id, model)
 
 
-async def _poll(state: ServerState, account: str, model: str, batch_id: object) -> dict[str, Any]:
+async def _poll(state: ServerState, account: str, model: str, batch_id: object) -> BatchProgress | BatchResult:
     if not isinstance(batch_id, str):
         raise BadInputError(f"Type mismatch of '/request_id', 'string' not in '{json_type(batch_id)}'")
     batch = await asyncio.to_thread(state.batches.find, account, batch_id)
     if batch.model != model:
         raise BadInputError(f"batch {batch_id} was submitted to {batch.model}: poll it there, not at {model}")
     if batch.state is not BatchState.FINISHED:
-        progress = {"completed": batch.num_done, "total": batch.num_items}
-        return {"status": batch.state.value, "request_id": batch.id, "model": model, **progress}
-    answers = await asyncio.to_thread(state.batches.answers, account, batch_id)
-    return {"responses": [msgspec.Raw(text) for text in answers], "usage": _usage(batch.tokens)}
+        return BatchProgress(batch.state.value, batch.id, model, batch.num_done, batch.num_items)
+    responses = await asyncio.to_thread(state.batches.answers, account, batch_id)
+    usage = usage_shape(batch.tokens.prompt, batch.tokens.completion, batch.tokens.cached)
+    return BatchResult([msgspec.Raw(text) for text in responses], usage)
 
 
 def _asks_to_queue(body: Mapping[str, Any], query: Mapping[str, str]) -> bool:
@@ -110,12 +111,12 @@ def _asks_to_queue(body: Mapping[str, Any], query: Mapping[str, str]) -> bool:
 
 def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema) -> bytes:
     """What holds for all items, as JSON: fields beside `requests`, the adapter of `options`, settings of the query."""
-    for name in _OF_ONE_REQUEST:
+    for name in _SINGLE_REQUEST_FIELDS:
         if body.get(name) not in (None, "", []):  # some SDKs must be told one of them, and send null or nothing in it
             raise BadInputError(f"'/{name}' stands beside '/requests', where it belongs to none of them")
     options = body.get("options")
     if isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true"):
-        raise BadInputError("'/options/rejectIfBusy' cannot be used with a batch, which waits for room")
+        raise BadInputError("'/options/rejectIfBusy' cannot be used with a batch, which waits for capacity")
     fields = {name: value for name, value in body.items() if name not in _NOT_SHARED}
     given = lora_fields(body, query)
     if given:
@@ -129,12 +130,3 @@ def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema
             "put them into the requests"
         )
     return shared
-
-
-def _usage(tokens: TokenCounts) -> dict[str, Any]:
-    return {
-        "prompt_tokens": tokens.prompt,
-        "completion_tokens": tokens.completion,
-        "total_tokens": tokens.prompt + tokens.completion,
-        "prompt_tokens_details": {"cached_tokens": tokens.cached},
-    }

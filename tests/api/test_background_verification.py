@@ -13,8 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
+from intaglio.api.background_verification import MAX_WAITING, BackgroundVerification
 from intaglio.api.finetunes import background_verification
-from intaglio.api.finetunes.background_verification import MAX_WAITING, BackgroundVerification
 from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
 from intaglio.errors import AdapterError, EngineDeadError

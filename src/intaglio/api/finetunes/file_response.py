@@ -16,7 +16,7 @@ CHUNK_BYTES = 1 << 18
 _MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}
 
 
-def file_answer(request: Request, opened: OpenedFile) -> Response:
+def file_response(request: Request, opened: OpenedFile) -> Response:
     """The whole file, only its headers for HEAD, or 304 to a client that has it by its etag, the file's SHA-256.
 
     The answer closes the file.
@@ -35,10 +35,10 @@ def file_answer(request: Request, opened: OpenedFile) -> Response:
     if request.method == "HEAD":
         opened.file.close()
         return Response(headers=headers)
-    return _FileAnswer(opened, headers)
+    return _FileResponse(opened, headers)
 
 
-class _FileAnswer(Response):
+class _FileResponse(Response):
     """Sends an open file piece by piece and closes it, also when the client goes away."""
 
     def __init__(self, opened: OpenedFile, headers: dict[str, str]) -> None:

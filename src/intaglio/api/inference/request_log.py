@@ -5,45 +5,54 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from intaglio.api.inference.results import Usage, usage_shape
 from intaglio.errors import EngineError, IntaglioError
 from intaglio.request import FinishReason, ScaledAdapter, mix_identity
 
 if TYPE_CHECKING:
-    from intaglio.llm import TextDelta, Usage
+    from intaglio.llm import TextDelta
+    from intaglio.llm import Usage as CountedUsage
 
 logger = logging.getLogger(__name__)
 
 _GOOD_ENDS = (FinishReason.STOP, FinishReason.LENGTH)
 
 
-class RunRecord:
-    """What is known about one request; `note` every delta, `close` once."""
+class RequestLog:
+    """What is known about one request: `add` every delta, `close` once."""
 
     def __init__(self, request_id: str, model: str, adapters: Sequence[ScaledAdapter] = ()) -> None:
         self.request_id = request_id
         self.finish_reason: FinishReason | None = None
-        self.usage: Usage | None = None
-        self._what = f"model={model} adapter={_adapters_shown(adapters)}"
+        self.usage: CountedUsage | None = None
+        self._subject = f"model={model} adapter={_adapters_shown(adapters)}"
         self._started = time.perf_counter()
         self._first: float | None = None
 
-    def note(self, delta: TextDelta) -> None:
-        """Take in a delta. Raises what it says if the generation failed."""
+    def add(self, delta: TextDelta) -> None:
+        """Raises the failure that the delta carries, or EngineError if it ends the request badly."""
         if self._first is None:
             self._first = time.perf_counter()
         if delta.finish_reason is None:
             return
         self.finish_reason, self.usage = delta.finish_reason, delta.usage
         if delta.finish_reason not in _GOOD_ENDS:
-            raise delta.failure or EngineError(f"the generation ended with {delta.finish_reason.value}")
+            raise delta.failure or EngineError(f"the completion ended with {delta.finish_reason.value}")
 
-    def end_chunk(self) -> dict[str, Any]:
-        """Usage and finish reason as the wire has them. Call it after the last delta."""
+    @property
+    def finished_well(self) -> bool:
+        return self.finish_reason in _GOOD_ENDS
+
+    def end(self) -> tuple[Usage, str]:
+        """Usage and finish reason for the response. Call it after the last delta."""
         if self.usage is None or self.finish_reason is None:
-            raise EngineError("the generation ended without saying why")
-        return {"usage": usage_json(self.usage), "finish_reason": self.finish_reason.value}
+            raise EngineError("the completion ended without usage and a finish reason")
+        counted = self.usage
+        return usage_shape(
+            counted.prompt_tokens, counted.completion_tokens, counted.cached_tokens
+        ), self.finish_reason.value
 
     def close(self, error: BaseException | None = None) -> None:
         """The request is over: write its line. `error` is what cut it short, if anything did."""
@@ -55,7 +64,7 @@ class RunRecord:
         logger.info(
             "run %s %s prompt=%s completion=%s ttft=%s total=%.3fs reason=%s",
             self.request_id,
-            self._what,
+            self._subject,
             self.usage.prompt_tokens if self.usage else "-",
             self.usage.completion_tokens if self.usage else "-",
             ttft,
@@ -70,12 +79,3 @@ def _adapters_shown(adapters: Sequence[ScaledAdapter]) -> str:
     if identity is None or identity == adapters[0].ref.digest:
         return identity or "-"
     return f"{identity} of={','.join(f'{one.ref.digest}*{one.scale:.7g}' for one in adapters)}"
-
-
-def usage_json(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }

@@ -1,0 +1,168 @@
+"""From a checked input to a running request: what every route that runs a model shares, and the batches.
+
+RunInput -> prepare: model, adapters, grammar, token ids -> submit -> RunningRequest -> its text deltas
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.inference.lora_field import NamedAdapter
+from intaglio.api.inference.request_log import RequestLog
+from intaglio.api.inference.results import RunResult, tool_calls_json
+from intaglio.api.inference.run_input import RunInput
+from intaglio.api.inference.structured_output import completion_grammar, parse_json_completion, read_tool_calls
+from intaglio.api.state import ServerState
+from intaglio.completion import TextDelta
+from intaglio.request import FinishReason, Priority, ScaledAdapter, mix_identity
+from intaglio.text.tools import ToolCall, with_tools
+from intaglio.version import __version__
+
+if TYPE_CHECKING:
+    from intaglio.llm import AsyncLLM, RequestHandle
+
+DIGEST_HEADER = "intaglio-adapter-digest"
+TOOL_CALLS = "tool_calls"  # the finish reason of a completion that is calls
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRequest:
+    """A request that the engine has accepted. Leaving its context frees the sequence and writes the log line.
+
+    headers  of the response: request id, engine version, the identity of its adapters
+    """
+
+    handle: RequestHandle
+    log: RequestLog
+    headers: dict[str, str]
+    run_input: RunInput
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.end(error)
+
+    async def end(self, error: BaseException | None) -> None:
+        """Free the sequence if it still runs, and write the log line. `error` is what cut it short, if anything did."""
+        await self.handle.abort()  # harmless at the end
+        self.log.close(error)
+
+    async def deltas(self) -> AsyncGenerator[TextDelta, None]:
+        """The completion as it comes. Raises EngineError if it fails. Usage and finish reason are in `log` then."""
+        async for delta in self.handle:
+            self.log.add(delta)
+            yield delta
+
+    async def result(self) -> RunResult:
+        """Wait for the end: text, calls of tools, or in JSON mode the parsed completion.
+
+        Raises EngineError, or JsonAnswerError if a call or JSON has no end.
+        """
+        text = "".join([delta.text async for delta in self.deltas()])
+        usage, reason = self.log.end()
+        calls = self.tool_calls(text)
+        if calls:
+            return RunResult(response="", tool_calls=tool_calls_json(calls), usage=usage, finish_reason=TOOL_CALLS)
+        response = text if self.run_input.json_mode is None else parse_json_completion(text, *self._ending)
+        return RunResult(response=response, usage=usage, finish_reason=reason)
+
+    def tool_calls(self, text: str) -> list[ToolCall]:
+        """The calls that the whole completion consists of; [] if it is text. Raises JsonAnswerError for one cut off."""
+        return read_tool_calls(text, self.run_input.tools, *self._ending)
+
+    @property
+    def _ending(self) -> tuple[FinishReason, int]:
+        return self.log.finish_reason or FinishReason.ERROR, self.run_input.params.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request that can be submitted to the engine, once or several times.
+
+    adapters  empty for the base model
+    grammar   of the completions; None where any text is allowed
+    """
+
+    llm: AsyncLLM
+    model: str
+    adapters: tuple[ScaledAdapter, ...]
+    prompt_ids: list[int]
+    grammar: str | None
+
+
+async def start_request(
+    state: ServerState,
+    account: str,
+    model: str,
+    run_input: RunInput,
+    request_id: str,
+    *,
+    priority: Priority = Priority.INTERACTIVE,
+) -> RunningRequest:
+    """Prepare and submit. Raises RequestError for what the caller can correct, CapacityError or EngineDeadError."""
+    return await submit(await prepare(state, account, model, run_input), run_input, request_id, priority=priority)
+
+
+async def prepare(state: ServerState, account: str, model: str, run_input: RunInput) -> PreparedRequest:
+    """Find the model and adapters, tokenize the prompt and make the grammar of the completion.
+
+    Raises RequestError for what the caller can correct.
+    """
+    llm = state.llm(model)
+    adapters = await _resolve(state, account, run_input.adapters, model)
+    grammar = None
+    if run_input.json_mode or run_input.tools:
+        async with state.grammar_slots:
+            grammar = await state.run_in_text_thread(completion_grammar, run_input.json_mode, run_input.tools)
+    prompt_ids = await state.run_in_text_thread(_render, llm, run_input)  # long prompts take a while to tokenize
+    return PreparedRequest(llm, model, adapters, prompt_ids, grammar)
+
+
+async def submit(
+    prepared: PreparedRequest, run_input: RunInput, request_id: str, *, priority: Priority = Priority.INTERACTIVE
+) -> RunningRequest:
+    """Submit a prepared request to the engine. Raises ContextLengthError, CapacityError or EngineDeadError."""
+    params = run_input.params
+    if prepared.grammar is not None:
+        params = msgspec.structs.replace(params, grammar=prepared.grammar)
+    log = RequestLog(request_id, prepared.model, prepared.adapters)
+    handle = await prepared.llm.submit(
+        prepared.prompt_ids,
+        params,
+        adapters=prepared.adapters,
+        stop=run_input.stop,
+        priority=priority,
+        reject_if_busy=run_input.reject_if_busy,
+    )
+    headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
+    identity = mix_identity(prepared.adapters)
+    if identity is not None:
+        headers[DIGEST_HEADER] = identity
+    return RunningRequest(handle, log, headers, run_input)
+
+
+async def _resolve(
+    state: ServerState, account: str, named: Sequence[NamedAdapter], model: str
+) -> tuple[ScaledAdapter, ...]:
+    if not named:
+        return ()
+    return await asyncio.to_thread(state.adapters.resolve_mix, account, named, model)
+
+
+def _render(llm: AsyncLLM, run_input: RunInput) -> list[int]:
+    if isinstance(run_input.prompt, list):
+        return run_input.prompt
+    if run_input.prompt is not None and run_input.tools is None:
+        return llm.render_prompt(run_input.prompt, raw=run_input.raw)
+    messages = run_input.messages if run_input.prompt is None else [{"role": "user", "content": run_input.prompt}]
+    return llm.render_messages(with_tools(messages or [], run_input.tools) if run_input.tools else messages or [])
