@@ -230,6 +230,41 @@ def test_a_package_has_about_a_dozen_modules() -> None:
     assert {folder.name: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
 
 
+# Of api/, lowest first: a module may import from its own part and from the layers below.
+API_LAYERS = (
+    {"http"},
+    {"background_verification"},
+    {"state"},
+    {"inference", "finetunes", "account"},
+    {"openai", "binding"},
+    {"openapi", "startup"},
+    {"app"},
+)
+
+
+def upwards_in_api(source: Path) -> list[str]:
+    layer = {part: level for level, parts in enumerate(API_LAYERS) for part in parts}
+    wrong = []
+    for one in imports_of(source):
+        target = one.module.split(".")
+        if one.package != "api" or target[:2] != ["intaglio", "api"] or len(target) < 3:
+            continue
+        part = one.path.parts[1].removesuffix(".py")
+        if target[2] != part and layer[target[2]] >= layer[part]:
+            wrong.append(f"{one} (api/{part} is not above api/{target[2]})")
+    return wrong
+
+
+def test_the_parts_of_the_api_import_downwards_only() -> None:
+    assert upwards_in_api(SOURCE) == []
+
+
+def test_an_upward_import_within_the_api_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "api" / "http").mkdir(parents=True)
+    (tmp_path / "api" / "http" / "errors.py").write_text("from intaglio.api.openai.input import read_chat\n")
+    assert [line.split(" ")[0] for line in upwards_in_api(tmp_path)] == ["src/intaglio/api/http/errors.py:1:"]
+
+
 def _packages() -> list[Path]:
     return [path.parent for path in sorted(SOURCE.rglob("__init__.py"))]
 

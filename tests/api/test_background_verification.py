@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
-from intaglio.api.background_verification import MAX_WAITING, BackgroundVerification
+from intaglio.api.background_verification import MAX_PENDING, BackgroundVerification
 from intaglio.api.finetunes import background_verification
 from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
@@ -88,7 +88,7 @@ def unverified(llm: FakeLLM) -> str:
 def test_one_who_reads_waits_no_longer_than_the_bound_and_holds_up_nobody(
     unverified: str, client: TestClient, llm: FakeLLM, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background_verification, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(background_verification, "MAX_WAIT_S", 0.01)
     llm.ready = True
     llm.verification_may_end.clear()
     try:
@@ -144,7 +144,7 @@ def run(act: Callable[[BackgroundVerification], Coroutine[Any, Any, None]]) -> N
 def test_one_verification_is_asked_for_at_a_time_each_once_and_a_bounded_number_wait(
     base_config: ModelConfig, make_demos: MakeDemos
 ) -> None:
-    demos = make_demos(MAX_WAITING + 1)
+    demos = make_demos(MAX_PENDING + 1)
     llm = FakeLLM(MODEL, base_config)
     asked: list[str] = []
     under_way = most = 0
@@ -164,7 +164,7 @@ def test_one_verification_is_asked_for_at_a_time_each_once_and_a_bounded_number_
 
     async def all_at_once(verifications: BackgroundVerification) -> None:
         shown = await asyncio.gather(*(verifications.with_asked(demo, llm) for demo in demos for _ in range(3)))  # type: ignore[arg-type]
-        digests = [demo.digest for demo in demos[:MAX_WAITING]]
+        digests = [demo.digest for demo in demos[:MAX_PENDING]]
         assert (sorted(asked), most) == (sorted(digests), 1)  # type: ignore[type-var]
         verified = {one.digest for one in shown if one.current is not None and one.current.verification is not None}
         assert verified == set(digests)

@@ -1,3 +1,9 @@
-"""The Workers AI API over HTTP: one FastAPI application in front of the loaded models and the adapter store."""
+"""The Workers AI API over HTTP: one FastAPI application in front of the loaded models and the finetune store.
+
+    http <- state, background_verification <- inference <- openai, binding
+            finetunes, account beside inference;  openapi above them;  app and startup on top
+
+Imports run from right to left only; tests/test_architecture.py enforces it. The playground is static files.
+"""
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Verifications of adapters that answer without one that is kept: the demo adapters, and what an earlier version took
-in.
+"""Verifies adapters that are served without a stored verification, such as the demo adapters.
 
-The engine verifies these too, when it first loads them, and keeps that in its cache. So it is asked for the
-verification when somebody wants to see it, which costs a second at first and nothing to speak of later. What it said is
-remembered here until the server ends.
+The engine verifies these too when it first loads them, and keeps the verification in its cache. So it is asked for it
+when a caller reads the finetune, which costs a second at first and little later. The result is remembered until the
+server ends. Knows no route.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 5.0  # how long one who reads a finetune waits; the engine goes on, and the next one finds it
-MAX_WAITING = 8  # verifications that may be under way or wait for their turn; who comes then is shown none
+MAX_WAIT_S = 5.0  # of a request that reads a finetune; the engine goes on, and a later request finds the result
+MAX_PENDING = 8  # verifications that run or wait; a finetune read beyond that is shown without one
 MAX_KNOWN = 10_000  # verifications that are remembered; a few hundred bytes each
 
 
@@ -44,23 +43,23 @@ class BackgroundVerification:
         return replace(finetune, current=replace(current, verification=self._known.get(_ref(current))))
 
     async def with_asked(self, finetune: Finetune, llm: AsyncLLM | None) -> Finetune:
-        """The same, and the engine is asked. Without a verification if it cannot say in PATIENCE_S, or no engine is
+        """The same, and the engine is asked. Without a verification if it cannot say in MAX_WAIT_S, or no engine is
         there.
 
         llm  the base of the finetune; None if it is not served
         """
         asked = self._ask(finetune, llm) if llm is not None else None
         if asked is not None:
-            await asyncio.wait([asked], timeout=PATIENCE_S)
+            await asyncio.wait([asked], timeout=MAX_WAIT_S)
         return self.with_known(finetune)
 
     def begin(self, finetunes: Iterable[Finetune], llm: AsyncLLM) -> None:
-        """Ask for verifications that nobody waits for yet."""
+        """Start verifications whose results are read later."""
         for finetune in finetunes:
             self._ask(finetune, llm)
 
     async def close(self) -> None:
-        """Wait for no verification any more."""
+        """Cancel the verifications that run."""
         asked = list(self._asked.values())
         for task in asked:
             task.cancel()
@@ -74,7 +73,7 @@ class BackgroundVerification:
         if ref in self._known:
             return None
         if ref not in self._asked:
-            if len(self._asked) >= MAX_WAITING:
+            if len(self._asked) >= MAX_PENDING:
                 return None
             self._asked[ref] = asyncio.create_task(self._learn(ref, llm))
             self._asked[ref].add_done_callback(lambda _: self._asked.pop(ref))

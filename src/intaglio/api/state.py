@@ -1,4 +1,4 @@
-"""What the application needs to answer: settings, loaded models, the adapter store."""
+"""What the routes share: settings, loaded models, the finetune store and the batches. Knows no route."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from intaglio.api.background_verification import BackgroundVerification
-from intaglio.api.inference.model_cards import WITHOUT_WEIGHTS
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
 from intaglio.finetunes import FinetuneStore
@@ -19,6 +19,8 @@ from intaglio.settings import Settings
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
     from intaglio.llm import AsyncLLM
 
+# Always listed, with the context window that Workers AI gives them, also where the server has no weights for them.
+WITHOUT_WEIGHTS = MappingProxyType({"@cf/google/gemma-7b-it-lora": 3500})
 MAX_CONCURRENT_GRAMMARS = 2
 
 _Result = TypeVar("_Result")
@@ -29,11 +31,11 @@ class ServerState:
     """Shared by all requests of one server.
 
     models         loaded bases by model id
-    batch_added    set when a batch has been taken in; the batch runner waits for it
-    background_verification    of adapters that no verification is kept of
-    text_threads   tokenize, and make grammars: never behind those threads that wait for the database or a disk
-    grammar_slots  how many grammars are made at a time: a hostile one takes a second, and tokenizing needs the same
-                   few threads
+    batch_added    set when a batch has been accepted; the batch runner waits for it
+    background_verification    of adapters whose verification is not stored
+    text_threads   tokenize and compile grammars; apart from the threads that wait for the database or a disk
+    grammar_slots  how many grammars are compiled at a time: a hostile one takes a second, and tokenizing needs the
+                   same few threads
     """
 
     settings: Settings
@@ -67,7 +69,7 @@ class ServerState:
         )
 
     async def run_in_text_thread(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
-        """What `act(*arguments)` gives in one of the `text_threads`."""
+        """Run `act(*arguments)` in one of the `text_threads`."""
         return await asyncio.get_running_loop().run_in_executor(self.text_threads, act, *arguments)
 
     def check_lock(self, model_id: str) -> asyncio.Lock:

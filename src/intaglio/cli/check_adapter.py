@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from intaglio.api.finetunes.responses import verification_json
+from msgspec import structs
+
+from intaglio.api.finetunes.responses import finetune_verification
 from intaglio.llm import LLM
 
 
@@ -15,4 +17,4 @@ def verify_folder(folder: Path, model: Path | None) -> dict[str, Any]:
     """
     llm = LLM(model)
     ref = llm.load_adapter(folder)
-    return {"digest": ref.digest, **verification_json(llm.verify(ref))}
+    return {"digest": ref.digest, **structs.asdict(finetune_verification(llm.verify(ref)))}

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from intaglio import errors as tree
-from intaglio.api.http.errors import WIRE_ERRORS, error_item, wire_error
+from intaglio.api.http.errors import WIRE_ERRORS, ErrorItem, error_item, wire_error
 
 EXCEPTIONS = [kind for _, kind in inspect.getmembers(tree, inspect.isclass) if issubclass(kind, tree.IntaglioError)]
 
@@ -41,8 +41,8 @@ def test_an_unlisted_subclass_takes_its_ancestors_row() -> None:
 
 def test_the_context_error_has_the_sentence_that_clients_look_for_and_both_numbers() -> None:
     item = error_item(tree.ContextLengthError(34_744, 256, 24_000), "id")
-    assert item["code"] == 3010
-    assert str(item["message"]).startswith(
+    assert item.code == 3010
+    assert str(item.message).startswith(
         "AiError: The estimated number of input and maximum output tokens (35000) exceeded this model context "
         "window limit (24000)"
     )
@@ -50,4 +50,4 @@ def test_the_context_error_has_the_sentence_that_clients_look_for_and_both_numbe
 
 def test_a_missing_finetune_reads_as_the_service_words_it() -> None:
     item = error_item(tree.FinetuneNotFoundError("Finetune x not found"), "0a1b")
-    assert item == {"code": 3037, "message": "AiError: AiError: Finetune x not found (0a1b)"}
+    assert item == ErrorItem(3037, "AiError: AiError: Finetune x not found (0a1b)")

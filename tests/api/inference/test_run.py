@@ -13,7 +13,7 @@ from tests.helpers.fakes import FakeLLM
 
 
 def error_of(response: Any) -> dict[str, Any]:
-    """The one error of an envelope_schema failure, whose shape is checked here for every test."""
+    """The one error of a failure in the envelope, whose shape is checked here for every test."""
     content = response.json()
     assert content.keys() == {"result", "success", "errors", "messages"}
     assert content["success"] is False

@@ -1,142 +1,250 @@
-"""Finetunes as JSON: short in lists, whole when one is read."""
+"""What the finetune routes send: one declaration per shape, from which the response and the OpenAPI document are made.
+
+A field that is UNSET is left out. Fields are written in the order of their declaration.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from intaglio.finetunes import Candidate, Check, Finetune, FinetuneVersion, StoredFile
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from intaglio.api.http.wire import Count, NotNegative, Time, time_text
+from intaglio.finetunes import FinetuneState, FinetuneVersion, StoredFile, records
+from intaglio.finetunes.upload import STORING, VERIFYING
+from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, ReadStep
 from intaglio.request import Verification
 
 BUCKET_NAME = "intaglio-finetunes"  # the service names a storage bucket here; clients only hand it on
 
+_STATES = [state.value for state in FinetuneState]
+_STEPS = [*(step.value for step in ReadStep), VERIFYING, STORING]
 
-def finetune_json(finetune: Finetune) -> dict[str, Any]:
-    """A finetune as the lists have it, and beyond that its state, version, digest, why it was refused, an example.
+FileName = Annotated[str, Meta(extra_json_schema={"enum": [CONFIG_FILE, WEIGHTS_FILE]})]
+State = Annotated[str, Meta(description="only a ready one answers requests", extra_json_schema={"enum": _STATES})]
+Step = Annotated[str, Meta(extra_json_schema={"enum": _STEPS})]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Version = Annotated[Count, Meta(description="the number of the version that answers; 0 before the first")]
 
-    version  number of the one that answers; 0 before the first
-    verified      that one was run beside its reference when it came; those that an earlier version took in were not
+_T = TypeVar("_T")
+
+
+class FinetuneFile(Struct, frozen=True):
+    file_name: FileName
+    size: Count
+    sha256: Sha256
+    uploaded_at: Time
+
+
+class FinetuneCheck(Struct, frozen=True):
+    """How far the check of an upload is."""
+
+    file_name: FileName
+    step: Step
+    step_since: Time
+    started_at: Time
+
+
+class FinetuneVerification(Struct, frozen=True):
+    """What running an adapter beside its reference showed."""
+
+    verdict: Annotated[
+        Literal["verified"], Meta(description="what is not verified is refused, and has no verification")
+    ]
+    modules: Annotated[Count, Meta(description="modules of the base that the adapter changes")]
+    rank: Annotated[Count, Meta(description="the largest of their ranks")]
+    largest_logit_change: Annotated[NotNegative, Meta(description="what the adapter changes in one logit at most")]
+    mean_logit_change: Annotated[NotNegative, Meta(description="over all logits of the text")]
+    agreement: Annotated[float, Meta(description="with the arithmetic that the files ask for; 1 is exact")]
+    canary_tokens: Annotated[Count, Meta(description="length of the text that it was run on")]
+    seconds: NotNegative
+    scalable: Annotated[bool, Meta(description="a request may scale it and add others to it")]
+
+
+class PendingVersion(Struct, frozen=True, kw_only=True):
+    """An upload that is to replace the version that answers."""
+
+    version: Count
+    state: State
+    files: list[FinetuneFile]
+    reason: str | UnsetType = UNSET
+    missing_files: list[FileName]
+    check: FinetuneCheck | UnsetType = UNSET
+
+
+class EarlierVersion(Struct, frozen=True):
+    version: Count
+    digest: Sha256
+
+
+class Finetune(Struct, frozen=True, kw_only=True):
+    """A finetune as lists have it: the service's fields, then ours."""
+
+    id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+    account_id: str
+    name: str
+    model: Annotated[str, Meta(description="the base that it belongs to")]
+    description: str
+    public: Annotated[bool, Meta(description="other accounts can use it by its id")]
+    created_at: Time
+    modified_at: Time
+    state: State
+    version: Version
+    verified: Annotated[bool, Meta(description="the version that answers was run beside its reference when it came")]
+    reason: Annotated[str, Meta(description="why the last upload was refused")] | UnsetType = UNSET
+    digest: Annotated[Sha256, Meta(description="the identity of the adapter that answers")] | UnsetType = UNSET
+    example_prompt: str | UnsetType = UNSET
+
+
+class FinetuneDetail(Finetune, frozen=True, kw_only=True):
+    """The same with its files, its verification, the versions for a rollback, and how far an upload is.
+
+    The progress of a first upload stands here; that of a replacement in `pending`, beside the files that answer.
     """
-    current = finetune.current
-    content = {
+
+    files: list[FinetuneFile]
+    verification: FinetuneVerification | None
+    earlier: list[EarlierVersion]
+    pending: PendingVersion | UnsetType = UNSET
+    missing_files: list[FileName] | UnsetType = UNSET
+    check: FinetuneCheck | UnsetType = UNSET
+
+
+class FinetuneAsset(Struct, frozen=True, kw_only=True):
+    """The result of an upload: what older SDKs unwrap, and the state of the finetune."""
+
+    id: Annotated[Sha256, Meta(description="the file's own")]
+    bucket_name: str
+    created_at: Time
+    file_name: FileName
+    finetune_id: str
+    modified_at: Time
+    state: State
+    version: Version
+    pending: PendingVersion | UnsetType = UNSET
+    verification: FinetuneVerification | UnsetType | None = UNSET
+
+
+class DeletedFinetune(Struct, frozen=True):
+    id: str
+    name: str
+    model: str
+    deleted: Literal[True]
+
+
+SHAPES = (
+    Finetune, FinetuneDetail, FinetuneFile, FinetuneCheck, PendingVersion, FinetuneAsset, EarlierVersion,
+    FinetuneVerification, DeletedFinetune,
+)  # fmt: skip
+
+
+def finetune_summary(finetune: records.Finetune) -> Finetune:
+    """A finetune for a list."""
+    return Finetune(**_summary_fields(finetune))
+
+
+def finetune_detail(finetune: records.Finetune) -> FinetuneDetail:
+    """A finetune that is read."""
+    first = finetune.candidate if finetune.pending is None else None
+    return FinetuneDetail(
+        **_summary_fields(finetune),
+        files=_files(finetune.files),
+        verification=_verification_of(finetune.current),
+        earlier=[EarlierVersion(one.number, one.digest) for one in finetune.earlier],
+        pending=UNSET if finetune.pending is None else _pending_version(finetune.pending),
+        missing_files=UNSET if first is None else list(first.missing_files),
+        check=UNSET if first is None else _check(first),
+    )
+
+
+def uploaded_asset(finetune: records.Finetune, file_name: str, sha256: str) -> FinetuneAsset:
+    """The result of the upload of one file."""
+    is_served = finetune.pending is None and finetune.current is not None
+    return FinetuneAsset(
+        id=sha256,
+        bucket_name=BUCKET_NAME,
+        created_at=time_text(finetune.modified_at),
+        file_name=file_name,
+        finetune_id=finetune.id,
+        modified_at=time_text(finetune.modified_at),
+        state=finetune.state.value,
+        version=_number(finetune),
+        pending=UNSET if finetune.pending is None else _pending_version(finetune.pending),
+        verification=_verification_of(finetune.current) if is_served else UNSET,
+    )
+
+
+def deleted_finetune(finetune: records.Finetune) -> DeletedFinetune:
+    return DeletedFinetune(finetune.id, finetune.name, finetune.model, True)
+
+
+def finetune_verification(verification: Verification) -> FinetuneVerification:
+    return FinetuneVerification(
+        verdict="verified",
+        modules=verification.num_modules,
+        rank=verification.rank,
+        largest_logit_change=verification.largest_change,
+        mean_logit_change=verification.mean_change,
+        agreement=verification.agreement,
+        canary_tokens=verification.num_tokens,
+        seconds=verification.seconds,
+        scalable=verification.scalable,
+    )
+
+
+def _summary_fields(finetune: records.Finetune) -> dict[str, Any]:
+    return {
         "id": finetune.id,
         "account_id": finetune.account,
         "name": finetune.name,
         "model": finetune.model,
         "description": finetune.description,
         "public": finetune.public,
-        "created_at": _time(finetune.created_at),
-        "modified_at": _time(finetune.modified_at),
+        "created_at": time_text(finetune.created_at),
+        "modified_at": time_text(finetune.modified_at),
         "state": finetune.state.value,
         "version": _number(finetune),
-        "verified": current is not None and current.verification is not None,
+        "verified": finetune.current is not None and finetune.current.verification is not None,
+        "reason": _or_unset(finetune.reason),
+        "digest": _or_unset(finetune.digest),
+        "example_prompt": _or_unset(finetune.example_prompt),
     }
-    return content | _given(reason=finetune.reason, digest=finetune.digest, example_prompt=finetune.example_prompt)
 
 
-def finetune_detail(finetune: Finetune) -> dict[str, Any]:
-    """The same with its files, its verification, the versions to which it can be rolled back, and how far an upload is.
-
-    A finetune that does not answer yet says itself what it lacks and how its check goes on; one that does has all this
-    in `pending`, beside the files of the version that answers.
-    """
-    content = finetune_json(finetune) | {
-        "files": _files_json(finetune.files),
-        "verification": _verification_of(finetune.current),
-        "earlier": [{"version": one.number, "digest": one.digest} for one in finetune.earlier],
-    }
-    if finetune.pending is not None:
-        return content | {"pending": _candidate_json(finetune.pending)}
-    return content | (_progress_json(finetune.candidate) if finetune.candidate is not None else {})
-
-
-def asset_json(finetune: Finetune, file_name: str, sha256: str) -> dict[str, Any]:
-    """The upload's result: what older SDKs unwrap, and what became of the finetune."""
-    content = {
-        "id": sha256,
-        "bucket_name": BUCKET_NAME,
-        "created_at": _time(finetune.modified_at),
-        "file_name": file_name,
-        "finetune_id": finetune.id,
-        "modified_at": _time(finetune.modified_at),
-        "state": finetune.state.value,
-        "version": _number(finetune),
-    }
-    if finetune.pending is not None:
-        return content | {"pending": _candidate_json(finetune.pending)}
-    return content | ({"verification": _verification_of(finetune.current)} if finetune.current is not None else {})
-
-
-def deleted_json(finetune: Finetune) -> dict[str, Any]:
-    """The result of a delete: what is gone."""
-    return {"id": finetune.id, "name": finetune.name, "model": finetune.model, "deleted": True}
-
-
-def _number(finetune: Finetune) -> int:
+def _number(finetune: records.Finetune) -> int:
     return finetune.current.number if finetune.current is not None else 0
 
 
-def _verification_of(version: FinetuneVersion | None) -> dict[str, Any] | None:
-    """None where there is no version, or one that was taken in without a verification."""
-    return None if version is None or version.verification is None else verification_json(version.verification)
+def _verification_of(version: FinetuneVersion | None) -> FinetuneVerification | None:
+    """None without a version, or for one that has no stored verification."""
+    return None if version is None or version.verification is None else finetune_verification(version.verification)
 
 
-def verification_json(verification: Verification) -> dict[str, Any]:
-    """What running an adapter showed."""
-    return {
-        "verdict": "verified",
-        "modules": verification.num_modules,
-        "rank": verification.rank,
-        "largest_logit_change": verification.largest_change,
-        "mean_logit_change": verification.mean_change,
-        "agreement": verification.agreement,
-        "canary_tokens": verification.num_tokens,
-        "seconds": verification.seconds,
-        "scalable": verification.scalable,
-    }
+def _pending_version(candidate: records.Candidate) -> PendingVersion:
+    return PendingVersion(
+        version=candidate.number,
+        state=candidate.state.value,
+        files=_files(candidate.files),
+        reason=_or_unset(candidate.reason),
+        missing_files=list(candidate.missing_files),
+        check=_check(candidate),
+    )
 
 
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    """A replacement on its way: the version that it would be, and where it stands."""
-    content = {
-        "version": candidate.number,
-        "state": candidate.state.value,
-        "files": _files_json(candidate.files),
-    }
-    return content | _given(reason=candidate.reason) | _progress_json(candidate)
+def _check(candidate: records.Candidate) -> FinetuneCheck | UnsetType:
+    check = candidate.check
+    if check is None:
+        return UNSET
+    return FinetuneCheck(check.file_name, check.step, time_text(check.step_since), time_text(check.started_at))
 
 
-def _progress_json(candidate: Candidate) -> dict[str, Any]:
-    missing = {"missing_files": list(candidate.missing_files)}
-    return missing | _given(check=_check_json(candidate.check) if candidate.check is not None else None)
-
-
-def _check_json(check: Check) -> dict[str, Any]:
-    return {
-        "file_name": check.file_name,
-        "step": check.step,
-        "step_since": _time(check.step_since),
-        "started_at": _time(check.started_at),
-    }
-
-
-def _files_json(files: Mapping[str, StoredFile]) -> Sequence[Mapping[str, Any]]:
+def _files(files: Mapping[str, StoredFile]) -> list[FinetuneFile]:
     return [
-        {
-            "file_name": name,
-            "size": stored.size_bytes,
-            "sha256": stored.sha256,
-            "uploaded_at": _time(stored.uploaded_at),
-        }
+        FinetuneFile(name, stored.size_bytes, stored.sha256, time_text(stored.uploaded_at))
         for name, stored in sorted(files.items())
     ]
 
 
-def _given(**fields: Any) -> dict[str, Any]:
-    """The fields that have a value."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+def _or_unset(value: _T | None) -> _T | UnsetType:
+    return UNSET if value is None else value

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from intaglio.api.finetunes.file_response import file_response
-from intaglio.api.finetunes.responses import asset_json, deleted_json, finetune_detail, finetune_json
+from intaglio.api.finetunes.responses import deleted_finetune, finetune_detail, finetune_summary, uploaded_asset
 from intaglio.api.finetunes.upload_form import read_upload
 from intaglio.api.finetunes.verification import with_verifier
 from intaglio.api.http.envelope import success
@@ -58,12 +58,12 @@ def finetune_routes(state: ServerState) -> APIRouter:
             description=asked.description or "",
             public=bool(asked.public),
         )
-        return success(finetune_json(made))
+        return success(finetune_summary(made))
 
     @router.get("/ai/finetunes", operation_id="list_finetunes")
     async def list_own(account: str) -> Response:
         found = await asyncio.to_thread(adapters.list_account, account)
-        return success([finetune_json(state.background_verification.with_known(one)) for one in found])
+        return success([finetune_summary(state.background_verification.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/public", operation_id="list_public_finetunes")
     async def list_public(request: Request, account: str) -> Response:
@@ -71,7 +71,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
         limit = integer(query, "limit", default=DEFAULT_PUBLIC_LIMIT, low=0, high=MAX_PUBLIC_LIMIT)
         offset = integer(query, "offset", default=0, low=0)
         found = await asyncio.to_thread(adapters.list_public, limit, offset, query.get("orderBy", "created_at"))
-        return success([finetune_json(state.background_verification.with_known(one)) for one in found])
+        return success([finetune_summary(state.background_verification.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/{finetune}", operation_id="read_finetune")
     async def read(account: str, finetune: str) -> Response:
@@ -79,7 +79,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
 
     @router.delete("/ai/finetunes/{finetune}", operation_id="delete_finetune")
     async def delete(account: str, finetune: str) -> Response:
-        return success(deleted_json(await asyncio.to_thread(adapters.delete, account, finetune)))
+        return success(deleted_finetune(await asyncio.to_thread(adapters.delete, account, finetune)))
 
     @router.post("/ai/finetunes/{finetune}/rollback", operation_id="roll_back_finetune")
     async def roll_back(request: Request, account: str, finetune: str) -> Response:
@@ -117,7 +117,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
                         keep_other_file=keep_other_file,
                     ),
                 )
-        return success(asset_json(now, file_name, staged.sha256))
+        return success(uploaded_asset(now, file_name, staged.sha256))
 
     @router.get("/ai/finetunes/{finetune}/finetune-assets/{file_name}", operation_id="download_finetune_file")
     @router.head("/ai/finetunes/{finetune}/finetune-assets/{file_name}")
@@ -142,7 +142,9 @@ async def _check_no_body(request: Request, max_bytes: int) -> None:
     """A body might name a version: were it ignored, another one would answer than was meant."""
     with suppress(EmptyBodyError):
         if await read_json(request, max_bytes) not in ({}, None):
-            raise BadInputError("a rollback takes no body; its version stands in the query, as ?version=1")
+            raise BadInputError(
+                "the body of a rollback must be empty: send the version in the query, as ?version=1"
+            )
 
 
 def _check_base(state: ServerState, model: str) -> None:

@@ -1,4 +1,4 @@
-"""What every route needs of HTTP: who is asking, reading bodies, envelopes, errors, event streams, disconnects.
+"""HTTP alone: reading bodies and queries, tokens, the envelope, errors, event streams, disconnected clients.
 
-Knows nothing of models, adapters or prompts.
+Knows no model, no finetune and no route.
 """

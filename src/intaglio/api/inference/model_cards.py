@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from intaglio.api.http.wire import time_text
+
 TEXT_GENERATION = MappingProxyType({
     "id": "c329a1f9-323d-4e91-b2aa-582dd4188d34",
     "name": "Text Generation",
@@ -21,9 +23,6 @@ _KNOWN_IDS = MappingProxyType({
     "@cf/google/gemma-7b-it-lora": "337170b7-bd2f-4631-9a57-688b579cf6d3",
     "@cf/google/gemma-2b-it-lora": "e8e8abe4-a372-4c13-815f-4688ba655c8e",
 })  # fmt: skip
-
-# Always in the catalogue, with the context window that Workers AI gives them, whether weights are here or not.
-WITHOUT_WEIGHTS = MappingProxyType({"@cf/google/gemma-7b-it-lora": 3500})
 
 _SOURCES = MappingProxyType({"@cf": 1, "@hf": 2})
 _OWN_SOURCE = 3
@@ -64,7 +63,7 @@ class ModelCard:
             "name": self.name,
             "description": self.description,
             "task": dict(TEXT_GENERATION),
-            "created_at": self.created_at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
+            "created_at": time_text(self.created_at),
             "tags": [],
             "properties": properties,
         }

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from intaglio.api.http.envelope import success
 from intaglio.api.http.query import flag, integer
-from intaglio.api.inference.model_cards import TEXT_GENERATION, WITHOUT_WEIGHTS, ModelCard
+from intaglio.api.inference.model_cards import TEXT_GENERATION, ModelCard
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.state import ServerState
+from intaglio.api.state import WITHOUT_WEIGHTS, ServerState
 from intaglio.errors import BadInputError, ModelNotFoundError
 
 MAX_PER_PAGE = 1000

@@ -12,14 +12,13 @@ from starlette.responses import Response
 from intaglio.api.http.disconnects import client_closed_response, run_until_disconnected
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
-from intaglio.api.inference.model_cards import WITHOUT_WEIGHTS
 from intaglio.api.openai.choice_reader import ChoiceDelta, merged
 from intaglio.api.openai.choices import Choices, start_choices
 from intaglio.api.openai.input import OpenAIInput, read_chat, read_completions
 from intaglio.api.openai.output import ChatForm, ResponseForm, TextForm
 from intaglio.api.openai.schema import chat_check, completions_check
 from intaglio.api.openai.stream import OpenAIStream
-from intaglio.api.state import ServerState
+from intaglio.api.state import WITHOUT_WEIGHTS, ServerState
 from intaglio.errors import RouteError
 
 _SERVED_ROUTES = "chat/completions, completions and models"

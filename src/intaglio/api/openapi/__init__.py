@@ -1,5 +1,5 @@
-"""The OpenAPI document: what `/openapi.json` tells of every route.
+"""The OpenAPI document: what `/openapi.json` says of every route.
 
-A route names its operation, and the operation is described here under that name. Bodies are checked by the very schemas
-that stand in the document; the shapes of answers stand only here, and the tests hold every answer against them.
+A route names its operation, and the operation is described here under that name. Schemas of bodies and responses come
+from the declarations beside the routes; tests check every response against the document. Serves nothing itself.
 """

@@ -6,21 +6,19 @@ from typing import Any
 
 import msgspec
 
+from intaglio.api.finetunes.responses import SHAPES
 from intaglio.api.finetunes.routes import DEFAULT_PUBLIC_LIMIT, MAX_DESCRIPTION_CHARS, MAX_PUBLIC_LIMIT, CreateFinetune
+from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_BODY, OF_A_CHANGE, OF_A_MODEL, OF_A_READ
 from intaglio.api.openapi.operation import JSON, Answer, Operation
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
-    COUNT,
     FINETUNE,
-    FLAG,
     QUERY_FLAG,
     TEXT,
-    TIME,
     envelope_schema,
     listed,
     one_of,
-    or_null,
     parameter,
     record,
     ref,
@@ -34,38 +32,13 @@ from intaglio.errors import (
     FinetuneNotReadyError,
     StorageFullError,
 )
-from intaglio.finetunes import FinetuneState
 from intaglio.finetunes.db.repository import ORDER_COLUMNS
-from intaglio.finetunes.upload import STORING, VERIFYING
-from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, ReadStep
+from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE
 
 TAG = "Finetunes"
 BYTES = "application/octet-stream"
 
 _FILE_NAME = one_of((CONFIG_FILE, WEIGHTS_FILE))
-_STATE = {**one_of([state.value for state in FinetuneState]), "description": "only a ready one answers requests"}
-_SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-_SIZE = {"type": "number", "minimum": 0}
-_VERSION = {**COUNT, "description": "the number of the version that answers; 0 before the first"}
-_PROGRESS = {"missing_files": listed(_FILE_NAME), "check": ref("FinetuneCheck")}
-_FIELDS = {
-    "id": {"type": "string", "format": "uuid"},
-    "account_id": TEXT,
-    "name": TEXT,
-    "model": {**TEXT, "description": "the base that it belongs to"},
-    "description": TEXT,
-    "public": {**FLAG, "description": "other accounts can use it by its id"},
-    "created_at": TIME,
-    "modified_at": TIME,
-    "state": _STATE,
-    "version": _VERSION,
-    "verified": {**FLAG, "description": "the version that answers was run beside its reference when it came"},
-}
-_SOMETIMES = {
-    "reason": {**TEXT, "description": "why the last upload was refused"},
-    "digest": {**_SHA256, "description": "the identity of the adapter that answers"},
-    "example_prompt": TEXT,
-}
 
 
 def _create_body(model: str) -> dict[str, Any]:
@@ -79,55 +52,8 @@ def finetune_schemas(model: str) -> dict[str, Any]:
     return {
         "CreateFinetune": _create_body(model),
         "UploadFile": record({"file_name": _FILE_NAME, "file": {"type": "string", "format": "binary"}}),
-        "Finetune": record(_FIELDS, _SOMETIMES),
-        "FinetuneDetail": record(
-            {**_FIELDS, "files": listed(ref("FinetuneFile")), "verification": or_null(ref("FinetuneVerification")),
-             "earlier": listed(ref("EarlierVersion"))},
-            {**_SOMETIMES, **_PROGRESS, "pending": ref("PendingVersion")},
-        ),
-        "FinetuneFile": record({"file_name": _FILE_NAME, "size": COUNT, "sha256": _SHA256, "uploaded_at": TIME}),
-        "FinetuneCheck": record({
-            "file_name": _FILE_NAME,
-            "step": one_of([*(step.value for step in ReadStep), VERIFYING, STORING]),
-            "step_since": TIME,
-            "started_at": TIME,
-        }),
-        "PendingVersion": record(
-            {
-                "version": COUNT,
-                "state": _STATE,
-                "files": listed(ref("FinetuneFile")),
-                "missing_files": listed(_FILE_NAME),
-            },
-            {"reason": TEXT, "check": ref("FinetuneCheck")},
-        ),
-        "FinetuneAsset": record(
-            {
-                "id": {**_SHA256, "description": "the file's own"},
-                "bucket_name": TEXT,
-                "created_at": TIME,
-                "file_name": _FILE_NAME,
-                "finetune_id": TEXT,
-                "modified_at": TIME,
-                "state": _STATE,
-                "version": _VERSION,
-            },
-            {"pending": ref("PendingVersion"), "verification": or_null(ref("FinetuneVerification"))},
-        ),
-        "EarlierVersion": record({"version": COUNT, "digest": _SHA256}),
-        "FinetuneVerification": record({
-            "verdict": {"const": "verified", "description": "what is not verified is refused, and has no verification"},
-            "modules": {**COUNT, "description": "modules of the base that the adapter changes"},
-            "rank": {**COUNT, "description": "the largest of their ranks"},
-            "largest_logit_change": {**_SIZE, "description": "what the adapter changes in one logit at most"},
-            "mean_logit_change": {**_SIZE, "description": "over all logits of the text"},
-            "agreement": {"type": "number", "description": "with the arithmetic that the files ask for; 1 is exact"},
-            "canary_tokens": {**COUNT, "description": "length of the text that it was run on"},
-            "seconds": _SIZE,
-            "scalable": {**FLAG, "description": "a request may scale it and add others to it"},
-        }),
-        "DeletedFinetune": record({"id": TEXT, "name": TEXT, "model": TEXT, "deleted": {"const": True}}),
-    }  # fmt: skip
+        **component_schemas(SHAPES),
+    }
 
 
 _ONE = (*IN_AN_ACCOUNT, FinetuneNotFoundError, *OF_A_READ)

@@ -8,6 +8,8 @@ from typing import Any
 from intaglio.api.binding.forward import ACCOUNT_HEADER
 from intaglio.api.binding.routes import MODEL_HEADER, VERSIONS
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.http.wire import component_schemas
+from intaglio.api.inference.results import BatchProgress, RunEvent, Usage
 from intaglio.api.inference.run_input import NULL_MEANS_ABSENT
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_BATCH, OF_A_RUN
@@ -28,7 +30,7 @@ from intaglio.api.openapi.shapes import (
     record,
     ref,
 )
-from intaglio.api.openapi.streams import STREAM_SCHEMAS, event_stream
+from intaglio.api.openapi.streams import event_stream
 from intaglio.batches import BatchState
 from intaglio.errors import IdentifierError, JsonAnswerError
 
@@ -53,18 +55,9 @@ def run_schemas(schema: RunSchema) -> dict[str, Any]:
     return {
         "RunInput": input_as_sent(schema),
         "RunResult": schema.output["oneOf"][0],
-        "Usage": record({
-            "prompt_tokens": COUNT,
-            "completion_tokens": COUNT,
-            "total_tokens": COUNT,
-            "prompt_tokens_details": record({"cached_tokens": COUNT}),
-        }),
-        **STREAM_SCHEMAS,
+        **component_schemas((Usage, RunEvent, BatchProgress)),
         "BatchInput": record({"requests": {"type": "array", "minItems": 1}}, {"options": _OPTIONS}),
         "BatchQuestion": record({"request_id": TEXT}),
-        "BatchProgress": record(
-            {"status": _STATUS, "request_id": TEXT, "model": TEXT}, {"completed": COUNT, "total": COUNT}
-        ),
         "BatchResult": record({
             "responses": listed({"anyOf": [ref("BatchAnswer"), ref("BatchFailure")]}),
             "usage": ref("Usage"),

@@ -5,26 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.api.openapi.shapes import COUNT, TEXT, listed, one_of, record, ref
+from intaglio.api.openapi.shapes import one_of
 
 END = "[DONE]"
 
 REASON = one_of(("stop", "length", "tool_calls"))
-_LAST_REASON = one_of((*REASON["enum"], "error"))
-_NATIVE_CALL = record({"index": COUNT, "name": TEXT, "arguments": {"type": "object"}})
-
-STREAM_SCHEMAS: dict[str, Any] = {
-    "RunEvent": record(
-        {"response": {**TEXT, "description": "the next piece of the answer"}},
-        {
-            "p": {**TEXT, "description": "padding, so that packet sizes do not tell the words"},
-            "tool_calls": listed(_NATIVE_CALL),
-            "usage": ref("Usage"),
-            "finish_reason": {**_LAST_REASON, "description": "in the last event only"},
-            "errors": {**listed(ref("ErrorItem")), "description": "what cut the answer short; nothing follows"},
-        },
-    ),
-}
 
 
 def event_stream(says: str, content: Mapping[str, Any]) -> dict[str, Any]:
