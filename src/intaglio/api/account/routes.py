@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from intaglio.api.http.auth import LOCAL_ACCOUNT
@@ -11,17 +14,37 @@ from intaglio.api.http.envelope import success
 LOCAL_USER = "00000000-0000-0000-0000-000000000000"
 
 
+class TokenState(Struct, frozen=True):
+    id: str
+    status: Annotated[str, Meta(extra_json_schema={"const": "active"})]
+
+
+class User(Struct, frozen=True):
+    id: str
+    email: str
+
+
+class Account(Struct, frozen=True):
+    id: str
+    name: str
+
+
+class Membership(Struct, frozen=True):
+    id: str
+    account: Account
+
+
 def token_routes() -> APIRouter:
     """Token check, user, accounts and memberships."""
     router = APIRouter()
 
     @router.get("/user/tokens/verify", operation_id="verify_token")
     async def verify() -> Response:
-        return success({"id": LOCAL_USER, "status": "active"})
+        return success(TokenState(LOCAL_USER, "active"))
 
     @router.get("/user", operation_id="read_user")
     async def user() -> Response:
-        return success({"id": LOCAL_USER, "email": "user@localhost"})
+        return success(User(LOCAL_USER, "user@localhost"))
 
     @router.get("/accounts", operation_id="list_accounts")
     async def accounts() -> Response:
@@ -29,7 +52,7 @@ def token_routes() -> APIRouter:
 
     @router.get("/memberships", operation_id="list_memberships")
     async def memberships() -> Response:
-        return success([{"id": LOCAL_USER, "account": _account()}])
+        return success([Membership(LOCAL_USER, _account())])
 
     return router
 
@@ -40,10 +63,10 @@ def account_token_routes() -> APIRouter:
 
     @router.get("/tokens/verify", operation_id="verify_account_token")
     async def verify(account: str) -> Response:
-        return success({"id": LOCAL_USER, "status": "active"})
+        return success(TokenState(LOCAL_USER, "active"))
 
     return router
 
 
-def _account() -> dict[str, str]:
-    return {"id": LOCAL_ACCOUNT, "name": "Intaglio"}
+def _account() -> Account:
+    return Account(LOCAL_ACCOUNT, "Intaglio")

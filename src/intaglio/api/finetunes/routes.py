@@ -142,9 +142,7 @@ async def _check_no_body(request: Request, max_bytes: int) -> None:
     """A body might name a version: were it ignored, another one would answer than was meant."""
     with suppress(EmptyBodyError):
         if await read_json(request, max_bytes) not in ({}, None):
-            raise BadInputError(
-                "the body of a rollback must be empty: send the version in the query, as ?version=1"
-            )
+            raise BadInputError("the body of a rollback must be empty: send the version in the query, as ?version=1")
 
 
 def _check_base(state: ServerState, model: str) -> None:

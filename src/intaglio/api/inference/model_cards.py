@@ -1,6 +1,6 @@
-"""What the catalogue tells about models: the entries of models/search.
+"""Model cards: the entries of models/search.
 
-The ids of the known models are the ones Cloudflare's catalogue has; other models get an id made from their name.
+The ids of the known models are Cloudflare's; other models get an id made from their name.
 """
 
 from __future__ import annotations
@@ -8,16 +8,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated
 from uuid import NAMESPACE_URL, uuid5
 
-from intaglio.api.http.wire import time_text
+from msgspec import Meta, Struct
 
-TEXT_GENERATION = MappingProxyType({
-    "id": "c329a1f9-323d-4e91-b2aa-582dd4188d34",
-    "name": "Text Generation",
-    "description": "Family of generative text models, such as large language models (LLM).",
-})  # fmt: skip
+from intaglio.api.http.wire import Time, time_text
+
+
+class Task(Struct, frozen=True):
+    id: str
+    name: str
+    description: str
+
+
+class ModelProperty(Struct, frozen=True):
+    property_id: str
+    value: str
+
+
+class Model(Struct, frozen=True):
+    """An entry of models/search. Property values are strings, also of flags and numbers."""
+
+    id: str
+    source: Annotated[int, Meta(description="1: @cf, 2: @hf, 3: this server's own")]
+    name: Annotated[str, Meta(description="the id that runs name")]
+    description: str
+    task: Task
+    created_at: Time
+    tags: list[str]
+    properties: list[ModelProperty]
+
+
+TEXT_GENERATION = Task(
+    "c329a1f9-323d-4e91-b2aa-582dd4188d34",
+    "Text Generation",
+    "Family of generative text models, such as large language models (LLM).",
+)
 
 _KNOWN_IDS = MappingProxyType({
     "@cf/google/gemma-7b-it-lora": "337170b7-bd2f-4631-9a57-688b579cf6d3",
@@ -30,7 +57,7 @@ _OWN_SOURCE = 3
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """One model as the catalogue shows it. context_window is in tokens, prompt and answer together."""
+    """One model that is listed. context_window is in tokens, prompt and completion together."""
 
     name: str
     description: str
@@ -49,21 +76,17 @@ class ModelCard:
         """1 for @cf, 2 for @hf, 3 for what only this server has."""
         return _SOURCES.get(self.name.split("/", maxsplit=1)[0], _OWN_SOURCE)
 
-    def as_json(self) -> dict[str, Any]:
-        """The entry of models/search. Property values are strings, also of flags and numbers."""
-        properties = [
-            {"property_id": "lora", "value": "true"},
-            {"property_id": "context_window", "value": str(self.context_window)},
-        ]
-        if self.beta:
-            properties.insert(0, {"property_id": "beta", "value": "true"})
-        return {
-            "id": _KNOWN_IDS.get(self.name) or str(uuid5(NAMESPACE_URL, f"intaglio:model:{self.name}")),
-            "source": self.source,
-            "name": self.name,
-            "description": self.description,
-            "task": dict(TEXT_GENERATION),
-            "created_at": time_text(self.created_at),
-            "tags": [],
-            "properties": properties,
-        }
+    def entry(self) -> Model:
+        """The card as it is sent."""
+        properties = [ModelProperty("beta", "true")] if self.beta else []
+        properties += [ModelProperty("lora", "true"), ModelProperty("context_window", str(self.context_window))]
+        return Model(
+            id=_KNOWN_IDS.get(self.name) or str(uuid5(NAMESPACE_URL, f"intaglio:model:{self.name}")),
+            source=self.source,
+            name=self.name,
+            description=self.description,
+            task=TEXT_GENERATION,
+            created_at=time_text(self.created_at),
+            tags=[],
+            properties=properties,
+        )

@@ -1,4 +1,4 @@
-"""The catalogue routes: models, their schemas, tasks and authors."""
+"""The routes that list: models, their schemas, tasks and authors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 
     @router.get("/ai/tasks/search", operation_id="search_tasks")
     async def search_tasks(account: str) -> Response:
-        return success([dict(TEXT_GENERATION)])
+        return success([TEXT_GENERATION])
 
     @router.get("/ai/authors/search", operation_id="search_authors")
     async def search_authors(account: str) -> Response:
@@ -54,11 +54,11 @@ def models_found(state: ServerState, query: Mapping[str, str]) -> Response:
     found = [card for card in model_cards(state) if _matches(card, query) and not (hides_beta and card.beta)]
     shown = found[(page - 1) * per_page : page * per_page]  # past the end: empty, or SDKs page for ever
     info = {"page": page, "per_page": per_page, "count": len(shown), "total_count": len(found)}
-    return success([card.as_json() for card in shown], result_info=info)
+    return success([card.entry() for card in shown], result_info=info)
 
 
 def model_cards(state: ServerState) -> list[ModelCard]:
-    """Every model of the catalogue, those that are served first."""
+    """Every model that is listed, those that are served first."""
     cards = [
         ModelCard(
             name=name,
@@ -87,7 +87,7 @@ def model_cards(state: ServerState) -> list[ModelCard]:
 
 def _matches(card: ModelCard, query: Mapping[str, str]) -> bool:
     search = query.get("search", "").lower()
-    wanted = {"task": TEXT_GENERATION["name"], "author": card.author, "source": str(card.source)}
+    wanted = {"task": TEXT_GENERATION.name, "author": card.author, "source": str(card.source)}
     return (search in card.name.lower() or search in card.description.lower()) and all(
         query.get(name, value).lower() in ("", value.lower()) for name, value in wanted.items()
     )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from intaglio.api.account.routes import Membership, TokenState, User
+from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT
 from intaglio.api.openapi.operation import JSON, Answer, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, COUNT, TEXT, envelope_schema, listed, one_of, or_null, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, COUNT, envelope_schema, listed, one_of, or_null, record, ref
 from intaglio.errors import EngineError
 
 TAG = "Account"
 
 SCHEMAS: dict[str, Any] = {
-    "TokenState": record({"id": TEXT, "status": {"const": "active"}}),
-    "Account": record({"id": TEXT, "name": TEXT}),
-    "User": record({"id": TEXT, "email": TEXT}),
-    "Membership": record({"id": TEXT, "account": ref("Account")}),
+    **component_schemas((TokenState, User, Membership)),
     "Health": record({
         "status": one_of(("ok", "starting", "database does not answer")),
         "models": {"type": "object", "additionalProperties": one_of(("ready", "starting"))},
@@ -28,7 +27,7 @@ _HEALTH = {JSON: ref("Health")}
 
 OPERATIONS: dict[str, Operation] = {
     "verify_token": Operation(
-        TAG, "Check a token", "Whoever has a token that this server accepts gets 200.", _TOKEN, errors=EVERYWHERE
+        TAG, "Check a token", "200 for a token that this server accepts.", _TOKEN, errors=EVERYWHERE
     ),
     "verify_account_token": Operation(
         TAG, "Check a token in an account", "As the check without an account: tokens belong to the server.", _TOKEN,

@@ -1,30 +1,22 @@
-"""The operations of the catalogue: models, their schemas, tasks and authors."""
+"""The operations that list: models, their schemas, tasks and authors."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from intaglio.api.http.wire import component_schemas
+from intaglio.api.inference.model_cards import Model
 from intaglio.api.inference.model_routes import MAX_PER_PAGE
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import JSON, Answer, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, TIME, envelope_schema, listed, parameter, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, envelope_schema, listed, parameter, record, ref
 from intaglio.errors import BadInputError
 
 TAG = "Models"
 
 SCHEMAS: dict[str, Any] = {
-    "Task": record({"id": TEXT, "name": TEXT, "description": TEXT}),
-    "Model": record({
-        "id": TEXT,
-        "source": {"type": "integer", "description": "1: @cf, 2: @hf, 3: this server's own"},
-        "name": {**TEXT, "description": "the id that runs name"},
-        "description": TEXT,
-        "task": ref("Task"),
-        "created_at": TIME,
-        "tags": listed(TEXT),
-        "properties": listed(record({"property_id": TEXT, "value": TEXT})),
-    }),
+    **component_schemas((Model,)),
     "ModelSchemas": record({"input": {"type": "object"}, "output": {"type": "object"}}),
 }  # fmt: skip
 
