@@ -7,7 +7,7 @@ from typing import Any
 from intaglio.api.account.routes import Membership, TokenState, User
 from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT
-from intaglio.api.openapi.operation import JSON, Answer, Operation
+from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import ACCOUNT, COUNT, envelope_schema, listed, one_of, or_null, record, ref
 from intaglio.errors import EngineError
 
@@ -22,7 +22,7 @@ SCHEMAS: dict[str, Any] = {
     }),
 }  # fmt: skip
 
-_TOKEN = {200: Answer("The token is good.", {JSON: envelope_schema(ref("TokenState"))})}
+_TOKEN = {200: DeclaredResponse("The token is good.", {JSON: envelope_schema(ref("TokenState"))})}
 _HEALTH = {JSON: ref("Health")}
 
 OPERATIONS: dict[str, Operation] = {
@@ -35,21 +35,21 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "read_user": Operation(
         TAG, "Who am I", "There is one user here, and every token is theirs.",
-        {200: Answer("The user.", {JSON: envelope_schema(ref("User"))})}, errors=EVERYWHERE,
+        {200: DeclaredResponse("The user.", {JSON: envelope_schema(ref("User"))})}, errors=EVERYWHERE,
     ),
     "list_accounts": Operation(
         TAG, "List accounts", "One account called `local`, for tools that ask for one. Others can be used too.",
-        {200: Answer("The accounts.", {JSON: envelope_schema(listed(ref("Account")))})}, errors=EVERYWHERE,
+        {200: DeclaredResponse("The accounts.", {JSON: envelope_schema(listed(ref("Account")))})}, errors=EVERYWHERE,
     ),
     "list_memberships": Operation(
         TAG, "List memberships", "The user's membership in the account `local`.",
-        {200: Answer("The memberships.", {JSON: envelope_schema(listed(ref("Membership")))})},
+        {200: DeclaredResponse("The memberships.", {JSON: envelope_schema(listed(ref("Membership")))})},
         errors=EVERYWHERE,
     ),
     "read_health": Operation(
         TAG, "Health", "Whether every model can answer. No token is asked for.",
-        {200: Answer("All engines are ready.", _HEALTH),
-         503: Answer("An engine is being started, or the database does not answer.", _HEALTH)},
+        {200: DeclaredResponse("All engines are ready.", _HEALTH),
+         503: DeclaredResponse("An engine is being started, or the database does not answer.", _HEALTH)},
         errors=(EngineError,), is_open=True,
     ),
 }  # fmt: skip

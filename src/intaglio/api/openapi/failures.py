@@ -1,4 +1,4 @@
-"""What a failure looks like: which statuses and codes an operation can answer, from the errors it can raise."""
+"""What a failure looks like: which statuses and codes an operation can have, from the errors it can raise."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from intaglio.api.http.errors import BINDING_CODES, wire_row
-from intaglio.api.openapi.shapes import TEXT, listed, one_of, record, ref
+from intaglio.api.http.errors import BINDING_CODES, BindingFailure, ErrorItem, OpenAIError, wire_row
+from intaglio.api.http.wire import component_schemas
+from intaglio.api.openapi.shapes import TEXT, listed, record, ref
 from intaglio.errors import IntaglioError
 
 
@@ -20,53 +21,41 @@ class Failures(Enum):
     BINDING = "BindingFailure"
 
 
-_CODE = {"type": "integer", "description": "What went wrong; the codes of Workers AI where it has one"}
 _ENVELOPE: dict[str, Any] = {
     "result": {"type": "object", "maxProperties": 0},
     "success": {"const": False},
     "errors": {**listed(ref("ErrorItem")), "minItems": 1},
     "messages": {"type": "array", "maxItems": 0},
 }
-STREAM_ERROR = record({
-    "code": _CODE, "message": TEXT, "type": one_of(("invalid_request_error", "server_error"))
-})  # fmt: skip
-_OPENAI_ERROR = record({**STREAM_ERROR["properties"], "errors": listed(ref("ErrorItem"))})
-
 FAILURE_SCHEMAS: dict[str, Any] = {
-    "ErrorItem": record({"code": _CODE, "message": {"type": "string", "minLength": 1}}),
+    **component_schemas((ErrorItem, OpenAIError, BindingFailure)),
     "Failure": record(_ENVELOPE),
-    "OpenAIFailure": record({**_ENVELOPE, "error": _OPENAI_ERROR}),
-    "BindingFailure": record({
-        "internalCode": _CODE,
-        "message": TEXT,
-        "name": {"const": "InferenceUpstreamError"},
-        "description": TEXT,
-    }),
-}  # fmt: skip
+    "OpenAIFailure": record({**_ENVELOPE, "error": ref("OpenAIError")}),
+}
 
 
 def failure_responses(errors: Sequence[type[IntaglioError]], form: Failures) -> dict[str, Any]:
-    """The answers by status, each with its codes and their meanings."""
+    """The responses by status, each with its codes and their meanings."""
     by_status: defaultdict[int, list[type[IntaglioError]]] = defaultdict(list)
     for kind in errors:
         by_status[wire_row(kind).status].append(kind)
-    return {str(status): _answer(kinds, form) for status, kinds in sorted(by_status.items())}
+    return {str(status): _response(kinds, form) for status, kinds in sorted(by_status.items())}
 
 
-def _answer(kinds: Sequence[type[IntaglioError]], form: Failures) -> dict[str, Any]:
+def _response(kinds: Sequence[type[IntaglioError]], form: Failures) -> dict[str, Any]:
     meanings: defaultdict[int, list[str]] = defaultdict(list)
     for kind in kinds:
         meanings[_code(kind, form)].append((kind.__doc__ or "").strip().split("\n")[0])
     lines = [f"- `{code}`: {' '.join(said)}" for code, said in meanings.items()]
-    answer: dict[str, Any] = {
+    response: dict[str, Any] = {
         "description": "\n".join(lines),
         "content": {"application/json": {"schema": _with_codes(form, sorted(meanings))}},
     }
     headers = [dict(wire_row(kind).headers) for kind in kinds]
     for name in {name for given in headers for name in given}:
         always = all(name in given for given in headers)
-        answer.setdefault("headers", {})[name] = {"required": always, "schema": TEXT}
-    return answer
+        response.setdefault("headers", {})[name] = {"required": always, "schema": TEXT}
+    return response
 
 
 def _code(kind: type[IntaglioError], form: Failures) -> int:

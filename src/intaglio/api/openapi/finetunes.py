@@ -10,7 +10,7 @@ from intaglio.api.finetunes.responses import SHAPES
 from intaglio.api.finetunes.routes import DEFAULT_PUBLIC_LIMIT, MAX_DESCRIPTION_CHARS, MAX_PUBLIC_LIMIT, CreateFinetune
 from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_BODY, OF_A_CHANGE, OF_A_MODEL, OF_A_READ
-from intaglio.api.openapi.operation import JSON, Answer, Operation
+from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
     FINETUNE,
@@ -75,52 +75,52 @@ _IF_NONE_MATCH = parameter("if-none-match", "header", TEXT, "Etags of what the c
 _FILE_HEADERS = {"etag": "The file's SHA-256, in quotes.", "last-modified": "When it was uploaded.",
                  "content-disposition": "The file's name."}  # fmt: skip
 _FILE_ERRORS = (*_ONE, FinetuneNotReadyError, FinetuneError)
-_NOT_CHANGED = Answer("The caller has this file already.", headers=_FILE_HEADERS)
+_NOT_CHANGED = DeclaredResponse("The caller has this file already.", headers=_FILE_HEADERS)
 
 OPERATIONS: dict[str, Operation] = {
     "create_finetune": Operation(
         TAG, "Create a finetune", "It answers requests once both of its files are uploaded.",
-        {200: Answer("The new finetune.", {JSON: envelope_schema(ref("Finetune"))})},
+        {200: DeclaredResponse("The new finetune.", {JSON: envelope_schema(ref("Finetune"))})},
         parameters=(ACCOUNT,), body={JSON: ref("CreateFinetune")},
         errors=(*IN_AN_ACCOUNT, *OF_A_BODY, *OF_A_CHANGE, FinetuneError),
     ),
     "list_finetunes": Operation(
         TAG, "List the account's finetunes", "Without their files.",
-        {200: Answer("The finetunes.", {JSON: envelope_schema(listed(ref("Finetune")))})},
+        {200: DeclaredResponse("The finetunes.", {JSON: envelope_schema(listed(ref("Finetune")))})},
         parameters=(ACCOUNT,), errors=(*IN_AN_ACCOUNT, *OF_A_READ),
     ),
     "list_public_finetunes": Operation(
         TAG, "List public finetunes", "Those of all accounts, and the demo adapters.",
-        {200: Answer("The finetunes.", {JSON: envelope_schema(listed(ref("Finetune")))})},
+        {200: DeclaredResponse("The finetunes.", {JSON: envelope_schema(listed(ref("Finetune")))})},
         parameters=(ACCOUNT, *_PAGE), errors=(*IN_AN_ACCOUNT, *OF_A_READ, BadInputError),
     ),
     "read_finetune": Operation(
         TAG, "Read a finetune", "With its files, its verification, and how far an upload is.",
-        {200: Answer("The finetune.", {JSON: envelope_schema(ref("FinetuneDetail"))})},
+        {200: DeclaredResponse("The finetune.", {JSON: envelope_schema(ref("FinetuneDetail"))})},
         parameters=(ACCOUNT, FINETUNE), errors=_ONE,
     ),
     "roll_back_finetune": Operation(
         TAG, "Roll a finetune back",
         "The version before answers again, from one request to the next, as a new version. It takes no body.",
-        {200: Answer("The finetune, as it is now.", {JSON: envelope_schema(ref("FinetuneDetail"))})},
+        {200: DeclaredResponse("The finetune, as it is now.", {JSON: envelope_schema(ref("FinetuneDetail"))})},
         parameters=(ACCOUNT, FINETUNE, _TO), errors=(*_ONE, *OF_A_BODY[1:], StorageFullError, FinetuneError),
     ),
     "delete_finetune": Operation(
         TAG, "Delete a finetune", "Its name is free at once. Requests that run with it finish.",
-        {200: Answer("What is gone.", {JSON: envelope_schema(ref("DeletedFinetune"))})},
+        {200: DeclaredResponse("What is gone.", {JSON: envelope_schema(ref("DeletedFinetune"))})},
         parameters=(ACCOUNT, FINETUNE), errors=(*_ONE, StorageFullError, FinetuneError),
     ),
     "upload_finetune_file": Operation(
         TAG, "Upload a file of a finetune",
         "One of its two files, which is checked as it comes; with the second one it is verified. Both files of "
         "a ready finetune, sent again, replace it.",
-        {200: Answer("The file is on the disk.", {JSON: envelope_schema(ref("FinetuneAsset"))})},
+        {200: DeclaredResponse("The file is on the disk.", {JSON: envelope_schema(ref("FinetuneAsset"))})},
         parameters=(ACCOUNT, FINETUNE, _KEEP), body={"multipart/form-data": ref("UploadFile")},
         errors=(*_FILE_ERRORS, *OF_A_BODY[1:], *OF_A_MODEL, StorageFullError, AdapterError, EngineDeadError),
     ),
     "download_finetune_file": Operation(
         TAG, "Download a file of a finetune", "Its bytes as they were uploaded.",
-        {200: Answer("The file.", {JSON: {"type": "object"}, BYTES: {"type": "string", "format": "binary"}},
+        {200: DeclaredResponse("The file.", {JSON: {"type": "object"}, BYTES: {"type": "string", "format": "binary"}},
                      _FILE_HEADERS),
          304: _NOT_CHANGED},
         parameters=(ACCOUNT, FINETUNE, _FILE, _IF_NONE_MATCH), errors=_FILE_ERRORS,

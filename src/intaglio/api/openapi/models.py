@@ -9,7 +9,7 @@ from intaglio.api.inference.model_cards import Model
 from intaglio.api.inference.model_routes import MAX_PER_PAGE
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
 from intaglio.api.openapi.failures import Failures
-from intaglio.api.openapi.operation import JSON, Answer, Operation
+from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, envelope_schema, listed, parameter, record, ref
 from intaglio.errors import BadInputError
 
@@ -30,7 +30,7 @@ _SEARCH = (
     parameter("per_page", "query", {"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE, "default": 100}),
 )
 _PAGE = envelope_schema(listed(ref("Model")), is_page=True)
-_FOUND = {200: Answer("One page; past the end it is empty.", {JSON: _PAGE})}
+_FOUND = {200: DeclaredResponse("One page; past the end it is empty.", {JSON: _PAGE})}
 
 
 def model_operations(model: str) -> dict[str, Operation]:
@@ -47,17 +47,17 @@ def model_operations(model: str) -> dict[str, Operation]:
         ),
         "read_model_schemas": Operation(
             TAG, "Schemas of a model", "The JSON schemas of a run's input and output: the very ones that check.",
-            {200: Answer("The schemas.", {JSON: envelope_schema(ref("ModelSchemas"))})},
+            {200: DeclaredResponse("The schemas.", {JSON: envelope_schema(ref("ModelSchemas"))})},
             parameters=(ACCOUNT, asked), errors=(*IN_AN_ACCOUNT, BadInputError, *OF_A_MODEL),
         ),
         "search_tasks": Operation(
             TAG, "List tasks", "There is one: Text Generation.",
-            {200: Answer("The tasks.", {JSON: envelope_schema(listed(ref("Task")))})},
+            {200: DeclaredResponse("The tasks.", {JSON: envelope_schema(listed(ref("Task")))})},
             parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
         ),
         "search_authors": Operation(
             TAG, "List authors", "Those who made the models.",
-            {200: Answer("The authors.", {JSON: envelope_schema(listed(record({"name": TEXT})))})},
+            {200: DeclaredResponse("The authors.", {JSON: envelope_schema(listed(record({"name": TEXT})))})},
             parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
         ),
     }  # fmt: skip

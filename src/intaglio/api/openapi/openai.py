@@ -8,8 +8,8 @@ from typing import Any
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.openai.schema import BodyCheck, chat_check, completions_check
 from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
-from intaglio.api.openapi.failures import STREAM_ERROR, Failures
-from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation, Schema
+from intaglio.api.openapi.failures import Failures
+from intaglio.api.openapi.operation import EVENTS, JSON, DeclaredResponse, Operation, Schema
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
     COUNT,
@@ -70,7 +70,7 @@ def _whole(kind: str, choice: Mapping[str, Schema]) -> dict[str, Any]:
 def _chunk(kind: str, choice: Schema) -> dict[str, Any]:
     """A chunk of a stream, or the error that ends it."""
     fields = {"id": TEXT, "object": {"const": kind}, "created": COUNT, "model": TEXT, "choices": listed(choice)}
-    return {"anyOf": [record(fields, {"usage": ref("Usage")}), record({"error": STREAM_ERROR})]}
+    return {"anyOf": [record(fields, {"usage": ref("Usage")}), record({"error": ref("OpenAIError")})]}
 
 
 def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _run(summary: str, description: str, body: str, answer: str, chunk: str) -> 
     events = event_stream("Each holds a chunk in OpenAI's form.", ref(chunk))
     return Operation(
         TAG, summary, description,
-        {200: Answer("The answer, bare.", {JSON: ref(answer), EVENTS: events}, _RUN_HEADERS)},
+        {200: DeclaredResponse("The answer, bare.", {JSON: ref(answer), EVENTS: events}, _RUN_HEADERS)},
         parameters=(ACCOUNT, _LORA), body={JSON: ref(body)}, errors=(*IN_AN_ACCOUNT, *OF_A_RUN),
         failures=Failures.OPENAI,
     )  # fmt: skip
@@ -118,12 +118,12 @@ def openai_operations(model: str) -> dict[str, Operation]:
         "create_response": _absent("No responses API", "Always 404; the message says what there is."),
         "list_openai_models": Operation(
             TAG, "List models", "Bases, and the account's ready finetunes and the demo adapters as `<base>:<name>`.",
-            {200: Answer("The models.", {JSON: ref("OpenAIModels")})},
+            {200: DeclaredResponse("The models.", {JSON: ref("OpenAIModels")})},
             parameters=(ACCOUNT,), errors=(*IN_AN_ACCOUNT, *OF_A_READ), failures=Failures.OPENAI,
         ),
         "read_openai_model": Operation(
             TAG, "Read a model", "A base, or a base and an adapter: `<base>:<name or id>`.",
-            {200: Answer("The model.", {JSON: ref("OpenAIModel")})},
+            {200: DeclaredResponse("The model.", {JSON: ref("OpenAIModel")})},
             parameters=(ACCOUNT, model_in_path(model)), errors=(*IN_AN_ACCOUNT, *OF_A_MODEL, *OF_AN_ADAPTER),
             failures=Failures.OPENAI,
         ),

@@ -18,8 +18,8 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What comes with one status that is no failure.
+class DeclaredResponse:
+    """The response of one status that is a success.
 
     content  media type -> schema of the body; empty where there is no body
     headers  name -> what it says; they are always there
@@ -30,29 +30,29 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        answer: dict[str, Any] = {"description": self.description}
+        response: dict[str, Any] = {"description": self.description}
         if self.headers:
-            answer["headers"] = {name: text_header(says) for name, says in self.headers.items()}
+            response["headers"] = {name: text_header(says) for name, says in self.headers.items()}
         if self.content:
-            answer["content"] = {kind: {"schema": schema} for kind, schema in self.content.items()}
-        return answer
+            response["content"] = {kind: {"schema": schema} for kind, schema in self.content.items()}
+        return response
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method of one path.
 
-    body      media type -> schema; None where no body is read
-    answers   status -> answer, of those that are no failures
-    errors    what may be raised; their statuses and codes are those of the table in `api/http/errors.py`
-    failures  the form in which this route's callers read an error
-    is_open   no token is asked for
+    body       media type -> schema; None where no body is read
+    responses  status -> response of a success
+    errors     what may be raised; their statuses and codes are those of the table in `api/http/errors.py`
+    failures   the form of this route's errors
+    is_open    no token is needed
     """
 
     tag: str
     summary: str
     description: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, DeclaredResponse]
     parameters: Sequence[Schema] = ()
     body: Mapping[str, Schema] | None = None
     errors: Sequence[type[IntaglioError]] = ()
@@ -72,8 +72,8 @@ class Operation:
         if self.body is not None:
             content = {kind: {"schema": schema} for kind, schema in self.body.items()}
             operation["requestBody"] = {"required": True, "content": content}
-        answers = {str(status): answer.as_json() for status, answer in self.answers.items()}
-        operation["responses"] = answers | failure_responses(self.errors, self.failures)
+        successes = {str(status): response.as_json() for status, response in self.responses.items()}
+        operation["responses"] = successes | failure_responses(self.errors, self.failures)
         if self.is_open:
             operation["security"] = []
         return operation

@@ -14,7 +14,7 @@ from intaglio.api.inference.run_input import NULL_MEANS_ABSENT
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_BATCH, OF_A_RUN
 from intaglio.api.openapi.failures import Failures
-from intaglio.api.openapi.operation import EVENTS, JSON, Answer, Operation
+from intaglio.api.openapi.operation import EVENTS, JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
     COUNT,
@@ -89,7 +89,9 @@ def input_as_sent(schema: RunSchema) -> dict[str, Any]:
 def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
     inputs = [ref("RunInput"), ref("BatchInput"), ref("BatchQuestion")]
     errors = (*IN_AN_ACCOUNT, *OF_A_RUN, JsonAnswerError, *OF_A_BATCH)
-    answers = {200: Answer("The answer; what a batch is at; or its results.", _results(wrapped=True), _RUN_HEADERS)}
+    responses = {
+        200: DeclaredResponse("The answer; what a batch is at; or its results.", _results(wrapped=True), _RUN_HEADERS)
+    }
     settings = [parameter(name, "query", field) for name, field in schema.settings.items()]
     queue = parameter("queueRequest", "query", QUERY_FLAG, "The body is a batch, or asks how far one is.")
     by_name = record({"model": {**TEXT, "examples": [model]}, "input": {"anyOf": inputs}}, {"options": _OPTIONS})
@@ -99,12 +101,12 @@ def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
             "Answers a prompt or a conversation, with an adapter if `lora` names one. With `queueRequest` it takes "
             "in a batch, and tells of it. Settings may stand in the query too; the body wins. Workers come in at "
             "`…/ai/run/proxy`: a proxy there carries what they ask of `/run`.",
-            answers, parameters=(ACCOUNT, model_in_path(model), queue, *settings),
+            responses, parameters=(ACCOUNT, model_in_path(model), queue, *settings),
             body={JSON: {"anyOf": inputs}}, errors=errors,
         ),
         "run_named_model": Operation(
             TAG, "Run the model that the body names", "The same, with the model and its input in the body.",
-            answers, parameters=(ACCOUNT, queue, *settings), body={JSON: by_name}, errors=errors,
+            responses, parameters=(ACCOUNT, queue, *settings), body={JSON: by_name}, errors=errors,
         ),
         "run_for_binding": _for_binding("Run a model from a Worker", inputs, model),
         "run_for_binding_by_gateway": _for_binding("The same by way of an AI gateway", inputs, model),
@@ -120,13 +122,14 @@ def _for_binding(summary: str, inputs: list[dict[str, Any]], example: str) -> Op
     account = parameter(ACCOUNT_HEADER, "header", ACCOUNT["schema"], "Whose finetunes; `local` where it is not sent.")
     return Operation(
         BINDING_TAG, summary, "What `env.AI.run()` asks. The answer is the bare result.",
-        {200: Answer("The answer; what a batch is at; or its results.", _results(wrapped=False), _RUN_HEADERS)},
+        {200: _run_response(wrapped=False)},
         parameters=(version, model, account),
         body={JSON: record({"inputs": {"anyOf": inputs}}, {"options": _BINDING_OPTIONS})},
         errors=(*EVERYWHERE, *OF_A_RUN, IdentifierError, JsonAnswerError, *OF_A_BATCH), failures=Failures.BINDING,
     )  # fmt: skip
 
 
-def _results(*, wrapped: bool) -> dict[str, Any]:
+def _run_response(*, wrapped: bool) -> DeclaredResponse:
     result = {"anyOf": [ref("RunResult"), ref("BatchProgress"), ref("BatchResult")]}
-    return {JSON: envelope_schema(result) if wrapped else result, EVENTS: _EVENTS}
+    content = {JSON: envelope_schema(result) if wrapped else result, EVENTS: _EVENTS}
+    return DeclaredResponse("The result; the state of a batch; or its results.", content, _RUN_HEADERS)
