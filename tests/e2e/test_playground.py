@@ -90,7 +90,7 @@ def run_and_wait(page: Page) -> str:
     """The finished answer's text."""
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
-    return page.locator("#answer").inner_text()
+    return page.locator("#completion").inner_text()
 
 
 def fact(page: Page, name: str) -> str:
@@ -180,7 +180,7 @@ def test_stop_ends_a_long_answer_and_the_next_one_runs(page: Page) -> None:
     box(page, "Prompt").fill("Once upon a time")
     box(page, "max_tokens").fill("2000")
     page.get_by_role("button", name="Run").click()
-    expect(page.locator("#answer")).to_have_text(re.compile(r"\S"), timeout=ANSWER_TIMEOUT_MS)
+    expect(page.locator("#completion")).to_have_text(re.compile(r"\S"), timeout=ANSWER_TIMEOUT_MS)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("status")).to_contain_text("Stopped")
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
@@ -207,7 +207,7 @@ def test_the_curl_shown_gives_the_same_answer(page: Page) -> None:
     command = page.locator("#curl").inner_text()
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60)
     result = json.loads(done.stdout)["result"]
-    assert result["response"] == page.locator("#answer").evaluate("element => element.textContent")
+    assert result["response"] == page.locator("#completion").evaluate("element => element.textContent")
     assert result["response"].strip() == answer.strip()
     assert str(result["usage"]["prompt_tokens"]) == fact(page, "prompt tokens").split()[0]
 
@@ -220,7 +220,7 @@ def test_a_wrong_value_shows_the_code_and_the_message(page: Page) -> None:
     box(page, "temperature").fill("warm")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("alert")).to_contain_text("temperature")
-    expect(page.locator("#answer")).to_have_text("")
+    expect(page.locator("#completion")).to_have_text("")
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_an_unknown_adapter_in_a_link_is_an_error_and_never_base_text(page: Page
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("alert")).to_contain_text("Error 3037")
     expect(page.get_by_role("alert")).to_contain_text("no-<b>such</b>-adapter")  # as text, never as markup
-    expect(page.locator("#answer")).to_have_text("")
+    expect(page.locator("#completion")).to_have_text("")
 
 
 @pytest.mark.slow

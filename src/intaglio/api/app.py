@@ -60,7 +60,7 @@ def create_app(state: ServerState) -> FastAPI:
     app.add_middleware(BindingForward)
     app.add_middleware(TrailingSlashMiddleware)
     app.add_middleware(WebSocketRefusal)
-    app.add_middleware(InternalErrorMiddleware, answer=_error_response)
+    app.add_middleware(InternalErrorMiddleware, error_response=_error_response)
     app.add_exception_handler(IntaglioError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.include_router(_public_routes(state))
@@ -95,7 +95,7 @@ def _api(state: ServerState) -> APIRouter:
 
 
 def _binding(state: ServerState) -> APIRouter:
-    """What Workers ask at the server's root. It needs a token like all else."""
+    """What Workers ask at the server's root; a token is needed."""
 
     async def authenticate(request: Request) -> None:
         check_token(request.headers, state.settings.api_tokens)
@@ -106,7 +106,7 @@ def _binding(state: ServerState) -> APIRouter:
 
 
 def _public_routes(state: ServerState) -> APIRouter:
-    """What needs no token: whether the server is up, and what it can be asked."""
+    """What needs no token: the health check and the OpenAPI document."""
     router = APIRouter()
 
     @cache
@@ -145,7 +145,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 def _error_response(request: HTTPConnection, error: IntaglioError) -> Response:
-    """In the shape that whoever asks on this path reads."""
+    """In the form that clients of this path read."""
     path = request.url.path
     if path in RUN_PATHS:
         return binding_error_response(request, error)
@@ -153,7 +153,7 @@ def _error_response(request: HTTPConnection, error: IntaglioError) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: a path that it does not know, or not with that method."""
+    """What the framework itself refuses: an unknown path, or a method that the path does not have."""
     assert isinstance(error, HTTPException)
     if error.status_code not in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_FOUND):
         raise error

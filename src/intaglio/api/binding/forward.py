@@ -49,7 +49,7 @@ class BindingForward:
 
 
 class WebSocketRefusal:
-    """Middleware: no route here speaks WebSocket, and who tries is told so instead of being hung up on."""
+    """Middleware: no route here speaks WebSocket, and a handshake is refused with the reason."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -66,7 +66,7 @@ class WebSocketRefusal:
 def unwrapped(scope: Scope) -> Scope:
     """The request as the binding sent it; any other request as it stands.
 
-    Raises RouteError for a URL that is none of the binding's, and for an account that cannot be one.
+    Raises RouteError for a URL that the binding does not use, and IdentifierError for an impossible account id.
     """
     headers = Headers(scope=scope)
     proxy = _PROXY_PATH.fullmatch(scope["path"])

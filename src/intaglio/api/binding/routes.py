@@ -34,7 +34,7 @@ VERSIONS = ("2", "3")
 
 
 def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
-    """The routes of the binding. An AI gateway's name in the options changes nothing: there is none here."""
+    """The routes of the binding. An AI gateway's name in the options is ignored."""
     router = APIRouter()
 
     async def run_model(request: Request) -> Response:
@@ -59,7 +59,7 @@ def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 def named_model(header: str, served: Container[str]) -> str:
     """The model of `[prefix:]model`. A prefix chooses among Cloudflare's own backends and means nothing here.
 
-    A model's id may hold a colon itself, so a header that is the id of a served model is taken as it stands.
+    A model's id may hold a colon itself, so a header that is the id of a served model is used as it is.
     """
     if not header:
         raise BadInputError(f"the header {MODEL_HEADER} is missing: it names the model")
@@ -78,7 +78,7 @@ def _check_form(query: Mapping[str, str]) -> None:
     if version not in VERSIONS:
         raise BadInputError(f"version {version[:20]!r} of the binding's protocol is not known; {VERSIONS} are")
     if "userInputs" in query:  # the binding then sends the stream itself as the body
-        raise BadInputError("a ReadableStream or FormData in the inputs is not taken: text generation needs JSON")
+        raise BadInputError("a ReadableStream or FormData in the inputs is not supported: text generation needs JSON")
 
 
 def _as_rest_body(call: object, schema: RunSchema) -> dict[str, Any]:

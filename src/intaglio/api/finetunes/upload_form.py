@@ -1,10 +1,9 @@
 """The two-part upload of an adapter file, written to disk as it arrives.
 
 The parts `file_name` and `file` come in either order, and the part's own filename means nothing: each client puts
-something else there. So the file is written to a staged file before its name is known, and judged afterwards.
+something else there. So the file is staged before its name is known, and checked afterwards.
 
-Bodies are what strangers send: whatever shows while they come (a part twice, too much beside the file) is refused then,
-not when the last byte has been stored.
+A fault (a part twice, too many bytes beside the file) is refused as soon as it is seen, not after the last byte.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ class _UploadForm:
         header, value = self._header_name.lower(), self._header_value.strip()
         self._header_name = self._header_value = b""
         if header == b"content-disposition":
-            if self._part:  # whoever looked at the other one would take the part for something else
+            if self._part:  # two readers of the form could take it for different parts
                 raise BadInputError("a part of the upload has two content-disposition headers")
             _, options = parse_options_header(value)
             self._part = options.get(b"name", b"")

@@ -1,4 +1,4 @@
-"""From a thread that takes an adapter in to the engine that verifies it, which is asked on the server's event loop."""
+"""Lets the thread that adds an adapter ask the engine, on the server's event loop, to verify it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def with_verifier(llm: AsyncLLM, act: Callable[[LoopVerifier], _Result]) -
     """Run `act(verify)` in a thread of its own. It may block, and `verify` does.
 
     A caller who is cancelled cancels the verification, and still waits for the thread: that one uses the staged file,
-    which nobody may take away from under it.
+    which must stay until it ends.
     """
     verifier = LoopVerifier(llm, asyncio.get_running_loop())
     running = asyncio.ensure_future(asyncio.to_thread(act, verifier))
@@ -30,7 +30,7 @@ async def with_verifier(llm: AsyncLLM, act: Callable[[LoopVerifier], _Result]) -
     except asyncio.CancelledError:
         verifier.cancel()
         await asyncio.wait([running])
-        running.exception()  # the caller is gone: nobody else reads it
+        running.exception()  # read, so that asyncio does not report it
         raise
 
 

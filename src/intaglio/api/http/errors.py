@@ -158,8 +158,8 @@ def error_response(request: HTTPConnection, error: tree.IntaglioError) -> Respon
 def openai_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
     """The same for the OpenAI-compatible routes: the envelope, and beside its keys OpenAI's `error`.
 
-    OpenAI's SDKs show and keep only that object where there is one, and no message at all where there is none. So it is
-    there, and repeats `errors`, for callers that look for the envelope's in what the SDK has kept.
+    OpenAI's SDKs show and keep only that object, and no message without it. It repeats `errors`, for callers that look
+    for the envelope's in what the SDK has kept.
     """
     _log_fault(request, error)
     request_id = _known_id(request) or str(uuid4())

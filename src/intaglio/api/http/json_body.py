@@ -65,4 +65,4 @@ def nested_too_deeply() -> BadInputError:
 
 
 def too_large(max_bytes: int) -> RequestTooLargeError:
-    return RequestTooLargeError(f"the request is larger than the {max_bytes} bytes that are taken here")
+    return RequestTooLargeError(f"the request is larger than the limit of {max_bytes} bytes")

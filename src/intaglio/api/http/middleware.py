@@ -29,11 +29,11 @@ class TrailingSlashMiddleware:
 
 
 class InternalErrorMiddleware:
-    """Turns an exception that nobody foresaw into a logged traceback and the answer of an internal error."""
+    """Turns an unexpected exception into a logged traceback and the response of an internal error."""
 
-    def __init__(self, app: ASGIApp, answer: Callable[[HTTPConnection, IntaglioError], Response]) -> None:
+    def __init__(self, app: ASGIApp, error_response: Callable[[HTTPConnection, IntaglioError], Response]) -> None:
         self._app = app
-        self._answer = answer
+        self._error_response = error_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -51,10 +51,10 @@ class InternalErrorMiddleware:
             if scope["type"] != "http":
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            if started:  # too late for a status; the server closes the connection on an unfinished answer
+            if started:  # too late for a status; the server closes the connection on an unfinished response
                 raise
-            answer = self._answer(Request(scope), _as_ours(fault))
-            await answer(scope, receive, send)
+            response = self._error_response(Request(scope), _as_ours(fault))
+            await response(scope, receive, send)
 
 
 def _as_ours(fault: Exception) -> IntaglioError:
@@ -64,7 +64,7 @@ def _as_ours(fault: Exception) -> IntaglioError:
 
 
 def _is_full_disk(fault: BaseException | None) -> bool:
-    """Whether the exception, or one that it came from, says that the disk or the quota has no room."""
+    """Whether the exception, or one that it came from, says that the disk or the quota is full."""
     while fault is not None:
         if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

@@ -1,4 +1,4 @@
-"""Requests that no route takes: an unknown path, or a known one with another method.
+"""Requests that match no route: an unknown path, or a known one with another method.
 
 HEAD is answered as GET without its body, and OPTIONS by the methods that the path has: no route needs to know of them.
 """
@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from intaglio.errors import MethodNotAllowedError, RouteError
 
-CATCH_ALL = "unmatched"  # the name of a route that takes what no other takes, so it counts for none
+CATCH_ALL = "unmatched"  # name of the route that matches what no other does; it is not counted as one
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -32,15 +32,15 @@ def unmatched_response(request: Request, router: Router) -> Response:
 
 
 def allowed_methods(routes: Sequence[BaseRoute], scope: Scope) -> tuple[str, ...]:
-    """The methods that some route takes for the scope's path; none if the path is unknown."""
+    """The methods of the routes that match the scope's path; () if the path is unknown."""
     real = [route for route in routes if not isinstance(route, Mount) and getattr(route, "name", "") != CATCH_ALL]
-    found = [method for method in _METHODS if _takes(real, {**scope, "method": method})]
+    found = [method for method in _METHODS if _matches(real, {**scope, "method": method})]
     if not found:
         return ()
     return (*found, *(["HEAD"] if "GET" in found else []), "OPTIONS")
 
 
-def _takes(routes: Sequence[BaseRoute], scope: Scope) -> bool:
+def _matches(routes: Sequence[BaseRoute], scope: Scope) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 

@@ -27,7 +27,7 @@ _INTEGERS = ("top_k", "seed", "max_tokens")
 class RunInput:
     """One checked request. Exactly one of prompt and messages is given.
 
-    prompt          text, or token ids that are taken as they are
+    prompt          text, or token ids that are used as they are
     adapters        by the names that the request gives them; none is the base model
     reject_if_busy  answer 429 at once rather than wait for others to finish
     json_mode       the answer is JSON
@@ -74,7 +74,7 @@ def _tools(body: Mapping[str, Any]) -> ToolUse | None:
     use = parse_tools(body.get("tools"), body.get("functions"), body.get("tool_choice"))
     if use is not None and "prompt" in body and body.get("raw"):
         raise BadInputError(
-            "'/tools' and '/raw' do not go together: a raw prompt stands as it is, so the tools would go untold"
+            "'/tools' and '/raw' do not go together: a raw prompt is not changed, so the model would not see the tools"
         )
     return use
 

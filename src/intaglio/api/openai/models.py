@@ -55,7 +55,9 @@ def _base_entry(state: ServerState, base: str) -> dict[str, Any]:
 
 
 def _adapter_entry(model: str, finetune: Finetune, account: str) -> dict[str, Any]:
-    owner = finetune.account if finetune.account in (account, DEMO_ACCOUNT) else "public"  # nobody else's id is told
+    owner = (
+        finetune.account if finetune.account in (account, DEMO_ACCOUNT) else "public"
+    )  # other accounts' ids are not shown
     return _entry(model, finetune.created_at, owner)
 
 

@@ -25,7 +25,7 @@ _SERVED_ROUTES = "chat/completions, completions and models"
 
 
 def openai_routes(state: ServerState) -> APIRouter:
-    """Chat completions, completions, and a clear no to what these models do not do."""
+    """Chat completions, completions, and 404 with the reason for routes that these models do not have."""
     router = APIRouter()
     check_chat, check_completions = chat_check(), completions_check()
     served = {*state.models, *WITHOUT_WEIGHTS}

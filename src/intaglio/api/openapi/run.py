@@ -89,9 +89,7 @@ def input_as_sent(schema: RunSchema) -> dict[str, Any]:
 def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
     inputs = [ref("RunInput"), ref("BatchInput"), ref("BatchQuestion")]
     errors = (*IN_AN_ACCOUNT, *OF_A_RUN, JsonAnswerError, *OF_A_BATCH)
-    responses = {
-        200: DeclaredResponse("The answer; what a batch is at; or its results.", _results(wrapped=True), _RUN_HEADERS)
-    }
+    responses = {200: _run_response(wrapped=True)}
     settings = [parameter(name, "query", field) for name, field in schema.settings.items()]
     queue = parameter("queueRequest", "query", QUERY_FLAG, "The body is a batch, or asks how far one is.")
     by_name = record({"model": {**TEXT, "examples": [model]}, "input": {"anyOf": inputs}}, {"options": _OPTIONS})

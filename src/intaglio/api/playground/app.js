@@ -19,7 +19,7 @@ const NO_ADAPTER = { lora: "", scale: "", lora2: "", scale2: "" };
 const page = (id) => document.getElementById(id);
 let models = [];
 let finetunes = [];
-let verifications = new Map(); // digest -> what running that adapter showed, or null while it is asked for or where there is none
+let verifications = new Map(); // digest -> what running that adapter showed, or null while it is requested or missing
 let state = { ...EMPTY, ...stateFromAddress() };
 let running = null; // AbortController of the request under way
 let touched = Boolean(state.prompt); // the reader's own prompt is never replaced by an example
@@ -57,7 +57,7 @@ async function load() {
   verifications = new Map();
   if (models.length && !models.some((model) => model.name === state.model)) state.model = models[0].name;
   page("model").disabled = page("lora").disabled = models.length === 0;
-  if (!touched) takeExample();
+  if (!touched) applyExample();
   fillLists();
   show();
 }
@@ -75,17 +75,17 @@ function onInput(event) {
     if (!state.lora || state.lora === state.lora2) state.lora2 = state.scale2 = "";
     fillLists();
   }
-  if ((chose === "model" || chose === "lora") && !touched) takeExample();
+  if ((chose === "model" || chose === "lora") && !touched) applyExample();
   show();
 }
 
-function takeExample() {
+function applyExample() {
   Object.assign(state, examplesFor(chosenFinetune())[0] ?? {});
 }
 
-/** What a request calls a finetune: another account's is found by its id alone, a demo adapter by its name too. */
+/** The name of a finetune in a request: another account's is found by its id alone, a demo adapter by its name too. */
 function nameOf(finetune) {
-  const isDemo = finetune.name.startsWith("intaglio-"); // nobody else's name may begin so
+  const isDemo = finetune.name.startsWith("intaglio-"); // only demo adapters may have such names
   return isDemo || finetune.account_id === state.account ? finetune.name : finetune.id;
 }
 
@@ -190,7 +190,7 @@ async function onRun() {
   if (running) return;
   running = new AbortController();
   page("error").hidden = true;
-  page("answer").textContent = "";
+  page("completion").textContent = "";
   page("facts").replaceChildren();
   setBusy(true);
   const times = { start: performance.now(), first: null, pieces: 0 };
@@ -212,18 +212,18 @@ async function onRun() {
   }
 }
 
-/** Adds to the answer and stays at its end, unless the reader has scrolled up. */
+/** Adds to the completion and stays at its end, unless the reader has scrolled up. */
 function append(piece) {
-  const answer = page("answer");
-  const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 24;
-  answer.append(piece);
-  if (atEnd) answer.scrollTop = answer.scrollHeight;
+  const completion = page("completion");
+  const atEnd = completion.scrollHeight - completion.scrollTop - completion.clientHeight < 24;
+  completion.append(piece);
+  if (atEnd) completion.scrollTop = completion.scrollHeight;
 }
 
 function setBusy(busy) {
   page("run").disabled = busy;
   page("stop").disabled = !busy;
-  page("answer").setAttribute("aria-busy", String(busy));
+  page("completion").setAttribute("aria-busy", String(busy));
   if (busy) page("status").textContent = "Running…";
 }
 

@@ -9,7 +9,7 @@ export const EMPTY = Object.freeze({
   max_tokens: "", temperature: "", top_p: "", top_k: "", seed: "", stream: true, language: "curl",
 });
 
-/** The JSON body for POST /ai/run/{model}. What is no number is sent as typed, so that the server says what is wrong. */
+/** The JSON body for POST /ai/run/{model}. Text that is not a number is sent as typed, so that the server says what is wrong. */
 export function bodyOf(state) {
   const body = {};
   if (state.mode === "messages") {
