@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
-        description="files that can be rebuilt: assembled model, tokenizer, packed weights and adapters; made if missing",
+        description="files that can be rebuilt: assembled model, tokenizer, packed weights and adapters; "
+        "made if missing",
     )
 
     # the engine
