@@ -127,7 +127,7 @@ def test_running_requests_can_read_the_version_before_and_older_files_go(
     assert digest_in(second.folder, base_config) == second.digest
     assert not Path(first.folder).exists()
     assert len(stored_files(data)) == kept - 1  # the first one's weights; its config is in the third too
-    with pytest.raises(AdapterError, match="is not there, or not any more"):
+    with pytest.raises(AdapterError, match="does not exist, or was removed"):
         digest_in(first.folder, base_config)
 
 

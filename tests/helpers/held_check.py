@@ -12,7 +12,7 @@ import pytest
 
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft.base_tables import BaseTables
-from intaglio.lora.peft.reader import AdapterLimits, Note, ReadStep, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, OnStep, ReadStep, read_peft_adapter
 from intaglio.model.config import ModelConfig
 
 DEADLINE_S = 30
@@ -31,7 +31,7 @@ class HeldCheck:
         monkeypatch.setattr("intaglio.finetunes.upload.read_peft_adapter", self._read)
 
     def _read(
-        self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: Note, base_tables: BaseTables | None
+        self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: OnStep, base_tables: BaseTables | None
     ) -> LoraAdapter:
         def held(step: ReadStep) -> None:
             note(step)

@@ -66,5 +66,5 @@ def test_a_snapshot_of_links_into_a_store_is_read(folder: Path, base: ModelConfi
 def test_what_is_no_folder_is_refused_by_name(tmp_path: Path, base: ModelConfig, make: object) -> None:
     path = tmp_path / "adapter"
     make(path)  # type: ignore[operator]
-    with pytest.raises(AdapterError, match="adapter folder adapter is not there"):
+    with pytest.raises(AdapterError, match="adapter folder adapter does not exist"):
         read(path, base)

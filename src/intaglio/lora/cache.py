@@ -5,9 +5,9 @@ be verified. All of it is done once, and loading is a read: one file per adapter
 by the digest. So a changed adapter is another file, and so is one for another base, other kernels or another version;
 none is ever out of date. A file holds its adapter's verification: what was never verified has none.
 
-Files lie among the things that can be made again. One that nobody has read for a month is removed, so an adapter that
-was deleted leaves nothing behind for ever; and all together never take more than half of the disk that is left to them,
-so that whoever uploads and deletes without end fills no disk.
+A file can always be made again. One that was not read for a month is removed, so a deleted adapter leaves nothing behind
+for ever; and all files together never take more than half of the free disk space, so that repeated uploads and
+deletions do not fill the disk.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class PackedAdapters:
             return None
         self._verified[digest] = file
         verification = msgspec.json.decode(arrays.pop(_VERIFICATION).tobytes(), type=Verification)
-        _note_use(path)
+        _record_use(path)
         return PackedAdapter(verification, arrays)
 
     def write(self, digest: str, packed: PackedAdapter) -> None:
@@ -145,7 +145,7 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _note_use(path: Path) -> None:
+def _record_use(path: Path) -> None:
     """Let `sweep` know, at most once a day."""
     try:
         if time.time() - path.stat().st_mtime > _DAY_S:

@@ -62,7 +62,7 @@ def spelt(key: str, text: str) -> HostileCase:
     marker = '"the value"'
     return bad_config_text(
         f"{key} {text}",
-        f"{key}|is no JSON value",
+        f"{key}|is not a JSON value",
         lambda good: changed(good, {key: "the value"}).replace(marker.encode(), text.encode()),
     )
 
@@ -132,11 +132,11 @@ PATTERNS = (
         for pattern in (r"(q_proj)\3", "(?i:Q_PROJ)", "(?(1)q_proj|b)", "(?>q_proj)", "q_proj*+")
     ),
     bad_config(
-        "an expression of 5,000 characters", "expression of .* at most 4096", rank_pattern={"q" * 5000 + "*": 4}
+        "an expression of 5,000 characters", "expression of .* the limit is 4096", rank_pattern={"q" * 5000 + "*": 4}
     ),
     bad_config(
         "target_modules of 5,000 characters",
-        "target_modules has an expression of 5000 characters; at most 4096",
+        "target_modules has an expression of 5000 characters; the limit is 4096",
         target_modules="q" * 5000,
     ),
     bad_config("5,000 patterns", "rank_pattern is .*at most 1024", rank_pattern={f"m{n}": 4 for n in range(5000)}),
@@ -145,14 +145,14 @@ PATTERNS = (
     ),
     bad_config(
         "a megabyte of expressions",
-        "have 9\\d+ characters together; at most 65536",
+        "have 9\\d+ characters together; the limit is 65536",
         rank_pattern={f"{'a?' * 500}{n}": 4 for n in range(900)},
     ),
     bad_config(
         "groups in groups", "not a regular expression|nested this deeply", target_modules="(" * 2000 + ")" * 2000
     ),
     bad_config("a rank pattern above the bound", "rank", rank_pattern={"q_proj": 100_000}, alone=False),
-    bad_config("a rank above the bound", "r is 100000; this server takes ranks up to", r=100_000),
+    bad_config("a rank above the bound", "r is 100000; this server's limit is", r=100_000),
     *(
         bad_config(
             f"{name} that explodes",

@@ -197,7 +197,7 @@ NORMS = (
     ),
     extra(
         "a norm under two spellings",
-        "the same one, spelt twice",
+        "the same one under two spellings",
         both(put(NORM, HIDDEN), put("model.norm.weight", HIDDEN)),
         modules_to_save=["norm"],
         alone=True,

@@ -72,8 +72,8 @@ FOLDERS = (
         lambda path: path.hardlink_to(next(path.parent.glob("adapter_*"))),
         "safetensors file|not valid JSON",
     ),
-    HostileFolder("an empty file", lambda path: path.touch(), "has 0 bytes|not valid JSON"),
-    HostileFolder("a terabyte", _sparse, "1099511627776 bytes; at most|more than 1048576 bytes"),
+    HostileFolder("an empty file", lambda path: path.touch(), "0 bytes are too few|not valid JSON"),
+    HostileFolder("a terabyte", _sparse, "1099511627776 bytes; the limit is|more than 1048576 bytes"),
     HostileFolder(
         "a file of the kernel", lambda path: path.symlink_to("/proc/self/environ"), "safetensors file|not valid JSON"
     ),

@@ -6,7 +6,8 @@ import json
 import struct
 from typing import Any
 
-from intaglio.lora.peft.safetensors_file import MAX_HEADER_BYTES, MAX_NAME_CHARS
+from intaglio.files.safetensors_header import MAX_NAME_CHARS
+from intaglio.lora.peft.safetensors_file import MAX_HEADER_BYTES
 from tests.hostile.case import HostileCase, bad_weights
 from tests.hostile.good import A, B, Header, apart, packed, renamed, with_entry, with_header, with_tensors
 
@@ -76,8 +77,8 @@ def _many(count: int) -> bytes:
 
 
 LENGTHS = (
-    bad_weights("an empty file", "has 0 bytes", lambda good: b""),
-    bad_weights("seven bytes", "has 7 bytes", lambda good: good[:7]),
+    bad_weights("an empty file", "0 bytes are too few", lambda good: b""),
+    bad_weights("seven bytes", "7 bytes are too few", lambda good: good[:7]),
     bad_weights("eight bytes", "but only 0 follow", lambda good: good[:8]),
     bad_weights("zeros", "header is not valid JSON", lambda good: bytes(len(good))),
     bad_weights("a header length of 0", "header is not valid JSON", lambda good: bytes(8) + good[8:]),
@@ -85,7 +86,7 @@ LENGTHS = (
     bad_weights("a header cut by one byte", "header is not valid JSON", lambda good: _shifted(good, -1)),
     bad_weights("a header longer by one byte", "header is not valid JSON", lambda good: _shifted(good, 1)),
     bad_weights("a big-endian length", "bytes, but only", lambda good: good[7::-1] + good[8:]),
-    raw("a header above the bound", f"at most {MAX_HEADER_BYTES}", b"{}" + b" " * MAX_HEADER_BYTES),
+    raw("a header above the bound", f"the limit is {MAX_HEADER_BYTES}", b"{}" + b" " * MAX_HEADER_BYTES),
 )
 
 JSON = (
@@ -106,7 +107,7 @@ JSON = (
     bad_weights("a field twice", "'dtype' occurs twice", spliced(b'"dtype"', b'"dtype": "F16", "dtype"')),
     *(
         bad_weights(
-            f"{word} as a size", f"{word} is no JSON value", spliced(b'"shape": [4', b'"shape": [' + word.encode())
+            f"{word} as a size", f"{word} is not a JSON value", spliced(b'"shape": [4', b'"shape": [' + word.encode())
         )
         for word in ("NaN", "Infinity", "-Infinity")
     ),
@@ -187,14 +188,14 @@ METADATA = (
     *tuple(
         bad_weights(
             f"metadata {json.dumps(value)[:20]}",
-            "__metadata__ is .*; a JSON object of texts is needed",
+            "__metadata__ is .*; a JSON object of strings is needed",
             with_header(lambda header, value=value: header.update(__metadata__=value)),
         )
         for value in ([], "pt", 5, None, {"format": 5}, {"format": None}, {"format": {"a": "b"}}, [["format", "pt"]])
     ),
     bad_weights(
         "two megabytes of metadata",
-        f"at most {MAX_HEADER_BYTES}",
+        f"the limit is {MAX_HEADER_BYTES}",
         with_header(lambda header: header.update(__metadata__={"x": "y" * 2100000})),
     ),
 )
@@ -206,7 +207,7 @@ def named(name: str, complaint: str, tensor: str) -> HostileCase:
 
 
 NAMES = (
-    named("a name of a million characters", f"1000000 characters; at most {MAX_NAME_CHARS}", "x" * 1_000_000),
+    named("a name of a million characters", f"1000000 characters; the limit is {MAX_NAME_CHARS}", "x" * 1_000_000),
     named("a name with NUL", r"lora_A\.weight\\x00'", A + "\x00"),
     named("a name with a line break", r"lora_A\.weight\\n'", A + "\n"),
     named("a name with an escape sequence", r"\\x1b\[2J", "\x1b[2J" + A),
@@ -217,7 +218,7 @@ NAMES = (
     named("a negative layer", "tensor", A.replace("layers.0", "layers.-1")),
     named("a layer with a leading zero", "tensor", A.replace("layers.0", "layers.00")),
     named("a layer of twenty digits", "tensor", A.replace("layers.0", "layers." + "9" * 20)),
-    bad_weights("a module under two spellings", "the same one, spelt twice", with_header(_twice)),
+    bad_weights("a module under two spellings", "the same one under two spellings", with_header(_twice)),
     bad_weights(
         "halves under two spellings",
         "spell their module differently|has no lora",
@@ -225,7 +226,7 @@ NAMES = (
     ),
     bad_weights("two adapters in one file", "holds the adapters", with_header(_two_adapters)),
     bad_weights("10,000 tensors", "tensor", lambda good: _many(10_000), slow=True),
-    bad_weights("100,000 tensors", f"at most {MAX_HEADER_BYTES}", lambda good: _many(100_000)),
+    bad_weights("100,000 tensors", f"the limit is {MAX_HEADER_BYTES}", lambda good: _many(100_000)),
     bad_weights("no name fits", "tensor 'other", renamed("base_model", "other")),
 )
 

@@ -49,7 +49,7 @@ TABLES = (
     ),
     extra(
         "a table under two spellings",
-        "the same one, spelt twice",
+        "the same one under two spellings",
         both(put(TABLE, VOCAB, HIDDEN), put("model.embed_tokens.weight", VOCAB, HIDDEN)),
         alone=True,
         **SAVED,
@@ -212,7 +212,7 @@ PAIRS_OF_TABLES = (
     ),
     extra(
         "a bias of the embedding",
-        "lora_embedding_B.bias' is no LoRA weight",
+        "lora_embedding_B.bias' is not a LoRA weight",
         table_pair((RANK, VOCAB), (HIDDEN, RANK)),
         put(f"{EMBEDDING}.lora_embedding_B.bias", HIDDEN),
         alone=True,

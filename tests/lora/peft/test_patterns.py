@@ -165,7 +165,7 @@ def test_the_budget_is_shared_by_all_expressions() -> None:
         (r"(?i:a)", "inline flags"),
         (r"(a", "not a regular expression"),
         (r"*", "not a regular expression"),
-        ("a" * (MAX_PATTERN_CHARS + 1), f"at most {MAX_PATTERN_CHARS}"),
+        ("a" * (MAX_PATTERN_CHARS + 1), f"limit is {MAX_PATTERN_CHARS}"),
     ],
 )
 def test_what_cannot_be_matched_is_refused_by_name(pattern: str, complaint: str) -> None:

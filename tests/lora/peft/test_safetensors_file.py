@@ -85,7 +85,7 @@ def test_a_missing_file_a_folder_and_a_file_over_the_limit_are_refused(path: Pat
     with pytest.raises(AdapterError, match="cannot be read: No such file"):
         SafetensorsFile(path, LIMIT)
     path.write_bytes(save({"t": np.ones(2, np.float32)}))
-    with pytest.raises(AdapterError, match="bytes; at most 12 are taken"):
+    with pytest.raises(AdapterError, match="bytes; the limit is 12"):
         SafetensorsFile(path, 12)
     path.unlink()
     path.mkdir()

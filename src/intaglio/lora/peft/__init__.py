@@ -1,4 +1,11 @@
 """Reading and checking PEFT adapters: a folder becomes a `LoraAdapter`, or an AdapterError says what is wrong with it.
 
-Begin with `reader`. Knows the base's shapes and PEFT's rules, not how adapters are served.
+Knows the base's shapes and PEFT's rules, not how adapters are served. Begin with `reader`.
+
+    config, config_values        adapter_config.json: keys that are used, harmless or refused, and their values
+    module_rules, patterns       which modules it adapts, their rank and scaling; its expressions, in bounded time
+    safetensors_file             the weights file: bounds, types, finite values
+    tensor_names, header_checks  what each tensor is; names, shapes and ranks against base, config and limits
+    replacements, base_tables    tables and rows in place of the base's; the base's own tables, saved beside the adapter
+    tensor_values                the values, scaling folded in
 """

@@ -99,7 +99,7 @@ def check_is_base(file: SafetensorsFile, tensor: str, base: BaseTable, label: st
     if wrong.any():
         ids = np.flatnonzero(wrong)
         raise AdapterError(
-            f"{label}: tensor {tensor!r} is no copy of the base's table: {ids.size} of {shape[0]} rows differ, the "
+            f"{label}: tensor {tensor!r} is not a copy of the base's table: {ids.size} of {shape[0]} rows differ, the "
             f"first is that of token {ids[0]}. If the table was trained, name it in modules_to_save; if it was not, "
             "the adapter belongs to another base, or save it again with save_embedding_layers=False"
         )

@@ -153,18 +153,18 @@ def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
         ensure_weight_tying=values.flag(raw, "ensure_weight_tying"),
         peft_version=values.text(raw, "peft_version"),
     )
-    _refuse_together(config)
+    _refuse_combinations(config)
     return config
 
 
 def _refuse_kind(raw: Mapping[str, Any]) -> None:
     """What the adapter is as a whole."""
     if raw.get("peft_type") != "LORA":
-        raise fault("peft_type", raw.get("peft_type"), "LORA is the one kind that is served; train with a LoraConfig")
+        raise fault("peft_type", raw.get("peft_type"), "only LORA is served; train with a LoraConfig")
     if raw.get("task_type") not in (None, "CAUSAL_LM"):
         raise fault("task_type", raw["task_type"], "this server generates text; train with task_type CAUSAL_LM")
     if raw.get("model_type") not in (None, *MODEL_TYPES):
-        raise fault("model_type", raw["model_type"], f"an adapter for this server says one of {', '.join(MODEL_TYPES)}")
+        raise fault("model_type", raw["model_type"], f"it must be one of {', '.join(MODEL_TYPES)}")
     if raw.get("bias") not in (None, "none", "all", "lora_only"):
         raise fault("bias", raw["bias"], "none, all or lora_only is needed")
     init = raw.get("init_lora_weights")
@@ -172,7 +172,7 @@ def _refuse_kind(raw: Mapping[str, Any]) -> None:
         raise fault(
             "init_lora_weights",
             init,
-            "this way to begin changes the base weights, so the adapter does not fit the base as it is. Convert it: "
+            "this initialisation changes the base weights, so the adapter does not fit the base as it is. Convert it: "
             "save_pretrained with path_initial_model_for_weight_conversion",
         )
 
@@ -189,17 +189,17 @@ def _refuse_keys(raw: Mapping[str, Any]) -> None:
                 raise AdapterError(f"{CONFIG_FILE}: {key} asks for {what}, which is not served. {remedy}")
         elif value:
             raise AdapterError(
-                f"{CONFIG_FILE}: key {key[:80]!r} is not known here and is set to {reprlib.repr(value)}; "
+                f"{CONFIG_FILE}: key {key[:80]!r} is unknown and is set to {reprlib.repr(value)}; "
                 "if it does not change what the adapter computes, remove it"
             )
 
 
-def _refuse_together(config: PeftConfig) -> None:
+def _refuse_combinations(config: PeftConfig) -> None:
     """Settings that PEFT does not take beside each other, and modules that it can save and we cannot serve."""
     targets, layers = config.target_modules, config.layers_to_transform
     if layers is not None and isinstance(targets, str) and targets.lower() != "all-linear":
         raise fault(
-            "layers_to_transform", layers, "PEFT takes it with a list of target_modules only, not an expression"
+            "layers_to_transform", layers, "PEFT supports it only with a list of target_modules, not with an expression"
         )
     if config.use_dora and config.lora_bias:
         raise fault("lora_bias", True, "PEFT has no such bias with DoRA; train with lora_bias=False or use_dora=False")

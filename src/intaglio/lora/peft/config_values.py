@@ -55,7 +55,7 @@ def flag(raw: Mapping[str, Any], key: str) -> bool:
 def text(raw: Mapping[str, Any], key: str) -> str | None:
     value = raw.get(key)
     if value is not None and not isinstance(value, str):
-        raise fault(key, value, "text is needed")
+        raise fault(key, value, "a string is needed")
     return value
 
 
@@ -96,7 +96,7 @@ def layer_patterns(value: object) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise fault("layers_pattern", value, "the name in front of the layer's number, or a list of such, is needed")
     if len(found) > _MAX_LAYER_PATTERNS:
-        raise fault("layers_pattern", value, f"at most {_MAX_LAYER_PATTERNS} are taken")
+        raise fault("layers_pattern", value, f"the limit is {_MAX_LAYER_PATTERNS}")
     return tuple(found)
 
 
@@ -106,7 +106,7 @@ def saved_modules(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
         raise fault("modules_to_save", value, "a list of module names is needed")
     if len(value) > _MAX_SAVED_MODULES:
-        raise fault("modules_to_save", value, f"at most {_MAX_SAVED_MODULES} are taken")
+        raise fault("modules_to_save", value, f"the limit is {_MAX_SAVED_MODULES}")
     return tuple(value)
 
 
@@ -122,5 +122,5 @@ def token_indices(value: object) -> dict[str, tuple[int, ...]]:
         if not isinstance(ids, list) or not all(type(token) is int and 0 <= token < 1 << 31 for token in ids):
             raise fault(key, value, "token ids, whole numbers from 0, are needed")
         if len(set(ids)) != len(ids):
-            raise fault(key, value, "each token may be named once: which of two rows is meant is unknown")
+            raise fault(key, value, "a token is named twice; which of its rows is meant is not defined")
     return {name: tuple(ids) for name, ids in tables.items()}

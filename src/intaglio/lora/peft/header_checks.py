@@ -12,7 +12,7 @@ from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, Adapt
 from intaglio.model.config import ModelConfig
 from intaglio.ops import MODEL, ModuleKey
 
-_OTHER_TRAINING = "the two files are not of one training"
+_OTHER_TRAINING = "the two files come from different trainings"
 
 
 def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> None:
@@ -25,9 +25,7 @@ def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> No
                 "[rank, in] and [out, rank] with one rank, at least 1, are needed"
             )
         if a[0] > max_rank:
-            raise _fault(
-                f"tensor {pair.a!r} has rank {a[0]}; this server takes ranks up to {max_rank} (max_adapter_rank)"
-            )
+            raise _fault(f"tensor {pair.a!r} has rank {a[0]}; this server's limit is {max_rank} (max_adapter_rank)")
 
 
 def check_shapes(file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:

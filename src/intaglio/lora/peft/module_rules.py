@@ -43,9 +43,9 @@ class ModuleRules:
         """Whether training with this config adapted the module. layer is MODEL for embed_tokens and lm_head."""
         if self._excluded.contains(path, self._budget):
             return False
-        if self._targets is None:  # all-linear leaves the head alone, and the embedding is none
+        if self._targets is None:  # all-linear leaves out the head, and the embedding is not linear
             return layer != MODEL and self._is_transformed(path, layer)
-        if self._targets.is_named(path):  # whoever writes a whole path is not asked about layers
+        if self._targets.is_named(path):  # a full path is adapted whatever layers_to_transform says
             return True
         return self._targets.contains(path, self._budget) and self._is_transformed(path, layer)
 
@@ -80,7 +80,7 @@ def _check_length(config: PeftConfig) -> None:
     if chars > MAX_CHARS_TOGETHER:
         raise AdapterError(
             f"{CONFIG_FILE}: its expressions (target_modules, rank_pattern, ...) have {chars} characters together; "
-            f"at most {MAX_CHARS_TOGETHER} are taken"
+            f"the limit is {MAX_CHARS_TOGETHER}"
         )
 
 
@@ -103,7 +103,7 @@ class _ModuleSet:
         self._names: frozenset[str] = frozenset() if isinstance(modules, str) else frozenset(modules)
 
     def is_named(self, path: str) -> bool:
-        """Whether the list has the whole path."""
+        """Whether the list has the full path."""
         return path in self._names
 
     def contains(self, path: str, budget: MatchBudget) -> bool:

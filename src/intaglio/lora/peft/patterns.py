@@ -76,7 +76,7 @@ class ModulePattern:
         if len(pattern) > MAX_PATTERN_CHARS:
             raise AdapterError(
                 f"adapter_config.json: {setting} has an expression of {len(pattern)} characters; "
-                f"at most {MAX_PATTERN_CHARS} are taken"
+                f"the limit is {MAX_PATTERN_CHARS}"
             )
         self._pattern = pattern
         self._setting = setting
@@ -159,18 +159,18 @@ class _Run:
         if op is sre.BRANCH:
             return self._branch(argument[1], positions)
         if op is sre.SUBPATTERN:
-            _, add_flags, del_flags, backend = argument
+            _, add_flags, del_flags, nodes = argument
             if add_flags or del_flags:
                 raise self._unsupported("inline flags")
-            return self.sequence(backend, positions)
+            return self.sequence(nodes, positions)
         if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):  # greedy or lazy: the same set
-            least, most, backend = argument
-            return self._repeat(least, most, backend, positions)
+            least, most, nodes = argument
+            return self._repeat(least, most, nodes, positions)
         if op is sre.AT:
             return positions & self._anchors(argument)
         if op in (sre.ASSERT, sre.ASSERT_NOT):
-            direction, backend = argument
-            return self._look(direction, backend, positions, wanted=op is sre.ASSERT)
+            direction, nodes = argument
+            return self._lookaround(direction, nodes, positions, wanted=op is sre.ASSERT)
         raise self._unsupported(str(op).lower().replace("_", " "))
 
     def _before(self, op: Any, argument: Any) -> int:
@@ -201,33 +201,33 @@ class _Run:
             reached |= self.sequence(branch, positions)
         return reached
 
-    def _repeat(self, least: int, most: int, backend: Any, positions: int) -> int:
+    def _repeat(self, least: int, most: int, nodes: Any, positions: int) -> int:
         for _ in range(least):
-            before, positions = positions, self.sequence(backend, positions)
+            before, positions = positions, self.sequence(nodes, positions)
             if positions == before:  # so it stays, however many turns are left
                 break
-        if most is sre.MAXREPEAT and len(backend) == 1 and backend[0][0] in _CHARACTERS:
+        if most is sre.MAXREPEAT and len(nodes) == 1 and nodes[0][0] in _CHARACTERS:
             self._budget.spend(_NODE_STEPS)
-            return _run_on(positions, self._before(*backend[0]))
+            return _run_on(positions, self._before(*nodes[0]))
         # A position that was reached before, in fewer turns, has nothing new to give.
         reached = fresh = positions
         turns = least
         while fresh and (most is sre.MAXREPEAT or turns < most):
-            fresh = self.sequence(backend, fresh) & ~reached
+            fresh = self.sequence(nodes, fresh) & ~reached
             reached |= fresh
             turns += 1
         return reached
 
-    def _look(self, direction: int, backend: Any, positions: int, wanted: bool) -> int:
+    def _lookaround(self, direction: int, nodes: Any, positions: int, wanted: bool) -> int:
         """Keep the positions that a lookahead (direction 1) or lookbehind (-1) allows."""
-        width = 0 if direction > 0 else backend.getwidth()[0]  # what is looked for behind has one length
+        width = 0 if direction > 0 else nodes.getwidth()[0]  # what is looked for behind has one length
         kept = 0
         for index in range(len(self._text) + 1):
             self._budget.spend(1)
             here = 1 << index
             if not positions & here:
                 continue
-            found = index >= width and bool(self.sequence(backend, here >> width))
+            found = index >= width and bool(self.sequence(nodes, here >> width))
             kept |= here if found == wanted else 0
         return kept
 

@@ -10,7 +10,7 @@ ranks and sizes are checked from the header before a tensor is read, so that a f
     tensor_names, header_checks  what the tensors are, and whether they fit base, config and bounds
     replacements                 whole tables and single rows of them
     base_tables                  tables of the base that PEFT put beside the adapter
-    adapter_values               the values
+    tensor_values                the values
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from intaglio.lora.peft.module_rules import ModuleRules
 from intaglio.lora.peft.replacements import Replacements, find_replacements, float32_bytes
 from intaglio.lora.peft.safetensors_file import SafetensorsFile
 from intaglio.lora.peft.tensor_names import WEIGHTS_FILE, AdapterNames, sort_tensors
-from intaglio.lora.peft.values import read_tensors
+from intaglio.lora.peft.tensor_values import read_tensors
 from intaglio.model.config import ModelConfig
 
 __all__ = [
@@ -42,12 +42,12 @@ __all__ = [
     "read_peft_adapter",
 ]
 
-# "gemma" is what Workers AI has people write for the whole family, so it fits every base.
+# Workers AI asks for "gemma" whatever the family version, so it fits every base.
 _FAMILY_OF = {"gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
 
 
 class ReadStep(StrEnum):
-    """What reading an adapter is at, in the order in which it gets there; told to whoever wants to know."""
+    """The steps of reading an adapter, in their order."""
 
     CONFIG = "config"  # keys and values of adapter_config.json, its expressions, the family
     HEADER = "header"  # layout of the safetensors file
@@ -57,11 +57,11 @@ class ReadStep(StrEnum):
     DIGEST = "digest"  # the hash over all of it
 
 
-Note = Callable[[ReadStep], None]
+OnStep = Callable[[ReadStep], None]
 
 
-def _to_nobody(_step: ReadStep) -> None:
-    """The `note` of those who do not ask."""
+def _ignore_step(_step: ReadStep) -> None:
+    """The default of `on_step`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,54 +80,54 @@ def read_peft_adapter(
     folder: Path,
     config: ModelConfig,
     limits: AdapterLimits,
-    note: Note = _to_nobody,
+    on_step: OnStep = _ignore_step,
     base_tables: BaseTables | None = None,
 ) -> LoraAdapter:
     """Read `adapter_config.json` and `adapter_model.safetensors` of a folder for one base model.
 
-    base_tables gives the base's embedding and head, asked for only if the file has such tables; without it a file that
-    has is refused. note is called with each step as it begins. Raises AdapterError naming the file, key or tensor, what
-    is wrong and where it can be mended.
+    base_tables gives the base's embedding and head, asked for only if the file has such tables; without it a file
+    with them is refused. on_step is called with each step as it begins. Raises AdapterError naming the file, key or
+    tensor, what is wrong and how to correct it.
     """
     if not folder.is_dir():
-        raise AdapterError(f"adapter folder {folder.name} is not there, or not any more")
-    note(ReadStep.CONFIG)
+        raise AdapterError(f"adapter folder {folder.name} does not exist, or was removed")
+    on_step(ReadStep.CONFIG)
     peft, rules = _read_config(folder / CONFIG_FILE, limits)
     _check_family(peft, config)
-    note(ReadStep.HEADER)
+    on_step(ReadStep.HEADER)
     with SafetensorsFile(folder / WEIGHTS_FILE, limits.max_file_bytes) as file:
-        note(ReadStep.NAMES)
+        on_step(ReadStep.NAMES)
         names = sort_tensors(file.entries, WEIGHTS_FILE)
         check_ranks(file, names, limits.max_rank)
-        note(ReadStep.SHAPES)
+        on_step(ReadStep.SHAPES)
         check_shapes(file, names, peft, config)
         check_config(file, names, peft, rules, config)
         replaced = find_replacements(file, names, peft, rules, config)
         _check_memory(file, names, replaced, limits)
-        note(ReadStep.VALUES)
+        on_step(ReadStep.VALUES)
         _check_base_tables(file, replaced, base_tables)
         ties_head = peft.ensure_weight_tying and config.tied_head
         tensors = read_tensors(file, names, replaced, rules, ties_head=ties_head)
-    note(ReadStep.DIGEST)
+    on_step(ReadStep.DIGEST)
     return LoraAdapter.of(tensors)
 
 
-def check_config_file(path: Path, limits: AdapterLimits, note: Note = _to_nobody) -> PeftConfig:
+def check_config_file(path: Path, limits: AdapterLimits, on_step: OnStep = _ignore_step) -> PeftConfig:
     """Check an `adapter_config.json` alone, as when the weights have not come yet. Raises AdapterError."""
-    note(ReadStep.CONFIG)
+    on_step(ReadStep.CONFIG)
     return _read_config(path, limits)[0]
 
 
-def check_weights_file(path: Path, limits: AdapterLimits, note: Note = _to_nobody) -> None:
+def check_weights_file(path: Path, limits: AdapterLimits, on_step: OnStep = _ignore_step) -> None:
     """Check an `adapter_model.safetensors` alone, without config or base: layout, names, pairs, ranks, finite values.
 
     Takes a few MB of memory, however large the file. Raises AdapterError.
     """
-    note(ReadStep.HEADER)
+    on_step(ReadStep.HEADER)
     with SafetensorsFile(path, limits.max_file_bytes) as file:
-        note(ReadStep.NAMES)
+        on_step(ReadStep.NAMES)
         check_ranks(file, sort_tensors(file.entries, WEIGHTS_FILE), limits.max_rank)
-        note(ReadStep.VALUES)
+        on_step(ReadStep.VALUES)
         for name in file.entries:
             file.check_values(name)
 
@@ -137,7 +137,7 @@ def _read_config(path: Path, limits: AdapterLimits) -> tuple[PeftConfig, ModuleR
     config = read_peft_config(path, limits.max_config_bytes)
     if config.r > limits.max_rank:
         raise AdapterError(
-            f"{CONFIG_FILE}: r is {config.r}; this server takes ranks up to {limits.max_rank} (max_adapter_rank)"
+            f"{CONFIG_FILE}: r is {config.r}; this server's limit is {limits.max_rank} (max_adapter_rank)"
         )
     return config, ModuleRules(config)
 
@@ -164,8 +164,8 @@ def _check_memory(file: SafetensorsFile, names: AdapterNames, replaced: Replacem
     if total > limits.max_memory_bytes:
         of_tables = f", {tables} of them for whole tables (modules_to_save)" if tables else ""
         raise AdapterError(
-            f"{WEIGHTS_FILE}: its values take {total} bytes in memory as float32{of_tables}; this server holds "
-            f"{limits.max_memory_bytes} (adapter_cache_bytes)"
+            f"{WEIGHTS_FILE}: its values take {total} bytes in memory as float32{of_tables}; the limit of "
+            f"this server is {limits.max_memory_bytes} (adapter_cache_bytes)"
         )
 
 

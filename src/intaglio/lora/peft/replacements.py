@@ -52,7 +52,7 @@ def find_replacements(
     tables = _tables(file, names, rules, ties, config)
     _check_all_saved(names, tables, peft)
     rows = _rows(file, names, peft, rules, config)
-    _refuse_twice(names, tables, rows)
+    _refuse_conflicts(names, tables, rows)
     base = [(name, saved.tensor) for name, saved in names.base.items()]
     base += [(name, saved.tensor) for name, saved in names.saved.items() if name not in tables]
     return Replacements(tables, rows, base)
@@ -96,7 +96,7 @@ def _rows(
     wanted = {name: rules.token_ids(_path(names.rows.get(name), name)) for name in (EMBEDDING, HEAD)}
     _check_keys(names, peft)
     if config.tied_head and {EMBEDDING, HEAD} <= names.rows.keys() and wanted[HEAD] in ((), wanted[EMBEDDING]):
-        raise _dropped_by_peft(names.rows[HEAD].tensor, is_named=bool(wanted[HEAD]))
+        raise _head_rows_dropped_by_peft(names.rows[HEAD].tensor, is_named=bool(wanted[HEAD]))
     rows = {name: RowNames(placed.tensor, wanted[name]) for name, placed in names.rows.items()}
     for name, ids in wanted.items():
         if ids and name not in rows and not (name == HEAD and config.tied_head and ids == wanted[EMBEDDING]):
@@ -111,7 +111,7 @@ def _rows(
     return {name: row_names for name, row_names in rows.items() if row_names.ids}
 
 
-def _dropped_by_peft(tensor: str, *, is_named: bool) -> AdapterError:
+def _head_rows_dropped_by_peft(tensor: str, *, is_named: bool) -> AdapterError:
     """Rows of a tied head that are the embedding's, whether or not the config names them."""
     remedy = (
         "Train on this base, or name tokens of embed_tokens alone"
@@ -150,7 +150,7 @@ def _check_rows(file: SafetensorsFile, rows: RowNames, config: ModelConfig) -> N
     if count != len(rows.ids):
         raise AdapterError(
             f"{WEIGHTS_FILE}: tensor {rows.tensor!r} has {count} rows; trainable_token_indices in {CONFIG_FILE} names "
-            f"{len(rows.ids)} tokens for it; the two files are not of one training"
+            f"{len(rows.ids)} tokens for it; the two files come from different trainings"
         )
     beyond = next((token for token in rows.ids if token >= config.vocab_size), None)
     if beyond is not None:
@@ -160,12 +160,12 @@ def _check_rows(file: SafetensorsFile, rows: RowNames, config: ModelConfig) -> N
         )
 
 
-def _refuse_twice(names: AdapterNames, tables: dict[str, str], rows: dict[str, RowNames]) -> None:
+def _refuse_conflicts(names: AdapterNames, tables: dict[str, str], rows: dict[str, RowNames]) -> None:
     """Two changes of one path. PEFT does not compute them together either, but for lora_bias above shared rows."""
     for name in (EMBEDDING, HEAD):
         pair = names.pairs.get((MODEL, name))
         is_shared = rows.get(name) is not None and name not in names.rows  # the embedding's rows, on the head
-        extra = _beyond_a_sum(pair) if is_shared else ""
+        extra = _part_that_does_not_add(pair) if is_shared else ""
         kinds = [
             *(["modules_to_save"] if name in tables else []),
             *(["a LoRA"] if pair is not None and (name in tables or not is_shared or extra) else []),
@@ -179,8 +179,8 @@ def _refuse_twice(names: AdapterNames, tables: dict[str, str], rows: dict[str, R
             )
 
 
-def _beyond_a_sum(pair: PairNames | None) -> str:
-    """What keeps a LoRA from being put into rows of the table."""
+def _part_that_does_not_add(pair: PairNames | None) -> str:
+    """The part of a LoRA that cannot be added to rows of the table."""
     if pair is None:
         return ""
     return " with lora_bias" if pair.bias else " with DoRA" if pair.magnitude else ""

@@ -41,7 +41,7 @@ class SafetensorsFile:
             size = os.fstat(self._file.fileno()).st_size
             if size > max_bytes:
                 raise AdapterError(
-                    f"{path.name} has {size} bytes; at most {max_bytes} are taken (max_adapter_file_bytes). If PEFT "
+                    f"{path.name} has {size} bytes; the limit is {max_bytes} (max_adapter_file_bytes). If PEFT "
                     "put tables of the base beside the adapter, save_embedding_layers=False leaves them out"
                 )
             self.entries = HeaderReader(path.name, AdapterError, MAX_HEADER_BYTES, _MAX_DIMENSIONS).read(self._file)

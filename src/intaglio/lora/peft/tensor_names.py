@@ -75,7 +75,7 @@ _SAVABLE = tuple(
 _SAVE_PLAIN = (
     "Train a plain LoRA on the seven projections (q, k, v, o, gate, up, down) and save it with save_pretrained"
 )
-_NOT_LORA = f"is no LoRA weight of a Gemma layer. {_SAVE_PLAIN}"
+_NOT_LORA = f"is not a LoRA weight of a Gemma layer. {_SAVE_PLAIN}"
 
 # First match names the tensor's kind: the special ones stand before the words they contain.
 _REFUSED_KINDS = (
@@ -183,7 +183,7 @@ def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
             is_table = tensor.kind == "saved" and tensor.key[1] in (EMBEDDING, HEAD)  # PEFT itself can write both
             remedy = "save the adapter again with save_embedding_layers=False" if is_table else "keep one"
             raise AdapterError(
-                f"{label}: tensors {module[tensor.kind]!r} and {name!r} are the same one, spelt twice; {remedy}"
+                f"{label}: tensors {module[tensor.kind]!r} and {name!r} are the same one under two spellings; {remedy}"
             )
         module[tensor.kind] = name
     found = AdapterNames()
@@ -226,7 +226,7 @@ def _complete(module: dict[Kind, str], parsed: dict[str, TensorName], label: str
     for half in ("A", "B"):
         if half not in module:
             raise AdapterError(
-                f"{label}: tensor {next(iter(module.values()))!r} has no lora_{half} beside it; the file is not whole, "
+                f"{label}: tensor {next(iter(module.values()))!r} has no lora_{half} beside it; the file is incomplete; "
                 "save it again"
             )
     paths = {parsed[name].path for name in module.values()}
