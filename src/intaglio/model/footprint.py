@@ -1,4 +1,4 @@
-"""What a checkpoint's weights will take of memory, worked out from shapes and storage types before anything is read.
+"""Memory that a checkpoint's weights will take, computed from shapes and storage types before anything is read.
 
 Weights that are mapped from a file count in full: pages that do not stay in memory are read again at every forward.
 """
@@ -23,8 +23,8 @@ _BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
     "w4": 4 / 8 + 4 / GROUP,
 }
 
-# Bytes per weight of one matrix that are needed for a moment to bring it into form; measured, and held to what loading
-# takes by tests/model/test_footprint.py.
+# Bytes per weight of one matrix that converting it takes for a moment; measured, and compared with what loading takes in
+# tests/model/test_footprint.py.
 _CONVERTING = 4.1  # to bfloat16
 _REORDERING = 2.6  # a quantized matrix into the kernels' layout
 _WIDENING = 5.2  # a quantized matrix into float32, beside which its copy for the packed file counts
@@ -35,7 +35,7 @@ _ROUNDING = 20  # of the rows that are rounded at a time, whose results then wai
 class Footprint:
     """Bytes.
 
-    weights  as they are held while the model is served
+    weights  resident while the model is served
     loading  beside them while they are prepared; given back once the model is loaded
     """
 
@@ -55,15 +55,15 @@ def weights_footprint(
     to_prepare = [part for part in parts if not (part.is_quantized and is_packed)]
     loading = max((part.preparing for part in to_prepare), default=0)
     if widened:  # what is to be written to the packed file is a second copy then
-        loading += sum(part.held for part in to_prepare if part.is_quantized)
-    return Footprint(sum(part.held for part in parts), loading)
+        loading += sum(part.resident for part in to_prepare if part.is_quantized)
+    return Footprint(sum(part.resident for part in parts), loading)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One tensor: bytes held, and bytes beside them while it is prepared."""
+    """One tensor: resident bytes, and bytes beside them while it is prepared."""
 
-    held: int
+    resident: int
     preparing: int
     is_quantized: bool
 
@@ -72,13 +72,13 @@ class _Part:
         count = math.prod(tensor.shape)
         if len(tensor.shape) == 1:  # a norm
             return cls(4 * count, 0, False)
-        held_as = format_of(tensor.dtype, fmt, is_table=name in (EMBEDDING, HEAD))
-        if held_as == "f32" or held_as == "bf16":
-            converted = held_as == "bf16" and tensor.dtype != "BF16"
-            return cls(int(_BYTES_PER_WEIGHT[held_as] * count), int(_CONVERTING * count) if converted else 0, False)
+        stored_as = format_of(tensor.dtype, fmt, is_table=name in (EMBEDDING, HEAD))
+        if stored_as == "f32" or stored_as == "bf16":
+            converted = stored_as == "bf16" and tensor.dtype != "BF16"
+            return cls(int(_BYTES_PER_WEIGHT[stored_as] * count), int(_CONVERTING * count) if converted else 0, False)
         rounding = _ROUNDING * min(count, PIECE_WEIGHTS)
         if widened:
             return cls(4 * count, int(_WIDENING * count) + rounding, True)
         out, inputs = tensor.shape
         padded = -(-out // _TILE) * _TILE * (-(-inputs // GROUP) * GROUP)
-        return cls(int(_BYTES_PER_WEIGHT[held_as] * padded), int(_REORDERING * padded) + rounding, True)
+        return cls(int(_BYTES_PER_WEIGHT[stored_as] * padded), int(_REORDERING * padded) + rounding, True)

@@ -1,6 +1,6 @@
 """Gemma 1, 2 and 3 (text): from token ids to logits, for a batch of sequences with any mix of adapters.
 
-One file for three generations, because they differ in a handful of places, all visible below: Gemma 2 and 3 norm what
+One file for three family versions, because they differ in a handful of places, all visible below: Gemma 2 and 3 norm what
 attention and MLP give back before adding it, Gemma 2 caps scores and logits, Gemma 3 norms q and k, and both of the
 later ones alternate layers with a sliding window and layers without. What a layer needs of this stands in
 `ModelConfig`.
@@ -86,8 +86,8 @@ def kv_groups(config: ModelConfig) -> tuple[KVGroupShape, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One block. The norms hold their +1 already; the post norms and q/k norms are None where the generation has
-    none.
+    """One block. The norms hold their +1 already; the post norms and q/k norms are None in families without
+    them.
     """
 
     input_norm: Array
@@ -134,7 +134,7 @@ class Gemma:
         }
 
     def with_ops(self, ops: Ops) -> Gemma:
-        """The same weights, computed with by another backend that can read them."""
+        """The same weights on another backend that can read their layout."""
         other = copy.copy(self)
         other._ops = ops
         return other

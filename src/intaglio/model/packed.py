@@ -1,7 +1,7 @@
-"""Packed weights on disk: what the first start worked out, read by every later one.
+"""Packed weights on disk: what the first start computed, read by every later one.
 
-One file per (checkpoint, format, kind of kernels), in the form of `array_file`; whatever is not exactly what was
-written is made again, never trusted. It is read into memory, not mapped: in pages of 2 MiB weights stream past faster
+One file per (checkpoint, format, kind of kernels), in the form of `array_file`; a file that is not exactly what
+was written is made again. It is read into memory, not mapped: in pages of 2 MiB weights stream past faster
 (docs/experiments.md).
 """
 
@@ -30,7 +30,7 @@ def packed_key(path: Path, fmt: str, kernels: str) -> str:
 
 
 def packed_path(folder: Path, key: str) -> Path:
-    """Where the packed weights of a key lie, if they do."""
+    """The file for the packed weights of a key."""
     return folder / f"{key[:32]}.packed"
 
 

@@ -35,7 +35,7 @@ _MAX_THREADS = 8
 def dequantize(raw: RawTensor) -> Floats:
     """Decode a stored tensor: float32, C-contiguous, of `raw.shape`.
 
-    Raises ModelFormatError when a value is not finite: one NaN in a weight makes every answer NaN.
+    Raises ModelFormatError when a value is not finite: one NaN in a weight makes every logit NaN.
     """
     kind = TYPE_BY_NAME[raw.dtype]
     blocks = raw.blocks()

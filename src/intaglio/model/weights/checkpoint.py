@@ -74,7 +74,7 @@ class Checkpoint:
 
 
 def check_shapes(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Hold a checkpoint against the tensors that its config asks for.
+    """Compare a checkpoint with the tensors that its config asks for.
 
     expected  shape by name, as `ModelConfig.tensor_shapes` gives them
     Raises ModelFormatError naming the first tensor that is missing, has another shape, or is not asked for.
@@ -90,7 +90,7 @@ def check_shapes(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]
             )
     for name in checkpoint.names():
         if name not in expected:
-            raise ModelFormatError(f"{checkpoint.path}: tensor {name!r} has no place in a model of this config")
+            raise ModelFormatError(f"{checkpoint.path}: tensor {name!r} does not belong to a model of this config")
 
 
 def without_tied_head(tensors: Mapping[str, RawTensor]) -> dict[str, RawTensor]:

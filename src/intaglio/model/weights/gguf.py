@@ -1,8 +1,7 @@
 """Read a GGUF file: its metadata and where each tensor lies. Nothing is decoded here.
 
-The file is hostile until proven otherwise. Every count and length is held against the bytes that are left
-before it is believed, so that no header can make us loop for long or take memory that the file itself does
-not have.
+The file is hostile until checked. Every count and length is compared with the bytes that are left before it is
+used, so that no header can make us loop for long or allocate more memory than the file has bytes.
 
     magic "GGUF", version            u32
     number of tensors, of keys       u64, u64

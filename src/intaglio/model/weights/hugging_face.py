@@ -68,7 +68,7 @@ def _family(text_config: dict[str, Any]) -> Family:
 
 
 def _read_shards(folder: Path) -> dict[str, RawTensor]:
-    """Gather the tensors of all shards and hold them against the index, both ways."""
+    """Gather the tensors of all shards and compare them with the index, both ways."""
     weight_map = _read_object(folder / INDEX_FILE, _MAX_INDEX_BYTES).get("weight_map")
     with errors_name(folder / INDEX_FILE):
         if not isinstance(weight_map, dict) or not weight_map:

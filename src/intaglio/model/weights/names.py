@@ -4,7 +4,7 @@ Inside, a tensor has the name that Hugging Face gives it in a text-only checkpoi
 `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, `model.norm.weight`,
 `lm_head.weight`.
 
-The trap is `ffn_norm` in GGUF. In every generation it is the norm before the MLP, but Hugging Face calls
+The trap is `ffn_norm` in GGUF. In every family it is the norm before the MLP, but Hugging Face calls
 that norm `post_attention_layernorm` in Gemma 1, and keeps this name for another norm in Gemma 2 and 3.
 """
 
