@@ -5,9 +5,9 @@ be verified. All of it is done once, and loading is a read: one file per adapter
 by the digest. So a changed adapter is another file, and so is one for another base, other kernels or another version;
 none is ever out of date. A file holds its adapter's verification: what was never verified has none.
 
-A file can always be made again. One that was not read for a month is removed, so a deleted adapter leaves nothing behind
-for ever; and all files together never take more than half of the free disk space, so that repeated uploads and
-deletions do not fill the disk.
+A file can always be made again. One that was not read for a month is removed, so a deleted adapter leaves nothing
+behind for ever; and all files together never take more than half of the disk space that is free without them, so that
+repeated uploads and deletions do not fill the disk.
 """
 
 from __future__ import annotations

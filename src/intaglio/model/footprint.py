@@ -23,8 +23,8 @@ _BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
     "w4": 4 / 8 + 4 / GROUP,
 }
 
-# Bytes per weight of one matrix that converting it takes for a moment; measured, and compared with what loading takes in
-# tests/model/test_footprint.py.
+# Bytes per weight of one matrix that converting it takes for a moment; measured, and compared with what loading
+# takes in tests/model/test_footprint.py.
 _CONVERTING = 4.1  # to bfloat16
 _REORDERING = 2.6  # a quantized matrix into the kernels' layout
 _WIDENING = 5.2  # a quantized matrix into float32, beside which its copy for the packed file counts

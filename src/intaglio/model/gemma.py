@@ -1,8 +1,8 @@
 """Gemma 1, 2 and 3 (text): from token ids to logits, for a batch of sequences with any mix of adapters.
 
-One file for three family versions, because they differ in a handful of places, all visible below: Gemma 2 and 3 norm what
-attention and MLP give back before adding it, Gemma 2 caps scores and logits, Gemma 3 norms q and k, and both of the
-later ones alternate layers with a sliding window and layers without. What a layer needs of this stands in
+One file for three family versions, because they differ in a handful of places, all visible below: Gemma 2 and 3 norm
+what attention and MLP give back before adding it, Gemma 2 caps scores and logits, Gemma 3 norms q and k, and both of
+the later ones alternate layers with a sliding window and layers without. What a layer needs of this stands in
 `ModelConfig`.
 
 The forward knows rows and cache blocks; it does not know requests, nor what an array is made of (`ops` does).

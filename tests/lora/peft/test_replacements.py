@@ -196,9 +196,7 @@ def test_the_bases_own_tables_are_left_out_and_others_refused(good: Callable[[ca
     with pytest.raises(AdapterError, match=r"base_layer.weight' is a table of the base, .*embedding_layers"):
         read_peft_adapter(folder, base, AdapterLimits())
     rewrite(folder, spoil(f"{TABLE}.base_layer.weight", lambda values: values + np.eye(256, 48, dtype=np.float32)))
-    with pytest.raises(
-        AdapterError, match=r"base_layer.weight' is not a copy of the base's table: 48 of 256 rows differ"
-    ):
+    with pytest.raises(AdapterError, match=r"base_layer.weight' is not a copy .*: 48 of 256 rows differ"):
         read_peft_adapter(folder, base, AdapterLimits(), base_tables=tables)
 
 

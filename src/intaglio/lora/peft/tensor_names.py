@@ -226,8 +226,8 @@ def _complete(module: dict[Kind, str], parsed: dict[str, TensorName], label: str
     for half in ("A", "B"):
         if half not in module:
             raise AdapterError(
-                f"{label}: tensor {next(iter(module.values()))!r} has no lora_{half} beside it; the file is incomplete; "
-                "save it again"
+                f"{label}: tensor {next(iter(module.values()))!r} has no lora_{half} beside it; "
+                "the file is incomplete, save it again"
             )
     paths = {parsed[name].path for name in module.values()}
     if len(paths) > 1:  # the patterns of the config could then not tell which of the two is meant
