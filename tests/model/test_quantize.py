@@ -14,12 +14,12 @@ from intaglio.errors import ModelFormatError
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.quantize import WeightFormat, format_of, quantize, round_to_w4, round_to_w5, round_to_w8
 from intaglio.model.weights import RawTensor, open_checkpoint
-from intaglio.model.weights.blocks import dequantize
+from intaglio.model.weights.dequantize import dequantize
 from intaglio.model.weights.formats import TYPE_BY_NAME
 from intaglio.ops import GROUP, QuantizedFormat, QuantizedMatrix
 from intaglio.ops.reference_weight import dequantized
 from intaglio.settings import Settings
-from tests.model.weights.test_blocks import ALL_TYPES, random_tensor
+from tests.model.weights.test_dequantize import ALL_TYPES, random_tensor
 from tests.ops.quantized import QUANTIZED
 
 F32 = NDArray[np.float32]

@@ -22,7 +22,7 @@ AdapterDtype = Literal["float32", "float16", "int8"]
 
 
 def pack_tensors(tensors: AdapterTensors, dtype: AdapterDtype) -> AdapterTensors:
-    """The adapter as the engine takes it: a and b of the type, a and bᵀ C-contiguous, as `Ops.adapter_weights` reads
+    """The adapter as the engine holds it: a and b of the type, a and bᵀ C-contiguous, as `Ops.adapter_weights` reads
     them.
 
     int8 has a scale for each row of a and one for each column of b, both of which belong to one rank: their product is

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
-from intaglio.model.weights.blocks import (
+from intaglio.model.weights.dequantize import (
     Blocks,
     dequantize,
     five_bit_numbers,

@@ -176,7 +176,7 @@ def test_a_setting_that_is_not_served_is_refused_by_name(tmp_path: Path, key: st
 
 
 def test_what_peft_does_not_take_together_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="lora_bias is True; PEFT has no such bias with DoRA; train with"):
+    with pytest.raises(AdapterError, match="lora_bias is True; PEFT does not combine it with DoRA; train with"):
         read(tmp_path, peft_config(lora_bias=True, use_dora=True))
 
 

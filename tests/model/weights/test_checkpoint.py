@@ -72,7 +72,7 @@ def test_check_shapes_names_the_first_tensor_that_does_not_fit(tmp_path: Path) -
     with pytest.raises(ModelFormatError, match=r"q_proj\.weight' has the shape \[128, 48\].*asks for \[48, 128\]"):
         check_shapes(checkpoint, shapes | {Q0: (48, 128)})
     del shapes["model.norm.weight"]
-    with pytest.raises(ModelFormatError, match=r"'model\.norm\.weight' has no place"):
+    with pytest.raises(ModelFormatError, match=r"'model\.norm\.weight' does not belong"):
         check_shapes(checkpoint, shapes)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from intaglio.errors import ModelFormatError
-from intaglio.model.weights.blocks import dequantize
+from intaglio.model.weights.dequantize import dequantize
 from intaglio.model.weights.safetensors import read_safetensors
 
 

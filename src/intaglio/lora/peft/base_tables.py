@@ -1,8 +1,8 @@
 """Is a table in an adapter's file the base's own?
 
 PEFT saves the whole embedding, or head, of the base beside a LoRA on it, and beside any adapter whose vocabulary was
-resized (`save_embedding_layers`). One that is the base's own says nothing and is skipped. One that is not would have to
-be served, or the adapter answers otherwise than it was trained: it is refused.
+resized (`save_embedding_layers`). A copy of the base's own is skipped. Any other would have to be served, or the
+adapter would not compute what it was trained to: it is refused.
 
 The two need not have the same bits. What training had in float32 may be saved, or served, in bfloat16 or float16: then
 each value is within a rounding. And the base that is served may be a quantized copy of the one that was trained on:
@@ -25,7 +25,7 @@ from intaglio.errors import AdapterError
 from intaglio.lora.peft.safetensors_file import SafetensorsFile
 from intaglio.lora.peft.tensor_names import EMBEDDING
 from intaglio.model.weights import RawTensor, open_checkpoint
-from intaglio.model.weights.blocks import dequantize
+from intaglio.model.weights.dequantize import dequantize
 from intaglio.model.weights.formats import TYPE_BY_NAME
 from intaglio.model.weights.names import EMBEDDING as EMBEDDING_TENSOR
 from intaglio.model.weights.names import HEAD as HEAD_TENSOR
@@ -61,7 +61,7 @@ BaseTables = Callable[[str], BaseTable]  # "embed_tokens" or "lm_head" -> the ta
 
 
 def checkpoint_tables(path: Path) -> BaseTables:
-    """The tables of a checkpoint, which is opened when one is asked for; then raises ModelFormatError if it is bad."""
+    """The tables of a checkpoint, opened when one is asked for. That raises ModelFormatError if it cannot be read."""
 
     def table(name: str) -> BaseTable:
         with open_checkpoint(path) as checkpoint:

@@ -1,7 +1,7 @@
 """`adapter_config.json` as PEFT writes it: which keys change the arithmetic, which are harmless, which are refused.
 
 Every key is in one of the tables below. A key in none of them is most likely a LoRA variant that is newer than this
-file: it is let pass while it is off (null, false, empty, 0) and refused by name when it is on. docs/peft.md lists them.
+file: it is ignored while it is off (null, false, empty, 0) and refused by name when it is on. docs/peft.md lists them.
 Source: LoraConfig of peft 0.21.2, and the keys that other versions and trainers leave behind.
 """
 
@@ -195,14 +195,16 @@ def _refuse_keys(raw: Mapping[str, Any]) -> None:
 
 
 def _refuse_combinations(config: PeftConfig) -> None:
-    """Settings that PEFT does not take beside each other, and modules that it can save and we cannot serve."""
+    """Settings that PEFT does not combine, and modules that it can save and we cannot serve."""
     targets, layers = config.target_modules, config.layers_to_transform
     if layers is not None and isinstance(targets, str) and targets.lower() != "all-linear":
         raise fault(
             "layers_to_transform", layers, "PEFT supports it only with a list of target_modules, not with an expression"
         )
     if config.use_dora and config.lora_bias:
-        raise fault("lora_bias", True, "PEFT has no such bias with DoRA; train with lora_bias=False or use_dora=False")
+        raise fault(
+            "lora_bias", True, "PEFT does not combine it with DoRA; train with lora_bias=False or use_dora=False"
+        )
     for name in config.modules_to_save:
         if not can_be_saved(name):
             raise AdapterError(

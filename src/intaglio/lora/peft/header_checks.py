@@ -1,5 +1,5 @@
-"""What can be said of an adapter before a value of it is read: names, shapes and ranks, against the base, against the
-config, against the bounds. A file that does not fit costs no memory.
+"""Checks of names, shapes and ranks against base, config and limits, before a value is read: a file that does not fit
+costs no memory.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def _check_variant(key: ModuleKey, pair: PairNames, peft: PeftConfig) -> None:
 
 
 def _check_scaled_embedding(names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
-    """Gemma 3 multiplies by sqrt(hidden) inside its embedding. PEFT before 0.18 forgot that of what it put beside it,
-    so the same file means two things."""
+    """Gemma 3 multiplies by sqrt(hidden) inside its embedding. PEFT before 0.18 did not apply
+    this to what it added, so the same file has two meanings."""
     tensors = [*(pair.b for key, pair in names.pairs.items() if key == (MODEL, EMBEDDING))]
     tensors += [rows.tensor for name, rows in names.rows.items() if name == EMBEDDING]
     if tensors and config.family == "gemma3" and is_before(peft.peft_version, 0, 18):

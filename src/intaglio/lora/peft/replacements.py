@@ -1,6 +1,6 @@
-"""What an adapter puts in the place of the base's embedding and head: whole tables and single rows.
+"""Whole tables and single rows that replace those of the base's embedding and head.
 
-As PEFT does it. The two paths are apart even where the base has one table for both: a table saved for one of them
+As in PEFT the two paths are separate even where the base has one table for both: a table saved for one of them
 leaves the other as it is, unless `ensure_weight_tying` is on. Rows are the exception: on a base with one table, rows of
 the embedding are the head's too, unless the config names other tokens for the head. They lie below a LoRA on the head.
 """
@@ -36,7 +36,7 @@ class Replacements:
 
     tables  tensors that are the whole table
     rows    tensors that are some rows of it
-    base    tensors that must be the base's own table, which say nothing then
+    base    tensors that must equal the base's own table, and are then skipped
     """
 
     tables: dict[str, str]
@@ -47,7 +47,7 @@ class Replacements:
 def find_replacements(
     file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
 ) -> Replacements:
-    """Hold the file's tables and rows against the config and the base. Raises AdapterError naming the tensor or key."""
+    """Compare the file's tables and rows with the config and the base. Raises AdapterError naming the tensor or key."""
     ties = peft.ensure_weight_tying and config.tied_head
     tables = _tables(file, names, rules, ties, config)
     _check_all_saved(names, tables, peft)

@@ -3,11 +3,12 @@
 Files are memory-mapped and checked when they are opened; a tensor is decoded when it is asked for. What
 cannot be used is refused with its name: nothing in a checkpoint is skipped in silence.
 
-    formats    the storage types, and a tensor as it is stored
-    blocks     decoding to float32
+    formats      the storage types, and a tensor as it is stored
+    dequantize   decoding to float32
     gguf, safetensors, hugging_face    the file formats
-    names      from a file's names to Hugging Face names
-    checkpoint what readers of weights see
+    mapped_file  files as arrays of bytes
+    names        from a file's names to Hugging Face names
+    checkpoint   what readers of weights see
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pathlib import Path
 from intaglio.errors import ModelFormatError
 from intaglio.model.config import Family
 from intaglio.model.weights.checkpoint import Checkpoint, check_shapes, without_tied_head
-from intaglio.model.weights.files import errors_name
 from intaglio.model.weights.formats import RawTensor, TensorInfo
 from intaglio.model.weights.gguf import StringArray, read_gguf
 from intaglio.model.weights.hugging_face import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, open_hugging_face
+from intaglio.model.weights.mapped_file import errors_prefixed_with
 from intaglio.model.weights.names import name_from_gguf
 
 __all__ = ["Checkpoint", "RawTensor", "StringArray", "TensorInfo", "check_shapes", "open_checkpoint"]
@@ -61,6 +62,6 @@ def _open_gguf(path: Path) -> Checkpoint:
     if file.metadata.get("split.count", 1) not in (0, 1):
         raise ModelFormatError(f"{path} is one of {file.metadata['split.count']} parts (split.count); merge them first")
     family = _ARCHITECTURES[architecture]
-    with errors_name(path):
+    with errors_prefixed_with(path):
         tensors = {name_from_gguf(family, name): raw for name, raw in file.tensors.items()}
     return Checkpoint(path, "gguf", file.metadata, without_tied_head(tensors))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
-from intaglio.model.weights.blocks import dequantize
+from intaglio.model.weights.dequantize import dequantize
 from intaglio.model.weights.formats import RawTensor, TensorInfo
 from intaglio.model.weights.names import EMBEDDING, HEAD
 

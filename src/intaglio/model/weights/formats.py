@@ -5,7 +5,7 @@ quantised ones pack 32 or 256 elements of one row with the scales they share. Ea
 as a NumPy record, so that the offsets can be read off and the sizes need no table of their own.
 
 Source of the block layouts: `ggml-common.h` and `ggml-quants.c` of ggml. All fields are little-endian.
-This file knows names, sizes and bounds; `blocks.py` knows what the fields mean.
+This file knows names, sizes and bounds; `dequantize.py` knows what the fields mean.
 """
 
 from __future__ import annotations

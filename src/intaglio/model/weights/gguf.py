@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
-from intaglio.model.weights.files import errors_name, map_file
 from intaglio.model.weights.formats import (
     MAX_DIMENSIONS,
     TYPE_BY_GGML_ID,
@@ -33,6 +32,7 @@ from intaglio.model.weights.formats import (
     StorageType,
     stored_bytes,
 )
+from intaglio.model.weights.mapped_file import errors_prefixed_with, map_file
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)  # 1 had 32-bit lengths; 3 differs from 2 only in allowing big-endian files
@@ -124,7 +124,7 @@ def read_gguf(path: Path) -> GgufFile:
     Raises ModelFormatError naming the file and what in it is wrong.
     """
     data = map_file(path)
-    with errors_name(path):
+    with errors_prefixed_with(path):
         return GgufFile(path, *_parse(data))
 
 

@@ -10,8 +10,8 @@ from intaglio.errors import ModelFormatError
 from intaglio.files.json_object import read_json_object
 from intaglio.model.config import Family
 from intaglio.model.weights.checkpoint import Checkpoint, without_tied_head
-from intaglio.model.weights.files import errors_name
 from intaglio.model.weights.formats import RawTensor
+from intaglio.model.weights.mapped_file import errors_prefixed_with
 from intaglio.model.weights.names import HEAD, name_from_hugging_face
 from intaglio.model.weights.safetensors import read_safetensors
 
@@ -31,12 +31,12 @@ _FAMILIES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_te
 def open_hugging_face(folder: Path) -> Checkpoint:
     """Open a folder that has a config.json. Raises ModelFormatError naming the file, key or tensor."""
     config = _read_object(folder / CONFIG_FILE, _MAX_CONFIG_BYTES)
-    with errors_name(folder / CONFIG_FILE):
+    with errors_prefixed_with(folder / CONFIG_FILE):
         text_config, multimodal = _text_config(config)
         family = _family(text_config)
     single = folder / WEIGHTS_FILE
     stored = read_safetensors(single) if single.exists() else _read_shards(folder)
-    with errors_name(folder):
+    with errors_prefixed_with(folder):
         tensors = without_tied_head(_renamed(stored, family, multimodal))
         tied = config.get("tie_word_embeddings", text_config.get("tie_word_embeddings", True))
         if tied and HEAD in tensors:
@@ -70,12 +70,12 @@ def _family(text_config: dict[str, Any]) -> Family:
 def _read_shards(folder: Path) -> dict[str, RawTensor]:
     """Gather the tensors of all shards and compare them with the index, both ways."""
     weight_map = _read_object(folder / INDEX_FILE, _MAX_INDEX_BYTES).get("weight_map")
-    with errors_name(folder / INDEX_FILE):
+    with errors_prefixed_with(folder / INDEX_FILE):
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelFormatError("weight_map is not an object that names tensors")
         files = list(dict.fromkeys(_shard_file(folder, name, file) for name, file in weight_map.items()))
     shards = {file: read_safetensors(folder / file) for file in files}
-    with errors_name(folder / INDEX_FILE):
+    with errors_prefixed_with(folder / INDEX_FILE):
         for name, file in weight_map.items():
             if name not in shards[file]:
                 raise ModelFormatError(f"places tensor {name!r} in {file}, which does not hold it")

@@ -36,7 +36,7 @@ def map_open_file(file: BinaryIO) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def errors_name(path: Path) -> Iterator[None]:
+def errors_prefixed_with(path: Path) -> Iterator[None]:
     """Put `path` in front of the message of every ModelFormatError that leaves the block."""
     try:
         yield

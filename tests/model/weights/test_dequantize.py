@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
-from intaglio.model.weights.blocks import dequantize
+from intaglio.model.weights.dequantize import dequantize
 from intaglio.model.weights.formats import TYPE_BY_NAME, RawTensor
 
 ALL_TYPES = sorted(TYPE_BY_NAME)
