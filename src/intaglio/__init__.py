@@ -1,4 +1,4 @@
-"""Intaglio: one Gemma, any number of LoRA adapters, on your own machine. This is the public door.
+"""Intaglio: one Gemma, any number of LoRA adapters, on your own machine. This is the public API.
 
     from intaglio import LLM, SamplingParams
     print(LLM().generate(["The capital of France is"], SamplingParams(temperature=0), raw=True)[0].text)

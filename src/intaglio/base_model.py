@@ -1,6 +1,6 @@
-"""One base model as the text side sees it: where it lies, its config, its tokenizer, and how requests are put to it.
+"""One base model outside the engine: its path, config and tokenizer, its engine's spec, and the requests for it.
 
-Joins `text` and `model`; both `LLM` and `AsyncLLM` stand on it.
+Joins `text` and `model`; `LLM` and `AsyncLLM` are built on it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _MAX_GENERATION_CONFIG_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A checkpoint that was found, checked and given its tokenizer; no weights are in memory yet.
+    """A checkpoint that was opened and checked, and its tokenizer; no weights are loaded.
 
-    is_quantized  whether its own matrices are, whatever the settings make of them
+    is_quantized  whether the checkpoint's matrices are quantized, whatever format the settings load them in
     """
 
     path: Path
@@ -92,7 +92,7 @@ class BaseModel:
         )
 
     def _adapter_dtype(self, settings: Settings) -> AdapterDtype:
-        """Beside 8 or 4 bit weights eleven bits of an adapter's values are plenty; exact weights get exact adapters."""
+        """float16 beside quantized weights, whose rounding is larger; float32 beside unquantized ones."""
         match settings.adapter_format:
             case "f32":
                 return "float32"
@@ -104,7 +104,7 @@ class BaseModel:
         return "float16" if fmt in ("w8", "w5", "w4") or (fmt == "auto" and self.is_quantized) else "float32"
 
     def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
-        """Token ids of a prompt: as it stands if raw, else as one user turn. Begins with one BOS."""
+        """Token ids of a prompt: unchanged if raw, else as one user turn. Begins with one BOS."""
         return render_prompt(prompt, self.tokenizer, raw=raw)
 
     def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -120,7 +120,7 @@ def make_request(
     vocab_size: int,
     priority: Priority = Priority.INTERACTIVE,
 ) -> EngineRequest:
-    """Check the length, the token ids and the adapters, and settle what the caller left open.
+    """Check length, token ids and adapters, and build the engine's request with a seed.
 
     Raises ContextLengthError or BadInputError, also for adapters (`canonical_mix`). A grammar is not checked here,
     because that may take long: see `grammar.check_grammar`.

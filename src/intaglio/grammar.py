@@ -1,9 +1,9 @@
-"""Grammars that an answer must follow: made from JSON schemas, and checked before anything runs.
+"""Grammars that are enforced on completions: made from JSON schemas, and checked before anything runs.
 
-A grammar is Lark text as llguidance reads it, with JSON schemas in it as `%json {...}`. What is checked here comes from
-strangers, so each way to make it costly has a bound: bytes, nesting, alternatives, numbers that must divide, and
-llguidance's own limits. The engine compiles with the same limits (`engine/grammar.py`); here the 256 bytes stand in
-for a vocabulary, which makes a check cheap.
+A grammar is Lark text for llguidance, with JSON schemas in it as `%json {...}`. Grammars are hostile input, so
+everything that can make one costly has a bound: bytes, nesting, alternatives, divisors of numbers, and llguidance's own
+limits. The engine compiles with the same limits (`engine/grammar.py`) for the model's vocabulary; the check here uses a
+vocabulary of the 256 bytes, which is cheap.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from intaglio.errors import GrammarError
 MAX_GRAMMAR_BYTES = 1 << 16
 _MAX_DEPTH = 100  # of objects and arrays in a schema; llguidance reads 127
 _MAX_DIVISOR = 10_000  # a number divisible by n takes an automaton of n states
-# Alternatives that begin alike are followed side by side, and each compared with the others at every token: without a
-# bound 2000 of them in 64 kB held up a step for two seconds.
+# Alternatives that begin alike are parsed in parallel, and each is compared with the others at every token: without a
+# bound, 2000 of them in 64 kB delayed a step by two seconds.
 _MAX_PAIRS = 20_000  # one list of 141
-_MAX_REASON = 300  # characters of llguidance's own words
-# Else llguidance chose the tokens of fixed text itself, without asking the model.
+_MAX_REASON = 300  # characters of llguidance's message
+# Without it llguidance chooses the tokens of fixed text itself, instead of the model.
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
 _EMBEDDED = re.compile(r"%json\s*")
-_BEHIND_THE_POINT = re.compile(r"\n +1 \||<state>|<non-verbose/>|\. Enable 'coerce_one_of'")
+_MESSAGE_DETAILS = re.compile(r"\n +1 \||<state>|<non-verbose/>|\. Enable 'coerce_one_of'")
 
-# One blank, or a line break and its indentation: enough for every usual layout, and no model can go on with blanks.
+# One space, or a line break and its indentation: enough for usual layouts, and no model can repeat spaces without end.
 _LAYOUT = {"whitespace_pattern": r" |\n {0,8}"}
 
 
 def json_schema_grammar(schema: Mapping[str, Any] | bool) -> str:
     """The grammar of the JSON texts that a schema allows, properties in the schema's order.
 
-    Raises GrammarError for a schema that cannot be served, naming what in it; nothing is left out silently. Takes a
+    Raises GrammarError for a schema that cannot be enforced, naming the part; no part is ignored. Takes a
     few milliseconds, for a hostile schema up to about a second: call it in a thread.
     """
     if not isinstance(schema, Mapping) and schema is not True:
@@ -75,11 +75,11 @@ def check_grammar(grammar: str) -> None:
     matcher.compute_bitmask()
     if matcher.is_error():
         reason = _reason(matcher.get_error())
-        raise GrammarError(f"the grammar or JSON schema allows no text that can be begun: {reason}")
+        raise GrammarError(f"the grammar or JSON schema allows no text: {reason}")
 
 
 def new_matcher(vocabulary: llguidance.LLTokenizer, grammar: str) -> llguidance.LLMatcher:
-    """Compile a grammar for a vocabulary. The matcher itself says if that failed."""
+    """Compile a grammar for a vocabulary. `is_error` of the matcher says whether that failed."""
     limits = llguidance.LLParserLimits(
         max_items_in_row=4_000,  # about 900 optional properties of one object
         initial_lexer_fuel=500_000,
@@ -98,13 +98,13 @@ def _embedded_schemas(grammar: str) -> Iterator[object]:
         try:
             yield decoder.raw_decode(grammar, found.end())[0]
         except ValueError:
-            continue  # not JSON: llguidance will say so, or it stands inside a text
+            continue  # not JSON: llguidance reports it, or it is inside a string
         except RecursionError:
             raise _too_deep() from None
 
 
 def _check_schema(schema: object) -> None:
-    """Bounds that llguidance does not keep itself."""
+    """Check the bounds that llguidance does not have."""
     divisors: list[Decimal] = []
     pairs = 0
     for depth, node in _nodes(schema):
@@ -126,7 +126,7 @@ def _check_schema(schema: object) -> None:
 
 
 def _check_divisors(divisors: list[Decimal]) -> None:
-    """Their least common multiple, in units of the finest, is the size of the largest automaton."""
+    """The least common multiple of the divisors, in units of the finest, is the size of the largest automaton."""
     finest = min(int(divisor.as_tuple().exponent) for divisor in divisors)
     multiple = 1
     for divisor in divisors:
@@ -154,7 +154,7 @@ def _too_deep() -> GrammarError:
 
 
 def _reason(error: str) -> str:
-    """The point of llguidance's message: without the state of the parser and the grammar's own lines."""
-    text = _BEHIND_THE_POINT.split(error, maxsplit=1)[0]
+    """llguidance's message without the state of its parser and the lines of the grammar."""
+    text = _MESSAGE_DETAILS.split(error, maxsplit=1)[0]
     _, _, after = text.partition("failed to compile JSON schema: ")
     return " ".join((after or text).split())[:_MAX_REASON]

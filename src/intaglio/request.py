@@ -1,7 +1,7 @@
-"""What crosses the engine's border: token ids, an adapter's digest, sampling parameters, and the tokens that come back.
+"""What the engine gets and returns: token ids, adapter digests, sampling parameters, and the sampled tokens.
 
-The engine never sees text, names or HTTP. These types are msgspec structs so that they travel over the engine's socket
-as they are.
+The engine never sees text, names or HTTP. These types are msgspec structs, so that they can be sent over the engine's
+socket.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import msgspec
 from intaglio.errors import BadInputError
 
 MAX_LOGPROBS = 20  # alternatives per token, as in OpenAI's API
-MAX_LOGIT_BIAS = 1024  # token ids that one request may steer
+MAX_LOGIT_BIAS = 1024  # entries in one request
 MAX_ADAPTERS = 8  # in one request
-MAX_ADAPTER_SCALE = 10.0  # either way
+MAX_ADAPTER_SCALE = 10.0  # and -10.0
 
 _MAX_BIAS = 100
 
@@ -34,33 +34,33 @@ class FinishReason(StrEnum):
 
 
 class Priority(IntEnum):
-    """Who goes first. Work that somebody waits for is never held up by work that nobody waits for."""
+    """The class of a request. Interactive requests are never delayed by batch requests."""
 
     INTERACTIVE = 0
     BATCH = 1
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is chosen. Applied in the order of the fields below; all arithmetic is float32.
+    """How the next token is sampled. Applied in the order of the fields below; all arithmetic is float32.
 
-    grammar             tokens that would leave this grammar are never chosen: Lark text as `intaglio.grammar` makes and
-                        checks it. None is off. The answer ends (STOP) where the grammar allows nothing more, and may
-                        end by a stop token of the model wherever the grammar may end, and nowhere else.
+    grammar             tokens outside this grammar are never sampled: Lark text as `intaglio.grammar` makes and
+                        checks it. None is off. The completion ends (STOP) where the grammar allows nothing more, and
+                        may end by a stop token of the model wherever the grammar may end, and nowhere else.
     logit_bias          added to the logits of these token ids: -100 to 100, at most MAX_LOGIT_BIAS of them.
     repetition_penalty  logits of tokens seen in prompt or output: divided if > 0, multiplied otherwise. 1 and
                         0 are off.
     frequency_penalty   subtracted once per occurrence in the output so far.
     presence_penalty    subtracted once if the token occurs in the output so far.
-    temperature         0 takes the best token (the fields below then have no effect).
+    temperature         0 samples the best token (the fields below then have no effect).
     top_k               keep the k best (ties at the k-th value all stay). None is off.
     top_p               keep the smallest set of best tokens whose probability reaches p, within the top-k set.
                         None is off, as is a value >= 1; 0 keeps the best token alone.
-    seed                with the token's position this alone fixes the random draw: the same request gives the
-                        same answer in any batch. None lets `make_request` choose one.
+    seed                with the token's position this alone determines the random draw: the same request gives
+                        the same completion in any batch. None: `make_request` chooses one.
     max_tokens          output tokens at most.
-    logprobs            report the log-probability of each chosen token and of this many of the best; 0 is the chosen
-                        token alone, None is off. They are of the model's own distribution, before everything above:
-                        the softmax of its logits over the whole vocabulary.
+    logprobs            report the log-probability of each sampled token and of this many of the best; 0 is the
+                        sampled token alone, None is off. They are of the model's own distribution, before everything
+                        above: the softmax of its logits over the whole vocabulary.
     ignore_stop_tokens  go on past the model's own stop tokens (for benchmarks).
     """
 
@@ -103,23 +103,24 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
 
 
 class AdapterRef(msgspec.Struct, frozen=True):
-    """An adapter as the engine knows it: the digest is its identity, the folder is where its checked files lie."""
+    """An adapter as the engine knows it: the digest is its identity, the folder has its checked files."""
 
     digest: str  # SHA-256 over the canonical tensors and the settings that change the arithmetic, hex
     folder: str
 
 
 class ScaledAdapter(msgspec.Struct, frozen=True):
-    """An adapter in a request, and how much of it: what it adds is multiplied with the scale."""
+    """An adapter in a request and its scale: what it adds is multiplied by that."""
 
     ref: AdapterRef
     scale: float = 1.0
 
 
 def canonical_mix(adapters: Sequence[ScaledAdapter]) -> tuple[ScaledAdapter, ...]:
-    """The adapters as `EngineRequest` wants them: scales as float32 has them, none of them 0, in order of digest.
+    """The adapters in the form that `EngineRequest` needs: scales rounded to float32, none of them 0, in order of
+    digest.
 
-    Raises BadInputError for a scale out of bounds, too many adapters, or one that is there twice.
+    Raises BadInputError for a scale out of bounds, too many adapters, or an adapter given twice.
     """
     if len(adapters) > MAX_ADAPTERS:
         raise BadInputError(f"the request has {len(adapters)} adapters, more than {MAX_ADAPTERS}")
@@ -135,10 +136,10 @@ def canonical_mix(adapters: Sequence[ScaledAdapter]) -> tuple[ScaledAdapter, ...
 def check_scales(adapters: Sequence[tuple[str, float]]) -> None:
     """Raise BadInputError for a scale out of bounds.
 
-    adapters  each as the message shall call it, and its scale
+    adapters  each one's name for the message, and its scale
     """
     for shown, scale in adapters:
-        if not abs(scale) <= MAX_ADAPTER_SCALE:  # NaN too is out of bounds
+        if not abs(scale) <= MAX_ADAPTER_SCALE:  # not abs(scale) > ..., so that NaN is refused too
             bounds = f"{-MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
             raise BadInputError(f"the scale of adapter {shown} is {scale:g}, outside {bounds}")
 
@@ -148,8 +149,8 @@ def _as_float32(value: float) -> float:
 
 
 def mix_identity(adapters: Sequence[ScaledAdapter]) -> str | None:
-    """What keys, segments and logs know a request's adapters by. None is the base model; of a single adapter at scale 1
-    it is the digest, of anything else 64 hex digits of the same kind.
+    """The identity of a request's adapters in cache keys, segments and logs. None is the base model; for a single
+    adapter at scale 1 it is the digest, otherwise a SHA-256 over digests and scales.
     """
     if not adapters:
         return None
@@ -160,18 +161,18 @@ def mix_identity(adapters: Sequence[ScaledAdapter]) -> str | None:
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """What running an adapter on a short text showed, beside the arithmetic that its files ask for.
+    """What was measured when an adapter ran on a short text, beside the reference computed from its files.
 
-    num_modules     modules of the base that it changes
+    num_modules     how many modules of the base it changes
     rank            the largest of their ranks
-    scalable        it only adds to what the base gives, so a request may scale it and mix it with others
-    largest_change  largest difference that it makes to a logit
-    mean_change     mean difference, over all logits of the text. Of an adapter whose effect on one text rounding would
-                    drown, both are taken at a larger scale and divided by that.
+    scalable        it only adds to the base's outputs, so a request may scale it and mix it with others
+    largest_change  largest difference of a logit with and without it
+    mean_change     mean difference, over all logits of the text. If rounding would hide the effect of a weak adapter,
+                    both are measured at a larger scale and divided by that.
     agreement       1 - |served - reference| / |reference - base|, lengths over all logits: 1 is exact,
                     0 where rounding moves the logits as far as the adapter does, or further
     num_tokens      length of the text
-    seconds         what the verification took
+    seconds         duration of the verification
     """
 
     num_modules: int
@@ -187,7 +188,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 class EngineRequest(msgspec.Struct, frozen=True):
     """One sequence to generate.
 
-    adapters  what its rows are computed with, each digest once, none with scale 0, in order of digest; none is the base
+    adapters  each digest once, none with scale 0, in order of digest; empty is the base model
     """
 
     request_id: str
@@ -198,9 +199,9 @@ class EngineRequest(msgspec.Struct, frozen=True):
 
 
 class TokenTable(msgspec.Struct, frozen=True):
-    """What the engine is told of the vocabulary, in a file, for requests with a grammar.
+    """The vocabulary in a file for the engine, which needs it to enforce grammars.
 
-    pieces    the bytes that each token id adds to an answer; empty for control tokens
+    pieces    the bytes that each token id adds to a completion; empty for control tokens
     controls  the control tokens
     """
 
@@ -209,9 +210,9 @@ class TokenTable(msgspec.Struct, frozen=True):
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True):
-    """Natural logarithms of probabilities at one position of the answer.
+    """Natural logarithms of probabilities at one position of the completion.
 
-    chosen  of the token that was chosen
+    chosen  of the token that was sampled
     best    the most probable tokens, (id, logprob), best first; as many as were asked for
     """
 
@@ -220,10 +221,10 @@ class TokenLogprobs(msgspec.Struct, frozen=True):
 
 
 class TokenOutput(msgspec.Struct, frozen=True):
-    """What one engine step gave one request: usually one token, at the end also a reason.
+    """The result of one engine step for one request: usually one token, at the end also a finish reason.
 
     token_id is None when the request ended without a further token. A stop token of the model is reported with
-    finish_reason STOP and counted as a completion token; its text is not part of the answer.
+    finish_reason STOP and counted as a completion token; its text is not part of the completion.
     """
 
     request_id: str
@@ -232,4 +233,4 @@ class TokenOutput(msgspec.Struct, frozen=True):
     cached_tokens: int = 0  # prompt tokens that came from the prefix cache; set on the first output
     error: str | None = None  # with finish_reason ERROR: what failed
     logprobs: TokenLogprobs | None = None  # of token_id, if SamplingParams.logprobs asked for them
-    refused: bool = False  # with an error: the request asked for what cannot be, and nothing failed
+    refused: bool = False  # with an error: the request was invalid, and the engine did not fail

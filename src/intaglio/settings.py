@@ -70,8 +70,7 @@ class Settings(BaseSettings):
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
-        description="files that can be rebuilt: assembled model, tokenizer, packed weights and adapters; "
-        "made if missing",
+        description="files that can be rebuilt: assembled model, tokenizer, packed weights, adapters; made if missing",
     )
 
     # the engine

@@ -86,7 +86,7 @@ def test_a_new_data_folder_is_for_its_user_alone_and_an_old_one_stays_as_it_is(t
 def test_a_number_of_threads_out_of_bounds_is_refused_by_option_and_by_variable(
     refused_at_once: Callable[..., str], threads: str
 ) -> None:
-    expected = f"setting 'threads' is '{threads}'; {BOUNDS} (threads that compute; none: one per core)"
+    expected = f"setting 'threads' is '{threads}'; {BOUNDS} (compute threads; none: one per core)"
     assert refused_at_once("--threads", threads) == expected
     assert refused_at_once(INTAGLIO_THREADS=threads) == expected
 
