@@ -35,7 +35,7 @@ from intaglio.ops.reference_adapter_ops import ReferenceAdapterOps
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def single_threaded_numpy() -> Iterator[None]:
     """A context for checks beside a running engine.
 
     NumPy's matrix products keep to their own thread: an adapter's are small, and threads that wait for more of them

@@ -27,7 +27,7 @@ from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.gemma import HEAD, Gemma
 from intaglio.ops import AdapterWeights, Ops
-from intaglio.ops.cross_check import Checked, StepCheck, undisturbed
+from intaglio.ops.cross_check import Checked, StepCheck, single_threaded_numpy
 from intaglio.request import Verification
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Verifier:
         Raises AdapterError with what was measured and its bound, if the adapter changes nothing, gives values that are
         not finite, or does not agree with the reference.
         """
-        with undisturbed():
+        with single_threaded_numpy():
             began = time.monotonic()
             verification = self._check(TrialRun(self._model, self._ops, self._block_size, adapter, weights), began)
         logger.info(
