@@ -4,7 +4,7 @@ It has the shape of AsyncLLM as the API sees it, so tests of the wire need no en
 
     <stall>   after the words behind it nothing comes, for ever
     <fail>    after the words behind it the completion ends with an error
-    <crash>   after the words behind it the iterator raises what nobody foresaw
+    <crash>   after the words behind it the iterator raises an unexpected exception
 
 `<answer>text</answer>` in the prompt makes it answer that very text, one word with the space before it per delta.
 With adapters, any other answer begins with their digests and scales.
@@ -57,7 +57,7 @@ class FakeGeneration:
                 self._llm.stalled.set()
                 await asyncio.Event().wait()
             if word == "<crash>":
-                raise ZeroDivisionError("nobody foresaw this")
+                raise ZeroDivisionError("unexpected")
             if word == "<fail>":
                 self._end()
                 yield TextDelta("", FinishReason.ERROR, self._usage(number), EngineError("the engine process ended"))

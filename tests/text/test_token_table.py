@@ -1,4 +1,4 @@
-"""The bytes of every token, as the engine is told of them."""
+"""The bytes of every token, in the file for the engine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_bytes_of_a_texts_tokens_are_the_texts_bytes(
     expected = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("▁", " ")
     ids = tokenizer.encode(text)
     assert b"".join(table.pieces[token_id] for token_id in ids).decode() == expected
-    assert not set(ids) & set(table.controls), "what a user types becomes no control token"
+    assert not set(ids) & set(table.controls), "plain text never becomes a control token"
 
 
 @pytest.mark.parametrize("name", ["tiny", "gemma3"])
@@ -58,7 +58,7 @@ def test_control_tokens_and_they_alone_have_no_bytes(
     assert len(table.pieces) == tokenizer.vocab_size
     assert [token_id for token_id, piece in enumerate(table.pieces) if not piece] == table.controls
     assert {tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, *tokenizer.stop_ids} <= set(table.controls)
-    assert {bytes([value]) for value in range(256)} <= set(table.pieces), "any byte can be said"
+    assert {bytes([value]) for value in range(256)} <= set(table.pieces), "every byte has a token"
 
 
 @pytest.fixture
@@ -85,4 +85,4 @@ def test_a_folder_that_cannot_be_written_is_logged(
     (tmp_path / "cache").write_text("a file, not a folder")
     with caplog.at_level(logging.WARNING):
         assert not token_table_file(make(512), tmp_path / "cache").exists()
-    assert "no answer can follow a grammar" in caplog.text
+    assert "no grammar can be enforced" in caplog.text

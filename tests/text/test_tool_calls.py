@@ -82,7 +82,7 @@ def test_plain_answers_stay_possible_unless_a_call_is_required(text: str) -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        '{"name": "nobody", "parameters": {}}',
+        '{"name": "other", "parameters": {}}',
         '{"name": "add", "parameters": {}}',
         '{"name": "add", "parameters": {"x": "5"}}',
         '{"name": "add", "parameters": {"x": 5, "y": 6}}',
@@ -96,7 +96,7 @@ def test_plain_answers_stay_possible_unless_a_call_is_required(text: str) -> Non
 )
 def test_text_that_begins_like_a_call_must_be_a_valid_call(text: str) -> None:
     assert not accepts(tool_grammar(use_of()), text) or not begins_call(text)
-    if text != "[]":  # which is plain text: nobody is called
+    if text != "[]":  # which is plain text: no tool is called
         assert not accepts(tool_grammar(use_of()), text)
 
 
@@ -118,7 +118,7 @@ def test_an_answer_schema_applies_when_no_tool_is_called() -> None:
         call_text(CALLS),
     ):
         assert accepts(grammar, text), text
-    for text in ("Hello", '{"name": "nobody", "parameters": {}}', ""):
+    for text in ("Hello", '{"name": "other", "parameters": {}}', ""):
         assert not accepts(grammar, text), text
 
 
@@ -132,7 +132,7 @@ def test_calls_are_read_back(fence: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '{"name": "nobody", "parameters": {}}',
+        '{"name": "other", "parameters": {}}',
         '{"name": "add", "arguments": {"x": 5}}',
         '{"name": "add", "parameters": 5}',
         '[{"name": "add", "parameters": {"x": 5}}, 5]',

@@ -1,5 +1,5 @@
-"""The bytes of every token in a file beside the prepared tokenizer: the engine reads it when an answer has to follow a
-grammar. Its name holds the vocabulary's digest, so that what is there is right.
+"""The bytes of every token, in a file beside the prepared tokenizer. The engine reads it to enforce grammars. Its name
+has the vocabulary's digest, so an existing file is the right one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _log = logging.getLogger(__name__)
 
 
 def token_table_file(tokenizer: Tokenizer, cache_dir: Path) -> Path:
-    """The file with a `request.TokenTable` as msgpack; written if it is not there.
+    """The file with a `request.TokenTable` as msgpack; written if it does not exist.
 
-    Where it cannot be written this is logged: only requests with a grammar will fail.
+    If it cannot be written, that is logged, and only requests with a grammar will fail.
     """
     file = cache_dir / f"tokens-{_FORMAT}-{tokenizer.digest[:32]}.bin"
     if not file.exists():
@@ -29,5 +29,5 @@ def token_table_file(tokenizer: Tokenizer, cache_dir: Path) -> Path:
             with atomic_write(file, mode=PRIVATE) as out:
                 out.write(msgspec.msgpack.encode(tokenizer.token_table()))
         except OSError as error:
-            _log.warning("%s cannot be written, so no answer can follow a grammar: %s", file, error)
+            _log.warning("%s cannot be written, so no grammar can be enforced: %s", file, error)
     return file

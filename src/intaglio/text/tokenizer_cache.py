@@ -1,7 +1,7 @@
-"""A tokenizer made ready once and kept on disk, so that later starts do not parse its source again.
+"""Prepared tokenizers on disk, so that later starts do not parse the tokenizer's file again.
 
-The name of a cache file holds what the source looked like (path, size, time of change); its content carries
-its own checksum. A file that is damaged, old or gone costs a rebuild and nothing else.
+The name of a cache file is a hash of the source's path, size and time of change; its content has a checksum. A damaged,
+old or missing file is rebuilt.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class PreparedTokenizer(msgspec.Struct, frozen=True):
 
 
 def prepare_cached(source: Path, cache_dir: Path | None, prepare: Callable[[], PreparedTokenizer]) -> PreparedTokenizer:
-    """What `prepare` makes of `source`: from `cache_dir` if it is there unharmed, else made and stored there.
+    """The prepared tokenizer of `source`: from `cache_dir` if it is there undamaged, else made and stored there.
 
-    Without a `cache_dir`, or where it cannot be written, it is made each time (the latter is logged).
+    Without a `cache_dir`, or if it cannot be written, it is made each time (the latter is logged).
     """
     if cache_dir is None:
         return prepare()
@@ -73,7 +73,7 @@ def _load(file: Path) -> PreparedTokenizer | None:
     if data[:head] != _MAGIC + hashlib.sha256(body).digest():
         _log.warning("the cached tokenizer %s is damaged and is made again", file)
         return None
-    return msgspec.msgpack.decode(body, type=PreparedTokenizer)  # the checksum vouches for the content
+    return msgspec.msgpack.decode(body, type=PreparedTokenizer)  # the checksum has been verified
 
 
 def _store(file: Path, prepared: PreparedTokenizer) -> None:
