@@ -57,7 +57,7 @@ class FakeGeneration:
                 self._llm.stalled.set()
                 await asyncio.Event().wait()
             if word == "<crash>":
-                raise ZeroDivisionError("unexpected")
+                raise ZeroDivisionError("nobody foresaw this")
             if word == "<fail>":
                 self._end()
                 yield TextDelta("", FinishReason.ERROR, self._usage(number), EngineError("the engine process ended"))
