@@ -117,7 +117,7 @@ def test_a_download_has_the_bytes_that_were_sent_and_overwrites_nothing(
     assert fetched.out.splitlines() == [str(out / name) for name in ADAPTER_FILES]
     for name in ADAPTER_FILES:
         assert (out / name).read_bytes() == (folders[0] / name).read_bytes()
-    assert "is there already" in refusal(intaglio("download", "mine", "--out", str(out)))
+    assert "already exists" in refusal(intaglio("download", "mine", "--out", str(out)))
     (tmp_path / "file").write_text("in the way")
     said = refusal(intaglio("download", "mine", "--out", str(tmp_path / "file" / "x")))
     assert said.endswith("cannot be written: Not a directory")
@@ -138,7 +138,7 @@ def test_a_refused_adapter_is_one_sentence_with_the_reason(
 def test_a_server_that_is_not_there_and_a_wrong_token_are_one_sentence(
     command: Intaglio, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert refusal(command("list", "--url", "http://127.0.0.1:1")).startswith("no answer from http://127.0.0.1:1: ")
+    assert refusal(command("list", "--url", "http://127.0.0.1:1")).startswith("no response from http://127.0.0.1:1: ")
     assert refusal(command("list", "--url", url)) != ""
     assert command("list", "--url", url, "--token", TOKEN).status == 0
     monkeypatch.setenv("INTAGLIO_TOKEN", "wrong")

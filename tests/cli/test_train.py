@@ -82,7 +82,7 @@ def test_ctrl_c_ends_the_command_with_its_own_status(
 
 def test_a_server_that_does_not_answer_is_told_before_the_training(tmp_path: Path) -> None:
     given = ["--out", tmp_path / "out", "--publish", "mine", "--url", "http://127.0.0.1:9"]
-    with pytest.raises(ServerUnreachableError, match=r"no answer from http://127\.0\.0\.1:9"):
+    with pytest.raises(ServerUnreachableError, match=r"no response from http://127\.0\.0\.1:9"):
         run(tmp_path / "nowhere.jsonl", *given)
 
 

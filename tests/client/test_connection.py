@@ -63,7 +63,7 @@ def test_names_are_escaped_in_the_path(url: str) -> None:
 def test_a_name_that_would_ask_another_route_is_refused_unsent(name: str) -> None:
     with (
         Connection("http://127.0.0.1:1") as connection,
-        pytest.raises(FinetuneNotFoundError, match=f"{name!r} is no name"),
+        pytest.raises(FinetuneNotFoundError, match=f"{name!r} is not a name"),
     ):
         Finetunes(connection).read(name)
 

@@ -87,9 +87,9 @@ def test_a_refused_adapter_raises_the_servers_reason(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"description": "another"}, "description 'first', which cannot become 'another'"),
-        ({"public": True}, "public False, which cannot become True"),
-        ({"model": SECOND_MODEL}, f"model '{MODEL}', which cannot become '{SECOND_MODEL}'"),
+        ({"description": "another"}, "description 'first', which cannot be changed to 'another'"),
+        ({"public": True}, "public False, which cannot be changed to True"),
+        ({"model": SECOND_MODEL}, f"model '{MODEL}', which cannot be changed to '{SECOND_MODEL}'"),
     ],
 )
 def test_what_a_finetune_cannot_change_is_refused_before_anything_is_sent(
@@ -108,7 +108,7 @@ def test_a_new_finetune_needs_a_base_where_the_server_has_several(
     given: dict[str, Any], state: ServerState, folders: list[Path]
 ) -> None:
     for ask in (check_publishable, partial(publish, folders[0])):
-        with pytest.raises(FinetuneError, match=f"2 bases.*{MODEL}"):
+        with pytest.raises(FinetuneError, match=f"2 base models.*{MODEL}"):
             ask(**{**given, "model": None})
         with pytest.raises(FinetuneError, match=f"no weights for '@cf/x'; it has {MODEL}"):
             ask(**{**given, "model": "@cf/x"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clock = SetClock()
     FinetuneRepository(path, clock).close()
     engine = sa.create_engine(f"sqlite:///{path}")
+    verification = msgspec.json.encode(VERIFICATION).decode()
     now = "2026-01-02 03:04:05.000000"
     with engine.begin() as connection:
         for number in range(NUM_FINETUNES):
@@ -30,7 +32,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             marks = ", ".join("?" * len(row))
             connection.exec_driver_sql(f"INSERT INTO finetunes VALUES ({marks})", row)
             connection.exec_driver_sql(
-                "INSERT INTO finetune_versions VALUES (?, 1, ?, ?, ?, NULL)", (id_, digest, digest, now)
+                "INSERT INTO finetune_versions VALUES (?, 1, ?, ?, ?, ?)",
+                (id_, digest, digest, now, verification),
             )
             for file in (CONFIG, WEIGHTS):
                 connection.exec_driver_sql(

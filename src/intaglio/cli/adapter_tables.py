@@ -22,14 +22,14 @@ def show_list(found: Sequence[Json]) -> None:
 
 
 def show_public_list(found: Sequence[Json]) -> None:
-    """Those of all accounts, with the id by which others use them."""
+    """Public finetunes of all accounts, with the id by which other accounts use them."""
     _show_lines(found, ("name", "id", "state", "model", "description"))
 
 
 def _show_lines(found: Sequence[Json], fields: Sequence[str]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for name in fields:
-        # What a narrow terminal has no room for is cut from these two; names and ids are to be typed.
+        # A narrow terminal cuts these two columns; names and ids stay whole, to be copied.
         table.add_column(name, no_wrap=name not in ("model", "description"))
     for one in found:
         table.add_row(*(_cell(one[name], no_wrap=True) for name in fields))
@@ -68,7 +68,7 @@ def show_paths(paths: Sequence[str]) -> None:
 
 
 def verification_text(found: Json | None) -> str:
-    """In one line what a verification showed."""
+    """A verification in one line."""
     if found is None:
         return "none"
     scaled = "" if found["scalable"] else ", cannot be scaled or mixed"
@@ -100,7 +100,7 @@ def _show_rows(rows: Json) -> None:
 
 
 def _cell(value: object, no_wrap: bool = False) -> Text:
-    """Names and descriptions are other people's text: no markup, and nothing that a terminal would obey."""
+    """Names and descriptions come from other accounts: no markup and no control characters."""
     shown = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
     printable = "".join(letter if letter.isprintable() else " " for letter in shown)
     return Text(printable, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")

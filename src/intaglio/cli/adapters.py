@@ -29,8 +29,8 @@ from intaglio.settings import PREFIX, ClientSettings, load_client_settings
 _Result = TypeVar("_Result")
 
 Url = Annotated[str | None, typer.Option(help=f"address of the server [env: {PREFIX}URL]")]
-Account = Annotated[str | None, typer.Option(help=f"whose finetunes are meant [env: {PREFIX}ACCOUNT]")]
-Token = Annotated[str | None, typer.Option(help=f"API token, where the server asks for one [env: {PREFIX}TOKEN]")]
+Account = Annotated[str | None, typer.Option(help=f"account that owns the finetunes [env: {PREFIX}ACCOUNT]")]
+Token = Annotated[str | None, typer.Option(help=f"API token, if the server requires one [env: {PREFIX}TOKEN]")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 Named = Annotated[str, typer.Argument(help="a finetune, by name or id")]
 Folder = Annotated[Path, typer.Argument(help="folder with adapter_config.json and adapter_model.safetensors")]
@@ -51,32 +51,34 @@ def build_adapters_cli() -> typer.Typer:
 
 
 def list_adapters(
-    public: Annotated[bool, typer.Option("--public", help="everyone's public ones and the demo adapters")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="list the public finetunes of all accounts and the demo adapters")
+    ] = False,
     url: Url = None,
     account: Account = None,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """List the account's finetunes."""
-    with _asking(url, account, token) as finetunes:
+    with _finetunes(url, account, token) as finetunes:
         found = finetunes.list_public() if public else finetunes.list_own()
     _print(found, as_json, show_public_list if public else show_list)
 
 
 def show(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Show one finetune. Its files, its verification, its versions, and how far an upload is."""
-    with _asking(url, account, token) as finetunes:
+    """Show one finetune: its files, verification, versions, and the progress of an upload."""
+    with _finetunes(url, account, token) as finetunes:
         found = finetunes.read(name)
     _print(found, as_json, show_one)
 
 
 def upload(
     folder: Folder,
-    name: Annotated[str, typer.Option(help="of the finetune; made if missing, else it gets a new version")],
+    name: Annotated[str, typer.Option(help="name of the finetune; created if missing, else it gets a new version")],
     model: Annotated[
         str | None, typer.Option(help="the base it was trained on [default: the only one of the server]")
     ] = None,
-    description: Annotated[str | None, typer.Option(help="of a new finetune")] = None,
+    description: Annotated[str | None, typer.Option(help="description of a new finetune")] = None,
     public: Annotated[
         bool | None, typer.Option("--public/--private", help="whether other accounts may use it, by its id")
     ] = None,
@@ -109,7 +111,7 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify an adapter without a server. It is read, run and held against its reference on this machine."""
+    """Verify an adapter without a server: read it, run it and compare it with its reference on this machine."""
     from intaglio.cli.check_adapter import verify_folder  # here, since it loads the engine
 
     _print(verify_folder(folder, model), as_json, show_verification)
@@ -117,28 +119,28 @@ def check(
 
 def rollback(
     name: Named,
-    to: Annotated[int | None, typer.Option(help="number of an earlier version [default: the one before]")] = None,
+    to: Annotated[int | None, typer.Option(help="number of an earlier version [default: the previous version]")] = None,
     url: Url = None,
     account: Account = None,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let an earlier version answer again, as a new one."""
-    with _asking(url, account, token) as finetunes:
+    """Make an earlier version current again, as a new version."""
+    with _finetunes(url, account, token) as finetunes:
         found = finetunes.rollback(name, to)
     _print(found, as_json, show_one)
 
 
 def delete(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Delete a finetune with all its files. Requests that run with it finish."""
-    with _asking(url, account, token) as finetunes:
+    """Delete a finetune with all its files. Running requests finish."""
+    with _finetunes(url, account, token) as finetunes:
         gone = finetunes.delete(name)
     _print(gone, as_json, show_deleted)
 
 
 def download(
     name: Named,
-    out: Annotated[Path, typer.Option(help="folder for the two files; made if missing")],
+    out: Annotated[Path, typer.Option(help="folder for the two files; created if missing")],
     url: Url = None,
     account: Account = None,
     token: Token = None,
@@ -146,7 +148,7 @@ def download(
 ) -> None:
     """Download the two files of a finetune."""
     paths = [out / file_name for file_name in ADAPTER_FILES]
-    with _asking(url, account, token) as finetunes, _writing(out):
+    with _finetunes(url, account, token) as finetunes, _writing(out):
         _make_folder(out, paths)
         with transfer_progress("fetching") as progress:
             for path in paths:
@@ -155,7 +157,7 @@ def download(
 
 
 @contextmanager
-def _asking(url: str | None, account: str | None, token: str | None) -> Iterator[Finetunes]:
+def _finetunes(url: str | None, account: str | None, token: str | None) -> Iterator[Finetunes]:
     settings = _settings(url, account, token)
     with Connection(settings.url, settings.account, settings.token) as connection:
         yield Finetunes(connection)
@@ -178,7 +180,7 @@ def _make_folder(out: Path, paths: list[Path]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for path in paths:
         if path.exists():
-            raise SettingsError(f"{path} is there already; name another folder with --out")
+            raise SettingsError(f"{path} already exists; name another folder with --out")
 
 
 def _print(result: _Result, as_json: bool, show_it: Callable[[_Result], None]) -> None:

@@ -1,4 +1,4 @@
-"""Verifies an adapter folder in this process, by the way that a server verifies an upload."""
+"""Verifies an adapter folder in this process, as a server verifies an upload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from intaglio.llm import LLM
 
 
 def verify_folder(folder: Path, model: Path | None) -> dict[str, Any]:
-    """The verification as read-one has it, and the digest. Raises AdapterError with the reason if it cannot be
+    """The verification as read-one has it, and the digest. Raises AdapterError if it cannot be
     served.
     """
     llm = LLM(model)

@@ -1,4 +1,4 @@
-"""A bar on stderr for each file that goes up or down; nothing where stderr is no terminal."""
+"""A progress bar on stderr for each file that is sent or received; nothing if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intaglio.client.finetunes import Progress as Report
 
 @contextmanager
 def transfer_progress(doing: str, after: str = "done") -> Iterator[Report]:
-    """What the block is given reports the bytes of files. after: what is said when all of a file's bytes have gone."""
+    """Gives the block a callback for the progress of files. after: text shown when a file is complete."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _name, _done, _total: None

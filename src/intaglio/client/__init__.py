@@ -1,6 +1,6 @@
-"""Asking a running server over HTTP: what `intaglio adapters` and `intaglio train --publish` are made of.
+"""A client of a running server over HTTP, used by `intaglio adapters` and `intaglio train --publish`.
 
-Knows the wire and nothing behind it: no engine, no tensors, no tables on a terminal.
+Knows the HTTP API only: no engine, no tensors, no terminal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One server, one account, one token: sends a request and gives back what stands in the envelope."""
+"""Sends requests to one server with one account and token, and returns the `result` of the envelope."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import httpx2
 from intaglio.errors import ServerRefusedError, ServerUnreachableError
 
 CONNECT_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = 600.0  # an upload is answered when the adapter is verified, and may wait for others before that
-_SHOWN_CHARACTERS = 200  # of an answer that is none of ours
-# What the service writes in front of its reasons, which say enough alone.
+RESPONSE_TIMEOUT_S = 600.0  # the response to an upload comes after the verification, which may wait for others
+_SHOWN_CHARACTERS = 200  # of a response that is not from this API
+# Prefixes of the service's messages, left out in the client's.
 _PREFIXES = ("AiError: ", "AiError: ", "Bad input: ", "Error: ")
 
 
@@ -23,19 +23,21 @@ class Connection:
     """Use it as a context manager, or close it.
 
     url      of the server, without the API's own path: http://127.0.0.1:8080
-    account  whose finetunes are meant
+    account  the owner of the finetunes
     token    sent as a bearer token; None sends none
     """
 
     def __init__(self, url: str, account: str = "local", token: str | None = None) -> None:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        timeout = httpx2.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        timeout = httpx2.Timeout(RESPONSE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         self.url = url.rstrip("/")
         base = f"{self.url}/client/v4/accounts/{quote(account, safe='')}/ai/"
         try:
             self._http = httpx2.Client(base_url=base, headers=headers, timeout=timeout)
         except (httpx2.InvalidURL, UnicodeEncodeError) as error:
-            raise ServerUnreachableError(f"{url!r} is no address, or the token no header: {error}") from error
+            raise ServerUnreachableError(
+                f"{url!r} is not a valid address, or the token not a valid header value: {error}"
+            ) from error
 
     def __enter__(self) -> Connection:
         return self
@@ -50,7 +52,7 @@ class Connection:
 
     def get(self, path: str, **query: str | int) -> Any:
         """The `result` of GET, path counted from the account's /ai/. Raises ServerRefusedError or
-        ServerUnreachableError, as all of these do.
+        ServerUnreachableError, as all methods do.
         """
         return self._result("GET", path, params=query)
 
@@ -66,17 +68,17 @@ class Connection:
 
     def served_models(self) -> list[str]:
         """Ids of the bases that the server has weights for."""
-        with self._answering():
+        with self._unreachable_as_error():
             response = self._http.get(f"{self.url}/health")
         try:
             return list(response.json()["models"])
         except (ValueError, KeyError, TypeError) as error:
-            raise self._stranger(response) from error
+            raise self._unexpected_response(response) from error
 
     @contextmanager
     def download(self, path: str) -> Iterator[tuple[int | None, Iterator[bytes]]]:
-        """A file as it comes: its size in bytes, if the server says it, and its pieces."""
-        with self._answering(), self._http.stream("GET", path) as response:
+        """Stream a file: its size in bytes, if the server sends it, and its pieces."""
+        with self._unreachable_as_error(), self._http.stream("GET", path) as response:
             if response.is_error:
                 response.read()
                 raise self._refusal(response)
@@ -84,37 +86,37 @@ class Connection:
             yield (int(length) if length is not None else None, response.iter_raw())
 
     def _result(self, method: str, path: str, **what: Any) -> Any:
-        with self._answering():
+        with self._unreachable_as_error():
             response = self._http.request(method, path, **what)
         if response.is_error:
             raise self._refusal(response)
         try:
             return response.json()["result"]
         except (ValueError, KeyError, TypeError) as error:
-            raise self._stranger(response) from error
+            raise self._unexpected_response(response) from error
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _unreachable_as_error(self) -> Iterator[None]:
         try:
             yield
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
-            said = str(error) or type(error).__name__
-            raise ServerUnreachableError(f"no answer from {self.url}: {said}") from error
+            detail = str(error) or type(error).__name__
+            raise ServerUnreachableError(f"no response from {self.url}: {detail}") from error
 
     def _refusal(self, response: httpx2.Response) -> ServerRefusedError | ServerUnreachableError:
         try:
             first = response.json()["errors"][0]
             message, code = str(first["message"]), int(first["code"])
         except (ValueError, KeyError, TypeError, IndexError):
-            return self._stranger(response)
+            return self._unexpected_response(response)
         for prefix in _PREFIXES:
             message = message.removeprefix(prefix)
         message = "".join(letter if letter.isprintable() else " " for letter in message)  # it goes to a terminal
         return ServerRefusedError(message, response.status_code, code)
 
-    def _stranger(self, response: httpx2.Response) -> ServerUnreachableError:
-        """Something answers, but it does not speak this API: a proxy, or another program on that port."""
-        said = " ".join(response.text[:_SHOWN_CHARACTERS].split())
+    def _unexpected_response(self, response: httpx2.Response) -> ServerUnreachableError:
+        """A response that is not from this API: of a proxy, or of another program on that port."""
+        detail = " ".join(response.text[:_SHOWN_CHARACTERS].split())
         return ServerUnreachableError(
-            f"{self.url} does not answer as a server of this API does: status {response.status_code}, {said!r}"
+            f"{self.url} does not answer as a server of this API does: status {response.status_code}, {detail!r}"
         )

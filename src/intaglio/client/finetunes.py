@@ -1,4 +1,4 @@
-"""The finetune routes of one account, as methods. Answers are the JSON that docs/http_api.md describes."""
+"""The finetune routes of one account, as methods. They return the JSON that docs/http_api.md describes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from intaglio.files.atomic_write import atomic_write
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")  # the names on the wire
 _PUBLIC_PAGE = 1000  # the most that the server lists at once
-_OTHER_ROUTES = ("", ".", "..", "public")  # no finetune is called so, and as the end of a path they ask something else
+_OTHER_ROUTES = ("", ".", "..", "public")  # not valid as names; at the end of a path they would address another route
 
 # Called with a file's name, how many of its bytes have gone, and how many there are (None: not known).
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 
 
 def no_progress(name: str, done: int, total: int | None) -> None:
-    """For callers who show none."""
+    """Reports nothing."""
 
 
 class Finetunes:
     """What an account can do with its finetunes. Every method raises ServerRefusedError or ServerUnreachableError.
 
-    finetune  in each of them: a name or an id. Raises FinetuneNotFoundError for what can be neither
+    finetune  a name or an id in every method. Raises FinetuneNotFoundError for what can be neither
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -39,7 +39,7 @@ class Finetunes:
         return found
 
     def list_public(self) -> list[dict[str, Any]]:
-        """Those of all accounts, and the demo adapters."""
+        """The public finetunes of all accounts, and the demo adapters."""
         found: list[dict[str, Any]] = []
         while True:
             page = self._connection.get("finetunes/public", limit=_PUBLIC_PAGE, offset=len(found))
@@ -57,17 +57,17 @@ class Finetunes:
         return made
 
     def upload(self, finetune: str, path: Path, progress: Progress = no_progress) -> dict[str, Any]:
-        """Send one of the two files, never whole in memory. Returns when the server has checked and kept it.
+        """Send one of the two files, piece by piece. Returns when the server has checked and kept it.
 
         Raises AdapterError for a file that cannot be read.
         """
         with _opened(path, progress) as file:
-            answer: dict[str, Any] = self._connection.post_form(
+            response: dict[str, Any] = self._connection.post_form(
                 f"{_path(finetune)}/finetune-assets",
                 {"file_name": path.name},
                 {"file": (path.name, file, "application/octet-stream")},
             )
-        return answer
+        return response
 
     def download(self, finetune: str, file_name: str, path: Path, progress: Progress = no_progress) -> None:
         """Fetch a file to `path`, which is replaced when the whole file is there."""
@@ -80,7 +80,7 @@ class Finetunes:
                 progress(file_name, file.tell(), total)
 
     def rollback(self, finetune: str, version: int | None = None) -> dict[str, Any]:
-        """Let an earlier version answer again, the one before if none is named. Returns it as `read` does."""
+        """Make an earlier version current again, by default the previous one. Returns the finetune as `read` does."""
         query = {} if version is None else {"version": version}
         found: dict[str, Any] = self._connection.post(f"{_path(finetune)}/rollback", **query)
         return found
@@ -114,5 +114,5 @@ def _opened(path: Path, progress: Progress) -> _ReportingFile:
 
 def _path(finetune: str) -> str:
     if finetune in _OTHER_ROUTES:
-        raise FinetuneNotFoundError(f"{finetune!r} is no name and no id of a finetune")
+        raise FinetuneNotFoundError(f"{finetune!r} is not a name or id of a finetune")
     return f"finetunes/{quote(finetune, safe='')}"

@@ -1,4 +1,4 @@
-"""From a folder as PEFT writes it to an adapter that answers on a running server, in one call."""
+"""From a folder that PEFT has saved to an adapter that a running server serves, in one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_publishable(
     description: str | None = None,
     public: bool | None = None,
 ) -> None:
-    """Raise what `publish` would raise before it sends a file, and change nothing: to ask it before hours of work."""
+    """Raise what `publish` would raise before it sends a file, and change nothing: for use before hours of training."""
     with Connection(url, account, token) as connection:
         if _found(Finetunes(connection), name, model, description, public) is None:
             _base(connection, model)
@@ -41,15 +41,15 @@ def publish(
     public: bool | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Create the finetune if it is missing, else give it a new version; return it as read-one does, verification and
-    all.
+    """Create the finetune if it is missing, else give it a new version; return it as read-one does, with its
+    verification.
 
     folder       has adapter_config.json and adapter_model.safetensors
     model        the base it was trained on; None: that of the finetune, for a new one the only base of the server
-    description  None leaves it as it is, as does None for `public`; a finetune that is there cannot change in these
+    description  None leaves it as it is, as does None for `public`; both are fixed when the finetune is created
 
-    Returns when the server has verified the adapter. Raises AdapterError if the folder lacks a file, FinetuneError for
-    what cannot be asked of the finetune, ServerRefusedError with the server's reason, ServerUnreachableError.
+    Returns when the server has verified the adapter. Raises AdapterError if the folder lacks a file, FinetuneError if
+    the finetune cannot be changed so, ServerRefusedError with the server's reason, ServerUnreachableError.
     """
     folder = Path(folder)
     missing = [file_name for file_name in ADAPTER_FILES if not (folder / file_name).is_file()]
@@ -64,7 +64,7 @@ def publish(
         for file_name in _upload_order(found):
             finetunes.upload(found["id"], folder / file_name, progress)
         now = finetunes.read(found["id"])
-    _check_it_answers(now, folder)
+    _check_is_current(now, folder)
     return now
 
 
@@ -81,8 +81,8 @@ def _found(
     for field, value in wanted.items():
         if value is not None and found[field] != value:
             raise FinetuneError(
-                f"finetune {name!r} is there with {field} {found[field]!r}, which cannot become {value!r}: "
-                "delete it first, or take another name"
+                f"finetune {name!r} exists with {field} {found[field]!r}, which cannot be changed to {value!r}: "
+                "delete it first, or use another name"
             )
     return found
 
@@ -93,16 +93,16 @@ def _base(connection: Connection, model: str | None) -> str:
     if model is None and len(served) == 1:
         return served[0]
     if model is None:
-        raise FinetuneError(f"the server has {len(served)} bases, so one has to be named: {', '.join(served)}")
+        raise FinetuneError(f"the server has {len(served)} base models; name one of them: {', '.join(served)}")
     if model not in served:
         raise FinetuneError(f"the server has no weights for {model!r}; it has {', '.join(served)}")
     return model
 
 
 def _upload_order(found: dict[str, Any]) -> tuple[str, ...]:
-    """A file that waits for its other half is replaced first, or the first of ours would join a stranger's.
+    """A file that waits for the other one is replaced first, else our first file would be paired with it.
 
-    With none waiting, the one that came first last time: the one that came last, sent again, is taken for a repeat.
+    With none waiting, the file that was uploaded first last time: the last one, sent again, counts as a repeat.
     """
     candidate = found.get("pending", {} if found["state"] == "ready" else found)
     waiting = {file["file_name"] for file in candidate.get("files", ())}
@@ -110,14 +110,14 @@ def _upload_order(found: dict[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(ADAPTER_FILES, key=lambda name: (name not in waiting, came.get(name, ""), name)))
 
 
-def _check_it_answers(now: dict[str, Any], folder: Path) -> None:
-    """Somebody else may have uploaded to the same finetune meanwhile."""
+def _check_is_current(now: dict[str, Any], folder: Path) -> None:
+    """Raise FinetuneError if another client uploaded to the same finetune meanwhile."""
     served = {file["file_name"]: file["sha256"] for file in now.get("files", ())}
     for file_name in ADAPTER_FILES:
         with (folder / file_name).open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if now["state"] != "ready" or served.get(file_name) != sha256:
             raise FinetuneError(
-                f"finetune {now['name']!r} does not answer with {folder / file_name}: somebody else uploaded to it "
+                f"finetune {now['name']!r} has another {file_name} than {folder}: another client uploaded to it "
                 "meanwhile; publish again"
             )

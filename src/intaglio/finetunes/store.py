@@ -161,9 +161,9 @@ class FinetuneStore:
     def rollback(self, account: str, name_or_id: str, to: int | None = None) -> Finetune:
         """Make the version before the current one the current one again, or the version with the number `to`.
 
-        It becomes the next version: same files, digest and verification, a new number. So a second call returns to
-        the version of before the first. Running requests finish with the version they started with. Returns the
-        finetune as it is now. Raises FinetuneError if no such version is kept.
+        It becomes the next version: same files, digest and verification, a new number. So a second call undoes the
+        first. Running requests finish with the version they started with. Returns the finetune as it is now. Raises
+        FinetuneError if no such version is kept.
         """
         finetune = self.find_own(account, name_or_id)
         with self._garbage.transaction(finetune.id):

@@ -159,9 +159,7 @@ class FinetuneRepository:
     def promote(
         self, finetune: Finetune, files: Mapping[str, StoredFile], digest: str, folder: str, verification: Verification
     ) -> None:
-        """The candidate is verified: with this commit it is the current version. The last versions before it are
-        kept.
-        """
+        """The candidate is verified and becomes the current version. The last versions before it are kept."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             new = FinetuneVersion(finetune.next_number, digest, Path(folder), files, verification)
