@@ -11,8 +11,8 @@ from intaglio.batches.records import ItemKey
 
 def drained(queue: FairQueue) -> list[ItemKey]:
     keys = []
-    while (turn := queue.take()) is not None:
-        keys.append(turn.key)
+    while (queued := queue.pop()) is not None:
+        keys.append(queued.key)
     return keys
 
 
@@ -23,15 +23,15 @@ def test_accounts_take_turns_and_the_older_batch_of_an_account_comes_first() -> 
     queue.add("a", "later", range(1))
     order = [("large", 0), ("small", 0), ("large", 1), ("large", 2), ("later", 0)]
     assert drained(queue) == [ItemKey(*pair) for pair in order]
-    assert queue.take() is None
+    assert queue.pop() is None
 
 
 def test_an_item_put_back_is_its_accounts_first_again() -> None:
     queue = FairQueue()
     queue.add("a", "batch", range(2))
-    turn = queue.take()
-    assert turn is not None
-    queue.put_back(turn)
+    queued = queue.pop()
+    assert queued is not None
+    queue.put_back(queued)
     assert drained(queue) == [ItemKey("batch", 0), ItemKey("batch", 1)]
 
 
@@ -44,13 +44,13 @@ def test_every_item_comes_out_once_whatever_is_put_back(batches: list[tuple[str,
         left[account] += size
     seen: Counter[ItemKey] = Counter()
     returned: set[ItemKey] = set()
-    while (turn := queue.take()) is not None:
-        if turn.key not in returned and data.draw(st.booleans(), "put back"):
-            returned.add(turn.key)
-            queue.put_back(turn)
+    while (queued := queue.pop()) is not None:
+        if queued.key not in returned and data.draw(st.booleans(), "put back"):
+            returned.add(queued.key)
+            queue.put_back(queued)
         else:
-            seen[turn.key] += 1
-            left[turn.account] -= 1
+            seen[queued.key] += 1
+            left[queued.account] -= 1
         assert len(queue) == left.total()
     assert set(seen.values()) <= {1}
     assert not any(left.values())

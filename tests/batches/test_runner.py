@@ -191,7 +191,7 @@ def test_what_stop_cuts_short_runs_again_and_what_had_ended_does_not(tmp_path: P
 def test_a_server_waits_with_the_batches_of_another_and_takes_them_over_when_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("intaglio.batches.runner.LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr("intaglio.batches.runner.POLL_INTERVAL_S", 0.01)
 
     async def test() -> None:
         async with serving(Server(tmp_path)) as first:
@@ -215,7 +215,7 @@ def test_a_server_waits_with_the_batches_of_another_and_takes_them_over_when_it_
 def test_a_server_without_batches_leaves_the_next_one_to_whoever_takes_it_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("intaglio.batches.runner.LOOK_AGAIN_S", 3600.0)  # else the other may look first
+    monkeypatch.setattr("intaglio.batches.runner.POLL_INTERVAL_S", 3600.0)  # else the other may look first
 
     async def test() -> None:
         async with serving(Server(tmp_path)) as first, serving(Server(tmp_path)) as second:

@@ -132,10 +132,10 @@ def test_a_batch_that_is_never_taken_is_told_the_bound(store: BatchStore) -> Non
     assert store.open_batches() == []
 
 
-def test_items_wait_up_to_a_number_and_room_comes_back_with_each_result(store: BatchStore) -> None:
+def test_open_items_are_bounded_and_each_result_frees_capacity(store: BatchStore) -> None:
     first = store.add("acc0", MODEL, [b"x"] * 50, b"")
     store.add("acc0", MODEL, [b"x"] * 8, b"")
-    with pytest.raises(BatchQueueFullError, match="58 batch items are waiting, and 60 are the most: no room for 3"):
+    with pytest.raises(BatchQueueFullError, match="58 batch items are waiting, and 60 are the most: 3 more do not fit"):
         store.add("acc0", MODEL, [b"x"] * 3, b"")
     store.finish([result(first.id, 0)])
     store.add("acc0", MODEL, [b"x"] * 3, b"")

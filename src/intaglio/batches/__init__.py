@@ -1,4 +1,7 @@
-"""Requests that nobody waits for: kept in a database until they have run, and their answers for a while after."""
+"""Asynchronous requests: kept in a database until they have run, and their responses for a retention time after.
+
+Knows no prompts, models or HTTP: an `ItemWork` runs the items.
+"""
 
 from intaglio.batches.claims import ModelClaims
 from intaglio.batches.records import Batch, BatchLimits, BatchState, Item, ItemKey, ItemResult, TokenCounts

@@ -1,4 +1,4 @@
-"""Who runs the batches of a model, when several servers share one data folder.
+"""Which server runs the batches of a model, when several servers share one data folder.
 
 One lock file per model. The kernel drops the lock of a killed process, so another server, or the same one started
 again, can go on with its batches at once.
@@ -21,10 +21,10 @@ class ModelClaims:
         self._held: dict[str, BinaryIO] = {}
 
     def claim(self, model: str) -> bool:
-        """Whether the model's batches are ours now. False: another server has them."""
+        """Whether this server holds the claim now. False: another server has it."""
         if model in self._held:
             return True
-        name = hashlib.sha256(model.encode()).hexdigest()[:32]  # an id may hold what a file name may not
+        name = hashlib.sha256(model.encode()).hexdigest()[:32]  # an id may contain characters that a file name may not
         file = (self._folder / f"{name}.lock").open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

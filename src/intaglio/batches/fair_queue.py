@@ -1,4 +1,4 @@
-"""Whose item runs next. Accounts take turns; within an account the oldest batch comes first, in its own order.
+"""Which item runs next. Accounts alternate; within an account the oldest batch comes first, in its own order.
 
 So a small batch of one account never waits for the whole of a large batch of another.
 """
@@ -12,8 +12,8 @@ from typing import NamedTuple
 from intaglio.batches.records import ItemKey
 
 
-class Turn(NamedTuple):
-    """The account whose turn it was, and its item."""
+class QueuedItem(NamedTuple):
+    """An item and its account."""
 
     account: str
     key: ItemKey
@@ -34,8 +34,8 @@ class FairQueue:
         if keys:
             self._items.setdefault(account, deque()).extend(keys)
 
-    def take(self) -> Turn | None:
-        """The next item; None if there is none."""
+    def pop(self) -> QueuedItem | None:
+        """Remove and return the next item; None if the queue is empty."""
         if not self._items:
             return None
         account, keys = next(iter(self._items.items()))
@@ -44,8 +44,8 @@ class FairQueue:
             self._items.move_to_end(account)
         else:
             del self._items[account]
-        return Turn(account, key)
+        return QueuedItem(account, key)
 
-    def put_back(self, turn: Turn) -> None:
+    def put_back(self, item: QueuedItem) -> None:
         """An item that could not run: it is its account's first again."""
-        self._items.setdefault(turn.account, deque()).appendleft(turn.key)
+        self._items.setdefault(item.account, deque()).appendleft(item.key)

@@ -1,8 +1,8 @@
-"""What the room of batches speaks of: a batch is a list of requests that nobody waits for, its items are the requests.
+"""Records of batches: a batch is a list of requests that run asynchronously, its items are the requests.
 
     queued --first item handed out--> running --last result committed--> finished --retention over--> gone
 
-Requests and answers are JSON text here, written and read by others.
+Requests and responses are JSON text here, which this package does not parse.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class ItemKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How much is taken in, and how long it is kept.
+    """How much is accepted, and how long it is kept.
 
     max_items        items in one batch
     max_open_items   items of all batches that are not finished
-    max_bytes        requests of batches that are not finished, and answers of those that are, together
-    retention_s      seconds for which a finished batch keeps its answers
+    max_bytes        requests of batches that are not finished, and responses of those that are, together
+    retention_s      seconds for which a finished batch keeps its responses
     """
 
     max_items: int

@@ -1,4 +1,4 @@
-"""Results on their way to the disk, in groups: what comes while one group is written is the next group."""
+"""Commits results in groups: the results that arrive while one group is written are the next group."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ class ResultWriter:
     def __init__(self, store: BatchStore, on_finished: Callable[[Batch], None]) -> None:
         self._store = store
         self._on_finished = on_finished
-        self._waiting: list[ItemResult] = []
-        self._news = asyncio.Event()
+        self._pending: list[ItemResult] = []
+        self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
     def put(self, result: ItemResult) -> None:
-        self._waiting.append(result)
-        self._news.set()
+        self._pending.append(result)
+        self._wake.set()
 
     def close(self) -> None:
         """`run` returns once everything is written."""
         self._closing.set()
-        self._news.set()
+        self._wake.set()
 
     async def run(self) -> None:
-        """Write until closed. What cannot be written is tried again; at the end it is given up, and runs again."""
-        while self._waiting or not self._closing.is_set():
-            await self._news.wait()
-            self._news.clear()
-            if self._waiting and not await self._write_all():
+        """Write until closed. A failed write is retried; after `close` it is not, and the items run again later."""
+        while self._pending or not self._closing.is_set():
+            await self._wake.wait()
+            self._wake.clear()
+            if self._pending and not await self._write_all():
                 if self._closing.is_set():
                     return
                 await self._pause()
 
     async def _write_all(self) -> bool:
-        group, self._waiting = self._waiting, []
+        group, self._pending = self._pending, []
         try:
             finished = await asyncio.to_thread(self._store.finish, group)
         except (DatabaseError, StorageFullError) as error:
             logger.error("%d batch results cannot be written yet: %s", len(group), error)
-            self._waiting = group + self._waiting
+            self._pending = group + self._pending
             return False
         for batch in finished:
             self._on_finished(batch)
@@ -60,4 +60,4 @@ class ResultWriter:
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), RETRY_S)
-        self._news.set()
+        self._wake.set()

@@ -1,6 +1,6 @@
 """Runs batches in the background: a set number of items at a time for each model, results committed as they come.
 
-    database --look--> lane of a model --fair turns--> running items --> result writer --> database
+    database --poll--> lane of a model --fair queue--> running items --> result writer --> database
 
 Nothing is lost when the process is killed: an item is unfinished until its result is committed, and unfinished items
 run again. A result is committed once, however often an item ran.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from intaglio.batches.claims import ModelClaims
-from intaglio.batches.fair_queue import FairQueue, Turn
+from intaglio.batches.fair_queue import FairQueue, QueuedItem
 from intaglio.batches.records import Batch, Item, ItemKey, ItemResult
 from intaglio.batches.result_writer import ResultWriter
 from intaglio.batches.store import BatchStore
@@ -24,8 +24,8 @@ from intaglio.errors import CapacityError, DatabaseError, EngineError, IntaglioE
 
 logger = logging.getLogger(__name__)
 
-MAX_TRIES = 3  # an item that fails by our fault is run this often
-LOOK_AGAIN_S = 5.0  # another server on the same data folder may have taken in a batch, or ended
+MAX_TRIES = 3  # runs of an item whose engine fails
+POLL_INTERVAL_S = 5.0  # another server on the same data folder may have accepted a batch, or ended
 EXPIRE_EVERY_S = 60.0
 
 
@@ -42,7 +42,7 @@ class ItemWork(Protocol):
 
 @dataclass(slots=True)
 class _Lane:
-    """The work on one model. `batches` are those taken up and not finished; `tries` counts what failed by our fault."""
+    """The work on one model. `batches` are those started and not finished; `tries` counts engine failures."""
 
     model: str
     queue: FairQueue = field(default_factory=FairQueue)
@@ -58,8 +58,8 @@ class BatchRunner:
     models       ids of the models it serves. Batches of others end with an error for each item, but only at the start:
                  later ones belong to another server of the same data folder
     max_running  items of one model that run at once
-    added        set by whoever has taken in a batch
-    retry_s      how long a model's items wait when there is no room
+    added        set when a batch was accepted
+    retry_s      how long a model's items wait when there is no capacity
     """
 
     def __init__(
@@ -86,15 +86,15 @@ class BatchRunner:
         self._writing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin with what a former run has left."""
+        """Start, with the unfinished items of a former run first."""
         self._writing = asyncio.create_task(self._writer.run(), name="batch-results")
         self._loops = [
-            asyncio.create_task(self._look_around(), name="batch-look"),
+            asyncio.create_task(self._poll_forever(), name="batch-poll"),
             asyncio.create_task(self._expire(), name="batch-expiry"),
         ]
 
     async def stop(self) -> None:
-        """Cut running items short; they stay unfinished. Results that are there are written."""
+        """Cancel running items; they stay unfinished. Results that are complete are written."""
         running = [task for lane in self._lanes.values() for task in lane.running]
         self._lanes.clear()
         for task in (*self._loops, *running):
@@ -105,24 +105,24 @@ class BatchRunner:
             await self._writing
         self._claims.close()
 
-    # -- what there is to do
+    # -- open batches
 
-    async def _look_around(self) -> None:
+    async def _poll_forever(self) -> None:
         at_start, seen = True, 0
         while True:
             self._added.clear()
             try:
-                seen = await self._look(seen, at_start)
+                seen = await self._poll(seen, at_start)
                 at_start = False
             except (DatabaseError, StorageFullError) as error:
                 logger.error("batches cannot be read: %s", error)
             try:
-                await asyncio.wait_for(self._added.wait(), LOOK_AGAIN_S)
+                await asyncio.wait_for(self._added.wait(), POLL_INTERVAL_S)
             except TimeoutError:
-                seen = 0  # what another server had may be free now
+                seen = 0  # a claim of another server may be free now
 
-    async def _look(self, seen: int, at_start: bool) -> int:
-        """Take up batches with a larger number than `seen`. Returns the largest number there is."""
+    async def _poll(self, seen: int, at_start: bool) -> int:
+        """Start batches with a larger number than `seen`. Returns the largest number."""
         for batch in await asyncio.to_thread(self._store.open_batches, seen):
             seen = batch.number
             known = batch.model in self._lanes and batch.id in self._lanes[batch.model].batches
@@ -133,8 +133,8 @@ class BatchRunner:
             places = await asyncio.to_thread(self._store.open_places, batch.id)
             lane.queue.add(batch.account, batch.id, places)
             if not places:  # it was finished after the list was read
-                self._leave(lane, batch.id)
-            self._fill(lane)
+                self._batch_done(lane, batch.id)
+            self._start_items(lane)
         return seen
 
     async def _expire(self) -> None:
@@ -149,53 +149,53 @@ class BatchRunner:
 
     # -- items
 
-    def _fill(self, lane: _Lane) -> None:
-        """Start items while there is room."""
+    def _start_items(self, lane: _Lane) -> None:
+        """Start items up to max_running."""
         while self._lanes.get(lane.model) is lane and not lane.paused and len(lane.running) < self._max_running:
-            turn = lane.queue.take()
-            if turn is None:
+            queued = lane.queue.pop()
+            if queued is None:
                 return
-            task = asyncio.create_task(self._run_item(lane, turn), name=f"batch-item {turn.key}")
+            task = asyncio.create_task(self._run_item(lane, queued), name=f"batch-item {queued.key}")
             lane.running.add(task)
             task.add_done_callback(lambda done: self._item_ended(lane, done))
 
     def _item_ended(self, lane: _Lane, task: asyncio.Task[None]) -> None:
         lane.running.discard(task)
-        self._fill(lane)
+        self._start_items(lane)
 
-    async def _run_item(self, lane: _Lane, turn: Turn) -> None:
+    async def _run_item(self, lane: _Lane, queued: QueuedItem) -> None:
         try:
-            item = await asyncio.to_thread(self._store.begin, turn.key)
+            item = await asyncio.to_thread(self._store.begin, queued.key)
         except (DatabaseError, StorageFullError) as error:
-            logger.error("batch item %s cannot be read: %s", turn.key, error)
-            self._try_later(lane, turn)
+            logger.error("batch item %s cannot be read: %s", queued.key, error)
+            self._retry_later(lane, queued)
             return
         try:
             self._writer.put(await self._work.run(item))
         except (CapacityError, DatabaseError):
-            self._try_later(lane, turn)
+            self._retry_later(lane, queued)
         except EngineError as error:
-            lane.tries[turn.key] += 1
-            if lane.tries[turn.key] < MAX_TRIES:
-                self._try_later(lane, turn)
+            lane.tries[queued.key] += 1
+            if lane.tries[queued.key] < MAX_TRIES:
+                self._retry_later(lane, queued)
             else:
                 self._writer.put(self._work.failed(item, error))
         except IntaglioError as error:
             self._writer.put(self._work.failed(item, error))
         except Exception:
-            logger.exception("batch item %s failed", turn.key)
-            unforeseen = EngineError("internal error; the server's log has the details")
-            self._writer.put(self._work.failed(item, unforeseen))
+            logger.exception("batch item %s failed", queued.key)
+            internal = EngineError("internal error; the server's log has the details")
+            self._writer.put(self._work.failed(item, internal))
 
-    def _try_later(self, lane: _Lane, turn: Turn) -> None:
-        lane.queue.put_back(turn)
+    def _retry_later(self, lane: _Lane, queued: QueuedItem) -> None:
+        lane.queue.put_back(queued)
         if not lane.paused:
             lane.paused = True
             asyncio.get_running_loop().call_later(self._retry_s, self._resume, lane)
 
     def _resume(self, lane: _Lane) -> None:
         lane.paused = False
-        self._fill(lane)
+        self._start_items(lane)
 
     def _finished(self, batch: Batch) -> None:
         logger.info(
@@ -211,10 +211,10 @@ class BatchRunner:
         )
         lane = self._lanes.get(batch.model)
         if lane is not None:
-            self._leave(lane, batch.id)
+            self._batch_done(lane, batch.id)
 
-    def _leave(self, lane: _Lane, batch_id: str) -> None:
-        """A batch is done. A model without batches is open to other servers."""
+    def _batch_done(self, lane: _Lane, batch_id: str) -> None:
+        """A batch is done. The claim of a model without batches is released to other servers."""
         lane.batches.discard(batch_id)
         if not lane.batches and self._lanes.get(lane.model) is lane:
             del self._lanes[lane.model]

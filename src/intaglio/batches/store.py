@@ -1,4 +1,4 @@
-"""Batches in a database: taken in, handed out item by item, answered, kept for a while, forgotten.
+"""Batches in a database: accepted, run item by item, kept for the retention time, removed.
 
 All methods block and may be called from any thread and from several servers with the same database; the event loop
 calls them through `asyncio.to_thread`. When a method returns, its change survives `kill -9`. All raise DatabaseError
@@ -27,7 +27,7 @@ class BatchStore:
 
     clock  seconds since 1970
 
-    Raises DataFolderError if it is no such database.
+    Raises DataFolderError if the database cannot be used.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class BatchStore:
     # -- for those who submit and poll
 
     def add(self, account: str, model: str, requests: Sequence[bytes], shared: bytes) -> Batch:
-        """Take in a batch. Raises BadInputError or RequestTooLargeError for one that is never taken, and
-        BatchQueueFullError for one that has no room now.
+        """Accept a batch. Raises BadInputError or RequestTooLargeError for one that is too large, and
+        BatchQueueFullError for one that does not fit now.
         """
         size = len(shared) + sum(map(len, requests))
         self._check_size(len(requests), size)
@@ -59,7 +59,7 @@ class BatchStore:
             "num_items": len(requests), "size_bytes": size, "created_at": self._clock(),
         }  # fmt: skip
         with self._database.writing() as connection:
-            self._check_room(connection, len(requests), size)
+            self._check_capacity(connection, len(requests), size)
             inserted = connection.execute(BATCHES.insert().values(**row)).inserted_primary_key
             assert inserted is not None
             items = [{"batch": inserted[0], "place": place, "request": text} for place, text in enumerate(requests)]
@@ -126,9 +126,9 @@ class BatchStore:
         return finished
 
     def expire(self) -> int:
-        """Remove the answers of batches whose time is over. Returns how many batches lost theirs.
+        """Remove the responses of batches whose retention time is over. Returns of how many batches.
 
-        The row stays for the same time again, so that whoever asks too late is told so.
+        The row stays for the same time again, so that a late request gets that reason.
         """
         now = self._clock()
         gone = (BATCHES.c.finished_at <= now - self.limits.retention_s) & (BATCHES.c.size_bytes > 0)
@@ -144,25 +144,26 @@ class BatchStore:
     def _check_size(self, num_items: int, size_bytes: int) -> None:
         most = min(self.limits.max_items, self.limits.max_open_items)
         if num_items > most:
-            raise BadInputError(f"the batch has {num_items} requests, more than the {most} that are taken at once")
+            raise BadInputError(f"the batch has {num_items} requests, more than the {most} that are accepted at once")
         if size_bytes > self.limits.max_bytes:
             raise RequestTooLargeError(
                 f"the batch has {size_bytes} bytes, more than the {self.limits.max_bytes} that are kept here"
             )
 
-    def _check_room(self, connection: sa.Connection, num_items: int, size_bytes: int) -> None:
+    def _check_capacity(self, connection: sa.Connection, num_items: int, size_bytes: int) -> None:
         unfinished = sa.case((BATCHES.c.finished_at.is_(None), BATCHES.c.num_items - BATCHES.c.num_done), else_=0)
         sums = sa.select(sa.func.sum(unfinished), sa.func.sum(BATCHES.c.size_bytes))
         open_items, kept_bytes = (value or 0 for value in connection.execute(sums).one())
         if open_items + num_items > self.limits.max_open_items:
             raise BatchQueueFullError(
                 f"{open_items} batch items are waiting, and {self.limits.max_open_items} are the most: "
-                f"no room for {num_items} now"
+                f"{num_items} more do not fit now"
             )
         if kept_bytes + size_bytes > self.limits.max_bytes:
             raise BatchQueueFullError(
-                f"batches hold {kept_bytes} bytes, and {self.limits.max_bytes} are the most: no room for "
-                f"{size_bytes} before some are finished or their results are {self.limits.retention_s:.0f} s old"
+                f"batches hold {kept_bytes} bytes, and {self.limits.max_bytes} are the most: "
+                f"{size_bytes} more do not fit before some are finished or their results are "
+                f"{self.limits.retention_s:.0f} s old"
             )
 
     def _find(self, connection: sa.Connection, account: str, batch_id: str) -> sa.Row[Any]:
