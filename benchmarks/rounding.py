@@ -22,7 +22,7 @@ from intaglio.model.bundled import bundled_model_path
 from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat
 from intaglio.ops import GROUP, QuantizedMatrix
-from intaglio.ops.reference_weight import dequantized
+from intaglio.ops.reference.weight import dequantized
 from intaglio.settings import load_settings
 
 F32 = NDArray[np.float32]

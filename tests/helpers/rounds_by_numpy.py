@@ -8,8 +8,8 @@ import numpy as np
 
 from intaglio.ops import Array, AttentionKind, AttentionRow, Format, KVGroup, LoraSegment, QuantizedMatrix
 from intaglio.ops.reference import ReferenceOps
-from intaglio.ops.reference_attention import store
-from intaglio.ops.reference_weight import MatrixWeight, dequantized
+from intaglio.ops.reference.attention import store
+from intaglio.ops.reference.weight import MatrixWeight, dequantized
 from tests.helpers.forward import F32
 from tests.ops.quantized import rows_of
 

@@ -17,7 +17,7 @@ from intaglio.model.weights import RawTensor, open_checkpoint
 from intaglio.model.weights.dequantize import dequantize
 from intaglio.model.weights.formats import TYPE_BY_NAME
 from intaglio.ops import GROUP, QuantizedFormat, QuantizedMatrix
-from intaglio.ops.reference_weight import dequantized
+from intaglio.ops.reference.weight import dequantized
 from intaglio.settings import Settings
 from tests.model.weights.test_dequantize import ALL_TYPES, random_tensor
 from tests.ops.quantized import QUANTIZED

@@ -17,7 +17,7 @@ from intaglio.errors import SettingsError
 from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
-from intaglio.ops.reference_weight import dequantized
+from intaglio.ops.reference.weight import dequantized
 from tests.ops.alone import add_norms, gelu_gate
 from tests.ops.backends import KERNELS, SIZES, adapter_weights, shared_kernels
 from tests.ops.quantized import (
@@ -319,7 +319,7 @@ def test_a_machine_without_memory_to_get_ahead_goes_on_without(
         asked.append(size)
         raise MemoryError
 
-    monkeypatch.setattr("intaglio.ops.cpu.Pages", refuse)
+    monkeypatch.setattr("intaglio.ops.cpu.backend.Pages", refuse)
     adapter_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
     kernels.rest()
     assert len(asked) == 1

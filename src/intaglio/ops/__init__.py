@@ -1,5 +1,5 @@
-"""The array operations: what each one computes, in which shapes. The backends stand beside: `reference.py` is NumPy,
-float32, written to be checked by hand; a faster backend has to agree with it.
+"""The array operations: what each one computes, in which shapes. Two backends stand beside: `reference/` is NumPy,
+float32, written to be checked by hand; `cpu/` is C++ and has to agree with it.
 
 `model/` and `engine/` reach arrays through an `Ops` object only, so a second kind of device is a second backend and
 nothing else. Arrays are opaque to them: they pass them on, index rows and read `.shape`.

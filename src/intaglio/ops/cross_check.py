@@ -31,7 +31,7 @@ from intaglio.ops import (
     Weight,
 )
 from intaglio.ops.distance import length
-from intaglio.ops.reference_adapter_ops import ReferenceAdapterOps
+from intaglio.ops.reference.adapter_ops import ReferenceAdapterOps
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from intaglio.model.gemma import DOWN, EMBEDDING, GATE_UP, HEAD, OUT, QKV, Gemma
 from intaglio.ops import AdapterWeights, Ops
 from intaglio.ops.cross_check import Checked, CrossCheckedOps, StepCheck
 from intaglio.ops.distance import RowDistance, row_distance
-from intaglio.ops.reference_adapter_ops import ReferenceAdapterOps
+from intaglio.ops.reference.adapter_ops import ReferenceAdapterOps
 
 _PROJECTIONS = (QKV, OUT, GATE_UP, DOWN)  # the fused projections of one layer, in order
 

@@ -1,7 +1,7 @@
 """The specification: every operation in float32 NumPy, written to be checked by hand.
 
 What a row gets does not depend on the other rows, nor on how a prompt is cut: each row meets a matrix in a product of
-its own, and each query its keys (`reference_weight.products`, `reference_attention`). NumPy's BLAS does compute these,
+its own, and each query its keys (`weight.products`, `attention`). NumPy's BLAS does compute these,
 so the last bits are those of its version, its threads and this machine. A faster backend is held to this one by tests.
 """
 
@@ -28,9 +28,9 @@ from intaglio.ops import (
 )
 from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
-from intaglio.ops.reference_adapter import ReferenceAdapter, adapter_arrays, adapter_from_arrays, with_pair
-from intaglio.ops.reference_attention import paged_attention, rotated, softcapped, store
-from intaglio.ops.reference_weight import MatrixWeight, dequantized, products
+from intaglio.ops.reference.adapter import ReferenceAdapter, adapter_arrays, adapter_from_arrays, with_pair
+from intaglio.ops.reference.attention import paged_attention, rotated, softcapped, store
+from intaglio.ops.reference.weight import MatrixWeight, dequantized, products
 from intaglio.ops.sampling import sample_row
 
 F32 = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.ops import Array, Format, Ops, Weight
-from intaglio.ops.reference import ReferenceOps
+from intaglio.ops.reference.backend import ReferenceOps
 
 F32 = npt.NDArray[np.float32]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from intaglio.ops import AdapterProjection, Array, Format, LoraPair, LoraSegment
 from intaglio.ops._cpu import AdapterWeights, LoraPlan, Pages
-from intaglio.ops.cpu_weight import CpuWeight
+from intaglio.ops.cpu.weight import CpuWeight
 
 F32 = npt.NDArray[np.float32]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intaglio.ops import AdapterProjection, Array, LoraPair, TokenRows
-from intaglio.ops.reference_weight import MatrixWeight, products
+from intaglio.ops.reference.weight import MatrixWeight, products
 
 F32 = npt.NDArray[np.float32]
 

@@ -32,8 +32,8 @@ from intaglio.ops import (
     SamplingRow,
 )
 from intaglio.ops._cpu import AttentionPlan, Device, Pages, instruction_sets
-from intaglio.ops.cpu_adapter import CpuAdapter, CpuPlan, adapter_arrays, adapter_from_arrays, pack_adapter
-from intaglio.ops.cpu_weight import CpuWeight, tiled
+from intaglio.ops.cpu.adapter import CpuAdapter, CpuPlan, adapter_arrays, adapter_from_arrays, pack_adapter
+from intaglio.ops.cpu.weight import CpuWeight, tiled
 from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.sampling import changes_logits, penalized, uniform

@@ -1,0 +1,10 @@
+"""The CPU backend: C++ kernels (the extension module `ops/_cpu`, from csrc/) on NumPy arrays. Knows no model.
+
+backend, weight, adapter: `CpuOps`, a matrix of the base and an adapter as the kernels read them.
+"""
+
+from intaglio.ops._cpu import instruction_sets
+from intaglio.ops.cpu.backend import CpuOps
+from intaglio.ops.cpu.weight import CpuWeight
+
+__all__ = ["CpuOps", "CpuWeight", "instruction_sets"]
