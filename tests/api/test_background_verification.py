@@ -163,7 +163,7 @@ def test_one_verification_is_asked_for_at_a_time_each_once_and_a_bounded_number_
     llm.verify = counted  # type: ignore[method-assign]
 
     async def all_at_once(verifications: BackgroundVerification) -> None:
-        shown = await asyncio.gather(*(verifications.with_asked(demo, llm) for demo in demos for _ in range(3)))  # type: ignore[arg-type]
+        shown = await asyncio.gather(*(verifications.with_verification(demo, llm) for demo in demos for _ in range(3)))  # type: ignore[arg-type]
         digests = [demo.digest for demo in demos[:MAX_PENDING]]
         assert (sorted(asked), most) == (sorted(digests), 1)  # type: ignore[type-var]
         verified = {one.digest for one in shown if one.current is not None and one.current.verification is not None}
@@ -197,6 +197,6 @@ def test_a_finetune_of_a_base_that_is_not_served_has_none(make_demos: MakeDemos)
     (demo,) = make_demos(1)
 
     async def read_it(verifications: BackgroundVerification) -> None:
-        assert await verifications.with_asked(demo, None) == demo
+        assert await verifications.with_verification(demo, None) == demo
 
     run(read_it)

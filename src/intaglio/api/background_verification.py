@@ -32,7 +32,7 @@ class BackgroundVerification:
 
     def __init__(self) -> None:
         self._known: dict[AdapterRef, Verification | None] = {}  # None if the engine refused the adapter
-        self._asked: dict[AdapterRef, asyncio.Task[None]] = {}
+        self._pending: dict[AdapterRef, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
 
     def with_known(self, finetune: Finetune) -> Finetune:
@@ -42,15 +42,15 @@ class BackgroundVerification:
             return finetune
         return replace(finetune, current=replace(current, verification=self._known.get(_ref(current))))
 
-    async def with_asked(self, finetune: Finetune, llm: AsyncLLM | None) -> Finetune:
+    async def with_verification(self, finetune: Finetune, llm: AsyncLLM | None) -> Finetune:
         """The same, and the engine is asked. Without a verification if it cannot say in MAX_WAIT_S, or no engine is
         there.
 
         llm  the base of the finetune; None if it is not served
         """
-        asked = self._ask(finetune, llm) if llm is not None else None
-        if asked is not None:
-            await asyncio.wait([asked], timeout=MAX_WAIT_S)
+        pending = self._ask(finetune, llm) if llm is not None else None
+        if pending is not None:
+            await asyncio.wait([pending], timeout=MAX_WAIT_S)
         return self.with_known(finetune)
 
     def begin(self, finetunes: Iterable[Finetune], llm: AsyncLLM) -> None:
@@ -60,10 +60,10 @@ class BackgroundVerification:
 
     async def close(self) -> None:
         """Cancel the verifications that run."""
-        asked = list(self._asked.values())
-        for task in asked:
+        pending = list(self._pending.values())
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*pending, return_exceptions=True)
 
     def _ask(self, finetune: Finetune, llm: AsyncLLM) -> asyncio.Task[None] | None:
         current = finetune.current
@@ -72,12 +72,12 @@ class BackgroundVerification:
         ref = _ref(current)
         if ref in self._known:
             return None
-        if ref not in self._asked:
-            if len(self._asked) >= MAX_PENDING:
+        if ref not in self._pending:
+            if len(self._pending) >= MAX_PENDING:
                 return None
-            self._asked[ref] = asyncio.create_task(self._learn(ref, llm))
-            self._asked[ref].add_done_callback(lambda _: self._asked.pop(ref))
-        return self._asked[ref]
+            self._pending[ref] = asyncio.create_task(self._learn(ref, llm))
+            self._pending[ref].add_done_callback(lambda _: self._pending.pop(ref))
+        return self._pending[ref]
 
     async def _learn(self, ref: AdapterRef, llm: AsyncLLM) -> None:
         verification = None

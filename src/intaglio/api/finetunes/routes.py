@@ -42,21 +42,21 @@ def finetune_routes(state: ServerState) -> APIRouter:
     adapters = state.adapters
 
     async def detail(found: Finetune) -> Response:
-        verified = await state.background_verification.with_asked(found, state.models.get(found.model))
+        verified = await state.background_verification.with_verification(found, state.models.get(found.model))
         return success(finetune_detail(verified))
 
     @router.post("/ai/finetunes", operation_id="create_finetune")
     async def create(request: Request, account: str) -> Response:
         body = await read_json(request, state.settings.max_body_bytes)
-        asked = _create_body(body)
-        _check_base(state, asked.model)
+        creation = _create_body(body)
+        _check_base(state, creation.model)
         made = await asyncio.to_thread(
             adapters.create,
             account=account,
-            name=asked.name,
-            model=asked.model,
-            description=asked.description or "",
-            public=bool(asked.public),
+            name=creation.name,
+            model=creation.model,
+            description=creation.description or "",
+            public=bool(creation.public),
         )
         return success(finetune_summary(made))
 
@@ -130,12 +130,12 @@ def _asset_routes(state: ServerState) -> APIRouter:
 
 def _create_body(body: Any) -> CreateFinetune:
     try:
-        asked = msgspec.convert(body, CreateFinetune)
+        creation = msgspec.convert(body, CreateFinetune)
     except msgspec.ValidationError as error:
         raise BadInputError(f"a finetune needs model and name, both strings: {error}") from error
-    if len(asked.description or "") > MAX_DESCRIPTION_CHARS:
+    if len(creation.description or "") > MAX_DESCRIPTION_CHARS:
         raise BadInputError(f"description is longer than {MAX_DESCRIPTION_CHARS} characters")
-    return asked
+    return creation
 
 
 async def _check_no_body(request: Request, max_bytes: int) -> None:

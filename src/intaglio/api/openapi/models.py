@@ -35,7 +35,7 @@ _FOUND = {200: DeclaredResponse("One page; past the end it is empty.", {JSON: _P
 
 def model_operations(model: str) -> dict[str, Operation]:
     """model: one for the examples."""
-    asked = parameter("model", "query", {**TEXT, "minLength": 1}, "The model's id.", required=True, example=model)
+    model_query = parameter("model", "query", {**TEXT, "minLength": 1}, "The model's id.", required=True, example=model)
     return {
         "search_models": Operation(
             TAG, "Search models", "The models of this server, and those that it knows but has no weights for.", _FOUND,
@@ -48,7 +48,7 @@ def model_operations(model: str) -> dict[str, Operation]:
         "read_model_schemas": Operation(
             TAG, "Schemas of a model", "The JSON schemas of a run's input and output: the very ones that check.",
             {200: DeclaredResponse("The schemas.", {JSON: envelope_schema(ref("ModelSchemas"))})},
-            parameters=(ACCOUNT, asked), errors=(*IN_AN_ACCOUNT, BadInputError, *OF_A_MODEL),
+            parameters=(ACCOUNT, model_query), errors=(*IN_AN_ACCOUNT, BadInputError, *OF_A_MODEL),
         ),
         "search_tasks": Operation(
             TAG, "List tasks", "There is one: Text Generation.",

@@ -96,8 +96,8 @@ def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
     return {
         "run_model": Operation(
             TAG, "Run a model",
-            "Answers a prompt or a conversation, with an adapter if `lora` names one. With `queueRequest` it takes "
-            "in a batch, and tells of it. Settings may stand in the query too; the body wins. Workers come in at "
+            "Answers a prompt or a conversation, with an adapter if `lora` names one. With `queueRequest` it "
+            "accepts a batch or reports its state. Settings may stand in the query too; the body wins. Workers come in at "
             "`…/ai/run/proxy`: a proxy there carries what they ask of `/run`.",
             responses, parameters=(ACCOUNT, model_in_path(model), queue, *settings),
             body={JSON: {"anyOf": inputs}}, errors=errors,
