@@ -97,7 +97,7 @@ def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
         "run_model": Operation(
             TAG, "Run a model",
             "Answers a prompt or a conversation, with an adapter if `lora` names one. With `queueRequest` it "
-            "accepts a batch or reports its state. Settings may stand in the query too; the body wins. A Worker's proxy "
+            "accepts a batch or reports its state. Settings may also be in the query; the body wins. A Worker's proxy "
             "posts to `…/ai/run/proxy` what the Worker asks of `/run`.",
             responses, parameters=(ACCOUNT, model_in_path(model), queue, *settings),
             body={JSON: {"anyOf": inputs}}, errors=errors,
