@@ -11,7 +11,7 @@ import llguidance
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.api.inference import run as run_module
+from intaglio.api.inference import running_request
 from intaglio.api.inference.structured_output import (
     JsonMode,
     completion_grammar,
@@ -89,7 +89,7 @@ def test_schemas_that_take_long_to_read_leave_room_for_everybody_else(
         running.remove(threading.get_ident())
         return completion_grammar(*asked)
 
-    monkeypatch.setattr(run_module, "completion_grammar", slow)
+    monkeypatch.setattr(running_request, "completion_grammar", slow)
     with ThreadPoolExecutor(40) as callers:
         waiting = [callers.submit(run, client, "{}", guided_json={}) for _ in range(39)]
         try:
