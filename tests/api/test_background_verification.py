@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import pytest
 from fastapi.testclient import TestClient
 
+from intaglio.api import background_verification
 from intaglio.api.app import create_app
 from intaglio.api.background_verification import MAX_PENDING, BackgroundVerification
-from intaglio.api.finetunes import background_verification
 from intaglio.api.startup import open_batches
 from intaglio.api.state import ServerState
 from intaglio.errors import AdapterError, EngineDeadError

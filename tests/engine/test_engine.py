@@ -115,7 +115,7 @@ def test_an_adapter_whose_files_are_gone_ends_its_request_alone(
     engine = tiny.engine(ROOMY)
     got = run(engine, [request("bad", prompt(1, 5), gone), request("good", prompt(2, 5), adapters[0], **NO_STOP)])
     assert got.reasons == {"bad": FinishReason.ERROR, "good": FinishReason.LENGTH}
-    assert "is not there" in (got.errors["bad"] or "")
+    assert "does not exist, or was removed" in (got.errors["bad"] or "")
 
 
 def test_an_adapter_whose_files_changed_is_not_served(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
