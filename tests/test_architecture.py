@@ -218,7 +218,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert import_cycle(SOURCE) == []
 
 
-def test_a_cycle_of_two_modules_in_one_package_is_seen(tmp_path: Path) -> None:
+def test_the_check_notices_a_cycle_of_two_modules_in_one_package(tmp_path: Path) -> None:
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "pool.py").write_text("from intaglio.lora import cache\n")
     (tmp_path / "lora" / "cache.py").write_text("def load():\n    from intaglio.lora.pool import AdapterPool\n")
@@ -259,7 +259,7 @@ def test_the_parts_of_the_api_import_downwards_only() -> None:
     assert upwards_in_api(SOURCE) == []
 
 
-def test_an_upward_import_within_the_api_is_seen(tmp_path: Path) -> None:
+def test_the_check_notices_an_upward_import_within_the_api(tmp_path: Path) -> None:
     (tmp_path / "api" / "http").mkdir(parents=True)
     (tmp_path / "api" / "http" / "errors.py").write_text("from intaglio.api.openai.input import read_chat\n")
     assert [line.split(" ")[0] for line in upwards_in_api(tmp_path)] == ["src/intaglio/api/http/errors.py:1:"]
@@ -287,7 +287,7 @@ def test_what_only_training_needs_is_imported_inside_functions() -> None:
     assert heavy_at_import_time(SOURCE) == []
 
 
-def test_the_check_sees_a_heavy_import_of_a_module(tmp_path: Path) -> None:
+def test_the_check_notices_a_heavy_import_of_a_module(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text("import torch\n\n\ndef load():\n    import peft\n")
     assert [line.split(" ")[0] for line in heavy_at_import_time(tmp_path)] == ["src/intaglio/base.py:1:"]
 
@@ -322,7 +322,7 @@ def test_only_settings_reads_the_environment() -> None:
         ("model/gemma.py", "def f():\n    from numpy import dot", arrays_by_name),
     ],
 )
-def test_the_checks_see_a_wrong_import(path: str, line: str, check: Check, tmp_path: Path) -> None:
+def test_the_checks_notice_a_wrong_import(path: str, line: str, check: Check, tmp_path: Path) -> None:
     file = tmp_path / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(line + "\n")

@@ -75,7 +75,7 @@ def test_ids_outside_the_vocabulary_are_refused(prompt_ids: list[int], bias: dic
         make_request(prompt_ids, SamplingParams(logit_bias=bias), (), 640, 512)
 
 
-def test_the_last_id_of_the_vocabulary_is_taken() -> None:
+def test_the_last_id_of_the_vocabulary_is_accepted() -> None:
     request = make_request([2, 511], SamplingParams(logit_bias={511: -100.0}), [], 640, 512, Priority.BATCH)
     assert (request.prompt_ids, request.params.logit_bias) == ([2, 511], {511: -100.0})
     assert request.priority is Priority.BATCH

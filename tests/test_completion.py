@@ -129,7 +129,7 @@ def test_an_end_without_a_token_adds_nothing(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(("refused", "kind"), [(False, EngineError), (True, AdapterUseError)])
-def test_a_failure_is_the_engines_and_a_refusal_the_callers(
+def test_engine_failures_and_refused_requests_raise_different_errors(
     tokenizer: Tokenizer, refused: bool, kind: type[IntaglioError]
 ) -> None:
     output = TokenOutput("1", None, FinishReason.ERROR, error="two adapters take 9 bytes", refused=refused)

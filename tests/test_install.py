@@ -54,7 +54,7 @@ def assert_says_what_to_install(done: subprocess.CompletedProcess[str]) -> None:
     assert "sudo apt-get install g++" in said
 
 
-def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_a_compiler_the_error_says_what_to_install(tmp_path: Path) -> None:
     empty = tmp_path / "bin"
     empty.mkdir()
     done = build(tmp_path, PATH=str(empty))

@@ -72,7 +72,7 @@ def test_adapters_are_scaled_and_added_up_as_each_prompt_asks(llm: LLM, tmp_path
     assert llm.generate(["the answer"], GREEDY, adapters=choices[2])[0].text == texts[2]
 
 
-def test_a_mix_that_makes_no_sense_is_refused_before_anything_runs(llm: LLM, tmp_path: Path) -> None:
+def test_an_invalid_mix_is_refused_before_anything_runs(llm: LLM, tmp_path: Path) -> None:
     adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, seed=9))
     with pytest.raises(BadInputError, match="is in the request twice"):
         llm.generate(["one"], GREEDY, adapters=[[adapter, adapter]])
@@ -80,7 +80,7 @@ def test_a_mix_that_makes_no_sense_is_refused_before_anything_runs(llm: LLM, tmp
         llm.generate(["one"], GREEDY, adapters=ScaledAdapter(adapter, 11))
 
 
-def test_an_adapter_that_is_no_sum_is_neither_scaled_nor_mixed(llm: LLM, tmp_path: Path) -> None:
+def test_an_adapter_that_is_not_additive_is_neither_scaled_nor_mixed(llm: LLM, tmp_path: Path) -> None:
     folder = write_peft_adapter(tmp_path / "norm", llm.config, seed=9, modules_to_save=["model.norm"])
     norm = {"base_model.model.model.norm.weight": np.full(llm.config.hidden_size, 0.5, np.float32)}
     save_file(load_file(folder / "adapter_model.safetensors") | norm, folder / "adapter_model.safetensors")
@@ -125,7 +125,7 @@ def test_a_prompt_over_the_window_is_refused_with_the_numbers(llm: LLM) -> None:
         llm.generate(["the answer"], SamplingParams(max_tokens=640))
 
 
-def test_messages_that_make_no_chat_are_refused(llm: LLM) -> None:
+def test_invalid_messages_are_refused(llm: LLM) -> None:
     with pytest.raises(ChatError):
         llm.generate([[{"role": "wizard", "content": "hi"}]], GREEDY)
 

@@ -13,14 +13,14 @@ from intaglio.request import MAX_ADAPTERS, AdapterRef, ScaledAdapter, canonical_
 A, B, C = (AdapterRef(letter * 64, f"folder of {letter}") for letter in "abc")
 
 
-def test_order_and_scale_zero_say_nothing() -> None:
+def test_order_and_adapters_at_scale_zero_do_not_change_a_mix() -> None:
     asked = [ScaledAdapter(A, 0.5), ScaledAdapter(B, 0.0), ScaledAdapter(C, 2.0)]
     for order in itertools.permutations(asked):
         assert canonical_mix(order) == (asked[0], asked[2])
     assert canonical_mix([ScaledAdapter(A, 0.0), ScaledAdapter(B, -0.0)]) == ()
 
 
-def test_scales_are_what_float32_makes_of_them() -> None:
+def test_scales_are_rounded_to_float32() -> None:
     (one,) = canonical_mix([ScaledAdapter(A, 0.7)])
     assert one.scale == 0.699999988079071
     assert canonical_mix([one]) == (one,)
@@ -33,7 +33,7 @@ def test_a_scale_out_of_bounds_is_refused_by_name(scale: float) -> None:
         canonical_mix([ScaledAdapter(A, scale)])
 
 
-def test_the_bounds_themselves_are_taken() -> None:
+def test_scales_at_the_bounds_are_accepted() -> None:
     assert [one.scale for one in canonical_mix([ScaledAdapter(A, 10), ScaledAdapter(B, -10)])] == [10.0, -10.0]
 
 
@@ -49,7 +49,7 @@ def test_more_adapters_than_the_most_are_refused() -> None:
         canonical_mix(many)
 
 
-def test_an_adapter_as_it_is_keeps_its_digest_and_everything_else_has_an_identity_of_its_own() -> None:
+def test_one_adapter_at_scale_one_keeps_its_digest_and_every_other_mix_has_its_own_identity() -> None:
     assert mix_identity([]) is None
     assert mix_identity([ScaledAdapter(A)]) == A.digest
     mixes = [
@@ -67,6 +67,6 @@ def test_an_adapter_as_it_is_keeps_its_digest_and_everything_else_has_an_identit
     assert all(len(mix_identity(mix) or "") == 64 for mix in mixes)
 
 
-def test_where_the_files_lie_is_no_part_of_the_identity() -> None:
+def test_the_folder_is_not_part_of_the_identity() -> None:
     moved = ScaledAdapter(AdapterRef(A.digest, "elsewhere"), 0.5)
     assert mix_identity([moved]) == mix_identity([ScaledAdapter(A, 0.5)])

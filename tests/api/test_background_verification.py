@@ -67,7 +67,7 @@ def test_a_demo_adapter_is_read_with_its_verification_and_listed_as_verified(cli
     assert [(one["name"], one["verified"]) for one in listed] == [("intaglio-0", True), ("intaglio-1", True)]
 
 
-def test_demo_adapters_are_verified_from_the_start_on_without_anybody_asking(
+def test_demo_adapters_are_verified_from_the_start_without_a_request(
     state: ServerState, llm: FakeLLM, declared: Declared
 ) -> None:
     llm.verification_may_end.clear()
@@ -85,7 +85,7 @@ def unverified(llm: FakeLLM) -> str:
     return "intaglio-0"
 
 
-def test_one_who_reads_waits_no_longer_than_the_bound_and_holds_up_nobody(
+def test_a_read_waits_no_longer_than_the_bound_and_delays_no_other_request(
     unverified: str, client: TestClient, llm: FakeLLM, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_verification, "MAX_WAIT_S", 0.01)
@@ -111,7 +111,7 @@ def assert_verification_comes(client: TestClient, name: str) -> None:
 
 
 @pytest.mark.parametrize("error", [EngineDeadError("the engine process ended"), AdapterError("it changes nothing")])
-def test_without_a_verdict_or_with_a_refusal_there_is_no_verification_and_the_rest_is_shown(
+def test_without_a_verdict_or_with_a_refusal_the_demo_is_shown_without_verification(
     unverified: str, client: TestClient, llm: FakeLLM, error: Any
 ) -> None:
     llm.ready = True
@@ -124,7 +124,7 @@ def test_without_a_verdict_or_with_a_refusal_there_is_no_verification_and_the_re
     )
 
 
-def test_an_engine_that_is_starting_again_is_not_waited_for(unverified: str, client: TestClient, llm: FakeLLM) -> None:
+def test_a_read_does_not_wait_for_a_restarting_engine(unverified: str, client: TestClient, llm: FakeLLM) -> None:
     assert read(client, unverified)["verification"] is None
     assert not llm.verification_begun.is_set()
     llm.ready = True
@@ -141,7 +141,7 @@ def run(act: Callable[[BackgroundVerification], Coroutine[Any, Any, None]]) -> N
     asyncio.run(whole())
 
 
-def test_one_verification_is_asked_for_at_a_time_each_once_and_a_bounded_number_wait(
+def test_demos_are_verified_once_each_one_at_a_time_and_a_bounded_number_wait(
     base_config: ModelConfig, make_demos: MakeDemos
 ) -> None:
     demos = make_demos(MAX_PENDING + 1)
@@ -172,7 +172,7 @@ def test_one_verification_is_asked_for_at_a_time_each_once_and_a_bounded_number_
     run(all_at_once)
 
 
-def test_a_server_that_stops_waits_for_no_verification(base_config: ModelConfig, make_demos: MakeDemos) -> None:
+def test_shutdown_does_not_wait_for_a_verification(base_config: ModelConfig, make_demos: MakeDemos) -> None:
     demos = make_demos(2)
     llm = FakeLLM(MODEL, base_config)
     cancelled = asyncio.Event()

@@ -20,7 +20,7 @@ from tests.helpers.held_check import DEADLINE_S, in_thread
 AWAY = {"code": 3043, "message": "AiError: the database of finetunes does not answer now; try again in a moment"}
 
 
-def test_requests_that_need_the_database_are_told_to_come_again_and_others_are_answered(
+def test_requests_that_need_the_database_are_503_and_others_are_served(
     client: TestClient, settings: Settings, adapter_folder: Path
 ) -> None:
     create(client)

@@ -32,7 +32,7 @@ def cloudflare(address: str) -> Iterator[Cloudflare]:
         yield client
 
 
-def test_pieces_arrive_as_they_are_made_and_a_hang_up_frees_the_sequence(address: str, llm: FakeLLM) -> None:
+def test_pieces_arrive_as_they_are_generated_and_a_disconnect_frees_the_sequence(address: str, llm: FakeLLM) -> None:
     body = {"prompt": "never <stall> two one", "raw": True, "stream": True}
     with httpx.stream("POST", address + RUN, json=body, timeout=DEADLINE_S) as response:
         events = (json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line)
@@ -42,13 +42,13 @@ def test_pieces_arrive_as_they_are_made_and_a_hang_up_frees_the_sequence(address
     assert llm.aborted.wait(DEADLINE_S)
 
 
-def test_a_hang_up_frees_the_sequence_of_a_plain_answer_too(address: str, llm: FakeLLM) -> None:
+def test_a_disconnect_frees_the_sequence_of_a_response_that_is_not_streamed(address: str, llm: FakeLLM) -> None:
     with httpx.Client(timeout=httpx.Timeout(DEADLINE_S, read=0.2)) as client, pytest.raises(httpx.ReadTimeout):
         client.post(address + RUN, json={"prompt": "never <stall> one", "raw": True})
     assert llm.aborted.wait(DEADLINE_S)
 
 
-def test_a_hang_up_before_the_first_token_frees_the_sequence(address: str, llm: FakeLLM) -> None:
+def test_a_disconnect_before_the_first_token_frees_the_sequence(address: str, llm: FakeLLM) -> None:
     with httpx.Client(timeout=httpx.Timeout(DEADLINE_S, read=0.2)) as client, pytest.raises(httpx.ReadTimeout):
         client.post(address + RUN, json={"prompt": "<stall>", "raw": True, "stream": True})
     assert llm.aborted.wait(DEADLINE_S)
@@ -122,7 +122,7 @@ def test_cloudflare_python_creates_uploads_lists_and_uses_a_finetune(
     assert result["response"].startswith("[")  # type: ignore[index, call-overload, union-attr]
 
 
-def test_cloudflare_pythons_model_list_ends(cloudflare: Cloudflare) -> None:
+def test_cloudflare_python_pages_to_the_end_of_the_model_list(cloudflare: Cloudflare) -> None:
     names = [model["name"] for model in cloudflare.ai.models.list(account_id="acc0")]  # type: ignore[index]
     assert names.count(MODEL) == 1
     assert len(names) == 3

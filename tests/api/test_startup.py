@@ -13,7 +13,7 @@ def settings(*entries: str) -> Settings:
     return load_settings(model=entries)
 
 
-def test_no_entry_is_the_bundled_model_and_so_is_its_id_alone() -> None:
+def test_no_entry_and_the_bundled_models_id_alone_both_give_the_bundled_model() -> None:
     (bundled,) = model_paths(settings()).items()
     assert bundled[0] == DEFAULT_MODEL_ID
     beside = model_paths(settings("@local/mine=/some/folder", DEFAULT_MODEL_ID))

@@ -9,7 +9,7 @@ from intaglio.batches import ModelClaims
 DEADLINE_S = 20.0
 
 
-def test_a_model_belongs_to_one_server_until_it_lets_go(tmp_path: Path) -> None:
+def test_a_model_is_claimed_by_one_server_until_it_releases_the_claim(tmp_path: Path) -> None:
     mine, theirs = ModelClaims(tmp_path), ModelClaims(tmp_path)
     assert mine.claim("@cf/google/gemma")
     assert mine.claim("@cf/google/gemma")
@@ -35,7 +35,7 @@ def _hold(folder: Path, told: Connection) -> None:
     told.recv()  # for ever: the process is killed here
 
 
-def test_a_killed_server_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_server_holds_no_claim(tmp_path: Path) -> None:
     here, there = multiprocessing.Pipe()
     other = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, there))
     other.start()

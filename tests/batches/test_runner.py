@@ -168,7 +168,7 @@ def test_a_small_batch_of_another_account_does_not_wait_for_a_large_one(tmp_path
     asyncio.run(test())
 
 
-def test_what_stop_cuts_short_runs_again_and_what_had_ended_does_not(tmp_path: Path) -> None:
+def test_items_interrupted_by_stop_run_again_and_finished_ones_do_not(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(Server(tmp_path)) as first:
             first.work.go.set()
@@ -188,7 +188,7 @@ def test_what_stop_cuts_short_runs_again_and_what_had_ended_does_not(tmp_path: P
     asyncio.run(test())
 
 
-def test_a_server_waits_with_the_batches_of_another_and_takes_them_over_when_it_ends(
+def test_a_server_takes_over_the_batches_of_another_only_when_that_one_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("intaglio.batches.runner.POLL_INTERVAL_S", 0.01)
@@ -212,7 +212,7 @@ def test_a_server_waits_with_the_batches_of_another_and_takes_them_over_when_it_
     asyncio.run(test())
 
 
-def test_a_server_without_batches_leaves_the_next_one_to_whoever_takes_it_in(
+def test_a_server_without_batches_leaves_the_next_batch_to_the_server_that_accepts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("intaglio.batches.runner.POLL_INTERVAL_S", 3600.0)  # else the other may look first
@@ -245,7 +245,7 @@ def test_an_item_at_fault_ends_alone_with_its_error(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
-def test_without_room_items_wait_and_keep_their_order(tmp_path: Path) -> None:
+def test_items_wait_in_order_while_the_engine_has_no_capacity(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(Server(tmp_path, max_running=1)) as server:
             server.work.go.set()
@@ -258,7 +258,7 @@ def test_without_room_items_wait_and_keep_their_order(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
-def test_a_fault_of_ours_is_tried_again_but_not_for_ever(tmp_path: Path) -> None:
+def test_a_server_error_is_retried_a_bounded_number_of_times(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(Server(tmp_path)) as server:
             server.work.go.set()
@@ -279,7 +279,7 @@ def test_a_fault_of_ours_is_tried_again_but_not_for_ever(tmp_path: Path) -> None
     asyncio.run(test())
 
 
-def test_an_exception_that_nobody_foresaw_ends_one_item(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_exception_ends_one_item(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with serving(Server(tmp_path)) as server:
             server.work.go.set()
@@ -319,7 +319,7 @@ def test_stop_writes_the_results_that_are_there(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
-def test_batches_of_a_model_that_is_no_longer_served_are_taken_up_at_the_start_only(tmp_path: Path) -> None:
+def test_batches_of_a_model_that_is_no_longer_served_are_failed_at_the_start_only(tmp_path: Path) -> None:
     async def test() -> None:
         other = Server(tmp_path)
         left = other.add(2, model="@cf/gone")

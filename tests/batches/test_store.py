@@ -85,7 +85,7 @@ def test_a_request_is_not_kept_longer_than_it_takes_to_answer_it(
     assert rows(path, database_url, "SELECT request FROM batch_items ORDER BY place") == [(None,), (b"waiting",)]
 
 
-def test_nobody_finds_the_batch_of_another_account(store: BatchStore) -> None:
+def test_a_batch_is_not_found_by_another_account(store: BatchStore) -> None:
     batch = add(store)
     with pytest.raises(BatchNotFoundError, match=f"^Batch {batch.id} not found$"):
         store.find("acc1", batch.id)
@@ -93,7 +93,7 @@ def test_nobody_finds_the_batch_of_another_account(store: BatchStore) -> None:
         store.answers("acc1", batch.id)
 
 
-def test_results_are_kept_for_their_time_and_then_said_to_be_gone(store: BatchStore, clock: Clock) -> None:
+def test_results_are_kept_for_their_time_and_then_reported_as_expired(store: BatchStore, clock: Clock) -> None:
     batch, waiting = add(store), add(store)
     finish(store, batch)
     clock.now += LIMITS.retention_s - 1
@@ -124,7 +124,7 @@ def test_nothing_of_an_expired_batch_is_left(
         assert rows(path, database_url, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
-def test_a_batch_that_is_never_taken_is_told_the_bound(store: BatchStore) -> None:
+def test_a_batch_larger_than_the_queue_is_refused_with_the_bound(store: BatchStore) -> None:
     with pytest.raises(BadInputError, match="51 requests, more than the 50"):
         add(store, 51)
     with pytest.raises(RequestTooLargeError, match="1001 bytes, more than the 1000"):

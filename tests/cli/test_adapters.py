@@ -87,7 +87,7 @@ def test_an_adapter_is_uploaded_shown_listed_and_deleted(intaglio: Intaglio, fol
     assert "Finetune mine not found" in refusal(intaglio("show", "mine"))
 
 
-def test_json_is_what_the_server_says(intaglio: Intaglio, folders: list[Path]) -> None:
+def test_json_output_is_the_servers_result(intaglio: Intaglio, folders: list[Path]) -> None:
     sent = upload(intaglio, folders[0], "--public", "--json").json
     assert (sent["verification"]["verdict"], sent["public"], sent["version"]) == ("verified", True, 1)
     assert intaglio("show", "mine", "--json").json == sent
@@ -135,7 +135,7 @@ def test_a_refused_adapter_is_one_sentence_with_the_reason(
     assert refusal(upload(intaglio, tmp_path)) == f"{tmp_path} has no {ADAPTER_FILES[1]}"
 
 
-def test_a_server_that_is_not_there_and_a_wrong_token_are_one_sentence(
+def test_an_unreachable_server_and_a_wrong_token_are_each_one_sentence(
     command: Intaglio, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert refusal(command("list", "--url", "http://127.0.0.1:1")).startswith("no response from http://127.0.0.1:1: ")
@@ -148,7 +148,7 @@ def test_a_server_that_is_not_there_and_a_wrong_token_are_one_sentence(
     assert "unknown environment variable INTAGLIO_TOKNE" in refusal(command("list", "--url", url))
 
 
-def test_what_others_wrote_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_from_the_server_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     other = {"name": "x", "model": "m", "state": "ready", "version": 1, "public": True}
     show_list([{**other, "description": "\x1b[2J[bold red]hello[/]\x07\nthere"}])
     shown = capsys.readouterr().out

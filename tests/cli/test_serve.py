@@ -73,7 +73,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_new_data_folder_is_for_its_user_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_new_data_folder_is_private_and_an_existing_one_keeps_its_mode(tmp_path: Path) -> None:
     new, old = tmp_path / "new", tmp_path / "old"
     old.mkdir(mode=0o755)
     for folder in (new, old):
@@ -175,7 +175,7 @@ def test_caches_larger_than_the_machine_are_refused_with_the_sum(
 
 
 @pytest.mark.slow
-def test_a_limit_of_the_process_counts(tmp_path: Path) -> None:
+def test_a_memory_limit_of_the_process_is_respected(tmp_path: Path) -> None:
     model = f"@local/tiny={write_tiny_model(tmp_path / 'model')}"
     arguments = ["--model", model, "--kv-cache-bytes", str(3 << 30), "--cache-dir", str(tmp_path)]
     said = refusal(*arguments, address_space=3 << 30)
@@ -183,7 +183,7 @@ def test_a_limit_of_the_process_counts(tmp_path: Path) -> None:
     assert "KV cache 3,221 MB (kv_cache_bytes)" in said
 
 
-def test_small_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -> None:
+def test_small_responses_on_a_kept_connection_do_not_wait_for_acknowledgements() -> None:
     """Nagle's algorithm and a client's delayed acknowledgement cost 40 ms each time."""
 
     async def accepted_without_delay() -> bool:

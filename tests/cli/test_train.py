@@ -55,7 +55,7 @@ def test_a_dtype_that_is_not_offered_is_refused_before_anything_else(tmp_path: P
 
 
 @pytest.mark.parametrize("given", [("--public",), ("--publish-model", "@x/y")])
-def test_what_belongs_to_publish_is_refused_without_it(tmp_path: Path, given: tuple[str, ...]) -> None:
+def test_options_of_publish_are_refused_without_it(tmp_path: Path, given: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match=f"{given[0]} is given without --publish"):
         run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", *given)
 
@@ -80,7 +80,7 @@ def test_ctrl_c_ends_the_command_with_its_own_status(
     assert (ended.value.code, capsys.readouterr().err) == (130, "intaglio: stopped; out holds nothing\n")
 
 
-def test_a_server_that_does_not_answer_is_told_before_the_training(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_before_the_training(tmp_path: Path) -> None:
     given = ["--out", tmp_path / "out", "--publish", "mine", "--url", "http://127.0.0.1:9"]
     with pytest.raises(ServerUnreachableError, match=r"no response from http://127\.0\.0\.1:9"):
         run(tmp_path / "nowhere.jsonl", *given)

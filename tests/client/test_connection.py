@@ -41,7 +41,7 @@ def test_a_refusal_is_the_servers_sentence_with_its_status_and_code(url: str) ->
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
-def test_a_missing_or_wrong_token_is_said(url: str, token: str | None) -> None:
+def test_a_missing_or_wrong_token_is_reported(url: str, token: str | None) -> None:
     with Connection(url, "acc0", token) as connection, pytest.raises(ServerRefusedError) as refused:
         Finetunes(connection).list_own()
     assert refused.value.status == 401
@@ -60,7 +60,7 @@ def test_names_are_escaped_in_the_path(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "public"])
-def test_a_name_that_would_ask_another_route_is_refused_unsent(name: str) -> None:
+def test_a_name_that_would_change_the_route_is_refused_before_sending(name: str) -> None:
     with (
         Connection("http://127.0.0.1:1") as connection,
         pytest.raises(FinetuneNotFoundError, match=f"{name!r} is not a name"),
@@ -75,7 +75,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "127.0.0.1:{port}", "http://[", "ftp://127.0.0.1/"])
-def test_nobody_there_is_one_sentence_with_the_address(address: str) -> None:
+def test_an_unreachable_server_is_one_sentence_with_the_address(address: str) -> None:
     given = address.format(port=free_port())
     with pytest.raises(ServerUnreachableError) as refused, Connection(given) as connection:
         Finetunes(connection).list_own()
@@ -83,7 +83,7 @@ def test_nobody_there_is_one_sentence_with_the_address(address: str) -> None:
 
 
 @pytest.mark.parametrize("account", ["some", "none", "redirect"])
-def test_another_program_at_that_address_is_named_as_such(stranger: str, account: str, tmp_path: Path) -> None:
+def test_a_response_of_another_program_is_reported_as_such(stranger: str, account: str, tmp_path: Path) -> None:
     asks: list[Any] = [
         lambda finetunes: finetunes.list_own(),
         lambda finetunes: finetunes.create(name="x", model="y"),
@@ -97,7 +97,7 @@ def test_another_program_at_that_address_is_named_as_such(stranger: str, account
             connection.served_models()
 
 
-def test_a_download_is_there_whole_or_not_at_all(url: str, folders: list[Path], tmp_path: Path) -> None:
+def test_a_download_is_complete_or_absent(url: str, folders: list[Path], tmp_path: Path) -> None:
     with Connection(url, "acc0", TOKEN) as connection:
         finetunes = Finetunes(connection)
         finetunes.create(name="mine", model=MODEL)
@@ -111,6 +111,6 @@ def test_a_download_is_there_whole_or_not_at_all(url: str, folders: list[Path], 
     assert sorted(found.name for found in tmp_path.iterdir()) == ["adapter_config.json", "data"]
 
 
-def test_a_file_that_cannot_be_read_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported_before_anything_is_sent(tmp_path: Path) -> None:
     with Connection("http://127.0.0.1:1") as connection, pytest.raises(AdapterError, match="cannot be read"):
         Finetunes(connection).upload("mine", tmp_path)

@@ -23,7 +23,7 @@ def given(url: str) -> dict[str, Any]:
     return {"url": url, "account": "acc0", "token": TOKEN, "name": "mine", "model": MODEL}
 
 
-def test_the_clients_file_names_are_the_servers() -> None:
+def test_client_and_server_use_the_same_file_names() -> None:
     assert ADAPTER_FILES == (CONFIG_FILE, WEIGHTS_FILE)
 
 
@@ -41,7 +41,7 @@ def test_a_new_name_becomes_a_finetune_and_a_known_one_gets_a_version(
 
 
 @pytest.mark.parametrize("waiting", ADAPTER_FILES)
-def test_a_file_that_an_earlier_upload_left_is_not_joined_with_one_of_ours(
+def test_a_file_of_an_earlier_upload_is_not_paired_with_a_new_one(
     given: dict[str, Any], folders: list[Path], waiting: str, tmp_path: Path
 ) -> None:
     with Connection(given["url"], "acc0", TOKEN) as connection:
@@ -92,7 +92,7 @@ def test_a_refused_adapter_raises_the_servers_reason(
         ({"model": SECOND_MODEL}, f"model '{MODEL}', which cannot be changed to '{SECOND_MODEL}'"),
     ],
 )
-def test_what_a_finetune_cannot_change_is_refused_before_anything_is_sent(
+def test_changing_base_or_visibility_of_a_finetune_is_refused_before_anything_is_sent(
     given: dict[str, Any], folders: list[Path], fields: dict[str, Any], said: str
 ) -> None:
     publish(folders[0], **given, description="first", public=False)
@@ -116,7 +116,7 @@ def test_a_new_finetune_needs_a_base_where_the_server_has_several(
     assert publish(folders[0], **{**given, "model": None})["model"] == MODEL
 
 
-def test_asking_whether_it_can_be_published_needs_the_token_and_changes_nothing(given: dict[str, Any]) -> None:
+def test_the_check_before_publishing_needs_the_token_and_changes_nothing(given: dict[str, Any]) -> None:
     check_publishable(**given)
     with pytest.raises(ServerRefusedError) as refused:
         check_publishable(**{**given, "token": None})

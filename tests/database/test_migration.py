@@ -55,7 +55,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @SCHEMAS
-def test_the_revisions_lead_to_the_tables_of_today(url: str, schema: Schema) -> None:
+def test_the_revisions_lead_to_the_current_tables(url: str, schema: Schema) -> None:
     engine = sa.create_engine(url)
     script = ScriptDirectory(str(schema.revisions), version_locations=[str(schema.revisions)])
     first = script.get_base()

@@ -33,7 +33,7 @@ def test_finetunes_and_batches_share_a_database_and_their_writers_do_not_wait_fo
 
 
 @pytest.mark.parametrize("where", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def test_a_writer_waits_for_the_one_before_but_not_for_ever(
+def test_a_writer_waits_for_the_previous_one_up_to_a_bound(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     for module in ("engines", "database"):
@@ -51,7 +51,7 @@ def test_a_writer_waits_for_the_one_before_but_not_for_ever(
 
 
 @pytest.mark.slow
-def test_a_database_that_stands_still_is_not_waited_for_for_ever(
+def test_waiting_for_a_stalled_database_is_bounded(
     tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = open_database(FINETUNES, tmp_path / "x", postgresql_url)
@@ -114,7 +114,7 @@ def test_no_message_and_no_log_shows_the_password(
 
 
 @pytest.mark.slow
-def test_a_wrong_database_name_is_said_without_the_password(
+def test_a_wrong_database_name_is_reported_without_the_password(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, postgresql_server: PostgresqlServer
 ) -> None:
     url = postgresql_server.new_database().replace("postgres@/", f"postgres:{SECRET}@/no_")
@@ -137,7 +137,7 @@ def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
     assert (folder / "finetunes.db").stat().st_size > 0
 
 
-def test_a_missing_driver_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_named_with_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(SettingsError, match=r"pip install 'intaglio\[postgresql\]'"):
         open_database(FINETUNES, tmp_path / "x", f"postgresql+psycopg://user:{SECRET}@127.0.0.1/name")

@@ -41,7 +41,7 @@ def logprobs(http: httpx.Client, **fields: Any) -> list[float]:
     return values
 
 
-def test_a_mix_answers_over_http_streamed_and_whole_as_it_does_in_a_script(
+def test_a_mix_gives_the_same_text_over_http_streamed_or_not_and_in_a_script(
     http: httpx.Client, llm: LLM, refs: list[AdapterRef]
 ) -> None:
     mix = [ScaledAdapter(ref, scale) for ref, scale in zip(refs, SCALES, strict=True)]
@@ -59,7 +59,7 @@ def test_a_mix_answers_over_http_streamed_and_whole_as_it_does_in_a_script(
     assert digest not in {ref.digest for ref in refs}
 
 
-def test_a_mix_is_the_same_to_the_last_bit_whoever_is_served_beside_it(http: httpx.Client) -> None:
+def test_a_mix_gives_the_same_bits_in_any_batch(http: httpx.Client) -> None:
     alone = logprobs(http, lora=MIX)
     batch = {"prompt": ["The order of"] * 2, "n": 2, "lora": MIX}
     body = {"model": MODEL, "max_tokens": 8, "temperature": 0, "logprobs": 1, **batch}
@@ -78,7 +78,7 @@ def test_scale_0_is_the_base_and_scale_1_the_adapter_itself_to_the_last_bit(http
     assert half not in (base, alone)
 
 
-def test_a_scaled_adapter_has_a_cache_of_its_own(http: httpx.Client) -> None:
+def test_a_scaled_adapter_has_its_own_prefix_cache_entries(http: httpx.Client) -> None:
     """The prefix cache of a prompt belongs to the mix: another scale finds nothing of it, the same one does."""
     prompt = "The harbour was quiet in the morning, and the boats lay side by side. " * 4
 

@@ -33,7 +33,7 @@ def intaglio(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, capsys: p
     return lambda *words: run_here(monkeypatch, capsys, "adapters", *words)
 
 
-def test_the_life_of_an_adapter(
+def test_an_adapter_is_published_verified_used_rolled_back_downloaded_and_deleted(
     intaglio: Intaglio, http: httpx.Client, adapter_folders: list[Path], tmp_path: Path
 ) -> None:
     first = run_apart(

@@ -80,12 +80,14 @@ BODIES: list[tuple[bytes, int, int, str]] = [
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(("body", "status", "code", "text"), BODIES)
-def test_bad_bodies(http: httpx.Client, body: bytes, status: int, code: int, text: str, streamed: bool) -> None:
+def test_bad_bodies_are_refused_with_the_documented_code(
+    http: httpx.Client, body: bytes, status: int, code: int, text: str, streamed: bool
+) -> None:
     response = http.post(RUN, content=body, params={"stream": "true"} if streamed else {})
     assert text in error_of(response, status, code)
 
 
-def test_unknown_models(http: httpx.Client) -> None:
+def test_unknown_models_are_refused_and_the_7b_says_how_to_add_it(http: httpx.Client) -> None:
     for model in ("@cf/google/gemma-99b", "../../etc", "x" * 1000):
         response = http.post(f"{ACCOUNT}/ai/run/{model}", json={"prompt": "x"})
         assert response.json()["errors"][0]["code"] in (5007, 7000, 7003)
@@ -196,7 +198,7 @@ def test_bad_weights_are_refused_and_never_served(
 @pytest.mark.parametrize(
     "content", [b"[]", b"null", b"5", b"", b"{", b"{}", b"\xff{}", b'{"peft_type": "LOHA", "r": 4}', b"[" * 200_000]
 )
-def test_configs_that_are_none_are_refused(http: httpx.Client, finetune: str, content: bytes) -> None:
+def test_files_that_are_not_configs_are_refused(http: httpx.Client, finetune: str, content: bytes) -> None:
     assert CONFIG in error_of(upload(http, finetune, CONFIG, content), 400, 5006)
 
 
@@ -226,5 +228,5 @@ def test_path_tricks_in_file_names_are_refused(http: httpx.Client, finetune: str
     assert "file_name" in error_of(upload(http, finetune, name, b"{}"), 400, 5006)
 
 
-def test_after_all_that_the_model_answers(http: httpx.Client) -> None:
+def test_the_model_still_answers_after_the_bad_input(http: httpx.Client) -> None:
     assert answer(http, prompt="The capital of France is", raw=True, max_tokens=2, temperature=0)["response"]

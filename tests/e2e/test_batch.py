@@ -78,7 +78,7 @@ def test_an_item_in_json_mode_has_an_object_as_its_answer(live_server: LiveServe
 
 
 @pytest.mark.slow
-def test_a_killed_server_goes_on_where_it_was_and_each_item_has_one_result(tmp_path: Path, http: httpx.Client) -> None:
+def test_a_restarted_server_resumes_a_batch_and_each_item_has_one_result(tmp_path: Path, http: httpx.Client) -> None:
     """Before the kill somebody asks a question: it is answered while the batch still has most of its way to go."""
     requests = [greedy(subject, 16) for subject in SUBJECTS * 2]
     options = ["--max-running", "2", "--batch-running", "2"]

@@ -110,7 +110,7 @@ def test_a_stop_string_ends_the_answer(http: httpx.Client) -> None:
     assert last["finish_reason"] == "stop"
 
 
-def test_no_tokens_asked_for_is_an_empty_answer_that_counts_the_prompt(http: httpx.Client) -> None:
+def test_max_tokens_zero_is_an_empty_completion_that_counts_the_prompt(http: httpx.Client) -> None:
     result = answer(http, **{**GREEDY, "max_tokens": 0})
     assert (result["response"], result["finish_reason"]) == ("", "length")
     assert result["usage"]["prompt_tokens"] == result["usage"]["total_tokens"] == 6
@@ -158,7 +158,7 @@ def test_demo_adapters_answer_every_account_by_name_and_id(http: httpx.Client) -
         assert answer(http, **body)["response"] not in texts
 
 
-def test_a_client_that_hangs_up_frees_its_sequence(live_server: LiveServer, http: httpx.Client) -> None:
+def test_a_client_that_disconnects_frees_its_sequence(live_server: LiveServer, http: httpx.Client) -> None:
     with http.stream("POST", RUN, json={**GREEDY, "max_tokens": 5000, "stream": True}) as response:
         assert next(response.iter_lines()).startswith("data: ")
         request_id = response.headers["cf-ai-req-id"]

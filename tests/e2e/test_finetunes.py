@@ -92,7 +92,7 @@ def test_the_same_prompt_gets_the_new_adapters_answer_after_a_replacement(
 
 
 @pytest.mark.slow
-def test_a_stream_that_runs_is_not_touched_by_replacement_and_delete(
+def test_a_running_stream_is_not_affected_by_replacement_and_delete(
     http: httpx.Client, adapter_folders: list[Path]
 ) -> None:
     old_folder, new_folder = adapter_folders
@@ -115,9 +115,7 @@ def test_a_stream_that_runs_is_not_touched_by_replacement_and_delete(
 
 
 @pytest.mark.slow
-def test_a_deleted_adapter_answers_no_more_and_its_name_is_anothers(
-    http: httpx.Client, adapter_folders: list[Path]
-) -> None:
+def test_a_deleted_adapter_is_not_found_and_its_name_is_free(http: httpx.Client, adapter_folders: list[Path]) -> None:
     texts = []
     for folder in adapter_folders:
         finetune = create(http, "reused")

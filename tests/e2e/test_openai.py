@@ -92,7 +92,7 @@ def test_streams_give_the_same_text(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.slow
-def test_each_of_n_choices_can_be_had_again(client: openai.OpenAI) -> None:
+def test_each_of_n_choices_can_be_repeated_by_its_seed(client: openai.OpenAI) -> None:
     body = {**GREEDY, "temperature": 1.5, "seed": 7, "max_tokens": 8}
     first = client.completions.create(**body, n=2)
     again = client.completions.create(**body, n=3)
@@ -236,7 +236,7 @@ def test_errors_are_the_clients_own_with_our_envelope(client: openai.OpenAI) -> 
     assert "chat/completions, completions and models" in embeddings.value.response.text
 
 
-def test_a_stream_that_is_left_frees_its_place(client: openai.OpenAI, live_server: LiveServer) -> None:
+def test_a_stream_that_is_closed_frees_its_sequence(client: openai.OpenAI, live_server: LiveServer) -> None:
     with client.completions.create(**{**GREEDY, "max_tokens": 4000}, n=2, stream=True) as stream:
         request_id = next(iter(stream)).id.removeprefix("cmpl-")
     for number in range(2):

@@ -14,7 +14,7 @@ from tests.helpers.servers import LiveServer
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_schemathesis_finds_nothing_in_the_real_server(
+def test_schemathesis_finds_no_fault_in_the_real_server(
     live_server: LiveServer, http: httpx.Client, tmp_path: Path
 ) -> None:
     created = http.post("/client/v4/accounts/local/ai/finetunes", json={"model": MODEL, "name": "empty"})

@@ -44,7 +44,9 @@ def answer(arguments: list[str], tmp_path: Path) -> tuple[str, str]:
         pytest.param(lambda data: data.replace(b'"version":', b'"release":'), id="another version"),
     ],
 )
-def test_it_starts_packs_again_and_answers_as_before(damage: Damage, arguments: list[str], tmp_path: Path) -> None:
+def test_a_server_with_damaged_packed_weights_packs_again_and_answers_as_before(
+    damage: Damage, arguments: list[str], tmp_path: Path
+) -> None:
     first, log = answer(arguments, tmp_path)
     assert "made again" not in log
     (path,) = (tmp_path / "cache" / "packed").glob("*.packed")

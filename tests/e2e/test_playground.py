@@ -158,7 +158,7 @@ def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: 
 
 
 @pytest.mark.slow
-def test_what_the_verification_of_an_adapter_showed_is_told(
+def test_the_result_of_an_adapters_verification_is_shown(
     page: Page, live_server: Any, adapter_folders: list[Path]
 ) -> None:
     publish(adapter_folders[0], url=live_server.url, name="playground-verified")
@@ -248,7 +248,7 @@ def test_the_form_comes_back_from_its_link(page: Page) -> None:
 
 
 @pytest.mark.slow
-def test_another_accounts_public_adapter_is_asked_by_its_id_and_an_unready_one_says_so(
+def test_a_public_adapter_of_another_account_is_run_by_its_id_and_an_unready_one_is_marked(
     page: Page, live_server: Any
 ) -> None:
     model = page.locator("#model").input_value()
@@ -268,7 +268,7 @@ def test_another_accounts_public_adapter_is_asked_by_its_id_and_an_unready_one_s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["messages", "prompt", "raw"])
-def test_the_python_shown_asks_the_openai_routes_for_the_same_answer(page: Page, form: str) -> None:
+def test_the_python_shown_gets_the_same_text_from_the_openai_routes(page: Page, form: str) -> None:
     page.get_by_role("combobox", name="Adapter").select_option(first_adapter(page))
     choose_form(page, form)
     box(page, "User message" if form == "messages" else "Prompt").fill("Ines \"Ä\" ordered $2 'scarves'\nin Funchal.")

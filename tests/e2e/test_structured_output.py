@@ -81,7 +81,7 @@ def test_the_answer_is_json_that_the_schema_allows(http: httpx.Client, adapter: 
 
 
 @pytest.mark.slow
-def test_an_object_of_any_kind_is_an_object_or_has_no_end(http: httpx.Client) -> None:
+def test_json_mode_without_a_schema_gives_an_object_or_5024(http: httpx.Client) -> None:
     body = {**CONSTRAINED, "max_tokens": 30, "seed": 1, "response_format": {"type": "json_object"}}
     response = http.post(RUN, json=body)
     if response.status_code == 200:
@@ -98,7 +98,7 @@ def test_streamed_json_is_the_same_json(http: httpx.Client) -> None:
     assert json.loads("".join(chunk["response"] for chunk in chunks)) == whole["response"]
 
 
-def test_a_call_that_is_required_is_a_good_one(http: httpx.Client, adapter: str) -> None:
+def test_a_required_call_is_valid(http: httpx.Client, adapter: str) -> None:
     for result in answers(http, *({**CALL, "temperature": 1, "seed": 1, **way} for way in ({}, {"lora": adapter}))):
         (call,) = result["tool_calls"]
         assert call["name"] == "describe"
@@ -132,7 +132,7 @@ def test_where_the_model_may_choose_it_gives_text_or_calls(http: httpx.Client) -
 
 
 @pytest.mark.slow
-def test_constrained_and_free_requests_in_one_batch_do_not_touch_each_other(http: httpx.Client, adapter: str) -> None:
+def test_constrained_and_free_requests_in_one_batch_do_not_affect_each_other(http: httpx.Client, adapter: str) -> None:
     requests = [
         FREE,
         {**CONSTRAINED, "guided_json": SCHEMA, "seed": 11},

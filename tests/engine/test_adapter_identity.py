@@ -90,7 +90,7 @@ def without_adapters(mix: Mix) -> str | None:
         (without_adapters, "b", "base"),
     ],
 )
-def test_with_a_looser_key_a_request_would_get_the_text_of_another_adapter(
+def test_with_a_looser_key_a_request_gets_the_text_of_another_adapter(
     tiny: TinyModel,
     adapters: list[AdapterRef],
     identity: Identity,

@@ -252,7 +252,7 @@ def test_loading_an_adapter_that_is_being_verified_uses_the_same_verification(
     assert cache.verified == [ref.digest]
 
 
-def test_another_base_or_version_verifies_anew(cache: Cache, adapters: list[AdapterRef]) -> None:
+def test_another_base_or_version_is_verified_again(cache: Cache, adapters: list[AdapterRef]) -> None:
     for served_by in ("this base", "another base", "this base"):
         cache.loader(served_by=served_by).load(adapters[0])
     assert cache.verified == [adapters[0].digest] * 2

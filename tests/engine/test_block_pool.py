@@ -53,7 +53,7 @@ def test_the_least_recently_used_prefix_is_forgotten_first() -> None:
     assert pool.find(b"a") == blocks[0]
 
 
-def test_releasing_twice_is_our_bug_and_fails_loudly() -> None:
+def test_releasing_twice_raises_an_assertion_error() -> None:
     pool = BlockPool(1)
     block = pool.allocate()
     pool.release(block)

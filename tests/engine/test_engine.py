@@ -168,7 +168,7 @@ class WatchfulOps:
         raise AssertionError("no request has a grammar")
 
 
-def test_logprobs_are_of_the_raw_distribution_whatever_steers_sampling(tiny: TinyModel) -> None:
+def test_logprobs_are_of_the_raw_distribution_whatever_the_sampling_settings(tiny: TinyModel) -> None:
     ops = WatchfulOps(tiny.ops)
     steered = {
         "logit_bias": {17: 30.0},
@@ -200,7 +200,7 @@ def test_logprobs_are_computed_only_for_requests_that_ask(tiny: TinyModel) -> No
         assert got.tokens[name] == alone(tiny, 7, ord(name), None)
 
 
-def test_a_bias_steers_greedy_too(tiny: TinyModel) -> None:
+def test_a_bias_changes_greedy_sampling_too(tiny: TinyModel) -> None:
     free = alone(tiny, 7, 1, None)
     biased = alone(tiny, 7, 1, None, logit_bias={free[0]: -100.0})
     assert biased[0] != free[0]

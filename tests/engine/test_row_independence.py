@@ -229,7 +229,7 @@ asks = st.builds(
     cache_bytes=st.sampled_from([ROOMY, TIGHT]),
     max_running=st.sampled_from([2, 8]),
 )
-def test_a_request_gets_the_same_bits_in_any_company(
+def test_a_request_gets_the_same_bits_in_any_batch(
     workshop: Workshop,
     mix: list[Ask],
     family: Family,

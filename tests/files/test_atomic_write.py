@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(path: Path, monkeypatc
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_killed_process_leaves_the_old_file_and_one_aside_of_the_prefix(path: Path) -> None:
+def test_a_killed_process_leaves_the_old_file_and_one_temporary_file_with_the_prefix(path: Path) -> None:
     child = os.fork()
     if child == 0:
         with atomic_write(path, aside_prefix=".writing-") as file:

@@ -26,7 +26,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("data", "complaint"), FAULTS.values(), ids=FAULTS.keys())
 @pytest.mark.parametrize("error", [AdapterError, ModelFormatError])
-def test_what_is_not_one_strict_object_is_refused_with_the_reason(
+def test_text_that_is_not_one_strict_json_object_is_refused_with_the_reason(
     data: bytes, complaint: str, error: type[IntaglioError]
 ) -> None:
     with pytest.raises(error, match=complaint):

@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("data", "complaint"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_file_that_is_not_what_its_header_says_is_refused(path: Path, data: bytes, complaint: str) -> None:
+def test_a_file_that_does_not_match_its_header_is_refused(path: Path, data: bytes, complaint: str) -> None:
     path.write_bytes(data)
     tracemalloc.start()
     try:
@@ -108,7 +108,7 @@ def test_a_file_that_is_not_what_its_header_says_is_refused(path: Path, data: by
     assert peak_bytes < 8 << 20
 
 
-def test_the_same_file_without_a_fault_is_read(path: Path) -> None:
+def test_the_same_file_without_the_fault_is_read(path: Path) -> None:
     path.write_bytes(safetensors({"t": entry(), "__metadata__": {"format": "pt"}}, bytes(8)))
     start = path.stat().st_size - 8
     assert read(path) == {"t": TensorEntry("t", "F32", (2,), start, start + 8)}

@@ -24,7 +24,7 @@ FILES = st.sampled_from([CONFIG, WEIGHTS])
 
 @pytest.mark.hypothesis  # which a state machine that a test runs does not get by itself
 @pytest.mark.parametrize("num_examples", [6, pytest.param(40, marks=pytest.mark.slow)], ids=["few", "many"])
-def test_rows_and_files_agree_whatever_is_done_in_whatever_order(
+def test_rows_and_files_agree_after_any_operations_in_any_order(
     adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path, num_examples: int
 ) -> None:
     bad_folder = tmp_path / "bad"

@@ -64,5 +64,5 @@ def test_a_broken_demo_stops_the_start_and_is_named(
         read_demo_adapters(demos, MODEL, base_config, AdapterLimits())
 
 
-def test_no_demos_is_no_fault(tmp_path: Path, base_config: ModelConfig) -> None:
+def test_a_server_without_demos_starts(tmp_path: Path, base_config: ModelConfig) -> None:
     assert read_demo_adapters(tmp_path / "nowhere", MODEL, base_config, AdapterLimits()) == []

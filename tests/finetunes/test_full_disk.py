@@ -46,7 +46,7 @@ def _room(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def test_an_upload_that_does_not_fit_is_gone_and_fits_when_there_is_room(
+def test_an_upload_that_does_not_fit_is_removed_and_accepted_once_space_is_free(
     small: Path, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     store = FinetuneStore(small, AdapterLimits(), max_finetunes=3)
@@ -90,7 +90,7 @@ def test_a_disk_that_fills_while_an_upload_is_verified_leaves_it_as_it_was(
     store.close()
 
 
-def test_a_start_without_room_says_why(small: Path) -> None:
+def test_a_start_on_a_full_disk_is_refused_with_the_reason(small: Path) -> None:
     FinetuneStore(small, AdapterLimits(), max_finetunes=3).close()
     filler = fill(small)
     with pytest.raises(DataFolderError, match=r"finetunes\.db cannot be used .*: the server's disk is full"):

@@ -11,7 +11,7 @@ SOME_UUID = UUID("6f1f9c0e-3a6b-4c57-9f0e-5a2d5f3b7c11")
 
 
 @pytest.mark.parametrize("name", ["a", "my-adapter", "v1.2_final", "0", "x" * MAX_NAME_LENGTH, "intaglio", "cf-public"])
-def test_plain_names_are_taken(name: str) -> None:
+def test_plain_names_are_accepted(name: str) -> None:
     check_finetune_name(name)
 
 
@@ -23,6 +23,6 @@ def test_plain_names_are_taken(name: str) -> None:
         SOME_UUID.hex,
     ],
 )  # fmt: skip
-def test_tricks_and_reserved_names_are_refused(name: str) -> None:
+def test_path_traversal_and_reserved_names_are_refused(name: str) -> None:
     with pytest.raises(FinetuneError):
         check_finetune_name(name)

@@ -26,7 +26,7 @@ from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
 
 
 @pytest.mark.parametrize("step", list(ReadStep))
-def test_a_finetune_says_at_which_step_its_check_is(
+def test_a_finetune_shows_the_step_of_its_check(
     store: FinetuneStore,
     adapter_folder: Path,
     base_config: ModelConfig,
@@ -50,7 +50,7 @@ def test_a_finetune_says_at_which_step_its_check_is(
     assert store.find("acc", "mine").candidate is None
 
 
-def test_an_old_version_answers_while_its_successor_is_checked_or_fails(
+def test_an_old_version_serves_while_its_successor_is_checked_or_fails(
     store: FinetuneStore,
     adapter_folder: Path,
     new_folder: Path,
@@ -118,7 +118,7 @@ def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
         store.find("acc", "mine")
 
 
-def test_a_bad_file_takes_nothing_from_a_version_that_another_server_verified_meanwhile(
+def test_a_bad_file_does_not_affect_a_version_that_another_server_verified_meanwhile(
     data: Path,
     store: FinetuneStore,
     open_store: OpenStore,
@@ -146,7 +146,7 @@ def test_a_bad_file_takes_nothing_from_a_version_that_another_server_verified_me
         assert file.read() == (adapter_folder / WEIGHTS).read_bytes()
 
 
-def test_a_delete_before_the_halves_are_joined_is_not_found(
+def test_an_upload_whose_finetune_is_deleted_before_its_files_are_joined_is_not_found(
     data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = create(store)
@@ -164,7 +164,7 @@ def test_a_delete_before_the_halves_are_joined_is_not_found(
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
+def test_of_two_racing_uploads_of_one_file_exactly_one_is_kept(
     data: Path,
     store: FinetuneStore,
     open_store: OpenStore,
@@ -191,7 +191,7 @@ def test_of_two_uploads_of_one_file_that_race_one_is_taken_whole(
     assert len(stored_files(data)) == 4  # two blobs, and their names in one folder
 
 
-def test_a_pair_whose_other_half_is_replaced_while_it_is_checked_is_told(
+def test_an_upload_whose_other_file_is_replaced_during_its_check_is_refused(
     data: Path,
     store: FinetuneStore,
     open_store: OpenStore,

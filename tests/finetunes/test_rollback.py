@@ -26,7 +26,7 @@ from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
 
 
-def test_rolling_back_twice_returns(
+def test_rolling_back_twice_restores_the_newer_version(
     data: Path, store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -43,7 +43,7 @@ def test_rolling_back_twice_returns(
         assert now.modified_at > new.modified_at
 
 
-def test_what_there_is_none_of_cannot_be_gone_back_to(
+def test_a_rollback_to_a_version_that_is_not_kept_is_refused(
     store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -59,7 +59,7 @@ def test_what_there_is_none_of_cannot_be_gone_back_to(
         store.rollback("acc", theirs.id)
 
 
-def test_a_half_replacement_waits_on_through_a_rollback(
+def test_a_single_uploaded_file_still_waits_after_a_rollback(
     store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -75,7 +75,7 @@ def test_a_half_replacement_waits_on_through_a_rollback(
     assert add(store, new_folder / WEIGHTS, base_config).digest == digest_in(new_folder, base_config)
 
 
-def test_an_upload_that_is_checked_meanwhile_is_told(
+def test_an_upload_checked_during_a_rollback_is_refused_with_the_reason(
     store: FinetuneStore,
     adapter_folder: Path,
     new_folder: Path,
@@ -97,7 +97,7 @@ def test_an_upload_that_is_checked_meanwhile_is_told(
 
 
 @pytest.mark.parametrize(("waiting", "left"), [(CONFIG, {CONFIG}), (WEIGHTS, set())])
-def test_a_bad_file_that_is_checked_meanwhile_is_refused_with_what_it_was_to_replace(
+def test_a_bad_file_checked_during_a_rollback_is_refused_with_the_file_it_was_to_replace(
     store: FinetuneStore,
     adapter_folder: Path,
     new_folder: Path,
@@ -125,7 +125,7 @@ def test_a_bad_file_that_is_checked_meanwhile_is_refused_with_what_it_was_to_rep
     assert (now.pending.state, now.pending.files.keys()) == (FinetuneState.REFUSED, left)
 
 
-def test_as_many_versions_are_kept_as_are_asked_for(
+def test_as_many_versions_are_kept_as_the_setting_says(
     data: Path, open_store: OpenStore, base_config: ModelConfig, tmp_path: Path
 ) -> None:
     store = open_store(kept_versions=3)

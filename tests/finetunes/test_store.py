@@ -102,7 +102,7 @@ REFUSALS: list[tuple[Callable[[FinetuneStore], object], type[Exception], str]] =
 
 
 @pytest.mark.parametrize(("act", "error", "text"), REFUSALS)
-def test_refusals_name_the_thing(
+def test_refusals_name_the_finetune_or_file(
     store: FinetuneStore, act: Callable[[FinetuneStore], object], error: type[Exception], text: str
 ) -> None:
     create(store)
@@ -110,7 +110,7 @@ def test_refusals_name_the_thing(
         act(store)
 
 
-def test_what_others_published_is_found_by_id_and_cannot_be_changed(store: FinetuneStore) -> None:
+def test_public_finetunes_of_other_accounts_are_found_by_id_and_cannot_be_changed(store: FinetuneStore) -> None:
     theirs = create(store, account="other", public=True)
     assert store.find("acc", theirs.id).name == "mine"
     with pytest.raises(FinetuneNotFoundError):
@@ -127,7 +127,7 @@ def test_a_full_account_does_not_fill_another(store: FinetuneStore) -> None:
     assert create(store, account="other").account == "other"
 
 
-def test_a_finetune_that_another_server_checks_says_so(
+def test_a_finetune_checked_by_another_server_is_reported_as_being_checked(
     data: Path, database_url: str | None, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)

@@ -50,7 +50,7 @@ def test_the_verifier_gets_the_pair_before_it_is_kept_and_its_verification_stays
     assert again.current.verification == VERIFICATION
 
 
-def test_what_is_not_verified_is_refused_with_the_reason(
+def test_an_adapter_that_fails_verification_is_refused_with_the_reason(
     data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     def unverified(_ref: AdapterRef) -> Verification:
@@ -107,14 +107,14 @@ def test_a_mix_is_sorted_by_digest_and_leaves_out_what_has_no_effect(three: Fine
         ([("new", 1.0), ("nobody", 0.0)], FinetuneNotFoundError, "Finetune nobody not found"),
     ],
 )
-def test_what_cannot_be_mixed_is_named(
+def test_adapters_that_cannot_be_mixed_are_refused_by_name(
     three: FinetuneStore, asked: list[tuple[str, float]], error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
         three.resolve_mix("acc", asked, MODEL)
 
 
-def test_an_adapter_that_replaces_parts_of_the_base_stands_alone_at_scale_one(
+def test_an_adapter_that_replaces_parts_of_the_base_is_used_alone_at_scale_one(
     three: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     whole = msgspec.structs.replace(VERIFICATION, scalable=False)

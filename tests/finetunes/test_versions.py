@@ -24,7 +24,7 @@ from tests.finetunes.conftest import (
 )
 
 
-def test_files_of_two_trainings_never_answer_together(
+def test_files_of_two_trainings_are_never_served_together(
     store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -39,7 +39,7 @@ def test_files_of_two_trainings_never_answer_together(
     assert store.resolve("acc", "mine", MODEL).digest == digest_in(new_folder, base_config)
 
 
-def test_a_half_that_was_left_behind_meets_no_later_file(
+def test_an_abandoned_file_is_not_paired_with_a_later_upload(
     store: FinetuneStore, clock: SetClock, adapter_folder: Path, new_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -53,7 +53,7 @@ def test_a_half_that_was_left_behind_meets_no_later_file(
     assert add(store, new_folder / CONFIG, base_config).digest == digest_in(new_folder, base_config)
 
 
-def test_before_the_first_version_a_file_waits_as_long_as_it_takes(
+def test_before_the_first_version_a_single_file_never_expires(
     store: FinetuneStore, clock: SetClock, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
     create(store)
@@ -76,7 +76,7 @@ def test_the_last_file_again_is_a_repeat_for_an_hour_and_then_a_new_upload(
     assert add(store, adapter_folder / WEIGHTS, base_config).pending is not None
 
 
-def test_a_refused_file_takes_the_one_that_it_was_to_replace_along(
+def test_a_refused_file_also_removes_the_file_that_it_was_to_replace(
     data: Path, store: FinetuneStore, adapter_folder: Path, new_folder: Path, base_config: ModelConfig, tmp_path: Path
 ) -> None:
     create(store)

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unharmed")]
 
 
 @pytest.mark.parametrize("name", [*NOT_FINITE, *NO_CHANGE])
-def test_a_verification_refuses_what_no_file_check_can(live: Live, good: Files, name: str) -> None:
+def test_verification_refuses_adapters_that_no_file_check_can_refuse(live: Live, good: Files, name: str) -> None:
     files = (NOT_FINITE | NO_CHANGE)[name](good)
     finetune = f"absurd-{name.replace(' ', '-')}"
     live.create(finetune)
@@ -44,7 +44,7 @@ def test_a_refusal_names_the_product_that_is_not_finite_first(live: Live, good: 
     assert "layers.0.self_attn.q_proj is the first" in live.upload("absurd", WEIGHTS, files.weights).text
 
 
-def test_an_embedding_of_zeros_is_taken_for_what_it_is(live: Live, good: Files) -> None:
+def test_an_embedding_of_zeros_is_served(live: Live, good: Files) -> None:
     live.publish("zeros", ZEROS(good))
     assert live.read("zeros")["verification"]["scalable"] is False
     assert live.text("zeros")[0] != live.text(None)[0]
@@ -61,9 +61,7 @@ def large_vocabulary(tmp_path: Path) -> Iterator[Live]:
         live.is_unharmed()
 
 
-def test_what_shows_on_one_token_only_ends_that_request_and_touches_no_other(
-    large_vocabulary: Live, good: Files
-) -> None:
+def test_a_fault_on_one_token_only_ends_that_request_and_no_other(large_vocabulary: Live, good: Files) -> None:
     live = large_vocabulary
     live.publish("neighbour", good)
     expected = [live.text(name, 200) for name in (None, "neighbour")]

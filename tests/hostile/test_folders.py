@@ -36,7 +36,9 @@ def read(folder: Path, base: ModelConfig) -> LoraAdapter:
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
 @pytest.mark.parametrize("hostile", FOLDERS, ids=[hostile.name for hostile in FOLDERS])
-def test_what_is_no_file_is_refused_by_name(folder: Path, base: ModelConfig, hostile: HostileFolder, name: str) -> None:
+def test_a_path_that_is_not_a_regular_file_is_refused_by_name(
+    folder: Path, base: ModelConfig, hostile: HostileFolder, name: str
+) -> None:
     (folder / name).unlink()
     hostile.make(folder / name)
     with pytest.raises(AdapterError, match=hostile.complaint) as refused:
@@ -63,7 +65,7 @@ def test_a_snapshot_of_links_into_a_store_is_read(folder: Path, base: ModelConfi
     [Path.touch, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: None],
     ids=["a file", "a pipe", "a device", "nothing"],
 )
-def test_what_is_no_folder_is_refused_by_name(tmp_path: Path, base: ModelConfig, make: object) -> None:
+def test_a_path_that_is_not_a_folder_is_refused_by_name(tmp_path: Path, base: ModelConfig, make: object) -> None:
     path = tmp_path / "adapter"
     make(path)  # type: ignore[operator]
     with pytest.raises(AdapterError, match="adapter folder adapter does not exist"):

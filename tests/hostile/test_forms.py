@@ -33,7 +33,7 @@ def post(client: TestClient, body: bytes, headers: dict[str, str], finetune: str
 
 
 @pytest.mark.parametrize("hostile", FORMS, ids=[form.name for form in FORMS])
-def test_a_hostile_form_is_refused_and_nothing_of_it_stays(
+def test_a_hostile_form_is_refused_and_not_kept(
     client: TestClient, data: Path, good: Files, hostile: HostileForm
 ) -> None:
     body, before = hostile.make(good.config), kept(data)
@@ -48,7 +48,7 @@ def test_a_hostile_form_is_refused_and_nothing_of_it_stays(
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_an_odd_form_is_taken(client: TestClient, good: Files, name: str) -> None:
+def test_an_unusual_valid_form_is_accepted(client: TestClient, good: Files, name: str) -> None:
     create(client, "odd")
     response = post(client, HONEST[name](good.config), {"content-type": FORM}, "odd")
     assert response.status_code == 200, response.text
@@ -88,7 +88,7 @@ def test_pieces_of_any_size_are_the_same_form(client: TestClient, good: Files, s
     ],
     ids=["a word", "a number", "NUL", "five thousand letters", "no other file", "two answers"],
 )
-def test_queries_that_ask_for_what_cannot_be_are_refused(
+def test_impossible_query_values_are_refused(
     client: TestClient, data: Path, good: Files, query: str, text: str
 ) -> None:
     before = kept(data)
@@ -118,7 +118,7 @@ def test_queries_that_ask_for_what_cannot_be_are_refused(
         "three thousand letters", "SQL",
     ],
 )  # fmt: skip
-def test_an_upload_to_what_is_not_there_is_not_found(
+def test_an_upload_to_an_unknown_finetune_or_file_is_not_found(
     client: TestClient, data: Path, good: Files, finetune: str
 ) -> None:
     before = kept(data)

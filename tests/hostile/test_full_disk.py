@@ -39,7 +39,7 @@ def other(base: ModelConfig) -> Files:
     return good_files(base, seed=1)
 
 
-def test_uploads_to_a_full_disk_say_so_and_cost_nothing(
+def test_uploads_to_a_full_disk_are_refused_with_the_reason_and_change_nothing(
     client: TestClient, disk: Path, good: Files, other: Files
 ) -> None:
     create(client, "old")
@@ -69,7 +69,7 @@ def test_uploads_to_a_full_disk_say_so_and_cost_nothing(
     assert read(client, "old")["digest"] == digest
 
 
-def test_a_replacement_for_which_there_is_no_room_leaves_the_old_version(
+def test_a_replacement_on_a_full_disk_leaves_the_old_version(
     client: TestClient, disk: Path, good: Files, other: Files
 ) -> None:
     create(client, "mine")
@@ -87,7 +87,7 @@ def test_a_replacement_for_which_there_is_no_room_leaves_the_old_version(
     assert read(client)["digest"] != digest
 
 
-def test_a_finetune_for_which_there_is_no_room_is_not_made(client: TestClient, disk: Path) -> None:
+def test_a_finetune_on_a_full_disk_is_not_created(client: TestClient, disk: Path) -> None:
     with ballast(disk, 0):
         responses = [create(client, f"n{n}", description="x" * 9000) for n in range(20)]
         failed = [response for response in responses if response.status_code != 200]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 DISK_BYTES = 8 << 20
 
 
-def test_a_full_data_disk_refuses_uploads_and_serves_on(tmp_path: Path, base: ModelConfig) -> None:
+def test_a_server_with_a_full_data_disk_refuses_uploads_and_keeps_serving(tmp_path: Path, base: ModelConfig) -> None:
     old, new = good_files(base, seed=1), good_files(base, seed=2)
     with (
         small_disk(tmp_path / "disk", DISK_BYTES) as disk,
@@ -41,7 +41,7 @@ def test_a_full_data_disk_refuses_uploads_and_serves_on(tmp_path: Path, base: Mo
         assert live.text("new") != expected
 
 
-def test_a_full_cache_disk_costs_speed_and_nothing_else(tmp_path: Path, base: ModelConfig) -> None:
+def test_a_full_cache_disk_only_makes_loading_slower(tmp_path: Path, base: ModelConfig) -> None:
     """What the cache holds can be made again, so an upload needs no room there."""
     cache = ("--cache-dir", str(tmp_path / "disk" / "cache"))
     with (

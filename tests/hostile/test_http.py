@@ -55,7 +55,7 @@ def content_of(files: Files, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("case", one_of_each(FAMILIES))
-def test_a_hostile_upload_is_refused_and_nothing_of_it_stays(
+def test_a_hostile_upload_is_refused_and_not_kept(
     client: TestClient, data: Path, good: Files, case: HostileCase
 ) -> None:
     files = case.make(good)
@@ -76,7 +76,7 @@ def test_a_hostile_upload_is_refused_and_nothing_of_it_stays(
 
 
 @pytest.mark.parametrize("case", one_of_each(HONEST_FAMILIES))
-def test_an_odd_upload_is_taken(client: TestClient, good: Files, case: HonestCase) -> None:
+def test_an_unusual_valid_upload_is_accepted(client: TestClient, good: Files, case: HonestCase) -> None:
     files = case.make(good)
     create(client, "odd")
     for name, content in ((CONFIG, files.config), (WEIGHTS, files.weights)):

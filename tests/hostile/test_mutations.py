@@ -59,7 +59,9 @@ def test_the_good_files_are_read(scratch: Path, base: ModelConfig, good: Files) 
 
 @MUTATED
 @given(data=st.data())
-def test_flipped_bits(scratch: Path, base: ModelConfig, good: Files, data: Any) -> None:
+def test_files_with_flipped_bits_are_refused_or_read_exactly(
+    scratch: Path, base: ModelConfig, good: Files, data: Any
+) -> None:
     spoiled = bytearray(good.weights)
     header_bytes = len(spoiled) - len(apart(good.weights)[1])
     for _ in range(data.draw(st.integers(1, 3))):
@@ -70,7 +72,9 @@ def test_flipped_bits(scratch: Path, base: ModelConfig, good: Files, data: Any) 
 
 @MUTATED
 @given(data=st.data())
-def test_a_cut_or_a_hole_or_bytes_too_many(scratch: Path, base: ModelConfig, good: Files, data: Any) -> None:
+def test_files_cut_or_with_a_hole_or_extra_bytes_are_refused(
+    scratch: Path, base: ModelConfig, good: Files, data: Any
+) -> None:
     first, last = sorted(data.draw(st.tuples(*[st.integers(0, len(good.weights))] * 2)))
     filled = [b"", b"\x00", good.weights[first:last] * 2][data.draw(st.integers(0, 2))]
     spoiled = good.weights[:first] + filled + good.weights[last:]
@@ -80,7 +84,9 @@ def test_a_cut_or_a_hole_or_bytes_too_many(scratch: Path, base: ModelConfig, goo
 
 @MUTATED
 @given(data=st.data())
-def test_an_edited_header(scratch: Path, base: ModelConfig, good: Files, data: Any) -> None:
+def test_files_with_an_edited_header_are_refused_or_read_exactly(
+    scratch: Path, base: ModelConfig, good: Files, data: Any
+) -> None:
     """Two tensors of one size can change places, and nobody can tell; all else that is changed shows."""
     header, content = apart(good.weights)
     names = sorted(name for name in header if name != "__metadata__")
@@ -118,7 +124,9 @@ def test_an_edited_header(scratch: Path, base: ModelConfig, good: Files, data: A
 
 @MUTATED
 @given(data=st.data())
-def test_an_edited_config(scratch: Path, base: ModelConfig, good: Files, data: Any) -> None:
+def test_files_with_an_edited_config_are_refused_or_read_exactly(
+    scratch: Path, base: ModelConfig, good: Files, data: Any
+) -> None:
     """The keys that change what the tensors mean; of the others `configs.py` has every wrong value."""
     config = json.loads(good.config)
     keys = (

@@ -48,7 +48,7 @@ def digest_of(files: Files, base: ModelConfig, folder: Path) -> str:
     return read_peft_adapter(folder, base, AdapterLimits()).digest
 
 
-def test_the_same_file_uploaded_twice_at_once_is_taken_once(
+def test_the_same_file_uploaded_twice_at_once_is_stored_once(
     live: Live, base: ModelConfig, one: Files, name: str, tmp_path: Path
 ) -> None:
     live.create(name)
@@ -70,7 +70,7 @@ def test_the_same_files_uploaded_to_two_finetunes_at_once_are_one_adapter(live: 
     assert len({live.text(each) for each in names}) == 1
 
 
-def test_of_two_trainings_uploaded_at_once_one_answers_and_never_a_mixture(
+def test_of_two_trainings_uploaded_at_once_one_is_served_and_never_a_mixture(
     live: Live, base: ModelConfig, one: Files, two: Files, name: str, tmp_path: Path
 ) -> None:
     live.create(name)
@@ -138,7 +138,7 @@ def test_a_delete_during_a_verification_leaves_nothing(live: Live, one: Files, n
     assert kept(live.server.data_dir) == before
 
 
-def test_a_replacement_that_is_verified_disturbs_nobody_until_it_is(
+def test_a_replacement_under_verification_does_not_affect_other_requests(
     live: Live, one: Files, two: Files, name: str
 ) -> None:
     old = live.publish(name, one)
@@ -152,7 +152,7 @@ def test_a_replacement_that_is_verified_disturbs_nobody_until_it_is(
     assert live.read(name)["digest"] != old
 
 
-def test_an_engine_killed_during_a_verification_costs_that_upload_and_nothing_else(
+def test_an_engine_killed_during_a_verification_fails_that_upload_only(
     live: Live, base: ModelConfig, one: Files, name: str, tmp_path: Path
 ) -> None:
     live.create(name)

@@ -74,13 +74,17 @@ def test_a_hostile_adapter_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("case", every(LIARS))
-def test_a_claim_of_terabytes_takes_no_memory(folder: Path, base: ModelConfig, good: Files, case: HostileCase) -> None:
+def test_a_header_that_claims_terabytes_allocates_no_memory(
+    folder: Path, base: ModelConfig, good: Files, case: HostileCase
+) -> None:
     write(folder, case.make(good))
     assert peak_bytes(lambda: read_peft_adapter(folder, base, AdapterLimits())) < PEAK_BYTES
 
 
 @pytest.mark.parametrize("case", HONEST, ids=[case.name for case in HONEST])
-def test_an_odd_adapter_is_read_exactly(folder: Path, base: ModelConfig, good: Files, case: HonestCase) -> None:
+def test_an_unusual_valid_adapter_is_read_exactly(
+    folder: Path, base: ModelConfig, good: Files, case: HonestCase
+) -> None:
     files = case.make(good)
     write(folder, files)
     check_config_file(folder / CONFIG, AdapterLimits())
@@ -100,6 +104,6 @@ def test_an_odd_adapter_is_read_exactly(folder: Path, base: ModelConfig, good: F
             np.testing.assert_allclose(pair.b, values.astype(np.float32) * np.float32(factor), rtol=1e-6)
 
 
-def test_the_cases_have_names_of_their_own() -> None:
+def test_case_names_are_unique() -> None:
     names = [case.name for case in (*HOSTILE, *HONEST)]
     assert len(names) == len(set(names))

@@ -64,7 +64,7 @@ def finetune_for(
 
 
 @pytest.mark.parametrize("case", one_of_each(FAMILIES))
-def test_a_hostile_file_is_refused_and_only_the_reason_stays(
+def test_a_hostile_file_is_refused_and_only_the_reason_is_kept(
     store: FinetuneStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase
 ) -> None:
     with finetune_for(store, folder, base, good, case) as name:

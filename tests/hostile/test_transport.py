@@ -93,9 +93,7 @@ def chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-def test_a_body_in_chunks_without_end_is_answered_at_the_limit_and_kept_nowhere(
-    address: str, settings: Settings
-) -> None:
+def test_an_endless_chunked_body_is_refused_at_the_limit_and_not_kept(address: str, settings: Settings) -> None:
     """What comes after the answer is read and forgotten: hanging up would cost an honest sender the answer."""
     piece = chunk(b"x" * 10_000)
     with connected(address, "Transfer-Encoding: chunked") as connection:
@@ -139,14 +137,14 @@ def test_a_second_file_is_refused_when_it_begins_and_not_when_it_ends(address: s
         "unknown codings", "a header of 70,000 bytes",
     ],
 )  # fmt: skip
-def test_lengths_that_are_none_are_refused(address: str, headers: tuple[str, ...]) -> None:
+def test_invalid_content_lengths_are_refused(address: str, headers: tuple[str, ...]) -> None:
     with connected(address, *headers) as connection:
         connection.sendall(b"zz\r\nno chunk")
         head = answer(connection)
     assert not head or head[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 431"), head
 
 
-def test_a_body_longer_than_it_says_is_cut_there(address: str) -> None:
+def test_a_body_longer_than_its_content_length_is_cut_there(address: str) -> None:
     body = form(b"{}")
     with connected(address, f"Content-Length: {len(body) - 20}", "Connection: close") as connection:
         connection.sendall(body)
@@ -162,7 +160,7 @@ def test_chunks_of_bad_sizes_are_refused(address: str, left: queue.Queue[str]) -
         left.get(timeout=DEADLINE_S)
 
 
-def test_a_sender_that_hangs_up_at_any_byte_leaves_nothing(
+def test_a_sender_that_disconnects_at_any_byte_leaves_nothing(
     address: str, settings: Settings, left: queue.Queue[str]
 ) -> None:
     body = form(b"{}")
@@ -174,7 +172,7 @@ def test_a_sender_that_hangs_up_at_any_byte_leaves_nothing(
 
 
 @pytest.mark.slow
-def test_a_hundred_slow_senders_hold_up_nobody_and_leave_nothing(
+def test_a_hundred_slow_senders_delay_no_other_request_and_leave_nothing(
     address: str, settings: Settings, left: queue.Queue[str]
 ) -> None:
     body = form(b"x" * 1000)

@@ -83,7 +83,7 @@ def test_an_adapter_counts_each_module_that_it_changes_once() -> None:
     assert LoraAdapter.of(AdapterTensors({}, whole().norms)).rank == 0
 
 
-def test_only_an_adapter_that_adds_and_replaces_nothing_is_a_sum() -> None:
+def test_only_an_adapter_that_replaces_nothing_is_additive() -> None:
     key = (0, "self_attn.q_proj")
     pair = whole().pairs[key]
     assert AdapterTensors({key: LoraPair(pair.a, pair.b, bias=pair.bias)}).is_sum

@@ -40,7 +40,7 @@ def assert_same(left: PackedAdapter | None, right: PackedAdapter) -> None:
         assert np.array_equal(array, right.arrays[name])
 
 
-def test_what_was_written_is_read_back_with_its_verification(tmp_path: Path) -> None:
+def test_a_written_adapter_is_read_back_with_its_verification(tmp_path: Path) -> None:
     store_in(tmp_path).write(DIGEST, adapter())
     assert_same(store_in(tmp_path).read(DIGEST), adapter())
 
@@ -87,7 +87,7 @@ def test_a_file_of_another_version_counts_as_not_there(tmp_path: Path, monkeypat
     assert store.read(DIGEST) is None
 
 
-def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_more(
+def test_a_folder_that_cannot_be_written_to_only_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_more(
     assert "could not be kept" in caplog.text
 
 
-def test_what_nobody_read_for_a_month_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_files_unread_for_a_month_are_removed(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.write(DIGEST, adapter(1))
     store.write(OTHER, adapter(2))
@@ -113,7 +113,7 @@ def test_what_nobody_read_for_a_month_is_removed_and_nothing_else(tmp_path: Path
     assert store_in(tmp_path / "nowhere").sweep() == 0
 
 
-def test_the_files_take_half_of_what_the_disk_has_for_them_and_the_longest_unread_go_first(
+def test_the_files_take_half_of_the_free_disk_and_the_longest_unread_are_removed_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = store_in(tmp_path)

@@ -34,12 +34,12 @@ def test_arrays_come_back_aligned_read_only_and_in_order(
 
 
 @pytest.mark.parametrize(("version", "key"), [(4, "key"), (3, "other")])
-def test_another_version_or_key_is_not_there(tmp_path: Path, version: int, key: str) -> None:
+def test_a_file_of_another_version_or_key_is_not_found(tmp_path: Path, version: int, key: str) -> None:
     write_arrays(tmp_path / "file", 3, "key", ARRAYS)
     assert read_arrays(tmp_path / "file", version, key) is None
 
 
-def test_arrays_read_into_memory_hold_no_file_and_outlive_what_becomes_of_it(tmp_path: Path) -> None:
+def test_arrays_read_into_memory_keep_no_file_open_and_stay_valid_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_arrays(path, 3, "key", ARRAYS)
     before = len(list(Path("/proc/self/fd").iterdir()))

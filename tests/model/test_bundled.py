@@ -23,7 +23,7 @@ def test_pinned_hash_and_name_are_those_of_the_package() -> None:
 
 
 @pytest.mark.slow  # writes 253 MB
-def test_model_is_joined_once_and_then_taken_as_it_is(tmp_path: Path) -> None:
+def test_model_is_joined_once_and_then_reused(tmp_path: Path) -> None:
     cache = tmp_path / "new" / "cache"
     cache.mkdir(parents=True)
     (cache / f"{bundled.FILE_NAME}.partial").write_bytes(b"left by a start that was killed")
@@ -57,12 +57,12 @@ def test_wrong_bytes_are_refused_and_leave_no_file(small_package: list[Path], tm
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{bundled.FILE_NAME}.lock"]
 
 
-def test_file_of_another_size_is_joined_anew(small_package: list[Path], tmp_path: Path) -> None:
+def test_a_file_of_another_size_is_joined_again(small_package: list[Path], tmp_path: Path) -> None:
     (tmp_path / bundled.FILE_NAME).write_bytes(b"cut")
     assert bundled.bundled_model_path(tmp_path).read_bytes() == b"onetwo three4"
 
 
-def test_many_starts_at_once_all_get_the_whole_file(small_package: list[Path], tmp_path: Path) -> None:
+def test_processes_that_start_together_all_get_the_complete_file(small_package: list[Path], tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda _: bundled.bundled_model_path(tmp_path / "cache"), range(32)))
     assert {path.read_bytes() for path in paths} == {b"onetwo three4"}
@@ -89,7 +89,7 @@ def test_cache_that_cannot_be_written_is_named(small_package: list[Path], tmp_pa
         bundled.bundled_model_path(tmp_path / "file" / "cache")
 
 
-def test_notice_has_the_sentence_that_the_terms_ask_for_and_shows_where_they_are() -> None:
+def test_the_notice_has_the_sentence_and_the_link_that_the_terms_require() -> None:
     notice = bundled.terms_notice()
     sentence = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
     assert notice.splitlines()[0] == sentence

@@ -106,7 +106,7 @@ def test_layer_types_win_over_the_pattern() -> None:
     assert [layer.window for layer in config_from_hf(raw).layers] == [None, 8, 8, None]
 
 
-def test_null_caps_are_off_and_absent_ones_are_the_familys() -> None:
+def test_null_caps_are_off_and_absent_caps_are_the_familys_defaults() -> None:
     raw = tiny_config("gemma2", attn_logit_softcapping=None)
     del raw["final_logit_softcapping"]
     config = config_from_hf(raw)
@@ -114,7 +114,7 @@ def test_null_caps_are_off_and_absent_ones_are_the_familys() -> None:
     assert config_from_hf(tiny_config("gemma3_text", final_logit_softcapping=30.0)).final_softcap == 30.0
 
 
-def test_absent_keys_mean_what_they_mean_to_transformers() -> None:
+def test_absent_keys_get_the_defaults_of_transformers() -> None:
     raw = tiny_config("gemma2")
     for key in ("query_pre_attn_scalar", "sliding_window", "rms_norm_eps", "tie_word_embeddings", "rope_theta"):
         del raw[key]
@@ -132,7 +132,7 @@ def test_text_part_of_the_multimodal_wrapper_is_read() -> None:
 
 @pytest.mark.parametrize("value", [None, "gelu", "gelu_pytorch_tanh"])
 @pytest.mark.parametrize("key", ["hidden_act", "hidden_activation"])
-def test_every_name_of_the_tanh_gelu_is_taken(key: str, value: str | None) -> None:
+def test_every_name_of_the_tanh_gelu_is_accepted(key: str, value: str | None) -> None:
     assert config_from_hf(tiny_config("gemma", **{key: value})).family == "gemma"
 
 

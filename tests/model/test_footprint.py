@@ -72,7 +72,9 @@ def traced(path: Path, fmt: WeightFormat, ops: Ops, packed_dir: Path) -> tuple[i
     ],
     indirect=["ops"],
 )
-def test_loading_takes_what_was_predicted(checkpoint_path: Path, fmt: WeightFormat, ops: Ops, tmp_path: Path) -> None:
+def test_loading_needs_the_memory_that_was_predicted(
+    checkpoint_path: Path, fmt: WeightFormat, ops: Ops, tmp_path: Path
+) -> None:
     found = predicted(checkpoint_path, fmt, ops)
     held, peak = traced(checkpoint_path, fmt, ops, tmp_path)
     assert peak <= found.weights + found.loading + SLACK
@@ -81,7 +83,7 @@ def test_loading_takes_what_was_predicted(checkpoint_path: Path, fmt: WeightForm
         assert found.weights + found.loading <= 1.6 * peak + SLACK, "far more than is taken"
 
 
-def test_packed_weights_need_nothing_beside_them(checkpoint_path: Path, ops: Ops, tmp_path: Path) -> None:
+def test_packed_weights_need_no_further_memory(checkpoint_path: Path, ops: Ops, tmp_path: Path) -> None:
     traced(checkpoint_path, "w8", ops, tmp_path)
     found = predicted(checkpoint_path, "w8", ops, is_packed=True)
     assert found.loading == 0

@@ -29,7 +29,7 @@ def written(folder: Path) -> Path:
     return path
 
 
-def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+def test_saved_weights_are_read_back(tmp_path: Path) -> None:
     written(tmp_path)
     file = PackedFile(tmp_path, "k" * 64)
     assert file.is_complete
@@ -122,7 +122,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_model_whose_packed_file_is_no_good_loads_as_if_there_were_none(
+def test_a_model_with_a_damaged_packed_file_loads_as_without_the_file(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = tiny_config("gemma3_text")
@@ -155,7 +155,7 @@ def test_weights_that_changed_in_place_are_packed_again(tmp_path: Path) -> None:
         np.testing.assert_array_equal(packed, fresh)
 
 
-def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_more(
+def test_a_folder_that_cannot_be_written_to_only_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocked = tmp_path / "file"

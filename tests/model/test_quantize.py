@@ -191,7 +191,7 @@ AUTO = {
 }
 
 
-def test_auto_has_an_answer_for_every_storage_type() -> None:
+def test_auto_chooses_a_format_for_every_storage_type() -> None:
     assert set(AUTO) == set(TYPE_BY_NAME)
     for dtype, expected in AUTO.items():
         assert format_of(dtype, "auto", is_table=False) == expected
@@ -199,7 +199,7 @@ def test_auto_has_an_answer_for_every_storage_type() -> None:
 
 
 @pytest.mark.parametrize("dtype", ALL_TYPES)
-def test_a_format_that_is_asked_for_is_taken_but_tables_are_never_4_bit(dtype: str) -> None:
+def test_a_requested_format_is_used_but_tables_are_never_4_bit(dtype: str) -> None:
     for wanted in ("f32", "bf16", "w8", "w5", "w4"):
         fmt: WeightFormat = wanted  # type: ignore[assignment]
         assert format_of(dtype, fmt, is_table=False) == wanted

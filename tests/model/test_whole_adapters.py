@@ -85,7 +85,7 @@ def test_the_tiny_models_are_those_of_the_stored_logits(bases: dict[str, Parts])
 
 
 @pytest.mark.parametrize("mutation", ADAPTER_MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_stored_logits_see(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
+def test_the_stored_logits_notice(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
     parts = bases[mutation.base]
     tensors = mutation.change(read(mutation.base, mutation.adapter, parts), parts)
     far, allowed = distance(mutation.base, mutation.adapter, parts, tensors, ops=mutation.ops)
@@ -94,7 +94,7 @@ def test_the_stored_logits_see(bases: dict[str, Parts], mutation: AdapterMutatio
 
 
 @pytest.mark.parametrize("mutation", FUSED_MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_mixed_batch_sees(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
+def test_the_mixed_batch_notices(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
     parts, golden = bases["gemma"], cases.load("mixed_gemma")
     row = cases.MIXED["gemma"].index(mutation.adapter)
     tensors = golden_adapters("gemma", parts.config)[mutation.adapter]

@@ -134,7 +134,7 @@ def test_an_adapter_of_the_embedding_adds_to_each_token_of_its_rows(
     close(out, 6.5 * np.vstack([table[ids[:1]], merged[ids[1:6]], table[ids[6:]]]).astype(float))
 
 
-def test_replaced_rows_and_tables_are_met_by_the_rows_of_their_adapter_alone(ops: Ops, make: AdapterMaker) -> None:
+def test_replaced_rows_and_tables_apply_to_the_rows_of_their_adapter_only(ops: Ops, make: AdapterMaker) -> None:
     table, other = numbers(1, 37, 21), numbers(2, 37, 21)
     weight = ops.weight(table, "f32")
     rows = TokenRows(np.array([5, 36], np.int32), numbers(3, 2, 21))
@@ -165,7 +165,7 @@ def test_an_adapter_of_the_head_adds_to_the_logits_of_its_rows(ops: Ops, make: A
 
 
 @pytest.mark.parametrize("width", SIZES)
-def test_replaced_norms_are_met_by_the_rows_of_their_adapter_alone(ops: Ops, make: AdapterMaker, width: int) -> None:
+def test_replaced_norms_apply_to_the_rows_of_their_adapter_only(ops: Ops, make: AdapterMaker, width: int) -> None:
     x, y = numbers(1, 19, width), numbers(2, 19, width)
     base, theirs, post, their_post = (numbers(seed, width) for seed in (3, 4, 5, 6))
     (matrix,) = picks(ops, width)
@@ -245,7 +245,7 @@ class Everything:
         ]
 
 
-def test_a_row_gets_the_same_bits_alone_and_in_company(kernels: CpuOps) -> None:
+def test_a_row_gets_the_same_bits_alone_and_in_a_batch(kernels: CpuOps) -> None:
     everything = Everything(kernels)
     together = everything.run(range(7))
     for picked in ([0], [1], [2], [4], [1, 4], [2, 3, 5], [0, 1, 2, 3, 6]):

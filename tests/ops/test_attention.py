@@ -98,7 +98,7 @@ def test_a_long_prompt_in_odd_chunks_has_the_same_bits_as_whole(
         (4, 1, np.inf),
     ],
 )
-def test_what_a_query_does_not_see_changes_no_bit(
+def test_keys_outside_a_querys_reach_change_no_bit(
     name: str, heads_per_kv: int, window: int | None, poison: float
 ) -> None:
     """Later keys of the same chunk, and keys that fell out of the window, next to queries that do see them."""

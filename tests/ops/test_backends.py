@@ -78,7 +78,7 @@ def test_rms_norm_of_zeros_is_zero(ops: Ops) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_a_half_gives_is_added_normed_or_the_plain_one_and_norms_the_sum(ops: Ops, size: int) -> None:
+def test_the_output_of_a_half_layer_is_added_normed_or_not_and_the_sum_is_normed(ops: Ops, size: int) -> None:
     x, y, post, weight = numbers(1, 7, size), numbers(2, 7, size), numbers(3, size), numbers(4, size)
     cases = (
         (*add_norms(ops, x, y, post, weight), x + naive.rms_norm(y, post, 1e-6)),
@@ -213,13 +213,13 @@ def test_vector_adds_its_constant_to_a_copy(ops: Ops) -> None:
     assert not np.shares_memory(ops.vector(host), host)
 
 
-def test_take_rows(ops: Ops) -> None:
+def test_take_rows_gives_the_named_rows(ops: Ops) -> None:
     x = numbers(1, 7, 3)
     assert np.array_equal(ops.take_rows(x, ops.integers([6, 0, 6])), x[[6, 0, 6]])
     assert ops.take_rows(x, ops.integers([])).shape == (0, 3)
 
 
-def test_nothing_comes_of_no_rows(ops: Ops) -> None:
+def test_no_rows_give_an_empty_result(ops: Ops) -> None:
     none = np.empty((0, 7), np.float32)
     weight = ops.weight(numbers(1, 5, 7), "f32")
     assert ops.linears(none, [weight])[0].shape == (0, 5)

@@ -215,12 +215,12 @@ REFUSED: dict[str, Callable[[Device], object]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_does_not_fit_is_refused(name: str) -> None:
+def test_arguments_of_wrong_shape_or_dtype_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         REFUSED[name](Device(2))
 
 
-def test_what_the_refused_ones_were_made_from_fits() -> None:
+def test_the_arguments_that_the_refused_cases_are_made_from_are_accepted() -> None:
     project(Device(2))
     attend(Device(2))
     attend(Device(2), plan=plan([(0, 2, 6, 4, [0])]), window=1)
@@ -251,7 +251,7 @@ small = st.integers(0, 5)
 @pytest.mark.parametrize("isa", KERNELS)
 @settings(max_examples=75, deadline=None)
 @given(data=st.data())
-def test_any_shapes_are_computed_or_refused(isa: str, data: st.DataObject) -> None:
+def test_arguments_of_any_shape_are_computed_or_refused(isa: str, data: st.DataObject) -> None:
     device = Device(2, isa)
 
     def array(dims: int, dtype: Any = F32) -> Any:

@@ -146,7 +146,7 @@ def test_an_adapter_of_small_numbers_is_the_same_adapter_in_float32(
     np.testing.assert_allclose(reference, exact, rtol=0, atol=2e-3)
 
 
-def test_matrices_of_different_formats_share_a_call(kernels: CpuOps) -> None:
+def test_matrices_of_different_formats_share_one_linears_call(kernels: CpuOps) -> None:
     x, plain = numbers(1, 3, 70), numbers(2, 5, 70)
     eight, four = random_matrix("w8", 17, 70), random_matrix("w4", 33, 70)
     weights = [kernels.quantized_weight(eight), kernels.weight(plain, "f32"), kernels.quantized_weight(four)]
@@ -258,7 +258,9 @@ def test_a_group_of_zeros_beside_large_numbers_stays_zero(kernels: CpuOps, fmt: 
 @pytest.mark.parametrize(
     ("bad", "place"), [(np.nan, 0), (np.inf, 31), (-np.inf, 33), (np.nan, 69), (np.inf, 69)], ids=str
 )
-def test_a_row_that_is_not_finite_shows_and_spoils_no_other(kernels: CpuOps, fmt: str, bad: float, place: int) -> None:
+def test_a_row_that_is_not_finite_stays_so_and_changes_no_other_row(
+    kernels: CpuOps, fmt: str, bad: float, place: int
+) -> None:
     plain = numbers(2, 17, 70)
     weight = (
         kernels.quantized_weight(random_matrix(fmt, 17, 70)) if fmt in KINDS else kernels.weight(plain, fmt)  # type: ignore[arg-type]
@@ -272,7 +274,7 @@ def test_a_row_that_is_not_finite_shows_and_spoils_no_other(kernels: CpuOps, fmt
     assert not np.isfinite(after[4]).any()
 
 
-def test_not_a_number_goes_through_every_other_op(kernels: CpuOps) -> None:
+def test_nan_propagates_through_every_other_op(kernels: CpuOps) -> None:
     """Swallowed on its way it would end as a fluent, wrong answer instead of an error."""
     x = numbers(1, 3, 37)
     x[1, 5] = np.nan
@@ -290,7 +292,7 @@ def test_not_a_number_goes_through_every_other_op(kernels: CpuOps) -> None:
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("last", [1, 8, 200])
 @pytest.mark.parametrize("rank", [1, 8, 200])
-def test_an_adapter_has_the_same_bits_in_memory_that_was_got_ahead(name: str, last: int, rank: int) -> None:
+def test_an_adapter_has_the_same_bits_in_preallocated_memory(name: str, last: int, rank: int) -> None:
     """The memory that waits is as large as the last adapter: too small, just right, or far too large."""
     kernels = CpuOps(2, name)
     x, matrix = numbers(1, 3, 640), kernels.weight(numbers(2, 1000, 640), "f32")
@@ -309,7 +311,7 @@ def test_an_adapter_has_the_same_bits_in_memory_that_was_got_ahead(name: str, la
     assert np.array_equal(adapted(rank), fresh)
 
 
-def test_a_machine_without_memory_to_get_ahead_goes_on_without(
+def test_a_machine_without_memory_to_preallocate_works_without_it(
     kernels: CpuOps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`rest` is called in the engine's loop, outside any request: what it raises would end the engine."""
@@ -335,12 +337,12 @@ def test_a_thread_count_out_of_range_is_refused_with_the_range(threads: int) -> 
         CpuOps(threads)
 
 
-def test_an_instruction_set_that_is_not_here_is_refused_with_those_that_are() -> None:
+def test_an_unavailable_instruction_set_is_refused_with_the_available_ones() -> None:
     with pytest.raises(SettingsError, match=r"'sse9'.*plain"):
         CpuOps(1, "sse9")
 
 
-def test_the_best_instruction_set_is_taken_unless_another_is_asked_for() -> None:
+def test_the_best_instruction_set_is_the_default() -> None:
     every = instruction_sets()
     assert CpuOps(1).instruction_set == every[0]
     assert [CpuOps(1, name).instruction_set for name in every] == every

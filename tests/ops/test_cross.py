@@ -50,7 +50,7 @@ def test_neon_computes_what_plain_does(program: Path) -> None:
     assert "BAD" not in result.stdout
 
 
-def test_an_arm_core_without_dot_products_takes_plain(program: Path) -> None:
+def test_an_arm_core_without_dot_products_uses_plain(program: Path) -> None:
     """A Raspberry Pi 4 has such a core; the NEON kernels would be an illegal instruction there."""
     result = emulated(program, "cortex-a72")
     assert result.returncode == 2

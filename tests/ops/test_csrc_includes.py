@@ -47,7 +47,7 @@ def test_includes_run_one_way() -> None:
         ("python/bindings.cpp", '#include "kernels/lora.h"'),
     ],
 )
-def test_the_check_sees_a_wrong_include(path: str, line: str, tmp_path: Path) -> None:
+def test_the_check_notices_a_wrong_include(path: str, line: str, tmp_path: Path) -> None:
     (tmp_path / path).parent.mkdir()
     (tmp_path / path).write_text(f"#pragma once\n{line}\n")
     (found,) = wrong_includes(tmp_path)

@@ -44,7 +44,7 @@ def test_logprobs_are_those_of_float64(ops: Ops, vocab: int) -> None:
     assert [logprob for _, logprob in reports[0].best] == pytest.approx(first[order], abs=TOLERANCE)
 
 
-def test_a_logprob_is_exact_where_the_answer_is_known(ops: Ops) -> None:
+def test_a_logprob_is_exact_where_it_is_known_in_closed_form(ops: Ops) -> None:
     uniform = np.full((1, 1000), 7, np.float32)
     certain = np.full((1, 1000), -80, np.float32)
     certain[0, 3] = 80
@@ -62,7 +62,7 @@ def test_what_happens_to_the_logits_afterwards_changes_nothing(ops: Ops) -> None
     assert report.chosen == pytest.approx(expected[7], abs=TOLERANCE)
 
 
-def test_a_row_without_finite_logits_harms_nobody(ops: Ops) -> None:
+def test_a_row_without_finite_logits_does_not_affect_other_rows(ops: Ops) -> None:
     logits = random_logits(1, 3, 300)
     logits[0], logits[1, 5] = -np.inf, np.nan
     reports = ops.logprobs(ops.distributions(logits, [0, 1, 2], 300), [LogprobsQuery(0, 3)] * 3)

@@ -153,7 +153,7 @@ def test_a_position_has_the_same_angles_however_far_earlier_calls_went(name: str
 
 
 @names
-def test_a_choice_is_the_same_on_any_number_of_threads(name: str) -> None:
+def test_a_sampled_token_is_the_same_on_any_number_of_threads(name: str) -> None:
     logits = numbers(1, 33, 3000) * np.float32(2)
     rows = [SamplingRow(1.3, 700, 0.95, 1.0, 0.0, 0.0, seed, seed % 5, (), ()) for seed in range(33)]
     alone = [backend(name, 1).sample(logits[i : i + 1].copy(), rows[i : i + 1], 3000)[0] for i in range(33)]
@@ -192,7 +192,7 @@ def test_the_check_fails_on_attention_whose_sum_starts_at_the_chunk(name: str) -
 
 
 @kernel_names
-def test_the_broken_attention_is_right_but_for_its_last_bits(name: str) -> None:
+def test_the_broken_attention_differs_in_its_last_bits_only(name: str) -> None:
     """So it is the order of the sum that the check saw, not a wrong result."""
     case = Attention((23, 7), 40, 1, 2, 16, 3, 8, 1.5, 5)
     q, k = numbers(1, 23, 2, 16), numbers(2, 23, 1, 16)

@@ -68,13 +68,13 @@ def chosen(ops: Ops, logits: F32, row: SamplingRow, draws: int = 200) -> set[int
     ],
     ids=["temperature 0", "k 1", "p 0", "p tiny", "t tiny", "t denormal", "t below float32", "k 1 at t 5"],
 )
-def test_these_always_take_the_best_token(ops: Ops, row: SamplingRow) -> None:
+def test_settings_that_leave_one_token_choose_the_best(ops: Ops, row: SamplingRow) -> None:
     for seed in range(20):
         logits = random_logits(seed)
         assert chosen(ops, logits, row, draws=5) == {int(logits.argmax())}
 
 
-def test_greedy_takes_the_lowest_id_of_a_tie(ops: Ops) -> None:
+def test_greedy_chooses_the_lowest_id_of_a_tie(ops: Ops) -> None:
     assert one(ops, f32(1, 5, 5, 0), PLAIN._replace(temperature=0.0)) == 1
 
 
@@ -93,7 +93,7 @@ def test_masked_tokens_are_never_drawn(ops: Ops) -> None:
         assert chosen(ops, logits, row) == {1, 3}
 
 
-def test_one_finite_token_is_taken(ops: Ops) -> None:
+def test_a_single_finite_token_is_chosen(ops: Ops) -> None:
     assert chosen(ops, f32(-np.inf, -3, -np.inf), PLAIN._replace(temperature=5.0, top_k=3, top_p=0.5)) == {1}
 
 
@@ -110,7 +110,7 @@ def test_bias_is_added_before_the_penalties_and_counts_for_greedy_too(ops: Ops) 
     assert logits.tolist() == [3, 1, 0, -1]
 
 
-def test_bias_brings_no_masked_token_back(ops: Ops) -> None:
+def test_a_bias_does_not_unmask_a_token(ops: Ops) -> None:
     logits = f32(-np.inf, 0, -np.inf, -1)
     row = PLAIN._replace(temperature=5.0, logit_bias=((0, 100.0), (2, 100.0), (3, 1.0)))
     assert chosen(ops, logits, row) == {1, 3}
@@ -161,7 +161,7 @@ def test_repetition_penalty_of_zero_and_one_is_off(off: float) -> None:
     assert np.array_equal(penalized(logits, PLAIN._replace(repetition_penalty=off, prompt_ids=(1, 2))), logits)
 
 
-def test_ids_beyond_the_vocabulary_are_passed_over() -> None:
+def test_ids_beyond_the_vocabulary_are_ignored() -> None:
     row = PLAIN._replace(
         repetition_penalty=2.0, frequency_penalty=1.0, prompt_ids=(99,), output_ids=(1, 99)
     )  # padding rows of the embedding have ids too
@@ -260,7 +260,7 @@ def test_top_p_is_the_smallest_set_that_reaches_p(
     ],
     ids=["zeros", "ones", "digits of pi"],
 )
-def test_philox_gives_the_published_answers(
+def test_philox_gives_the_published_values(
     counter: tuple[int, int, int, int], key: tuple[int, int], answer: tuple[int, int, int, int]
 ) -> None:
     assert philox4x32(counter, key) == answer

@@ -147,7 +147,7 @@ def test_any_adapter_gives_the_logits_of_peft(data: Any, family: Family, tied: b
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_q_and_k_taken_for_each_other_are_noticed(tmp_path: Path, family: Family) -> None:
+def test_the_comparison_notices_swapped_q_and_k(tmp_path: Path, family: Family) -> None:
     """They have one shape where every head has keys of its own; nothing but the arithmetic tells them apart."""
     config = tiny_config(family, num_hidden_layers=2, num_key_value_heads=4)
     base = write_hf_folder(tmp_path / "base", config, random_weights(config, 1))
@@ -162,7 +162,7 @@ def test_q_and_k_taken_for_each_other_are_noticed(tmp_path: Path, family: Family
     assert np.abs(wrong - expected).max() > 100 * cases.tiny_tolerance(expected)
 
 
-def test_what_peft_saves_of_a_resized_vocabulary_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_of_a_resized_vocabulary_is_refused(tmp_path: Path) -> None:
     config = tiny_config("gemma3_text", num_hidden_layers=2)
     base = write_hf_folder(tmp_path / "base", config, random_weights(config, 1))
     grown = load_hf(base)

@@ -173,7 +173,7 @@ def test_penalised_values_kept_sets_and_probabilities_equal_the_chain(seed: int)
     np.testing.assert_allclose(probabilities(scaled[kept]), probabilities(judged[kept]), rtol=1e-4, atol=1e-7)
 
 
-def test_a_kept_set_with_one_token_more_or_less_is_noticed() -> None:
+def test_the_comparison_notices_a_kept_set_with_one_token_more_or_less() -> None:
     """In every case but the few whose edge lies within rounding, so that either size passes."""
     noticed = edges = 0
     for seed in range(200):
@@ -197,13 +197,13 @@ def probabilities(scores: NDArray[np.floating]) -> F64:
     return weights / weights.sum()
 
 
-def test_ties_at_the_last_of_top_k_are_all_kept_as_there() -> None:
+def test_ties_at_the_last_of_top_k_are_all_kept_as_in_transformers() -> None:
     logits = np.array([1, 3, 2, 2, 0, 2], np.float32)
     warped = warped_by_transformers(logits, ROW._replace(top_k=2))
     assert top_k(logits, 2).tolist() == np.flatnonzero(np.isfinite(warped)).tolist() == [1, 2, 3, 5]
 
 
-def test_top_p_of_zero_and_over_one_as_there() -> None:
+def test_top_p_of_zero_and_over_one_are_as_in_transformers() -> None:
     logits = np.array([1, 3, 2], np.float32)
     for p, expected in ((0.0, [1]), (1.0, [0, 1, 2])):
         warped = warped_by_transformers(logits, ROW._replace(top_p=p))

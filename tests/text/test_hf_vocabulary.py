@@ -36,7 +36,7 @@ def test_pieces_and_types_are_the_originals(tmp_path: Path, added_ids: set[int] 
     assert (found.bos_id, found.eos_id, found.unk_id, found.pad_id) == (2, 1, 3, 0)
 
 
-def test_given_pieces_are_recognised_by_their_place_and_by_being_runs(tmp_path: Path) -> None:
+def test_user_defined_pieces_are_recognised_by_position_and_as_runs(tmp_path: Path) -> None:
     pieces = tiny_pieces()
     pieces.tokens[6], pieces.types[6] = "KEY:", USER_DEFINED  # among the reserved ones, before the bytes
     pieces.tokens[511], pieces.types[511] = "\t\t\t", USER_DEFINED  # Gemma's tab runs come last

@@ -77,7 +77,7 @@ def test_damaged_cache_is_made_again_and_mended(
     assert make.num_made == 2
 
 
-def test_cache_that_cannot_be_written_costs_a_warning_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_cannot_be_written_only_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_tokenizer_json(tmp_path / "tokenizer.json", tiny_pieces())
     (tmp_path / "in the way").write_text("a file, no folder")
     with caplog.at_level(logging.WARNING):

@@ -58,7 +58,7 @@ def ends(grammar: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_of_each_tool_is_in_the_grammar_and_ends_the_answer(call: ToolCall) -> None:
+def test_a_call_of_each_tool_is_in_the_grammar_and_ends_the_completion(call: ToolCall) -> None:
     grammar = tool_grammar(use_of())
     text = call_text([call])
     assert accepts(grammar, text)

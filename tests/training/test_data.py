@@ -67,7 +67,7 @@ def test_bytes_that_are_no_utf8_are_refused_where_they_stand(tmp_path: Path) -> 
         read_examples(file)
 
 
-def test_the_mark_that_some_editors_begin_a_file_with_is_no_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n')
     assert [example.text for example in read_examples(file).examples] == ["a"]

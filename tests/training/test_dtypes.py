@@ -19,7 +19,7 @@ from tests.helpers.checkpoints import FAMILIES, Family, tiny_config
         (Speed(100.0, 100.0), "bfloat16"),
     ],
 )
-def test_bfloat16_is_taken_where_it_is_clearly_faster_in_both_directions(bfloat16: Speed, chosen: str) -> None:
+def test_bfloat16_is_chosen_where_it_is_clearly_faster_in_both_directions(bfloat16: Speed, chosen: str) -> None:
     choice = faster_dtype({"float32": Speed(30.0, 30.0), "bfloat16": bfloat16})
     assert choice.name == chosen
     assert str(bfloat16) in choice.reason

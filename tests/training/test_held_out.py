@@ -39,7 +39,7 @@ def test_about_the_fraction_is_held_out_and_another_seed_holds_out_others() -> N
     assert one.held_out != other.held_out
 
 
-def test_no_more_is_held_out_than_will_be_judged() -> None:
+def test_no_more_is_held_out_than_will_be_evaluated() -> None:
     split = split_examples(texts(*map(str, range(200))), 0.1, 0, PATH, at_most=7)
     assert (len(split.training), len(split.held_out)) == (193, 7)
 

@@ -21,6 +21,6 @@ def test_a_missing_package_is_named_with_both_install_commands(monkeypatch: pyte
     assert said.index("pip install torch==2.13.0") < said.index("pip install 'intaglio[train]'")
 
 
-def test_all_there_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_raised_if_every_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
     check_installed()

@@ -39,7 +39,7 @@ def test_an_option_out_of_bounds_is_refused_by_name(tmp_path: Path, change: dict
         check_options(options(tmp_path, **change))
 
 
-def test_what_is_in_bounds_is_taken(tmp_path: Path) -> None:
+def test_options_in_bounds_are_accepted(tmp_path: Path) -> None:
     check_options(options(tmp_path, targets=PROJECTIONS[:2], steps=1, alpha=16.0))
 
 

@@ -92,7 +92,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("form", ["plain", "rslora", "dora"])
-def test_what_is_learnt_is_what_our_engine_answers(base: BaseModel, data: Path, form: str) -> None:
+def test_the_engine_generates_what_was_trained(base: BaseModel, data: Path, form: str) -> None:
     chosen = options(data, form, steps=120, batch_size=4, **({} if form == "plain" else {form: True}))
     notes = Notes()
     trained = run.train(chosen, base, notes)
@@ -149,7 +149,7 @@ def test_a_base_in_either_dtype_is_trained_to_about_the_same_losses(base: BaseMo
     assert bfloat16.losses[:3] == pytest.approx(float32.losses[:3], rel=BFLOAT16_LOSS)
 
 
-def test_the_dtype_that_auto_takes_is_said_with_the_measured_speeds(base: BaseModel, data: Path) -> None:
+def test_the_dtype_that_auto_chooses_is_printed_with_the_measured_speeds(base: BaseModel, data: Path) -> None:
     notes = Notes()
     trained = run.train(options(data, "out", dtype="auto"), base, notes)
     said = next(note for note in notes.notes if note.startswith("the base computes in"))
@@ -172,7 +172,7 @@ def test_the_pace_counts_the_tokens_of_the_examples_without_padding(base: BaseMo
     assert any(note == f"trained on {trained.pace}" for note in notes.notes)
 
 
-def test_where_float32_does_not_fit_auto_takes_bfloat16_and_says_why(
+def test_where_float32_does_not_fit_auto_chooses_bfloat16_and_prints_why(
     base: BaseModel, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def need(config: object, options: object, shape: object, dtype: str) -> MemoryNeed:
@@ -205,7 +205,7 @@ def test_a_shortlist_of_the_whole_vocabulary_changes_nothing(base: BaseModel, da
     assert listed.losses == pytest.approx(whole.losses, rel=1e-3)  # but for one token
 
 
-def test_a_short_shortlist_leaves_the_judging_alone(base: BaseModel, data: Path) -> None:
+def test_a_short_shortlist_does_not_change_the_evaluation(base: BaseModel, data: Path) -> None:
     whole, listed = Notes(), Notes()
     run.train(options(data, "whole"), base, whole)
     run.train(options(data, "listed", shortlist=8), base, listed)
@@ -278,7 +278,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
         run.train(options(data, "out", eval_data=None, held_out=0), base, Notes(spoil))
 
 
-def test_texts_are_judged_by_perplexity_alone(base: BaseModel, tmp_path: Path) -> None:
+def test_texts_are_evaluated_by_perplexity_only(base: BaseModel, tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text('{"text": "the sun is in the north"}\n{"text": "once upon a time"}\n{"text": "a small house"}\n')
     notes = Notes()
@@ -289,7 +289,7 @@ def test_texts_are_judged_by_perplexity_alone(base: BaseModel, tmp_path: Path) -
     assert notes.losses[-1] < notes.losses[0]
 
 
-def test_without_held_out_examples_nothing_is_judged(base: BaseModel, data: Path) -> None:
+def test_without_held_out_examples_nothing_is_evaluated(base: BaseModel, data: Path) -> None:
     notes = Notes()
     trained = run.train(options(data, "out", eval_data=None, held_out=0), base, notes)
     assert (trained.before, trained.after, notes.evaluations) == (None, None, {})

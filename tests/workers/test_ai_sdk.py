@@ -32,7 +32,7 @@ def ask(env_ai: EnvAI, **call: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"lora": ADAPTER}])
-def test_text_reason_and_usage_are_the_servers(env_ai: EnvAI, stream: bool, settings: dict[str, str]) -> None:
+def test_text_finish_reason_and_usage_equal_the_servers(env_ai: EnvAI, stream: bool, settings: dict[str, str]) -> None:
     plain = env_ai.over_rest(**SAME_OVER_REST, **settings)
     told = ask(env_ai, **CALL, settings=settings, stream=stream)
     assert told["text"] == plain["response"] != ""

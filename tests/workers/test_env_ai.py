@@ -39,7 +39,7 @@ def test_a_stream_gives_the_events_of_the_same_text(env_ai: EnvAI) -> None:
     assert pieces[-1]["usage"]["completion_tokens"] == 12
 
 
-def test_a_reader_who_leaves_ends_the_run(env_ai: EnvAI) -> None:
+def test_cancelling_the_stream_ends_the_run(env_ai: EnvAI) -> None:
     seen = len(env_ai.server.log.text)
     lines = env_ai.stream({**PROMPT, "max_tokens": 4000})
     assert next(lines).startswith("data: ")
@@ -100,7 +100,7 @@ def test_a_raw_response_has_status_and_headers_and_throws_nothing(env_ai: EnvAI)
     assert json.loads(bad["text"])["internalCode"] == 3037
 
 
-def test_a_websocket_is_refused_in_words(env_ai: EnvAI) -> None:
+def test_a_websocket_is_refused_with_a_reason(env_ai: EnvAI) -> None:
     told = env_ai.call("run", MODEL, {"prompt": "x"}, {"websocket": True})
     assert "set stream in the inputs" in (told["message"] if told["kind"] == "error" else told["text"])
 

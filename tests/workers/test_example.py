@@ -70,7 +70,7 @@ def ask(page: Page, prompt: str, lora: str) -> None:
     page.get_by_role("button", name="Run").click()
 
 
-def test_the_text_appears_piece_by_piece_and_is_the_servers(page: Page, open_server: LiveServer) -> None:
+def test_the_text_appears_piece_by_piece_and_equals_the_servers(page: Page, open_server: LiveServer) -> None:
     prompt = "Please send two wool scarves to Ines Duarte in Funchal."
     ask(page, prompt, "intaglio-json")
     stop = page.get_by_role("button", name="Stop")

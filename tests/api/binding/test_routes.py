@@ -176,7 +176,7 @@ def test_an_unknown_adapter_is_an_error_streamed_or_not(client: TestClient, send
         assert error["description"].startswith("Finetune nobody not found")
 
 
-def test_texts_are_worded_as_the_binding_has_them(client: TestClient) -> None:
+def test_errors_have_the_wording_of_the_binding(client: TestClient) -> None:
     error = error_of(call(client, {"prompt": "x", "temperature": 9}))
     assert error["internalCode"] == 5006
     assert error["description"].startswith("Error: oneOf at '/' not met, 0 matches: '/temperature' must be <= 5")
@@ -200,13 +200,13 @@ def test_texts_are_worded_as_the_binding_has_them(client: TestClient) -> None:
         ("not json", "not JSON"),
     ],
 )
-def test_a_body_that_is_none_is_refused_by_name(client: TestClient, content: str, text: str) -> None:
+def test_a_body_that_is_not_an_object_is_refused_by_name(client: TestClient, content: str, text: str) -> None:
     response = client.post("/run?version=3", content=content, headers=CONSN)
     assert response.status_code == 400
     assert text in error_of(response)["description"]
 
 
-def test_what_text_generation_cannot_take_is_refused_by_name(client: TestClient) -> None:
+def test_inputs_unknown_to_text_generation_are_refused_by_name(client: TestClient) -> None:
     content = json.dumps({"inputs": {"prompt": "x"}})
     for path, text in [("/run?version=4", "version '4'"), ("/run?version=3&userInputs=%7B%7D", "ReadableStream")]:
         assert text in error_of(client.post(path, content=content, headers=CONSN))["description"]
@@ -228,7 +228,9 @@ def test_a_failure_before_the_first_token_has_a_status_even_in_a_stream(client: 
         (f"{ACCOUNT}/ai/run/proxy", {"X-Forwarded": "http://workers-binding.ai/ai-api/models/search?search=fake"}),
     ],
 )
-def test_models_are_the_catalogues_in_the_envelope(client: TestClient, path: str, headers: dict[str, str]) -> None:
+def test_models_are_those_of_the_catalogue_in_the_envelope(
+    client: TestClient, path: str, headers: dict[str, str]
+) -> None:
     response = client.get(path, headers=headers)
     assert [card["name"] for card in response.json()["result"]] == [MODEL]
     assert client.get("/ai-api/models/search?page=0").json()["errors"][0]["code"] == 5006
@@ -267,13 +269,13 @@ class TestWithTokens:
         return settings.model_copy(update={"api_tokens": ("right",)})
 
     @pytest.mark.parametrize("send", WAYS)
-    def test_every_way_needs_a_token(self, client: TestClient, send: Send) -> None:
+    def test_every_binding_path_needs_a_token(self, client: TestClient, send: Send) -> None:
         refused = send(client, {"prompt": "x"})
         assert (refused.status_code, error_of(refused)["internalCode"]) == (401, 10000)
         assert send(client, {"prompt": "x"}, authorization="Bearer wrong").status_code == 401
         assert send(client, {"prompt": "x"}, authorization="Bearer right").status_code == 200
 
-    def test_the_catalogue_needs_one_too(self, client: TestClient) -> None:
+    def test_the_catalogue_needs_a_token(self, client: TestClient) -> None:
         for path, headers in [
             ("/ai-api/models/search", {}),
             ("/", {"MF-URL": "https://workers-binding.ai/ai-api/models/search"}),
@@ -282,7 +284,7 @@ class TestWithTokens:
             assert client.get(path, headers=headers).json()["errors"][0]["code"] == 10000
             assert client.get(path, headers=headers | {"authorization": "Bearer right"}).status_code == 200
 
-    def test_a_carriers_token_counts_and_the_bindings_own_goes_first(self, client: TestClient) -> None:
+    def test_a_proxys_token_is_accepted_and_the_bindings_own_wins(self, client: TestClient) -> None:
         carried = {"MF-URL": VERSION_3, "MF-Header-cf-consn-model-id": MODEL}
         content = json.dumps({"inputs": {"prompt": "x"}})
         outer = carried | {"authorization": "Bearer right"}
@@ -291,7 +293,7 @@ class TestWithTokens:
         assert client.post("/", content=content, headers=inner_wrong).status_code == 401
 
 
-def test_a_websocket_is_refused_in_words(state: ServerState) -> None:
+def test_a_websocket_is_refused_with_a_reason(state: ServerState) -> None:
     with live_server(create_app(state)) as address, pytest.raises(InvalidStatus) as refusal:
         connect(address.replace("http", "ws") + "/?MF-Binding=AI").close()
     answer = refusal.value.response

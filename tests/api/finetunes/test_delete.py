@@ -50,7 +50,9 @@ def test_a_deleted_finetune_is_gone_and_answers_no_more(
     assert client.get(FINETUNES).json()["result"] == []
 
 
-def test_its_name_and_its_place_are_free_at_once(client: TestClient, adapter_folder: Path) -> None:
+def test_the_name_and_the_quota_of_a_deleted_finetune_are_free_at_once(
+    client: TestClient, adapter_folder: Path
+) -> None:
     ids = []
     for _ in range(6):  # more than an account may have at a time
         ids.append(create(client).json()["result"]["id"])
@@ -60,7 +62,9 @@ def test_its_name_and_its_place_are_free_at_once(client: TestClient, adapter_fol
     assert len(set(ids)) == 6
 
 
-def test_files_that_another_finetune_has_stay(client: TestClient, settings: Settings, adapter_folder: Path) -> None:
+def test_files_shared_with_another_finetune_stay_after_a_delete(
+    client: TestClient, settings: Settings, adapter_folder: Path
+) -> None:
     create(client, "one")
     upload_both(client, adapter_folder, "one")
     files = stored_files(settings.data_path)

@@ -50,7 +50,7 @@ def test_head_has_the_headers_and_no_body(client: TestClient, adapter_folder: Pa
 
 
 @pytest.mark.parametrize("form", ['"{}"', 'W/"{}"', '"other", "{}"', "*"])
-def test_who_has_the_file_is_not_sent_it_again(client: TestClient, adapter_folder: Path, form: str) -> None:
+def test_a_download_with_a_matching_etag_is_304(client: TestClient, adapter_folder: Path, form: str) -> None:
     create(client)
     upload_both(client, adapter_folder)
     sha256 = hashlib.sha256((adapter_folder / CONFIG).read_bytes()).hexdigest()
@@ -80,7 +80,7 @@ def test_a_file_that_was_not_uploaded_is_3039_and_one_that_was_is_there(
     assert client.get(asset(CONFIG)).content == (adapter_folder / CONFIG).read_bytes()
 
 
-def test_others_download_what_is_public_and_ready_by_its_id(client: TestClient, adapter_folder: Path) -> None:
+def test_other_accounts_download_public_ready_finetunes_by_id(client: TestClient, adapter_folder: Path) -> None:
     shared = create(client, "shared", public=True).json()["result"]["id"]
     upload(client, "shared", CONFIG, (adapter_folder / CONFIG).read_bytes())
     early = client.get(asset(CONFIG, shared, OTHERS))

@@ -20,7 +20,7 @@ FULL = {"code": 3043, "message": "AiError: the server's disk is full; nothing wa
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_an_upload_for_which_there_is_no_room_says_so_and_can_be_repeated(
+def test_an_upload_to_a_full_disk_is_refused_with_the_reason_and_can_be_repeated(
     client: TestClient, settings: Settings, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def no_room(_staged: StagedFile, _chunk: bytes) -> None:
@@ -38,7 +38,7 @@ def test_an_upload_for_which_there_is_no_room_says_so_and_can_be_repeated(
     assert read(client)["state"] == "ready"
 
 
-def test_a_database_for_which_there_is_no_room_says_so(
+def test_a_full_disk_under_the_database_is_reported(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(_catalogue: FinetuneRepository, **_fields: object) -> None:
@@ -55,7 +55,9 @@ def test_a_database_for_which_there_is_no_room_says_so(
     assert create(client).status_code == 200
 
 
-def test_another_fault_does_not_speak_of_the_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_write_error_is_not_reported_as_a_full_disk(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_catalogue: FinetuneRepository, **_fields: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 

@@ -27,7 +27,7 @@ from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
 
 
-def test_a_check_under_way_is_seen_with_its_step(
+def test_a_running_check_is_shown_with_its_step(
     client: TestClient, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(client)
@@ -49,7 +49,7 @@ def test_a_check_under_way_is_seen_with_its_step(
     assert "check" not in read(client)
 
 
-def test_a_replacements_check_is_seen_beside_the_version_that_answers(
+def test_a_replacements_check_is_shown_beside_the_version_that_serves(
     client: TestClient, adapter_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(client)
@@ -83,7 +83,7 @@ def test_a_delete_during_a_check_answers_at_once_and_the_upload_is_not_found(
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_of_two_uploads_of_one_file_the_later_waits_and_both_are_answered(
+def test_the_second_of_two_uploads_of_one_file_waits_and_both_get_a_response(
     client: TestClient,
     settings: Settings,
     base_config: ModelConfig,

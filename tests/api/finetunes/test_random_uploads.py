@@ -36,14 +36,16 @@ def assert_nothing_stayed(client: TestClient, settings: Settings) -> None:
 
 @ONCE_PER_CLIENT
 @given(name=st.sampled_from([CONFIG, WEIGHTS]), content=st.binary(max_size=300))
-def test_files_of_random_bytes(client: TestClient, settings: Settings, name: str, content: bytes) -> None:
+def test_files_of_random_bytes_are_refused_and_not_kept(
+    client: TestClient, settings: Settings, name: str, content: bytes
+) -> None:
     assert upload(client, "mine", name, content).status_code == 400
     assert_nothing_stayed(client, settings)
 
 
 @ONCE_PER_CLIENT
 @given(body=st.lists(st.sampled_from(PARTS) | st.binary(max_size=10), max_size=25).map(b"".join))
-def test_forms_of_random_parts(client: TestClient, settings: Settings, body: bytes) -> None:
+def test_forms_of_random_parts_are_refused_and_not_kept(client: TestClient, settings: Settings, body: bytes) -> None:
     response = client.post(f"{FINETUNES}/mine/finetune-assets", content=body, headers=MULTIPART)
     assert response.status_code == 400, response.text
     assert_nothing_stayed(client, settings)
@@ -51,7 +53,9 @@ def test_forms_of_random_parts(client: TestClient, settings: Settings, body: byt
 
 @ONCE_PER_CLIENT
 @given(kind=st.text(alphabet=st.characters(codec="latin-1", exclude_categories=["Cc"])), body=st.binary(max_size=50))
-def test_content_types_of_random_text(client: TestClient, settings: Settings, kind: str, body: bytes) -> None:
+def test_random_content_types_are_refused_and_nothing_is_kept(
+    client: TestClient, settings: Settings, kind: str, body: bytes
+) -> None:
     headers = {"content-type": kind.encode("latin-1")}
     response = client.post(f"{FINETUNES}/mine/finetune-assets", content=body, headers=headers)
     assert response.status_code == 400, response.text

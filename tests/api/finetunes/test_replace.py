@@ -50,7 +50,7 @@ def sha256_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("order", [(CONFIG, WEIGHTS), (WEIGHTS, CONFIG)])
-def test_the_old_version_answers_until_the_new_one_is_whole(
+def test_the_old_version_serves_until_the_new_one_is_complete(
     client: TestClient, adapter_folder: Path, new_folder: Path, base_config: ModelConfig, order: tuple[str, str]
 ) -> None:
     create(client)
@@ -114,7 +114,7 @@ def test_one_file_alone_replaces_when_the_uploader_says_so(
     assert answering_digest(client) == digest_of(tmp_path, base_config)
 
 
-def test_there_is_no_other_file_to_keep_before_the_first_version(client: TestClient, adapter_folder: Path) -> None:
+def test_keeping_the_other_file_is_refused_before_the_first_version(client: TestClient, adapter_folder: Path) -> None:
     create(client)
     response = upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes(), keep_other_file="true")
     assert response.status_code == 400

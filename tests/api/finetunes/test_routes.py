@@ -67,7 +67,7 @@ def test_wranglers_create_is_plain_text(client: TestClient) -> None:
         ({"public": "yes"}, "public"),
     ],
 )
-def test_what_cannot_be_created_is_a_400_that_says_why(client: TestClient, fields: dict[str, Any], text: str) -> None:
+def test_an_invalid_create_is_a_400_with_the_reason(client: TestClient, fields: dict[str, Any], text: str) -> None:
     response = client.post(FINETUNES, json={"model": MODEL, "name": "mine", **fields})
     assert response.status_code == 400
     assert text in error_of(response)["message"]
@@ -81,7 +81,7 @@ def test_a_name_can_be_used_once_per_account(client: TestClient) -> None:
     assert "already exists" in error_of(response)["message"]
 
 
-def test_an_account_has_so_many_finetunes_and_no_more(client: TestClient) -> None:
+def test_the_number_of_finetunes_of_an_account_is_bounded(client: TestClient) -> None:
     assert [create(client, f"n{i}").status_code for i in range(5)] == [200, 200, 200, 200, 400]
     assert "4 finetunes" in error_of(create(client, "n9"))["message"]
 
@@ -173,13 +173,13 @@ def test_bad_forms_are_refused_and_nothing_is_stored(
     assert client.get(f"{FINETUNES}/mine").json()["result"]["state"] == "awaiting files"
 
 
-def test_an_upload_to_nothing_is_3037(client: TestClient) -> None:
+def test_an_upload_to_an_unknown_finetune_is_3037(client: TestClient) -> None:
     for name in ("nobody", str(uuid4())):
         response = upload(client, name, CONFIG, b"{}")
         assert (response.status_code, error_of(response)["code"]) == (404, 3037)
 
 
-def test_a_bad_file_is_refused_and_a_corrected_one_taken(
+def test_a_bad_file_is_refused_and_a_corrected_one_accepted(
     client: TestClient, settings: Any, adapter_folder: Path
 ) -> None:
     create(client)
@@ -215,7 +215,7 @@ def test_files_that_do_not_fit_together_are_refused_and_either_may_be_mended(
 
 
 @pytest.mark.parametrize("config", [b"[]", b"null", b"{", b"", b"{}", b'{"peft_type": "IA3"}', b"[" * 100_000])
-def test_a_config_that_is_none_is_refused(client: TestClient, settings: Any, config: bytes) -> None:
+def test_a_file_that_is_not_a_config_is_refused(client: TestClient, settings: Any, config: bytes) -> None:
     create(client)
     response = upload(client, "mine", CONFIG, config)
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
@@ -300,13 +300,13 @@ def test_bad_list_queries_are_refused(client: TestClient, query: dict[str, Any])
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
 
 
-def test_reading_nothing_is_3037(client: TestClient) -> None:
+def test_reading_an_unknown_finetune_is_3037(client: TestClient) -> None:
     response = client.get(f"{FINETUNES}/nobody")
     assert (response.status_code, error_of(response)["code"]) == (404, 3037)
 
 
 @pytest.mark.parametrize("tricky", ["..%2f..%2fetc", "%2e%2e", "a%00b", "%ff"])
-def test_path_tricks_find_nothing(client: TestClient, tricky: str) -> None:
+def test_path_traversal_in_names_is_not_found(client: TestClient, tricky: str) -> None:
     response = client.post(f"{FINETUNES}/{tricky}/finetune-assets", data={"file_name": CONFIG}, files={"file": b"{}"})
     assert response.status_code == 404
     assert error_of(response)["code"] in (3037, 7000)

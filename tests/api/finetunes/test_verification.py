@@ -64,7 +64,7 @@ def test_the_upload_that_completes_a_pair_and_read_one_have_the_verification_and
     assert "pending" in half and "verification" not in half  # that one is of what answers, not of what was sent
 
 
-def test_while_the_engine_verifies_this_is_the_step_of_the_check(
+def test_the_step_is_verifying_while_the_engine_verifies(
     client: TestClient, llm: FakeLLM, adapter_folder: Path
 ) -> None:
     create(client)
@@ -141,7 +141,7 @@ def test_an_upload_for_one_base_does_not_wait_for_the_engine_of_another(
     assert uploading.result(DEADLINE_S).json()["result"]["state"] == "ready"
 
 
-def test_a_rollback_brings_the_version_before_back_with_its_digest_and_verification_and_a_second_one_undoes_it(
+def test_a_rollback_restores_the_previous_version_with_its_verification_and_a_second_one_undoes_it(
     client: TestClient, base_config: ModelConfig, adapter_folder: Path, tmp_path: Path
 ) -> None:
     create(client)
@@ -192,7 +192,7 @@ def test_a_version_in_the_body_of_a_rollback_is_refused_and_not_ignored(
     assert read(client)["version"] == 2
 
 
-def test_nobody_rolls_back_what_is_not_theirs(client: TestClient, adapter_folder: Path) -> None:
+def test_only_the_owner_can_roll_back_a_finetune(client: TestClient, adapter_folder: Path) -> None:
     shared = create(client, public=True).json()["result"]
     upload_both(client, adapter_folder)
     other = FINETUNES.replace("acc0", "acc1")

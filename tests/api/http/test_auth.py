@@ -31,7 +31,7 @@ def client(state: ServerState) -> Iterator[TestClient]:
         {"X-Auth-User-Service-Key": "first-token"},
     ],
 )
-def test_an_accepted_token_lets_in(client: TestClient, headers: dict[str, str]) -> None:
+def test_a_request_with_an_accepted_token_is_served(client: TestClient, headers: dict[str, str]) -> None:
     assert client.post(RUN, json={"prompt": "x"}, headers=headers).status_code == 200
 
 
@@ -50,7 +50,9 @@ def test_an_accepted_token_lets_in(client: TestClient, headers: dict[str, str]) 
     ],
 )
 @pytest.mark.parametrize("path", [RUN, f"{ACCOUNT}/ai/finetunes"])
-def test_anyone_else_is_401_without_a_request_id(client: TestClient, headers: dict[str, str], path: str) -> None:
+def test_a_missing_or_wrong_token_is_401_without_a_request_id(
+    client: TestClient, headers: dict[str, str], path: str
+) -> None:
     response = client.post(path, content=b"not even JSON", headers=headers)
     assert response.status_code == 401
     assert response.json()["errors"][0]["code"] == 10000

@@ -107,7 +107,7 @@ def hang_up_after(address: str, body: dict[str, Any], num_bytes: int) -> bytes:
 
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_hang_up_at_any_byte_ends_the_run_once_and_leaves_nothing_behind(
+def test_a_disconnect_at_any_byte_ends_the_run_once_and_leaks_nothing(
     address: str, app: LoopKeeper, llm: FakeLLM, closed_runs: queue.Queue[str], kind: str, step: int
 ) -> None:
     """After every step-th byte, and within the last of the stream."""

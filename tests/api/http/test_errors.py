@@ -26,7 +26,7 @@ def test_callers_faults_are_4xx_and_ours_5xx(kind: type[tree.IntaglioError]) -> 
     assert (status >= 500) == ours
 
 
-def test_a_429_always_says_when_to_come_back() -> None:
+def test_a_429_always_has_retry_after() -> None:
     rows = [row for row in WIRE_ERRORS.values() if row.status == 429]
     assert rows
     assert all("retry-after" in dict(row.headers) for row in rows)

@@ -95,21 +95,25 @@ def state(state: ServerState) -> ServerState:
     return state
 
 
-def test_every_error_can_be_provoked_or_is_known_to_be_none_of_the_callers() -> None:
+def test_every_error_is_provoked_here_or_listed_as_not_reachable_by_callers() -> None:
     assert {*PROVOKED, *BY_STATE, *NEVER_BY_A_REQUEST} == set(EXCEPTIONS)
 
 
 @pytest.mark.parametrize("kind", PROVOKED, ids=lambda kind: kind.__name__)
-def test_it_is_on_the_wire_as_the_table_has_it(client: TestClient, kind: type[tree.IntaglioError]) -> None:
+def test_a_provoked_error_has_the_status_and_code_of_the_table(
+    client: TestClient, kind: type[tree.IntaglioError]
+) -> None:
     assert_row(PROVOKED[kind](client), kind)
 
 
-def test_a_full_engine(client: TestClient, llm: FakeLLM) -> None:
+def test_a_full_engine_refuses_as_the_table_says(client: TestClient, llm: FakeLLM) -> None:
     llm.full = True
     assert_row(run(prompt="x")(client), tree.CapacityError)
 
 
-def test_an_engine_that_does_not_come_back(client: TestClient, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_does_not_restart_fails_as_the_table_says(
+    client: TestClient, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def submit(*_args: Any, **_options: Any) -> None:
         raise tree.EngineDeadError("the engine did not come back within 60 s")
 
@@ -118,7 +122,7 @@ def test_an_engine_that_does_not_come_back(client: TestClient, llm: FakeLLM, mon
 
 
 @pytest.mark.parametrize("kind", [tree.DatabaseError, tree.StorageFullError])
-def test_a_store_that_cannot_keep_anything(
+def test_a_store_that_cannot_write_fails_as_the_table_says(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: type[tree.IntaglioError]
 ) -> None:
     def create(*_args: Any, **_fields: Any) -> None:
@@ -128,7 +132,7 @@ def test_a_store_that_cannot_keep_anything(
     assert_row(client.post(FINETUNES, json={"model": MODEL, "name": "mine"}), kind)
 
 
-def test_health_says_that_the_database_is_away(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_reports_that_the_database_is_away(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(_batches: BatchStore) -> int:
         raise tree.DatabaseError("the database of batches does not answer now")
 
@@ -143,7 +147,7 @@ class TestWithTokens:
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"api_tokens": ("right",)})
 
-    def test_nobody_without_one(self, client: TestClient) -> None:
+    def test_requests_without_a_token_are_401(self, client: TestClient) -> None:
         assert_row(run(prompt="x")(client), tree.AuthenticationError)
 
 

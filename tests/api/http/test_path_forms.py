@@ -81,7 +81,7 @@ def test_a_trailing_slash_or_a_bare_question_mark_changes_nothing(client: TestCl
 
 
 @pytest.mark.parametrize(("path", "body", "headers"), POSTS)
-def test_nor_does_it_change_where_a_body_goes(
+def test_a_trailing_slash_does_not_change_how_a_post_is_served(
     client: TestClient, path: str, body: bytes, headers: dict[str, str]
 ) -> None:
     plain = seen(client.post(path, content=body, headers=headers))
@@ -106,7 +106,7 @@ def test_json_is_json_whatever_its_content_type(
     assert seen(client.post(path, content=body, headers={**headers, "content-type": kind})) == plain
 
 
-def test_two_content_types_are_no_worse_than_one(client: TestClient) -> None:
+def test_a_request_with_two_content_types_is_read(client: TestClient) -> None:
     twice = [("content-type", "text/plain"), ("content-type", "application/json")]
     assert client.post(RUN, content=BODY, headers=twice).status_code == 200
 
@@ -121,7 +121,7 @@ def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [*GETS, *(path for path, _, _ in POSTS)])
-def test_options_and_a_wrong_method_tell_what_can_be_done(client: TestClient, path: str) -> None:
+def test_options_and_a_wrong_method_list_the_allowed_methods(client: TestClient, path: str) -> None:
     asked, wrong = client.options(path), client.request("PATCH", path)
     assert (asked.status_code, asked.content) == (204, b"")
     assert wrong.status_code == 405
@@ -138,11 +138,11 @@ def test_an_unknown_path_is_a_404_with_any_method(client: TestClient, method: st
     assert client.request(method, path).status_code == 404
 
 
-def test_head_of_what_only_takes_a_body_is_refused(client: TestClient) -> None:
+def test_head_of_a_post_route_is_refused(client: TestClient) -> None:
     assert client.head(RUN).status_code == 405
 
 
-def test_no_path_sends_anybody_elsewhere(client: TestClient) -> None:
+def test_no_path_redirects(client: TestClient) -> None:
     """A redirect would cost callers their body, and some their token."""
     paths = [*GETS, *(path for path, _, _ in POSTS), "/", "//", "/health//", f"{RUN}//", "/client", "/client/v4"]
     for path in paths:

@@ -95,7 +95,7 @@ REFUSED: list[tuple[Any, str]] = [
 ]
 
 
-def test_what_is_wrong_in_a_list_is_refused_with_its_place(client: TestClient, llm: FakeLLM) -> None:
+def test_an_invalid_list_entry_is_refused_with_its_position(client: TestClient, llm: FakeLLM) -> None:
     for way, ask in WAYS.items():
         for lora, place in REFUSED:
             response = ask(client, lora)
@@ -119,7 +119,7 @@ def test_the_order_of_a_list_changes_nothing(client: TestClient, llm: FakeLLM, d
     assert llm.submitted[0][2] == llm.submitted[1][2]
 
 
-def test_an_adapter_with_scale_0_is_left_out_and_has_to_be_there(
+def test_an_adapter_with_scale_0_is_left_out_and_must_exist(
     client: TestClient, llm: FakeLLM, digests: dict[str, str]
 ) -> None:
     nothing = run(client, [{"name": "one", "scale": 0}, {"name": "two", "scale": 0.0}])
@@ -144,7 +144,7 @@ def test_two_names_of_one_adapter_are_refused(
     assert error_of(run(client, ["one", found["id"]]))["code"] == 5006
 
 
-def test_the_same_adapters_in_two_places_are_one_wish_and_others_are_refused(
+def test_the_same_adapters_in_two_places_are_accepted_and_different_ones_refused(
     client: TestClient, llm: FakeLLM, digests: dict[str, str]
 ) -> None:
     same = client.post(f"{RUN}?lora=one", json={"prompt": "x", "lora": [{"name": "one"}], "options": {"lora": ["one"]}})
@@ -181,7 +181,7 @@ def test_the_log_line_has_the_members_and_their_scales(
     assert " adapter=- prompt=" in lines[2]
 
 
-def test_the_published_schema_tells_of_the_list_and_the_query_of_one_name(client: TestClient) -> None:
+def test_the_published_schema_has_the_list_and_the_query_parameter_one_name(client: TestClient) -> None:
     served = client.get(f"{ACCOUNT}/ai/models/schema", params={"model": MODEL}).json()["result"]["input"]
     for form in served["oneOf"]:
         assert form["properties"]["lora"]["type"] == ["string", "array"]

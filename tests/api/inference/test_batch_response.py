@@ -85,7 +85,7 @@ def errors_of(answer: Any) -> tuple[int, int, str]:
     return answer.status_code, error["code"], error["message"]
 
 
-def test_answers_come_in_the_order_of_the_requests_with_their_references_and_the_sum_of_usage(batch: Batches) -> None:
+def test_results_come_in_the_order_of_the_requests_with_their_references_and_the_sum_of_usage(batch: Batches) -> None:
     found = batch.wait(
         batch.submit(
             {"prompt": "one two", "raw": True, "external_reference": "first"},
@@ -117,7 +117,7 @@ def test_answers_come_in_the_order_of_the_requests_with_their_references_and_the
     assert found.keys() == {"responses", "usage"}
 
 
-def test_a_batch_that_runs_says_how_far_it_is(batch: Batches, llm: FakeLLM, committed: threading.Semaphore) -> None:
+def test_a_running_batch_reports_its_progress(batch: Batches, llm: FakeLLM, committed: threading.Semaphore) -> None:
     request_id = batch.submit({"prompt": "<stall>", "raw": True}, {"prompt": "one", "raw": True})
     assert llm.stalled.wait(DEADLINE_S)
     assert committed.acquire(timeout=DEADLINE_S)
@@ -125,7 +125,7 @@ def test_a_batch_that_runs_says_how_far_it_is(batch: Batches, llm: FakeLLM, comm
     assert batch.poll(request_id) == expected
 
 
-def test_a_batch_that_nobody_has_begun_is_queued(batch: Batches, llm: FakeLLM) -> None:
+def test_a_batch_without_a_started_item_is_queued(batch: Batches, llm: FakeLLM) -> None:
     stalled = batch.submit(*[{"prompt": "<stall>", "raw": True}] * 4)
     assert llm.stalled.wait(DEADLINE_S)
     waiting = batch.submit({"prompt": "one"})
@@ -181,7 +181,7 @@ def test_an_adapter_may_be_named_for_all_items_or_for_one(
     assert "names different adapters" in errors_of(refused)[2]
 
 
-def test_settings_beside_the_requests_and_in_the_query_hold_for_items_that_say_nothing(
+def test_settings_beside_the_requests_and_in_the_query_are_defaults_of_the_items(
     client: TestClient, batch: Batches, llm: FakeLLM
 ) -> None:
     query = {**QUEUE, "temperature": "0.25", "max_tokens": "7"}
@@ -256,7 +256,7 @@ def test_a_run_that_carries_an_unknown_request_id_is_still_a_run(client: TestCli
         (QUEUE, {"requests": [{}], "options": {"rejectIfBusy": True}}, "'/options/rejectIfBusy' cannot be used"),
     ],
 )
-def test_what_is_no_batch_is_refused_as_a_whole(
+def test_an_invalid_batch_is_refused_as_a_whole(
     client: TestClient, state: ServerState, query: dict[str, str], body: Any, message: str
 ) -> None:
     status, code, text = errors_of(client.post(RUN, params=query, json=body))
@@ -305,14 +305,14 @@ def test_a_batch_is_found_by_its_account_at_its_model_only(client: TestClient, b
     assert f"was submitted to {MODEL}" in text
 
 
-def test_a_full_queue_is_429_and_says_when_to_come_back(client: TestClient, batch: Batches, llm: FakeLLM) -> None:
+def test_a_full_queue_is_429_with_retry_after(client: TestClient, batch: Batches, llm: FakeLLM) -> None:
     batch.submit(*[{"prompt": "<stall>", "raw": True}] * 30)
     answer = client.post(RUN, params=QUEUE, json={"requests": [{"prompt": "x"}] * 11})
     assert errors_of(answer)[:2] == (429, 3040)
     assert int(answer.headers["retry-after"]) >= 10
 
 
-def test_health_says_how_many_items_wait(client: TestClient, batch: Batches, llm: FakeLLM) -> None:
+def test_health_reports_the_number_of_waiting_items(client: TestClient, batch: Batches, llm: FakeLLM) -> None:
     assert client.get("/health").json()["batch_items"] == 0
     batch.submit(*[{"prompt": "<stall>", "raw": True}] * 3)
     assert client.get("/health").json()["batch_items"] == 3
@@ -329,7 +329,7 @@ def test_items_wait_while_the_engine_is_away_or_full(client: TestClient, batch: 
     assert batch.wait(request_id)["responses"][0]["result"]["response"] == "one"
 
 
-def test_items_give_way_to_those_who_wait_for_an_answer(batch: Batches, client: TestClient, llm: FakeLLM) -> None:
+def test_items_yield_to_interactive_requests(batch: Batches, client: TestClient, llm: FakeLLM) -> None:
     batch.run({"prompt": "one"}, {"prompt": "two"})
     client.post(RUN, json={"prompt": "three"})
     assert [priority.name for priority in llm.priorities] == ["BATCH", "BATCH", "INTERACTIVE"]

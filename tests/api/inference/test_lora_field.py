@@ -41,13 +41,13 @@ def test_a_name_or_a_list_of_names_with_scales_is_read(lora: Any, adapters: tupl
     assert read_lora(lora) == adapters
 
 
-def test_an_adapter_that_stands_there_twice_is_refused_with_both_places() -> None:
+def test_an_adapter_listed_twice_is_refused_with_both_positions() -> None:
     with pytest.raises(BadInputError, match="'/lora/2' names 'a', which '/lora/0' names already"):
         read_lora(["a", "b", {"name": "a", "scale": 0.5}])
 
 
 @given(st.lists(_ITEMS, min_size=1, max_size=8))
-def test_whatever_the_schema_accepts_is_read_whole_or_named_twice(lora: list[Any]) -> None:
+def test_values_that_the_schema_accepts_are_read_unless_an_adapter_is_named_twice(lora: list[Any]) -> None:
     assert ACCEPTS.is_valid(lora)
     names = [one if isinstance(one, str) else one["name"] for one in lora]
     if len(set(names)) < len(names):
@@ -74,7 +74,7 @@ def test_any_two_values_can_be_compared(one: Any, other: Any) -> None:
         ([{"name": "a"}], [{"scale": 1}], False),
     ],
 )
-def test_two_fields_are_the_same_if_they_ask_for_the_same(one: Any, other: Any, same: bool) -> None:
+def test_two_lora_fields_are_equal_if_they_name_the_same_adapters_and_scales(one: Any, other: Any, same: bool) -> None:
     body = {"lora": one, "options": {"lora": other}}
     if same:
         assert with_lora(body, {})["lora"] == one
@@ -83,7 +83,7 @@ def test_two_fields_are_the_same_if_they_ask_for_the_same(one: Any, other: Any, 
             with_lora(body, {})
 
 
-def test_what_a_refusal_repeats_is_short() -> None:
+def test_a_refusal_quotes_at_most_a_short_part_of_a_value() -> None:
     with pytest.raises(BadInputError) as refused:
         lora_fields({"lora": "x" * 10_000}, {"lora": "y"})
     assert len(str(refused.value)) < 500

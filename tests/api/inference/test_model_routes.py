@@ -61,11 +61,11 @@ def test_entries_have_string_properties_and_the_engines_window(client: TestClien
         ({"page": 10**9}, []),
     ],
 )
-def test_filters_and_pages(client: TestClient, query: dict[str, Any], found: list[str]) -> None:
+def test_models_are_filtered_and_paged(client: TestClient, query: dict[str, Any], found: list[str]) -> None:
     assert names(client, **query) == found
 
 
-def test_result_info_counts(client: TestClient) -> None:
+def test_result_info_counts_the_page_and_the_total(client: TestClient) -> None:
     info = search(client, page=2, per_page=2)["result_info"]
     assert info == {"page": 2, "per_page": 2, "count": 1, "total_count": 3}
 
@@ -96,7 +96,7 @@ def test_the_schema_of_an_unknown_model_is_5007_and_of_none_5006(client: TestCli
         assert (response.status_code, response.json()["errors"][0]["code"]) == (400, code)
 
 
-def test_tasks_and_authors(client: TestClient) -> None:
+def test_tasks_and_authors_are_listed(client: TestClient) -> None:
     (task,) = client.get(f"{ACCOUNT}/ai/tasks/search").json()["result"]
     assert task["name"] == "Text Generation"
     authors = client.get(f"{ACCOUNT}/ai/authors/search").json()["result"]

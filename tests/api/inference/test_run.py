@@ -51,7 +51,7 @@ def test_each_answer_has_its_own_request_id(client: TestClient) -> None:
     assert all(UUID(one) for one in ids)
 
 
-def test_max_tokens_cuts_and_says_so(client: TestClient) -> None:
+def test_max_tokens_ends_the_completion_with_length(client: TestClient) -> None:
     result = client.post(RUN, json={"prompt": "a b c d", "raw": True, "max_tokens": 3}).json()["result"]
     assert (result["response"], result["finish_reason"]) == ("d c b", "length")
     assert result["usage"]["completion_tokens"] == 3
@@ -129,7 +129,9 @@ BAD_BODIES: list[tuple[bytes, int, int, str]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "code", "text"), BAD_BODIES)
-def test_bad_bodies_are_told_what_is_wrong(client: TestClient, body: bytes, status: int, code: int, text: str) -> None:
+def test_bad_bodies_are_refused_with_the_reason(
+    client: TestClient, body: bytes, status: int, code: int, text: str
+) -> None:
     response = client.post(RUN, content=body)
     error = error_of(response)
     assert (response.status_code, error["code"]) == (status, code)
@@ -138,7 +140,7 @@ def test_bad_bodies_are_told_what_is_wrong(client: TestClient, body: bytes, stat
     assert client.post(RUN, json={"prompt": "x"}).status_code == 200
 
 
-def test_a_body_without_a_declared_length_is_bounded_too(client: TestClient) -> None:
+def test_a_body_without_a_declared_length_is_limited(client: TestClient) -> None:
     response = client.post(RUN, content=(b"x" * 4096 for _ in range(6)))
     assert "content-length" not in response.request.headers
     assert (response.status_code, error_of(response)["code"]) == (413, 3006)
@@ -182,7 +184,7 @@ def test_too_many_tokens_are_413_with_both_numbers(client: TestClient) -> None:
     assert client.post(RUN, json={"prompt": "a b c", "raw": True, "max_tokens": 997}).status_code == 200
 
 
-def test_a_full_server_says_429_and_when_to_come_back(client: TestClient, llm: FakeLLM) -> None:
+def test_a_full_server_is_429_with_retry_after(client: TestClient, llm: FakeLLM) -> None:
     llm.full = True
     response = client.post(RUN, json={"prompt": "x", "stream": True})
     assert (response.status_code, error_of(response)["code"]) == (429, 3040)

@@ -69,7 +69,7 @@ def test_an_error_names_the_request_and_the_version_too(
 
 
 @pytest.mark.parametrize("options", [{"rejectIfBusy": True}, {"rejectIfBusy": "true"}])
-def test_who_would_not_wait_is_told_at_once_when_to_come_back(
+def test_reject_if_busy_is_refused_at_once_with_retry_after(
     client: TestClient, llm: FakeLLM, options: dict[str, Any]
 ) -> None:
     llm.busy = True
@@ -82,12 +82,12 @@ def test_who_would_not_wait_is_told_at_once_when_to_come_back(
 
 
 @pytest.mark.parametrize("options", [{}, {"rejectIfBusy": False}, {"rejectIfBusy": None}, None, "rejectIfBusy"])
-def test_all_others_wait(client: TestClient, llm: FakeLLM, options: Any) -> None:
+def test_requests_without_reject_if_busy_wait(client: TestClient, llm: FakeLLM, options: Any) -> None:
     llm.busy = True
     assert client.post(RUN, json={"prompt": "x", "options": options}).status_code == 200
 
 
-def test_options_of_the_route_that_names_the_model_in_its_body_count_too(client: TestClient, llm: FakeLLM) -> None:
+def test_options_are_read_on_the_route_that_names_the_model_in_its_body(client: TestClient, llm: FakeLLM) -> None:
     llm.busy = True
     body = {"model": MODEL, "input": {"prompt": "x"}, "options": {"rejectIfBusy": True}}
     assert client.post(f"{ACCOUNT}/ai/run", json=body).status_code == 429

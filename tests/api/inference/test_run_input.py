@@ -40,12 +40,12 @@ def test_penalties_may_be_negative() -> None:
 
 
 @pytest.mark.parametrize("name", ["response_format", "guided_json", "tools", "functions", "tool_choice"])
-def test_what_structures_an_answer_may_be_null(name: str) -> None:
+def test_fields_of_structured_output_may_be_null(name: str) -> None:
     asked = read({"prompt": "Hi", name: None})
     assert (asked.json_mode, asked.tools) == (None, None)
 
 
-def test_what_structures_an_answer_is_not_read_from_the_query() -> None:
+def test_fields_of_structured_output_are_not_read_from_the_query() -> None:
     assert read({"prompt": "Hi"}, guided_json="{}", tools="[]").json_mode is None
 
 
@@ -57,7 +57,7 @@ def test_an_adapter_may_be_named_in_three_places(place: str, form: dict[str, Any
     assert read(bodies[place], **query).adapters == (("x", 1),)
 
 
-def test_two_different_adapters_are_refused_not_chosen_from() -> None:
+def test_two_different_adapters_are_refused() -> None:
     with pytest.raises(BadInputError, match="different adapters"):
         read({"prompt": "Hi", "lora": "x"}, lora="y")
     assert read({"prompt": "Hi", "lora": "x"}, lora="x").adapters == (("x", 1),)
@@ -97,6 +97,6 @@ def test_stop_is_a_string_or_several(stop: Any, read_as: tuple[str, ...]) -> Non
     assert read({"prompt": "Hi", "stop": stop}).stop == read_as
 
 
-def test_numbers_beyond_reason_are_refused() -> None:
+def test_a_number_of_300_digits_is_refused_by_field() -> None:
     with pytest.raises(BadInputError, match="max_tokens"):
         read({"prompt": "Hi", "max_tokens": 10**300})

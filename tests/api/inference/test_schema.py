@@ -100,7 +100,7 @@ ACCEPTED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(("body", "text"), SERVICE_TEXTS)
-def test_faults_are_worded_as_by_the_service(body: Any, text: str) -> None:
+def test_schema_errors_have_the_wording_of_the_service(body: Any, text: str) -> None:
     with pytest.raises(BadInputError) as caught:
         SCHEMA.check(body)
     assert text in str(caught.value)
@@ -117,7 +117,7 @@ def test_a_body_with_very_many_faults_is_refused_at_the_first(body: dict[str, An
 
 
 @pytest.mark.parametrize("body", ACCEPTED)
-def test_what_callers_send_is_accepted(body: dict[str, Any]) -> None:
+def test_inputs_of_known_clients_are_accepted(body: dict[str, Any]) -> None:
     SCHEMA.check(body)
 
 
@@ -137,7 +137,7 @@ _MEANT_IN_BOTH = {"prompt": {"tools", "functions"}, "messages": {"raw", "lora"}}
 
 
 @given(st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=5))
-def test_all_that_the_published_schema_takes_is_taken(body: dict[str, Any]) -> None:
+def test_inputs_that_the_published_schema_allows_are_accepted(body: dict[str, Any]) -> None:
     folder = schema_module.resources.files("intaglio.api") / "schemas"
     published = jsonschema_rs.Draft202012Validator(
         msgspec.json.decode((folder / "gemma-7b-it-lora.input.json").read_bytes())

@@ -54,7 +54,7 @@ def test_padding_is_a_prefix_of_the_alphabet_of_many_lengths() -> None:
     assert all((PADDING_ALPHABET * 2).startswith(padding) for padding in paddings)
 
 
-def test_an_empty_answer_is_usage_and_done(client: TestClient) -> None:
+def test_an_empty_completion_is_usage_and_done(client: TestClient) -> None:
     *chunks, done = events_of(stream(client, "one", max_tokens=0))
     (last,) = [json.loads(chunk) for chunk in chunks]
     assert (last["response"], last["finish_reason"], done) == ("", "length", "[DONE]")

@@ -64,7 +64,7 @@ def allowed(grammar: str | None, text: str) -> bool:
 
 
 @pytest.mark.parametrize("fields", FORMS)
-def test_every_way_to_give_a_schema_holds_the_engine_to_it(client: TestClient, llm: FakeLLM, fields: Any) -> None:
+def test_a_schema_in_every_form_reaches_the_engine(client: TestClient, llm: FakeLLM, fields: Any) -> None:
     result = run(client, '{"n": 5}', **fields).json()["result"]
     assert result["response"] == {"n": 5}
     assert result["finish_reason"] == "stop"
@@ -74,9 +74,7 @@ def test_every_way_to_give_a_schema_holds_the_engine_to_it(client: TestClient, l
     assert not allowed(grammar, "five")
 
 
-def test_schemas_that_take_long_to_read_leave_room_for_everybody_else(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_schemas_do_not_delay_other_requests(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, may_end = threading.Semaphore(0), threading.Event()
     running: set[int] = set()
     most: set[int] = set()
@@ -104,7 +102,7 @@ def test_schemas_that_take_long_to_read_leave_room_for_everybody_else(
 
 
 @pytest.mark.parametrize("fields", ANY_OBJECT)
-def test_without_a_schema_any_object_will_do(client: TestClient, llm: FakeLLM, fields: Any) -> None:
+def test_json_mode_without_a_schema_allows_any_object(client: TestClient, llm: FakeLLM, fields: Any) -> None:
     assert run(client, '{"a": [1, null]}', **fields).json()["result"]["response"] == {"a": [1, None]}
     grammar = llm.submitted[0][1].grammar
     assert allowed(grammar, '{"a": [1, null]}')
@@ -114,12 +112,12 @@ def test_without_a_schema_any_object_will_do(client: TestClient, llm: FakeLLM, f
 @pytest.mark.parametrize(
     "fields", [{"response_format": {"type": "text"}}, {"response_format": None, "guided_json": None}]
 )
-def test_text_is_free(client: TestClient, llm: FakeLLM, fields: Any) -> None:
+def test_response_format_text_adds_no_grammar(client: TestClient, llm: FakeLLM, fields: Any) -> None:
     assert run(client, '{"n": 5}', **fields).json()["result"]["response"] == '{"n": 5}'
     assert llm.submitted[0][1].grammar is None
 
 
-def test_messages_take_json_mode_too(client: TestClient, llm: FakeLLM) -> None:
+def test_json_mode_works_with_messages(client: TestClient, llm: FakeLLM) -> None:
     body = {"messages": [{"role": "user", "content": prompt_for('{"n": 5}')}], "response_format": BY_SCHEMA}
     assert client.post(RUN, json=body).json()["result"]["response"] == {"n": 5}
     assert llm.submitted[0][1].grammar is not None
@@ -183,20 +181,20 @@ def test_a_stream_gives_the_json_as_it_comes(client: TestClient, llm: FakeLLM) -
     assert llm.submitted[0][1].grammar is not None
 
 
-def test_a_stream_that_max_tokens_cut_off_says_length(client: TestClient) -> None:
+def test_a_stream_cut_off_by_max_tokens_ends_with_length(client: TestClient) -> None:
     *chunks, done = events_of(run(client, '{"n": 5, "m": 6}', guided_json={}, stream=True, max_tokens=2))
     assert json.loads(chunks[-1])["finish_reason"] == "length"
     assert done == "[DONE]"
 
 
 @pytest.mark.parametrize("given", [{"type": "xml"}, {}, "json_object", 5])
-def test_a_format_of_no_kind_is_refused_whoever_read_the_body(given: Any) -> None:
+def test_an_unknown_response_format_type_is_refused_with_its_path(given: Any) -> None:
     with pytest.raises(BadInputError, match="/response_format/type"):
         read_json_mode(given)
 
 
 @pytest.mark.parametrize("given", ["{}", [SCHEMA], True, {"name": "n", "schema": "{}"}])
-def test_a_schema_is_an_object(given: Any) -> None:
+def test_a_schema_that_is_not_an_object_is_refused(given: Any) -> None:
     with pytest.raises(BadInputError, match="must be a JSON schema"):
         read_json_mode({"type": "json_schema", "json_schema": given})
 
@@ -206,7 +204,7 @@ def test_a_schema_with_a_property_called_schema_is_not_unwrapped() -> None:
     assert read_json_mode({"type": "json_schema", "json_schema": bare}) == JsonMode(bare, "response_format")
 
 
-def test_a_tool_whose_arguments_cannot_be_held_to_is_named() -> None:
+def test_a_tool_whose_arguments_cannot_be_enforced_is_named() -> None:
     tools = parse_tools(
         [{"name": "ok"}, {"name": "odd", "parameters": {"type": "object", "uniqueItems": True, "not": {}}}]
     )
@@ -226,7 +224,7 @@ def test_tools_and_json_share_a_grammar() -> None:
     assert read_tool_calls('{"name": "now", "parameters": {}}', use, FinishReason.STOP, 9) == [ToolCall("now", {})]
 
 
-def test_parsing_says_what_ended_an_answer() -> None:
+def test_a_json_parse_error_names_what_ended_the_completion() -> None:
     assert parse_json_completion('{"a": 1}', FinishReason.LENGTH, 9) == {"a": 1}
     with pytest.raises(JsonAnswerError, match=r"max_tokens \(9\)"):
         parse_json_completion('{"a":', FinishReason.LENGTH, 9)
@@ -234,7 +232,7 @@ def test_parsing_says_what_ended_an_answer() -> None:
         parse_json_completion('{"a":', FinishReason.STOP, 9)
 
 
-def test_schemas_without_bottom_are_refused_wherever_they_stand() -> None:
+def test_schemas_nested_too_deeply_are_refused_in_every_field() -> None:
     deep: dict[str, Any] = {"type": "object"}
     for _ in range(2000):
         deep = {"type": "object", "properties": {"a": deep}}
@@ -247,7 +245,7 @@ def test_schemas_without_bottom_are_refused_wherever_they_stand() -> None:
             completion_grammar(mode, tools)
 
 
-def test_schemas_that_are_too_much_together_only_are_refused_too() -> None:
+def test_schemas_over_the_limit_only_together_are_refused() -> None:
     tools = parse_tools(
         [{"name": f"t{n}", "parameters": {"type": "object", "description": "x" * 600}} for n in range(128)]
     )

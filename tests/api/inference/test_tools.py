@@ -70,20 +70,20 @@ def test_a_prompt_may_have_tools_unless_it_is_raw(client: TestClient, llm: FakeL
     assert "'/raw' do not go together" in error_of(response)["message"]
 
 
-def test_functions_are_told_with_their_code_and_called_like_tools(client: TestClient, llm: FakeLLM) -> None:
+def test_functions_are_listed_with_their_code_and_called_like_tools(client: TestClient, llm: FakeLLM) -> None:
     body = body_for('{"name": "add", "parameters": {"a": 1}}', functions=[{"name": "add", "code": "a => a + 1"}])
     result = client.post(RUN, json={**body, "tools": None}).json()["result"]
     assert result["tool_calls"] == [{"name": "add", "arguments": {"a": 1}}]
     assert "a => a + 1" in llm.submitted[0][0]
 
 
-def test_choice_none_tells_of_no_tools(client: TestClient, llm: FakeLLM) -> None:
+def test_with_choice_none_the_prompt_lists_no_tools(client: TestClient, llm: FakeLLM) -> None:
     assert run(client, CALL, tool_choice="none").json()["result"]["response"] == CALL
     assert (llm.submitted[0][1].grammar, "functions" in llm.submitted[0][0]) == (None, False)
 
 
 @pytest.mark.parametrize("fields", [{"tools": []}, {"tools": None}, {"tools": None, "tool_choice": "auto"}])
-def test_no_tools_are_no_tools(client: TestClient, llm: FakeLLM, fields: Any) -> None:
+def test_an_empty_list_of_tools_is_the_same_as_none(client: TestClient, llm: FakeLLM, fields: Any) -> None:
     assert run(client, "Hi", **fields).json()["result"]["response"] == "Hi"
     assert llm.submitted[0][1].grammar is None
 
@@ -97,14 +97,14 @@ def test_the_choice_reaches_the_grammar(client: TestClient, llm: FakeLLM) -> Non
     assert ["now" in grammar for grammar in grammars] == [True, True, False]
 
 
-def test_a_bad_choice_is_told_what_there_is(client: TestClient, llm: FakeLLM) -> None:
+def test_an_invalid_tool_choice_is_refused_with_the_allowed_ones(client: TestClient, llm: FakeLLM) -> None:
     response = run(client, CALL, tool_choice={"type": "function", "function": {"name": "nobody"}})
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
     assert "not among the tools: weather, now" in error_of(response)["message"]
     assert llm.submitted == []
 
 
-def test_a_tool_that_cannot_be_held_to_is_5025(client: TestClient) -> None:
+def test_a_tool_whose_schema_cannot_be_enforced_is_5025(client: TestClient) -> None:
     odd = {"name": "odd", "parameters": {"type": "object", "properties": {"x": {"not": {}}}}}
     response = run(client, CALL, tools=[odd])
     assert (response.status_code, error_of(response)["code"]) == (400, 5025)
@@ -117,7 +117,7 @@ def test_a_call_that_max_tokens_cut_off_is_5024(client: TestClient) -> None:
     assert "max_tokens (3) cut the tool call off" in error_of(response)["message"]
 
 
-def test_json_mode_and_tools_give_the_one_or_the_other(client: TestClient) -> None:
+def test_json_mode_with_tools_gives_json_or_a_call(client: TestClient) -> None:
     fields = {"guided_json": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     assert run(client, '{"n": 5}', **fields).json()["result"]["response"] == {"n": 5}
     assert run(client, CALL, **fields).json()["result"]["tool_calls"] == [WANTED]
@@ -138,7 +138,7 @@ def test_a_streamed_call_comes_whole_and_then_the_usage(client: TestClient) -> N
     assert "null" not in response.text
 
 
-def test_a_streamed_plain_answer_comes_as_it_is_made(client: TestClient) -> None:
+def test_streamed_text_beside_tools_comes_as_it_is_generated(client: TestClient) -> None:
     chunks = chunks_of(run(client, "It is sunny.", stream=True))
     assert [chunk["response"] for chunk in chunks] == ["It", " is", " sunny.", ""]
     assert all("tool_calls" not in chunk for chunk in chunks)
@@ -158,7 +158,7 @@ def test_a_streamed_call_that_was_cut_off_is_an_error_event_and_no_text(client: 
 
 
 @pytest.mark.parametrize("fields", [{}, {"tools": None, "guided_json": {}}])
-def test_an_error_after_the_first_byte_ends_these_streams_too(client: TestClient, fields: Any) -> None:
+def test_an_error_after_the_first_byte_ends_a_stream_with_tools(client: TestClient, fields: Any) -> None:
     *chunks, last = events_of(run(client, "It is <fail> sunny.", stream=True, **fields))
     assert [json.loads(chunk)["response"] for chunk in chunks] == ["It", " is"]
     content = json.loads(last)

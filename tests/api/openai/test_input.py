@@ -97,7 +97,7 @@ def test_harmless_fields_are_tolerated(client: TestClient, fields: dict[str, Any
     assert body_of(chat(client, **fields))["choices"][0]["message"]["content"] == "two one user:"
 
 
-def test_the_developer_speaks_as_the_system(client: TestClient, llm: FakeLLM) -> None:
+def test_the_developer_role_is_the_system_role(client: TestClient, llm: FakeLLM) -> None:
     messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "hi"}]
     body_of(client.post(CHAT, json={"model": MODEL, "messages": messages}))
     assert llm.submitted[-1][0].startswith("system: be brief")
@@ -184,7 +184,7 @@ def test_completions_refuse_in_the_words_of_the_native_route(
     assert llm.submitted == []
 
 
-def test_best_of_as_many_as_are_asked_for_is_harmless(client: TestClient) -> None:
+def test_best_of_equal_to_n_is_accepted(client: TestClient) -> None:
     assert len(body_of(complete(client, n=2, best_of=2, suffix=""))["choices"]) == 2
 
 
@@ -201,7 +201,7 @@ def test_best_of_as_many_as_are_asked_for_is_harmless(client: TestClient) -> Non
         (b'"' + b"x" * 20_000 + b'"', 413, 3006),
     ],
 )
-def test_what_is_no_json_object_is_refused(
+def test_a_body_that_is_not_a_json_object_is_refused(
     client: TestClient, path: str, content: bytes, status: int, code: int
 ) -> None:
     assert refusal_of(client.post(path, content=content))[:2] == (status, code)
@@ -221,7 +221,7 @@ FIELDS = sorted({*CHAT_SCHEMA["properties"], *COMPLETIONS_SCHEMA["properties"]})
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
-def test_whatever_a_field_holds_it_is_read_or_refused(fields: dict[str, Any]) -> None:
+def test_any_value_of_a_field_is_read_or_refused(fields: dict[str, Any]) -> None:
     base = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
     for check, read in ((CHAT_CHECK, read_chat), (COMPLETIONS_CHECK, read_completions)):
         try:
@@ -240,7 +240,7 @@ def test_very_many_prompts_are_refused_before_a_request_is_made_of_each() -> Non
     assert time.process_time() - began < 1  # it took two seconds
 
 
-def test_only_a_colon_behind_a_served_model_divides() -> None:
+def test_only_a_colon_after_a_served_model_separates_an_adapter() -> None:
     served = {"@x/base", "local:7b"}
     assert split_model("@x/base", served) == ("@x/base", None)
     assert split_model("@x/base:mine", served) == ("@x/base", "mine")

@@ -57,6 +57,6 @@ def test_a_control_token_has_its_name_and_no_bytes() -> None:
     ]
 
 
-def test_what_never_comes_is_a_number_that_json_can_write() -> None:
+def test_a_logprob_of_minus_infinity_becomes_a_finite_json_number() -> None:
     never = chat_logprobs([token(b"x", -math.inf)])
     assert json.loads(msgspec.json.encode(never))["content"][0]["logprob"] == -9999.0

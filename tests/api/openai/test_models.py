@@ -53,7 +53,7 @@ def test_a_public_adapter_of_another_account_is_found_by_its_id_and_its_owner_is
         ("@cf/google/gemma-7b-it-lora", 400, 5007),
     ],
 )
-def test_what_would_not_answer_is_not_retrieved(
+def test_models_that_cannot_be_served_are_not_retrieved(
     client: TestClient, adapter: str, model: str, status: int, code: int
 ) -> None:
     assert refusal_of(client.get(f"{MODELS}/{model}"))[:2] == (status, code)

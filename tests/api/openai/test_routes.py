@@ -67,12 +67,12 @@ def test_a_completion_answers_the_raw_prompt(client: TestClient) -> None:
     assert body["choices"] == [{"index": 0, "text": "two one", "logprobs": None, "finish_reason": "stop"}]
 
 
-def test_max_tokens_cuts_and_says_so(client: TestClient) -> None:
+def test_max_tokens_ends_the_completion_with_length(client: TestClient) -> None:
     (choice,) = body_of(chat(client, max_tokens=2))["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("two one", "length")
 
 
-def test_a_trailing_slash_and_any_content_type_are_taken(client: TestClient) -> None:
+def test_a_trailing_slash_and_any_content_type_are_accepted(client: TestClient) -> None:
     content = f'{{"model": "{MODEL}", "prompt": "a"}}'.encode()
     response = client.post(f"{COMPLETIONS}/", content=content, headers={"content-type": "text/plain"})
     assert body_of(response)["choices"][0]["text"] == "a"
@@ -170,7 +170,7 @@ def test_a_full_server_runs_none_of_the_choices(client: TestClient, llm: FakeLLM
     assert refusal_of(complete(client, ["a", "b"]))[:2] == (429, 3040)
 
 
-def test_room_that_ends_midway_frees_what_was_started(
+def test_a_capacity_error_midway_frees_the_started_choices(
     client: TestClient, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = llm.submit
@@ -272,12 +272,12 @@ def test_json_mode_is_a_grammar_and_the_answer_stays_a_text(
 
 
 @pytest.mark.parametrize("route", ["embeddings", "responses"])
-def test_what_is_not_here_is_refused_and_says_what_is(client: TestClient, route: str) -> None:
+def test_routes_that_are_not_offered_are_refused_with_the_offered_ones(client: TestClient, route: str) -> None:
     status, code, message = refusal_of(client.post(f"{V1}/{route}", json={"model": MODEL, "input": "x"}))
     assert (status, code) == (404, 7000)
     assert "chat/completions, completions and models" in message
 
 
-def test_other_methods_and_paths_are_named(client: TestClient) -> None:
+def test_unknown_paths_and_methods_are_refused_by_name(client: TestClient) -> None:
     assert refusal_of(client.get(CHAT))[:2] == (405, 7001)
     assert refusal_of(client.post(f"{V1}/images/generations", json={}))[:2] == (404, 7000)

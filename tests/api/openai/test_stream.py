@@ -36,7 +36,7 @@ def test_a_chat_stream_has_the_role_first_and_usage_with_the_finish_reason(clien
     assert response.headers["intaglio-version"]
 
 
-def test_usage_is_never_null_and_never_told_twice(client: TestClient) -> None:
+def test_usage_is_never_null_and_sent_once(client: TestClient) -> None:
     response = chat(client, stream=True, stream_options={"include_usage": True})
     chunks = chunks_of(response)
     assert '"usage":null' not in response.text

@@ -54,7 +54,7 @@ def test_every_operation_says_what_it_does_and_can_fail(document: dict[str, Any]
         assert statuses <= {row.status for row in WIRE_ERRORS.values()}, (method, path)
 
 
-def test_what_stands_in_a_path_is_declared(document: dict[str, Any]) -> None:
+def test_every_path_parameter_is_declared(document: dict[str, Any]) -> None:
     for path, method, operation in operations_of(document):
         declared = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
         assert declared == set(re.findall(r"\{(\w+)\}", path)), (method, path)
@@ -65,7 +65,7 @@ def test_every_reference_leads_to_a_schema_and_every_schema_is_used(document: di
     assert references_in(document) == schemas
 
 
-def test_schemas_are_schemas(document: dict[str, Any]) -> None:
+def test_every_schema_is_valid_json_schema(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
         assert schema.get("type") == "object" or "anyOf" in schema, name
@@ -80,13 +80,15 @@ def test_bodies_are_declared_by_the_schemas_that_check(client: TestClient, docum
     assert schemas["ChatInput"]["properties"]["messages"] == CHAT_SCHEMA["properties"]["messages"]
 
 
-def test_a_429_is_declared_with_the_time_to_come_back(document: dict[str, Any]) -> None:
+def test_a_429_is_declared_with_retry_after(document: dict[str, Any]) -> None:
     rows = [one["responses"]["429"] for _, _, one in operations_of(document) if "429" in one["responses"]]
     assert len(rows) >= 6
     assert all(row["headers"]["retry-after"]["required"] for row in rows)
 
 
-def test_the_document_needs_no_token_and_says_that_all_else_does(state: ServerState, document: dict[str, Any]) -> None:
+def test_the_document_needs_no_token_and_declares_that_other_routes_do(
+    state: ServerState, document: dict[str, Any]
+) -> None:
     assert {} in document["security"]
     state.settings = state.settings.model_copy(update={"api_tokens": ("secret",)})
     with TestClient(create_app(state)) as client:
@@ -109,7 +111,7 @@ def test_the_document_needs_no_token_and_says_that_all_else_does(state: ServerSt
         (404, {}, b'{"result":{},"success":false,"errors":[{"code":3037,"message":"x"}],"messages":[]}', "3037"),
     ],
 )
-def test_the_tests_see_what_is_not_declared(
+def test_the_checks_notice_an_undeclared_response(
     declared: Declared, status: int, headers: dict[str, str], body: bytes, gap: str
 ) -> None:
     answer = GivenAnswer(status, {"content-type": "application/json", **headers}, body)

@@ -50,7 +50,7 @@ def url(state: ServerState) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_what_schemathesis_draws_is_answered_as_declared(state: ServerState, url: str, tmp_path: Path) -> None:
+def test_responses_to_schemathesis_are_as_declared(state: ServerState, url: str, tmp_path: Path) -> None:
     fuzz(url, tmp_path, phases=DRAWN_PHASES, max_examples=10, deadline_s=DEADLINE_S)
     assert state.models[DEFAULT_MODEL_ID].num_open == 0  # type: ignore[attr-defined]
     uploaded_at_random = [one for one in state.adapters.list_account(ACCOUNT) if one.name != "ready"]

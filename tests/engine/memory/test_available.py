@@ -57,7 +57,7 @@ def test_in_version_1_the_root_counts_where_the_path_is_the_hosts(tmp_path: Path
     assert available(tmp_path, MACHINE, V1) == AvailableMemory(507 * MIB, GROUP)
 
 
-def test_the_huge_number_of_version_1_is_no_limit(tmp_path: Path) -> None:
+def test_the_largest_number_in_version_1_means_no_limit(tmp_path: Path) -> None:
     unlimited = {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{UNLIMITED_V1}\n"}
     assert available(tmp_path, MACHINE, V1, unlimited).size_bytes == 4 << 30
 
@@ -79,7 +79,7 @@ def test_a_limit_of_the_process_counts_less_what_it_uses(tmp_path: Path, name: s
     assert found == AvailableMemory(left * MIB, f"{name} of the process", mapped)
 
 
-def test_where_nothing_can_be_read_there_is_no_bound(tmp_path: Path) -> None:
+def test_without_readable_limits_there_is_no_bound(tmp_path: Path) -> None:
     assert available_memory(tmp_path, no_limit).size_bytes > 1 << 60
 
 

@@ -64,7 +64,7 @@ def test_a_given_size_that_does_not_fit_is_refused_with_the_sum_and_what_to_lowe
     )
 
 
-def test_lowering_the_caches_as_the_message_says_is_enough() -> None:
+def test_the_caches_named_in_the_message_fit() -> None:
     message = refused(2000, kv_cache_bytes=9000 * MB)
     by = re.search(r"Lower kv_cache_bytes by ([\d,]+) MB", message)
     assert by is not None
@@ -135,7 +135,7 @@ def test_accepted_settings_fit_and_refused_ones_do_not(
 
 @pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3_text"])
 @pytest.mark.parametrize(("block_size", "step_tokens"), [(1, 1), (4, 64), (16, 512), (7, 133)])
-def test_the_least_kv_cache_is_enough_for_the_engine(family: Family, block_size: int, step_tokens: int) -> None:
+def test_the_smallest_kv_cache_is_enough_for_the_engine(family: Family, block_size: int, step_tokens: int) -> None:
     config = config_from_hf(tiny_config(family))
     least = least_cache_bytes(config, block_size, step_tokens)
     blocks = plan_blocks(config, cache_bytes=least, block_size=block_size, max_running=32, step_tokens=step_tokens)

@@ -74,7 +74,7 @@ def test_a_hundredth_of_a_trained_adapter_is_verified_and_a_billionth_refused(
             verify(served, weakened(tensors, 1e-9))
 
 
-def test_b_of_nearly_nothing_and_alpha_of_nearly_nothing_are_refused(served: tuple[Gemma, Ops, AdapterDtype]) -> None:
+def test_a_nearly_zero_b_and_a_nearly_zero_alpha_are_refused(served: tuple[Gemma, Ops, AdapterDtype]) -> None:
     for tensors in (random_adapter(served[0], 1e-10), weakened(random_adapter(served[0], 0.02), 1e-30)):
         with pytest.raises(AdapterError, match="changes nothing"):
             verify(served, tensors)

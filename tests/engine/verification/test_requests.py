@@ -58,7 +58,7 @@ def with_client(path: Path, act: Callable[[EngineClient], Awaitable[None]]) -> N
     asyncio.run(backend())
 
 
-def test_an_idle_engine_verifies_and_remembers(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
+def test_an_idle_engine_verifies_and_caches_the_result(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
     ref = adapter(tmp_path / "a", config)
 
     async def act(client: EngineClient) -> None:

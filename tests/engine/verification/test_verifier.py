@@ -351,7 +351,7 @@ LOST: Mapping[str, tuple[Callable[[], AdapterTensors], Change]] = {
 
 @pytest.mark.parametrize("fmt", ["w8", pytest.param("f32", marks=VARIANT)])
 @pytest.mark.parametrize("part", LOST)
-def test_a_part_that_got_lost_is_refused(bench: Bench, part: str, fmt: WeightFormat) -> None:
+def test_an_adapter_with_a_lost_part_is_refused(bench: Bench, part: str, fmt: WeightFormat) -> None:
     make, lose = LOST[part]
     with pytest.raises(AdapterError, match=r"differs? by"):
         bench.verify(make(), lose, fmt=fmt, dtype="float32" if fmt == "f32" else "float16")

@@ -59,7 +59,7 @@ def outage(data: Path, database_url: str | None, request: pytest.FixtureRequest)
     outage.end()
 
 
-def test_every_act_says_that_the_database_is_away_and_works_when_it_is_back(
+def test_every_operation_raises_while_the_database_is_away_and_works_when_it_is_back(
     data: Path,
     store: FinetuneStore,
     outage: Outage,
@@ -115,7 +115,7 @@ def test_a_database_that_goes_away_while_an_upload_is_verified_leaves_it_as_it_w
     assert add(store, adapter_folder / WEIGHTS, base_config).state is FinetuneState.READY
 
 
-def test_a_commit_whose_answer_is_lost_is_whole(
+def test_a_commit_whose_acknowledgement_is_lost_is_complete(
     data: Path,
     store: FinetuneStore,
     outage: Outage,

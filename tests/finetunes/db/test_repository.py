@@ -22,7 +22,7 @@ def create(repository: FinetuneRepository, name: str, limit: int = 100) -> Finet
     return repository.create(account="acc", name=name, model="m", description="", public=False, max_finetunes=limit)
 
 
-def test_threads_that_race_for_the_last_place_get_one(tmp_path: Path, database_url: str | None) -> None:
+def test_of_threads_that_race_for_the_last_free_finetune_one_gets_it(tmp_path: Path, database_url: str | None) -> None:
     repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     barrier = threading.Barrier(5)
 
@@ -44,7 +44,7 @@ def test_threads_that_race_for_the_last_place_get_one(tmp_path: Path, database_u
     repository.close()
 
 
-def test_a_name_with_a_nul_is_nobodys(tmp_path: Path, database_url: str | None) -> None:
+def test_a_name_with_a_nul_is_not_found(tmp_path: Path, database_url: str | None) -> None:
     repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     create(repository, "mine")
     assert repository.find_servable("acc", "mine\0") is None
@@ -57,7 +57,7 @@ def stored(sha256: str) -> StoredFile:
     return StoredFile(sha256, 3, NOW)
 
 
-def test_a_candidate_has_the_last_file_put_there(tmp_path: Path, database_url: str | None) -> None:
+def test_a_candidate_has_the_last_uploaded_file(tmp_path: Path, database_url: str | None) -> None:
     repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     create(repository, "mine")
     for sha256 in ("aa", "bb"):
@@ -83,7 +83,7 @@ def test_of_earlier_versions_only_the_last_is_kept(tmp_path: Path, database_url:
     repository.close()
 
 
-def test_what_was_changed_or_deleted_meanwhile_is_left_alone(tmp_path: Path, database_url: str | None) -> None:
+def test_rows_changed_or_deleted_meanwhile_are_not_overwritten(tmp_path: Path, database_url: str | None) -> None:
     repository = FinetuneRepository(tmp_path / "finetunes.db", url=database_url)
     before = create(repository, "mine")
     repository.put_candidate(before, CONFIG, stored("aa"))

@@ -49,7 +49,7 @@ def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
     assert keep(files, b"one two") == stored
 
 
-def test_what_is_not_kept_is_gone(tmp_path: Path) -> None:
+def test_a_staged_file_that_is_not_kept_is_removed(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     with pytest.raises(RuntimeError), files.stage() as staged:
         staged.write(b"half")
@@ -61,7 +61,7 @@ def test_what_is_not_kept_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 100, b"x" * 100_000], ids=["small", "large"])
-def test_a_file_that_does_not_fit_on_the_disk_is_gone_and_gives_its_room_back(tmp_path: Path, chunk: bytes) -> None:
+def test_a_file_that_does_not_fit_on_the_disk_is_removed_and_frees_its_space(tmp_path: Path, chunk: bytes) -> None:
     files = FileStore(tmp_path)
     with pytest.raises(OSError, match="File too large"), largest_file(150_000), files.stage() as staged:
         while staged.size_bytes < 300_000:
@@ -112,7 +112,7 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
     assert swept == [1]
 
 
-def test_sweep_removes_only_what_nobody_points_to(tmp_path: Path) -> None:
+def test_sweep_removes_only_unreferenced_files(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     wanted, unwanted = keep(files, b"wanted"), keep(files, b"unwanted")
     key = keep_folder(files, a=wanted)
@@ -129,7 +129,7 @@ def test_sweep_removes_only_what_nobody_points_to(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [key]
 
 
-def test_what_is_removed_is_read_to_its_end_by_who_has_it_open(tmp_path: Path) -> None:
+def test_a_removed_file_can_be_read_to_its_end_by_open_readers(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     stored = keep(files, b"content")
     key = keep_folder(files, a=stored)
@@ -140,7 +140,7 @@ def test_what_is_removed_is_read_to_its_end_by_who_has_it_open(tmp_path: Path) -
     files.remove({stored.sha256}, {key})  # gone already is no fault
 
 
-def test_placing_is_for_one_thread_at_a_time(tmp_path: Path) -> None:
+def test_only_one_thread_places_files_at_a_time(tmp_path: Path) -> None:
     one, other = FileStore(tmp_path), FileStore(tmp_path)
     inside, order = threading.Event(), []
 

@@ -46,7 +46,7 @@ with incoming.stage() as staged:
 """
 
 
-def test_a_running_server_takes_what_another_left_when_it_was_killed_and_nothing_before(
+def test_a_running_server_removes_files_of_a_killed_server_only(
     data: Path, store: FinetuneStore, clock: SetClock
 ) -> None:
     command = [sys.executable, "-c", DYING, str(data / "incoming")]
@@ -81,7 +81,7 @@ def test_files_that_an_upload_needs_are_safe_from_another_server(
     assert digest_in(store.resolve("acc", "mine", MODEL).folder, base_config) == ready.digest
 
 
-def test_files_without_a_row_go_and_a_check_that_nobody_runs_ends(
+def test_files_without_a_row_are_removed_and_an_abandoned_check_ends(
     data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(store)

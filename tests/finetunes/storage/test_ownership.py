@@ -36,7 +36,7 @@ def test_files_of_a_database_that_was_lost_are_kept(data: Path, adapter_folder: 
 
 
 @pytest.mark.slow
-def test_a_url_set_for_the_first_time_takes_no_files_away(
+def test_setting_the_database_url_for_the_first_time_removes_no_files(
     data: Path, adapter_folder: Path, base_config: ModelConfig, postgresql_url: str
 ) -> None:
     store = open_at(data)

@@ -102,7 +102,7 @@ def test_null_targets_are_those_that_peft_takes_for_a_gemma(tmp_path: Path) -> N
         {"some_new_variant": None, "another": False, "a_third": {}, "a_fourth": [], "a_fifth": 0, "a_sixth": ""},
     ],
 )
-def test_settings_without_effect_are_let_pass(tmp_path: Path, harmless: dict[str, Any]) -> None:
+def test_settings_without_effect_are_accepted(tmp_path: Path, harmless: dict[str, Any]) -> None:
     assert read(tmp_path, peft_config(**harmless)).r == 4
 
 
@@ -175,7 +175,7 @@ def test_a_setting_that_is_not_served_is_refused_by_name(tmp_path: Path, key: st
     assert len(str(refusal.value)) < 500
 
 
-def test_what_peft_does_not_take_together_is_refused(tmp_path: Path) -> None:
+def test_settings_that_peft_does_not_combine_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="lora_bias is True; PEFT does not combine it with DoRA; train with"):
         read(tmp_path, peft_config(lora_bias=True, use_dora=True))
 
@@ -222,7 +222,7 @@ def test_layers_and_an_expression_together_are_refused_as_peft_refuses_them(tmp_
         (b" " * (LIMIT + 1), f"more than {LIMIT} bytes"),
     ],
 )
-def test_a_file_that_is_no_config_is_refused_with_the_reason(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_a_file_that_is_not_a_config_is_refused_with_the_reason(tmp_path: Path, content: bytes, complaint: str) -> None:
     with pytest.raises(AdapterError, match=complaint):
         read(tmp_path, content)
 
@@ -235,7 +235,7 @@ def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path: Path) ->
         read_peft_config(tmp_path / "adapter_config.json", LIMIT)
 
 
-def test_a_config_as_large_as_the_limit_is_answered_soon(tmp_path: Path) -> None:
+def test_a_config_as_large_as_the_limit_is_read_quickly(tmp_path: Path) -> None:
     started = time.process_time()
     with pytest.raises(AdapterError):
         read(tmp_path, b'{"a":[' + b"{}," * 340_000 + b"{}]}")

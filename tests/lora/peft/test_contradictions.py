@@ -236,7 +236,7 @@ FAULTS: dict[str, tuple[cases.Base, str, dict[str, Any], Callable[[Tensors], Any
 
 
 @pytest.mark.parametrize(("base", "name", "config", "change", "complaint"), FAULTS.values(), ids=FAULTS.keys())
-def test_what_contradicts_itself_or_the_base_is_refused_by_name(
+def test_adapters_that_contradict_themselves_or_the_base_are_refused_by_name(
     tmp_path: Path,
     base: cases.Base,
     name: str,

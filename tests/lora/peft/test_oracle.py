@@ -205,7 +205,7 @@ def with_patterns_in_another_order(settings: dict[str, Any]) -> dict[str, Any]:
         ("patterns that overlap", with_patterns_in_another_order),
     ],
 )
-def test_a_setting_ignored_is_noticed(
+def test_the_comparison_notices_an_ignored_setting(
     tmp_path: Path, case: str, mutate: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
     model, config = tiny_model("gemma")
@@ -216,7 +216,9 @@ def test_a_setting_ignored_is_noticed(
     assert disagreement(read_peft_adapter(tmp_path, config, AdapterLimits()), judge) > 0.1
 
 
-def test_the_config_rank_in_place_of_a_modules_own_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_notices_the_config_rank_in_place_of_a_modules_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from intaglio.lora.peft.module_rules import ModuleRules
 
     model, config = tiny_model("gemma")

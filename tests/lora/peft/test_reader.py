@@ -303,7 +303,7 @@ def test_rank_and_sizes_are_limited(folder: Path, base: ModelConfig) -> None:
         read(folder, base, max_config_bytes=100)
 
 
-def test_what_it_takes_in_memory_is_limited_before_a_value_is_read(folder: Path, base: ModelConfig) -> None:
+def test_memory_is_limited_before_a_value_is_read(folder: Path, base: ModelConfig) -> None:
     needed = sum(4 * tensor.size for tensor in load_file(folder / WEIGHTS_FILE).values())
     assert read(folder, base, max_memory_bytes=needed).nbytes == needed
     rewrite(folder, spoil(f"{Q0}.lora_A.weight", with_nan))  # not even looked at
@@ -318,7 +318,7 @@ def test_a_missing_file_is_named(folder: Path, base: ModelConfig, name: str) -> 
         read(folder, base)
 
 
-def test_each_file_can_be_checked_before_the_other_has_come(folder: Path, base: ModelConfig) -> None:
+def test_each_file_can_be_checked_before_the_other_is_uploaded(folder: Path, base: ModelConfig) -> None:
     assert check_config_file(folder / CONFIG_FILE, LIMITS).r == 4
     check_weights_file(folder / WEIGHTS_FILE, LIMITS)
     rewrite(folder, spoil(f"{Q0}.lora_A.weight", with_nan))
@@ -334,7 +334,7 @@ def test_each_file_can_be_checked_before_the_other_has_come(folder: Path, base: 
         check_config_file(folder / CONFIG_FILE, LIMITS)
 
 
-def test_a_rank_pattern_with_every_module_by_name_is_read_soon(tmp_path: Path, base: ModelConfig) -> None:
+def test_a_rank_pattern_with_every_module_by_name_is_read_quickly(tmp_path: Path, base: ModelConfig) -> None:
     """EVA writes one key per module; a 27B has 434."""
     deep = replace(base, num_layers=62, layers=base.layers[:1] * 62)
     names = [f"model.layers.{n}.{projection}" for n in range(62) for projection in base.projection_shapes()]

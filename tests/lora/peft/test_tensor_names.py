@@ -75,7 +75,7 @@ LAYER, TABLE, LAST = "model.layers.2", "model.embed_tokens", "lm_head"
         ("language_model.model.norm.weight", "saved", (MODEL, "norm"), None),
     ],
 )
-def test_what_is_more_than_a_pair_is_understood_too(
+def test_tensors_beside_the_lora_pairs_are_understood(
     name: str, kind: str, key: tuple[int, str], adapter: str | None
 ) -> None:
     for prefix in PREFIXES:

@@ -85,7 +85,7 @@ def test_folder_with_one_gguf_file_is_opened_and_with_two_is_refused(tmp_path: P
         open_checkpoint(tmp_path)
 
 
-def test_folder_without_weights_is_refused_and_pickles_are_not_looked_at(tmp_path: Path) -> None:
+def test_folder_without_weights_is_refused_and_pickles_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02.")
     with pytest.raises(ModelFormatError, match=r"holds no weights.*pickle files"):

@@ -80,7 +80,7 @@ def test_strings_outlive_the_file_and_behave_as_a_sequence(tmp_path: Path) -> No
     assert (len(words), words[-1], words[:2], words.index("bc")) == (3, "▁d", ["a", "bc"], 1)
 
 
-def test_a_string_that_is_not_utf8_is_refused_when_the_array_is_looked_into(tmp_path: Path) -> None:
+def test_a_string_that_is_not_utf8_is_refused_when_the_array_is_read(tmp_path: Path) -> None:
     (tmp_path / "s.gguf").write_bytes(gguf_file([key("words", 9, string_array(["a", b"\xff"]))]))
     words = read_gguf(tmp_path / "s.gguf").metadata["words"]
     with pytest.raises(ModelFormatError, match=r"'words': entry 1 is not UTF-8"):
@@ -92,7 +92,7 @@ def test_version_2_is_read_like_version_3(tmp_path: Path) -> None:
     assert read_gguf(tmp_path / "v2.gguf").metadata == {"k": "v"}
 
 
-def test_default_model_has_the_tensors_and_types_it_is_known_for(default_model: Path) -> None:
+def test_default_model_has_the_expected_tensors_and_types(default_model: Path) -> None:
     with open_checkpoint(default_model) as checkpoint:
         assert checkpoint.source == "gguf"
         assert checkpoint.norm_includes_one

@@ -97,7 +97,7 @@ def test_hostile_file_is_refused_with_the_reason(case: str, tmp_path: Path) -> N
     assert peak_bytes < 1 << 20
 
 
-def test_the_same_file_without_a_lie_is_read(tmp_path: Path) -> None:
+def test_the_same_file_without_the_fault_is_read(tmp_path: Path) -> None:
     """Guards the table above: its builder makes files that are good when nothing in them is bad."""
     layout = tensor(NORM, [4]), tensor("token_embd.weight", [4], offset=32)
     (tmp_path / "good.gguf").write_bytes(with_tensors(*layout))

@@ -67,7 +67,7 @@ def test_hostile_file_is_refused_with_the_reason(case: str, tmp_path: Path) -> N
     assert peak_bytes < 8 << 20
 
 
-def test_the_same_file_without_a_lie_is_read(tmp_path: Path) -> None:
+def test_the_same_file_without_the_fault_is_read(tmp_path: Path) -> None:
     (tmp_path / "good.safetensors").write_bytes(safetensors_file({"a": entry(), "__metadata__": {"format": "pt"}}))
     assert dequantize(read_safetensors(tmp_path / "good.safetensors")["a"]).tolist() == [[0, 0, 0], [0, 0, 0]]
 
