@@ -41,7 +41,7 @@ def test_a_refusal_names_the_product_that_is_not_finite_first(live: Live, good: 
     live.create("absurd")
     files = NOT_FINITE["a product beyond float32"](good)
     assert live.upload("absurd", CONFIG, files.config).status_code == 200
-    assert "layers.0.self_attn.q_proj is the first" in live.upload("absurd", WEIGHTS, files.weights).text
+    assert "first in layers.0.self_attn.q_proj" in live.upload("absurd", WEIGHTS, files.weights).text
 
 
 def test_an_embedding_of_zeros_is_served(live: Live, good: Files) -> None:
