@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.golden import cases
 from tests.helpers.distributions import distance
 from tests.helpers.forward import Prompt, run_prompts
-from tests.helpers.rounds_by_numpy import RoundsByNumpy
+from tests.helpers.numpy_quantized_ops import RoundsByNumpy
 from tests.ops.quantized import bfloat16_activations, bfloat16_weights, rounded_activations
 
 from intaglio.model.bundled import bundled_model_path

@@ -23,8 +23,8 @@ from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.settings import Settings
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
-from tests.helpers.declared import Declared, DeclaredAnswers
 from tests.helpers.fakes import FakeLLM
+from tests.helpers.openapi_conformance import Declared, DeclaredResponses
 
 MODEL = "@intaglio/fake"
 SECOND_MODEL = "@cf/google/gemma-2b-it-lora"
@@ -137,5 +137,5 @@ def client(
 ) -> Iterator[TestClient]:
     """Checks every response against the OpenAPI document."""
     current_state.now = state
-    with TestClient(DeclaredAnswers(shared_app, declared), raise_server_exceptions=True) as client:
+    with TestClient(DeclaredResponses(shared_app, declared), raise_server_exceptions=True) as client:
         yield client

@@ -26,9 +26,9 @@ from intaglio.settings import Settings
 from tests.api.conftest import MODEL, RUN
 from tests.api.finetunes.calls import FINETUNES, create, read, upload_both
 from tests.helpers.adapters import write_peft_adapter
-from tests.helpers.declared import Declared, DeclaredAnswers
 from tests.helpers.fakes import FakeLLM
-from tests.helpers.held_check import DEADLINE_S
+from tests.helpers.openapi_conformance import Declared, DeclaredResponses
+from tests.helpers.paused_check import DEADLINE_S
 
 
 class MakeDemos(Protocol):
@@ -71,7 +71,7 @@ def test_demo_adapters_are_verified_from_the_start_without_a_request(
     state: ServerState, llm: FakeLLM, declared: Declared
 ) -> None:
     llm.verification_may_end.clear()
-    with TestClient(DeclaredAnswers(create_app(state), declared)) as client:
+    with TestClient(DeclaredResponses(create_app(state), declared)) as client:
         assert llm.verification_begun.wait(DEADLINE_S)
         listed = client.get(f"{FINETUNES}/public").json()["result"]
         assert [one["verified"] for one in listed] == [False, False]

@@ -15,7 +15,7 @@ from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, RUN
 from tests.api.finetunes.calls import create, error_of, read, upload_both
 from tests.finetunes.conftest import move_database
-from tests.helpers.held_check import DEADLINE_S, in_thread
+from tests.helpers.paused_check import DEADLINE_S, in_thread
 
 AWAY = {"code": 3043, "message": "AiError: the database of finetunes does not answer now; try again in a moment"}
 

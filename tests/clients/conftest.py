@@ -19,7 +19,7 @@ from intaglio.model.loader import read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.clients.clients import HERE, Client
-from tests.clients.running import Outcomes, run_script
+from tests.clients.script_runner import Outcomes, run_script
 from tests.clients.table import FAILS, WORKS, Cell, claimed_cells, render, write_table
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.servers import LiveServer, serve

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tests.clients.assertions import assert_adapters_speak, assert_fits_schema, chat_text, prompt_text
 from tests.clients.clients import CLOUDFLARE_NODE, CLOUDFLARE_PYTHON, CLOUDFLARE_PYTHON_4, Client
 from tests.clients.conftest import ADAPTER, CATEGORIES, MODEL, PROMPT, Plain
-from tests.clients.judging import assert_adapters_speak, assert_fits_schema, chat_text, prompt_text
-from tests.clients.running import Outcomes
+from tests.clients.script_runner import Outcomes
 from tests.clients.table import shows
 
 CLIENTS = (CLOUDFLARE_PYTHON, CLOUDFLARE_PYTHON_4, CLOUDFLARE_NODE)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tests.clients.assertions import MESSAGES, assert_chat_adapters_speak, assert_fits_schema, chat_text
 from tests.clients.clients import LANGCHAIN, LANGCHAIN_OPENAI, Client
 from tests.clients.conftest import ADAPTER, CATEGORIES, Plain
-from tests.clients.judging import MESSAGES, assert_chat_adapters_speak, assert_fits_schema, chat_text
-from tests.clients.running import Outcomes
+from tests.clients.script_runner import Outcomes
 from tests.clients.table import shows
 
 CLIENTS = (LANGCHAIN, LANGCHAIN_OPENAI)

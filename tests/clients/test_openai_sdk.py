@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from tests.clients.assertions import MESSAGES, assert_adapters_speak, assert_fits_schema, chat_text
 from tests.clients.clients import OPENAI_NODE, OPENAI_PYTHON, Client
 from tests.clients.conftest import CATEGORIES, MODEL, PROMPT, Plain
-from tests.clients.judging import MESSAGES, assert_adapters_speak, assert_fits_schema, chat_text
-from tests.clients.running import Outcomes
+from tests.clients.script_runner import Outcomes
 from tests.clients.table import shows
 
 CLIENTS = (OPENAI_PYTHON, OPENAI_NODE)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tests.clients.assertions import MESSAGES, assert_chat_adapters_speak, chat_text
 from tests.clients.clients import PYDANTIC_AI, Client
 from tests.clients.conftest import CATEGORIES, Plain
-from tests.clients.judging import MESSAGES, assert_chat_adapters_speak, chat_text
-from tests.clients.running import Outcomes
+from tests.clients.script_runner import Outcomes
 from tests.clients.table import shows
 
 CLIENTS = (PYDANTIC_AI,)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tests.clients.assertions import prompt_text
 from tests.clients.clients import WRANGLER, Client
 from tests.clients.conftest import ADAPTER, MODEL, Plain
-from tests.clients.judging import prompt_text
-from tests.clients.running import Outcomes
+from tests.clients.script_runner import Outcomes
 from tests.clients.table import shows
 
 CLIENTS = (WRANGLER,)

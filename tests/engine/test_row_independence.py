@@ -28,6 +28,7 @@ from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
 from intaglio.request import AdapterRef, EngineRequest, Priority, ScaledAdapter, TokenLogprobs
 from tests.engine.row_recorder import RecordingOps, SampledToken
+from tests.helpers.adapter_kinds import adapters_of_every_kind
 from tests.helpers.checkpoints import FAMILIES, Family, tiny_config
 from tests.helpers.engines import (
     Collected,
@@ -41,8 +42,7 @@ from tests.helpers.engines import (
 )
 from tests.helpers.kernels import ENGINE_BACKENDS, KERNELS, VARIANT
 from tests.helpers.token_tables import tiny_matchers
-from tests.helpers.whole_adapters import adapters_of_every_kind
-from tests.ops.dependent_backends import SplitsTheSum, StartsAtTheChunk
+from tests.ops.row_dependent_backends import SplitsTheSum, StartsAtTheChunk
 
 # Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
 ROOMY, TIGHT = 1 << 23, 250_000

@@ -12,7 +12,7 @@ import pytest
 from intaglio.errors import FinetuneNotFoundError
 from intaglio.finetunes import FinetuneState, FinetuneStore
 from tests.finetunes.conftest import WEIGHTS, digest_in, stored_files, verified
-from tests.finetunes.dying import ACTS, BASE, open_store, prepared
+from tests.finetunes.killed_process import ACTS, BASE, open_store, prepared
 
 
 class Picture(NamedTuple):
@@ -40,7 +40,7 @@ def picture(store: FinetuneStore, data: Path) -> Picture | None:
 
 def died(act: str, folder: Path, adapters: tuple[Path, Path], url: str | None) -> list[Path]:
     """Data folders of processes that were killed before their first, second, ... step; the last one came to its end."""
-    command = [sys.executable, "-m", "tests.finetunes.dying", act, str(folder), *map(str, adapters)]
+    command = [sys.executable, "-m", "tests.finetunes.killed_process", act, str(folder), *map(str, adapters)]
     command += [] if url is None else [url]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, timeout=100)
     assert done.returncode == 0, done.stderr.decode()

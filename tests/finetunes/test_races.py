@@ -22,7 +22,7 @@ from tests.finetunes.conftest import (
     digest_in,
     stored_files,
 )
-from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
+from tests.helpers.paused_check import DEADLINE_S, PausedCheck, in_thread
 
 
 @pytest.mark.parametrize("step", list(ReadStep))
@@ -35,7 +35,7 @@ def test_a_finetune_shows_the_step_of_its_check(
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
-    held = HeldCheck(monkeypatch, step)
+    held = PausedCheck(monkeypatch, step)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
     found = store.find("acc", "mine")
@@ -63,7 +63,7 @@ def test_an_old_version_serves_while_its_successor_is_checked_or_fails(
     add(store, new_folder / CONFIG, base_config)
     bad = tmp_path / WEIGHTS
     bad.write_bytes((new_folder / WEIGHTS).read_bytes()[:-1])
-    held = HeldCheck(monkeypatch, ReadStep.HEADER)
+    held = PausedCheck(monkeypatch, ReadStep.HEADER)
     upload = in_thread(lambda: add(store, bad, base_config))
     assert held.inside.wait(DEADLINE_S)
     found = store.find("acc", "mine")
@@ -82,7 +82,7 @@ def test_a_delete_does_not_wait_for_a_check_and_nothing_of_the_upload_stays(
 ) -> None:
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
-    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.VALUES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
     store.delete("acc", "mine")
@@ -106,7 +106,7 @@ def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
     add(store, adapter_folder / CONFIG, base_config)
     bad = tmp_path / WEIGHTS
     bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
-    held = HeldCheck(monkeypatch, ReadStep.HEADER)
+    held = PausedCheck(monkeypatch, ReadStep.HEADER)
     upload = in_thread(lambda: add(store, bad, base_config))
     assert held.inside.wait(DEADLINE_S)
     store.delete("acc", "mine")
@@ -133,7 +133,7 @@ def test_a_bad_file_does_not_affect_a_version_that_another_server_verified_meanw
     bad = tmp_path / WEIGHTS
     bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
     with monkeypatch.context() as patched:
-        held = HeldCheck(patched, ReadStep.HEADER)
+        held = PausedCheck(patched, ReadStep.HEADER)
         upload = in_thread(lambda: add(store, bad, base_config))
         assert held.inside.wait(DEADLINE_S)
     ready = add(second, adapter_folder / WEIGHTS, base_config)
@@ -177,7 +177,7 @@ def test_of_two_racing_uploads_of_one_file_exactly_one_is_kept(
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
     second = open_store()  # two servers: no lock of the API is between them
-    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.VALUES)
     slow = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
     monkeypatch.undo()
@@ -203,7 +203,7 @@ def test_an_upload_whose_other_file_is_replaced_during_its_check_is_refused(
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
     second = open_store()
-    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.VALUES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
     replaced = add(second, new_folder / CONFIG, base_config)

@@ -23,7 +23,7 @@ from tests.finetunes.conftest import (
     stored_files,
 )
 from tests.helpers.adapters import write_peft_adapter
-from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
+from tests.helpers.paused_check import DEADLINE_S, PausedCheck, in_thread
 
 
 def test_rolling_back_twice_restores_the_newer_version(
@@ -86,7 +86,7 @@ def test_an_upload_checked_during_a_rollback_is_refused_with_the_reason(
     old = add_both(store, adapter_folder, base_config)
     add_both(store, new_folder, base_config)
     add(store, adapter_folder / CONFIG, base_config)
-    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.VALUES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
     store.rollback("acc", "mine")

@@ -22,7 +22,7 @@ from intaglio.settings import Settings
 from intaglio.text import load_tokenizer
 from tests.golden import cases
 from tests.helpers.checkpoints import FAMILIES, Family, write_hf_folder
-from tests.oracle.judges import (
+from tests.oracle.transformers_peft import (
     add_peft_adapter,
     hf_logits,
     load_hf,

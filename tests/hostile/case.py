@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tests.hostile.good import Files
+from tests.hostile.good_adapter import Files
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -13,9 +13,9 @@ from intaglio.api.app import create_app
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
 from tests.api.conftest import fake_state
-from tests.helpers.declared import Declared, DeclaredAnswers
-from tests.hostile.good import Files, good_files, tiny_base
-from tests.hostile.live import DEADLINE_S, Live, tiny_server
+from tests.helpers.openapi_conformance import Declared, DeclaredResponses
+from tests.hostile.good_adapter import Files, good_files, tiny_base
+from tests.hostile.tiny_server import DEADLINE_S, TinyServer, tiny_server
 
 
 @pytest.fixture(scope="session")
@@ -47,23 +47,23 @@ def client(settings: Settings, base: ModelConfig) -> Iterator[TestClient]:
     app = create_app(fake_state(settings, base))
     with TestClient(app) as plain:
         declared = Declared(plain.get("/openapi.json").json())
-        with TestClient(DeclaredAnswers(app, declared), raise_server_exceptions=True) as client:
+        with TestClient(DeclaredResponses(app, declared), raise_server_exceptions=True) as client:
             yield client
 
 
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
     root = tmp_path_factory.mktemp("live")
     limits = httpx.Limits(max_connections=100)
     with (
         tiny_server(root, root / "data", "--max-finetunes", "1000") as server,
         httpx.Client(timeout=DEADLINE_S, limits=limits) as http,
     ):
-        yield Live(server, http)
+        yield TinyServer(server, http)
 
 
 @pytest.fixture
-def unharmed(live: Live) -> Iterator[None]:
+def unharmed(live: TinyServer) -> Iterator[None]:
     """After the test the whole server answers, has logged no traceback, and has nothing half done."""
     yield
     live.is_unharmed()

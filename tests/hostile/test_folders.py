@@ -12,10 +12,10 @@ from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from tests.helpers.held_check import DEADLINE_S, in_thread
+from tests.helpers.paused_check import DEADLINE_S, in_thread
 from tests.hostile.case import CONFIG, WEIGHTS
 from tests.hostile.cases.folders import FOLDERS, HostileFolder, released
-from tests.hostile.good import Files
+from tests.hostile.good_adapter import Files
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 
 from tests.api.finetunes.calls import FINETUNES, create, error_of, read
 from tests.hostile.cases.forms import FORM, FORMS, HONEST, HostileForm, form
-from tests.hostile.good import Files
-from tests.hostile.kept import kept
+from tests.hostile.data_folder import kept
+from tests.hostile.good_adapter import Files
 
 CPU_SECONDS = 2.0  # of all threads of this process
 

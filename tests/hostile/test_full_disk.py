@@ -13,10 +13,10 @@ from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
 from tests.api.conftest import RUN, fake_state
 from tests.api.finetunes.calls import create, error_of, read, upload
+from tests.helpers.small_disk import ballast, small_disk
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.disks import ballast, small_disk
-from tests.hostile.good import Files, good_files
-from tests.hostile.kept import kept
+from tests.hostile.data_folder import kept
+from tests.hostile.good_adapter import Files, good_files
 
 PAGE = 4096
 

@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from intaglio.model.config import ModelConfig
+from tests.helpers.small_disk import ballast, small_disk
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.disks import ballast, small_disk
-from tests.hostile.good import good_files
-from tests.hostile.kept import kept
-from tests.hostile.live import DEADLINE_S, Live, tiny_server
+from tests.hostile.data_folder import kept
+from tests.hostile.good_adapter import good_files
+from tests.hostile.tiny_server import DEADLINE_S, TinyServer, tiny_server
 
 pytestmark = pytest.mark.slow
 DISK_BYTES = 8 << 20
@@ -25,7 +25,7 @@ def test_a_server_with_a_full_data_disk_refuses_uploads_and_keeps_serving(tmp_pa
         tiny_server(tmp_path, disk / "data") as server,
         httpx.Client(timeout=DEADLINE_S) as http,
     ):
-        live = Live(server, http)
+        live = TinyServer(server, http)
         live.publish("old", old)
         expected = live.text("old")
         live.create("new")
@@ -49,7 +49,7 @@ def test_a_full_cache_disk_only_makes_loading_slower(tmp_path: Path, base: Model
         tiny_server(tmp_path, tmp_path / "data", *cache) as server,
         httpx.Client(timeout=DEADLINE_S) as http,
     ):
-        live = Live(server, http)
+        live = TinyServer(server, http)
         digests = []
         with ballast(disk, 0):
             digests.append(live.publish("full", good_files(base, seed=1)))

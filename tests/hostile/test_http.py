@@ -15,8 +15,8 @@ from tests.api.finetunes.calls import FINETUNES, create, error_of, files_of, rea
 from tests.hostile.case import CONFIG, WEIGHTS, HonestCase, HostileCase
 from tests.hostile.cases.containers import pickles
 from tests.hostile.corpus import FAMILIES, HONEST_FAMILIES, one_of_each
-from tests.hostile.good import Files
-from tests.hostile.kept import kept
+from tests.hostile.data_folder import kept
+from tests.hostile.good_adapter import Files
 
 OTHER = {CONFIG: WEIGHTS, WEIGHTS: CONFIG}
 NEEDS = {CONFIG: "needs-config", WEIGHTS: "needs-weights"}  # finetunes that have the other file, and wait for this one

@@ -15,9 +15,9 @@ from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
+from tests.hostile.all_tensor_kinds import adapter_with, check_is_what_the_files_say, small_base
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.good import Files, apart, packed
-from tests.hostile.whole import adapter_with, check_is_what_the_files_say, small_base
+from tests.hostile.good_adapter import Files, apart, packed
 
 MUTATED = settings(max_examples=30, deadline=None)
 

@@ -13,11 +13,11 @@ import pytest
 
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from tests.helpers.held_check import in_thread
+from tests.helpers.paused_check import in_thread
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.good import Files, good_files
-from tests.hostile.kept import kept
-from tests.hostile.live import DEADLINE_S, Live, at_once
+from tests.hostile.data_folder import kept
+from tests.hostile.good_adapter import Files, good_files
+from tests.hostile.tiny_server import DEADLINE_S, TinyServer, at_once
 
 NUMBERS = count()
 
@@ -49,7 +49,7 @@ def digest_of(files: Files, base: ModelConfig, folder: Path) -> str:
 
 
 def test_the_same_file_uploaded_twice_at_once_is_stored_once(
-    live: Live, base: ModelConfig, one: Files, name: str, tmp_path: Path
+    live: TinyServer, base: ModelConfig, one: Files, name: str, tmp_path: Path
 ) -> None:
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
@@ -61,7 +61,9 @@ def test_the_same_file_uploaded_twice_at_once_is_stored_once(
     assert live.text(name)[1] == digest_of(one, base, tmp_path)
 
 
-def test_the_same_files_uploaded_to_two_finetunes_at_once_are_one_adapter(live: Live, one: Files, name: str) -> None:
+def test_the_same_files_uploaded_to_two_finetunes_at_once_are_one_adapter(
+    live: TinyServer, one: Files, name: str
+) -> None:
     before = len(kept(live.server.data_dir).files)
     names = [f"{name}-{n}" for n in range(4)]
     digests = at_once([lambda each=each: live.publish(each, one) for each in names])  # type: ignore[misc]
@@ -71,7 +73,7 @@ def test_the_same_files_uploaded_to_two_finetunes_at_once_are_one_adapter(live: 
 
 
 def test_of_two_trainings_uploaded_at_once_one_is_served_and_never_a_mixture(
-    live: Live, base: ModelConfig, one: Files, two: Files, name: str, tmp_path: Path
+    live: TinyServer, base: ModelConfig, one: Files, two: Files, name: str, tmp_path: Path
 ) -> None:
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
@@ -86,7 +88,7 @@ def test_of_two_trainings_uploaded_at_once_one_is_served_and_never_a_mixture(
     assert live.text(name)[1] == found["digest"]
 
 
-def test_a_delete_ends_no_stream_and_changes_no_bit_of_it(live: Live, one: Files, name: str) -> None:
+def test_a_delete_ends_no_stream_and_changes_no_bit_of_it(live: TinyServer, one: Files, name: str) -> None:
     live.publish(name, one)
     expected, _ = live.text(name, 400)
     with live.stream(name) as pieces:
@@ -100,7 +102,7 @@ def test_a_delete_ends_no_stream_and_changes_no_bit_of_it(live: Live, one: Files
     assert text.startswith(expected)
 
 
-def test_a_replacement_leaves_running_streams_the_old_bits(live: Live, one: Files, two: Files, name: str) -> None:
+def test_a_replacement_leaves_running_streams_the_old_bits(live: TinyServer, one: Files, two: Files, name: str) -> None:
     old_digest = live.publish(name, one)
     with live.stream(name) as pieces:
         text = next(pieces)
@@ -119,14 +121,14 @@ def test_a_replacement_leaves_running_streams_the_old_bits(live: Live, one: File
     assert not new_text.startswith(expected[:50])
 
 
-def held_upload(live: Live, name: str, files: Files) -> Future[httpx.Response]:
+def held_upload(live: TinyServer, name: str, files: Files) -> Future[httpx.Response]:
     """An upload that has come to its verification, whose engine stands still."""
     upload = in_thread(lambda: live.upload(name, WEIGHTS, files.weights))
     live.wait_for_step(name, "verifying")
     return upload
 
 
-def test_a_delete_during_a_verification_leaves_nothing(live: Live, one: Files, name: str) -> None:
+def test_a_delete_during_a_verification_leaves_nothing(live: TinyServer, one: Files, name: str) -> None:
     before = kept(live.server.data_dir)
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
@@ -139,7 +141,7 @@ def test_a_delete_during_a_verification_leaves_nothing(live: Live, one: Files, n
 
 
 def test_a_replacement_under_verification_does_not_affect_other_requests(
-    live: Live, one: Files, two: Files, name: str
+    live: TinyServer, one: Files, two: Files, name: str
 ) -> None:
     old = live.publish(name, one)
     assert live.upload(name, CONFIG, two.config).status_code == 200
@@ -153,7 +155,7 @@ def test_a_replacement_under_verification_does_not_affect_other_requests(
 
 
 def test_an_engine_killed_during_a_verification_fails_that_upload_only(
-    live: Live, base: ModelConfig, one: Files, name: str, tmp_path: Path
+    live: TinyServer, base: ModelConfig, one: Files, name: str, tmp_path: Path
 ) -> None:
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
@@ -174,7 +176,7 @@ def test_an_engine_killed_during_a_verification_fails_that_upload_only(
 
 @pytest.mark.slow
 def test_fifty_adapters_uploaded_at_once_are_fifty_adapters(
-    live: Live, base: ModelConfig, name: str, tmp_path: Path
+    live: TinyServer, base: ModelConfig, name: str, tmp_path: Path
 ) -> None:
     trainings = [good_files(base, seed=100 + n) for n in range(50)]
     uploads = [lambda n=n, files=files: live.publish(f"{name}-{n}", files) for n, files in enumerate(trainings)]  # type: ignore[misc]

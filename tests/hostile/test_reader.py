@@ -16,7 +16,7 @@ from intaglio.lora.peft.reader import AdapterLimits, check_config_file, check_we
 from intaglio.model.config import ModelConfig
 from tests.hostile.case import CONFIG, WEIGHTS, HonestCase, HostileCase
 from tests.hostile.corpus import HONEST, HOSTILE, every
-from tests.hostile.good import Files, stored
+from tests.hostile.good_adapter import Files, stored
 
 # Of one thread, so that a busy machine changes nothing.
 CPU_SECONDS = 3.0

@@ -16,8 +16,8 @@ from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import add, create
 from tests.hostile.case import CONFIG, WEIGHTS, HostileCase
 from tests.hostile.corpus import FAMILIES, one_of_each
-from tests.hostile.good import Files
-from tests.hostile.kept import kept
+from tests.hostile.data_folder import kept
+from tests.hostile.good_adapter import Files
 
 OTHER = {CONFIG: WEIGHTS, WEIGHTS: CONFIG}
 

@@ -18,7 +18,7 @@ from tests.api.finetunes.calls import FINETUNES
 from tests.helpers.live_server import live_server
 from tests.helpers.log_lines import log_lines
 from tests.hostile.cases.forms import FORM, form, part
-from tests.hostile.kept import kept
+from tests.hostile.data_folder import kept
 
 DEADLINE_S = 20.0
 MAX_FILE_BYTES = 100_000

@@ -23,7 +23,7 @@ from tests.golden.models import golden_adapters, tiny_parts
 from tests.helpers.checkpoints import FAMILIES, Family
 from tests.helpers.distributions import distance
 from tests.helpers.forward import F32, Prompt, run_prompts
-from tests.helpers.rounds_by_numpy import RoundsByNumpy
+from tests.helpers.numpy_quantized_ops import RoundsByNumpy
 from tests.ops.backends import BACKENDS, KERNELS
 from tests.ops.quantized import assert_is_product, bfloat16_activations, bfloat16_weights, rounded_activations, rows_of
 

@@ -25,8 +25,8 @@ from intaglio.ops import (
     RopeKind,
     Weight,
 )
-from tests.ops.alone import Heads, add_norms, gelu_gate
 from tests.ops.backends import adapter_weights
+from tests.ops.fused_op_parts import Heads, add_norms, gelu_gate
 from tests.ops.quantized import KINDS, random_matrix
 
 F32 = NDArray[np.float32]

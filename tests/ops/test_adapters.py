@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from intaglio.ops import AdapterProjection, AdapterWeights, LoraPair, LoraSegment, Ops, TokenRows, Weight
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
-from tests.ops import naive
-from tests.ops.alone import picks
+from tests.ops import float64_reference
 from tests.ops.backends import SIZES
+from tests.ops.fused_op_parts import picks
 from tests.ops.test_backends import close, numbers
 
 F32 = NDArray[np.float32]
@@ -62,7 +62,7 @@ def test_an_adapters_scale_in_a_request_multiplies_what_it_adds(ops: Ops, make: 
         [LoraSegment(1, 4, adapter, 0.7), LoraSegment(4, 5, adapter), LoraSegment(6, 8, adapter, -2.0)]
     )
     (out,) = ops.linears(x, [weight], plan)
-    exact = naive.linear(x, w)
+    exact = float64_reference.linear(x, w)
     for start, stop, scale in ((1, 4, 0.7), (4, 5, 1.0), (6, 8, -2.0)):
         exact[start:stop] += scale * (delta(pair, x[start:stop]) + pair.bias)
     close(out, exact)
@@ -80,7 +80,7 @@ def test_rows_of_several_adapters_get_the_sum_of_what_they_add(ops: Ops, make: A
     segments = [(2, 6, 0, 0.25), (2, 6, 1, 1.0), (2, 6, 2, -1.5), (6, 7, 1, 2.0)]
     plan = ops.lora_plan([LoraSegment(start, stop, adapters[i], scale) for start, stop, i, scale in segments])
     (out,) = ops.linears(x, [weight], plan)
-    exact = naive.linear(x, w)
+    exact = float64_reference.linear(x, w)
     for start, stop, i, scale in segments:
         bias = 0 if pairs[i].bias is None else pairs[i].bias
         exact[start:stop] += scale * (delta(pairs[i], x[start:stop]) + bias)
@@ -104,10 +104,10 @@ def test_a_magnitude_rescales_each_row_of_the_sum_of_base_and_adapter(
     weights = [ops.weight(w, "f32"), ops.weight(other, "f32")]
     plan = ops.lora_plan([LoraSegment(2, 7, make(ops, AdapterProjection(weights, [pair, None])))])
     out, untouched = ops.linears(x, weights, plan)
-    exact = naive.linear(x, w)
+    exact = float64_reference.linear(x, w)
     exact[2:7] = gain_of(w, pair) * (exact[2:7] + delta(pair, x[2:7]))
     close(out, exact)
-    close(untouched, naive.linear(x, other))
+    close(untouched, float64_reference.linear(x, other))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
@@ -147,9 +147,9 @@ def test_replaced_rows_and_tables_apply_to_the_rows_of_their_adapter_only(ops: O
     expected[5:7] = other[ids[5:7]]
     close(ops.embedding(weight, ids, 3.0, plan), 3.0 * expected.astype(float))
     x = numbers(4, 8, 21)
-    logits = naive.linear(x, table)
-    logits[1:4, [5, 36]] = naive.linear(x[1:4], rows.rows)
-    logits[5:7] = naive.linear(x[5:7], other)
+    logits = float64_reference.linear(x, table)
+    logits[1:4, [5, 36]] = float64_reference.linear(x[1:4], rows.rows)
+    logits[5:7] = float64_reference.linear(x[5:7], other)
     close(ops.logits(x, weight, None, plan), logits)
     close(ops.logits(x, weight, 7.0, plan), 7.0 * np.tanh(logits / 7.0))
 
@@ -159,7 +159,7 @@ def test_an_adapter_of_the_head_adds_to_the_logits_of_its_rows(ops: Ops, make: A
     pair = LoraPair(numbers(3, 3, 21), numbers(4, 133, 3))
     weight = ops.weight(table, "f32")
     plan = ops.lora_plan([LoraSegment(2, 5, make(ops, AdapterProjection([weight], [pair])))])
-    exact = naive.linear(x, table)
+    exact = float64_reference.linear(x, table)
     exact[2:5] += delta(pair, x[2:5])
     close(ops.logits(x, weight, 5.0, plan), 5.0 * np.tanh(exact / 5.0))
 
@@ -173,18 +173,18 @@ def test_replaced_norms_apply_to_the_rows_of_their_adapter_only(ops: Ops, make: 
     second = make(ops, AdapterProjection([matrix], [None], [their_post, theirs]))
     last = make(ops, AdapterProjection([matrix], [None], [None, their_post]))
     plan = ops.lora_plan([LoraSegment(3, 5, first), LoraSegment(0, 1, first)])
-    exact = naive.rms_norm(x, base, EPS)
+    exact = float64_reference.rms_norm(x, base, EPS)
     for rows in (slice(0, 1), slice(3, 5)):
-        exact[rows] = naive.rms_norm(x[rows], theirs, EPS)
+        exact[rows] = float64_reference.rms_norm(x[rows], theirs, EPS)
     close(ops.rms_norm(x, base, EPS, plan), exact)
 
     segments = [LoraSegment(2, 3, second), LoraSegment(3, 18, last)]
     total, normed = ops.add_projection(x, y, matrix, post, base, EPS, ops.lora_plan(segments))
-    exact_total = x + naive.rms_norm(y, post, EPS)
-    exact_total[2:3] = x[2:3] + naive.rms_norm(y[2:3], their_post, EPS)
-    exact_normed = naive.rms_norm(exact_total.astype(np.float32), base, EPS)
+    exact_total = x + float64_reference.rms_norm(y, post, EPS)
+    exact_total[2:3] = x[2:3] + float64_reference.rms_norm(y[2:3], their_post, EPS)
+    exact_normed = float64_reference.rms_norm(exact_total.astype(np.float32), base, EPS)
     for rows, norm in ((slice(2, 3), theirs), (slice(3, 18), their_post)):
-        exact_normed[rows] = naive.rms_norm(exact_total[rows].astype(np.float32), norm, EPS)
+        exact_normed[rows] = float64_reference.rms_norm(exact_total[rows].astype(np.float32), norm, EPS)
     close(total, exact_total)
     close(normed, exact_normed, 1e-4)
 

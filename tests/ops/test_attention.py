@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.ops import AttentionRow
-from tests.ops import naive
-from tests.ops.alone import Heads
+from tests.ops import float64_reference
 from tests.ops.backends import BACKENDS, shared_kernels
+from tests.ops.fused_op_parts import Heads
 from tests.ops.row_independence import Attention, check_attention, numbers, same_bits
 
 F32 = NDArray[np.float32]
@@ -152,7 +152,7 @@ def check(case: Case) -> None:
         rows.append(AttentionRow(start, start + new, length, first_key, table))
         for index, head in np.ndindex(new, num_heads):
             own_keys, own_values = keys[:, head // case.heads_per_kv], values[:, head // case.heads_per_kv]
-            exact[start + index, head] = naive.attend(
+            exact[start + index, head] = float64_reference.attend(
                 q[start + index, head], before + index, own_keys, own_values,
                 scale=scale, window=case.window, cap=case.cap,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every backend of `Ops` against the one-number-at-a-time backends of `naive`, on awkward sizes.
+"""Every backend of `Ops` against the one-number-at-a-time functions of `float64_reference`, on awkward sizes.
 
 Attention and sampling have files of their own; what only the kernels can do (quantized matrices) is in `test_cpu.py`.
 """
@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from intaglio.ops import AttentionRow, LoraPair, LoraSegment, Ops, QKNorms, RopeKind
-from tests.ops import naive
-from tests.ops.alone import Heads, add_norms, gelu_gate
+from tests.ops import float64_reference
 from tests.ops.backends import SIZES, adapter_weights
+from tests.ops.fused_op_parts import Heads, add_norms, gelu_gate
 
 F32 = NDArray[np.float32]
 
@@ -38,8 +38,8 @@ def close(ours: F32, exact: NDArray[np.float64], tolerance: float = 1e-5) -> Non
 def test_linears_multiply_by_each_matrix(ops: Ops, tokens: int, inside: int, outside: int) -> None:
     x, w1, w2 = numbers(1, tokens, inside), numbers(2, outside, inside), numbers(3, 2, inside)
     first, second = ops.linears(x, [ops.weight(w1, "f32"), ops.weight(w2, "f32")])
-    close(first, naive.linear(x, w1))
-    close(second, naive.linear(x, w2))
+    close(first, float64_reference.linear(x, w1))
+    close(second, float64_reference.linear(x, w2))
 
 
 def test_bfloat16_weights_are_rounded_once_and_multiplied_in_float32(ops: Ops) -> None:
@@ -58,7 +58,7 @@ def test_adapters_add_to_their_own_rows_and_matrices_only(ops: Ops) -> None:
     adapters = [adapter_weights(ops, [pairs]) for pairs in ((one, three), (None, three), (other, None))]
     segments = [LoraSegment(2, 3, adapters[0]), LoraSegment(3, 9, adapters[1]), LoraSegment(9, 11, adapters[2])]
     first, second = ops.linears(x, [ops.weight(w, "f32") for w in weights], ops.lora_plan(segments))
-    exact_first, exact_second = naive.linear(x, weights[0]), naive.linear(x, weights[1])
+    exact_first, exact_second = float64_reference.linear(x, weights[0]), float64_reference.linear(x, weights[1])
     exact_first[2:3] += x[2:3].astype(float) @ one.a.T.astype(float) @ one.b.T.astype(float)
     exact_first[9:11] += x[9:11].astype(float) @ other.a.T.astype(float) @ other.b.T.astype(float)
     exact_second[2:9] += x[2:9].astype(float) @ three.a.T.astype(float) @ three.b.T.astype(float)
@@ -70,7 +70,7 @@ def test_adapters_add_to_their_own_rows_and_matrices_only(ops: Ops) -> None:
 def test_rms_norm_divides_by_the_root_of_the_mean_square(ops: Ops, size: int) -> None:
     weight = numbers(3, size)
     for x in (numbers(1, 7, size), numbers(2, 1, size) * np.float32(1e-3)):
-        close(ops.rms_norm(x, weight, 1e-6), naive.rms_norm(x, weight, 1e-6))
+        close(ops.rms_norm(x, weight, 1e-6), float64_reference.rms_norm(x, weight, 1e-6))
 
 
 def test_rms_norm_of_zeros_is_zero(ops: Ops) -> None:
@@ -81,7 +81,7 @@ def test_rms_norm_of_zeros_is_zero(ops: Ops) -> None:
 def test_the_output_of_a_half_layer_is_added_normed_or_not_and_the_sum_is_normed(ops: Ops, size: int) -> None:
     x, y, post, weight = numbers(1, 7, size), numbers(2, 7, size), numbers(3, size), numbers(4, size)
     cases = (
-        (*add_norms(ops, x, y, post, weight), x + naive.rms_norm(y, post, 1e-6)),
+        (*add_norms(ops, x, y, post, weight), x + float64_reference.rms_norm(y, post, 1e-6)),
         (*add_norms(ops, x, y, None, weight), x + y),
     )
     for total, normed, exact in cases:
@@ -131,10 +131,12 @@ def turned_queries(ops: Ops, x: F32, positions: list[int], kind: RopeKind, norms
 def test_rope_turns_the_two_halves_against_each_other(ops: Ops, dim: int, theta: float, factor: float) -> None:
     positions = [0, 1, 2, 511, 131_071 if dim < 256 else 8191]
     x, kind = numbers(1, len(positions), 3, dim), RopeKind(theta, factor)
-    close(turned_keys(ops, x, positions, kind), naive.rope(x, np.array(positions, np.int32), theta, factor))
+    close(turned_keys(ops, x, positions, kind), float64_reference.rope(x, np.array(positions, np.int32), theta, factor))
     later = [position + dim for position in positions]
     seen = turned_queries(ops, x, later, kind)
-    np.testing.assert_allclose(seen, naive.rope(x, np.array(later, np.int32), theta, factor), rtol=0, atol=5e-5)
+    np.testing.assert_allclose(
+        seen, float64_reference.rope(x, np.array(later, np.int32), theta, factor), rtol=0, atol=5e-5
+    )
 
 
 def test_rope_keeps_position_zero_and_every_length(ops: Ops) -> None:
@@ -149,8 +151,11 @@ def test_heads_are_normed_before_they_are_rotated(ops: Ops, dim: int) -> None:
     x, positions, kind = numbers(1, 3, 2, dim), [dim + 5, dim, 700], RopeKind(10_000.0, 1.0)
     norms = QKNorms(numbers(2, dim), numbers(3, dim), 1e-6)
     exact = [
-        naive.rope(
-            naive.rms_norm(x, weight, 1e-6).astype(np.float32), np.array(positions, np.int32), kind.theta, kind.factor
+        float64_reference.rope(
+            float64_reference.rms_norm(x, weight, 1e-6).astype(np.float32),
+            np.array(positions, np.int32),
+            kind.theta,
+            kind.factor,
         )
         for weight in (norms.q, norms.k)
     ]
@@ -172,7 +177,7 @@ def test_keys_and_values_go_to_their_slots_of_their_layer_only(ops: Ops) -> None
 
 def test_the_gate_is_the_tanh_form_times_up(ops: Ops) -> None:
     gate, up = numbers(1, 7, 133) * 3, numbers(2, 7, 133)
-    close(gelu_gate(ops, gate, up), naive.gelu_gate(gate, up), 2e-6)
+    close(gelu_gate(ops, gate, up), float64_reference.gelu_gate(gate, up), 2e-6)
 
 
 def test_a_gated_linear_gates_what_linears_gives_adapters_and_all(ops: Ops) -> None:
@@ -180,7 +185,7 @@ def test_a_gated_linear_gates_what_linears_gives_adapters_and_all(ops: Ops) -> N
     pairs = [LoraPair(numbers(4, 2, 21), numbers(5, 37, 2)), LoraPair(numbers(6, 3, 21), numbers(7, 37, 3))]
     plan = ops.lora_plan([LoraSegment(2, 5, adapter_weights(ops, [[None], pairs]))])
     weights = [ops.weight(matrix, "f32") for matrix in (gate, up)]
-    close(ops.gated_linear(x, *weights, plan, 1), naive.gelu_gate(*ops.linears(x, weights, plan, 1)), 2e-6)
+    close(ops.gated_linear(x, *weights, plan, 1), float64_reference.gelu_gate(*ops.linears(x, weights, plan, 1)), 2e-6)
 
 
 def test_the_gate_goes_to_zero_and_to_the_identity_far_out(ops: Ops) -> None:
@@ -199,7 +204,7 @@ def test_embedding_takes_rows_and_scales_them(ops: Ops, fmt: str) -> None:
 @pytest.mark.parametrize("cap", [None, 30.0])
 def test_logits_multiply_by_the_table_and_cap_the_result(ops: Ops, cap: float | None) -> None:
     x, table = numbers(1, 3, 7) * 20, numbers(2, 133, 7)
-    exact = np.vectorize(lambda value: naive.softcap(value, cap))(naive.linear(x, table))
+    exact = np.vectorize(lambda value: float64_reference.softcap(value, cap))(float64_reference.linear(x, table))
     logits = ops.logits(x, ops.weight(table, "f32"), cap)
     close(logits, exact)
     assert cap is None or np.abs(logits).max() <= cap

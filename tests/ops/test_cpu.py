@@ -18,8 +18,8 @@ from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
 from intaglio.ops.reference.weight import dequantized
-from tests.ops.alone import add_norms, gelu_gate
 from tests.ops.backends import KERNELS, SIZES, adapter_weights, shared_kernels
+from tests.ops.fused_op_parts import add_norms, gelu_gate
 from tests.ops.quantized import (
     KINDS,
     UNIT_ROUNDOFF,

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from intaglio.ops import AttentionRow, LoraPair, LoraSegment, SamplingRow
 from intaglio.ops.cpu import CpuOps
 from tests.ops.backends import BACKENDS, KERNELS, adapter_weights, backend, shared_kernels
-from tests.ops.dependent_backends import SplitsTheSum, SplitsTheSumByThreads, StartsAtTheChunk
+from tests.ops.row_dependent_backends import SplitsTheSum, SplitsTheSumByThreads, StartsAtTheChunk
 from tests.ops.row_independence import (
     F32,
     FORMATS,

@@ -17,7 +17,7 @@ from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases
 from tests.helpers.checkpoints import FAMILIES, random_weights, tiny_config, write_hf_folder
 from tests.helpers.forward import Prompt, run_prompts
-from tests.oracle.judges import add_peft_adapter, load_hf, peft_mixed_logits
+from tests.oracle.transformers_peft import add_peft_adapter, load_hf, peft_mixed_logits
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
 

@@ -25,7 +25,7 @@ from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config, write_hf_folder
 from tests.helpers.forward import Prompt, run_prompts
-from tests.oracle.judges import load_hf, peft_logits, save_random_adapter
+from tests.oracle.transformers_peft import load_hf, peft_logits, save_random_adapter
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
 

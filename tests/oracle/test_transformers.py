@@ -18,7 +18,7 @@ from intaglio.settings import Settings
 from tests.golden import cases
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config, write_hf_folder
 from tests.helpers.forward import Prompt, run_prompts
-from tests.oracle.judges import hf_logits, load_hf, load_hf_gguf
+from tests.oracle.transformers_peft import hf_logits, load_hf, load_hf_gguf
 
 # Warnings are the judges' own.
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from intaglio.errors import BadInputError
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 from tests.helpers.tokenizers import tiny_pieces
-from tests.text.judges import awkward_strings
+from tests.text.reference_tokenizers import awkward_strings
 
 # Bytes one by one, so that invalid UTF-8 is as common as valid; and everything, control tokens included.
 BYTE_0 = tiny_pieces().tokens.index("<0x00>")

@@ -11,7 +11,7 @@ from intaglio.errors import ModelFormatError
 from intaglio.text import load_tokenizer
 from intaglio.text.sentencepiece_model import read_model, write_model
 from tests.helpers.tokenizers import CONTROL, tiny_pieces, write_tokenizer_model
-from tests.text.judges import awkward_strings
+from tests.text.reference_tokenizers import awkward_strings
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.helpers.tokenizers import (
     write_tokenizer_json,
     write_tokenizer_model,
 )
-from tests.text.judges import PlainBpe, awkward_strings, hugging_face_bpe
+from tests.text.reference_tokenizers import PlainBpe, awkward_strings, hugging_face_bpe
 
 NUM_STRINGS = 3200
 

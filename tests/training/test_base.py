@@ -15,7 +15,7 @@ from intaglio.model.weights import open_checkpoint
 from intaglio.training.base import hugging_face_config, load_base
 from intaglio.training.dtypes import BASE_DTYPES
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config, write_gguf, write_hf_folder
-from tests.oracle.judges import hf_logits, load_hf
+from tests.oracle.transformers_peft import hf_logits, load_hf
 
 IDS = np.array([2, 7, 5, 200, 33, 41, 9, 77, 120, 5, 6], np.int32)  # longer than the tiny models' window of 8
 

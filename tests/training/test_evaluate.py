@@ -13,7 +13,7 @@ from intaglio.training.encode import Tokens
 from intaglio.training.evaluate import evaluate
 from intaglio.training.loss import Head, answer_states
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config, write_hf_folder
-from tests.oracle.judges import hf_logits
+from tests.oracle.transformers_peft import hf_logits
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 

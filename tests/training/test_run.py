@@ -22,8 +22,8 @@ from intaglio.training.memory import Available, MemoryNeed
 from intaglio.training.options import ADAPTER_FILES, TrainingOptions
 from intaglio.training.report import Evaluation
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
+from tests.helpers.small_disk import ballast, small_disk
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_model
-from tests.hostile.disks import ballast, small_disk
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 

@@ -18,7 +18,7 @@ from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.servers import LiveServer, serve
-from tests.workers.running import NODE_BIN, RunningWorker, running
+from tests.workers.worker_process import NODE_BIN, RunningWorker, running
 
 ANSWER_DEADLINE_S = 60.0
 MODEL = DEFAULT_MODEL_ID

@@ -12,7 +12,7 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 
 from tests.helpers.servers import LiveServer
 from tests.workers.conftest import ANSWER_DEADLINE_S, MODEL, wait_for_ends, wrangler_dev
-from tests.workers.running import RunningWorker
+from tests.workers.worker_process import RunningWorker
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]

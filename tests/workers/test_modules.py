@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.workers.running import HERE, NODE_BIN, START_DEADLINE_S
+from tests.workers.worker_process import HERE, NODE_BIN, START_DEADLINE_S
 
 
 @pytest.mark.clients

@@ -24,7 +24,7 @@ from tests.api.finetunes.calls import (
     upload_both,
 )
 from tests.helpers.adapters import write_peft_adapter
-from tests.helpers.held_check import DEADLINE_S, HeldCheck, in_thread
+from tests.helpers.paused_check import DEADLINE_S, PausedCheck, in_thread
 
 
 def test_a_running_check_is_shown_with_its_step(
@@ -32,7 +32,7 @@ def test_a_running_check_is_shown_with_its_step(
 ) -> None:
     create(client)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes())
-    held = HeldCheck(monkeypatch, ReadStep.SHAPES)
+    held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     weights = (adapter_folder / WEIGHTS).read_bytes()
     uploading = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
     assert held.inside.wait(DEADLINE_S)
@@ -54,7 +54,7 @@ def test_a_replacements_check_is_shown_beside_the_version_that_serves(
 ) -> None:
     create(client)
     upload_both(client, adapter_folder)
-    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.VALUES)
     config = (adapter_folder / CONFIG).read_bytes() + b"\n"
     uploading = in_thread(lambda: upload(client, "mine", CONFIG, config, keep_other_file="true"))
     assert held.inside.wait(DEADLINE_S)
@@ -71,7 +71,7 @@ def test_a_delete_during_a_check_answers_at_once_and_the_upload_is_not_found(
 ) -> None:
     create(client)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes())
-    held = HeldCheck(monkeypatch, ReadStep.DIGEST)
+    held = PausedCheck(monkeypatch, ReadStep.DIGEST)
     weights = (adapter_folder / WEIGHTS).read_bytes()
     uploading = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
     assert held.inside.wait(DEADLINE_S)
@@ -95,7 +95,7 @@ def test_the_second_of_two_uploads_of_one_file_waits_and_both_get_a_response(
     other = adapter_folder if same else write_peft_adapter(tmp_path, base_config, seed=7)
     create(client)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes())
-    held = HeldCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.VALUES)
     weights, others = ((folder / WEIGHTS).read_bytes() for folder in (adapter_folder, other))
     first = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
     assert held.inside.wait(DEADLINE_S)

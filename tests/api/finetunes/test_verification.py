@@ -30,7 +30,7 @@ from tests.api.finetunes.calls import (
 )
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.fakes import FakeLLM
-from tests.helpers.held_check import DEADLINE_S, in_thread
+from tests.helpers.paused_check import DEADLINE_S, in_thread
 
 VERIFICATION = {
     "verdict": "verified",

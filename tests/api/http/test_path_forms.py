@@ -14,7 +14,7 @@ from intaglio.api.app import create_app
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, MODEL, RUN, fake_state
-from tests.helpers.declared import Declared, DeclaredAnswers
+from tests.helpers.openapi_conformance import Declared, DeclaredResponses
 
 BODY = b'{"prompt": "a b c"}'
 NAMED = f'{{"model": "{MODEL}", "input": {BODY.decode()}}}'.encode()
@@ -67,7 +67,7 @@ def client(
 ) -> Iterator[TestClient]:
     """One for all these tests: they leave nothing behind."""
     state = fake_state(Settings(data_dir=tmp_path_factory.mktemp("data")), base_config)
-    with TestClient(DeclaredAnswers(create_app(state), declared), follow_redirects=False) as client:
+    with TestClient(DeclaredResponses(create_app(state), declared), follow_redirects=False) as client:
         yield client
 
 

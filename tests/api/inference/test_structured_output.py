@@ -24,7 +24,7 @@ from intaglio.errors import BadInputError, GrammarError, JsonAnswerError
 from intaglio.request import FinishReason
 from intaglio.text.tools import ToolCall, parse_tools
 from tests.api.conftest import RUN
-from tests.api.inference.test_run import error_of
+from tests.api.inference.test_routes import error_of
 from tests.api.inference.test_sse import events_of
 from tests.helpers.fakes import FakeLLM
 

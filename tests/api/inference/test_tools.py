@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import RUN
-from tests.api.inference.test_run import error_of
+from tests.api.inference.test_routes import error_of
 from tests.api.inference.test_sse import events_of
 from tests.helpers.fakes import FakeLLM
 

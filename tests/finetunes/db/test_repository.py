@@ -13,7 +13,7 @@ from intaglio.errors import DatabaseError, FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.finetunes.records import Finetune, FinetuneVersion, StoredFile
 from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS
-from tests.helpers.held_check import DEADLINE_S
+from tests.helpers.paused_check import DEADLINE_S
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

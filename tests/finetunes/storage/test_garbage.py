@@ -28,7 +28,7 @@ from tests.finetunes.conftest import (
     digest_in,
     stored_files,
 )
-from tests.helpers.held_check import DEADLINE_S, in_thread
+from tests.helpers.paused_check import DEADLINE_S, in_thread
 
 # Puts a file and a folder on the way in, says so, and waits to be killed.
 DYING = """

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import HostileCase, bad_config_text, bad_weights
-from tests.hostile.good import apart, packed
+from tests.hostile.good_adapter import apart, packed
 
 BOMB_BYTES = 1 << 24  # unpacked; packed it is a thousandth
 

@@ -9,7 +9,7 @@ from typing import Any
 from intaglio.files.safetensors_header import MAX_NAME_CHARS
 from intaglio.lora.peft.safetensors_file import MAX_HEADER_BYTES
 from tests.hostile.case import HostileCase, bad_weights
-from tests.hostile.good import A, B, Header, apart, packed, renamed, with_entry, with_header, with_tensors
+from tests.hostile.good_adapter import A, B, Header, apart, packed, renamed, with_entry, with_header, with_tensors
 
 
 def entry(shape: Any = (1,), start: Any = 0, stop: Any = 4, dtype: Any = "F32") -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.hostile.case import HostileCase
-from tests.hostile.cases.extras import HIDDEN, MODEL, TARGETS, both, extra, put, spot
-from tests.hostile.good import RANK, Tensors
+from tests.hostile.cases.vectors_and_norms import HIDDEN, MODEL, TARGETS, both, extra, put, spot
+from tests.hostile.good_adapter import RANK, Tensors
 
 VOCAB = 512
 EMBEDDING, HEAD = f"{MODEL}.embed_tokens", "base_model.model.lm_head"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import HonestCase, HostileCase, bad_config, bad_weights
-from tests.hostile.good import ALPHA, DTYPES, RANK, A, B, Files, Tensors, with_tensors
+from tests.hostile.good_adapter import ALPHA, DTYPES, RANK, A, B, Files, Tensors, with_tensors
 
 NOT_FINITE = "lora_.* holds values that are NaN or infinite"
 

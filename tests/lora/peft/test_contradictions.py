@@ -16,7 +16,7 @@ from intaglio.errors import AdapterError
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import config_from_hf
 from tests.golden import cases
-from tests.lora.files import Tensors, rewrite, set_keys, spoil
+from tests.lora.edited_files import Tensors, rewrite, set_keys, spoil
 
 PREFIX = "base_model.model.model"
 TABLE, LAST = f"{PREFIX}.embed_tokens", "base_model.model.lm_head"

@@ -24,7 +24,7 @@ from intaglio.lora.peft.reader import (
 )
 from intaglio.model.config import ModelConfig
 from tests.helpers.adapters import ALL_TARGETS, adapter_tensors, peft_config, write_peft_adapter
-from tests.lora.files import rewrite, set_keys, spoil
+from tests.lora.edited_files import rewrite, set_keys, spoil
 
 LIMITS = AdapterLimits()
 Q0 = "base_model.model.model.layers.0.self_attn.q_proj"

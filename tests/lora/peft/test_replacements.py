@@ -1,6 +1,6 @@
 """What an adapter does to embedding, head and norms: read as PEFT's files have it, each spelling, each contradiction.
 
-The good adapters are the stored ones that PEFT made; tests/model/test_whole_adapters.py holds their logits to PEFT's.
+The good adapters are the stored ones that PEFT made; tests/model/test_adapter_kinds.py holds their logits to PEFT's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from intaglio.lora.peft.reader import WEIGHTS_FILE, AdapterLimits, read_peft_ada
 from intaglio.model.config import ModelConfig, config_from_hf
 from intaglio.ops import MODEL
 from tests.golden import cases
-from tests.lora.files import Tensors, rename, rewrite, set_keys, spoil
+from tests.lora.edited_files import Tensors, rename, rewrite, set_keys, spoil
 
 EMBEDDING, HEAD = (MODEL, "embed_tokens"), (MODEL, "lm_head")
 PREFIX = "base_model.model.model"

@@ -1,5 +1,5 @@
 // Holds every instruction set of a build to the plain one, kernel by kernel, without Python: for machines that this project
-// is compiled for but not developed on. tests/ops/test_cross.py builds it for ARM and runs it in an emulator.
+// is compiled for but not developed on. tests/ops/test_arm_emulator.py builds it for ARM and runs it in an emulator.
 //
 //     usage: check_kernels NAME     e.g. neon; prints one line per kernel, exits with 1 on a difference
 #include <cmath>

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from intaglio.version import __version__
 from tests.api.conftest import ACCOUNT, MODEL, RUN
-from tests.api.inference.test_run import error_of
+from tests.api.inference.test_routes import error_of
 from tests.helpers.fakes import FakeLLM
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")

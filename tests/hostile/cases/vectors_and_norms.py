@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import CONFIG, WEIGHTS, HostileCase, changed
-from tests.hostile.good import PREFIX, Files, Tensors, with_tensors
+from tests.hostile.good_adapter import PREFIX, Files, Tensors, with_tensors
 
 HIDDEN, VOCAB, LAYERS = 48, 512, 3
 MODEL = "base_model.model.model"

@@ -12,16 +12,16 @@ import httpx
 import pytest
 
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.cases.absurd import LARGE_VOCAB, NO_CHANGE, NOT_FINITE, POISONED_TOKEN, ZEROS, poisoned
-from tests.hostile.good import Files
-from tests.hostile.kept import kept
-from tests.hostile.live import DEADLINE_S, MODEL, Live, body, tiny_server
+from tests.hostile.cases.non_finite_forward import LARGE_VOCAB, NO_CHANGE, NOT_FINITE, POISONED_TOKEN, ZEROS, poisoned
+from tests.hostile.data_folder import kept
+from tests.hostile.good_adapter import Files
+from tests.hostile.tiny_server import DEADLINE_S, MODEL, TinyServer, body, tiny_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unharmed")]
 
 
 @pytest.mark.parametrize("name", [*NOT_FINITE, *NO_CHANGE])
-def test_verification_refuses_adapters_that_no_file_check_can_refuse(live: Live, good: Files, name: str) -> None:
+def test_verification_refuses_adapters_that_no_file_check_can_refuse(live: TinyServer, good: Files, name: str) -> None:
     files = (NOT_FINITE | NO_CHANGE)[name](good)
     finetune = f"absurd-{name.replace(' ', '-')}"
     live.create(finetune)
@@ -37,31 +37,31 @@ def test_verification_refuses_adapters_that_no_file_check_can_refuse(live: Live,
     assert found["reason"] in error["message"]
 
 
-def test_a_refusal_names_the_product_that_is_not_finite_first(live: Live, good: Files) -> None:
+def test_a_refusal_names_the_product_that_is_not_finite_first(live: TinyServer, good: Files) -> None:
     live.create("absurd")
     files = NOT_FINITE["a product beyond float32"](good)
     assert live.upload("absurd", CONFIG, files.config).status_code == 200
     assert "first in layers.0.self_attn.q_proj" in live.upload("absurd", WEIGHTS, files.weights).text
 
 
-def test_an_embedding_of_zeros_is_served(live: Live, good: Files) -> None:
+def test_an_embedding_of_zeros_is_served(live: TinyServer, good: Files) -> None:
     live.publish("zeros", ZEROS(good))
     assert live.read("zeros")["verification"]["scalable"] is False
     assert live.text("zeros")[0] != live.text(None)[0]
 
 
 @pytest.fixture
-def large_vocabulary(tmp_path: Path) -> Iterator[Live]:
+def large_vocabulary(tmp_path: Path) -> Iterator[TinyServer]:
     with (
         tiny_server(tmp_path, tmp_path / "data", vocab_size=LARGE_VOCAB) as server,
         httpx.Client(timeout=DEADLINE_S) as http,
     ):
-        live = Live(server, http)
+        live = TinyServer(server, http)
         yield live
         live.is_unharmed()
 
 
-def test_a_fault_on_one_token_only_ends_that_request_and_no_other(large_vocabulary: Live, good: Files) -> None:
+def test_a_fault_on_one_token_only_ends_that_request_and_no_other(large_vocabulary: TinyServer, good: Files) -> None:
     live = large_vocabulary
     live.publish("neighbour", good)
     expected = [live.text(name, 200) for name in (None, "neighbour")]
@@ -81,6 +81,6 @@ def test_a_fault_on_one_token_only_ends_that_request_and_no_other(large_vocabula
     assert live.text("poisoned", 20)[0] == harmless
 
 
-def run(live: Live, name: str, prompt: list[int]) -> Any:
+def run(live: TinyServer, name: str, prompt: list[int]) -> Any:
     url = f"{live.server.account()}/ai/v1/completions"
     return live.http.post(url, json=body(name, 5, prompt=prompt, model=MODEL))

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import changed
-from tests.hostile.cases.extras import BIAS, DORA, HIDDEN, NORM, put
 from tests.hostile.cases.tables import (
     EMBEDDING,
     HEAD_TABLE,
@@ -24,7 +23,8 @@ from tests.hostile.cases.tables import (
     WITH_EMBEDDING,
     table_pair,
 )
-from tests.hostile.good import Files, Tensors, with_tensors
+from tests.hostile.cases.vectors_and_norms import BIAS, DORA, HIDDEN, NORM, put
+from tests.hostile.good_adapter import Files, Tensors, with_tensors
 
 # A verification looks up about a thousand tokens: every one of a small vocabulary, every other one of a larger.
 POISONED_TOKEN = 501

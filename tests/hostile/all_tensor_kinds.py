@@ -18,7 +18,7 @@ from intaglio.lora.adapter import LoraAdapter
 from intaglio.model.config import ModelConfig, config_from_hf
 from tests.helpers.adapters import adapter_tensors, peft_config
 from tests.helpers.checkpoints import tiny_config
-from tests.hostile.good import PREFIX, Files
+from tests.hostile.good_adapter import PREFIX, Files
 
 RANK, ALPHA = 4, 6
 VOCAB, HIDDEN = 64, 48

@@ -1,6 +1,6 @@
 """Does something to a store again and again, each time in a new process that is killed one step later.
 
-    python -m tests.finetunes.dying ACT FOLDER ADAPTER NEW_ADAPTER [DATABASE_URL]
+    python -m tests.finetunes.killed_process ACT FOLDER ADAPTER NEW_ADAPTER [DATABASE_URL]
 
 A step is whatever may change the disk: a file opened for writing, written to the disk, renamed, linked or removed, a
 folder made or removed, a transaction begun or committed. Python itself tells of them, so the store knows nothing of

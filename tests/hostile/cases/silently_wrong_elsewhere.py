@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import HostileCase, bad_config, bad_weights
-from tests.hostile.good import PREFIX, RANK, A, B, Tensors, with_more, with_tensors
+from tests.hostile.good_adapter import PREFIX, RANK, A, B, Tensors, with_more, with_tensors
 
 Q0 = "model__layers__0__self_attn__q_proj"
 HIDDEN, VOCAB, Q_OUT = 48, 512, 128

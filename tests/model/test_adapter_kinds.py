@@ -1,7 +1,7 @@
 """Adapters with DoRA, biases, an embedding, a head, token rows, norms and tables, each against PEFT's stored logits;
 and each slip of `adapter_mutations` is far beyond the tolerance.
 
-`pytest tests/model/test_whole_adapters.py -rP` prints what each one measures.
+`pytest tests/model/test_adapter_kinds.py -rP` prints what each one measures.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_fold
 from tests.helpers.servers import LiveServer, serve
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_model
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.good import Files
+from tests.hostile.good_adapter import Files
 
 MODEL = "@local/tiny"
 DEADLINE_S = 60.0
@@ -42,7 +42,7 @@ def tiny_server(root: Path, data_dir: Path, *arguments: str, vocab_size: int = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class TinyServer:
     """Calls of a running server. Any thread may make them."""
 
     server: LiveServer

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tests.hostile.case import HostileCase, bad_weights
-from tests.hostile.cases.silent import moved, shaped
-from tests.hostile.good import PREFIX, A, B, renamed, with_tensors
+from tests.hostile.cases.silently_wrong_elsewhere import moved, shaped
+from tests.hostile.good_adapter import PREFIX, A, B, renamed, with_tensors
 
 CASES: tuple[HostileCase, ...] = (
     bad_weights(

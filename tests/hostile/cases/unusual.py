@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from tests.helpers.adapters import ALL_TARGETS, adapter_tensors
 from tests.hostile.case import HonestCase, changed
-from tests.hostile.good import ALPHA, RANK, Files, renamed, tiny_base
+from tests.hostile.good_adapter import ALPHA, RANK, Files, renamed, tiny_base
 
 
 def trained(factor: Callable[[str], float], layers: list[int], targets: list[str] | None = None, **config: Any) -> Any:

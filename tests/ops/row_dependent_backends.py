@@ -22,7 +22,7 @@ from intaglio.ops import (
 )
 from intaglio.ops.cpu import CpuOps, CpuWeight
 from intaglio.ops.reference import ReferenceOps
-from tests.ops.alone import picks
+from tests.ops.fused_op_parts import picks
 
 F32 = NDArray[np.float32]
 

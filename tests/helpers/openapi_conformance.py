@@ -21,7 +21,7 @@ NOT_BY_OPERATION = {405, 499}  # of every path; of a client that is gone
 
 
 @dataclass(frozen=True, slots=True)
-class GivenAnswer:
+class GivenResponse:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -35,7 +35,7 @@ class Declared:
         self._paths = [(_pattern(path), path, operations) for path, operations in document["paths"].items()]
         self._validators = lru_cache(maxsize=None)(self._validator)
 
-    def check(self, method: str, path: str, answer: GivenAnswer) -> bool:
+    def check(self, method: str, path: str, answer: GivenResponse) -> bool:
         """Whether the answer is of a declared operation; if it is, it is as declared."""
         found = next((found for pattern, *found in self._paths if pattern.fullmatch(path)), None)
         method = "get" if method == "HEAD" else method.lower()
@@ -49,11 +49,11 @@ class Declared:
         self._check_body(where, declared[str(answer.status)].get("content", {}), answer)
         return True
 
-    def _check_headers(self, where: str, declared: Mapping[str, Any], answer: GivenAnswer) -> None:
+    def _check_headers(self, where: str, declared: Mapping[str, Any], answer: GivenResponse) -> None:
         missing = [name for name, header in declared.items() if header["required"] and name not in answer.headers]
         assert missing == [], f"{where}: without the headers {missing}"
 
-    def _check_body(self, where: str, declared: Mapping[str, Any], answer: GivenAnswer) -> None:
+    def _check_body(self, where: str, declared: Mapping[str, Any], answer: GivenResponse) -> None:
         if not answer.body:
             return
         kind = answer.headers["content-type"].split(";")[0]
@@ -75,7 +75,7 @@ class Declared:
         return jsonschema_rs.Draft202012Validator(_closed(msgspec.json.decode(schema)) | self._schemas)
 
 
-class DeclaredAnswers:
+class DeclaredResponses:
     """Middleware of the tests: what goes out is held against the document first."""
 
     def __init__(self, app: ASGIApp, declared: Declared) -> None:
@@ -97,7 +97,7 @@ class DeclaredAnswers:
             body += message.get("body", b"")
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 headers = {name.decode(): value.decode() for name, value in start["headers"]}
-                answer = GivenAnswer(start["status"], headers, body)
+                answer = GivenResponse(start["status"], headers, body)
                 self._declared.check(scope["method"], path.removesuffix("/"), answer)
             await send(message)
 

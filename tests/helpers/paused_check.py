@@ -20,7 +20,7 @@ DEADLINE_S = 30
 T = TypeVar("T")
 
 
-class HeldCheck:
+class PausedCheck:
     """Lets the reading of a pair begin and holds it at one step until `go` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: ReadStep) -> None:
