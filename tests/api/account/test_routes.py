@@ -10,12 +10,12 @@ from fastapi.testclient import TestClient
 from intaglio.api.app import create_app
 from intaglio.api.state import ServerState
 from intaglio.settings import Settings
-from tests.api.conftest import ACCOUNT
+from tests.api.conftest import ACCOUNT, MODEL
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"api_tokens": ("first-token",)})
+    return settings.model_copy(update={"api_tokens": ("first-token", "sécond")})
 
 
 @pytest.fixture
