@@ -1,4 +1,4 @@
-"""The catalogue's database goes away under a running server, and comes back."""
+"""The database of finetunes goes away under a running server, and comes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller learns when the server says no, says nothing, or is none of ours."""
+"""What the client reports when a server refuses, does not respond, or is another program."""
 
 from __future__ import annotations
 

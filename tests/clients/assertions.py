@@ -1,4 +1,4 @@
-"""What several clients' tests ask of an answer, whatever form the client gives it."""
+"""Assertions on responses that the tests of several clients share."""
 
 from __future__ import annotations
 

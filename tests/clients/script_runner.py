@@ -31,7 +31,7 @@ class Outcomes:
 def run_script(client: Client, variables: Mapping[str, str], home: Path) -> Outcomes:
     """Run the client's script with nothing but `variables` and its own in its environment.
 
-    home is an empty folder, so that no configuration of the user's counts. Nobody listens at the proxy for https: a
+    home is an empty folder, so that no configuration of the user's counts. Nothing listens at the proxy for https: a
     client that would call home fails instead of getting through. Our server is reached by http.
     """
     environment = {

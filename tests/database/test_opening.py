@@ -101,7 +101,7 @@ def _said(error: BaseException | None) -> str:
         (f"postgresql+psycopg://user:{SECRET}@127.0.0.1:port/name", SettingsError),
         (f"postgresql+psycopg://user:@{SECRET}@127.0.0.1/name", SettingsError),
     ],
-    ids=["nobody there", "port", "unescaped"],
+    ids=["no server", "port", "unescaped"],
 )
 def test_no_message_and_no_log_shows_the_password(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, error: type[Exception]

@@ -1,4 +1,4 @@
-"""What nobody should send: the documented code, a sentence, nothing stored, the server unharmed."""
+"""Bad input gets the documented code and a reason; nothing is stored and the server goes on."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_an_item_in_json_mode_has_an_object_as_its_answer(live_server: LiveServe
 
 @pytest.mark.slow
 def test_a_restarted_server_resumes_a_batch_and_each_item_has_one_result(tmp_path: Path, http: httpx.Client) -> None:
-    """Before the kill somebody asks a question: it is answered while the batch still has most of its way to go."""
+    """Before the kill an interactive request is sent: it is answered while most of the batch is still to be done."""
     requests = [greedy(subject, 16) for subject in SUBJECTS * 2]
     options = ["--max-running", "2", "--batch-running", "2"]
     with serve(options, tmp_path) as server, httpx.Client(base_url=server.url, timeout=ANSWER_DEADLINE_S) as client:

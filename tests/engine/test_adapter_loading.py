@@ -1,4 +1,4 @@
-"""Adapters on their way into memory: who waits for them, who does not, and what they give is always the same."""
+"""Loading adapters: which requests wait, which go on, and that every completion stays the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does something to a store again and again, each time in a new process that is killed one step later.
+"""Runs one operation of a store again and again, each time in a new process that is killed one step later.
 
     python -m tests.finetunes.killed_process ACT FOLDER ADAPTER NEW_ADAPTER [DATABASE_URL]
 

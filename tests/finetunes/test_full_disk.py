@@ -1,4 +1,4 @@
-"""A data folder on a file system that is really full: said, nothing kept, and all goes on when there is room."""
+"""A data folder on a file system that is really full: the error names the cause, nothing is kept, and it recovers."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave: int = 0) -> Path:
-    """Take up all room but `leave` bytes; the file that takes it."""
+    """Fill the disk up to its last `leave` bytes; the file that fills it."""
     path = folder / "filler"
     with path.open("wb", buffering=0) as file:
-        while (room := _room(folder) - leave) > 0:
-            file.write(bytes(min(room, 1 << 16)))
+        while (free := _free_bytes(folder) - leave) > 0:
+            file.write(bytes(min(free, 1 << 16)))
     return path
 
 
-def _room(folder: Path) -> int:
+def _free_bytes(folder: Path) -> int:
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
 
@@ -67,7 +67,7 @@ def test_an_upload_that_does_not_fit_is_removed_and_accepted_once_space_is_free(
 def test_a_disk_that_fills_while_an_upload_is_verified_leaves_it_as_it_was(
     small: Path, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    """The rows have no room either, so the check cannot even be ended."""
+    """The rows do not fit either, so the check cannot even be ended."""
     store = FinetuneStore(small, AdapterLimits(), max_finetunes=3)
     create(store)
     half = add(store, adapter_folder / CONFIG, base_config)

@@ -1,4 +1,4 @@
-"""However large a file is, taking it in and giving it out needs a few MB."""
+"""Uploading and downloading a file of any size needs a few MB of memory."""
 
 from __future__ import annotations
 

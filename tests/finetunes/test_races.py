@@ -1,4 +1,4 @@
-"""Uploads, deletes, downloads and reads that meet: events decide who is where."""
+"""Simultaneous uploads, deletes, downloads and reads, in an order that events fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going back to a version before."""
+"""Rolling a finetune back to an earlier version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replacing the files of a finetune that answers."""
+"""Replacing the files of a finetune that is served."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Vocabulary:
 
 
 def filler_vocabulary(size: int) -> Vocabulary:
-    """The five special tokens of Gemma, the 256 bytes if there is room for them, then made-up pieces."""
+    """The five special tokens of Gemma, the 256 bytes if the vocabulary is large enough, then made-up pieces."""
     entries = [("<pad>", 3), ("<eos>", 3), ("<bos>", 3), ("<unk>", 2), ("<mask>", 4)]
     if size >= 5 + 256:
         entries += [(f"<0x{byte:02X}>", 6) for byte in range(256)]

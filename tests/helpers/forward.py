@@ -93,7 +93,7 @@ class _Cache:
         config = model.config
         self.ops, self.block_size, self.keep_window_only = ops, block_size, keep_window_only
         self.groups = kv_groups(config)
-        count = sum(-(-len(prompt.ids) // block_size) for prompt in prompts) + 3  # three that nobody gets
+        count = sum(-(-len(prompt.ids) // block_size) for prompt in prompts) + 3  # three that no prompt gets
         self.kv: list[KVGroup] = [
             ops.new_kv(len(group.layers), count, block_size, config.num_kv_heads, config.head_dim)
             for group in self.groups

@@ -1,4 +1,4 @@
-"""The arithmetic of quantized products in NumPy: what it costs, apart from any kernel."""
+"""The arithmetic of quantized products in NumPy: the rounding it causes, apart from any kernel."""
 
 from __future__ import annotations
 

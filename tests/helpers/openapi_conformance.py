@@ -1,4 +1,4 @@
-"""Holds answers against the OpenAPI document: status, content type, headers, and every field of the body.
+"""Checks responses against the OpenAPI document: status, content type, headers, and every field of the body.
 
 The document leaves objects open, so that a later version can add a field. Here they are closed: a field that is
 answered and not declared is a gap in the document.

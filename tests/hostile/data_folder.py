@@ -1,4 +1,4 @@
-"""What a data folder holds, to be compared before and after something that must leave nothing behind."""
+"""The contents of a data folder, to compare before and after something that must leave nothing behind."""
 
 from __future__ import annotations
 

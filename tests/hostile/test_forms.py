@@ -1,4 +1,4 @@
-"""Uploads whose form is hostile: one answer with the reason, nothing kept, and soon."""
+"""Uploads with a hostile form: one quick response with the reason, and nothing kept."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_a_server_with_a_full_data_disk_refuses_uploads_and_keeps_serving(tmp_pa
 
 
 def test_a_full_cache_disk_only_makes_loading_slower(tmp_path: Path, base: ModelConfig) -> None:
-    """What the cache holds can be made again, so an upload needs no room there."""
+    """What the cache holds can be made again, so an upload needs no space there."""
     cache = ("--cache-dir", str(tmp_path / "disk" / "cache"))
     with (
         small_disk(tmp_path / "disk", DISK_BYTES) as disk,
@@ -54,7 +54,7 @@ def test_a_full_cache_disk_only_makes_loading_slower(tmp_path: Path, base: Model
         with ballast(disk, 0):
             digests.append(live.publish("full", good_files(base, seed=1)))
             text = live.text("full")
-        digests.append(live.publish("room", good_files(base, seed=2)))
-        assert [live.text(name)[1] for name in ("full", "room")] == digests
+        digests.append(live.publish("freed", good_files(base, seed=2)))
+        assert [live.text(name)[1] for name in ("full", "freed")] == digests
         assert live.text("full") == text
         live.is_unharmed()

@@ -87,7 +87,7 @@ def test_files_cut_or_with_a_hole_or_extra_bytes_are_refused(
 def test_files_with_an_edited_header_are_refused_or_read_exactly(
     scratch: Path, base: ModelConfig, good: Files, data: Any
 ) -> None:
-    """Two tensors of one size can change places, and nobody can tell; all else that is changed shows."""
+    """Two swapped tensors of one size cannot be noticed; every other change is."""
     header, content = apart(good.weights)
     names = sorted(name for name in header if name != "__metadata__")
     name, other = data.draw(st.sampled_from(names)), data.draw(st.sampled_from(names))

@@ -1,4 +1,4 @@
-"""Uploads, deletes, replacements and streams that meet on a whole server: every answer is right or says why not."""
+"""Simultaneous uploads, deletes, replacements and streams on a whole server: each response is right or a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every case at the reader's door: refused with the words that say why, soon and in little memory; or read exactly."""
+"""Every case given to the reader: refused with the reason, quickly and in little memory; or read exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every case at the store's door, without HTTP before it: refused, nothing kept, the finetune as it was."""
+"""Every case given to the store without HTTP: refused, nothing kept, the finetune unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads that lie about their length, never end, or whose sender hangs up: over a real connection."""
+"""Uploads with a wrong length, without an end, or whose sender disconnects: over a real connection."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @contextmanager
 def tiny_server(root: Path, data_dir: Path, *arguments: str, vocab_size: int = 512) -> Iterator[LiveServer]:
-    """`intaglio serve` with a model of three layers that has room for long streams."""
+    """`intaglio serve` with a model of three layers and a context window for long streams."""
     config = tiny_config("gemma", max_position_embeddings=WINDOW, vocab_size=vocab_size)
     if not (root / "model").exists():
         write_hf_folder(root / "model", config, random_weights(config, 1), dtype="bfloat16")

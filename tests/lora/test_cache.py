@@ -125,6 +125,6 @@ def test_the_files_take_half_of_the_free_disk_and_the_longest_unread_are_removed
     size = path.stat().st_size
     in_use = store.read(digests[1])
     monkeypatch.setattr(packed_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * size))
-    store.write(digests[5], adapter())  # six files and the room of two: four stay
+    store.write(digests[5], adapter())  # six files and space for two more: four stay
     assert [store.read(digest) is not None for digest in digests] == [True, False, True, False, True, True]
     assert_same(in_use, adapter())

@@ -114,7 +114,7 @@ def test_an_untrained_b_of_zeros_stays_zero(dtype: AdapterDtype) -> None:
 
 @pytest.mark.parametrize("size", [1e-38, 1e-42])
 def test_an_int8_rank_too_small_for_a_scale_stays_finite(size: float) -> None:
-    """Its delta is nothing beside any weight; it must not become a number that is none."""
+    """Its delta is nothing beside any weight; it must become neither a NaN nor an infinity."""
     pair = LoraPair(np.full((1, 5), size, np.float32), np.ones((7, 1), np.float32))
     small = packed(pair, "int8")
     assert np.isfinite(delta(small)).all()

@@ -1,6 +1,6 @@
 """Ways to get an adapter wrong that is more than matrices beside projections. None raises an error.
 
-Each is made where somebody would make it: in what is read, in DoRA's gain, or in how an op combines.
+Each is made where a programmer would make it: in what is read, in DoRA's gain, or in how an op combines.
 """
 
 from __future__ import annotations

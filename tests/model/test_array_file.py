@@ -1,4 +1,4 @@
-"""What `test_packed.py` does not see through packed weights: the contract of the file itself."""
+"""The contract of the array file itself, beyond what `test_packed.py` tests through packed weights."""
 
 from __future__ import annotations
 

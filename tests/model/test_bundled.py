@@ -1,4 +1,4 @@
-"""Joining the default model: whole or not at all, once, whoever else is at it."""
+"""The default model is joined completely or not at all, and once, even if several processes start together."""
 
 from __future__ import annotations
 

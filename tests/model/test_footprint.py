@@ -1,4 +1,4 @@
-"""The sum that is worked out beforehand is held to what loading really takes."""
+"""The predicted memory of a model against what loading it really takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The golden comparison sees what it is for: each fault of `mutations` moves the logits far beyond the tolerance.
+"""The golden comparison notices each fault of `mutations`: it moves the logits far beyond the tolerance.
 
 `pytest tests/model/test_mutations.py -rP` prints what each one measures; docs/accuracy.md has the table.
 """

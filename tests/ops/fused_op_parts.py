@@ -1,4 +1,4 @@
-"""Parts of the fused operations alone: their matrices only pick columns out of x, so what is left is the part."""
+"""Single parts of the fused operations: matrices that only select columns of x leave the part alone."""
 
 from __future__ import annotations
 

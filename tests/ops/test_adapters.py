@@ -1,4 +1,4 @@
-"""All that an adapter can do to a call, in every backend, against float64: scale, bias, gain, lookup, norms, tables,
+"""All that an adapter can change in an op, in every backend, against float64: scale, bias, gain, lookup, norms, tables,
 rows.
 
 Each case also runs from the arrays that are kept on disk, and each row alone: it must get the same bits as in company.

@@ -132,7 +132,9 @@ def check(case: Case) -> None:
     total = [before + new for before, new in case.lengths]
     num_blocks = sum(-(-n // case.block_size) for n in total) + 2
     shape = (3, num_blocks, case.block_size, case.kv_heads, case.dim)
-    cached_keys, cached_values = np.full((2, *shape), np.nan, np.float32)  # what nobody wrote must not be looked at
+    cached_keys, cached_values = np.full(
+        (2, *shape), np.nan, np.float32
+    )  # slots that were not written must not be read
     free = rng.permutation(num_blocks).tolist()
     layer, scale, num_heads = 1, 0.3, case.kv_heads * case.heads_per_kv
     q = rng.standard_normal((sum(new for _, new in case.lengths), num_heads, case.dim)).astype(np.float32)

@@ -102,7 +102,7 @@ def turned_keys(ops: Ops, x: F32, positions: list[int], kind: RopeKind, norms: Q
 def turned_queries(ops: Ops, x: F32, positions: list[int], kind: RopeKind, norms: QKNorms | None = None) -> F32:
     """What becomes of x as queries, seen through keys that are unit vectors: the score of the i-th is the query's i-th
     element, and the weights of two keys differ by the exponential of their scores' difference. Positions are above
-    dim / 2, so that there is room for half of the unit vectors and a key of zeros.
+    dim / 2, so that it holds half of the unit vectors and a key of zeros.
     """
     heads, dim = x.shape[1:]
     half, block = dim // 2, dim // 2 + 2

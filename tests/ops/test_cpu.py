@@ -183,7 +183,7 @@ def test_instruction_sets_differ_by_no_more_than_rounding(fmt: str) -> None:
 
 @formats
 def test_no_rows_give_no_rows(kernels: CpuOps, fmt: str) -> None:
-    """A chunk of a prompt that is not its last one asks for nobody's logits."""
+    """A chunk of a prompt that is not its last one asks for no logits."""
     assert product(kernels, np.empty((0, 70), np.float32), random_matrix(fmt, 37, 70)).shape == (0, 37)
 
 

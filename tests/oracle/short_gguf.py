@@ -1,4 +1,4 @@
-"""GGUF files without their vocabulary, for a judge that reads a file's metadata slowly, and twice."""
+"""GGUF files without their vocabulary, for a reference that reads a file's metadata slowly, and twice."""
 
 from __future__ import annotations
 

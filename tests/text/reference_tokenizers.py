@@ -1,4 +1,4 @@
-"""Second opinions on tokenization, and the strings to ask them about."""
+"""Reference tokenizers to compare with, and awkward strings to compare on."""
 
 from __future__ import annotations
 

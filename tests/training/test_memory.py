@@ -1,4 +1,4 @@
-"""What a training takes is known before anything is loaded."""
+"""The memory of a training is known before anything is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options are held against their bounds before anything is read or loaded."""
+"""Options are checked against their bounds before anything is read or loaded."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """No network beyond this machine is needed or tried: nobody listens at the proxy for https."""
+    """No network beyond this machine is needed or tried: nothing listens at the proxy for https."""
     return {
         "PATH": f"{PROGRAMS}:{NODE_BIN}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),

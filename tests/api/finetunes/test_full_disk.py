@@ -1,4 +1,4 @@
-"""A server without room on its disk says so, keeps nothing by halves, and goes on when there is room again."""
+"""A server with a full disk refuses uploads with the reason, keeps no partial file, and recovers once space is free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others see while an upload is being checked, and what happens to uploads that come at the same time."""
+"""What other requests see while an upload is being checked, and simultaneous uploads of one finetune."""
 
 from __future__ import annotations
 

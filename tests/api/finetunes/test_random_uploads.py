@@ -1,4 +1,4 @@
-"""Whatever bytes are uploaded, well wrapped or not: an answer of 4xx, and nothing of them stays."""
+"""Random bytes in a valid form or not: the response is a 4xx, and nothing is kept."""
 
 from __future__ import annotations
 

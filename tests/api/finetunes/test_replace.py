@@ -1,4 +1,4 @@
-"""A ready finetune gets other files: the old version answers until the new one is verified."""
+"""A ready finetune gets other files: the old version serves until the new one is verified."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ NEVER_BY_A_REQUEST = {
 
 @pytest.fixture
 def state(state: ServerState) -> ServerState:
-    """Room for two items of batches."""
+    """Capacity for two items of batches."""
     state.batches.close()
     state.batches = BatchStore(
         state.settings.data_path / "few.db", BatchLimits(max_items=9, max_open_items=2, max_bytes=10**6, retention_s=60)

@@ -1,4 +1,4 @@
-"""One request in all the forms in which callers write it: the answers are alike, and nobody is sent elsewhere."""
+"""One request in all the forms in which callers write it: the responses are alike, and none is a redirect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the headers of an answer say: whose request, which adapter, which version; and when to ask again."""
+"""The headers of a response: request id, adapter digest, engine version, and Retry-After."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON mode: what is asked for, what reaches the engine, what is answered."""
+"""JSON mode: the request fields, the grammar that reaches the engine, and the response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools on the native route: what the model is told, what it is held to, what is answered."""
+"""Tools on the native route: the prompt, the grammar that is enforced, and the response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the OpenAI-compatible routes ask with, and how they read what comes back."""
+"""Requests to the OpenAI-compatible routes, and readers of their responses."""
 
 from __future__ import annotations
 

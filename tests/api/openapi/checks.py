@@ -1,4 +1,4 @@
-"""What schemathesis asks of every answer beside its own checks. It loads this file by the name in schemathesis.toml."""
+"""Checks of responses that schemathesis runs beside its own. It loads this file by the name in schemathesis.toml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine takes all the descriptors it may have, and says when they are few for its adapters."""
+"""The engine raises its limit of open files, and logs when it is too small for the adapters."""
 
 from __future__ import annotations
 

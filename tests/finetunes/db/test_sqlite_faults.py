@@ -1,4 +1,4 @@
-"""SQLite files that others hold, take away or break: what cannot be done now is said, and done when it can be."""
+"""SQLite files that are locked, removed or damaged: operations fail with the reason and work again afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def database_url() -> None:
 
 
 def locked(data: Path) -> sqlite3.Connection:
-    """Somebody who writes and does not come to an end."""
+    """A writer that holds its transaction open."""
     connection = sqlite3.connect(data / "finetunes.db", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     return connection

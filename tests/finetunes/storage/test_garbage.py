@@ -1,4 +1,4 @@
-"""What nobody needs is removed, at the start and while servers run; what an upload needs never is."""
+"""Unreferenced files are removed, at the start and while servers run; files of a running upload never are."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_files_that_an_upload_needs_are_safe_from_another_server(
     def collected_meanwhile(ref: AdapterRef) -> Verification:
         assert other.collect_garbage() == 0
         assert digest_in(ref.folder, base_config) == ref.digest
-        assert other.find("acc", "mine").state is FinetuneState.CHECKING  # somebody is at it
+        assert other.find("acc", "mine").state is FinetuneState.CHECKING  # its server still runs
         return VERIFICATION
 
     ready = add(store, adapter_folder / WEIGHTS, base_config, verify=collected_meanwhile)

@@ -22,7 +22,7 @@ BOMB_BYTES = 1 << 24  # unpacked; packed it is a thousandth
 
 
 class Trap:
-    """Whoever unpickles this touches a file."""
+    """Unpickling this creates a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -42,7 +42,7 @@ def _loop(path: Path) -> None:
 
 
 def _sparse(path: Path) -> None:
-    """A file of a terabyte that takes no room."""
+    """A sparse file of a terabyte."""
     with path.open("wb") as file:
         file.truncate(1 << 40)
 
@@ -82,7 +82,7 @@ FOLDERS = (
 
 @contextmanager
 def released(folder: Path) -> Iterator[None]:
-    """In the end whoever waits at a pipe of the folder is let go, so that a failing test does not hang the others."""
+    """At the end readers that wait at a pipe of the folder are released, so a failing test does not hang others."""
     try:
         yield
     finally:
@@ -90,5 +90,5 @@ def released(folder: Path) -> Iterator[None]:
             if path.is_fifo():
                 try:
                     os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-                except OSError:  # nobody waits, as it should be
+                except OSError:  # no reader waits, as it should be
                     continue

@@ -1,4 +1,4 @@
-"""Bodies of uploads that are no honest form: parts twice, missing, misnamed, cut, endless, smuggled."""
+"""Bodies of uploads that are not a valid form: parts twice, missing, misnamed, cut, endless, smuggled."""
 
 from __future__ import annotations
 

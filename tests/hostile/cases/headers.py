@@ -1,4 +1,4 @@
-"""safetensors headers that lie: about their length, their tensors' places, shapes, types and names."""
+"""safetensors headers that are wrong: about their length, their tensors' places, shapes, types and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters of finite numbers with which a forward is not: what the reader lets pass and the verification has to find.
+"""Adapters of finite numbers whose forward is not finite: the reader accepts them, the verification must find them.
 
 Of the last kind not even that can: an adapter may be harmless on every token of a verification's text and absurd on
 another.

@@ -179,7 +179,7 @@ STRANGERS = (
     bad_config("token rows that are not there", "trainable_token|token", alone=False, trainable_token_indices=[5, 6]),
 )
 
-# Accepted, they would answer as the base does, and nobody would know.
+# Accepted, they would answer as the base does, without an error.
 NOTHING = (
     bad_config("alpha 0", "would change nothing", alone=False, lora_alpha=0),
     bad_weights(

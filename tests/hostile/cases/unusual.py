@@ -1,4 +1,4 @@
-"""Adapters that are odd and right, of which others make something else: ranks, scalings and spellings."""
+"""Unusual but valid adapters that other servers read differently: ranks, scalings and spellings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that no training leaves behind, and some that look so and are fine."""
+"""Values that no training produces, and unusual ones that are valid."""
 
 from __future__ import annotations
 

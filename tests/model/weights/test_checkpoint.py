@@ -1,4 +1,4 @@
-"""What a reader of weights relies on, whichever format they came in."""
+"""What callers of a checkpoint rely on, whatever its format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF files that lie. Each must end in a ModelFormatError that says what is wrong, soon and in little memory."""
+"""Inconsistent GGUF files. Each must raise a ModelFormatError with the reason, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_same_file_without_the_fault_is_read(tmp_path: Path) -> None:
 
 
 def test_a_sparse_file_of_zeros_is_refused_at_once(tmp_path: Path) -> None:
-    """Ten gigabytes that take no room on disk, read as empty strings: as many as one array may have."""
+    """Ten gigabytes that take no space on disk, read as empty strings: as many as one array may have."""
     path = tmp_path / "sparse.gguf"
     long_array = key("a", ARRAY, array(STRING, 1 << 22))
     with path.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The safetensors reader: what the library writes is read, and headers that lie are refused."""
+"""The safetensors reader: what the library writes is read, and inconsistent headers are refused."""
 
 from __future__ import annotations
 
