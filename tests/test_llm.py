@@ -74,9 +74,9 @@ def test_adapters_are_scaled_and_added_up_as_each_prompt_asks(llm: LLM, tmp_path
 
 def test_an_invalid_mix_is_refused_before_anything_runs(llm: LLM, tmp_path: Path) -> None:
     adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, seed=9))
-    with pytest.raises(BadInputError, match="is in the request twice"):
+    with pytest.raises(BadInputError, match="twice"):
         llm.generate(["one"], GREEDY, adapters=[[adapter, adapter]])
-    with pytest.raises(BadInputError, match="is 11, outside -10 to 10"):
+    with pytest.raises(BadInputError, match=r"is 11.* -10 to 10"):
         llm.generate(["one"], GREEDY, adapters=ScaledAdapter(adapter, 11))
 
 
@@ -121,7 +121,7 @@ def test_max_tokens_zero_gives_an_empty_answer_and_counts_the_prompt(llm: LLM) -
 
 
 def test_a_prompt_over_the_window_is_refused_with_the_numbers(llm: LLM) -> None:
-    with pytest.raises(ContextLengthError, match=r"max_tokens is 640: \d+ together.*640 tokens"):
+    with pytest.raises(ContextLengthError, match=r"max_tokens is 640.*640 tokens"):
         llm.generate(["the answer"], SamplingParams(max_tokens=640))
 
 

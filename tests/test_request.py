@@ -29,7 +29,7 @@ def test_scales_are_rounded_to_float32() -> None:
 
 @pytest.mark.parametrize("scale", [10.5, -10.5, math.inf, -math.inf, math.nan])
 def test_a_scale_out_of_bounds_is_refused_by_name(scale: float) -> None:
-    with pytest.raises(BadInputError, match=rf"scale of adapter aaaaaaaaaaaa is {scale}, outside -10 to 10"):
+    with pytest.raises(BadInputError, match=rf"aaaaaaaaaaaa is {scale}.* -10 to 10"):
         canonical_mix([ScaledAdapter(A, scale)])
 
 
@@ -38,14 +38,14 @@ def test_scales_at_the_bounds_are_accepted() -> None:
 
 
 def test_one_adapter_twice_is_refused_also_from_another_folder() -> None:
-    with pytest.raises(BadInputError, match="adapter aaaaaaaaaaaa is in the request twice"):
+    with pytest.raises(BadInputError, match=r"aaaaaaaaaaaa .*twice"):
         canonical_mix([ScaledAdapter(A), ScaledAdapter(B), ScaledAdapter(AdapterRef(A.digest, "elsewhere"), 0.5)])
 
 
 def test_more_adapters_than_the_most_are_refused() -> None:
     many = [ScaledAdapter(AdapterRef(f"{number:064}", "")) for number in range(MAX_ADAPTERS + 1)]
     assert len(canonical_mix(many[1:])) == MAX_ADAPTERS
-    with pytest.raises(BadInputError, match="has 9 adapters, more than 8"):
+    with pytest.raises(BadInputError, match=r"9 adapters.* 8"):
         canonical_mix(many)
 
 

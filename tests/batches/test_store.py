@@ -125,9 +125,9 @@ def test_nothing_of_an_expired_batch_is_left(
 
 
 def test_a_batch_larger_than_the_queue_is_refused_with_the_bound(store: BatchStore) -> None:
-    with pytest.raises(BadInputError, match="51 requests, more than the 50"):
+    with pytest.raises(BadInputError, match=r"51 requests.* 50"):
         add(store, 51)
-    with pytest.raises(RequestTooLargeError, match="1001 bytes, more than the 1000"):
+    with pytest.raises(RequestTooLargeError, match=r"1001 bytes.* 1000"):
         store.add("acc0", MODEL, [b"x" * 999], b"{}")
     assert store.open_batches() == []
 
@@ -135,7 +135,7 @@ def test_a_batch_larger_than_the_queue_is_refused_with_the_bound(store: BatchSto
 def test_open_items_are_bounded_and_each_result_frees_capacity(store: BatchStore) -> None:
     first = store.add("acc0", MODEL, [b"x"] * 50, b"")
     store.add("acc0", MODEL, [b"x"] * 8, b"")
-    with pytest.raises(BatchQueueFullError, match="58 batch items are waiting, and 60 are the most: 3 more do not fit"):
+    with pytest.raises(BatchQueueFullError, match=r"58 .* 60 .* 3 "):
         store.add("acc0", MODEL, [b"x"] * 3, b"")
     store.finish([result(first.id, 0)])
     store.add("acc0", MODEL, [b"x"] * 3, b"")
@@ -144,7 +144,7 @@ def test_open_items_are_bounded_and_each_result_frees_capacity(store: BatchStore
 def test_bytes_of_results_count_until_they_are_gone(store: BatchStore, clock: Clock) -> None:
     batch = store.add("acc0", MODEL, [b"x"], b"")
     finish(store, batch, text=b"y" * 900)
-    with pytest.raises(BatchQueueFullError, match="batches hold 900 bytes, and 1000 are the most"):
+    with pytest.raises(BatchQueueFullError, match=r"900 bytes.* 1000 "):
         store.add("acc0", MODEL, [b"x" * 101], b"")
     clock.now += LIMITS.retention_s
     store.expire()
@@ -170,7 +170,7 @@ def test_a_file_that_is_not_a_database_is_refused_by_name(tmp_path: Path) -> Non
 
 def test_a_batch_no_larger_than_the_queue_is_never_refused_for_good(path: Path) -> None:
     store = BatchStore(path, replace(LIMITS, max_open_items=5))
-    with pytest.raises(BadInputError, match="6 requests, more than the 5"):  # 429 would say: come again
+    with pytest.raises(BadInputError, match=r"6 requests.* 5"):  # 429 would say: come again
         add(store, 6)
     add(store, 5)
     store.close()

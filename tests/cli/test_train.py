@@ -45,18 +45,18 @@ def test_every_option_of_a_training_reaches_the_command_by_name(tmp_path: Path) 
 
 
 def test_an_option_out_of_bounds_is_refused_before_anything_else(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="--rank is 999; from 1 to 256 is allowed"):
+    with pytest.raises(TrainingError, match=r"--rank is 999.* 1 to 256"):
         run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", "--rank", 999)
 
 
 def test_a_dtype_that_is_not_offered_is_refused_before_anything_else(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="--dtype is 'int8'; one of auto, float32, bfloat16 is allowed"):
+    with pytest.raises(TrainingError, match=r"--dtype is 'int8'.*auto, float32, bfloat16"):
         run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", "--dtype", "int8")
 
 
 @pytest.mark.parametrize("given", [("--public",), ("--publish-model", "@x/y")])
 def test_options_of_publish_are_refused_without_it(tmp_path: Path, given: tuple[str, ...]) -> None:
-    with pytest.raises(SettingsError, match=f"{given[0]} is given without --publish"):
+    with pytest.raises(SettingsError, match=f"{given[0]} .*--publish"):
         run(tmp_path / "nowhere.jsonl", "--out", tmp_path / "out", *given)
 
 

@@ -292,7 +292,7 @@ def test_an_adapter_packed_for_another_base_is_refused_with_the_tensor_that_does
 ) -> None:
     cache.loader().load(adapters[2])
     smaller = load_tiny(tmp_path / "smaller", "gemma", cache.tiny.ops)
-    with pytest.raises(AdapterError, match=r"tensor .* is for layer 3; the base model has layers 0 to 2"):
+    with pytest.raises(AdapterError, match=r"tensor .* layer 3.* 0 to 2"):
         cache.loader(smaller).load(adapters[2])
 
 

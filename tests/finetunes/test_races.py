@@ -183,7 +183,7 @@ def test_of_two_racing_uploads_of_one_file_exactly_one_is_kept(
     monkeypatch.undo()
     fast = add(second, (adapter_folder if same else new_folder) / WEIGHTS, base_config)
     held.go.set()
-    with pytest.raises(FinetuneError, match="was changed while an upload was checked; upload it again"):
+    with pytest.raises(FinetuneError, match=r"mine.*changed.*upload it again"):
         slow.result(DEADLINE_S)
     assert store.find("acc", "mine") == fast
     ref = store.resolve("acc", "mine", MODEL)
@@ -208,7 +208,7 @@ def test_an_upload_whose_other_file_is_replaced_during_its_check_is_refused(
     assert held.inside.wait(DEADLINE_S)
     replaced = add(second, new_folder / CONFIG, base_config)
     held.go.set()
-    with pytest.raises(FinetuneError, match="was changed while an upload was checked; upload it again"):
+    with pytest.raises(FinetuneError, match=r"mine.*changed.*upload it again"):
         upload.result(DEADLINE_S)
     assert store.find("acc", "mine").files == replaced.files
     assert [path.name for path in stored_files(data)] == [replaced.files[CONFIG].sha256]

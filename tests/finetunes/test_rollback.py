@@ -50,7 +50,7 @@ def test_a_rollback_to_a_version_that_is_not_kept_is_refused(
     with pytest.raises(FinetuneError, match="'mine' has no version yet"):
         store.rollback("acc", "mine")
     add_both(store, adapter_folder, base_config)
-    with pytest.raises(FinetuneError, match=r"no earlier version to go back to: version 1 answers.*: none"):
+    with pytest.raises(FinetuneError, match=r"version 1 .*: none"):
         store.rollback("acc", "mine")
     with pytest.raises(FinetuneNotFoundError):
         store.rollback("acc", "nobody")
@@ -139,7 +139,7 @@ def test_as_many_versions_are_kept_as_the_setting_says(
     found = store.find("acc", "mine")
     assert [(one.number, one.digest) for one in found.earlier] == [(3, digests[2]), (2, digests[1])]
     assert store.rollback("acc", "mine", to=2).digest == digests[1]
-    with pytest.raises(FinetuneError, match=r"no earlier version 2 .* version 5 answers.*: 4, 3"):
+    with pytest.raises(FinetuneError, match=r"version 2 .* version 5 .*: 4, 3"):
         store.rollback("acc", "mine", to=2)
     one = open_store(kept_versions=1)
     add_both(one, tmp_path / "0", base_config)

@@ -52,7 +52,7 @@ def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]
 
 def test_wrong_bytes_are_refused_and_leave_no_file(small_package: list[Path], tmp_path: Path) -> None:
     small_package[2].write_bytes(b"threE")
-    with pytest.raises(ModelFormatError, match=r"is expected\. Reinstall the package"):
+    with pytest.raises(ModelFormatError, match=r"Reinstall"):
         bundled.bundled_model_path(tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{bundled.FILE_NAME}.lock"]
 

@@ -169,5 +169,5 @@ def test_an_adapter_of_a_resized_vocabulary_is_refused(tmp_path: Path) -> None:
     grown.resize_token_embeddings(260)
     save_random_adapter(grown, tmp_path / "lora", {"r": 2, "target_modules": ["q_proj"]}, 1)
     ours = load_gemma(base, ReferenceOps()).config
-    with pytest.raises(AdapterError, match=r"shape \[260, 48\]; .* has \[256, 48\]\. The vocabulary was resized"):
+    with pytest.raises(AdapterError, match=r"\[260, 48\].*\[256, 48\].*vocabulary"):
         read_peft_adapter(tmp_path / "lora", ours, AdapterLimits(), base_tables=checkpoint_tables(base))

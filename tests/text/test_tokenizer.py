@@ -225,7 +225,7 @@ def test_end_tokens_of_the_configuration_join_the_stop_set(tmp_path: Path) -> No
     write_tokenizer_json(tmp_path / "tokenizer.json", tiny_pieces())
     tokenizer = load_tokenizer(tmp_path, cache_dir=None, eos_ids=[1, 50])
     assert tokenizer.stop_ids == {1, 8, 50}
-    with pytest.raises(ModelFormatError, match="end token 512 is outside the tokenizer's 512 tokens"):
+    with pytest.raises(ModelFormatError, match=r"end token 512 .*512 tokens"):
         load_tokenizer(tmp_path, cache_dir=None, eos_ids=[512])
 
 

@@ -88,7 +88,7 @@ def test_a_bad_tool_is_named(tool: Any, words: str) -> None:
 
 
 def test_the_number_of_tools_is_bounded() -> None:
-    with pytest.raises(BadInputError, match=f"{MAX_TOOLS + 1} tools, more than the {MAX_TOOLS}"):
+    with pytest.raises(BadInputError, match=rf"{MAX_TOOLS + 1} tools.* {MAX_TOOLS}\b"):
         parse_tools([{"name": f"t{number}"} for number in range(MAX_TOOLS + 1)])
     with pytest.raises(BadInputError, match=f"{MAX_TOOLS + 1} tools"):  # counted before any of them is read
         parse_tools([{}] * MAX_TOOLS, [{}])

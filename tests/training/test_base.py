@@ -72,5 +72,5 @@ def test_what_our_config_says_is_read_back_from_the_keys_made_of_it(family: Fami
 
 def test_a_score_scale_that_transformers_cannot_have_is_refused() -> None:
     config = replace(config_from_hf(tiny_config("gemma2")), score_scale=0.3)
-    with pytest.raises(ModelFormatError, match=r"query_pre_attn_scalar is 11\.1\d*; transformers trains with whole"):
+    with pytest.raises(ModelFormatError, match=r"query_pre_attn_scalar is 11\.1"):
         hugging_face_config(config)

@@ -76,7 +76,7 @@ def test_a_raw_text_begins_as_a_raw_request_and_ends_with_the_end_token(tokenize
 
 def test_an_example_that_is_too_long_is_refused_by_line_and_bound_or_left_out_when_asked(tokenizer: Tokenizer) -> None:
     short, long = Example(3, text="a"), Example(7, text="b " * 99)
-    with pytest.raises(TrainingDataError, match=r"d.jsonl, line 7: \d+ tokens, more than --max-length 16"):
+    with pytest.raises(TrainingDataError, match=r"d.jsonl, line 7: \d+ tokens.* --max-length 16"):
         encode_all([short, long], tokenizer, PATH, 16, skip_long=False)
     assert len(encode_all([short, long], tokenizer, PATH, 16, skip_long=True)) == 1
     with pytest.raises(TrainingDataError, match="every example has more tokens than --max-length 16"):

@@ -222,7 +222,7 @@ def test_ctrl_c_leaves_the_last_checkpoint_and_says_so(base: BaseModel, data: Pa
     card = data.parent / "out" / "card.json"
     card.parent.mkdir()
     card.write_text("{}")  # of a run before
-    with pytest.raises(TrainingInterruptedError, match=r"stopped; .*out holds the adapter as it was after step 2 of 4"):
+    with pytest.raises(TrainingInterruptedError, match=r"out holds .*step 2 of 4"):
         run.train(options(data, "out"), base, notes)
     assert notes.ended == 1
     assert sorted(file.name for file in (data.parent / "out").iterdir()) == sorted(ADAPTER_FILES)
@@ -233,9 +233,7 @@ def test_ctrl_c_before_the_first_checkpoint_says_that_nothing_was_written(base: 
     def interrupt(number: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(
-        TrainingInterruptedError, match="out holds nothing of this run, the first checkpoint comes after step 2"
-    ):
+    with pytest.raises(TrainingInterruptedError, match=r"out holds nothing.* step 2"):
         run.train(options(data, "out"), base, Notes(interrupt))
     assert list((data.parent / "out").iterdir()) == []
     with pytest.raises(TrainingInterruptedError, match="comes after step 4"):  # the last step is a checkpoint too
@@ -274,7 +272,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
         if number == 2:  # the checkpoint of this step is written after the report
             bases[0].get_parameter("model.norm.weight").fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match=r"the loss is nan at step 3.*holds the adapter as it was after step 2"):
+    with pytest.raises(TrainingError, match=r"loss is nan at step 3.*step 2"):
         run.train(options(data, "out", eval_data=None, held_out=0), base, Notes(spoil))
 
 
@@ -297,7 +295,7 @@ def test_without_held_out_examples_nothing_is_evaluated(base: BaseModel, data: P
 
 def test_an_example_longer_than_the_bound_stops_the_run_before_the_base_is_loaded(base: BaseModel, data: Path) -> None:
     data.write_text(json.dumps({"prompt": "the rain " * 30, "completion": "x"}) + "\n" + data.read_text())
-    with pytest.raises(TrainingDataError, match=r"data.jsonl, line 1: \d+ tokens, more than --max-length 40"):
+    with pytest.raises(TrainingDataError, match=r"data.jsonl, line 1: \d+ tokens.* --max-length 40"):
         run.train(options(data, "out", max_length=40), base, Notes())
     notes = Notes()
     run.train(options(data, "out", max_length=40, skip_long=True), base, notes)
@@ -306,5 +304,5 @@ def test_an_example_longer_than_the_bound_stops_the_run_before_the_base_is_loade
 
 
 def test_a_bound_above_the_context_window_is_refused(base: BaseModel, data: Path) -> None:
-    with pytest.raises(TrainingError, match="--max-length is 2000; the model's context window is 640"):
+    with pytest.raises(TrainingError, match=r"--max-length is 2000.* 640"):
         run.train(options(data, "out", max_length=2000), base, Notes())

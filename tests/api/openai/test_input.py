@@ -235,7 +235,7 @@ def test_any_value_of_a_field_is_read_or_refused(fields: dict[str, Any]) -> None
 def test_very_many_prompts_are_refused_before_a_request_is_made_of_each() -> None:
     body = completions_check().read({"model": MODEL, "prompt": ["a"] * 400_000})
     began = time.process_time()
-    with pytest.raises(BadInputError, match="400000 answers, which must be <= 128"):
+    with pytest.raises(BadInputError, match=r"400000 .*128"):
         read_completions(body, [MODEL])
     assert time.process_time() - began < 1  # it took two seconds
 

@@ -78,5 +78,5 @@ def test_an_llm_is_refused_before_its_model_is_loaded(path: Path, tmp_path: Path
 
 @pytest.mark.parametrize("threads", [0, -1, 10_000, "two"])
 def test_an_llm_takes_1_to_256_threads(path: Path, threads: object) -> None:
-    with pytest.raises(SettingsError, match=f"'threads' is {threads!r}; a whole number from 1 to 256 is needed"):
+    with pytest.raises(SettingsError, match=f"'threads' is {threads!r}.* 1 to 256"):
         LLM(path, threads=threads)

@@ -65,7 +65,7 @@ def test_the_bases_own_table_is_known_in_every_type(tmp_path: Path, dtype: type,
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_one_trained_row_is_told_from_rounding(tmp_path: Path, share: float, dtype: type) -> None:
     trained = moved(table(), [123], share).astype(dtype)
-    with pytest.raises(AdapterError, match=r"1 of 300 rows differ, the first is that of token 123\. If the table was"):
+    with pytest.raises(AdapterError, match=r"1 of 300 rows .* token 123\b"):
         check(tmp_path, trained, in_memory(table()))
 
 
@@ -118,11 +118,11 @@ def test_a_trained_row_stands_out_beside_a_quantized_base(
     tmp_path: Path, write_base: Callable[[F32, str], Path], kind: str
 ) -> None:
     base = checkpoint_tables(write_base(table(), kind))("embed_tokens")
-    with pytest.raises(AdapterError, match=r"2 of 300 rows differ, the first is that of token 7\."):
+    with pytest.raises(AdapterError, match=r"2 of 300 rows .* token 7\b"):
         check(tmp_path, moved(table(), [7, 250], 2 * STANDS_OUT[kind]), base)
     # Trained on the quantized table itself, nothing hides a row.
     served = np.concatenate(list(base.blocks()))
-    with pytest.raises(AdapterError, match=r"1 of 300 rows differ, the first is that of token 7\."):
+    with pytest.raises(AdapterError, match=r"1 of 300 rows .* token 7\b"):
         check(tmp_path, moved(served, [7], 0.01), base)
 
 

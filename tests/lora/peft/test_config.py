@@ -176,7 +176,7 @@ def test_a_setting_that_is_not_served_is_refused_by_name(tmp_path: Path, key: st
 
 
 def test_settings_that_peft_does_not_combine_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="lora_bias is True; PEFT does not combine it with DoRA; train with"):
+    with pytest.raises(AdapterError, match=r"lora_bias is True.*DoRA"):
         read(tmp_path, peft_config(lora_bias=True, use_dora=True))
 
 

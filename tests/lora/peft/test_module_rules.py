@@ -157,9 +157,7 @@ def test_the_largest_gemma_may_have_an_expression_for_every_module_or_layer(key:
 
 def test_expressions_are_bounded_together() -> None:
     """Each alone is short enough; parsing them all would take seconds."""
-    with pytest.raises(
-        AdapterError, match=r"\(target_modules, rank_pattern, \.\.\.\) have 80\d+ characters together; the limit"
-    ):
+    with pytest.raises(AdapterError, match=r"target_modules.* 80\d+ characters.*limit"):
         rules(rank_pattern={f"{n}{'a?' * 100}": 4 for n in range(200)}, alpha_pattern={"b?" * 2000 * 10: 8.0})
 
 

@@ -109,7 +109,7 @@ def test_model_type_gemma_fits_every_base_and_another_family_only_its_own(
     if model_type == "gemma":
         assert read(folder, base).num_modules == 21
     else:
-        with pytest.raises(AdapterError, match="model_type is 'gemma2'; the base model here is a gemma"):
+        with pytest.raises(AdapterError, match=r"model_type is 'gemma2'.*gemma"):
             read(folder, base)
 
 
@@ -292,10 +292,10 @@ def test_an_adapter_of_another_base_is_refused(folder: Path, base: ModelConfig) 
 
 
 def test_rank_and_sizes_are_limited(folder: Path, base: ModelConfig) -> None:
-    with pytest.raises(AdapterError, match="r is 4; this server's limit is 3"):
+    with pytest.raises(AdapterError, match=r"\br is 4.*limit is 3"):
         read(folder, base, max_rank=3)
     set_keys(folder, r=3)
-    with pytest.raises(AdapterError, match="has rank 4; this server's limit is 3"):
+    with pytest.raises(AdapterError, match=r"rank 4.*limit is 3"):
         read(folder, base, max_rank=3)
     with pytest.raises(AdapterError, match=r"adapter_model\.safetensors has .* bytes; the limit is 1000"):
         read(folder, base, max_file_bytes=1000)

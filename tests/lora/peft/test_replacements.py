@@ -193,10 +193,10 @@ def test_the_bases_own_tables_are_left_out_and_others_refused(good: Callable[[ca
 
     assert read_peft_adapter(folder, base, AdapterLimits(), base_tables=tables).digest == before
     assert asked == ["embed_tokens", "lm_head"]
-    with pytest.raises(AdapterError, match=r"base_layer.weight' is a table of the base, .*embedding_layers"):
+    with pytest.raises(AdapterError, match=r"base_layer.weight'.*embedding_layers"):
         read_peft_adapter(folder, base, AdapterLimits())
     rewrite(folder, spoil(f"{TABLE}.base_layer.weight", lambda values: values + np.eye(256, 48, dtype=np.float32)))
-    with pytest.raises(AdapterError, match=r"base_layer.weight' is not a copy .*: 48 of 256 rows differ"):
+    with pytest.raises(AdapterError, match=r"base_layer.weight'.* 48 of 256 rows"):
         read_peft_adapter(folder, base, AdapterLimits(), base_tables=tables)
 
 
@@ -210,7 +210,7 @@ def test_what_an_old_peft_trained_into_gemma_3s_embedding_is_refused(
     if base == "gemma2":  # the scale of which was outside the embedding
         assert read(folder, base).num_modules == 4
     else:
-        with pytest.raises(AdapterError, match=r"was trained by PEFT .*; before 0.18 .* Train again with PEFT 0.18"):
+        with pytest.raises(AdapterError, match=r"PEFT .* 0.18 .*[Tt]rain again"):
             read(folder, base)
 
 

@@ -69,7 +69,7 @@ def test_check_shapes_names_the_first_tensor_that_does_not_fit(tmp_path: Path) -
     check_shapes(checkpoint, shapes)
     with pytest.raises(ModelFormatError, match=r"'model\.layers\.3\.x\.weight' is missing"):
         check_shapes(checkpoint, shapes | {"model.layers.3.x.weight": (48,)})
-    with pytest.raises(ModelFormatError, match=r"q_proj\.weight' has the shape \[128, 48\].*asks for \[48, 128\]"):
+    with pytest.raises(ModelFormatError, match=r"q_proj\.weight'.*\[128, 48\].*\[48, 128\]"):
         check_shapes(checkpoint, shapes | {Q0: (48, 128)})
     del shapes["model.norm.weight"]
     with pytest.raises(ModelFormatError, match=r"'model\.norm\.weight' does not belong"):
@@ -81,7 +81,7 @@ def test_folder_with_one_gguf_file_is_opened_and_with_two_is_refused(tmp_path: P
     write_gguf(tmp_path / "a.gguf", config, random_weights(config))
     assert open_checkpoint(tmp_path).path == tmp_path / "a.gguf"
     (tmp_path / "b.gguf").write_bytes(b"")
-    with pytest.raises(ModelFormatError, match=r"2 \.gguf files; name one: a\.gguf, b\.gguf"):
+    with pytest.raises(ModelFormatError, match=r"2 \.gguf files.*a\.gguf, b\.gguf"):
         open_checkpoint(tmp_path)
 
 
