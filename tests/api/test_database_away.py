@@ -17,7 +17,7 @@ from tests.api.finetunes.calls import create, error_of, read, upload_both
 from tests.finetunes.conftest import move_database
 from tests.helpers.paused_check import DEADLINE_S, in_thread
 
-AWAY = {"code": 3043, "message": "AiError: the database of finetunes does not answer now; try again in a moment"}
+AWAY = {"code": 3043, "message": "AiError: the database of finetunes does not respond; try again in a moment"}
 
 
 def test_requests_that_need_the_database_are_503_and_others_are_served(

@@ -43,7 +43,7 @@ def test_a_writer_waits_for_the_previous_one_up_to_a_bound(
     insert = sa.text("INSERT INTO finetune_store VALUES ('id')")
     with database.writing() as one:
         one.execute(insert)
-        with pytest.raises(DatabaseError, match="does not answer now; try again"), database.writing():
+        with pytest.raises(DatabaseError, match="does not respond; try again"), database.writing():
             pass
     with pytest.raises(sa.exc.IntegrityError), database.writing() as other:  # it is free, and the first row is there
         other.execute(insert)
@@ -61,7 +61,7 @@ def test_waiting_for_a_stalled_database_is_bounded(
         with monkeypatch.context() as patched:
             patched.setattr("intaglio.database.connection.RESPONSE_TIMEOUT_S", 0.05)
             for begin in (database.reading, database.writing):
-                with pytest.raises(DatabaseError, match="does not answer now; try again"), begin() as connection:
+                with pytest.raises(DatabaseError, match="does not respond; try again"), begin() as connection:
                     connection.scalar(count)
         other.rollback()
     with database.reading() as connection:

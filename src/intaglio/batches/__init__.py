@@ -1,6 +1,6 @@
-"""Asynchronous requests: kept in a database until they have run, and their responses for a retention time after.
+"""Asynchronous requests: stored in a database until they have run; their responses are stored for a retention time.
 
-Knows no prompts, models or HTTP: an `ItemWork` runs the items.
+Does not know prompts, models or HTTP: an `ItemWork` runs the items.
 """
 
 from intaglio.batches.claims import ModelClaims

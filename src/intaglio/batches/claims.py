@@ -21,7 +21,7 @@ class ModelClaims:
         self._held: dict[str, BinaryIO] = {}
 
     def claim(self, model: str) -> bool:
-        """Whether this server holds the claim now. False: another server has it."""
+        """Whether this server has the claim now. False: another server has it."""
         if model in self._held:
             return True
         name = hashlib.sha256(model.encode()).hexdigest()[:32]  # an id may contain characters that a file name may not

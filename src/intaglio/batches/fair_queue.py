@@ -1,6 +1,6 @@
 """Which item runs next. Accounts alternate; within an account the oldest batch comes first, in its own order.
 
-So a small batch of one account never waits for the whole of a large batch of another.
+So a small batch of one account never waits until a large batch of another is finished.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class QueuedItem(NamedTuple):
 
 
 class FairQueue:
-    """Items without a result that are not running. Knows no database and no clock."""
+    """Items without a result that are not running. Does not know the database or the time."""
 
     def __init__(self) -> None:
         self._items: OrderedDict[str, deque[ItemKey]] = OrderedDict()  # the first account is next
@@ -29,7 +29,7 @@ class FairQueue:
         return sum(map(len, self._items.values()))
 
     def add(self, account: str, batch_id: str, places: Iterable[int]) -> None:
-        """A batch of the account, after those it has here."""
+        """Add a batch, after the account's other batches."""
         keys = [ItemKey(batch_id, place) for place in places]
         if keys:
             self._items.setdefault(account, deque()).extend(keys)
@@ -47,5 +47,5 @@ class FairQueue:
         return QueuedItem(account, key)
 
     def put_back(self, item: QueuedItem) -> None:
-        """An item that could not run: it is its account's first again."""
+        """Return an item that could not run to the front of its account's queue."""
         self._items.setdefault(item.account, deque()).appendleft(item.key)

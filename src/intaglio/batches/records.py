@@ -1,6 +1,6 @@
 """Records of batches: a batch is a list of requests that run asynchronously, its items are the requests.
 
-    queued --first item handed out--> running --last result committed--> finished --retention over--> gone
+    queued --first item started--> running --last result committed--> finished --retention over--> removed
 
 Requests and responses are JSON text here, which this package does not parse.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class BatchState(StrEnum):
-    """Where a batch stands, as long as its results are kept."""
+    """The state of a batch until its results are removed."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -21,7 +21,7 @@ class BatchState(StrEnum):
 
 
 class ItemKey(NamedTuple):
-    """One item: its batch and its place in it, from 0."""
+    """Identifies an item: its batch and its position in it, from 0."""
 
     batch_id: str
     place: int
@@ -29,12 +29,12 @@ class ItemKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How much is accepted, and how long it is kept.
+    """How much is accepted, and how long results are stored.
 
     max_items        items in one batch
     max_open_items   items of all batches that are not finished
     max_bytes        requests of batches that are not finished, and responses of those that are, together
-    retention_s      seconds for which a finished batch keeps its responses
+    retention_s      seconds until the responses of a finished batch are removed
     """
 
     max_items: int
@@ -54,7 +54,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it stood when it was read.
+    """A batch, as of the time it was read from the database.
 
     number        ascending: the older batch has the smaller one
     num_done      items whose result is committed; num_failed of them without success
@@ -78,7 +78,7 @@ class Item:
     """One request to be run.
 
     request  as submitted, JSON
-    shared   what the submitter said for all items, JSON
+    shared   the submitter's settings for all items, JSON
     """
 
     key: ItemKey
@@ -90,7 +90,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What came of an item: its entry in the batch's list of responses, as JSON."""
+    """The result of an item: its entry in the batch's list of responses, as JSON."""
 
     key: ItemKey
     answer: bytes

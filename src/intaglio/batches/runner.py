@@ -30,11 +30,11 @@ EXPIRE_EVERY_S = 60.0
 
 
 class ItemWork(Protocol):
-    """What is done with an item. The runner knows no prompts and no models."""
+    """Runs an item. The runner itself does not know prompts or models."""
 
     async def run(self, item: Item) -> ItemResult:
-        """Run it. CapacityError or DatabaseError: it is tried again later. EngineError: the same, but not for ever.
-        Another IntaglioError is its result."""
+        """Run it. After CapacityError or DatabaseError it is run again later; after EngineError too, at most MAX_TRIES
+        times. Any other IntaglioError is the item's result."""
 
     def failed(self, item: Item, error: IntaglioError) -> ItemResult:
         """The error as the item's result."""
@@ -58,7 +58,7 @@ class BatchRunner:
     models       ids of the models it serves. Batches of others end with an error for each item, but only at the start:
                  later ones belong to another server of the same data folder
     max_running  items of one model that run at once
-    added        set when a batch was accepted
+    added        an event that is set when a batch was accepted
     retry_s      how long a model's items wait when there is no capacity
     """
 
@@ -86,7 +86,7 @@ class BatchRunner:
         self._writing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start, with the unfinished items of a former run first."""
+        """Start; unfinished items of a previous process run first."""
         self._writing = asyncio.create_task(self._writer.run(), name="batch-results")
         self._loops = [
             asyncio.create_task(self._poll_forever(), name="batch-poll"),
@@ -129,7 +129,7 @@ class BatchRunner:
             if known or not (at_start or batch.model in self._models) or not self._claims.claim(batch.model):
                 continue
             lane = self._lanes.setdefault(batch.model, _Lane(batch.model))
-            lane.batches.add(batch.id)  # first, so that the claim stays
+            lane.batches.add(batch.id)  # first, so that the claim is not released
             places = await asyncio.to_thread(self._store.open_places, batch.id)
             lane.queue.add(batch.account, batch.id, places)
             if not places:  # it was finished after the list was read
@@ -142,7 +142,7 @@ class BatchRunner:
             try:
                 removed = await asyncio.to_thread(self._store.expire)
                 if removed:
-                    logger.info("results of %d batches removed: their time was over", removed)
+                    logger.info("results of %d batches removed: their retention time is over", removed)
             except (DatabaseError, StorageFullError) as error:
                 logger.error("old batches cannot be removed: %s", error)
             await asyncio.sleep(EXPIRE_EVERY_S)

@@ -1,8 +1,9 @@
-"""Batches in a database: accepted, run item by item, kept for the retention time, removed.
+"""Batches in a database: accepted, run item by item, stored for the retention time, removed.
 
 All methods block and may be called from any thread and from several servers with the same database; the event loop
 calls them through `asyncio.to_thread`. When a method returns, its change survives `kill -9`. All raise DatabaseError
-while the database does not answer, and StorageFullError when it has no room; then nothing was changed, or all of it.
+while the database does not respond, and StorageFullError when its disk is full; a change is then made completely or
+not at all.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class BatchStore:
     def close(self) -> None:
         self._database.close()
 
-    # -- for those who submit and poll
+    # -- for the routes that submit and poll
 
     def add(self, account: str, model: str, requests: Sequence[bytes], shared: bytes) -> Batch:
         """Accept a batch. Raises BadInputError or RequestTooLargeError for one that is too large, and
@@ -72,7 +73,7 @@ class BatchStore:
             return _batch(self._find(connection, account, batch_id))
 
     def answers(self, account: str, batch_id: str) -> list[bytes]:
-        """The answers of a finished batch, in the order of its requests. Raises BatchNotFoundError."""
+        """The responses of a finished batch, in the order of its requests. Raises BatchNotFoundError."""
         with self._database.reading() as connection:
             row = self._find(connection, account, batch_id)
             answers = sa.select(ITEMS.c.answer).where(ITEMS.c.batch == row.number).order_by(ITEMS.c.place)
@@ -100,7 +101,7 @@ class BatchStore:
             return list(connection.scalars(sa.select(ITEMS.c.place).where(wanted).order_by(ITEMS.c.place)))
 
     def begin(self, key: ItemKey) -> Item:
-        """An item that is run now: its batch counts as running from here on. The item must have no result yet."""
+        """Start an item, which must have no result yet; its batch is running from now on."""
         joined = sa.select(ITEMS.c.request, BATCHES).join(BATCHES, BATCHES.c.number == ITEMS.c.batch)
         with self._database.reading() as connection:
             row = connection.execute(joined.where((BATCHES.c.id == key.batch_id) & (ITEMS.c.place == key.place))).one()
@@ -114,7 +115,7 @@ class BatchStore:
     def finish(self, results: Sequence[ItemResult]) -> list[Batch]:
         """Commit results, all in one transaction, and return the batches that are finished by it.
 
-        The first result of an item stays: a second one changes nothing.
+        Only the first result of an item is stored.
         """
         finished = []
         by_batch = groupby(sorted(results, key=lambda result: result.key), key=lambda result: result.key.batch_id)
@@ -126,9 +127,9 @@ class BatchStore:
         return finished
 
     def expire(self) -> int:
-        """Remove the responses of batches whose retention time is over. Returns of how many batches.
+        """Remove the responses of batches whose retention time is over. Returns the number of batches.
 
-        The row stays for the same time again, so that a late request gets that reason.
+        The batch's row stays for the same time again, so that the error for a late request can say why.
         """
         now = self._clock()
         gone = (BATCHES.c.finished_at <= now - self.limits.retention_s) & (BATCHES.c.size_bytes > 0)
@@ -144,10 +145,10 @@ class BatchStore:
     def _check_size(self, num_items: int, size_bytes: int) -> None:
         most = min(self.limits.max_items, self.limits.max_open_items)
         if num_items > most:
-            raise BadInputError(f"the batch has {num_items} requests, more than the {most} that are accepted at once")
+            raise BadInputError(f"the batch has {num_items} requests, more than the limit of {most}")
         if size_bytes > self.limits.max_bytes:
             raise RequestTooLargeError(
-                f"the batch has {size_bytes} bytes, more than the {self.limits.max_bytes} that are kept here"
+                f"the batch has {size_bytes} bytes, more than the limit of {self.limits.max_bytes}"
             )
 
     def _check_capacity(self, connection: sa.Connection, num_items: int, size_bytes: int) -> None:
@@ -169,7 +170,7 @@ class BatchStore:
     def _find(self, connection: sa.Connection, account: str, batch_id: str) -> sa.Row[Any]:
         mine = (BATCHES.c.id == batch_id) & (BATCHES.c.account == account)
         row = None
-        if "\0" not in batch_id:  # PostgreSQL has no such text
+        if "\0" not in batch_id:  # PostgreSQL cannot store it in a text
             row = connection.execute(sa.select(BATCHES).where(mine)).one_or_none()
         if row is None:
             raise BatchNotFoundError(f"Batch {batch_id[:64]} not found")
@@ -180,7 +181,7 @@ class BatchStore:
         return row
 
     def _count(self, connection: sa.Connection, batch_id: str, taken: Sequence[ItemResult]) -> Batch:
-        """Add results to what the batch's row sums up; the last one finishes it."""
+        """Add results to the totals in the batch's row; the last result finishes the batch."""
         columns, mine = BATCHES.c, BATCHES.c.id == batch_id
         sums = {
             columns.num_done: len(taken),

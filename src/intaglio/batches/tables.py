@@ -29,11 +29,11 @@ BATCHES = sa.Table(
     sa.Column("prompt_tokens", sa.BigInteger, nullable=False, default=0),
     sa.Column("completion_tokens", sa.BigInteger, nullable=False, default=0),
     sa.Column("cached_tokens", sa.BigInteger, nullable=False, default=0),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # of its requests; of its answers once it is finished
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # of its requests; of its responses once it is finished
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float, index=True),
-    sqlite_autoincrement=True,  # no number comes twice
+    sqlite_autoincrement=True,  # a number is never reused
 )
 
 ITEMS = sa.Table(
@@ -41,7 +41,7 @@ ITEMS = sa.Table(
     METADATA,
     sa.Column("batch", sa.ForeignKey("batches.number", ondelete="CASCADE"), primary_key=True),
     sa.Column("place", sa.Integer, primary_key=True),
-    sa.Column("request", sa.LargeBinary),  # NULL once it is answered
+    sa.Column("request", sa.LargeBinary),  # NULL once the item has run
     sa.Column("answer", sa.LargeBinary),  # NULL until then
 )
 

@@ -1,7 +1,7 @@
 """Durable databases: an SQLite file in the data folder, or PostgreSQL by URL.
 
 A package declares its tables and their revisions in a `Schema` and gets a `Database` with read and write transactions.
-Faults of a database are raised as errors of Intaglio, never as SQLAlchemy's. Knows none of the tables.
+Faults of a database are raised as errors of Intaglio, never as SQLAlchemy's. Does not know which tables there are.
 
     opening     a `schema` and a path or URL become a `database`
     engines     SQLAlchemy engines for SQLite and PostgreSQL; `connection` adds timeouts to the latter

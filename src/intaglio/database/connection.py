@@ -1,7 +1,7 @@
 """A connection to PostgreSQL with a timeout on every response.
 
-A database can be reachable and stand still: its disk hangs, another session locks a table, the network drops its
-responses. The server's own timeouts do not run then, and the waiting thread would be lost.
+A database can be reachable and not respond: its disk hangs, another session locks a table, the network drops its
+responses. The server's own timeouts do not apply then, and the waiting thread would never return.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from intaglio.database.faults import faults_as_errors
 
 
 class Database:
-    """The database of one schema. Its methods may be called from any thread.
+    """The database of one schema. Methods may be called from any thread.
 
     what      the content, named in error messages
     lock_key  number of the advisory lock that its writers acquire on PostgreSQL
@@ -47,9 +47,9 @@ class Database:
         """A transaction that writes; no other writer runs between its reads and its writes.
 
         SQLite has BEGIN IMMEDIATE for this. On PostgreSQL it is an advisory lock, acquired before anything is read and
-        held to the end of the commit, and READ COMMITTED, so that each statement sees what the writers before have
+        held to the end of the commit, with READ COMMITTED, so that each statement sees what earlier writers have
         committed (a snapshot would be made before the lock is acquired). Serializable transactions would let
-        writers run side by side, but may ask any of them to begin again, which a block of code cannot.
+        writers run concurrently, but may fail and need a retry, which a `with` block cannot do.
         """
         with faults_as_errors(self._what), self._engine.connect() as connection:
             connection.execution_options(write=True)

@@ -47,7 +47,7 @@ def _converted(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
         return StorageFullError()
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     if lost or isinstance(error, (*_UNAVAILABLE, exc.TimeoutError)) or type(error) is exc.DatabaseError:
-        return DatabaseError(f"the database of {what} does not answer now; try again in a moment")
+        return DatabaseError(f"the database of {what} does not respond; try again in a moment")
     return None
 
 

@@ -1,11 +1,11 @@
-"""How a database gets the tables of this version.
+"""Creates or upgrades the tables of a database.
 
     empty                      the tables are created as they are now
     of an earlier revision     alembic runs the missing revisions
     of an unknown revision     refused: a later version, or a build before 0.1, has written it
 
-All of it happens in the caller's one transaction, which locks other writers out: after a crash the database is old or
-new and nothing between, and of two servers that start together the second finds the work done.
+Everything happens in one transaction of the caller, which excludes other writers: after a crash the database has the
+old tables or the new ones, and of two servers that start together the second finds the tables ready.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _run_revisions(connection: sa.Connection, schema: Schema, current: str, labe
 
 def _unknown(label: str, found: str, head: str) -> DataFolderError:
     return DataFolderError(
-        f"{label} was written by another version of Intaglio: its tables have {found}, and this one knows versions up "
-        f"to {head}. Start the version that wrote it, or give another --data-dir or --database-url"
+        f"{label} was written by another version of Intaglio: its tables have revision {found}, and this version "
+        f"supports up to {head}. Start the version that wrote it, or give another --data-dir or --database-url"
     )
 
 

@@ -20,7 +20,7 @@ def open_database(schema: Schema, path: Path, url: str | None, *, alone: bool = 
 
     alone  no other server uses it, so its tables may be changed
 
-    Raises DataFolderError if it cannot be used as it stands, SettingsError if the URL is invalid or its driver is
+    Raises DataFolderError if it cannot be used, SettingsError if the URL is invalid or its driver is
     not installed. No message contains the URL, which may hold a password.
     """
     label = str(path) if url is None else "the database at database_url"
@@ -59,7 +59,7 @@ def _postgresql(url: str) -> sa.Engine:
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError):
         # Neither the cause nor its text: both may quote the URL.
         raise SettingsError(
-            "database_url cannot be read; postgresql+psycopg://user@host:5432/name is its form"
+            "database_url is not a valid URL; its form is postgresql+psycopg://user@host:5432/name"
         ) from None
 
 

@@ -14,7 +14,7 @@ class Schema:
 
     what       the content, named in error messages: "finetunes"
     metadata   the tables as this version has them
-    head       the alembic revision that `metadata` stands for; the last of those in `revisions`
+    head       the alembic revision of `metadata`: the last one in `revisions`
     revisions  folder of alembic revisions, one file per change of the tables
     lock_key   number of the advisory lock that serializes the writers of these tables on PostgreSQL
     """
@@ -27,7 +27,7 @@ class Schema:
 
     @property
     def version_table(self) -> str:
-        """Where alembic keeps the revision: one table per schema, since on PostgreSQL schemas share a database."""
+        """The table with alembic's revision: one per schema, since on PostgreSQL schemas share a database."""
         return f"{self.what}_version"
 
     def has_tables(self, connection: sa.Connection) -> bool:

@@ -1,8 +1,8 @@
 """LoRA adapters as they are served. Does not know names, accounts or versions: an adapter is its digest.
 
-adapter  LoraAdapter: what it changes of a base, and the digest that is its identity
-packing  its matrices in the type in which the engine holds them
+adapter  LoraAdapter: its changes to a base model, and the digest that is its identity
+packing  its matrices converted to the number type that the engine keeps in memory
 cache    packed adapters on disk, each with its verification
-pool     the resident ones: loading, pins, eviction
+pool     the adapters in memory: loading, pins, eviction
 peft/    reading and checking PEFT files
 """

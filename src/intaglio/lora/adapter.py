@@ -1,8 +1,8 @@
-"""An adapter in memory: what it changes of a base, and the digest that is its identity.
+"""An adapter in memory: its changes to a base model, and the digest that is its identity.
 
-Everything downstream (prefix cache, batch, logs, reply header) knows an adapter by its digest. It covers what the
-engine computes with and nothing else: the same weights under other tensor names, in another order or stored as float32
-instead of float16 have one digest; another scaling, one changed value or one module less give another.
+Everything downstream (prefix cache, batch, logs, response header) identifies an adapter by its digest, which covers
+exactly what the engine computes with: the same weights under other tensor names, in another order or stored as float32
+instead of float16 have the same digest; another scaling, a changed value or a missing module change it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from intaglio.ops import MODEL, AdapterTensors, LoraPair, ModuleKey
 
-# Part of every digest: change it when the way pairs are computed with changes.
+# Part of every digest: change it when the arithmetic of adapters changes.
 _DIGEST_VERSION = b"intaglio lora 1\n"
 
 
 @dataclass(frozen=True, slots=True)
 class LoraAdapter:
-    """A checked adapter, ready for a forward.
+    """A checked adapter that a model can run with.
 
     digest   64 hex digits, see `digest_of`
     rank     the largest of its modules' ranks; 0 if it has no low-rank matrices
@@ -62,8 +62,8 @@ def digest_of(tensors: AdapterTensors) -> str:
 
     In order of (layer, module): a line "layer module rank in out", then a, then b with its scaling, both as
     little-endian float32 in C order. Since the scaling is in b, the digest changes with everything that changes the
-    arithmetic, and with nothing else. Whatever else an adapter has follows in a fixed order of kinds, each tensor
-    behind a line "kind layer module shape".
+    arithmetic, and with nothing else. Tensors other than pairs follow in a fixed order of kinds, each after
+    a line "kind layer module shape".
     """
     state = hashlib.sha256(_DIGEST_VERSION)
     for (layer, module), pair in sorted(tensors.pairs.items()):
@@ -78,7 +78,7 @@ def digest_of(tensors: AdapterTensors) -> str:
 
 
 def _others(tensors: AdapterTensors) -> Iterator[tuple[str, ModuleKey, NDArray[Any]]]:
-    """What is not a pair of matrices: (kind, module, values)."""
+    """The tensors that are not pairs of matrices: (kind, module, values)."""
     for key, pair in sorted(tensors.pairs.items()):
         yield from _floats("bias", key, [] if pair.bias is None else [pair.bias])
         yield from _floats("magnitude", key, [] if pair.magnitude is None else [pair.magnitude])

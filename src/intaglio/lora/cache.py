@@ -1,12 +1,12 @@
-"""Packed adapters: what reading, preparing and verifying an adapter gave, on disk, in the layout of the kernels.
+"""Packed adapters on disk: each file has an adapter in the layout of the kernels, and the result of its verification.
 
 Reading an adapter's own files means parsing, checking, converting and hashing some hundred tensors, and then it has to
-be verified. All of it is done once, and loading is a read: one file per adapter and way of serving it, which is found
-by the digest. So a changed adapter is another file, and so is one for another base, other kernels or another version;
-none is ever out of date. A file holds its adapter's verification: what was never verified has none.
+be verified. This is done once; later loads read one file. Its name has the digest, the type and a hash of base, kernels
+and version, so a change of any of these means another file, and no file is ever out of date. An adapter that was not
+verified has no file.
 
-A file can always be made again. One that was not read for a month is removed, so a deleted adapter leaves nothing
-behind for ever; and all files together never take more than half of the disk space that is free without them, so that
+Every file can be made again from the adapter's own files. A file that was not read for a month is removed, so a deleted
+adapter leaves nothing behind; and all files together use at most half of the disk space that is free without them, so
 repeated uploads and deletions do not fill the disk.
 """
 
@@ -32,7 +32,7 @@ from intaglio.request import Verification
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # raise it whenever `pack_tensors`, the arrays of a file or what a verification asks change
+VERSION = 4  # raise it whenever `pack_tensors`, the arrays of a file or the conditions of a verification change
 
 _SUFFIX = ".adapter"
 _VERIFICATION = "verification"
@@ -51,17 +51,17 @@ class PackedAdapter:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it takes."""
+        """Bytes in memory."""
         return sum(array.nbytes for array in self.arrays.values())
 
 
 class PackedAdapters:
     """The packed adapters of one folder, in one type. Threads and processes may share the folder.
 
-    A file is mapped, so its pages are those in which the system keeps it, shared by all that serve the adapter. Its
-    hash is computed when it is first met.
+    A file is memory-mapped, so its pages are shared by all processes that serve the adapter. Its hash is checked when
+    the file is read for the first time.
 
-    served_by  names what else a file depends on: base, kernels, version
+    served_by  names everything else that a file depends on: base, kernels, version
     """
 
     def __init__(self, folder: Path, dtype: AdapterDtype, served_by: str) -> None:
@@ -71,7 +71,7 @@ class PackedAdapters:
         self.dtype: AdapterDtype = dtype
 
     def read(self, digest: str) -> PackedAdapter | None:
-        """The packed adapter; None if it is not there or not exactly as it was written."""
+        """The packed adapter; None if its file is missing or differs from what was written."""
         path = self._path(digest)
         file = _identity(path)
         verified = file is not None and self._verified.get(digest) == file
@@ -84,13 +84,15 @@ class PackedAdapters:
         return PackedAdapter(verification, arrays)
 
     def write(self, digest: str, packed: PackedAdapter) -> None:
-        """A folder that cannot be written to costs slower loading, and a line in the log."""
+        """Write the file. If that fails, a warning is logged, and loading stays slow."""
         path = self._path(digest)
         verification = np.frombuffer(msgspec.json.encode(packed.verification), np.uint8)
         try:
             write_arrays(path, VERSION, self._key(digest), {**packed.arrays, _VERIFICATION: verification})
         except OSError as error:
-            logger.warning("packed adapter could not be kept in %s (%s); it is read from its own files", path, error)
+            logger.warning(
+                "packed adapter could not be written to %s (%s); it will be read from its own files", path, error
+            )
             return
         written = _identity(path)
         if written is not None:
@@ -98,8 +100,8 @@ class PackedAdapters:
         self.sweep()
 
     def sweep(self) -> int:
-        """Remove what was not read for a month, files that were never finished, and what was not read for longest while
-        the rest takes more than half of what it and the free space of the disk are together. Returns how many.
+        """Remove files that were not read for a month and unfinished files; then the least recently read ones, until
+        the rest is at most half of its size plus the free disk space. Returns the number of removed files.
         """
         found = [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f"{ASIDE_PREFIX}*")]
         facts = {path: fact for path in found if (fact := _stat(path)) is not None}
@@ -107,7 +109,7 @@ class PackedAdapters:
         most = (left + shutil.disk_usage(self._folder).free) // 2 if facts else 0
         removed = 0
         for path, fact in sorted(facts.items(), key=lambda item: item[1].st_mtime):
-            is_aside = path.name.startswith(ASIDE_PREFIX)  # perhaps being written right now
+            is_aside = path.name.startswith(ASIDE_PREFIX)  # may be in the middle of a write
             is_old = time.time() - fact.st_mtime > (_DAY_S if is_aside else _KEPT_UNREAD_S)
             if is_old or (left > most and not is_aside):
                 left -= fact.st_size
@@ -123,7 +125,7 @@ class PackedAdapters:
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """None if there is no such file, or not any more."""
+    """None if the file does not exist."""
     try:
         return path.stat()
     except OSError:
@@ -131,7 +133,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file is replaced or written to; None if there is none."""
+    """Changes when the file is replaced or written to; None if it does not exist."""
     found = _stat(path)
     return None if found is None else (found.st_ino, found.st_size, found.st_ctime_ns)
 
@@ -139,14 +141,14 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 def _remove(path: Path) -> bool:
     try:
         path.unlink()
-    except OSError as error:  # another process was faster, or the folder is not ours to change
+    except OSError as error:  # another process removed it, or the folder is read-only
         logger.info("unused packed adapter %s stays: %s", path, error)
         return False
     return True
 
 
 def _record_use(path: Path) -> None:
-    """Let `sweep` know, at most once a day."""
+    """Update the file's access time, which `sweep` reads, at most once a day."""
     try:
         if time.time() - path.stat().st_mtime > _DAY_S:
             os.utime(path)

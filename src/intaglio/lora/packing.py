@@ -1,8 +1,8 @@
-"""An adapter's matrices in the type in which the engine holds them.
+"""An adapter's matrices in the number type that the engine keeps in memory.
 
     float32   for a base that is not quantized: exactly the values of the digest
     float16   for a quantized base, where a step reads the matrices of every adapter in it: half the bytes
-    int8      the same, with a quarter of the bytes
+    int8      for a quantized base too; a quarter of the bytes
 
 Vectors, norms and single rows stay float32: they are small, and each of their values counts for much.
 """
@@ -22,15 +22,14 @@ AdapterDtype = Literal["float32", "float16", "int8"]
 
 
 def pack_tensors(tensors: AdapterTensors, dtype: AdapterDtype) -> AdapterTensors:
-    """The adapter as the engine holds it: a and b of the type, a and bᵀ C-contiguous, as `Ops.adapter_weights` reads
-    them.
+    """The adapter with a and b of the given type, a and bᵀ C-contiguous, as `Ops.adapter_weights` needs them.
 
     int8 has a scale for each row of a and one for each column of b, both of which belong to one rank: their product is
     the rank's scale. A value is then off by 1/254 of the largest of its row or column at most.
 
     float16 keeps eleven bits of each value. First a and b are multiplied by powers of two that bring their largest
-    magnitude into [0.5, 1), so that the small numbers of a young adapter do not fall below what float16 can hold; the
-    pair's scale takes the powers back. A delta then differs from the float32 one by 2^-10 of Σ |b| |a| at most, beside
+    magnitude into [0.5, 1), so that the small numbers of an adapter early in training do not underflow float16; the
+    pair's scale undoes this. A delta then differs from the float32 one by 2^-10 of Σ |b| |a| at most, plus
     2^-24 of the largest values for numbers that are thousands of times smaller than those.
     """
     return replace(tensors, pairs={key: _packed_pair(pair, dtype) for key, pair in tensors.pairs.items()})
@@ -52,7 +51,7 @@ def _packed_pair(pair: LoraPair, dtype: AdapterDtype) -> LoraPair:
 def _bytes(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """([rank, n] as int8, [rank] float32 scales); a row of zeros has the scale 0."""
     scales = np.abs(values).max(axis=1) / np.float32(127)
-    with np.errstate(over="ignore", invalid="ignore"):  # rows so small that their inverse is no number become zeros
+    with np.errstate(over="ignore", invalid="ignore"):  # rows so small that their inverse overflows become zeros
         inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
         scaled = np.nan_to_num(values * inverse[:, None], posinf=0, neginf=0)
     return np.ascontiguousarray(np.rint(scaled), np.int8), scales

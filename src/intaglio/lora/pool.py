@@ -4,10 +4,10 @@
 
 A request may need several at once. It gets all of them or none, so two requests never hold what the other waits for.
 
-A budget of bytes bounds what is resident; beside it there are at most READ_AHEAD adapters that are being read or were
-read and are not resident yet, or as many as the first request in the queue needs, if those are more. Adapters are known
-by digest, whatever folder their files are in; this module knows no names. They are read in threads, so that one on a
-slow disk delays only its own requests.
+The budget in bytes limits the resident adapters. In addition, at most READ_AHEAD adapters are being read or wait to
+become resident, or as many as the first request in the queue needs, if that is more. An adapter is identified by its
+digest, independent of the folder of its files; this module does not know names. Adapters are read in threads, so a slow
+disk delays only the requests that need the adapter.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LoadedAdapter:
     """An adapter in memory.
 
     prepared  its matrices in the form that the model's forward takes
-    scalable  it only adds to the base's outputs, so that it can be scaled and mixed
+    scalable  it only adds to the base's outputs, so it can be scaled and mixed
     """
 
     digest: str
@@ -51,11 +51,11 @@ class LoadedAdapter:
 
 
 class AcquireResult(Enum):
-    """What `acquire` says for a request's adapters."""
+    """The result of `acquire` for the adapters of one request."""
 
     ACQUIRED = auto()  # all of them are resident and pinned
     LOADING = auto()  # at least one is still being read
-    NO_CAPACITY = auto()  # they do not fit beside the pinned ones
+    NO_CAPACITY = auto()  # they do not fit into the budget together with the pinned ones
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class _Resident:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A read that was asked for. ref: the adapter, with the folder it is read from."""
+    """A requested read. ref: the adapter, with the folder that it is read from."""
 
     ref: AdapterRef
     future: Future[LoadedAdapter]
@@ -104,7 +104,7 @@ class AdapterPool:
         for ref in (ref for refs in missing for ref in refs):
             if len(wanted) < max_reads:
                 wanted.setdefault(ref.digest, ref)
-        # Drop finished reads of requests further behind too: they would take a reader from the first one.
+        # Drop finished reads of later requests too: they count against READ_AHEAD, which the first request needs.
         self._drop_reads_but(wanted.keys())
         new = []
         for digest, ref in wanted.items():
@@ -125,8 +125,8 @@ class AdapterPool:
 
     def _drop_reads_but(self, wanted: Set[str]) -> None:
         for digest in self._reads.keys() - wanted:
-            # A read that has begun stays until it ends: otherwise a slow one, asked for again, would take a second
-            # thread.
+            # A read that has begun stays until it ends: otherwise a slow read that is requested again would occupy a
+            # second thread.
             if self._reads[digest].future.cancel() or self._reads[digest].future.done():
                 del self._reads[digest]
 
@@ -135,8 +135,8 @@ class AdapterPool:
     def acquire(self, mix: Mix) -> AcquireResult:
         """Pin the adapters of one request, each of which is resident or has been read since `prepare`; all or none.
 
-        Raises AdapterError if the files of one are bad or are not the ones that were verified, if it cannot be used as
-        asked, or if they exceed the whole budget together.
+        Raises AdapterError if an adapter's files are invalid or changed since verification, if it cannot be scaled or
+        mixed as requested, or if the adapters together exceed the whole budget.
         """
         loading = False
         found: dict[str, LoadedAdapter] = {}
@@ -205,7 +205,7 @@ class AdapterPool:
             )
 
     def _evict_for(self, wanted: Mapping[str, LoadedAdapter]) -> bool:
-        """Evict until these fit beside the pinned ones. False, with nothing evicted, if they cannot."""
+        """Evict until these and the pinned ones fit into the budget. False, with nothing evicted, if they cannot."""
         others = {digest: one for digest, one in self._residents.items() if digest not in wanted}
         capacity = self._budget_bytes - sum(adapter.nbytes for adapter in wanted.values())
         if sum(one.adapter.nbytes for one in others.values() if one.pins) > capacity:
@@ -221,7 +221,7 @@ class AdapterPool:
         return True
 
     def check(self, pins: Mapping[str, int]) -> None:
-        """Raise AssertionError unless pins match those held by sequences and the budget is kept."""
+        """Raise AssertionError unless pins match those of the sequences and the budget is not exceeded."""
         held = {digest: resident.pins for digest, resident in self._residents.items() if resident.pins}
         assert held == {digest: count for digest, count in pins.items() if count}, "pins differ from running sequences"
         assert self.used_bytes <= self._budget_bytes, "over budget"

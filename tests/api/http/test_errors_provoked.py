@@ -126,7 +126,7 @@ def test_a_store_that_cannot_write_fails_as_the_table_says(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: type[tree.IntaglioError]
 ) -> None:
     def create(*_args: Any, **_fields: Any) -> None:
-        raise kind("the database of finetunes does not answer now")
+        raise kind("the database of finetunes does not respond")
 
     monkeypatch.setattr(FinetuneRepository, "create", create)
     assert_row(client.post(FINETUNES, json={"model": MODEL, "name": "mine"}), kind)
@@ -134,7 +134,7 @@ def test_a_store_that_cannot_write_fails_as_the_table_says(
 
 def test_health_reports_that_the_database_is_away(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(_batches: BatchStore) -> int:
-        raise tree.DatabaseError("the database of batches does not answer now")
+        raise tree.DatabaseError("the database of batches does not respond")
 
     monkeypatch.setattr(BatchStore, "num_open_items", away)
     answer = client.get("/health")

@@ -84,7 +84,7 @@ def test_every_operation_raises_while_the_database_is_away_and_works_when_it_is_
     ]
     outage.begin()
     for act in acts:
-        with pytest.raises(DatabaseError, match="database of finetunes does not answer now"):
+        with pytest.raises(DatabaseError, match="database of finetunes does not respond"):
             act()
     assert stored_files(data) == files
     outage.end()

@@ -6,6 +6,6 @@ Knows the base's shapes and PEFT's rules, not how adapters are served. Begin wit
     module_rules, patterns       which modules it adapts, their rank and scaling; its expressions, in bounded time
     safetensors_file             the weights file: bounds, types, finite values
     tensor_names, header_checks  what each tensor is; names, shapes and ranks against base, config and limits
-    replacements, base_tables    tables and rows in place of the base's; the base's own tables, saved beside the adapter
+    replacements, base_tables    tables and rows that replace the base's; copies of the base's tables in the file
     tensor_values                the values, scaling folded in
 """

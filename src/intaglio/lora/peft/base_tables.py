@@ -1,15 +1,15 @@
-"""Is a table in an adapter's file the base's own?
+"""Checks whether a table in an adapter's file is a copy of the base's own.
 
-PEFT saves the whole embedding, or head, of the base beside a LoRA on it, and beside any adapter whose vocabulary was
-resized (`save_embedding_layers`). A copy of the base's own is skipped. Any other would have to be served, or the
-adapter would not compute what it was trained to: it is refused.
+PEFT saves the whole embedding, or head, of the base together with a LoRA on it, and with any adapter whose vocabulary
+was resized (`save_embedding_layers`). A copy of the base's own table is skipped. Any other table changes what the
+adapter computes, so it is refused.
 
-The two need not have the same bits. What training had in float32 may be saved, or served, in bfloat16 or float16: then
-each value is within a rounding. And the base that is served may be a quantized copy of the one that was trained on:
+A copy need not have the same bits. Float32 values of the training may be saved, or served, in bfloat16 or float16: then
+each value is within a rounding. And the served base may be a quantized copy of the one used in training:
 then no value is the same, but the difference is the quantization's, which is about as large, measured against the
-largest value of each 32, in every row of a table (measured from Q8_0 to Q4_0: no row above 1.3 times the median). A row
-that was trained stands out once the training moved it about as far as the quantization did: 1.5 % of its length beside
-Q8_0, 15 % beside Q4_0.
+largest value of each 32, in every row of a table (measured from Q8_0 to Q4_0: no row above 1.3 times the median). A
+trained row is detected once the training moved it about as far as the quantization did: 1.5 % of its length with
+Q8_0, 15 % with Q4_0.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ BaseTables = Callable[[str], BaseTable]  # "embed_tokens" or "lm_head" -> the ta
 
 
 def checkpoint_tables(path: Path) -> BaseTables:
-    """The tables of a checkpoint, opened when one is asked for. That raises ModelFormatError if it cannot be read."""
+    """The tables of a checkpoint, which is opened at the first call. This raises ModelFormatError if it is bad."""
 
     def table(name: str) -> BaseTable:
         with open_checkpoint(path) as checkpoint:
@@ -106,7 +106,7 @@ def check_is_base(file: SafetensorsFile, tensor: str, base: BaseTable, label: st
 
 
 def _compare(file: SafetensorsFile, tensor: str, base: BaseTable) -> tuple[NDArray[np.bool_], F32]:
-    """Of each row: whether it differs by roundings only, and its distance, against the largest value of each 32."""
+    """Per row: whether it differs by roundings only, and its distance relative to the largest value of each 32."""
     num_rows, hidden = base.shape
     rounded, distances = np.empty(num_rows, np.bool_), np.empty(num_rows, np.float32)
     groups = np.arange(0, hidden, _GROUP)

@@ -1,4 +1,4 @@
-"""`adapter_config.json` as PEFT writes it: which keys change the arithmetic, which are harmless, which are refused.
+"""`adapter_config.json` as PEFT writes it: which keys change the arithmetic, which are harmless, and which are refused.
 
 Every key is in one of the tables below. A key in none of them is most likely a LoRA variant that is newer than this
 file: it is ignored while it is off (null, false, empty, 0) and refused by name when it is on. docs/peft.md lists them.
@@ -93,15 +93,15 @@ _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica")
 class PeftConfig:
     """The part of an adapter config that its arithmetic needs.
 
-    rank_pattern, alpha_pattern  expression -> value, in file order: the first that matches a module holds
+    rank_pattern, alpha_pattern  expression -> value, in file order: the first that matches a module applies
     target_modules               a list of names, or one expression; "all-linear" is all seven projections
     layers_to_transform          None is every layer
-    layers_pattern               what stands in front of the layer's number; empty is anything
-    lora_bias, use_dora          a bias beside B; a magnitude for each output
+    layers_pattern               the name in front of the layer's number; empty is any
+    lora_bias, use_dora          a bias added to B's output; DoRA's magnitude per output
     modules_to_save              ends of paths of modules that the adapter replaces
     token_indices                end of a table's path -> the tokens whose rows it replaces
-    ensure_weight_tying          what changes the embedding changes a tied head alike
-    model_type, base_model, peft_version  provenance as the file tells it, None where it does not
+    ensure_weight_tying          every change of the embedding applies to a tied head too
+    model_type, base_model, peft_version  provenance from the file; None if absent
     """
 
     r: int
@@ -158,7 +158,7 @@ def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
 
 
 def _refuse_kind(raw: Mapping[str, Any]) -> None:
-    """What the adapter is as a whole."""
+    """Refuse adapters of other types, tasks, model families and initialisations."""
     if raw.get("peft_type") != "LORA":
         raise fault("peft_type", raw.get("peft_type"), "only LORA is served; train with a LoraConfig")
     if raw.get("task_type") not in (None, "CAUSAL_LM"):
@@ -178,7 +178,7 @@ def _refuse_kind(raw: Mapping[str, Any]) -> None:
 
 
 def _refuse_keys(raw: Mapping[str, Any]) -> None:
-    """Settings that would change the arithmetic and are not served, known or not."""
+    """Refuse settings that change the arithmetic and are not supported, and unknown ones."""
     for key, value in raw.items():
         if key in USED_KEYS or key in HARMLESS_KEYS:
             continue
@@ -195,7 +195,7 @@ def _refuse_keys(raw: Mapping[str, Any]) -> None:
 
 
 def _refuse_combinations(config: PeftConfig) -> None:
-    """Settings that PEFT does not combine, and modules that it can save and we cannot serve."""
+    """Refuse combinations that PEFT does not support, and saved modules that this server does not support."""
     targets, layers = config.target_modules, config.layers_to_transform
     if layers is not None and isinstance(targets, str) and targets.lower() != "all-linear":
         raise fault(
@@ -214,6 +214,6 @@ def _refuse_combinations(config: PeftConfig) -> None:
 
 
 def is_before(version: str | None, major: int, minor: int) -> bool:
-    """Whether a PEFT version, such as 0.17.2.dev0, is older; None, as before 0.18, is."""
+    """Whether a PEFT version such as 0.17.2.dev0 is older. None is: PEFT before 0.18 wrote no version."""
     numbers = re.match(r"(\d{1,6})\.(\d{1,6})", version or "")
     return numbers is None or (int(numbers[1]), int(numbers[2])) < (major, minor)

@@ -1,6 +1,6 @@
-"""Single values of `adapter_config.json`: each has its type and its bounds, or is refused by the key's name.
+"""Single values of `adapter_config.json`: type and bounds are checked, and the error names the key.
 
-Python takes True for 1, and JSON knows numbers that float64 does not; neither passes here.
+Refused too: True in place of 1, which Python would accept, and numbers beyond float64, which JSON permits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_SAVED_MODULES = 4096
 
 
 def fault(key: str, value: object, needed: str) -> AdapterError:
-    """The error for a value that cannot be; `needed` says what can."""
+    """The error for an invalid value; `needed` says what is valid."""
     shown = "missing" if value is None else f"{reprlib.repr(value)}"
     return AdapterError(f"{CONFIG_FILE}: {key} is {shown}; {needed}")
 
@@ -79,7 +79,7 @@ def names(value: object, key: str) -> tuple[str, ...] | str:
 
 
 def layers(value: object) -> frozenset[int] | None:
-    """None is every layer, as PEFT takes an empty list too."""
+    """None means every layer, and so does an empty list, as in PEFT."""
     found = [value] if type(value) is int else value
     if found is None or found == []:
         return None
@@ -89,12 +89,12 @@ def layers(value: object) -> frozenset[int] | None:
 
 
 def layer_patterns(value: object) -> tuple[str, ...]:
-    """What may stand in front of the layer's number in a path; empty is anything."""
+    """The names allowed in front of the layer's number in a path; empty allows any."""
     found = [value] if isinstance(value, str) else value
     if found in (None, [], [""]):
         return ()
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise fault("layers_pattern", value, "the name in front of the layer's number, or a list of such, is needed")
+        raise fault("layers_pattern", value, "the name in front of the layer's number, or a list of names, is needed")
     if len(found) > _MAX_LAYER_PATTERNS:
         raise fault("layers_pattern", value, f"the limit is {_MAX_LAYER_PATTERNS}")
     return tuple(found)

@@ -29,8 +29,8 @@ def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> No
 
 
 def check_shapes(file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
-    """Everything fits the base: its layers exist, and sizes are those of their modules. Where they do not, the message
-    says on which model the adapter was trained, if its config does.
+    """Check that all tensors fit the base: their layers exist, and sizes match the modules. The error names the model
+    that the adapter was trained on, if its config does.
     """
     try:
         _check_shapes(file, names, config)
@@ -78,7 +78,7 @@ def _check_layer(tensor: str, key: ModuleKey, config: ModelConfig) -> None:
 
 
 def _check_shape(file: SafetensorsFile, tensor: str, needed: tuple[int | None, ...]) -> None:
-    """None in `needed` is a size that the base does not say: a rank, or a number of rows."""
+    """None in `needed` is a size that does not depend on the base: a rank or a number of rows."""
     shape = _shape(file, tensor)
     fits = len(shape) == len(needed) and all(want in (None, size) for want, size in zip(needed, shape, strict=True))
     if not fits:
@@ -90,11 +90,11 @@ def _check_shape(file: SafetensorsFile, tensor: str, needed: tuple[int | None, .
 def check_config(
     file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
 ) -> None:
-    """The config agrees with the tensors: it adapts these modules, in this way and with these ranks."""
+    """Check that the config agrees with the tensors: which modules are adapted, how and with which ranks."""
     ties = peft.ensure_weight_tying and config.tied_head
     paths = {key: pair.path for key, pair in names.pairs.items()}
     for key, pair in names.pairs.items():
-        # Tying takes the head from the targets and gives it what the embedding has.
+        # With ensure_weight_tying, PEFT removes the head from the targets and gives it the embedding's LoRA.
         source = paths.get((MODEL, EMBEDDING), pair.path) if ties and key == (MODEL, HEAD) else pair.path
         if not rules.covers(source, key[0]) and not rules.covers(pair.path, key[0]):
             raise _fault(
@@ -136,8 +136,8 @@ def _check_variant(key: ModuleKey, pair: PairNames, peft: PeftConfig) -> None:
 
 
 def _check_scaled_embedding(names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
-    """Gemma 3 multiplies by sqrt(hidden) inside its embedding. PEFT before 0.18 did not apply
-    this to what it added, so the same file has two meanings."""
+    """Gemma 3 multiplies by sqrt(hidden) inside its embedding. PEFT before 0.18 did not multiply the LoRA's product by
+    it, so the same file has two meanings."""
     tensors = [*(pair.b for key, pair in names.pairs.items() if key == (MODEL, EMBEDDING))]
     tensors += [rows.tensor for name, rows in names.rows.items() if name == EMBEDDING]
     if tensors and config.family == "gemma3" and is_before(peft.peft_version, 0, 18):

@@ -1,4 +1,4 @@
-"""What an adapter config says about one module: is it adapted, with which rank, with which scaling. As PEFT decides it.
+"""What an adapter config means for one module, by PEFT's rules: whether it is adapted, its rank and its scaling.
 
 rank     value of the first key of rank_pattern, in file order, that matches the module's path; else r
 alpha    the same with alpha_pattern; else lora_alpha
@@ -22,7 +22,7 @@ Number = TypeVar("Number", bound=float)
 class ModuleRules:
     """The rules of one adapter, their expressions compiled.
 
-    Building it raises AdapterError for an expression that is wrong; asking raises it when they take too long.
+    The constructor raises AdapterError for an invalid expression; the methods raise it when matching takes too long.
     """
 
     def __init__(self, config: PeftConfig) -> None:
@@ -45,12 +45,12 @@ class ModuleRules:
             return False
         if self._targets is None:  # all-linear leaves out the head, and the embedding is not linear
             return layer != MODEL and self._is_transformed(path, layer)
-        if self._targets.is_named(path):  # a full path is adapted whatever layers_to_transform says
+        if self._targets.is_named(path):  # a full path is adapted regardless of layers_to_transform
             return True
         return self._targets.contains(path, self._budget) and self._is_transformed(path, layer)
 
     def _is_transformed(self, path: str, layer: int) -> bool:
-        """What layers_to_transform says of the module; where it is set, modules outside the layers are left alone."""
+        """Whether layers_to_transform includes the module; if it is set, modules outside the layers are not adapted."""
         if self._config.layers_to_transform is None:
             return True
         patterns = self._layers_patterns
@@ -61,7 +61,7 @@ class ModuleRules:
         return self._ranks.value(path, self._budget)
 
     def scaling(self, path: str, rank: int) -> float:
-        """rank is the module's own, as `rank` gives it."""
+        """rank: that of the module, from `rank`."""
         return self._alphas.value(path, self._budget) / (math.sqrt(rank) if self._config.use_rslora else rank)
 
     def saves(self, path: str) -> bool:

@@ -1,15 +1,15 @@
 """Match the regular expressions of an adapter config without ever taking long.
 
-PEFT hands `target_modules` and the keys of the patterns to Python's `re`, whose backtracking takes exponential time on
+PEFT matches `target_modules` and the pattern keys with Python's `re`, whose backtracking takes exponential time on
 `(a|a)*b` and the like; an uploaded file must not hang the server. So the expression is parsed by Python's own parser,
-which fixes its meaning, and run here on sets of positions instead of one position at a time. A set is a whole number:
+which fixes its meaning, and run here on sets of positions instead of one position at a time. A set is an integer:
 bit i is set when the text before position i has been matched.
 
     text     m l p          "." from {0} gives {1};  ".*" from {0} gives {0, 1, 2, 3}
     bit     0 1 2 3         the pattern matches when the set it ends with is not empty
 
-Each node costs its steps once per set, whatever the number of ways to reach a position; they come out of a budget that
-one adapter's patterns share. What sets cannot express (back references, atomic groups) and flags are refused by name.
+Each node costs its steps once per set, however many ways lead to a position; all patterns of an adapter share one
+budget of steps. What sets cannot express (back references, atomic groups) and flags are refused by name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NODE_STEPS = 4
 # A module's name or path, escaped and anchored or not.
 _PLAIN = re.compile(r"\^?(?:[A-Za-z0-9_.\-]|\\[._\-])+\$?")
 
-_CHARACTERS = frozenset([sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN])  # nodes that take one character
+_CHARACTERS = frozenset([sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN])  # nodes that match one character
 
 _CATEGORIES: dict[Any, Callable[[str], bool]] = {
     sre.CATEGORY_DIGIT: str.isdecimal,
@@ -68,7 +68,7 @@ class MatchBudget:
 class ModulePattern:
     """One regular expression over module paths, in Python's syntax.
 
-    setting  the config key it stands in, for messages
+    setting  the config key that has the expression, for messages
     Raises AdapterError when it is not a regular expression, too long, or of a kind that is not run here.
     """
 
@@ -92,11 +92,11 @@ class ModulePattern:
             raise self._unsupported("inline flags")
 
     def matches_all(self, text: str, budget: MatchBudget) -> bool:
-        """What `re.fullmatch` says."""
+        """Same result as `re.fullmatch`."""
         return bool(self._ends(text, budget) >> len(text))
 
     def matches_start(self, text: str, budget: MatchBudget) -> bool:
-        """What `re.match` says."""
+        """Same result as `re.match`."""
         return bool(self._ends(text, budget))
 
     def _ends(self, text: str, budget: MatchBudget) -> int:
@@ -144,7 +144,7 @@ class _Run:
         for op, argument in nodes:
             if not positions:
                 break
-            if op is sre.LITERAL:  # most nodes: worth the short way
+            if op is sre.LITERAL:  # most nodes are literals: a fast path
                 steps += 1
                 positions = (positions & self._occurrences.get(argument, 0)) << 1
             else:
@@ -204,12 +204,12 @@ class _Run:
     def _repeat(self, least: int, most: int, nodes: Any, positions: int) -> int:
         for _ in range(least):
             before, positions = positions, self.sequence(nodes, positions)
-            if positions == before:  # so it stays, however many turns are left
+            if positions == before:  # further repetitions change nothing
                 break
         if most is sre.MAXREPEAT and len(nodes) == 1 and nodes[0][0] in _CHARACTERS:
             self._budget.spend(_NODE_STEPS)
             return _run_on(positions, self._before(*nodes[0]))
-        # A position that was reached before, in fewer turns, has nothing new to give.
+        # A position that fewer repetitions reached already leads to no new ones.
         reached = fresh = positions
         turns = least
         while fresh and (most is sre.MAXREPEAT or turns < most):
@@ -220,7 +220,7 @@ class _Run:
 
     def _lookaround(self, direction: int, nodes: Any, positions: int, wanted: bool) -> int:
         """Keep the positions that a lookahead (direction 1) or lookbehind (-1) allows."""
-        width = 0 if direction > 0 else nodes.getwidth()[0]  # what is looked for behind has one length
+        width = 0 if direction > 0 else nodes.getwidth()[0]  # a lookbehind has a fixed width
         kept = 0
         for index in range(len(self._text) + 1):
             self._budget.spend(1)
@@ -232,7 +232,7 @@ class _Run:
         return kept
 
     def _anchors(self, kind: Any) -> int:
-        """The positions where an anchor holds."""
+        """The positions where an anchor matches."""
         length = len(self._text)
         if kind in (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING):
             return 1
@@ -245,7 +245,7 @@ class _Run:
         return boundaries if kind is sre.AT_BOUNDARY else ~boundaries
 
 
-@lru_cache(maxsize=16)  # one path is asked about with every expression of an adapter
+@lru_cache(maxsize=16)  # every expression of an adapter is matched against the same path
 def _occurrences(text: str) -> Mapping[int, int]:
     """Character code -> the positions in front of it."""
     found: dict[int, int] = {}
@@ -257,7 +257,7 @@ def _occurrences(text: str) -> Mapping[int, int]:
 def _run_on(positions: int, accepted: int) -> int:
     """The positions, and all that are reached from them over accepted characters, however many.
 
-    Adding one carries through the run of accepted ones that it stands in: the bits that change are those passed.
+    Adding a position's bit carries through the run of accepted bits it is in: the bits that change are those passed.
 
         accepted 01110 + position 00010 = 10000, changed 11110
     """

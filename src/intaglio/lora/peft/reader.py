@@ -1,15 +1,15 @@
-"""Read a PEFT adapter: all of it, or not at all.
+"""Reads a PEFT adapter completely, or refuses it.
 
-The tensors are the truth and the config has to agree with them: every tensor belongs to a module of this base and has
-what belongs to it, its rank is the one that the config gives that module, the config's targets cover it, its shape fits
-and its values are finite. Then the scaling is folded in once, in float32, and the engine knows nothing of alpha.
+The config must agree with the tensors: every tensor belongs to a module of this base, every pair is complete, its rank
+is the one that the config gives the module, the config's targets cover it, its shape fits and its values are finite.
+Then the scaling is folded in once, in float32, so the engine needs no alpha.
 
 A target without tensors is normal (layers_to_transform, or a name that does not occur in a Gemma). Names, shapes,
 ranks and sizes are checked from the header before a tensor is read, so that a file that does not fit costs no memory.
 
     tensor_names, header_checks  what the tensors are, and whether they fit base, config and bounds
     replacements                 whole tables and single rows of them
-    base_tables                  tables of the base that PEFT put beside the adapter
+    base_tables                  copies of the base's tables that PEFT saved with the adapter
     tensor_values                the values
 """
 
@@ -42,7 +42,7 @@ __all__ = [
     "read_peft_adapter",
 ]
 
-# Workers AI asks for "gemma" whatever the family version, so it fits every base.
+# Workers AI requires "gemma" for every version of the family, so it fits every base.
 _FAMILY_OF = {"gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
 
 
@@ -66,8 +66,8 @@ def _ignore_step(_step: ReadStep) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AdapterLimits:
-    """How large an adapter may be: the rank of its largest module, the bytes of its two files, and what its values take
-    in memory as float32. Settings: max_adapter_rank, max_adapter_file_bytes, adapter_cache_bytes.
+    """How large an adapter may be: the rank of its largest module, the bytes of its two files, and the bytes of its
+    values in memory as float32. Settings: max_adapter_rank, max_adapter_file_bytes, adapter_cache_bytes.
     """
 
     max_rank: int = 256
@@ -85,9 +85,9 @@ def read_peft_adapter(
 ) -> LoraAdapter:
     """Read `adapter_config.json` and `adapter_model.safetensors` of a folder for one base model.
 
-    base_tables gives the base's embedding and head, asked for only if the file has such tables; without it a file
-    with them is refused. on_step is called with each step as it begins. Raises AdapterError naming the file, key or
-    tensor, what is wrong and how to correct it.
+    base_tables returns the base's embedding or head; it is called only if the file has such tables. If it is None, a
+    file with such tables is refused. on_step is called with each step as it begins. Raises AdapterError naming the
+    file, key or tensor, what is wrong and how to correct it.
     """
     if not folder.is_dir():
         raise AdapterError(f"adapter folder {folder.name} does not exist, or was removed")
@@ -113,7 +113,7 @@ def read_peft_adapter(
 
 
 def check_config_file(path: Path, limits: AdapterLimits, on_step: OnStep = _ignore_step) -> PeftConfig:
-    """Check an `adapter_config.json` alone, as when the weights have not come yet. Raises AdapterError."""
+    """Check an `adapter_config.json` alone, before the weights are uploaded. Raises AdapterError."""
     on_step(ReadStep.CONFIG)
     return _read_config(path, limits)[0]
 

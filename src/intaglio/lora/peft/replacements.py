@@ -2,7 +2,7 @@
 
 As in PEFT the two paths are separate even where the base has one table for both: a table saved for one of them
 leaves the other as it is, unless `ensure_weight_tying` is on. Rows are the exception: on a base with one table, rows of
-the embedding are the head's too, unless the config names other tokens for the head. They lie below a LoRA on the head.
+the embedding are the head's too, unless the config names other tokens for the head. A LoRA on the head applies on top.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, Adapt
 from intaglio.model.config import ModelConfig
 from intaglio.ops import MODEL
 
-_PATHS = {EMBEDDING: "model.embed_tokens", HEAD: "lm_head"}  # where PEFT sees the two, in a model of text alone
+_PATHS = {EMBEDDING: "model.embed_tokens", HEAD: "lm_head"}  # module paths of the two in a text-only model
 
 
 @dataclass(frozen=True, slots=True)
 class RowNames:
-    """A tensor of rows, and the tokens that they are for, in its order."""
+    """A tensor of rows, and the token id of each row."""
 
     tensor: str
     ids: tuple[int, ...]
@@ -187,5 +187,5 @@ def _part_that_does_not_add(pair: PairNames | None) -> str:
 
 
 def float32_bytes(file: SafetensorsFile, tensors: Iterable[str]) -> int:
-    """What these tensors take in memory."""
+    """Bytes of these tensors in memory as float32."""
     return sum(4 * math.prod(file.entries[tensor].shape) for tensor in tensors)

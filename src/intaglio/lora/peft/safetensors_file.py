@@ -1,6 +1,6 @@
 """The weights file of an adapter: its header checked when it is opened, its values when they are read.
 
-Memory is allocated only for what the header was found to hold, within the limits of the server.
+Memory is allocated only after the header was checked against the limits of the server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from intaglio.files.safetensors_header import HeaderReader, TensorEntry
 MAX_HEADER_BYTES = 2 << 20
 _MAX_DIMENSIONS = 8
 
-_CHUNK_ELEMENTS = 1 << 20  # what is held beside the result while a tensor is converted
+_CHUNK_ELEMENTS = 1 << 20  # converted at a time, which bounds the memory beyond the result
 
 _STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
@@ -63,7 +63,7 @@ class SafetensorsFile:
         return self._values(entry, entry.start, entry.stop).reshape(entry.shape)
 
     def read_rows(self, name: str, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Rows first ... last - 1 of a matrix, as `read` gives them."""
+        """Rows first ... last - 1 of a matrix as float32, like `read`."""
         entry = self.entries[name]
         row_bytes = entry.shape[1] * _STORED[entry.dtype].itemsize
         start = entry.start + first * row_bytes

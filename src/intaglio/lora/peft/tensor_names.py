@@ -5,8 +5,8 @@ with the adapter's name inside, as in a raw state dict (`lora_A.default.weight`)
 or shards (`_orig_mod.`, `_fsdp_wrapped_module.`, `module.`); with `language_model.`, as saved from the multimodal
 Gemma 3; without the leading `model.`, as saved from a model without head.
 
-Every name must belong to a module whose tensors are all there. Names of other parts are refused with what they are,
-because an adapter of which a part is dropped still answers, only worse.
+Every name must belong to a module whose tensors are complete. A name of any other part is refused, and the message says
+what it is: an adapter with a dropped part would still generate text, only worse.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 EMBEDDING = "embed_tokens"
 HEAD = "lm_head"
 
-# What a tensor is to its module: a part of its LoRA, single rows, all of it, or the base's own that PEFT put beside.
+# Kinds of tensors: a part of a LoRA, single rows, a whole module, or the base's own weight that PEFT saved with them.
 Kind = Literal["A", "B", "bias", "magnitude", "rows", "saved", "base"]
 _LORA_KINDS = ("A", "B", "bias", "magnitude")
 
@@ -34,7 +34,7 @@ _WRAPPERS = re.compile(r"(?:^module\.)|(?<![^.])(?:_orig_mod|_fsdp_wrapped_modul
 _INSIDE = r"(?:model\.language_model\.|language_model\.model\.|language_model\.|model\.|)"
 _PROJECTION = r"self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
 _LAYER_NORM = r"input_layernorm|post_attention_layernorm|(?:pre|post)_feedforward_layernorm|self_attn\.[qk]_norm"
-_ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"  # at the end these two are no names
+_ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"  # these two words at the end are not adapter names
 
 _MODULES = {
     "projection": rf"{_INSIDE}layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_PROJECTION})",
@@ -59,7 +59,7 @@ _FORMS = tuple(
     for module in modules
 )
 
-# Paths that modules_to_save, which names their ends, may mean; the layer's number stands as 0.
+# Paths whose ends modules_to_save may name; layer 0 represents all layers.
 _SAVABLE = tuple(
     f"{inside}{path}"
     for inside in ("model.", "model.language_model.", "language_model.model.", "language_model.")
@@ -77,7 +77,7 @@ _SAVE_PLAIN = (
 )
 _NOT_LORA = f"is not a LoRA weight of a Gemma layer. {_SAVE_PLAIN}"
 
-# First match names the tensor's kind: the special ones stand before the words they contain.
+# The first match decides the message: longer words come before the words they contain.
 _REFUSED_KINDS = (
     ("lora_diag", "belongs to KaSA, which is not served. Train without kasa_config"),
     ("vision_tower", "belongs to the vision tower; this server runs the text model. Exclude it with exclude_modules"),
@@ -93,7 +93,7 @@ _REFUSED_KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class TensorName:
-    """A tensor's place. path is its module's as PEFT saw it in training, which the config's patterns are about."""
+    """A parsed tensor name. path: its module's path in training, which the config's patterns are matched with."""
 
     kind: Kind
     key: ModuleKey
@@ -114,7 +114,7 @@ class PairNames:
 
 @dataclass(frozen=True, slots=True)
 class PlacedName:
-    """The name of a tensor that stands alone, and its module's path."""
+    """The name of a tensor that is not part of a pair, and its module's path."""
 
     tensor: str
     path: str
@@ -127,8 +127,8 @@ class AdapterNames:
     pairs   in order of module
     norms   whole norms
     rows    single rows of "embed_tokens" or "lm_head"
-    saved   whole tables; whether they are the adapter's or the base's, the config says
-    base    tables of the base that PEFT put beside a LoRA
+    saved   whole tables; the config tells whether they are the adapter's or the base's
+    base    tables of the base that PEFT saved with a LoRA
     """
 
     pairs: dict[ModuleKey, PairNames] = field(default_factory=dict)
@@ -139,15 +139,15 @@ class AdapterNames:
 
 
 def can_be_saved(name: str) -> bool:
-    """Whether an entry of modules_to_save, which is compared with the end of a path, can mean what is served."""
+    """Whether an entry of modules_to_save, which PEFT compares with the end of a path, can name a supported module."""
     zeroed = re.sub(r"(?<![^.])\d+(?![^.])", "0", name)
     return any(path.endswith(zeroed) for path in (*_SAVABLE, HEAD))
 
 
 def parse_tensor_name(name: str, label: str) -> TensorName:
-    """Take a tensor name apart. Raises AdapterError saying what it is when it has no place in an adapter."""
+    """Parse a tensor name. Raises AdapterError, saying what the tensor is, if it does not belong in an adapter."""
     bare = _WRAPPERS.sub("", name)
-    if bare.endswith(".weight") and "lora_magnitude_vector" in bare:  # PEFT has kept it in two kinds of container
+    if bare.endswith(".weight") and "lora_magnitude_vector" in bare:  # PEFT has used two kinds of container for it
         bare = bare.removesuffix(".weight")
     for kind, form in _FORMS:
         match = form.fullmatch(bare)
@@ -169,7 +169,7 @@ def _what_it_is(name: str) -> str:
 def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
     """Sort tensor names by module and kind.
 
-    Raises AdapterError for a name that is not known, half a pair, one module under two names, two adapters in one file,
+    Raises AdapterError for an unknown name, half a pair, one module under two names, two adapters in one file,
     or no tensor at all.
     """
     parsed = {name: parse_tensor_name(name, label) for name in names}
@@ -193,7 +193,7 @@ def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
 
 
 def _check_one_adapter(tensors: Iterable[TensorName], label: str) -> None:
-    # Of what is not LoRA's own PEFT leaves the name out even where the others have it.
+    # PEFT omits the adapter's name from tensors other than LoRA's, even if the others have it.
     named = {tensor.adapter or "" for tensor in tensors if tensor.adapter or tensor.kind not in ("saved", "base")}
     adapters = sorted(named)
     if len(adapters) > 1:
@@ -205,7 +205,7 @@ def _check_one_adapter(tensors: Iterable[TensorName], label: str) -> None:
 def _place(
     found: AdapterNames, key: ModuleKey, module: dict[Kind, str], parsed: dict[str, TensorName], label: str
 ) -> None:
-    """Put one module's tensors where they belong."""
+    """Add one module's tensors to the lists of `AdapterNames`."""
     name = key[1]
     alone = {kind: PlacedName(tensor, parsed[tensor].path) for kind, tensor in module.items()}
     if "saved" in alone and name not in (EMBEDDING, HEAD):
@@ -230,7 +230,7 @@ def _complete(module: dict[Kind, str], parsed: dict[str, TensorName], label: str
                 "the file is incomplete, save it again"
             )
     paths = {parsed[name].path for name in module.values()}
-    if len(paths) > 1:  # the patterns of the config could then not tell which of the two is meant
+    if len(paths) > 1:  # the config's patterns are matched with one path
         raise AdapterError(
             f"{label}: tensors {module['A']!r} and {module['B']!r} spell their module differently; use one spelling"
         )

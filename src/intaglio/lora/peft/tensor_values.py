@@ -1,8 +1,8 @@
 """From checked names to values: every tensor read as float32, the adapter's arithmetic folded in.
 
-    LoRA       b and bias times the module's scaling, so that the engine knows nothing of alpha
-    norms      plus the 1 that files of Hugging Face leave out
-    rows       sorted by token; under a LoRA on the same path they have what it adds to them
+    LoRA       b and bias times the module's scaling, so the engine needs no alpha
+    norms      plus the 1 that Hugging Face files leave out
+    rows       sorted by token; with a LoRA on the same path, its product for these rows is added
 Source: peft 0.21.2, tuners/lora/layer.py and tuners/trainable_tokens/layer.py.
 """
 
@@ -67,12 +67,12 @@ def _scaled(values: F32, scaling: float, tensor: str, path: str) -> F32:
 
 
 def _has_effect(pair: LoraPair) -> bool:
-    """A magnitude is none alone: it is trained together with B, and begins as the lengths that it is divided by."""
+    """A magnitude alone has no effect: it is trained together with B and starts as the norms it is divided by."""
     return bool(pair.a.any() and pair.b.any()) or (pair.bias is not None and bool(pair.bias.any()))
 
 
 def _read_rows(file: SafetensorsFile, names: RowNames, pair: LoraPair | None) -> TokenRows:
-    """pair: a LoRA on the same path, which is the head then. What it makes of these rows is put into them:
+    """pair: a LoRA on the same path (only the head can have one). Its product for these rows is added to them:
     x · Rᵀ + (x · aᵀ) · bᵀ = x · (R + b · a)ᵀ."""
     ids = np.array(names.ids, np.int32)
     order = np.argsort(ids)
