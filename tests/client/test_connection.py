@@ -90,7 +90,7 @@ def test_a_response_of_another_program_is_reported_as_such(stranger: str, accoun
     ]
     with Connection(stranger, account) as connection:
         for ask in asks:
-            with pytest.raises(RemoteError, match="does not answer as a server of this API does: status") as refused:
+            with pytest.raises(RemoteError, match="is not from a server of this API: status") as refused:
                 ask(Finetunes(connection))
             assert str(refused.value).isprintable()
         with pytest.raises(ServerUnreachableError):

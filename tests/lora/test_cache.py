@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written_to_only_logs_a_warning(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     store_in(tmp_path / "file" / "packed").write(DIGEST, adapter())
-    assert "could not be kept" in caplog.text
+    assert "could not be written to" in caplog.text
 
 
 def test_only_files_unread_for_a_month_are_removed(tmp_path: Path) -> None:

@@ -163,4 +163,4 @@ def test_a_folder_that_cannot_be_written_to_only_logs_a_warning(
     file = PackedFile(blocked / "packed", "k" * 64)
     file.put("a.matrix", ARRAYS)
     file.save()
-    assert "could not be kept" in caplog.text
+    assert "could not be written to" in caplog.text

@@ -16,7 +16,7 @@ from intaglio.version import __version__
 
 __all__ = ["main"]
 
-_INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended; typer uses it too
+_INTERRUPTED = 130  # the exit status that shells report after Ctrl-C; typer uses it too
 
 
 def build_cli() -> typer.Typer:
@@ -26,7 +26,7 @@ def build_cli() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # square brackets in the help are meant
+        rich_markup_mode=None,  # square brackets in the help are literal text
     )
     cli.command("serve")(with_settings_options(_serve))
     cli.add_typer(build_adapters_cli())
@@ -40,7 +40,7 @@ def _serve(options: dict[str, Any]) -> None:
     from intaglio.settings import load_settings
 
     settings = load_settings(**options)
-    from intaglio.cli.serve import serve  # here, to keep `intaglio --help` and a refusal quick
+    from intaglio.cli.serve import serve  # here, so that `intaglio --help` and invalid settings are quick
 
     serve(settings)
 
@@ -51,7 +51,7 @@ def _version() -> None:
 
 
 def main() -> None:
-    """Entry point. A mistake of the operator ends as one sentence and status 1, not as a traceback; Ctrl-C as 130."""
+    """Entry point. An IntaglioError is printed as one sentence, with status 1, not as a traceback; Ctrl-C has 130."""
     try:
         build_cli()()
     except IntaglioError as error:

@@ -1,4 +1,4 @@
-"""What `intaglio adapters` prints for people: lists and single finetunes as tables."""
+"""The human-readable output of `intaglio adapters`: lists and single finetunes as tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 _SHORT = 12  # characters of a digest that are shown
-_WIDE = 200  # columns where no terminal sets a width
+_WIDE = 200  # columns without a terminal
 
 Json = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def _show_lines(found: Sequence[Json], fields: Sequence[str]) -> None:
 
 
 def show_one(found: Json) -> None:
-    """A finetune as read-one has it."""
+    """A finetune, from the JSON of GET /finetunes/{name}."""
     fields = ("id", "name", "model", "description", "public", "state", "reason", "version", "digest", "modified_at")
     rows = {name: found[name] for name in fields if found.get(name) not in (None, "")}
     for file in found.get("files", ()):

@@ -12,8 +12,8 @@ from intaglio.llm import LLM
 
 
 def verify_folder(folder: Path, model: Path | None) -> dict[str, Any]:
-    """The verification as read-one has it, and the digest. Raises AdapterError if it cannot be
-    served.
+    """The verification, in the JSON form of GET /finetunes/{name}, and the digest. Raises AdapterError if the adapter
+    cannot be served.
     """
     llm = LLM(model)
     ref = llm.load_adapter(folder)

@@ -1,4 +1,4 @@
-"""`intaglio serve`: bind the port, start the engines, serve HTTP, say so when it is ready."""
+"""`intaglio serve`: bind the port, start the engines, serve HTTP, print a message when ready."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from intaglio.settings import DEFAULT_MODEL_ID, Settings
 def serve(settings: Settings) -> None:
     """Run until interrupted. Raises SettingsError, DataFolderError or ModelFormatError if it cannot start."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every start
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every start
     _make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)
-    with bind(settings) as listener:  # before the model is loaded: a port in use is known at once
+    with bind(settings) as listener:  # before the model is loaded: a port in use is an error at once
         try:
             asyncio.run(_serve(settings, listener))
         except KeyboardInterrupt:
@@ -48,7 +48,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Prints a text once requests are answered."""
+    """Prints a text once the server accepts requests."""
 
     def __init__(self, config: uvicorn.Config, announcement: str) -> None:
         super().__init__(config)
@@ -61,10 +61,10 @@ class _AnnouncingServer(uvicorn.Server):
 
 
 def bind(settings: Settings) -> socket.socket:
-    """A listening address. Raises SettingsError if it cannot be had."""
+    """A listening socket. Raises SettingsError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # The protocol is named because asyncio switches Nagle's algorithm off only where it is. With Nagle every second
-    # small packet waits for the client's delayed acknowledgement: 40 ms for each answer on a kept connection.
+    # The protocol is explicit because asyncio sets TCP_NODELAY only then. With Nagle's algorithm every second small
+    # packet waits for the client's delayed acknowledgement: 40 ms for each response on a keep-alive connection.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -97,7 +97,8 @@ def _curl(url: str, body: dict[str, object], options: str = "") -> str:
 
 
 def _make_data_folder(path: Path) -> None:
-    """For this user alone if it is new: batches in it hold prompts. Raises DataFolderError if it cannot be written."""
+    """Create it if missing, readable by this user only: batches contain prompts. Raises DataFolderError if it cannot be
+    written."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -107,7 +108,7 @@ def _make_data_folder(path: Path) -> None:
 
 
 def _show_terms_once(data_path: Path) -> None:
-    """The bundled model comes under Google's terms; say so the first time it is used."""
+    """The bundled model is licensed under Google's terms; print the notice the first time it is used."""
     marker = data_path / "gemma-terms-shown"
     if marker.exists():
         return

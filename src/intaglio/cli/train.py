@@ -18,7 +18,7 @@ from intaglio.training.options import TrainingOptions, check_options
 if TYPE_CHECKING:
     from intaglio.base_model import BaseModel
 
-_BUNDLED_BASE_NAME = "google/gemma-3-270m"  # what an adapter's files call the bundled model
+_BUNDLED_BASE_NAME = "google/gemma-3-270m"  # the bundled model's name in an adapter's files
 
 
 def train(
@@ -28,10 +28,10 @@ def train(
         str, typer.Option(help="the base: a Hugging Face folder, a .gguf file, or the bundled model's id")
     ] = DEFAULT_MODEL_ID,
     publish: Annotated[
-        str | None, typer.Option(help="name of a finetune to upload to; made if missing, else it gets a new generation")
+        str | None, typer.Option(help="name of a finetune to upload to; made if missing, else it gets a new version")
     ] = None,
     publish_model: Annotated[
-        str | None, typer.Option(help="what the server calls the base [default: the id in --model, or its only base]")
+        str | None, typer.Option(help="the server's id of the base [default: the id in --model, or its only base]")
     ] = None,
     description: Annotated[str | None, typer.Option(help="of a new finetune")] = None,
     public: Annotated[bool, typer.Option("--public", help="let other accounts use a new finetune, by its id")] = False,
@@ -40,7 +40,7 @@ def train(
     token: Token = None,
     **given: Any,
 ) -> None:
-    """Train a LoRA adapter on examples. Judges it on held-out ones and, with --publish, uploads it to a running server.
+    """Train a LoRA adapter on examples, evaluate it on held-out ones and, with --publish, upload it to a server.
 
     Needs torch, transformers and PEFT: `pip install torch==2.13.0` alone, then `pip install 'intaglio[train]'`.
     """
@@ -60,7 +60,7 @@ def train(
 
 
 def command_text(words: Sequence[str]) -> str:
-    """The command as the adapter's card keeps it, for everyone who gets the folder: without the token."""
+    """The command for the adapter's card, without the token: the folder may be passed on to others."""
     shown = list(words)
     for index, word in enumerate(words):
         if word == "--token":
@@ -77,11 +77,11 @@ def _base_name(model: str) -> str:
 def _refuse_without_publish(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if value is not None:
-            raise SettingsError(f"--{name.replace('_', '-')} is given without --publish, which it belongs to")
+            raise SettingsError(f"--{name.replace('_', '-')} needs --publish")
 
 
 def _target(server: Mapping[str, str | None], **finetune: Any) -> dict[str, Any]:
-    """What `publish` wants to know. The server has to agree now: nobody wants to hear of it after hours of training."""
+    """The arguments for `publish`, checked with the server before training, which takes hours."""
     from intaglio.client import check_publishable
 
     settings = load_client_settings(**{name: value for name, value in server.items() if value is not None})
@@ -125,6 +125,6 @@ def _publish(folder: Path, target: Mapping[str, Any]) -> None:
         with transfer_progress("sending", after="the server checks and verifies it") as progress:
             found = publish(folder, **target, progress=progress)
     except (RemoteError, FinetuneError):
-        print(f"{folder} keeps the adapter; once mended, `intaglio adapters upload` publishes it", file=sys.stderr)
+        print(f"the adapter is in {folder}; publish it later with `intaglio adapters upload`", file=sys.stderr)
         raise
     show_one(found)

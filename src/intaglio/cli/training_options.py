@@ -16,9 +16,9 @@ _COMMA = ","
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, beside its own options, one for each option of a training; it gets these by name as `**given`.
+    """Add one option per field of `TrainingOptions` to a command's own options; the command gets them as `**given`.
 
-    What has no help in `TrainingOptions` is the command's own affair.
+    Fields without help text in `TrainingOptions` are left to the command.
     """
 
     def run(**options: Any) -> None:
@@ -40,7 +40,7 @@ def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
     assert option.default is not MISSING, "an option without a default is the command's own"
     default, names = option.default, []
     if hint is bool:
-        names = [f"--{option.name.replace('_', '-')}"]  # on when it is named; there is no --no- form
+        names = [f"--{option.name.replace('_', '-')}"]  # a flag without a --no- form
     elif isinstance(default, tuple):
         hint, default = str, _COMMA.join(default)
     annotation = Annotated[hint, typer.Option(*names, help=option.metadata["help"])]

@@ -1,4 +1,4 @@
-"""What `intaglio train` shows: a bar in a terminal, plain lines in a file or a pipe."""
+"""The progress of `intaglio train`: a bar in a terminal, plain lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from intaglio.training.report import Evaluation, Report
 
-_LINE_EVERY = 10  # steps between two lines where there is no terminal
+_LINE_EVERY = 10  # steps between two lines without a terminal
 
 
 def make_report(stream: TextIO) -> Report:
-    """The report that fits the stream."""
+    """A bar if the stream is a terminal, else lines."""
     console = Console(file=stream)
     return BarReport(console) if console.is_terminal else LineReport(stream)
 
@@ -25,7 +25,7 @@ def evaluation_text(when: str, evaluation: Evaluation) -> str:
 
 
 class _Clock:
-    """How fast the steps of a run are done: tokens of examples per second, since its first step began."""
+    """Measures the speed of a run, in tokens of examples per second since its first step began."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -76,7 +76,7 @@ class LineReport:
 
 
 class BarReport:
-    """One bar, with the loss and the speed beside it."""
+    """One bar, with loss and speed next to it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,6 +1,6 @@
 """A client of a running server over HTTP, used by `intaglio adapters` and `intaglio train --publish`.
 
-Knows the HTTP API only: no engine, no tensors, no terminal.
+Uses the HTTP API only; does not know the engine, tensors or the terminal.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import httpx2
 from intaglio.errors import ServerRefusedError, ServerUnreachableError
 
 CONNECT_TIMEOUT_S = 10.0
-RESPONSE_TIMEOUT_S = 600.0  # the response to an upload comes after the verification, which may wait for others
+RESPONSE_TIMEOUT_S = 600.0  # an upload's response comes after its verification, which may queue behind others
 _SHOWN_CHARACTERS = 200  # of a response that is not from this API
-# Prefixes of the service's messages, left out in the client's.
+# Prefixes of the service's messages, removed in the client's.
 _PREFIXES = ("AiError: ", "AiError: ", "Bad input: ", "Error: ")
 
 
@@ -51,7 +51,7 @@ class Connection:
         self._http.close()
 
     def get(self, path: str, **query: str | int) -> Any:
-        """The `result` of GET, path counted from the account's /ai/. Raises ServerRefusedError or
+        """The `result` of GET; path is relative to the account's /ai/. Raises ServerRefusedError or
         ServerUnreachableError, as all methods do.
         """
         return self._result("GET", path, params=query)
@@ -118,5 +118,5 @@ class Connection:
         """A response that is not from this API: of a proxy, or of another program on that port."""
         detail = " ".join(response.text[:_SHOWN_CHARACTERS].split())
         return ServerUnreachableError(
-            f"{self.url} does not answer as a server of this API does: status {response.status_code}, {detail!r}"
+            f"the response of {self.url} is not from a server of this API: status {response.status_code}, {detail!r}"
         )

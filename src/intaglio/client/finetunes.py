@@ -17,7 +17,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")  # the name
 _PUBLIC_PAGE = 1000  # the most that the server lists at once
 _OTHER_ROUTES = ("", ".", "..", "public")  # not valid as names; at the end of a path they would address another route
 
-# Called with a file's name, how many of its bytes have gone, and how many there are (None: not known).
+# Called with a file's name, the bytes sent so far, and its size in bytes (None: unknown).
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 
 
@@ -26,9 +26,9 @@ def no_progress(name: str, done: int, total: int | None) -> None:
 
 
 class Finetunes:
-    """What an account can do with its finetunes. Every method raises ServerRefusedError or ServerUnreachableError.
+    """The operations on an account's finetunes. Every method raises ServerRefusedError or ServerUnreachableError.
 
-    finetune  a name or an id in every method. Raises FinetuneNotFoundError for what can be neither
+    finetune  a name or an id in every method. Raises FinetuneNotFoundError for a text that cannot be either
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -57,7 +57,7 @@ class Finetunes:
         return made
 
     def upload(self, finetune: str, path: Path, progress: Progress = no_progress) -> dict[str, Any]:
-        """Send one of the two files, piece by piece. Returns when the server has checked and kept it.
+        """Send one of the two files, piece by piece. Returns when the server has checked and stored it.
 
         Raises AdapterError for a file that cannot be read.
         """
@@ -91,7 +91,7 @@ class Finetunes:
 
 
 class _ReportingFile(io.FileIO):
-    """A file that tells how much of it has been read."""
+    """A file that reports how much of it has been read."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
         super().__init__(path, "rb")

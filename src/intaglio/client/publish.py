@@ -1,4 +1,4 @@
-"""From a folder that PEFT has saved to an adapter that a running server serves, in one call."""
+"""Publishes a folder saved by PEFT as a finetune of a running server, in one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_publishable(
     description: str | None = None,
     public: bool | None = None,
 ) -> None:
-    """Raise what `publish` would raise before it sends a file, and change nothing: for use before hours of training."""
+    """Raise the errors that `publish` would raise before it sends a file: a check before hours of training."""
     with Connection(url, account, token) as connection:
         if _found(Finetunes(connection), name, model, description, public) is None:
             _base(connection, model)
@@ -41,15 +41,15 @@ def publish(
     public: bool | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Create the finetune if it is missing, else give it a new version; return it as read-one does, with its
-    verification.
+    """Create the finetune if it is missing, else give it a new version; return it as `Finetunes.read` does, with
+    its verification.
 
     folder       has adapter_config.json and adapter_model.safetensors
-    model        the base it was trained on; None: that of the finetune, for a new one the only base of the server
-    description  None leaves it as it is, as does None for `public`; both are fixed when the finetune is created
+    model        the base it was trained on; None: that of the finetune, or for a new one the only base of the server
+    description  None leaves it unchanged, and so does None for `public`; both are fixed when the finetune is created
 
     Returns when the server has verified the adapter. Raises AdapterError if the folder lacks a file, FinetuneError if
-    the finetune cannot be changed so, ServerRefusedError with the server's reason, ServerUnreachableError.
+    the finetune exists with other values, ServerRefusedError with the server's reason, ServerUnreachableError.
     """
     folder = Path(folder)
     missing = [file_name for file_name in ADAPTER_FILES if not (folder / file_name).is_file()]
@@ -100,9 +100,10 @@ def _base(connection: Connection, model: str | None) -> str:
 
 
 def _upload_order(found: dict[str, Any]) -> tuple[str, ...]:
-    """A file that waits for the other one is replaced first, else our first file would be paired with it.
+    """A file that the server has without its partner is replaced first, else it would be paired with our first file.
 
-    With none waiting, the file that was uploaded first last time: the last one, sent again, counts as a repeat.
+    Without such a file, the one that was uploaded first last time is sent first: the server treats the last one, sent
+    again, as a repetition of that upload.
     """
     candidate = found.get("pending", {} if found["state"] == "ready" else found)
     waiting = {file["file_name"] for file in candidate.get("files", ())}

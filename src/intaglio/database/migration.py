@@ -65,7 +65,7 @@ def _run_revisions(connection: sa.Connection, schema: Schema, current: str, labe
 
 def _unknown(label: str, found: str, head: str) -> DataFolderError:
     return DataFolderError(
-        f"{label} was written by another version of Intaglio: its tables have revision {found}, and this version "
+        f"{label} was written by another version of Intaglio: its tables have {found}, and this version "
         f"supports up to {head}. Start the version that wrote it, or give another --data-dir or --database-url"
     )
 

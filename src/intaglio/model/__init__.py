@@ -2,8 +2,8 @@
 
 config      shape and arithmetic of a checkpoint's model
 gemma       the forward, for the three family versions
-loader      a path -> a loaded model;  weights/ reads GGUF and safetensors, quantize brings them into our formats
-packed      packed weights on disk, in the form of array_file
-footprint   memory that weights take, from shapes alone
+loader      a path -> a loaded model;  weights/ reads GGUF and safetensors, quantize converts them to our formats
+packed      packed weights on disk, in the file format of array_file
+footprint   memory that weights need, from shapes alone
 bundled     the default model, joined from its packages
 """

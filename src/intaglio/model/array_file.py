@@ -5,12 +5,12 @@
     tail    SHA-256 of the header, its length, a magic word
 
 A file is written atomically, and used only if its hashes agree and version and key are the expected ones. Its content
-can always be made again, so any other file counts as missing.
+can always be made again, so any other file is treated as missing.
 
-The weights of a base are read into memory, in pages of 2 MiB: in those of 4 KiB, as a map has them, address
-translations cost where all weights stream by in every step. Adapters are mapped: they come and go, a step reads a few
-of them, and a file in the page cache is mapped in a tenth of a millisecond. Before Python 3.13 a map holds a file
-descriptor; some are left free for sockets and other files, and when only those are free a file is read instead.
+The weights of a base are read into memory with pages of 2 MiB: every step streams through all weights, and with pages
+of 4 KiB, which a memory map has, address translation is slow. Adapters are mapped: they are loaded and evicted often, a
+step reads a few of them, and mapping a file from the page cache takes a tenth of a millisecond. Before Python 3.13 a
+map needs a file descriptor; when only DESCRIPTORS_LEFT are free, a file is read instead of mapped.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"INTAGLIO"
 _TAIL_BYTES = 32 + 8 + len(_MAGIC)
 _ALIGNMENT = 64
-_LARGE_BYTES = 32 << 20  # from here on pages of 2 MiB
+_LARGE_BYTES = 32 << 20  # larger memory gets pages of 2 MiB
 _MAX_HEADER_BYTES = 16 << 20
 DESCRIPTORS_LEFT = 64  # for files that are opened and closed again, and for sockets
 
 Arrays = Mapping[str, NDArray[Any]]
 
-ASIDE_PREFIX = ".packing-"  # of files being written; one that stays was left by a process that was killed
+ASIDE_PREFIX = ".packing-"  # of unfinished files; one that stays was left by a killed process
 
 
 class _Array(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class _Header(msgspec.Struct, frozen=True):
 def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
     """Write the file, durably and atomically; its folder is made if missing. Raises OSError.
 
-    version, key  what `read_arrays` has to ask for: how the arrays were made, and of what
+    version, key  identify how the arrays were made and from what; `read_arrays` must pass the same
     """
     described: dict[str, _Array] = {}
     offset = 0
@@ -83,7 +83,7 @@ def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    """In C order; no copy where they lie so."""
+    """In C order; copied only if the array is not C-contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
@@ -114,7 +114,7 @@ def read_arrays(
 
 
 def _mapped(file: io.FileIO) -> memoryview:
-    """The pages are read here, by the thread that loads, and not by the step that first uses them."""
+    """Map the file and read all its pages now, in the loading thread, not in the step that first uses them."""
     flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
     try:
         if sys.version_info >= (3, 13):
@@ -127,7 +127,7 @@ def _mapped(file: io.FileIO) -> memoryview:
 
 
 def _few_descriptors_are_left(file: io.FileIO) -> bool:
-    """The system gives out the lowest free number, so the number of the next descriptor says how many are in use."""
+    """The system assigns the lowest free number, so the number of a new descriptor tells how many are in use."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         number = os.dup(file.fileno())
@@ -147,7 +147,7 @@ def _read(file: io.FileIO) -> memoryview:
 
 
 def _large_pages(size: int) -> memoryview:
-    """Memory of its own, which the system gets back as soon as the arrays are gone."""
+    """Memory outside the allocator, returned to the system as soon as the arrays are freed."""
     content = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
@@ -156,7 +156,7 @@ def _large_pages(size: int) -> memoryview:
 
 
 def _aligned(size: int) -> memoryview:
-    """From the allocator, which may reuse pages: new ones cost more than reading the file into them."""
+    """From the allocator, which may reuse pages: new pages cost more than reading the file into them."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].data

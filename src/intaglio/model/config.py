@@ -1,8 +1,8 @@
-"""What a Gemma checkpoint says about its own shape and arithmetic: one frozen record for three family versions.
+"""The shape and arithmetic of a Gemma checkpoint: one frozen record for three family versions.
 
-Read from a Hugging Face `config.json` (old and new key spellings) or from GGUF metadata. What neither file says is
-filled in as llama.cpp and transformers do, and each such value is commented where it stands. A key that would change
-the arithmetic and that we do not know is refused by name.
+Read from a Hugging Face `config.json` (old and new key spellings) or from GGUF metadata. Missing values get the
+defaults of llama.cpp and transformers, each with a comment. An unknown key that changes the arithmetic is
+refused by name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TANH_GELU = {None, "gelu", "gelu_pytorch_tanh"}  # "gelu" in a Gemma config has
 
 @dataclass(frozen=True, slots=True)
 class LayerConfig:
-    """What may differ from layer to layer.
+    """Settings that may differ from layer to layer.
 
     window       tokens a query sees, itself included; None sees all before it
     rope_theta   base of the rotary angles
-    rope_factor  positions are divided by this (linear scaling); 1 is none
+    rope_factor  positions are divided by this (linear scaling); 1 means no scaling
     """
 
     window: int | None
@@ -171,7 +171,7 @@ def _refuse_unknown_arithmetic(raw: Mapping[str, Any]) -> None:
             "config.json: attn_logit_softcapping is set; no Gemma 3 has one and transformers ignores it"
         )
     if raw.get("quantization_config"):
-        raise ModelFormatError("config.json: quantization_config is set; take an unquantized folder or a GGUF file")
+        raise ModelFormatError("config.json: quantization_config is set; use an unquantized folder or a GGUF file")
 
 
 def _hf_layers(raw: Mapping[str, Any], family: Family, num_layers: int) -> tuple[LayerConfig, ...]:
@@ -245,7 +245,7 @@ def config_from_gguf(raw: Mapping[str, Any], vocab_size: int, tied_head: bool = 
     head_dim = _integer(values, "attention.key_length", hidden // heads)
     if _integer(values, "attention.value_length", head_dim) != head_dim:
         raise ModelFormatError(
-            f"{family}.attention.value_length differs from key_length {head_dim}; no Gemma does that"
+            f"{family}.attention.value_length differs from key_length {head_dim}; in a Gemma they are equal"
         )
     num_layers = _integer(values, "block_count")
     return _checked(

@@ -1,6 +1,6 @@
-"""Memory that a checkpoint's weights will take, computed from shapes and storage types before anything is read.
+"""Memory that a checkpoint's weights will need, computed from shapes and storage types before anything is read.
 
-Weights that are mapped from a file count in full: pages that do not stay in memory are read again at every forward.
+Memory-mapped weights count in full: pages that do not stay in memory are read again at every forward.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
     "w4": 4 / 8 + 4 / GROUP,
 }
 
-# Bytes per weight of one matrix that converting it takes for a moment; measured, and compared with what loading
-# takes in tests/model/test_footprint.py.
+# Temporary bytes per weight while one matrix is converted; measured, and compared with the peak of a real load in
+# tests/model/test_footprint.py.
 _CONVERTING = 4.1  # to bfloat16
 _REORDERING = 2.6  # a quantized matrix into the kernels' layout
-_WIDENING = 5.2  # a quantized matrix into float32, beside which its copy for the packed file counts
-_ROUNDING = 20  # of the rows that are rounded at a time, whose results then wait to be reordered
+_WIDENING = 5.2  # a quantized matrix into float32, plus its copy for the packed file
+_ROUNDING = 20  # of the rows that are rounded at a time, plus their results until they are reordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Footprint:
     """Bytes.
 
     weights  resident while the model is served
-    loading  beside them while they are prepared; given back once the model is loaded
+    loading  temporary, while they are prepared; freed once the model is loaded
     """
 
     weights: int
@@ -48,27 +48,27 @@ def weights_footprint(
 ) -> Footprint:
     """Bytes of a checkpoint's tensors in a format.
 
-    widened    the kernels hold quantized weights as float32, as those of `reference` do
-    is_packed  quantized weights lie in a packed file already: there is nothing to prepare
+    widened    quantized weights become float32 in memory, as in the `reference` backend
+    is_packed  quantized weights are in a packed file already, so nothing is converted
     """
-    parts = [_Part.of(name, tensor, fmt, widened) for name, tensor in tensors.items()]
+    parts = [_TensorBytes.of(name, tensor, fmt, widened) for name, tensor in tensors.items()]
     to_prepare = [part for part in parts if not (part.is_quantized and is_packed)]
     loading = max((part.preparing for part in to_prepare), default=0)
-    if widened:  # what is to be written to the packed file is a second copy then
+    if widened:  # then the packed file's content is a second copy
         loading += sum(part.resident for part in to_prepare if part.is_quantized)
     return Footprint(sum(part.resident for part in parts), loading)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One tensor: resident bytes, and bytes beside them while it is prepared."""
+class _TensorBytes:
+    """One tensor: resident bytes, and temporary bytes while it is prepared."""
 
     resident: int
     preparing: int
     is_quantized: bool
 
     @classmethod
-    def of(cls, name: str, tensor: TensorInfo, fmt: WeightFormat, widened: bool) -> _Part:
+    def of(cls, name: str, tensor: TensorInfo, fmt: WeightFormat, widened: bool) -> _TensorBytes:
         count = math.prod(tensor.shape)
         if len(tensor.shape) == 1:  # a norm
             return cls(4 * count, 0, False)

@@ -1,11 +1,10 @@
 """Gemma 1, 2 and 3 (text): from token ids to logits, for a batch of sequences with any mix of adapters.
 
 One file for three family versions, because they differ in a handful of places, all visible below: Gemma 2 and 3 norm
-what attention and MLP give back before adding it, Gemma 2 caps scores and logits, Gemma 3 norms q and k, and both of
-the later ones alternate layers with a sliding window and layers without. What a layer needs of this stands in
-`ModelConfig`.
+the outputs of attention and MLP before adding them, Gemma 2 caps scores and logits, Gemma 3 norms q and k, and Gemma 2
+and 3 alternate layers with and without a sliding window. `ModelConfig` says which of these a layer has.
 
-The forward knows rows and cache blocks; it does not know requests, nor what an array is made of (`ops` does).
+The forward knows rows and cache blocks. It does not know requests, nor the kind of arrays (`ops` does).
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ DOWN = ("mlp.down_proj",)
 EMBEDDING = "embed_tokens"
 HEAD = "lm_head"
 
-# The calls of a forward that adapters can change: one for the embedding and the norm behind it, four for each layer,
-# one for the head.
+# The projections of a forward that adapters can change: one for the embedding and the norm after it, four for each
+# layer, one for the head.
 _CALLS_PER_LAYER = 4
 
 
@@ -69,7 +68,7 @@ class ForwardBatch:
 
 @dataclass(frozen=True, slots=True)
 class KVGroupShape:
-    """Layers that keep the same positions: all of them, or the last `window`."""
+    """Layers that cache the same positions: all, or the last `window`."""
 
     window: int | None
     layers: tuple[int, ...]
@@ -86,7 +85,7 @@ def kv_groups(config: ModelConfig) -> tuple[KVGroupShape, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One block. The norms hold their +1 already; the post norms and q/k norms are None in families without
+    """One block. The +1 is already added to the norms; the post norms and q/k norms are None in families without
     them.
     """
 
@@ -103,7 +102,7 @@ class LayerWeights:
 
 
 class Gemma:
-    """A loaded model. Stateless: the cache is handed in."""
+    """A loaded model. Stateless: the cache is an argument."""
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class Gemma:
         fmt: WeightFormat,
         packed: PackedFile | None = None,
     ) -> None:
-        """Read and prepare the weights; quantized matrices come from `packed` if it has them, and go there if not."""
+        """Read and prepare the weights; quantized matrices come from `packed` if it has them, else are added to it."""
         self.config = config
         self._ops = ops
         read = _WeightReader(checkpoint, ops, fmt, packed)
@@ -124,9 +123,9 @@ class Gemma:
         self._layers = [
             _read_layer(read, config, index, ropes[_rope(layer)]) for index, layer in enumerate(config.layers)
         ]
-        # What a layer gives meets the norm of the next layer first, that of the last one the model's own.
+        # A layer's output passes the input norm of the next layer first; after the last layer, the model's final norm.
         self._norms_after = [*(layer.input_norm for layer in self._layers[1:]), self._final_norm]
-        # layer -> (its group, its place in the group's cache)
+        # layer -> (its group, its index in the group's cache)
         self._kv_place = {
             layer: (group_idx, place)
             for group_idx, group in enumerate(kv_groups(config))
@@ -140,18 +139,18 @@ class Gemma:
         return other
 
     def prepare_adapter(self, tensors: AdapterTensors) -> AdapterWeights:
-        """Bring an adapter into the form that `forward` takes; done once, when it is loaded."""
+        """Convert an adapter to the form that `forward` needs; done once, when it is loaded."""
         tables = {name: self._ops.weight(table, "f32") for name, table in tensors.tables.items()}
         return self._ops.adapter_weights(list(self._adapter_calls(tensors, tables)))
 
     def adapter_weights(self) -> list[Sequence[Weight]]:
-        """The matrices of each call that an adapter can change, in the order of the calls."""
+        """The matrices of each projection that an adapter can change, in their order in `forward`."""
         return [call.weights for call in self._adapter_calls(AdapterTensors({}), {})]
 
     def _adapter_calls(self, tensors: AdapterTensors, tables: Mapping[str, Weight]) -> Iterator[AdapterProjection]:
-        """What an adapter changes, in the order of the calls of `forward`."""
+        """The adapter's changes to each projection, in their order in `forward`."""
         pairs, norms = tensors.pairs, tensors.norms
-        # As in _norms_after: what a layer ends with is the norm of the next one.
+        # As in _norms_after: a layer ends with the input norm of the next layer.
         after = [*((index, "input_layernorm") for index in range(1, self.config.num_layers)), (MODEL, "norm")]
         yield AdapterProjection(
             [self._embedding],
@@ -198,7 +197,7 @@ class Gemma:
         return ops.logits(rows, self._head, self.config.final_softcap, batch.logit_adapters, call)
 
 
-# Names of the norms behind attention, before the MLP and behind it, with and without norms behind. The same name has
+# Names of the norms after attention, before the MLP and after it, with and without post norms. The same name has
 # two meanings: Gemma 1 calls its pre-MLP norm post_attention_layernorm.
 _NORM_NAMES: dict[bool, tuple[str | None, str, str | None]] = {
     True: ("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),

@@ -17,7 +17,7 @@ _TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def read_config(checkpoint: Checkpoint) -> ModelConfig:
-    """The config of an open checkpoint, with every tensor it asks for present and of the right shape.
+    """The config of an open checkpoint, after checking that every tensor it requires is there, with the right shape.
 
     Raises ModelFormatError naming the key or tensor.
     """
@@ -40,11 +40,13 @@ def holds_quantized(checkpoint: Checkpoint) -> bool:
 
 
 def load_gemma(path: Path, ops: Ops, fmt: WeightFormat = "auto", *, packed_dir: Path | None = None) -> Gemma:
-    """Load a model with its matrices in the given format; see `quantize.format_of` for what `auto` takes.
+    """Load a model with its matrices in the given format; see `quantize.format_of` for what `auto` means.
 
-    packed_dir  where packed weights are kept for the next start; None keeps none
+    packed_dir  where packed weights are stored for the next start; None stores none
     """
-    key = packed_key(path, fmt, ops.layout)  # before the files are opened: if they are replaced now, it fits neither
+    key = packed_key(
+        path, fmt, ops.layout
+    )  # before the files are opened: if they are replaced now, the key matches neither
     with open_checkpoint(path) as checkpoint:
         config = read_config(checkpoint)
         packed = None if packed_dir is None else PackedFile(packed_dir, key)

@@ -1,8 +1,7 @@
 """Packed weights on disk: what the first start computed, read by every later one.
 
-One file per (checkpoint, format, kind of kernels), in the form of `array_file`; a file that is not exactly what
-was written is made again. It is read into memory, not mapped: in pages of 2 MiB weights stream past faster
-(docs/experiments.md).
+One file per (checkpoint, format, kernel layout), in the format of `array_file`; a damaged file is made again. It is
+read into memory, not mapped: reading weights is faster with pages of 2 MiB (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ def packed_path(folder: Path, key: str) -> Path:
 
 
 class PackedFile:
-    """The packed arrays of one model: read from `folder` if there, else collected and then written.
+    """The packed arrays of one model: read from `folder` if the file exists, else collected and then written.
 
-    `is_complete` tells which. A folder that cannot be written to costs a slower next start, and a line in the log.
+    `is_complete` tells which. If the folder cannot be written to, a warning is logged, and the next start is slow.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -62,4 +61,6 @@ class PackedFile:
         try:
             write_arrays(self._path, VERSION, self._key, self._arrays)
         except OSError as error:
-            logger.warning("packed weights could not be kept in %s (%s); the next start packs again", self._path, error)
+            logger.warning(
+                "packed weights could not be written to %s (%s); the next start packs again", self._path, error
+            )

@@ -1,6 +1,6 @@
-"""From a checkpoint's tensor to whole numbers with a scale per 32 inputs: the formats w8, w5 and w4.
+"""From a checkpoint's tensor to integers with a scale per 32 inputs: the formats w8, w5 and w4.
 
-Where the file is quantized already its own numbers are kept: Q8_0 as w8; Q5_0, Q5_1 and Q5_K as w5; Q4_0, Q4_1 and
+If the file is quantized already, its own numbers are used: Q8_0 as w8; Q5_0, Q5_1 and Q5_K as w5; Q4_0, Q4_1 and
 Q4_K as w4, with nothing lost but the last bits of scales that become float16. Everything else is rounded here from its
 values.
 """
@@ -43,9 +43,9 @@ _PLAIN: dict[str, Format] = {"F32": "f32", "F16": "f32", "BF16": "bf16"}
 
 
 def format_of(dtype: str, wanted: WeightFormat, *, is_table: bool) -> Format | QuantizedFormat:
-    """The format that a matrix of a storage type is held in.
+    """The format in memory of a matrix with a given storage type.
 
-    auto      as the file has it: plain numbers stay plain, quantized ones take the format that keeps them
+    auto      as in the file: plain numbers stay plain, quantized ones get the format that can hold them unchanged
     w5, w4    for the matrices of the blocks; the embedding, which is also the head, stays w8
     is_table  whether the matrix is the embedding or the head
     """
@@ -55,7 +55,7 @@ def format_of(dtype: str, wanted: WeightFormat, *, is_table: bool) -> Format | Q
 
 
 def plain_values(raw: RawTensor) -> NDArray[Any]:
-    """[out, in] bfloat16 straight from the memory-mapped file where it holds that, else float32."""
+    """[out, in] bfloat16, a view of the memory-mapped file, if it is stored as bfloat16; else float32."""
     if raw.dtype == "BF16":
         values: NDArray[Any] = raw.data.view(ml_dtypes.bfloat16).reshape(raw.shape)
         return values
@@ -64,7 +64,7 @@ def plain_values(raw: RawTensor) -> NDArray[Any]:
 
 def quantize(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix:
     """A tensor [out, in] in a quantized format, with the file's own numbers where the format can hold them."""
-    kept = _kept(raw, fmt)
+    kept = _stored_numbers(raw, fmt)
     if kept is not None:
         return kept
     rounding = {"w8": round_to_w8, "w5": round_to_w5, "w4": round_to_w4}[fmt]
@@ -105,8 +105,8 @@ def _rounded_between_extremes(
 
 
 def _pieces(raw: RawTensor) -> Iterator[RawTensor]:
-    """Runs of rows, each rounded for itself: on the way a weight takes some twenty bytes for a moment, and an
-    embedding has 800 million of them."""
+    """Runs of rows that are rounded one run at a time: rounding needs some twenty bytes of temporary memory per weight,
+    and an embedding has up to 800 million weights."""
     out, inputs = raw.shape
     rows, row_bytes = max(1, PIECE_WEIGHTS // inputs), raw.data.nbytes // out
     for start in range(0, out, rows):
@@ -121,7 +121,7 @@ def _joined(pieces: Sequence[QuantizedMatrix]) -> QuantizedMatrix:
     return QuantizedMatrix(first.fmt, values, scales, minima)
 
 
-def _kept(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix | None:
+def _stored_numbers(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix | None:
     """The file's own numbers, if the format holds them; None if they must be rounded."""
     if fmt != _KEPT.get(raw.dtype) and (fmt, raw.dtype) != ("w8", "Q5_0"):
         return None
@@ -136,7 +136,7 @@ def _kept(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix | None:
 
 
 def _whole_numbers(dtype: str, blocks: Blocks) -> tuple[NDArray[Any], ...]:
-    """The numbers of a quantized tensor, their scales and, where it has some, their minima."""
+    """The integers of a quantized tensor, their scales and, for types that have them, their minima."""
     scales: tuple[NDArray[Any], ...]
     match dtype:
         case "Q8_0":
@@ -167,7 +167,7 @@ def _with_finite_scales(raw: RawTensor, matrix: QuantizedMatrix) -> QuantizedMat
 
 
 def _half_not_below(numbers: NDArray[np.float32]) -> NDArray[np.float16]:
-    """float16 rounded up: with a scale rounded down, a group's largest value would be out of reach."""
+    """float16 rounded up: with a scale rounded down, a group's largest value could not be represented."""
     halves: NDArray[np.float16] = numbers.astype(np.float16)
     return np.where(halves < numbers, np.nextafter(halves, np.float16(np.inf)), halves)
 

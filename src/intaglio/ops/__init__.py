@@ -1,11 +1,11 @@
-"""The array operations: what each one computes, in which shapes. Two backends stand beside: `reference/` is NumPy,
-float32, written to be checked by hand; `cpu/` is C++ and has to agree with it.
+"""The array operations: what each one computes, in which shapes. There are two backends: `reference/` is NumPy in
+float32, written to be checked by hand; `cpu/` is C++ and must agree with it. Does not know models or requests.
 
-`model/` and `engine/` reach arrays through an `Ops` object only, so a second kind of device is a second backend and
-nothing else. Arrays are opaque to them: they pass them on, index rows and read `.shape`.
+`model/` and `engine/` use arrays through an `Ops` object only, so another kind of device needs only another backend.
+Arrays are opaque to them: they pass them on, index rows and read `.shape`.
 
 Shapes: `tokens` counts the rows of one forward, of all sequences together, without padding. float32 unless stated.
-What the operations take and give has files of its own: arrays and matrices, adapters, attention, sampling.
+The types of arguments and results are in arrays, adapters, attention and sampling_rows.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ class Ops(Protocol):
 
     @property
     def name(self) -> str:
-        """Names the backend, and what else its results depend on in their last bits."""
+        """Names the backend, and everything else that the last bits of its results depend on."""
 
     @property
     def layout(self) -> str:
         """Names the layout of packed weights; arrays of one layout are read by every backend with the same name."""
 
-    # -- bringing data in ---------------------------------------------------------------------------------------------
+    # -- preparing data -----------------------------------------------------------------------------------------------
 
     def integers(self, values: Sequence[int]) -> Array:
-        """[n] int32 from whole numbers."""
+        """[n] int32 from integers."""
 
     def vector(self, values: Array, add: float = 0.0) -> Array:
         """[n] float32 copy of a host vector, plus a constant (norm weights of safetensors files lack their +1)."""
@@ -93,35 +93,35 @@ class Ops(Protocol):
         """The same for a quantized matrix."""
 
     def packed_arrays(self, weight: Weight) -> dict[str, Array]:
-        """The host arrays behind a quantized weight, to be kept for the next start."""
+        """The host arrays of a quantized weight, to be stored for the next start."""
 
     def packed_weight(self, fmt: QuantizedFormat, shape: tuple[int, int], arrays: dict[str, Array]) -> Weight:
-        """The weight that `packed_arrays` was asked of, from its arrays; they are used in place."""
+        """The inverse of `packed_arrays`; the arrays are used in place."""
 
     def adapter_weights(self, projections: Sequence[AdapterProjection]) -> AdapterWeights:
-        """Prepare one adapter: what it changes in each projection of a forward, in their order. Arrays may be
-        copied. Of a pair with a magnitude the norms are taken here, so it takes longer.
+        """Prepare one adapter: its changes to each projection of a forward, in their order. Arrays may be
+        copied. For a pair with a magnitude (DoRA) the norms are computed here, which takes longer.
         """
 
     def lora_arrays(self, weights: AdapterWeights) -> dict[str, Array]:
-        """The host arrays behind a prepared adapter, to be kept on disk."""
+        """The host arrays of a prepared adapter, to be stored on disk."""
 
     def lora_from_arrays(self, arrays: Mapping[str, Array], projections: Sequence[Sequence[Weight]]) -> AdapterWeights:
-        """The adapter that `lora_arrays` was asked of; the arrays may be used in place.
+        """The inverse of `lora_arrays`; the arrays may be used in place.
 
         projections  the base's matrices of each projection
         Raises ValueError if they do not fit.
         """
 
     def rest(self) -> None:
-        """Called when there is nothing to compute: do ahead what the next adapter would have to wait for."""
+        """Called when the engine is idle: prepare, such as memory, what loading the next adapter would wait for."""
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
         """Prepare which rows have which adapter; made once per step and used by every projection."""
 
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
-        """Prepare what the attention of one step reads and where it writes; made once, used by every layer of a KV
-        group. The rows of the sequences follow each other and are all the tokens of the step.
+        """Prepare where the attention of one step reads and writes; made once, used by every layer of a KV
+        group. The rows of the sequences are contiguous and cover all tokens of the step.
         """
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
@@ -129,9 +129,9 @@ class Ops(Protocol):
 
     # -- the forward, in the order of the model ------------------------------------------------------------------------
     #
-    # plan, projection: the adapters of the rows, and the index in `adapter_weights` of what they change here: a fused
-    # matrix product with the norms behind it, or a lookup. Where an adapter replaces a norm or a table, its rows use
-    # that one.
+    # plan, projection: the adapters of the rows, and the projection's index in `adapter_weights`. A projection is a
+    # fused matrix product with the norms after it, or a lookup. If an adapter replaces a norm or a table, its rows use
+    # the replacement.
 
     def embedding(
         self, table: Weight, ids: Array, scale: float, plan: LoraPlan | None = None, projection: int = 0
@@ -139,13 +139,13 @@ class Ops(Protocol):
         """Rows of the table times scale. ids [tokens] int32 -> [tokens, hidden]."""
 
     def rms_norm(self, x: Array, weight: Array, eps: float, plan: LoraPlan | None = None, projection: int = 0) -> Array:
-        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight already holds Gemma's +1."""
+        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight already includes Gemma's +1."""
 
     def linears(
         self, x: Array, weights: Sequence[Weight], plan: LoraPlan | None = None, projection: int = 0
     ) -> tuple[Array, ...]:
-        """x · Wᵀ for each W, and on the rows of each segment what `LoraPair` says. x [tokens, in] -> one [tokens, out]
-        per W.
+        """x · Wᵀ for each W, with the change that `LoraPair` describes on the rows of each segment. x [tokens, in] ->
+        one [tokens, out] per W.
 
         Matrices that read the same x come in one call (q, k, v; gate, up), so that a backend can read x once.
         Source: the segmented gather of Punica (arXiv 2310.18547), without its rank padding.
@@ -162,9 +162,9 @@ class Ops(Protocol):
         adapters: LoraPlan | None = None,
         projection: int = 0,
     ) -> Array:
-        """The attention half of a block, but for its last projection. x [tokens, hidden] -> [tokens, heads · head_dim].
+        """The attention half of a block, without its last projection. x [tokens, hidden] -> [tokens, heads · head_dim].
 
-        1. q, k, v as `linears` gives them for the three matrices; heads of q and k normed, if the kind says so.
+        1. q, k, v by `linears` with the three matrices; heads of q and k normed, if the kind has norms.
         2. q and k rotated: pairs (i, i + dim/2) by position / factor · theta^(-2i/dim). Source: RoFormer
            (arXiv 2104.09864), in half-split order.
         3. k and v go into the cache, where the plan's block tables have their positions.
@@ -176,7 +176,7 @@ class Ops(Protocol):
     def gated_linear(
         self, x: Array, gate: Weight, up: Weight, plan: LoraPlan | None = None, projection: int = 0
     ) -> Array:
-        """gelu(g) · u, where g and u are what `linears` gives for the two matrices. x [tokens, in] -> [tokens, out].
+        """gelu(g) · u, where g and u are results of `linears` with the two matrices. x [tokens, in] -> [tokens, out].
 
         gelu(x) = x/2 · (1 + tanh(sqrt(2/pi) · (x + 0.044715 x³))). Source: GLU variants (arXiv 2002.05202).
         """
@@ -193,7 +193,7 @@ class Ops(Protocol):
         projection: int = 0,
     ) -> tuple[Array, Array]:
         """The end of either half of a block: (s, rms_norm(s, norm)), where s = x + rms_norm(p, post), or x + p if post
-        is None, and p is what `linears` gives for y and the matrix. x [tokens, hidden], y [tokens, in].
+        is None, and p is the result of `linears` with y and the matrix. x [tokens, hidden], y [tokens, in].
         """
 
     def take_rows(self, x: Array, rows: Array) -> Array:
@@ -207,8 +207,8 @@ class Ops(Protocol):
     # -- sampling, in the order of use --------------------------------------------------------------------------
 
     def distributions(self, logits: Array, rows: Sequence[int], vocab_size: int) -> Distributions:
-        """The softmax of these rows of logits [rows, vocab] over the ids below vocab_size, before anything changes
-        them. Copies what it needs.
+        """The softmax of these rows of logits [rows, vocab] over the ids below vocab_size, before they are
+        changed. Copies what it needs.
         """
 
     def logprobs(self, distributions: Distributions, queries: Sequence[LogprobsQuery]) -> list[LogprobsRow]:

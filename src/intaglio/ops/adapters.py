@@ -1,4 +1,4 @@
-"""What an adapter changes: of a model, of one projection of a forward, and for which rows of a step."""
+"""An adapter's changes to a model and to one projection of a forward, and the rows of a step that have an adapter."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MODEL = -1  # in place of a layer index: embed_tokens, lm_head and norm belong t
 class LoraPair:
     """One adapter's matrices for one matrix W of the base: y = g ⊙ (x · Wᵀ + scale · (x · aᵀ) · bᵀ + bias).
 
-    a          [rank, in_features] float32, or float16 or int8 where an adapter is kept small in memory
+    a          [rank, in_features] float32, or float16 or int8 to save memory
     b          [out_features, rank], of the same type; the adapter's own scaling is folded in
-    scale      what the pair's values were divided by to fit the smaller type: one number, or [rank] float32
+    scale      the factor that the pair's values were divided by to fit the smaller type: one number, or [rank] float32
     bias       [out_features] float32, the adapter's scaling folded in; None is 0
     magnitude  [out_features] float32, DoRA's m: g = m / |rows of W + scale · b · a|. None: g is 1.
                Source: DoRA (arXiv 2402.09353)
 
     Of the embedding table a is [rank, vocab] and b [hidden, rank], as PEFT has them: token t gets
-    E[t] + scale · a[:, t]ᵀ · bᵀ. Its magnitude is [hidden], and g too: PEFT takes the lengths of the columns of the
+    E[t] + scale · a[:, t]ᵀ · bᵀ. Its magnitude and g are [hidden]: PEFT uses the norms of the columns of the
     changed table, over all tokens, g = m / |columns of E + scale · (b · a)ᵀ|. There is no bias.
     """
 
@@ -42,7 +42,7 @@ class LoraPair:
 
 @dataclass(frozen=True, slots=True)
 class TokenRows:
-    """Rows of a table [vocab, hidden] that take the place of the base's: ids [n] int32, ascending, each once; rows
+    """Rows of a table [vocab, hidden] that replace the base's: ids [n] int32, ascending, each once; rows
     [n, hidden] float32.
     """
 
@@ -56,10 +56,10 @@ class TokenRows:
 
 @dataclass(frozen=True, slots=True)
 class AdapterTensors:
-    """All that one adapter changes of a base, as it comes from its files.
+    """All changes of one adapter to a base, as read from its files.
 
-    pairs   module -> matrices beside the module's own; keys are projections of a layer, (MODEL, "embed_tokens") and
-            (MODEL, "lm_head"), which are apart even where the base has one table for both
+    pairs   module -> LoRA matrices; keys are projections of a layer, (MODEL, "embed_tokens") and (MODEL, "lm_head"),
+            which are separate even if the base has one table for both
     norms   module -> [n] float32 in place of the module's weights, Gemma's +1 added: (3, "input_layernorm"),
             (3, "self_attn.q_norm"), (MODEL, "norm")
     tables  "embed_tokens" or "lm_head" -> [vocab, hidden] float32 in place of the whole table on that path
@@ -78,18 +78,18 @@ class AdapterTensors:
 
     @property
     def is_sum(self) -> bool:
-        """Whether it only adds to what the base gives, so that it can be scaled and added to others."""
+        """Whether it only adds to the base's outputs, so that it can be scaled and mixed with other adapters."""
         return not (self.norms or self.tables or self.rows) and all(p.magnitude is None for p in self.pairs.values())
 
 
 class AdapterProjection(NamedTuple):
-    """What one adapter changes in one projection of a forward.
+    """The changes of one adapter to one projection of a forward.
 
     weights  the matrices of the base that the projection multiplies with, or the table that it looks up
-    pairs    one per matrix; None where the adapter leaves it alone
-    norms    what takes the place of the norm weights that the projection is given, in their order; None for the base's
-    table    what takes the place of the projection's table
-    rows     what takes the place of single rows of it
+    pairs    one per matrix; None if the adapter does not change it
+    norms    replacements of the norm weights that the projection gets, in their order; None keeps the base's
+    table    replacement of the projection's table
+    rows     replacements of single rows of the table
     """
 
     weights: Sequence[Weight]
@@ -102,10 +102,10 @@ class AdapterProjection(NamedTuple):
 class LoraSegment(NamedTuple):
     """A run of rows with one adapter. Rows outside every segment belong to the base model.
 
-    Segments may lie over each other: such rows get the sum of what the adapters add, in the order of the segments.
+    Segments may overlap: the shared rows get the sum of what the adapters add, in the order of the segments.
 
     weights  the adapter, from `Ops.adapter_weights`
-    scale    what the adapter adds is multiplied with; 1 where it is not a sum (`AdapterTensors.is_sum`)
+    scale    factor on what the adapter adds; must be 1 if it is not a sum (`AdapterTensors.is_sum`)
     """
 
     start: int

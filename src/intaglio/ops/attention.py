@@ -1,4 +1,4 @@
-"""What the attention of a layer is, what it looks at, and where that lies."""
+"""The settings of a layer's attention, its cached keys and values, and each sequence's part of a forward."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class QKNorms:
 
 @dataclass(frozen=True, slots=True)
 class AttentionKind:
-    """What the attention of a layer is, beside its matrices.
+    """The settings of a layer's attention, without its matrices.
 
-    scale    what scores are multiplied with
-    window   a query sees this many of the last keys, its own among them; None sees all
-    softcap  cap of cap · tanh(score / cap); None is none
+    scale    factor on the scores
+    window   a query sees this many of the last keys, its own included; None sees all
+    softcap  cap of cap · tanh(score / cap); None means no cap
     """
 
     num_heads: int
@@ -59,10 +59,10 @@ class KVGroup:
 class AttentionRow(NamedTuple):
     """One sequence's part of a forward.
 
-    start, stop   its rows in the batch: its last tokens, one behind the other
+    start, stop   its rows in the batch: its last tokens, in order
     context       tokens in the cache once this forward has written its own: position of the last row + 1
-    first_key     the first position that the block table still holds (older ones fell out of the window); a multiple of
-                  the block size
+    first_key     the first position of the block table (blocks of older ones, outside the window, were freed); a
+                  multiple of the block size
     block_table   the blocks of positions first_key ... context - 1
     """
 

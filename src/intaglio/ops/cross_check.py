@@ -1,10 +1,10 @@
-"""What one backend makes of an adapter, held to the reference step by step.
+"""Compares a backend's results for an adapter with the reference, step by step.
 
-The logits at the end of a forward show only slips that are larger than what rounding makes of them on their way through
-all layers, and one module of a hundred may be smaller. So whatever the reference computes with an adapter, the other
-backend computes too, with the same input: each product with a matrix by itself, and each step of the forward as the
-engine calls it, with its norms. The base's part is then the same, in the products to the last bit, and what differs is
-the adapter's.
+The logits of a forward show only errors that are larger than the rounding that accumulates over all layers, and
+an error in one module of a hundred may be smaller. So the other backend computes everything that the reference
+computes with an adapter, from the same input: each product with one matrix, and each step of the forward as the engine
+calls it, with its norms. The base's part is then equal, in the products to the last bit, and any difference is due to the
+adapter.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ from intaglio.ops.reference.adapter_ops import ReferenceAdapterOps
 
 @contextmanager
 def single_threaded_numpy() -> Iterator[None]:
-    """A context for checks beside a running engine.
+    """A context for checks while an engine runs in the same process.
 
-    NumPy's matrix products keep to their own thread: an adapter's are small, and threads that wait for more of them
-    would take the cores from the kernels. Overflows are no warnings: they are what the checks look for.
+    NumPy's matrix products use one thread: an adapter's are small, and idle BLAS threads that spin would use the cores
+    that the kernels need. Overflows cause no warnings: the checks detect them.
     """
     with threadpool_limits(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         yield
 
 
-_MOST_TOKENS = 1024  # that are looked up in a table to check it
+_MOST_TOKENS = 1024  # looked up in a table to check it
 
 
 class Checked(Enum):
-    """What was computed twice."""
+    """What was computed by both backends."""
 
-    PRODUCT = auto()  # with one matrix, or a look-up in one
-    STEP = auto()  # all that a projection of the forward does, with its norms
-    ATTENTION = auto()  # the step that is one, which may magnify what its products are off
+    PRODUCT = auto()  # the product with one matrix, or a lookup in one
+    STEP = auto()  # a whole projection of the forward, with its norms
+    ATTENTION = auto()  # the attention step, which may magnify the errors of its products
 
 
 @dataclass(frozen=True, slots=True)
 class StepCheck:
-    """One of them, on the rows that have the adapter; lengths over all of these rows.
+    """One comparison, on the rows that have the adapter. error, change and size are norms over all of these rows.
 
     projection   its index in the forward
     place        which of its matrices, or of its results
-    error        what the backend is off from the reference
-    change       what the adapter changes, by the reference
-    size         the result itself
-    rounding     how far two runs of the base are apart, as a part of their size: what backend and reference give for
-                 the rows of the base in the same batch. 0 where there are none.
+    error        of the backend's result minus the reference's
+    change       of the adapter's change, by the reference
+    size         of the result
+    rounding     relative distance of backend and reference on the rows without adapter in the same batch; 0 if there
+                 are none
     """
 
     of: Checked
@@ -79,12 +79,12 @@ class StepCheck:
 
 
 class CrossCheckedOps(ReferenceAdapterOps):
-    """The reference over the weights of `backend`, which is checked on the way. For forwards that begin their
-    sequences, with one segment of rows that has the adapter.
+    """The reference over the weights of `backend`, compared with `backend` at every step. For forwards over whole
+    prompts, with one segment of rows that has the adapter.
 
-    adapter  what `backend` made of the adapter that the reference computes with
+    adapter  the same adapter, prepared by `backend`
     is_sum   it can be scaled and mixed
-    checks   of all projections that forwards made, in their order
+    checks   one for each projection of the forwards so far, in their order
     """
 
     def __init__(self, backend: Ops, adapter: AdapterWeights, *, is_sum: bool) -> None:
@@ -186,8 +186,8 @@ class CrossCheckedOps(ReferenceAdapterOps):
         projection: int,
         base: tuple[Array, ...] | None = None,
     ) -> None:
-        """Note how far results of the reference are from what the backend gives for the same rows. base: without
-        adapter, if that is known.
+        """Record the distance of the reference's results from the backend's for the same rows. base: the result without
+        adapter, if it is known.
         """
         if not plan:
             return
@@ -201,7 +201,8 @@ class CrossCheckedOps(ReferenceAdapterOps):
             self.checks.append(StepCheck(of, projection, place, error, change, length(ours[rows]), rounding))
 
     def _mine(self, segment: LoraSegment) -> LoraPlan:
-        """The backend's adapter for the same rows: whole for some, as two halves for the others if it is a sum."""
+        """The backend's plan for the same rows: some with the adapter at scale 1, the others, if it is a sum, with two
+        halves of it."""
         start, stop, _, scale = segment
         middle = (start + stop) // 2 if self._is_sum else stop
         halves = [LoraSegment(middle, stop, self._adapter, scale / 2)] * (2 if self._is_sum else 0)
@@ -209,7 +210,7 @@ class CrossCheckedOps(ReferenceAdapterOps):
 
 
 def _apart(values: Array, others: Array) -> float:
-    """The distance of two arrays as a part of the second's length; 0 where that is 0."""
+    """The distance of two arrays relative to the norm of the second; 0 if that is 0."""
     size = length(others)
     return length(values - others) / size if size else 0.0
 
@@ -219,7 +220,7 @@ def _several(results: Array | tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def _some_tokens(vocab_size: int, rows: TokenRows | None) -> Array:
-    """[n] int32: spread over a table, with those that an adapter has rows for, or as many of them."""
+    """[n] int32: token ids spread over a table, and those that the adapter has rows for, up to _MOST_TOKENS."""
     spread = np.linspace(0, vocab_size - 1, min(vocab_size, _MOST_TOKENS)).astype(np.int32)
     own = np.asarray([] if rows is None else rows.ids, np.int32)
     return np.union1d(spread, own[:: -(-len(own) // _MOST_TOKENS) or 1])

@@ -1,4 +1,4 @@
-"""How far two rows of values are apart, for those who hold one way of computing something to another."""
+"""The distance of two rows of values, for comparisons of two ways of computing the same."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class RowDistance:
 
 
 def row_distance(row: Array, other: Array) -> RowDistance:
-    """Of two [values] float32 arrays. Not a number where a value is none, so compare with `<=` and expect False."""
+    """Of two [values] float32 arrays. NaN if a value is NaN, so compare with `<=` and expect False then."""
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(row - other)
         return RowDistance(length(apart), float(apart.max()), float(apart.mean(dtype=np.float64)), length(other))
 
 
 def length(values: Array) -> float:
-    """Of all values together. Takes no memory, of which the logits of a few tokens would need tens of megabytes."""
+    """The norm of all values, without temporary arrays: for logits they would have tens of megabytes."""
     flat = values.ravel()
     return math.sqrt(np.einsum("i,i->", flat, flat, dtype=np.float64))

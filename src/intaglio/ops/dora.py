@@ -1,9 +1,9 @@
-"""DoRA's gain: what the output of a matrix is multiplied with, one number for each output.
+"""DoRA's gain: one factor for each output of a matrix.
 
-    g = m / |W + scale · b · a|     lengths over the inputs; of a table that is looked up, over the tokens
+    g = m / |W + scale · b · a|     norms over the inputs; for an embedding table, over the tokens
 
-W is the base as it is served, so the gain belongs to an adapter and a base together. It does not depend on x and is
-made once, when the adapter is prepared. Source: DoRA (arXiv 2402.09353).
+W is the served base, so the gain depends on both adapter and base. It does not depend on x and is computed once, when
+the adapter is prepared. Source: DoRA (arXiv 2402.09353).
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from intaglio.ops import LoraPair
 
 F32 = npt.NDArray[np.float32]
 
-# Of W that are in memory at a time: they stay in the cache, and who computes beside this is held up for less than a
-# millisecond.
+# Elements of W in memory at a time: they fit into the cache, and other threads wait for less than a millisecond.
 _CHUNK_ELEMENTS = 1 << 18
 
 
 def is_table_pair(shape: tuple[int, int], pair: LoraPair) -> bool:
-    """Whether a pair is for looking rows up in a matrix [out, in] rather than for multiplying with it: then a row is a
-    token, and the pair stands the other way round.
+    """Whether a pair belongs to a matrix [out, in] that is used as a lookup table, not multiplied: then a row is a
+    token, and the pair's a and b have the opposite shapes.
     """
     return (pair.b.shape[0], pair.a.shape[1]) != shape
 
@@ -32,7 +31,7 @@ def is_table_pair(shape: tuple[int, int], pair: LoraPair) -> bool:
 def dora_gain(changed: Callable[[npt.NDArray[np.int32]], F32], shape: tuple[int, int], pair: LoraPair) -> F32:
     """[outputs of W] float32, for a pair that has a magnitude.
 
-    changed  gives the rows of W + scale · b · a that are asked for by index, as float32
+    changed  returns the rows of W + scale · b · a with these indices, as float32
     shape    of W
     """
     is_table = is_table_pair(shape, pair)

@@ -1,4 +1,4 @@
-"""How probable the model finds tokens, and which tokens a grammar forbids: plain backends for rows of logits on a CPU.
+"""Log-probabilities of tokens, and the mask of a grammar, for backends whose logits are NumPy arrays.
 
 log softmax(x)[i] = x[i] - max - log sum exp(x - max). The exponentials are float32, their sum and all after it float64:
 an error of about 1e-7, that of the logits themselves.
@@ -17,12 +17,12 @@ from intaglio.ops import LogprobsQuery, LogprobsRow
 
 F32 = npt.NDArray[np.float32]
 
-_CHUNK = 256  # ids that are looked at together in search of the best
+_CHUNK = 256  # ids per chunk in the search for the best
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A row's logits [vocab], and what is taken off each to make a log-probability of it."""
+    """A row's logits [vocab], and the number to subtract from each to get its log-probability."""
 
     logits: F32
     log_total: float
@@ -51,7 +51,7 @@ def best_tokens(logits: F32, count: int) -> list[int]:
     """Ids of the `count` best finite logits, best first, of equals the lower id first."""
     if count == 0:
         return []
-    # The best of each chunk bounds what can be among the best of all, so that few have to be sorted.
+    # The best of each chunk bounds the candidates, so that few have to be sorted.
     whole = logits.shape[0] - logits.shape[0] % _CHUNK
     tops = logits[:whole].reshape(-1, _CHUNK).max(axis=1)
     least = np.partition(tops, -count)[-count] if tops.shape[0] >= count else np.float32(-np.inf)
@@ -67,7 +67,7 @@ def _report(found: Distribution, query: LogprobsQuery) -> LogprobsRow:
 
 def _distribution(logits: F32) -> Distribution:
     highest = logits.max()
-    if not np.isfinite(highest):  # such a row gives no token
+    if not np.isfinite(highest):  # no token is sampled from such a row
         return Distribution(logits, math.nan)
     total = np.exp(logits - highest).sum(dtype=np.float64)
     return Distribution(logits, float(highest) + math.log(total))

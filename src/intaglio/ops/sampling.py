@@ -1,6 +1,6 @@
 """Choosing one token from one row of logits: the specification of `Ops.sample`.
 
-The order of the steps is the one Hugging Face and vLLM share: bias, penalties, temperature, top-k, top-p, draw. The
+The order of the steps is that of Hugging Face and vLLM: bias, penalties, temperature, top-k, top-p, draw. The
 random number comes from Philox4x32-10, a counter-based generator: the key is the request's seed, the counter the
 token's position, so a draw depends on nothing but these two. Source: Salmon et al., "Parallel random numbers: as easy
 as 1, 2, 3" (SC 2011).
@@ -27,7 +27,7 @@ def sample_row(logits: F32, row: SamplingRow) -> int:
     logits = penalized(logits, row)
     if not np.isfinite(logits.max()):
         return -1
-    temperature = np.float32(row.temperature)  # what rounds to 0 is 0
+    temperature = np.float32(row.temperature)  # a tiny value rounds to 0
     if temperature == 0 or row.top_k == 1 or row.top_p == 0:
         return int(logits.argmax())
     # Shifted by the maximum, the same distribution: the best is at 0, and the others may go to -inf but never to inf.
@@ -45,7 +45,7 @@ def penalized(logits: F32, row: SamplingRow) -> F32:
     """
     if not changes_logits(row):
         return logits
-    penalty = np.float32(row.repetition_penalty)  # what rounds to 0 or 1 is off
+    penalty = np.float32(row.repetition_penalty)  # a value that rounds to 0 or 1 is off
     repeats = penalty not in (0.0, 1.0)
     logits = logits.astype(np.float32, copy=True)
     for token, bias in row.logit_bias:

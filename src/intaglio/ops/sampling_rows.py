@@ -1,4 +1,4 @@
-"""What is asked of a row of logits, and what is reported of it."""
+"""How to sample from a row of logits, and what to report about it."""
 
 from __future__ import annotations
 

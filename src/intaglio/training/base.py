@@ -1,7 +1,7 @@
 """The served checkpoint as a torch model, frozen, and fresh LoRA matrices on it.
 
-Config and tensors come through the server's own readers, from a Hugging Face folder or a GGUF file alike, so what is
-trained against is what will be served. Only the class of the model is transformers'.
+Config and tensors are read by the server's own code, from a Hugging Face folder or a GGUF file, so training uses the
+same base that is served. Only the model class is from transformers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def load_base(path: Path, dtype: BaseDtype) -> torch.nn.Module:
 
 
 def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
-    """The keys of a config.json that say the same as `config`. Raises ModelFormatError where there is none."""
+    """A config.json equivalent to `config`. Raises ModelFormatError if there is no equivalent."""
     keys: dict[str, Any] = {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -96,7 +96,7 @@ def _fill(model: Any, checkpoint: Checkpoint, config: ModelConfig, dtype: torch.
 
 
 def _make_buffers(model: Any, config: ModelConfig) -> None:
-    """The rotary frequencies and the embedding's factor: they are in no checkpoint, but made with the model."""
+    """The rotary frequencies and the embedding's factor, which no checkpoint has: the constructor makes them."""
     import torch
 
     inner = model.model
@@ -107,7 +107,7 @@ def _make_buffers(model: Any, config: ModelConfig) -> None:
 
 
 def add_adapter(base: Any, options: TrainingOptions) -> Any:
-    """The base as a PeftModel whose new matrices, in float32, want a gradient. B is zero: nothing changes yet."""
+    """The base as a PeftModel whose new matrices, in float32, require a gradient. B is zero: nothing changes yet."""
     import warnings
 
     from peft import LoraConfig, get_peft_model
@@ -122,5 +122,5 @@ def add_adapter(base: Any, options: TrainingOptions) -> Any:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name; nothing we could mend
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a deprecated name of transformers
         return get_peft_model(base, config)

@@ -1,4 +1,4 @@
-"""Batches of like length, padded to rectangles. Plain Python: what is trained on can be tested without torch."""
+"""Batches of examples of similar length, padded to rectangles. Plain Python, so it can be tested without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IGNORED = -100  # the label that carries no loss: torch's cross_entropy skips it
 class Batch(NamedTuple):
     """A rectangle of token ids. Both lists are [rows][width].
 
-    labels   at each position the token that must follow it, or IGNORED where what follows is no answer
+    labels   at each position the token that must follow it, or IGNORED if that token is not part of an answer
     """
 
     ids: list[list[int]]
@@ -37,10 +37,10 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
 
 
 def endless_batches(examples: Sequence[Tokens], batch_size: int, rng: random.Random) -> Iterator[list[Tokens]]:
-    """Batches for ever; each pass holds every example once, its batches in a new order.
+    """Endless batches; each pass has every example once, its batches in a new order.
 
-    Examples of about the same length stand together, so that little is padded. The last batch of the longest ones may
-    be smaller.
+    Examples of similar length are in the same batch, so that there is little padding. The last batch of the
+    longest ones may be smaller.
     """
     while True:
         order = sorted(examples, key=lambda tokens: len(tokens.ids) + rng.random() * 8)

@@ -1,11 +1,11 @@
 """Training examples from a JSONL file, and which of them are held out. One JSON object per line, in one of three forms.
 
     {"prompt": "...", "completion": "..."}          one turn; the completion carries the loss
-    {"messages": [{"role": ..., "content": ...}]}   a talk; every assistant turn carries the loss
-    {"text": "..."}                                 a plain text, for requests with `raw: true`; all of it does
+    {"messages": [{"role": ..., "content": ...}]}   a chat; every assistant turn carries the loss
+    {"text": "..."}                                 a plain text, for requests with `raw: true`; all of it has loss
 
-Knows no tokenizer. A mistake names the file, the line and what is wrong with it; an unknown key is one, because a key
-that is left aside in silence is an example that means something else than its author thinks.
+Does not know the tokenizer. An error names the file, the line and the fault. An unknown key is an error: an example
+with an ignored key would not mean what its author intended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_LINE_BYTES = 4 << 20  # far more than any context window holds; a file witho
 MAX_EXAMPLES = 1_000_000
 
 _FORMS = ({"prompt", "completion"}, {"messages"}, {"text"})
-_MESSAGE_KEYS = {"role", "content", "name", "tool_calls", "tool_call_id"}  # what the chat form has a place for
+_MESSAGE_KEYS = {"role", "content", "name", "tool_calls", "tool_call_id"}  # of the chat form
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Example:
 
     @property
     def question(self) -> str:
-        """What is asked: equal for examples that must not stand on both sides of a split."""
+        """The prompt; examples with the same one must be on the same side of a split."""
         if self.text is not None:
             return self.text
         first_answer = next(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
@@ -51,7 +51,7 @@ class Example:
 
 
 class ExampleFile(NamedTuple):
-    """What was read of a file, in its order.
+    """The examples of a file, in its order.
 
     sha256   of the bytes that were read, in hex: the file may be a pipe, or another one when the training ends
     """
@@ -61,7 +61,7 @@ class ExampleFile(NamedTuple):
 
 
 def read_examples(path: Path) -> ExampleFile:
-    """All examples of a file; empty lines are passed over. Raises TrainingDataError naming the file and the line."""
+    """All examples of a file; empty lines are skipped. Raises TrainingDataError naming the file and the line."""
     examples: list[Example] = []
     digest = hashlib.sha256()
     try:
@@ -84,7 +84,7 @@ def read_examples(path: Path) -> ExampleFile:
 
 def _read_line(where: str, number: int, line: bytes) -> Example:
     try:
-        text = line.decode("utf-8-sig")  # some editors begin a file with a mark
+        text = line.decode("utf-8-sig")  # some editors write a byte order mark
         value = msgspec.json.decode(text)  # as strict as with a request
     except UnicodeDecodeError as error:
         raise TrainingDataError(f"{where}: not UTF-8 at byte {error.start} of the line ({error.reason})") from error
@@ -145,7 +145,7 @@ def _check_chat(where: str, messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 class Split(NamedTuple):
-    """Two lists without a common question, each in the order of the file."""
+    """Training and held-out examples, without a common question, each in the order of the file."""
 
     training: list[Example]
     held_out: list[Example]
@@ -156,8 +156,8 @@ def split_examples(
 ) -> Split:
     """Hold out about `fraction` of the questions, `at_most` so many, chosen by `seed`; 0 holds out none.
 
-    Examples with the same question stay together: what was trained on would be no test. At least one question is held
-    out and at least one trained on. Raises TrainingDataError if there is only one.
+    Examples with the same question stay together, so that no held-out question was trained on. At least one
+    question is held out and at least one trained on. Raises TrainingDataError if there is only one.
     """
     if fraction == 0:
         return Split(list(examples), [])

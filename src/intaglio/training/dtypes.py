@@ -48,7 +48,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class ChosenDtype:
-    """name is the dtype, reason why it was chosen, for people."""
+    """name: the dtype; reason: why it was chosen, for messages."""
 
     name: BaseDtype
     reason: str
@@ -64,7 +64,7 @@ def faster_dtype(speeds: Mapping[BaseDtype, Speed]) -> ChosenDtype:
 def measure_speeds(config: ModelConfig) -> dict[BaseDtype, Speed]:
     """The speed of each dtype on matrices of a layer's shapes, with the threads that torch has now.
 
-    The dtypes take turns at each shape, so that what else the machine does disturbs both.
+    The dtypes alternate at each shape, so that other load on the machine affects both.
     """
     seconds: dict[BaseDtype, list[float]] = {dtype: [0.0, 0.0] for dtype in BASE_DTYPES}
     shapes = sorted({_cut(shape) for shape in config.projection_shapes().values()})
@@ -82,12 +82,12 @@ def _cut(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _products(shape: tuple[int, int], dtype: BaseDtype) -> Iterator[Callable[[], torch.Tensor]]:
-    """What a frozen linear layer does with its weights: the forward product, and the one of the gradient."""
+    """The two products of a frozen linear layer: the forward product, and the one of the gradient."""
     import torch
 
     outputs, inputs = shape
     kind = getattr(torch, dtype)
-    generator = torch.Generator().manual_seed(0)  # the training's own random numbers stay as they are
+    generator = torch.Generator().manual_seed(0)  # does not change the training's random numbers
 
     def filled(*size: int) -> torch.Tensor:
         return torch.randn(*size, generator=generator).to(kind)

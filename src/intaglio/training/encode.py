@@ -1,6 +1,6 @@
-"""An example as token ids: the prompt as the server writes it for a request, the answer as the model has to go on.
+"""Examples as token ids: the prompt as the server renders it for a request, and the answer to be generated.
 
-What is asked is put through the very functions that a request goes through, so training and serving see the same ids.
+The prompt is rendered by the same functions as for a request, so training and serving use the same ids.
 After a request's ids the model writes its text and `<end_of_turn>`; a raw text ends with the model's end token.
 """
 
@@ -20,8 +20,8 @@ from intaglio.training.data import Example
 class Tokens:
     """One example as token ids.
 
-    answers   [start, stop) of each run of ids that carries loss: the model has to say these itself
-    is_chat   False for a raw text, of which nothing is an answer to anything
+    answers   [start, stop) of each run of ids that carries loss: the model has to generate these
+    is_chat   False for a raw text, which has no question and answer
     """
 
     ids: list[int]

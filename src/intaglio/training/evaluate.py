@@ -1,8 +1,8 @@
-"""How well a model does on examples that it was not trained on.
+"""Evaluates a model on examples that it was not trained on.
 
-An answer comes out token for token at temperature 0 exactly when, the wanted answer being given up to any of its
-tokens, that token is the likeliest of the whole vocabulary. So one forward per batch tells it; nothing is generated.
-Answers with the same text in other tokens, or right in other words, do not count: it is a lower bound.
+An answer is generated token for token at temperature 0 exactly when each of its tokens is the likeliest of the whole
+vocabulary after the answer's tokens before it. So one forward per batch suffices, and nothing is generated.
+Answers with the same text in other tokens, or correct in other words, do not count: the result is a lower bound.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Judged(NamedTuple):
 
 
 def evaluate(model: Any, examples: Sequence[Tokens], batch_size: int) -> Evaluation:
-    """Judge a causal language model of transformers on at least one example."""
+    """Evaluate a causal language model of transformers on at least one example."""
     import torch
 
     head = Head(model)

@@ -1,4 +1,4 @@
-"""How many steps a run takes, the learning rate of each, and the steps themselves."""
+"""The number of steps of a run, the learning rate of each, and the steps themselves."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from intaglio.training.report import Report
 DEFAULT_EPOCHS = 3.0
 _WARM_UP = 20  # steps, or a tenth of a shorter run
 _MAX_NORM = 1.0  # gradients are cut to this length
-_SMOOTHING = 0.8  # of the loss that is shown: over about five steps, so that it is of now even in a short run
+_SMOOTHING = 0.8  # of the displayed loss, over about five steps, so that it is current even in a short run
 
 
 class Pace(NamedTuple):
-    """What the steps of a run took.
+    """The tokens and the time of all steps of a run.
 
-    tokens   of the examples trained on, prompts and answers, each time anew; padding does not count
+    tokens   of the examples trained on, prompts and answers, counted in every epoch; padding does not count
     seconds  from the first step's begin to the last one's end, checkpoints included
     """
 
@@ -43,7 +43,7 @@ def run_steps(
     report: Report,
     checkpoint: Callable[[int], None],
 ) -> Pace:
-    """Train the weights of `model`, a PeftModel, that want a gradient.
+    """Train the weights of `model`, a PeftModel, that require a gradient.
 
     checkpoint   called with the number of steps done, every `checkpoint_every` and at the end
     Raises TrainingError if the loss is no longer finite.
@@ -79,7 +79,7 @@ def run_steps(
 
 
 def num_steps(options: TrainingOptions, num_examples: int) -> int:
-    """The steps asked for, or those of the epochs asked for: at least one."""
+    """The requested steps, or those of the requested epochs: at least one."""
     if options.steps is not None:
         return options.steps
     epochs = DEFAULT_EPOCHS if options.epochs is None else options.epochs

@@ -1,4 +1,4 @@
-"""Cross entropy at the positions that have to be answered, and at no others.
+"""Cross entropy at the positions whose next token belongs to an answer.
 
 The output layer of a Gemma is 262,144 tokens wide: over a whole batch it would be most of the work and of the memory.
 So positions without an answer are left out, and the others go through it a few at a time: the logits of 8 texts of
@@ -44,15 +44,15 @@ def answer_states(model: Any, examples: Sequence[Tokens]) -> Answers:
 
 
 class Head:
-    """The output layer, whole or cut down to a shortlist of tokens.
+    """The output layer, complete or reduced to a shortlist of tokens.
 
-    A shortlist holds all tokens of the data and, as their rivals, the commonest ones, which have the lowest ids in
-    Gemma's vocabulary. The layer is frozen: training changes only the state before it. What the shortlist leaves out
-    is never pushed down, so a model could still say it; held-out examples are judged over the whole vocabulary.
+    A shortlist has all tokens of the data and, as negative examples, the commonest ones, which have the lowest ids in
+    Gemma's vocabulary. The layer is frozen: training changes only its input. Tokens outside the shortlist never become
+    less likely, so the model could still generate them; held-out examples are evaluated over the whole vocabulary.
     """
 
     def __init__(self, model: Any, shortlist: int = 0, examples: Iterable[Tokens] = ()) -> None:
-        """shortlist: how many of the commonest tokens; 0 takes the whole layer."""
+        """shortlist: how many of the commonest tokens; 0 uses the whole layer."""
         import torch
 
         self._rows = model.lm_head.weight.detach()  # [vocabulary or shortlist, hidden]
@@ -73,10 +73,10 @@ class Head:
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     def backward(self, answers: Answers) -> float:
-        """The mean cross entropy over the answer tokens; its gradient is added to every weight that wants one.
+        """The mean cross entropy over the answer tokens; its gradient is added to every weight that requires one.
 
-        The layer is frozen, so all it owes to the model below it is the gradient of the states. That is summed up here
-        a few positions at a time, and goes down once.
+        The layer is frozen, so only the gradient of the hidden states is needed. It is collected a few positions at a
+        time, and propagated through the model once.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""How much memory a training takes, worked out from shapes before anything is loaded."""
+"""How much memory a training needs, computed from shapes before anything is loaded."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _GB = 1e9
 _LOADING = 5.2  # bytes for each weight of the largest matrix while it is read from a quantized file and rounded
 _STATE = 16  # bytes for each trained weight: itself, its gradient and AdamW's two averages, in float32
 _LOGITS = 12  # bytes for each logit that is held at a time: itself, its logarithm and its gradient
-_EXTRAS = 2.2  # what DoRA or dropout keeps beside the rest, as a factor
+_EXTRAS = 2.2  # factor on the activations for DoRA or dropout
 _LIBRARIES = 500_000_000  # torch, transformers and PEFT themselves
 
-# Bytes that one token leaves in one layer for the backward pass, for each unit of a width. Counted with torch's hooks
+# Bytes that one token stores in one layer for the backward pass, per unit of a width. Counted with torch's hooks
 # on saved tensors; tests/training/test_memory.py counts again.
 _PER_HIDDEN: dict[BaseDtype, int] = {"float32": 16, "bfloat16": 28}
 _PER_HIDDEN_OF_POST_NORMS = 8
 _PER_INTERMEDIATE: dict[BaseDtype, int] = {"float32": 16, "bfloat16": 10}
 _PER_QUERY, _PER_QUERY_NORM = 8, 12
 _PER_KEY = 8
-_PER_SCORE = 9  # of the attention that is computed step by step, where scores have a soft cap
+_PER_SCORE = 9  # of attention that is not fused, as for scores with a soft cap
 _PER_MASKED = 4  # keys of a mask
 _PER_RANK = 28
 
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """How many bytes may be taken, and what sets that limit, for messages."""
+    """How many bytes may be used, and what sets that limit, for messages."""
 
     size_bytes: int = sys.maxsize
     bound: str = "no limit is known"
@@ -49,7 +49,7 @@ class BatchShape:
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Bytes. weights: of the base; step: what training takes beside them at its highest."""
+    """Bytes. weights: of the base; step: the peak of the memory that training needs in addition."""
 
     weights: int
     step: int
@@ -60,7 +60,7 @@ class MemoryNeed:
 
 
 def memory_need(config: ModelConfig, options: TrainingOptions, shape: BatchShape, dtype: BaseDtype) -> MemoryNeed:
-    """What a training takes with its base in `dtype`."""
+    """The memory that a training needs with its base in `dtype`."""
     shapes = config.tensor_shapes()
     sizes = [math.prod(one) for one in shapes.values()]
     targets = [one for name, one in shapes.items() if name.split(".")[-2] in options.targets]
@@ -72,7 +72,7 @@ def memory_need(config: ModelConfig, options: TrainingOptions, shape: BatchShape
 
 
 def activation_bytes(config: ModelConfig, options: TrainingOptions, shape: BatchShape, dtype: BaseDtype) -> int:
-    """What a forward pass over a batch keeps for the backward pass."""
+    """The bytes that a forward pass over a batch stores for the backward pass."""
     post_norms = _PER_HIDDEN_OF_POST_NORMS * config.has_post_norms
     per_token = (_PER_HIDDEN[dtype] + post_norms) * config.hidden_size
     per_token += _PER_INTERMEDIATE[dtype] * config.intermediate_size
@@ -95,8 +95,8 @@ def check_memory(need: MemoryNeed, available: Available, dtype: BaseDtype, shape
             f"{need.step / _GB:.2f} GB for batches of {shape.rows} examples of up to {shape.width} tokens), and "
             f"{available.size_bytes / _GB:.2f} GB are available ({available.bound}). "
             + (
-                "Take --dtype bfloat16, a smaller --batch-size, shorter examples or a smaller base"
+                "Use --dtype bfloat16, a smaller --batch-size, shorter examples or a smaller base"
                 if dtype == "float32"
-                else "Take a smaller --batch-size, shorter examples or a smaller base"
+                else "Use a smaller --batch-size, shorter examples or a smaller base"
             )
         )

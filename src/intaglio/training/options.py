@@ -1,6 +1,6 @@
 """Every option of a training run, with its bounds; `intaglio train` has an option for each."""
 
-# ruff: noqa: RUF009  `_option` makes a dataclass field, which is what a default may be
+# ruff: noqa: RUF009  `_option` returns a dataclass field
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
@@ -23,12 +23,12 @@ def _option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
-    """What is trained, on what, and how. `check_options` holds it against the bounds.
+    """What is trained, on what data, and how. `check_options` checks the bounds.
 
     data       JSONL of examples
     out        folder for the adapter
-    base_name  what the adapter's files call the base
-    command    what the card calls the command that was run
+    base_name  the base's name in the adapter's files
+    command    the command line, for the card
     """
 
     data: Path
@@ -39,7 +39,7 @@ class TrainingOptions:
     steps: int | None = _option(None, "batches to train on, instead of --epochs", 1, 10**6)
     epochs: float | None = _option(None, "passes over the examples [default: 3]", 0.01, 10**4)
     batch_size: int = _option(8, "examples in a batch", 1, 1024)
-    learning_rate: float = _option(5e-4, "its peak: it rises to it at first and then falls to a tenth", 1e-9, 1)
+    learning_rate: float = _option(5e-4, "its peak, after a linear warm-up; then it falls to a tenth", 1e-9, 1)
     rank: int = _option(8, "LoRA's rank", 1, 256)
     alpha: float | None = _option(None, "LoRA's alpha [default: twice the rank]", 1e-6, 10**6)
     targets: tuple[str, ...] = _option(PROJECTIONS, "linear layers that are adapted, with commas between them")
@@ -88,4 +88,4 @@ def _check_folder(options: TrainingOptions) -> None:
         raise TrainingError(f"--out {options.out} is a file; a folder is needed")
     there = [name for name in ADAPTER_FILES if (options.out / name).exists()]
     if there and not options.overwrite:
-        raise TrainingError(f"--out {options.out} has {there[0]} already; take another folder or add --overwrite")
+        raise TrainingError(f"--out {options.out} has {there[0]} already; use another folder or add --overwrite")

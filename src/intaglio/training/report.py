@@ -12,7 +12,7 @@ class Evaluation:
 
     loss        mean cross entropy per answer token, in nats, over the whole vocabulary
     perplexity  its exponential
-    exact       part of the chats whose every answer comes out token for token at temperature 0; None without chats
+    exact       fraction of the chats whose answers are all generated token for token at temperature 0; None if no chats
     """
 
     loss: float
@@ -25,10 +25,10 @@ class Report(Protocol):
     """Called in the order of the run."""
 
     def note(self, text: str) -> None:
-        """One sentence about what comes next or what was found."""
+        """One sentence about the next step or a result."""
 
     def begin(self, steps: int) -> None:
-        """The first of so many steps begins."""
+        """The first of `steps` steps begins."""
 
     def step(self, number: int, loss: float, learning_rate: float, tokens: int) -> None:
         """A step is done. number counts from 1; loss is smoothed; tokens of its examples, without padding."""

@@ -1,4 +1,4 @@
-"""A whole run: check, read, load, judge, train, judge, save."""
+"""A whole run: check, read, load, evaluate, train, evaluate, save."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from intaglio.training.report import Evaluation, Report
 from intaglio.training.save import CARD_FILE, make_folder, round_to_saved, save_adapter, save_card
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")  # of the extra `train`
-_USUAL_LENGTH = 1024  # tokens: enough for most examples, and little enough for most machines
+_USUAL_LENGTH = 1024  # tokens: enough for most examples, and few enough for the memory of most machines
 
 
 def check_installed() -> None:
@@ -37,7 +37,7 @@ def check_installed() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The result of a run. before and after are None where nothing was held out; dtype is what the base computed in."""
+    """The result of a run. before and after: evaluations, None if nothing was held out; dtype: of the base."""
 
     folder: Path
     steps: int
@@ -54,8 +54,8 @@ class _Data:
     held_out: list[Tokens]
 
 
-class _Written:
-    """What `options.out` holds of this run."""
+class _Output:
+    """Writes the adapter to `options.out`, and says what the folder has of this run."""
 
     def __init__(self, options: TrainingOptions, steps: int) -> None:
         self._options = options
@@ -70,14 +70,14 @@ class _Written:
     def __str__(self) -> str:
         if not self._after:
             first = min(self._options.checkpoint_every, self._steps)
-            return f"{self._options.out} holds nothing of this run, the first checkpoint comes after step {first}"
-        return f"{self._options.out} holds the adapter as it was after step {self._after} of {self._steps}"
+            return f"{self._options.out} has nothing of this run; the first checkpoint comes after step {first}"
+        return f"{self._options.out} has the adapter of step {self._after} of {self._steps}"
 
 
 def train(options: TrainingOptions, base: BaseModel, report: Report, available: Available | None = None) -> Trained:
     """Train an adapter and write it to `options.out`.
 
-    available  the memory that may be taken; None for no bound
+    available  the memory that may be used; None for no bound
     Raises TrainingDataError, TrainingError, ModelFormatError or NotEnoughMemoryError. Ctrl-C ends it as
     TrainingInterruptedError, which says what the folder holds.
     """
@@ -85,7 +85,7 @@ def train(options: TrainingOptions, base: BaseModel, report: Report, available: 
     data = _read_data(options, base, report)
     steps = num_steps(options, len(data.training))
     make_folder(options.out)
-    written = _Written(options, steps)
+    written = _Output(options, steps)
     try:
         return _train(options, base, report, data, steps, written, available or Available())
     except KeyboardInterrupt:
@@ -98,7 +98,7 @@ def _train(
     report: Report,
     data: _Data,
     steps: int,
-    written: _Written,
+    written: _Output,
     available: Available,
 ) -> Trained:
     dtype = _set_up_torch(options, base, report, data, available)
@@ -165,7 +165,7 @@ def _max_length(options: TrainingOptions, base: BaseModel) -> int:
 def _set_up_torch(
     options: TrainingOptions, base: BaseModel, report: Report, data: _Data, available: Available
 ) -> BaseDtype:
-    """Seed and threads as asked for; and the dtype that the base is to have."""
+    """Set seed and threads as requested, and choose the dtype of the base."""
     import torch
 
     torch.manual_seed(options.seed)
@@ -177,7 +177,7 @@ def _set_up_torch(
 
 
 def _choose_dtype(options: TrainingOptions, base: BaseModel, data: _Data, available: Available) -> ChosenDtype:
-    """What was asked for or, for `auto`, the faster one of those that fit. Raises NotEnoughMemoryError if none does."""
+    """The requested dtype or, for `auto`, the fastest that fits. Raises NotEnoughMemoryError if none does."""
     rows = min(options.batch_size, len(data.training))
     shape = BatchShape(rows, max(len(tokens.ids) for tokens in [*data.training, *data.held_out]))
     need = {dtype: memory_need(base.config, options, shape, dtype) for dtype in BASE_DTYPES}
@@ -223,7 +223,7 @@ def _card(
     before: Evaluation | None,
     after: Evaluation | None,
 ) -> dict[str, Any]:
-    """What card.json says of the run: the same run gives the same card."""
+    """The content of card.json: the same run has the same card."""
     import torch
 
     return {

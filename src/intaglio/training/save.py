@@ -1,4 +1,4 @@
-"""The adapter on disk: PEFT's two files as this server and Workers AI take them, and a card about how it was made."""
+"""The adapter on disk: PEFT's two files, as this server and Workers AI accept them, and a card about the training."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from intaglio.training.options import ADAPTER_FILES
 
 CARD_FILE = "card.json"
 
-_MODEL_TYPE = "gemma"  # Workers AI asks for mistral, gemma or llama, whatever the generation
+_MODEL_TYPE = "gemma"  # Workers AI requires mistral, gemma or llama, for every version of the family
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of an adapter if it is missing, and try it: before hours of training, not after them.
+    """Make the folder of an adapter if it is missing, and test that it is writable, before hours of training.
 
-    Raises TrainingError if nothing can be written there.
+    Raises TrainingError if it is not.
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def make_folder(folder: Path) -> None:
 
 
 def round_to_saved(model: Any) -> None:
-    """Round the trained weights to what `save_adapter` writes, so that what is judged is what is served."""
+    """Round the trained weights to what `save_adapter` writes, so that the evaluated weights are the served ones."""
     import torch
 
     with torch.no_grad():
@@ -40,13 +40,13 @@ def round_to_saved(model: Any) -> None:
 
 
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:
-    """Write the adapter of a PeftModel in bfloat16. A file there is replaced at once by a whole one, or not at all.
+    """Write the adapter of a PeftModel in bfloat16. Existing files are replaced atomically.
 
-    Raises TrainingError if the disk takes no more.
+    Raises TrainingError if the disk is full.
     """
     model.peft_config["default"].base_model_name_or_path = base_name
     with _writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
-        # Left to itself PEFT asks the hub whether the embedding was resized; it was not.
+        # By default PEFT asks the Hugging Face Hub whether the embedding was resized; it was not.
         model.save_pretrained(aside, save_embedding_layers=False)
         config, weights = (Path(aside) / name for name in ADAPTER_FILES)
         _to_bfloat16(weights)
@@ -63,14 +63,14 @@ def _to_bfloat16(path: Path) -> None:
 
 
 def _finish_config(path: Path) -> None:
-    """Add Workers AI's key, and write what PEFT has as sets in order: the same run gives the same bytes."""
+    """Add the key that Workers AI requires, and sort PEFT's sets, so that the same run writes the same bytes."""
     config = json.loads(path.read_text("utf-8")) | {"model_type": _MODEL_TYPE}
     config["target_modules"] = sorted(config["target_modules"])
     _write_json(path, config)
 
 
 def save_card(folder: Path, card: Mapping[str, Any]) -> None:
-    """Write card.json, for people: nothing reads it to serve the adapter. Raises TrainingError, as `save_adapter`."""
+    """Write card.json, which is for people and not read by the server. Raises TrainingError like `save_adapter`."""
     with _writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
         _write_json(Path(aside) / CARD_FILE, card)
         _keep(Path(aside) / CARD_FILE, folder / CARD_FILE)
@@ -78,7 +78,7 @@ def save_card(folder: Path, card: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError  # what its writer raises for a full disk
+    from safetensors import SafetensorError  # raised by its writer if the disk is full
 
     try:
         yield

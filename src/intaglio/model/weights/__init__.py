@@ -1,14 +1,14 @@
 """The weights of a Gemma, from a GGUF file or from a Hugging Face folder.
 
-Files are memory-mapped and checked when they are opened; a tensor is decoded when it is asked for. What
-cannot be used is refused with its name: nothing in a checkpoint is skipped in silence.
+Files are memory-mapped and checked when they are opened; a tensor is decoded when it is requested. A tensor that
+cannot be used is refused by name: nothing in a checkpoint is skipped silently. Does not know ops or adapters.
 
     formats      the storage types, and a tensor as it is stored
     dequantize   decoding to float32
     gguf, safetensors, hugging_face    the file formats
     mapped_file  files as arrays of bytes
     names        from a file's names to Hugging Face names
-    checkpoint   what readers of weights see
+    checkpoint   the interface to an open checkpoint, the same for all formats
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _ARCHITECTURES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemm
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a .gguf file, a folder with config.json and safetensors, or a folder with exactly one .gguf file.
 
-    Whether the tensors fit the config is `check_shapes`' question. Raises ModelFormatError naming what is
-    wrong.
+    Does not check that the tensors fit the config: `check_shapes` does. Raises ModelFormatError naming the file, key or
+    tensor that is wrong.
     """
     if not path.is_dir():
         return _open_gguf(path)

@@ -1,4 +1,4 @@
-"""An open checkpoint, the same to its readers whichever format it came from."""
+"""An open checkpoint: one interface for all file formats."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Checkpoint:
         return dequantize(self.raw(name))
 
     def raw(self, name: str) -> RawTensor:
-        """The bytes as they lie in the mapped file, without a copy. They stay valid after `close`."""
+        """The bytes in the mapped file, without a copy. They stay valid after `close`."""
         try:
             return self._tensors[name]
         except KeyError:
             raise ModelFormatError(f"{self.path} has no tensor {name!r}") from None
 
     def close(self) -> None:
-        """Let go of the files. Each is unmapped once no RawTensor of it is left."""
+        """Release the files. Each is unmapped once no RawTensor of it is left."""
         self._tensors.clear()
 
     def __enter__(self) -> Self:
@@ -74,19 +74,19 @@ class Checkpoint:
 
 
 def check_shapes(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare a checkpoint with the tensors that its config asks for.
+    """Compare a checkpoint with the tensors that its config requires.
 
-    expected  shape by name, as `ModelConfig.tensor_shapes` gives them
-    Raises ModelFormatError naming the first tensor that is missing, has another shape, or is not asked for.
+    expected  shape by name, from `ModelConfig.tensor_shapes`
+    Raises ModelFormatError naming the first tensor that is missing, has another shape, or is not in the config.
     """
     present = set(checkpoint.names())
     for name, shape in expected.items():
         if name not in present:
-            raise ModelFormatError(f"{checkpoint.path}: tensor {name!r} is missing; the config asks for it")
+            raise ModelFormatError(f"{checkpoint.path}: tensor {name!r} is missing; the config requires it")
         found = checkpoint.info(name).shape
         if found != tuple(shape):
             raise ModelFormatError(
-                f"{checkpoint.path}: tensor {name!r} has the shape {list(found)}; the config asks for {list(shape)}"
+                f"{checkpoint.path}: tensor {name!r} has the shape {list(found)}; the config requires {list(shape)}"
             )
     for name in checkpoint.names():
         if name not in expected:

@@ -1,11 +1,11 @@
-"""How the numbers of a tensor lie in a file: the eleven storage types, and one tensor as it is stored.
+"""The layout of a tensor's numbers in a file: the eleven storage types, and one stored tensor.
 
 A storage type is a sequence of equal blocks. The plain types (F32, F16, BF16) are blocks of one element; the
 quantised ones pack 32 or 256 elements of one row with the scales they share. Each layout below is written
 as a NumPy record, so that the offsets can be read off and the sizes need no table of their own.
 
 Source of the block layouts: `ggml-common.h` and `ggml-quants.c` of ggml. All fields are little-endian.
-This file knows names, sizes and bounds; `dequantize.py` knows what the fields mean.
+This module has names, sizes and bounds; `dequantize.py` gives the fields their meaning.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ TYPE_BY_GGML_ID = MappingProxyType({kind.ggml_id: kind for kind in _STORAGE_TYPE
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a tensor is, without its values. `shape` is Hugging Face's: [out, in] for a linear weight."""
+    """A tensor's description, without its values. `shape` is Hugging Face's: [out, in] for a linear weight."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -89,7 +89,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class RawTensor:
-    """A tensor as it lies in its file.
+    """A tensor as stored in its file.
 
     name   as the file spells it; messages use it
     dtype  the name of a storage type

@@ -1,7 +1,7 @@
 """Read a GGUF file: its metadata and where each tensor lies. Nothing is decoded here.
 
-The file is hostile until checked. Every count and length is compared with the bytes that are left before it is
-used, so that no header can make us loop for long or allocate more memory than the file has bytes.
+The file is untrusted. Every count and length is compared with the bytes that are left before it is used, so that no
+header can cause a long loop or an allocation larger than the file.
 
     magic "GGUF", version            u32
     number of tensors, of keys       u64, u64
@@ -76,15 +76,15 @@ class GgufFile:
 
 
 class StringArray(Sequence[str]):
-    """An array of strings that is decoded when it is first looked into.
+    """An array of strings that is decoded at the first access.
 
-    A Gemma file holds 262,144 pieces. Whoever only wants the weights should not pay for them.
+    A Gemma file has 262,144 token strings, and a reader that only needs the weights should not decode them.
     """
 
     __slots__ = ("_encoded", "_key", "_length", "_strings")
 
     def __init__(self, key: str, encoded: bytes, length: int) -> None:
-        """`encoded` is the array as it stands in the file: for each string, its u64 length and its bytes."""
+        """encoded: the array's bytes in the file: for each string, its u64 length and its bytes."""
         self._key = key
         self._encoded = encoded
         self._length = length
@@ -154,7 +154,7 @@ def _parse(data: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, RawTensor
 
 
 class _Cursor:
-    """Reads little-endian fields one after the other and never past the end of what it was given."""
+    """Reads little-endian fields one after the other and never past the end of the data."""
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
         self._view = data.data
@@ -167,7 +167,7 @@ class _Cursor:
     def take(self, num_bytes: int) -> bytes:
         if num_bytes > self.remaining:
             raise ModelFormatError(
-                f"the header is cut off: {num_bytes} bytes are wanted at byte {self.position}, "
+                f"the header is cut off: {num_bytes} bytes are needed at byte {self.position}, "
                 f"{self.remaining} are left"
             )
         start = self.position
@@ -193,7 +193,7 @@ class _Cursor:
             raise ModelFormatError(f"{what} is not UTF-8: {encoded[:64]!r}") from error
 
     def skip_strings(self, key: str, length: int) -> bytes:
-        """Step over `length` strings and return their bytes undecoded.
+        """Skip `length` strings and return their bytes undecoded.
 
         The tightest loop of the reader: it runs 262,144 times for a Gemma 3.
         """
@@ -244,7 +244,7 @@ def _read_array(cursor: _Cursor, key: str) -> StringArray | list[Any]:
 
 def _read_numbers(cursor: _Cursor, key: str, value_type: int, length: int) -> list[Any]:
     if value_type not in _NUMBER_FORMATS:
-        raise ModelFormatError(f"key {key!r} has the value type {value_type}, which is not read")
+        raise ModelFormatError(f"key {key!r} has the value type {value_type}, which is not supported")
     dtype = np.dtype(_NUMBER_FORMATS[value_type])
     values: list[Any] = np.frombuffer(cursor.take(length * dtype.itemsize), dtype=dtype).tolist()
     return values
@@ -252,7 +252,7 @@ def _read_numbers(cursor: _Cursor, key: str, value_type: int, length: int) -> li
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """A tensor as its header entry tells it; `offset` counts from the start of the tensor data."""
+    """A tensor's header entry; `offset` counts from the start of the tensor data."""
 
     name: str
     kind: StorageType
@@ -270,7 +270,7 @@ def _read_layout(cursor: _Cursor) -> _Layout:
     type_id = cursor.number("<I")
     if type_id not in TYPE_BY_GGML_ID:
         known = ", ".join(kind.name for kind in TYPE_BY_GGML_ID.values())
-        raise ModelFormatError(f"tensor {name!r} has the ggml type {type_id}, which is not read; these are: {known}")
+        raise ModelFormatError(f"tensor {name!r} has the ggml type {type_id}; supported types are {known}")
     kind, shape = TYPE_BY_GGML_ID[type_id], tuple(reversed(fastest_first))
     return _Layout(name, kind, shape, cursor.number("<Q"), stored_bytes(name, kind, shape))
 

@@ -48,7 +48,7 @@ def open_hugging_face(folder: Path) -> Checkpoint:
 
 
 def _text_config(config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The part that describes the text model, and whether it stood inside a multimodal config."""
+    """The part that describes the text model, and whether it was inside a multimodal config."""
     if config.get("model_type") != "gemma3":
         return config, False
     text_config = config.get("text_config")

@@ -1,6 +1,6 @@
-"""What a tensor is called: from the names in a file to the one spelling used inside.
+"""From the tensor names in a file to internal names.
 
-Inside, a tensor has the name that Hugging Face gives it in a text-only checkpoint:
+The internal name of a tensor is its Hugging Face name in a text-only checkpoint:
 `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, `model.norm.weight`,
 `lm_head.weight`.
 
@@ -52,7 +52,7 @@ _INDEX = "(0|[1-9][0-9]{0,3})"
 _GGUF_LAYER = re.compile(rf"blk\.{_INDEX}\.([a-z_]+)\.weight")
 _HF_LAYER = re.compile(rf"model\.layers\.{_INDEX}\.([a-z_.]+)\.weight")
 
-# Where multimodal Gemma 3 checkpoints keep the text model: as saved by older and by newer transformers.
+# Prefix of the text model in multimodal Gemma 3 checkpoints, as saved by older and by newer transformers.
 _TEXT_PREFIXES = (
     ("language_model.model.", "model."),
     ("model.language_model.", "model."),
@@ -64,7 +64,7 @@ _VISION_PREFIXES = tuple(
 
 
 def name_from_gguf(family: Family, name: str) -> str:
-    """The inside name of a GGUF tensor. Raises ModelFormatError for one that the family does not have."""
+    """The internal name of a GGUF tensor. Raises ModelFormatError for one that the family does not have."""
     outside_layers = {"token_embd.weight": EMBEDDING, "output_norm.weight": _FINAL_NORM}
     if family == "gemma3":
         outside_layers["output.weight"] = HEAD
@@ -77,10 +77,11 @@ def name_from_gguf(family: Family, name: str) -> str:
 
 
 def name_from_hugging_face(family: Family, name: str, multimodal: bool) -> str | None:
-    """The inside name of a tensor in a Hugging Face folder, or None for one that belongs to the vision part.
+    """The internal name of a tensor in a Hugging Face folder, or None for one that belongs to the vision part.
 
-    multimodal  the folder's config is the wrapper around text and vision; only then may there be a vision
-    part Raises ModelFormatError for a tensor that the family does not have.
+    multimodal  the folder's config is the wrapper around text and vision; only then a vision part is allowed
+
+    Raises ModelFormatError for a tensor that the family does not have.
     """
     if multimodal and name.startswith(_VISION_PREFIXES):
         return None

@@ -1,6 +1,6 @@
-"""The CPU backend: C++ kernels (the extension module `ops/_cpu`, from csrc/) on NumPy arrays. Knows no model.
+"""The CPU backend: C++ kernels (the extension module `ops/_cpu`, from csrc/) on NumPy arrays. Does not know models.
 
-backend, weight, adapter: `CpuOps`, a matrix of the base and an adapter as the kernels read them.
+backend, weight, adapter: `CpuOps`, a matrix of the base and an adapter in the kernels' layout.
 """
 
 from intaglio.ops._cpu import instruction_sets

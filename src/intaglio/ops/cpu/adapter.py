@@ -1,7 +1,7 @@
-"""One adapter as the C++ backend holds it, and a step's plan of which rows have which.
+"""One adapter in the C++ backend, and a step's plan of which rows have which adapter.
 
-The low-rank matrices, their vectors and the norms lie in C++ memory, where every kernel call finds them. What replaces
-a whole table or rows of one is rare and met twice in a forward: it stays here, as weights like those of the base.
+The low-rank matrices, their vectors and the norms are in C++ memory, which every kernel call reads. Replacements of
+whole tables and of rows are rare and used twice in a forward: they stay in Python, as weights like those of the base.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ReplacedRows:
     matrix: CpuWeight
 
     def of(self, tokens: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.bool_], F32]:
-        """Which of the tokens have such a row [tokens], and their rows, in the order of the tokens."""
+        """Whether each token has a replaced row [tokens], and these rows, in the order of the tokens."""
         found = np.minimum(np.searchsorted(self.ids, tokens), len(self.ids) - 1)
         have = self.ids[found] == tokens
         rows: F32 = self.matrix.arrays["values"][found[have]]
@@ -46,7 +46,7 @@ class CpuAdapter:
 
 
 class CpuPlan(LoraPlan):
-    """The adapters of a step. `replacing` are the segments that have more than C++ sees to."""
+    """The adapters of a step. `replacing`: the segments whose adapters also replace tables or rows, done in Python."""
 
     def __init__(self, segments: Sequence[LoraSegment]) -> None:
         super().__init__([(start, stop, adapter.lora, scale) for start, stop, adapter, scale in segments])
@@ -58,10 +58,10 @@ def pack_adapter(
     spare: Pages | None,
     gain_of: Callable[[CpuWeight, LoraPair], F32],
 ) -> CpuAdapter:
-    """Copy what an adapter changes into the kernels' layout.
+    """Copy an adapter into the kernels' layout.
 
-    spare    memory for it, if it is large enough
-    gain_of  DoRA's, of a matrix of the base and a pair that has a magnitude
+    spare    memory to use if it is large enough
+    gain_of  returns the DoRA gain for a matrix of the base and a pair with a magnitude
     """
     arrays = [
         (
@@ -96,7 +96,7 @@ def _part(
 
 
 def adapter_arrays(adapter: CpuAdapter) -> dict[str, Array]:
-    """What `adapter_from_arrays` needs; views of the adapter's own memory."""
+    """The arrays that `adapter_from_arrays` needs; views of the adapter's memory."""
     shapes = np.frombuffer(msgspec.json.encode(adapter.lora.shapes), np.uint8)
     arrays: dict[str, Array] = {
         "shapes": shapes, "values": adapter.lora.values, "vectors": adapter.lora.vectors
@@ -111,8 +111,8 @@ def adapter_arrays(adapter: CpuAdapter) -> dict[str, Array]:
 def adapter_from_arrays(
     arrays: Mapping[str, Array], projections: Sequence[Sequence[CpuWeight]], spare: Pages | None
 ) -> CpuAdapter:
-    """Use the arrays in place, but for what fits into the spare memory. Raises ValueError unless they fit the base's
-    matrices, projection by projection.
+    """The adapter; arrays are used in place, except those that fit into the spare memory. Raises ValueError unless they
+    fit the base's matrices, projection by projection.
     """
     shapes = msgspec.json.decode(bytes(arrays["shapes"]))
     if [len(parts) for parts, _ in shapes] != [len(weights) for weights in projections]:

@@ -1,8 +1,8 @@
 """The fast backend of `Ops`: C++ kernels on a pool of threads, NumPy holding the arrays.
 
-What a row gets does not depend on the other rows, on how a prompt is cut, or on the number of threads: see
-csrc/kernels/kernels.cpp. Weights may be quantized (w8, w5, w4); then the row they meet becomes int8 with one scale per
-32 inputs.
+A row's result does not depend on the other rows, on how a prompt is split, or on the number of threads: see
+csrc/kernels/kernels.cpp. Weights may be quantized (w8, w5, w4); then each input row is quantized to int8 with one scale
+per 32 inputs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ F32 = npt.NDArray[np.float32]
 
 _LINE = 64  # bytes of a cache line
 _MAX_THREADS = 256
-_MAX_SPARE_BYTES = 128 << 20  # what the system gives in some tens of milliseconds; nothing else is done meanwhile
+_MAX_SPARE_BYTES = 128 << 20  # allocating it blocks the engine for some tens of milliseconds
 _ANGLE_PAGE = 1024  # positions by which the table of angles grows
 
 
@@ -54,8 +54,8 @@ def usable_cores() -> int:
 class CpuOps(HostDistributions):
     """The C++ backend of `Ops`; the docstrings there are its specification.
 
-    threads          None takes every core this process may use
-    instruction_set  None takes the best this machine has; see `instruction_sets()`
+    threads          None: one per core that this process may use
+    instruction_set  None: the best of this machine; see `instruction_sets()`
     """
 
     def __init__(self, threads: int | None = None, instruction_set: str | None = None) -> None:
@@ -87,7 +87,7 @@ class CpuOps(HostDistributions):
     def threads(self) -> int:
         return self._device.threads
 
-    # -- bringing data in ----------------------------------------------------------------------------------------------
+    # -- preparing data ------------------------------------------------------------------------------------------------
 
     def integers(self, values: Sequence[int]) -> Array:
         return np.asarray(values, dtype=np.int32)
@@ -122,8 +122,8 @@ class CpuOps(HostDistributions):
         return adapter
 
     def _gain(self, weight: CpuWeight, pair: LoraPair) -> F32:
-        """Of a pair with a magnitude. The rows of W + scale · b · a are what looking them up in W gives with an adapter
-        of the two matrices.
+        """The DoRA gain of a pair with a magnitude. The rows of W + scale · b · a come from a lookup in W with an
+        adapter that has the two matrices.
         """
         a, b = (pair.a, pair.b) if is_table_pair(weight.shape, pair) else (pair.b.T, pair.a.T)
         adapter = pack_adapter([AdapterProjection([weight], [LoraPair(a, b, pair.scale)])], None, self._gain)
@@ -140,11 +140,11 @@ class CpuOps(HostDistributions):
         return spare
 
     def rest(self) -> None:
-        """Have memory ready for an adapter like the last: the system takes longer to give it than to read a file."""
+        """Allocate memory for another adapter of the last one's size: allocating takes longer than reading its file."""
         if self._spare is None and 0 < self._adapter_size <= _MAX_SPARE_BYTES:
             try:
                 spare = Pages(self._adapter_size)
-            except MemoryError:  # the adapter that needs it will ask again, and fail alone
+            except MemoryError:  # the next adapter will try again, and fail alone
                 return
             with self._spare_lock:
                 self._spare = spare
@@ -201,7 +201,7 @@ class CpuOps(HostDistributions):
         q_norm, k_norm, eps = (None, None, 0.0) if kind.norms is None else (kind.norms.q, kind.norms.k, kind.norms.eps)
         angles = self._angles_up_to(kind.rope, plan.highest_position, kind.head_dim)
         out = np.empty((x.shape[0], q.shape[0]), np.float32)
-        # By place, not by name: this is called once per layer and step, and names take time to sort out.
+        # Positional arguments: this is called once per layer and step, and keyword arguments take longer to parse.
         self._device.self_attention(
             x, q.packed, k.packed, v.packed, adapters, projection, q_norm, k_norm, eps, angles, cache.keys,
             cache.values, layer, plan, kind.scale, kind.window or 0, kind.softcap or 0.0, out,
@@ -263,14 +263,14 @@ class CpuOps(HostDistributions):
             return known[2]
         table = known[2] if known is not None and known[1] == dim else np.empty((0, dim), np.float32)
         first_page, end_page = table.shape[0] // _ANGLE_PAGE, position // _ANGLE_PAGE + 1
-        # Page by page: what a position gets must not depend on how long the table is.
+        # Page by page: the angles of a position must not depend on the length of the table.
         table = np.concatenate([table, *(_angle_page(kind, page, dim // 2) for page in range(first_page, end_page))])
-        self._angles[id(kind)] = (kind, dim, table)  # holds the kind, so that its identity stays its own
+        self._angles[id(kind)] = (kind, dim, table)  # keeps the kind alive, so that its id() is not reused
         return table
 
 
 def _aligned_zeros(shape: tuple[int, ...]) -> F32:
-    """Zeros from the start of a cache line on, so that no load meets two. Their memory comes when it is touched."""
+    """Zeros aligned to a cache line, so that no load crosses two. Memory is allocated when it is touched."""
     count = math.prod(shape)
     memory = np.zeros(count + _LINE // 4, np.float32)
     start = -memory.ctypes.data % _LINE // 4
@@ -285,7 +285,7 @@ def _angle_page(kind: RopeKind, page: int, half: int) -> F32:
 
 
 def _choice(row: SamplingRow) -> tuple[float, int, float, float]:
-    """What the sampling kernel takes: temperature, top_k (0 off), top_p (1 off), the random number."""
-    temperature = float(np.float32(row.temperature))  # what rounds to 0 is greedy, and draws no number
+    """The sampling kernel's arguments: temperature, top_k (0 off), top_p (1 off), the random number."""
+    temperature = float(np.float32(row.temperature))  # a value that rounds to 0 is greedy: no random number is drawn
     top_p = 1.0 if row.top_p is None or row.top_p >= 1 else row.top_p
     return (temperature, row.top_k or 0, top_p, uniform(row.seed, row.position) if temperature else 0.0)

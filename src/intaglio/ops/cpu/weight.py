@@ -1,4 +1,4 @@
-"""A matrix of the base as the C++ backend holds it."""
+"""A matrix of the base in the C++ backend."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The reference backend: the specification of every operation in NumPy, to be checked by hand. Knows nothing of csrc/.
+"""The reference backend: the specification of every operation in NumPy, to be checked by hand. Does not know csrc/.
 
-backend, attention, weight, adapter: `ReferenceOps` and what it computes with; adapter_ops: the
-same over the weights of another backend.
+backend, attention, weight, adapter: `ReferenceOps` and its data; adapter_ops: the same arithmetic over the weights of
+another backend.
 """
 
 from intaglio.ops.reference.backend import ReferenceOps

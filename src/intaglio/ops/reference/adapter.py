@@ -1,4 +1,4 @@
-"""One adapter as the specification holds it, what a pair adds to a product, and the arrays that are kept on disk."""
+"""One adapter in the reference backend, what a pair adds to a product, and the arrays that are stored on disk."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from intaglio.ops.reference.weight import MatrixWeight, products
 
 F32 = npt.NDArray[np.float32]
 
-_MOST_NORMS = 2  # that a projection takes
+_MOST_NORMS = 2  # of one projection
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceAdapter:
-    """An adapter as it came, projection by projection, and the gains of its pairs."""
+    """An unchanged adapter, projection by projection, and the DoRA gains of its pairs."""
 
     projections: Sequence[AdapterProjection]
     gains: Sequence[Sequence[F32 | None]]
 
 
 def with_pair(base: F32, shrunk: F32, pair: LoraPair, gain: F32 | None, scale: float) -> F32:
-    """What `LoraPair` says: base [rows, out] and x · aᵀ [rows, rank] -> [rows, out]. gain is [out] or None."""
+    """The formula of `LoraPair`: base [rows, out] and x · aᵀ [rows, rank] -> [rows, out]. gain is [out] or None."""
     total: F32 = base + products(shrunk * np.asarray(pair.scale, np.float32) * np.float32(scale), pair.b)
     if pair.bias is not None:
         total += np.float32(scale) * pair.bias
@@ -33,7 +33,7 @@ def with_pair(base: F32, shrunk: F32, pair: LoraPair, gain: F32 | None, scale: f
 
 
 def adapter_arrays(adapter: ReferenceAdapter) -> dict[str, Array]:
-    """What `adapter_from_arrays` needs."""
+    """The arrays that `adapter_from_arrays` needs."""
     return {
         f"{index} {name}": np.asarray(array)
         for index, (projection, gains) in enumerate(zip(adapter.projections, adapter.gains, strict=True))

@@ -1,8 +1,7 @@
-"""The reference for what an adapter adds to a base that is served: the specification's arithmetic on another backend's
-weights.
+"""The reference for adapters on a served base: the specification's arithmetic on another backend's weights.
 
 Products with matrices of the base come from that backend, which knows their layout; they are the same with and without
-an adapter. All that an adapter does, and all between the products, is plain NumPy as in `reference`.
+an adapter. The adapter's part, and everything between the products, is plain NumPy as in `ReferenceOps`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ F32 = npt.NDArray[np.float32]
 def rotated(x: F32, positions: npt.NDArray[np.integer[Any]], theta: float, factor: float) -> F32:
     """Rotate pairs (i, i + dim/2) of the last axis; x [tokens, heads, head_dim]."""
     half = x.shape[-1] // 2
-    # The angles are made in float64 and rounded once: float32 powers would move them by more than their last bit.
+    # The angles are computed in float64 and rounded once: float32 powers would change more than their last bit.
     inverse_frequency = np.power(theta, -np.arange(half, dtype=np.float64) / half) / factor
     angles = positions[:, None].astype(np.float64) * inverse_frequency  # [tokens, half]
     cos = np.cos(angles).astype(np.float32)[:, None, :]
@@ -26,7 +26,7 @@ def rotated(x: F32, positions: npt.NDArray[np.integer[Any]], theta: float, facto
 
 
 def store(cache: KVGroup, layer: int, row: AttentionRow, k: F32, v: F32) -> None:
-    """Put the keys and values of a sequence's new tokens into its blocks."""
+    """Write the keys and values of a sequence's new tokens into its blocks."""
     block_size = cache.keys.shape[2]
     table = np.asarray(row.block_table, dtype=np.int32)
     held = np.arange(row.context - (row.stop - row.start), row.context) - row.first_key
@@ -35,10 +35,10 @@ def store(cache: KVGroup, layer: int, row: AttentionRow, k: F32, v: F32) -> None
 
 
 def paged_attention(q: F32, cache: KVGroup, layer: int, plan: Sequence[AttentionRow], kind: AttentionKind) -> F32:
-    """Of each sequence's rows over its own blocks: [tokens, heads, head_dim] like q.
+    """Attention of each sequence's rows over its own blocks: [tokens, heads, head_dim] like q.
 
-    Each query meets exactly the keys that it sees, in a product of its own: a matrix product over several queries would
-    round a query differently with every chunk that its prompt may be cut into.
+    Each query has its own product with exactly the keys that it sees: a matrix product over several queries would round
+    a query differently depending on how its prompt is split into chunks.
     """
     out = np.empty_like(q)
     for row in plan:
@@ -60,7 +60,7 @@ def _gather(blocks: F32, table: Sequence[int], count: int) -> F32:
 
 def _attend(q: F32, keys: F32, values: F32, scale: float, softcap: float | None) -> F32:
     """One query [heads, dim] over the keys and values [keys, kv_heads, dim] that it sees: [heads, dim]."""
-    grouped = q.reshape(keys.shape[1], -1, q.shape[1])  # heads that share keys stand together
+    grouped = q.reshape(keys.shape[1], -1, q.shape[1])  # heads that share keys are adjacent
     scores = softcapped(grouped @ keys.transpose(1, 2, 0) * np.float32(scale), softcap)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)

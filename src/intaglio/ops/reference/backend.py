@@ -1,8 +1,8 @@
 """The specification: every operation in float32 NumPy, written to be checked by hand.
 
-What a row gets does not depend on the other rows, nor on how a prompt is cut: each row meets a matrix in a product of
-its own, and each query its keys (`weight.products`, `attention`). NumPy's BLAS does compute these,
-so the last bits are those of its version, its threads and this machine. A faster backend is held to this one by tests.
+A row's result does not depend on the other rows, nor on how a prompt is split: each row has its own product with a
+matrix, and each query with its keys (`weight.products`, `attention`). NumPy's BLAS computes them, so the last bits
+depend on its version, its threads and this machine. Tests compare faster backends with this one.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ReferenceOps(HostDistributions):
         return adapter_from_arrays(arrays, projections)
 
     def rest(self) -> None:
-        """Nothing is worth doing ahead here."""
+        """Does nothing: this backend prepares nothing in advance."""
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> Sequence[LoraSegment]:
         return segments
@@ -101,7 +101,9 @@ class ReferenceOps(HostDistributions):
 
     def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
         shape = (layers, num_blocks, block_size, kv_heads, head_dim)
-        return KVGroup(np.zeros(shape, np.float32), np.zeros(shape, np.float32))  # zeros: pages come when touched
+        return KVGroup(
+            np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        )  # zeros: pages are allocated when touched
 
     # -- the forward
 
@@ -135,7 +137,8 @@ class ReferenceOps(HostDistributions):
     def _normed(
         self, x: F32, weight: F32, eps: float, plan: Sequence[LoraSegment] | None, projection: int, place: int
     ) -> F32:
-        """By the projection's norm number `place`, or by that of each row's adapter. Rows are the first axis."""
+        """x normed by the projection's norm number `place`, or by its replacement in the row's adapter. Rows are the
+        first axis."""
         normed = _rms_norm(x, weight, eps)
         for segment in plan or ():
             norms, rows = segment.weights.projections[projection].norms, slice(segment.start, segment.stop)

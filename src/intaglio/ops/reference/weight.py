@@ -1,4 +1,4 @@
-"""A matrix of the base as the specification holds it: plain numbers, whatever it was made of."""
+"""A matrix of the base in the reference backend: plain numbers, also if the file is quantized."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from intaglio.ops import GROUP, Format, QuantizedMatrix
 
 F32 = npt.NDArray[np.float32]
 
-_PIECE_BYTES = 512 << 10  # of float32: a piece of a matrix that stays in the cache while all rows meet it
+_PIECE_BYTES = 512 << 10  # of float32: a piece of a matrix that stays in the cache while it is multiplied with all rows
 
 
 def products(x: F32, matrix: npt.NDArray[np.generic]) -> F32:
     """x · matrixᵀ: [rows, in] float32 and [out, in] of any float -> [rows, out] float32.
 
-    Each row has products of its own, always of the same shapes, so that its bits depend on nothing but the row, the
-    matrix and the BLAS behind NumPy. One product for all rows would be up to eight times as fast, and would round a row
+    Each row has its own products, always of the same shapes, so that its bits depend only on the row, the matrix and
+    NumPy's BLAS. One product for all rows would be up to eight times as fast, and would round a row
     differently in another batch.
     """
     out = np.empty((x.shape[0], matrix.shape[0]), np.float32)
@@ -40,7 +40,7 @@ class MatrixWeight:
         self.nbytes: int = self._data.nbytes
 
     def rows(self, ids: npt.NDArray[np.int32]) -> F32:
-        """[n, in] float32, the rows asked for."""
+        """[n, in] float32, the rows with these ids."""
         rows: F32 = self._data[ids].astype(np.float32)
         return rows
 
@@ -50,7 +50,7 @@ class MatrixWeight:
 
 
 def dequantized(matrix: QuantizedMatrix) -> F32:
-    """The float32 values that a quantized matrix stands for: [out, in]."""
+    """The float32 values of a quantized matrix: [out, in]."""
     inputs = matrix.shape[1]
     values: F32 = (matrix.values.astype(np.float32) - matrix.centre) * _per_input(matrix.scales, inputs)
     return values if matrix.minima is None else values - _per_input(matrix.minima, inputs)
