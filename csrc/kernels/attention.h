@@ -7,9 +7,9 @@
 //     weigh    per query: the largest score, the exponentials, their sum
 //     mix      four queries times 64 dims of the values at once, key by key in order
 //
-// What a query gets does not depend on the queries beside it, on the tile it falls into or on where keys are cut into spans:
-// a score is one sum over the dims, whoever computes it; the sum of the exponentials runs from the query's own first key on;
-// and the weighted sum of the values takes the query's keys one after the other, through memory where a span ends. Scores of
+// A query's result does not depend on the other queries, on its tile or on where keys are split into spans:
+// a score is one sum over the dims in every path; the sum of the exponentials starts at the query's own first key;
+// and the weighted sum of the values adds the query's keys in order, and is stored in memory where a span ends. Scores of
 // keys that a query does not see may be computed, but are never read: a NaN there stays there.
 #pragma once
 
@@ -133,7 +133,7 @@ void score_tile(const Piece& piece, const Span& span, const Query* queries, int6
         float sums[kSums];
         dot_tile<Q>(q, keys, piece.a.dim, sums);
         for (float& x : sums) x *= piece.a.scale;
-        // Behind the last key this writes what the next span or nobody sees.
+        // Past the last key this writes scores that the next span overwrites or that are never read.
         for (int i = 0; i < Q; i++) {
             std::memcpy(scores[i], sums + i * K, K * sizeof(float));
             scores[i] += K;

@@ -81,7 +81,7 @@ private:
 #endif
     }
 
-    // Joins the job at hand, unless it is over; while anybody is inside, its pieces and function stay.
+    // Joins the current job, unless it is over. Its pieces and function stay valid while any thread is inside.
     bool enter() {
         int count = inside_.load(std::memory_order_relaxed);
         while (!(count & kClosed))

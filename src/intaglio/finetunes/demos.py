@@ -1,7 +1,7 @@
 """The demo adapters that come with the package: public finetunes that every account can use.
 
 Each is a folder with adapter_config.json, adapter_model.safetensors and card.json. They are checked against the base at
-every start like anybody's upload, and a broken one stops the start: it would be a fault of the package.
+every start like an upload. If one fails, the server does not start: that is a fault of the package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 
 DEMO_ACCOUNT = "intaglio"
-DEMO_NAME_PREFIX = "intaglio-"  # reserved, so that a demo hides nobody's own finetune
+DEMO_NAME_PREFIX = "intaglio-"  # reserved, so that a demo never hides an account's own finetune
 CARD_FILE = "card.json"
 
 

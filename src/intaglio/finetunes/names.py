@@ -1,6 +1,6 @@
 """Which names a finetune may have.
 
-A name stands in URLs and log lines and is told apart from an id by looking, so it is short, plain and no uuid. It never
+A name is used in URLs and log lines and must not look like an id, so it is short, plain and not a UUID. It never
 becomes part of a file path: folders are named by digests.
 """
 

@@ -1,12 +1,12 @@
-"""What the catalogue knows about one finetune, and the states that its files go through.
+"""The records of a finetune, and the states of its files.
 
-A finetune answers with one *version*: two verified files under one digest, numbered from 1. What is uploaded becomes
-its *candidate*, the next version to be; nothing of it answers anybody before it is verified, and then it takes the
-place of the version before in one step.
+A finetune is served from its current *version*: two verified files under one digest, numbered from 1. Uploaded files
+belong to the *candidate* for the next version. No request uses the candidate before it is verified; then it replaces
+the current version in one step.
 
-    awaiting files --file--> checking --good pair--> ready      (the candidate is the new version, and gone as such)
+    awaiting files --file--> checking --good pair--> ready      (the candidate has become the current version)
           ^                     |
-          |                     +-----bad-----> refused         (the bad file is not kept; a corrected one may follow)
+          |                     +-----bad-----> refused         (the bad file is deleted; a corrected one may follow)
           +--- a good file, the other missing --+
 
 A finetune that has a version stays READY through all of this; its candidate has the state then.
@@ -38,7 +38,7 @@ class FinetuneState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One accepted file: its content's SHA-256 (hex, also its name in the blob store), its size, when it was taken."""
+    """One accepted file: its content's SHA-256 (hex, also its name in the blob store), its size, when it was accepted."""
 
     sha256: str
     size_bytes: int
@@ -133,7 +133,7 @@ class Finetune:
 
     @property
     def files(self) -> Mapping[str, StoredFile]:
-        """The files of the version that answers; before the first, those taken so far."""
+        """The files of the current version; before the first version, those accepted so far."""
         return self.current.files if self.current is not None else self._candidate.files
 
     @property

@@ -2,7 +2,7 @@
 
 In a completion the first characters decide: one that begins with `{`, with `[{`, or with either in a fenced block of
 JSON, is a call and nothing else; every other beginning is plain text. The grammar enforces that, so streamed text has
-to be held back for a few characters at most. What tools there are, and how the model is told, is in `tools.py`.
+to be held back for a few characters at most. `tools.py` describes the tools to the model.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The finetunes in the database: rows in, records out. Knows no files and checks no adapters.
+"""The finetunes in the database: rows in, records out. Does not know files and does not check adapters.
 
 All methods block and may be called from any thread; the event loop calls them through `asyncio.to_thread`. When one
-returns, its change survives `kill -9` and a power cut. Those that follow a check take the finetune as it was when the
-check began, and raise if it has been deleted or changed since. All raise DatabaseError while the database does not
-answer, and StorageFullError when it has no room; then nothing was changed, or all of it.
+returns, its change survives `kill -9` and a power cut. Those that follow a check get the finetune as it was when
+the check began, and raise if it has been deleted or changed since. All raise DatabaseError while the database does not
+respond, and StorageFullError when its disk is full; a change is then made completely or not at all.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class Servable(NamedTuple):
 def matches(account: str, name_or_id: str) -> sa.ColumnElement[bool]:
     """The account's finetune of that name or id, or anyone's public one of that id. Either way one index finds it.
 
-    Another account's public finetune is found by id alone, so that nobody can come before a name by publishing it
-    first.
+    Another account's public finetune is found by id only, so that publishing a name cannot hide another account's
+    finetune of the same name.
     """
     if "\0" in name_or_id:  # PostgreSQL has no such text
         return sa.false()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class DataLock:
-    """The shared lock on a data folder; `alone` says whether nobody else held it when it was taken."""
+    """The shared lock on a data folder; `alone`: no other process held it when it was acquired."""
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / "lock").open("ab")
