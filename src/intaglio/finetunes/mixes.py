@@ -1,4 +1,4 @@
-"""Several adapters in one request: what may stand together, and at which scales."""
+"""Several adapters in one request: which may be combined, and at which scales."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from intaglio.request import MAX_ADAPTERS, AdapterRef, ScaledAdapter, Verificati
 
 
 class Found(NamedTuple):
-    """An adapter as a request named it, and what is known of it."""
+    """An adapter named in a request, and its verification."""
 
     name: str
     ref: AdapterRef

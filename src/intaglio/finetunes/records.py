@@ -28,7 +28,7 @@ ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
 
 class FinetuneState(StrEnum):
-    """Where a finetune or its candidate stands. Only READY finetunes answer requests; a candidate is never READY."""
+    """The state of a finetune or of its candidate. Only READY finetunes answer requests; a candidate is never READY."""
 
     AWAITING_FILES = "awaiting files"
     CHECKING = "checking"
@@ -38,7 +38,7 @@ class FinetuneState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One accepted file: its content's SHA-256 (hex, also its name in the blob store), its size, when it was accepted."""
+    """One accepted file: its content's SHA-256 (hex, also its name in the blob store), size and time of upload."""
 
     sha256: str
     size_bytes: int
@@ -98,8 +98,8 @@ class Finetune:
 
     id              uuid4 of a user's finetune, a fixed uuid5 of a demo adapter
     model           id of the base model that it was made for
-    current         the version that answers; None before the first
-    candidate       what is being uploaded; None when nothing is
+    current         the version that is served; None before the first
+    candidate       the upload in progress; None if there is none
     earlier         versions before the current one whose files are kept, the newest first
     example_prompt  a prompt that shows what it does; demo adapters have one
     """
@@ -119,7 +119,7 @@ class Finetune:
 
     @property
     def state(self) -> FinetuneState:
-        """READY as soon as a version answers; before that, what the candidate's state is."""
+        """READY as soon as there is a current version; before that, the candidate's state."""
         return FinetuneState.READY if self.current is not None else self._candidate.state
 
     @property
@@ -138,7 +138,7 @@ class Finetune:
 
     @property
     def pending(self) -> Candidate | None:
-        """A replacement on its way while the current version answers."""
+        """The candidate that will replace the current version, which is served meanwhile."""
         return self.candidate if self.current is not None else None
 
     @property

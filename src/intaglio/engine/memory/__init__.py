@@ -1,4 +1,4 @@
-"""Whether models and caches fit into this machine, asked before anything is allocated. Begin with `machine`.
+"""Checks that models and caches fit into this machine, before anything is allocated. Begin with `machine`.
 
   machine.py     joins the others: the settings with which every model fits, or an error with the sum
   plan.py        what is needed

@@ -1,6 +1,6 @@
 """Whether this machine can run what the settings ask for: the instruction set, and memory for every model.
 
-Asked before any model is loaded, by the process that will start the engines, because only it knows them all.
+Checked before any model is loaded, by the process that starts the engines, because only it knows all of them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
   verifier.py   what is measured, the bounds, the messages of a refusal
   trial_run.py  one adapter's forwards, as served and by the reference
   canary.py     the text and how its tokens are laid out
-  queue.py      verifications asked for by the API process, in a thread
+  queue.py      verifications requested by the API process, in a thread
 
 Knows the model, the backend and the engine's batches. Does not know finetunes, accounts or files of adapters.
 """

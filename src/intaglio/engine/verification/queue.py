@@ -1,4 +1,4 @@
-"""Verifications that the API process asked for, made one after the other in a thread beside the engine's loop.
+"""Verifications requested by the API process, run one after the other in a thread next to the engine's loop.
 
 A verification computes with the same kernels as the engine's steps. Each kernel call uses them for a moment only, so
 running requests go on, somewhat slower.

@@ -149,7 +149,7 @@ class FinetuneRepository:
             rows.update_finetune(connection, finetune.id, state=state, reason=None, modified_at=self._now())
 
     def confirm(self, finetune: Finetune, verification: Verification) -> None:
-        """The candidate turned out to be what answers already; this is its newest verification."""
+        """The candidate has the same files as the current version; store its newest verification."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             rows.put_files(connection, finetune.id, finetune.next_number, {})
@@ -167,7 +167,7 @@ class FinetuneRepository:
             rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
 
     def roll_back(self, finetune: Finetune, to: int | None = None) -> None:
-        """The version before the current one, or the one with the number `to`, answers again under the next number.
+        """The version before the current one, or the one with the number `to`, becomes current again under the next number.
 
         What is being uploaded stays, but for an upload that is just being checked: that finds the finetune changed.
         Raises FinetuneError if that version is not kept, FinetuneNotFoundError if the finetune was deleted.

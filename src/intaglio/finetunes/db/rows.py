@@ -20,7 +20,7 @@ _Files = Mapping[tuple[str, int], Mapping[str, StoredFile]]  # (finetune id, ver
 
 
 class Servable(NamedTuple):
-    """What a request needs of a finetune that answers; folder is a name within the adapters folder."""
+    """The data of a served finetune that a request needs; folder is a name within the adapters folder."""
 
     model: str
     digest: str
@@ -119,7 +119,7 @@ def drop_before(connection: sa.Connection, finetune_id: str, first_kept: int) ->
 
 
 def utc_column(moment: datetime) -> datetime:
-    """A moment as the columns have it: SQLite keeps no time zone, so all are UTC without one."""
+    """A time as stored in the columns: in UTC without a time zone, which SQLite cannot store."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
