@@ -1,9 +1,9 @@
 """Compares a backend's results for an adapter with the reference, step by step.
 
-The logits of a forward show only errors that are larger than the rounding that accumulates over all layers, and
-an error in one module of a hundred may be smaller. So the other backend computes everything that the
-reference computes with an adapter, from the same input: each product with one matrix, and each step of the forward as
-the engine calls it, with its norms. The base's part is then equal, in the products to the last bit, and any difference is due to the
+The logits of a forward show only errors that are larger than the rounding that accumulates over all layers, and an
+error in one module of a hundred may be smaller. So the other backend computes everything that the reference computes
+with an adapter, from the same input: each product with one matrix, and each step of the forward as the engine calls it,
+with its norms. The base's part is then equal, in the products to the last bit, and any difference is due to the
 adapter.
 """
 

@@ -167,7 +167,7 @@ class FinetuneRepository:
             rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
 
     def roll_back(self, finetune: Finetune, to: int | None = None) -> None:
-        """The version before the current one, or the one with the number `to`, becomes current again under the next number.
+        """The version before the current one, or number `to`, becomes current again, with a new number.
 
         What is being uploaded stays, but for an upload that is just being checked: that finds the finetune changed.
         Raises FinetuneError if that version is not kept, FinetuneNotFoundError if the finetune was deleted.
