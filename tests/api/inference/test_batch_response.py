@@ -240,7 +240,7 @@ def test_a_run_that_carries_an_unknown_request_id_is_still_a_run(client: TestCli
     [
         (QUEUE, {"requests": []}, "Number of items of '/requests' must be >= 1"),
         (QUEUE, {"requests": {"prompt": "x"}}, "Type mismatch of '/requests', 'array' not in 'object'"),
-        (QUEUE, {"requests": [{}] * 31}, "31 requests, more than the 30"),
+        (QUEUE, {"requests": [{}] * 31}, "31 requests, more than the limit of 30"),
         (QUEUE, {"prompt": "x"}, "queueRequest needs one of 'requests' (to submit a batch) and 'request_id'"),
         (QUEUE, {"requests": [{}], "request_id": "x"}, "queueRequest needs one of"),
         ({}, {"requests": [{"prompt": "x"}]}, "'/requests' is a batch, which needs ?queueRequest=true"),
