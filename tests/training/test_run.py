@@ -191,9 +191,7 @@ def test_too_little_memory_is_refused_by_its_bound_before_the_base_is_loaded(
 ) -> None:
     monkeypatch.setattr(run, "load_base", lambda path, dtype: pytest.fail("too late"))
     memory = Available(2_000_000, "RLIMIT_DATA of the process")
-    said = (
-        r"training needs about .* GB .*, and 0\.00 GB are available \(RLIMIT_DATA of the process\)\. Take .*batch-size"
-    )
+    said = r"training needs about .* GB .*, and 0\.00 GB are available \(RLIMIT_DATA of the process\).*batch-size"
     with pytest.raises(NotEnoughMemoryError, match=said):
         run.train(options(data, "out", dtype=dtype), base, Notes(), memory)
 
@@ -222,7 +220,7 @@ def test_ctrl_c_leaves_the_last_checkpoint_and_says_so(base: BaseModel, data: Pa
     card = data.parent / "out" / "card.json"
     card.parent.mkdir()
     card.write_text("{}")  # of a run before
-    with pytest.raises(TrainingInterruptedError, match=r"out holds .*step 2 of 4"):
+    with pytest.raises(TrainingInterruptedError, match=r"out .*step 2 of 4"):
         run.train(options(data, "out"), base, notes)
     assert notes.ended == 1
     assert sorted(file.name for file in (data.parent / "out").iterdir()) == sorted(ADAPTER_FILES)
@@ -233,7 +231,7 @@ def test_ctrl_c_before_the_first_checkpoint_says_that_nothing_was_written(base: 
     def interrupt(number: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(TrainingInterruptedError, match=r"out holds nothing.* step 2"):
+    with pytest.raises(TrainingInterruptedError, match=r"out .*nothing of this run.* step 2"):
         run.train(options(data, "out"), base, Notes(interrupt))
     assert list((data.parent / "out").iterdir()) == []
     with pytest.raises(TrainingInterruptedError, match="comes after step 4"):  # the last step is a checkpoint too
@@ -245,7 +243,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(base: BaseModel, data
         if number == 3:
             full.enter_context(ballast(disk, free_bytes=4096))
 
-    said = r"/out cannot be written: .*No space left on device.*; .*/out holds the adapter as it was after step 2 of 4"
+    said = r"/out cannot be written: .*No space left on device.*step 2 of 4"
     with small_disk(tmp_path / "disk", 1 << 20) as disk, ExitStack() as full:
         with pytest.raises(TrainingError, match=said):
             run.train(options(data, "disk/out"), base, Notes(fill_the_disk))
