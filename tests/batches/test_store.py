@@ -157,7 +157,7 @@ def test_a_database_of_a_later_version_is_refused(path: Path) -> None:
         assert database.execute("SELECT version_num FROM batches_version").fetchall() == [(SCHEMA.head,)]
         database.execute("UPDATE batches_version SET version_num = 'second'")
         database.commit()
-    with pytest.raises(DataFolderError, match=f"version second, and this version supports up to {SCHEMA.head}"):
+    with pytest.raises(DataFolderError, match=f"revision 'second', and this version supports up to {SCHEMA.head!r}"):
         BatchStore(path, LIMITS)
 
 

@@ -189,8 +189,8 @@ def test_a_server_is_alone_in_its_data_folder_until_another_one_runs(tmp_path: P
 @pytest.mark.parametrize(
     ("statement", "version"),
     [
-        ("UPDATE finetunes_version SET version_num = 'wings'", "version wings"),
-        ("DROP TABLE finetunes_version", "no version number"),
+        ("UPDATE finetunes_version SET version_num = 'wings'", "revision 'wings'"),
+        ("DROP TABLE finetunes_version", "no revision"),
     ],
     ids=["unknown revision", "no revision"],
 )
@@ -210,7 +210,7 @@ def test_a_database_of_an_unknown_version_is_refused_and_untouched(
         if not other_runs:
             other.close()
         with pytest.raises(
-            DataFolderError, match=rf"finetunes\.db was written by another version .* have {version}, .* up to first"
+            DataFolderError, match=rf"finetunes\.db was written by another version .* have {version}, .* up to 'first'"
         ):
             open_store()
     assert content(path) == before

@@ -35,7 +35,7 @@ def upgrade_tables(connection: sa.Connection, schema: Schema, label: str, *, alo
         return
     if current is None:
         if schema.has_tables(connection):
-            raise _unknown(label, "no version number", schema.head)
+            raise _unknown(label, "no revision", schema.head)
         schema.metadata.create_all(connection)
         _stamp(connection, schema)
         return
@@ -54,7 +54,7 @@ def _run_revisions(connection: sa.Connection, schema: Schema, current: str, labe
     config.set_main_option("path_separator", "newline")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current not in known:
-        raise _unknown(label, f"version {current}", schema.head)
+        raise _unknown(label, f"revision {current!r}", schema.head)
     if not alone:
         raise DataFolderError(
             f"{label} has to be changed for this version, and a server of an earlier version uses it; stop that first"
@@ -66,7 +66,7 @@ def _run_revisions(connection: sa.Connection, schema: Schema, current: str, labe
 def _unknown(label: str, found: str, head: str) -> DataFolderError:
     return DataFolderError(
         f"{label} was written by another version of Intaglio: its tables have {found}, and this version "
-        f"supports up to {head}. Start the version that wrote it, or give another --data-dir or --database-url"
+        f"supports up to {head!r}. Start the version that wrote it, or give another --data-dir or --database-url"
     )
 
 

@@ -179,6 +179,14 @@ def test_a_rollback_may_name_the_version_and_only_a_kept_one(client: TestClient,
         assert wrong in error_of(refused)["message"] and "version" in error_of(refused)["message"]
 
 
+@pytest.mark.parametrize("name", ["generation", "Version", "to"])
+def test_a_rollback_refuses_an_unknown_query_parameter(client: TestClient, name: str) -> None:
+    create(client)
+    refused = client.post(f"{FINETUNES}/mine/rollback?{name}=1")
+    assert (refused.status_code, error_of(refused)["code"]) == (400, 5006)
+    assert f"'{name}'" in error_of(refused)["message"]
+
+
 def test_a_version_in_the_body_of_a_rollback_is_refused_and_not_ignored(
     client: TestClient, adapter_folder: Path
 ) -> None:

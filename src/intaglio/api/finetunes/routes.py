@@ -17,7 +17,7 @@ from intaglio.api.finetunes.upload_form import read_upload
 from intaglio.api.finetunes.verification import with_verifier
 from intaglio.api.http.envelope import success
 from intaglio.api.http.json_body import read_json
-from intaglio.api.http.query import flag, integer
+from intaglio.api.http.query import check_names, flag, integer
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError, EmptyBodyError, FinetuneError
 from intaglio.finetunes import Finetune
@@ -83,6 +83,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
 
     @router.post("/ai/finetunes/{finetune}/rollback", operation_id="roll_back_finetune")
     async def roll_back(request: Request, account: str, finetune: str) -> Response:
+        check_names(request.query_params, "version")
         to = integer(request.query_params, "version", default=0, low=1) or None  # without it: the newest of them
         await _check_no_body(request, state.settings.max_body_bytes)
         return await detail(await asyncio.to_thread(adapters.rollback, account, finetune, to))

@@ -25,3 +25,13 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     if text not in _FLAGS:
         raise BadInputError(f"query parameter {name!r} is {text[:40]!r}, not true or false")
     return _FLAGS[text]
+
+
+def check_names(query: Mapping[str, str], *known: str) -> None:
+    """Refuse a parameter that the route does not know, where ignoring it would do something else than was asked.
+
+    Raises BadInputError.
+    """
+    unknown = sorted(query.keys() - set(known))
+    if unknown:
+        raise BadInputError(f"query parameter {unknown[0][:40]!r} is not known here; known: {', '.join(known)}")
