@@ -69,7 +69,7 @@ IN_MEMORY := $(if $(TMPDIR),,$(shell grep -qs ' /dev/shm [^ ]* [^ ]*noexec' /pro
 # One process more than there are cores, because tests wait for servers; nine at most, because each takes half a gigabyte. In a
 # container with a CPU quota: make test PROCESSES=2.
 PROCESSES := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 9)))
-DEFAULT_SUITE := -m pytest -n $(PROCESSES) --dist loadgroup
+DEFAULT_SUITE := -m pytest -n $(PROCESSES) --dist loadfile
 
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS=tests/text: a part of it)
 	$(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/default.xml $(ARGS)

@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -25,8 +24,6 @@ settings.register_profile(
 )
 settings.register_profile("random", settings.get_profile("fixed"), derandomize=False, print_blob=True)
 settings.load_profile("fixed")
-
-TESTS = Path(__file__).parent
 
 # A developer's own settings (a database, a token) must not reach the tests. What --kernels sets may, and so may the
 # folder of the packed model.
@@ -61,19 +58,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--kernels must be given on the command line, not in PYTEST_ADDOPTS or addopts")
     if settings().derandomize and hasattr(providers, "_get_local_constants"):
         providers._get_local_constants = providers.Constants
-
-
-# Folders whose tests share what takes seconds to make, such as a server of the bundled model or its tokenizer.
-ONE_PROCESS = ("e2e", "text")
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a process runs the tests of a file together, and those of ONE_PROCESS of a folder."""
-    for item in items:
-        folder, *names = item.path.relative_to(TESTS).parts
-        group = folder if folder in ONE_PROCESS else "/".join([folder, *names])
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 gc.disable()  # until the tests are collected: what collection creates lives until the end
