@@ -14,6 +14,7 @@ from intaglio.settings import PREFIX, ClientSettings, Settings
 from intaglio.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
+SUFFIXES = (".py", ".h", ".cpp")
 ALL_SETTINGS = {**Settings.model_fields, **ClientSettings.model_fields}
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -78,6 +79,21 @@ def test_make_targets_named_in_a_page_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     commands = re.findall(r"`make ([a-z-]+)[^`]*`|^\$? ?make ([a-z-]+)", page.read_text(), re.MULTILINE)
     assert {first or second for first, second in commands} <= targets
+
+
+def test_files_and_names_in_the_architecture_page_exist() -> None:
+    """A file may be named by the end of its path; a name must stand in some file of the code."""
+    code = [
+        path for folder in ("src", "csrc", "tests") for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES
+    ]
+    known = [f"/{path.relative_to(ROOT).as_posix()}" for path in [*code, ROOT / "CMakeLists.txt"]]
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    files = set(re.findall(r"`([\w/]+\.(?:py|h|cpp|txt))`", page))
+    assert len(files) > 30
+    assert [file for file in sorted(files) if not any(path.endswith(f"/{file}") for path in known)] == []
+    names = {one.split(".")[-1] for one in re.findall(r"`((?:[A-Z]\w+\.)?_?[A-Za-z]\w+)(?:\(\))?`", page)}
+    text = "\n".join(path.read_text() for path in code)
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_every_make_target_says_what_it_does() -> None:
