@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -43,10 +44,12 @@ def adapter_folder(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def empty_data(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder as the first start leaves it: copying and opening it takes a third of the time of creating one."""
     folder = tmp_path_factory.mktemp("empty") / "data"
-    asyncio.run(fake_state(Settings(data_dir=folder), base_config).close())
+    settings = Settings(data_dir=folder)
+    _open_store(settings).close()
+    open_batches(settings).close()
     return folder
 
 
@@ -100,6 +103,23 @@ class CurrentState(Current):
         self.adapters = Current(lambda: self.now.adapters)
 
 
+class OpenedWhenUsed:
+    """An object that is made when its first attribute is read: most tests of the API use no database."""
+
+    def __init__(self, open_it: Callable[[], Any]) -> None:
+        self._open = open_it
+        self._opened: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._opened is None:
+            self._opened = self._open()
+        return getattr(self._opened, name)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+
 @pytest.fixture(scope="session")
 def current_state(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CurrentState]:
     first = fake_state(Settings(data_dir=tmp_path_factory.mktemp("first")), base_config)
@@ -114,8 +134,12 @@ def shared_app(current_state: CurrentState) -> FastAPI:
 
 def fake_state(settings: Settings, base_config: ModelConfig) -> ServerState:
     models = {name: FakeLLM(name, base_config) for name in (MODEL, SECOND_MODEL)}
-    store = FinetuneStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
-    return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
+    store, batches = OpenedWhenUsed(lambda: _open_store(settings)), OpenedWhenUsed(lambda: open_batches(settings))
+    return ServerState(settings, models, store, batches)  # type: ignore[arg-type]
+
+
+def _open_store(settings: Settings) -> FinetuneStore:
+    return FinetuneStore(settings.data_path, AdapterLimits(), settings.max_finetunes)
 
 
 @pytest.fixture
@@ -131,11 +155,32 @@ def declared(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory)
         return Declared(client.get("/openapi.json").json())
 
 
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """The event loop of all tests that use `client`, in a thread of its own."""
+    with start_blocking_portal() as portal:
+        yield portal
+
+
 @pytest.fixture
 def client(
-    state: ServerState, shared_app: FastAPI, current_state: CurrentState, declared: Declared
+    state: ServerState, shared_app: FastAPI, current_state: CurrentState, declared: Declared, portal: BlockingPortal
 ) -> Iterator[TestClient]:
-    """Checks every response against the OpenAPI document."""
+    """Checks every response against the OpenAPI document.
+
+    What the server does at its start and end is left out, because it takes longer than most requests: no batch is run
+    and no demo adapter verified. The fixture `lifespan` adds both.
+    """
     current_state.now = state
-    with TestClient(DeclaredResponses(shared_app, declared), raise_server_exceptions=True) as client:
-        yield client
+    client = TestClient(DeclaredResponses(shared_app, declared), raise_server_exceptions=True)
+    client.portal = portal
+    yield client
+    client.portal = None
+    portal.call(state.close)
+
+
+@pytest.fixture
+def lifespan(client: TestClient, state: ServerState, shared_app: FastAPI, portal: BlockingPortal) -> Iterator[None]:
+    """What the server does from its start to its end: it runs batches and verifies demo adapters."""
+    with portal.wrap_async_context_manager(shared_app.router.lifespan_context(shared_app)):
+        yield

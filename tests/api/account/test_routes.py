@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.api.app import create_app
-from intaglio.api.state import ServerState
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, MODEL
 
@@ -16,12 +12,6 @@ from tests.api.conftest import ACCOUNT, MODEL
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api_tokens": ("first-token", "sécond")})
-
-
-@pytest.fixture
-def client(state: ServerState) -> Iterator[TestClient]:
-    with TestClient(create_app(state)) as client:
-        yield client
 
 
 def test_a_valid_token_is_reported_as_active(client: TestClient) -> None:

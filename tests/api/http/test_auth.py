@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 
-from intaglio.api.app import create_app
-from intaglio.api.state import ServerState
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, RUN
 
@@ -14,12 +10,6 @@ from tests.api.conftest import ACCOUNT, RUN
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api_tokens": ("first-token", "sécond")})
-
-
-@pytest.fixture
-def client(state: ServerState) -> Iterator[TestClient]:
-    with TestClient(create_app(state)) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def committed(state: ServerState, monkeypatch: pytest.MonkeyPatch) -> threading.
 
 
 @pytest.fixture
-def batch(client: TestClient, committed: threading.Semaphore) -> Batches:
+def batch(client: TestClient, committed: threading.Semaphore, lifespan: None) -> Batches:
     return Batches(client, committed)
 
 

@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 
+from intaglio.api.app import create_app
+from intaglio.api.state import ServerState
 from tests.api.conftest import ACCOUNT, MODEL, RUN
 from tests.helpers.fakes import FakeLLM
 
@@ -247,10 +249,10 @@ def test_health_is_bare_and_turns_503_while_an_engine_restarts(client: TestClien
     assert response.json()["models"][MODEL] == "starting"
 
 
-def test_shutdown_closes_the_models(state: Any, llm: FakeLLM, client: TestClient) -> None:
-    client.__exit__(None, None, None)
+def test_shutdown_closes_the_models(state: ServerState, llm: FakeLLM) -> None:
+    with TestClient(create_app(state)):
+        assert not llm.closed
     assert llm.closed
-    client.__enter__()
 
 
 def test_bodies_are_plain_json(client: TestClient) -> None:
