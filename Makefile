@@ -108,11 +108,12 @@ test-random-oracle: $(ORACLE_STAMP)  ## the same for the comparisons with torch,
 	$(call random-rounds,$(ORACLE),hypothesis and oracle)
 
 # Without a lock and with a build of its own, as `pip install` does it for a user; anew each time, since the newest changes daily.
-test-newest: $(UV_STAMP)  ## the default suite with the newest versions that pyproject.toml allows (in .venv-newest)
+test-newest: $(UV_STAMP)  ## default suite and tests of the bundled model, with the newest versions allowed (in .venv-newest)
 	@echo "Installing the newest versions that pyproject.toml allows in $(NEWEST) ..."
 	@$(VENV)/bin/python -m venv --clear --without-pip $(NEWEST)
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade --config-settings build-dir=build/newest -e '.[default-model,test]'
-	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/newest.xml $(ARGS)
+	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/newest.xml \
+	  -m 'bundled_model or not (slow or oracle or clients)' $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
 	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --junitxml=$(RESULTS)/slow.xml $(ARGS)

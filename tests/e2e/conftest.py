@@ -27,16 +27,23 @@ RUN = f"{ACCOUNT}/ai/run/{MODEL}"
 
 FOLDER = Path(__file__).parent
 TINY = ("test_own_base.py", "test_packed_weights.py")  # they serve a model of some thousand weights
-SLOW = ("plain", "reference")
+QUICK = (*TINY, "test_clients.py")
+SLOW_KERNELS = ("plain", "reference")
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With kernels that take a second and more for a token of the bundled model, the tests of tiny ones have to do."""
-    if CHOSEN in SLOW:
-        reason = pytest.mark.skip(reason=f"the bundled model is too slow with --kernels {CHOSEN}")
-        for item in items:
-            if item.path.parent == FOLDER and item.path.name not in TINY:
-                item.add_marker(reason)
+    """A server with the bundled model costs a quarter of the default suite's time: one file of such tests is in it, the
+    others are slow. With kernels that take a second and more for a token of that model, they are skipped.
+    """
+    reason = f"the bundled model is too slow with --kernels {CHOSEN}"
+    for item in items:
+        marked = item.get_closest_marker("slow") is not None
+        if item.path.parent == FOLDER and item.path.name not in QUICK and not marked:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.bundled_model)
+        if CHOSEN in SLOW_KERNELS and item.path.parent == FOLDER and item.path.name not in TINY:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
