@@ -235,7 +235,7 @@ API_LAYERS = (
     {"http"},
     {"background_verification"},
     {"state"},
-    {"inference", "finetunes", "account"},
+    {"inference", "finetunes", "account", "health"},
     {"openai", "binding"},
     {"openapi", "startup"},
     {"app"},

@@ -1,7 +1,7 @@
 """The Workers AI API over HTTP: one FastAPI application in front of the loaded models and the finetune store.
 
     http <- state, background_verification <- inference <- openai, binding
-            finetunes, account beside inference;  openapi above them;  app and startup on top
+            finetunes, account, health beside inference;  openapi above them;  app and startup on top
 
 Imports run from right to left only; tests/test_architecture.py enforces it. The playground is static files.
 """

@@ -19,6 +19,7 @@ from intaglio.api.account.routes import account_token_routes, token_routes
 from intaglio.api.binding.forward import RUN_PATHS, BindingForward, WebSocketRefusal
 from intaglio.api.binding.routes import binding_routes
 from intaglio.api.finetunes.routes import finetune_routes
+from intaglio.api.health import health_routes
 from intaglio.api.http.auth import check_account, check_token
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.errors import binding_error_response, error_response, openai_error_response
@@ -32,7 +33,7 @@ from intaglio.api.openai.models import openai_model_routes
 from intaglio.api.openai.routes import openai_routes
 from intaglio.api.openapi.document import openapi_document
 from intaglio.api.state import ServerState
-from intaglio.errors import DatabaseError, IntaglioError, RouteError
+from intaglio.errors import IntaglioError, RouteError
 
 API_ROOT = "/client/v4"
 ACCOUNT_ROOT = "/accounts/{account}"
@@ -107,7 +108,7 @@ def _binding(state: ServerState) -> APIRouter:
 
 def _public_routes(state: ServerState) -> APIRouter:
     """What needs no token: the health check and the OpenAPI document."""
-    router = APIRouter()
+    router = health_routes(state)
 
     @cache
     def document(app: FastAPI) -> Response:
@@ -120,17 +121,6 @@ def _public_routes(state: ServerState) -> APIRouter:
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
         return await asyncio.to_thread(document, request.app)
-
-    @router.get("/health", operation_id="read_health")
-    async def health() -> Response:
-        models = {name: "ready" if llm.ready else "starting" for name, llm in state.models.items()}
-        said, waiting = "ok" if state.ready else "starting", None
-        try:
-            waiting = await asyncio.to_thread(state.batches.num_open_items)
-        except DatabaseError:
-            said = "database does not answer"
-        status = HTTPStatus.OK if said == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
-        return JsonResponse({"status": said, "models": models, "batch_items": waiting}, status_code=status)
 
     return router
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.responses import Response
+
+from intaglio.api.http.wire import Count
+
+NoItems = Annotated[list[Any], Meta(max_length=0)]
 
 
 class JsonResponse(Response):
@@ -18,26 +23,41 @@ class JsonResponse(Response):
         return msgspec.json.encode(content)
 
 
+class PageInfo(Struct, frozen=True):
+    """Which page of a list a response is, and of how many entries."""
+
+    page: Count
+    per_page: Count
+    count: Count
+    total_count: Count
+
+
+class Envelope(Struct, frozen=True):
+    """result_info is sent with the page of a list only."""
+
+    result: Any
+    success: Literal[True]
+    errors: NoItems
+    messages: NoItems
+    result_info: PageInfo | UnsetType = UNSET
+
+
 def success(
-    result: Any,
-    *,
-    headers: Mapping[str, str] | None = None,
-    result_info: Mapping[str, int] | None = None,
+    result: Any, *, headers: Mapping[str, str] | None = None, result_info: PageInfo | UnsetType = UNSET
 ) -> JsonResponse:
-    """200 with `result` in the envelope; lists may say which page they are in result_info."""
-    content = {"result": result, "success": True, "errors": [], "messages": []}
-    if result_info is not None:
-        content["result_info"] = result_info
-    return JsonResponse(content, headers=headers)
+    """200 with `result` in the envelope."""
+    return JsonResponse(Envelope(result, True, [], [], result_info), headers=headers)
 
 
-def failure(
-    status: int,
-    errors: Sequence[Any],
-    *,
-    headers: Mapping[str, str] | None = None,
-    extra: Mapping[str, Any] | None = None,
-) -> JsonResponse:
-    """An error response; each of `errors` has a code and a message. `extra` stands beside the envelope's own keys."""
-    content = {"result": {}, "success": False, "errors": list(errors), "messages": [], **(extra or {})}
-    return JsonResponse(content, status_code=status, headers=headers)
+def envelope_schema(result: Mapping[str, Any], *, is_page: bool = False) -> dict[str, Any]:
+    """The JSON schema of the envelope around a result. is_page: it has a `result_info`."""
+    found = msgspec.json.schema_components((Envelope, PageInfo), ref_template="{name}")[1]
+    schema, page = found["Envelope"], found["PageInfo"]
+    fields = {**schema["properties"], "result": dict(result)}
+    required = [*schema["required"]]
+    if is_page:
+        fields["result_info"] = {name: page[name] for name in ("type", "properties", "required")}
+        required.append("result_info")
+    else:
+        del fields["result_info"]
+    return {"type": "object", "properties": fields, "required": required}

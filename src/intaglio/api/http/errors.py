@@ -10,15 +10,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec import Meta, Struct
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from intaglio import errors as tree
-from intaglio.api.http.envelope import JsonResponse, failure
+from intaglio.api.http.envelope import JsonResponse, NoItems
 from intaglio.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ REQUEST_ID_HEADER = "cf-ai-req-id"
 VERSION_HEADER = "intaglio-version"
 
 
+OpenAIErrorType = Literal["invalid_request_error", "server_error"]
 Code = Annotated[int, Meta(description="What went wrong; the codes of Workers AI where it has one")]
 
 
@@ -37,11 +38,37 @@ class ErrorItem(Struct, frozen=True):
     message: Annotated[str, Meta(min_length=1)]
 
 
-class OpenAIError(ErrorItem, frozen=True):
-    """OpenAI's `error` object. `errors` repeats the envelope's; it is not sent in a stream."""
+class Failure(Struct, frozen=True):
+    """The envelope of an error."""
 
-    type: Annotated[str, Meta(extra_json_schema={"enum": ["invalid_request_error", "server_error"]})]
-    errors: list[ErrorItem] | UnsetType = UNSET
+    result: Annotated[dict[str, Any], Meta(max_length=0)]
+    success: Literal[False]
+    errors: Annotated[list[ErrorItem], Meta(min_length=1)]
+    messages: NoItems
+
+
+class OpenAIError(ErrorItem, frozen=True):
+    """OpenAI's `error` object."""
+
+    type: OpenAIErrorType
+
+
+class OpenAIResponseError(OpenAIError, frozen=True):
+    """The same in a response that is not a stream; `errors` repeats the envelope's."""
+
+    errors: list[ErrorItem]
+
+
+class OpenAIFailure(Failure, frozen=True):
+    """The envelope of an error, and OpenAI's object beside its keys."""
+
+    error: OpenAIResponseError
+
+
+class OpenAIErrorEvent(Struct, frozen=True):
+    """The event that ends a stream with an error."""
+
+    error: OpenAIError
 
 
 class BindingFailure(Struct, frozen=True):
@@ -144,15 +171,16 @@ def error_item(error: tree.IntaglioError, request_id: str) -> ErrorItem:
 
 def openai_error(error: tree.IntaglioError, request_id: str) -> OpenAIError:
     """The exception as OpenAI's `error` object: its SDKs take the text they show from there."""
-    kind = "server_error" if wire_error(error).status >= 500 else "invalid_request_error"
-    return OpenAIError(**structs.asdict(error_item(error, request_id)), type=kind)
+    item = error_item(error, request_id)
+    kind: OpenAIErrorType = "server_error" if wire_error(error).status >= 500 else "invalid_request_error"
+    return OpenAIError(item.code, item.message, kind)
 
 
 def error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
     """The exception as an HTTP answer. Names the request id if the request had reached the model layer."""
     _log_fault(request, error)
     item = error_item(error, _known_id(request) or str(uuid4()))
-    return failure(wire_error(error).status, [item], headers=_error_headers(request, error))
+    return _response(request, error, Failure({}, False, [item], []))
 
 
 def openai_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
@@ -163,9 +191,9 @@ def openai_error_response(request: HTTPConnection, error: tree.IntaglioError) ->
     """
     _log_fault(request, error)
     request_id = _known_id(request) or str(uuid4())
-    item = error_item(error, request_id)
-    extra = {"error": structs.replace(openai_error(error, request_id), errors=[item])}
-    return failure(wire_error(error).status, [item], headers=_error_headers(request, error), extra=extra)
+    item, found = error_item(error, request_id), openai_error(error, request_id)
+    repeated = OpenAIResponseError(found.code, found.message, found.type, [item])
+    return _response(request, error, OpenAIFailure({}, False, [item], [], repeated))
 
 
 def binding_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
@@ -176,8 +204,11 @@ def binding_error_response(request: HTTPConnection, error: tree.IntaglioError) -
     for prefix in ("AiError: ", "AiError: ", "Bad input: "):
         description = description.removeprefix(prefix)
     code = BINDING_CODES.get(type(error), item.code)
-    content = BindingFailure(code, description, _BINDING_NAME, description)
-    return JsonResponse(content, status_code=wire_error(error).status, headers=_error_headers(request, error))
+    return _response(request, error, BindingFailure(code, description, _BINDING_NAME, description))
+
+
+def _response(request: HTTPConnection, error: tree.IntaglioError, content: Struct) -> Response:
+    return JsonResponse(content, wire_error(error).status, headers=_error_headers(request, error))
 
 
 def _known_id(request: HTTPConnection) -> str | None:

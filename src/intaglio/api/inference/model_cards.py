@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from msgspec import Meta, Struct
@@ -38,6 +38,17 @@ class Model(Struct, frozen=True):
     created_at: Time
     tags: list[str]
     properties: list[ModelProperty]
+
+
+class Author(Struct, frozen=True):
+    name: str
+
+
+class ModelSchemas(Struct, frozen=True):
+    """The JSON schemas of a run."""
+
+    input: dict[str, Any]
+    output: dict[str, Any]
 
 
 TEXT_GENERATION = Task(

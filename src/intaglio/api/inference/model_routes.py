@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from intaglio.api.http.envelope import success
+from intaglio.api.http.envelope import PageInfo, success
 from intaglio.api.http.query import flag, integer
-from intaglio.api.inference.model_cards import TEXT_GENERATION, ModelCard
+from intaglio.api.inference.model_cards import TEXT_GENERATION, Author, ModelCard, ModelSchemas
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.state import WITHOUT_WEIGHTS, ServerState
 from intaglio.errors import BadInputError, ModelNotFoundError
@@ -33,7 +33,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
             raise BadInputError("the query parameter 'model' is missing")
         if model not in state.models and model not in WITHOUT_WEIGHTS:
             raise ModelNotFoundError(f"No such model {model} or task")
-        return success({"input": schema.input, "output": schema.output})
+        return success(ModelSchemas(schema.input, schema.output))
 
     @router.get("/ai/tasks/search", operation_id="search_tasks")
     async def search_tasks(account: str) -> Response:
@@ -41,7 +41,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 
     @router.get("/ai/authors/search", operation_id="search_authors")
     async def search_authors(account: str) -> Response:
-        return success([{"name": name} for name in sorted({card.author for card in model_cards(state)})])
+        return success([Author(name) for name in sorted({card.author for card in model_cards(state)})])
 
     return router
 
@@ -53,7 +53,7 @@ def models_found(state: ServerState, query: Mapping[str, str]) -> Response:
     hides_beta = flag(query, "hide_experimental")
     found = [card for card in model_cards(state) if _matches(card, query) and not (hides_beta and card.beta)]
     shown = found[(page - 1) * per_page : page * per_page]  # past the end: empty, or SDKs page for ever
-    info = {"page": page, "per_page": per_page, "count": len(shown), "total_count": len(found)}
+    info = PageInfo(page, per_page, len(shown), len(found))
     return success([card.entry() for card in shown], result_info=info)
 
 

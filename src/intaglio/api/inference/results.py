@@ -71,13 +71,6 @@ class BatchProgress(Struct, frozen=True):
     total: Count | UnsetType = UNSET
 
 
-class BatchResult(Struct, frozen=True):
-    """responses: of each item, encoded when it ended."""
-
-    responses: Sequence[Raw]
-    usage: Usage
-
-
 class BatchAnswer(Struct, frozen=True):
     """An item that was answered."""
 
@@ -95,6 +88,17 @@ class BatchFailure(Struct, frozen=True):
     success: Literal[False]
     errors: list[ErrorItem]
     external_reference: str | None
+
+
+_ITEM_FORMS = [{"$ref": f"#/components/schemas/{form.__name__}"} for form in (BatchAnswer, BatchFailure)]
+EncodedItem = Annotated[Raw, Meta(extra_json_schema={"anyOf": _ITEM_FORMS})]
+
+
+class BatchResult(Struct, frozen=True):
+    """All items of a batch, in their order; each was encoded when it ended."""
+
+    responses: Sequence[EncodedItem]
+    usage: Usage
 
 
 def usage_shape(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> Usage:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from typing import Any
 
+from intaglio.api.openai.responses import ChatLogprobs, ChatToken, LikelyToken, TextLogprobs
 from intaglio.completion import TokenLogprob
 
 _LEAST = -9999.0  # OpenAI's number for "never"; JSON has no minus infinity
 
 
-def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
     """The shape of chat completions: an entry per token, with its bytes, and as many of the best as were asked for."""
-    return {
-        "content": [
-            {
-                **_entry(token.text, token.raw, token.logprob),
-                "top_logprobs": [_entry(text, raw, logprob) for text, raw, logprob in token.best],
-            }
+    return ChatLogprobs(
+        [
+            ChatToken(
+                _name(token.text, token.raw, ""),
+                _finite(token.logprob),
+                list(token.raw),
+                [LikelyToken(_name(text, raw, ""), _finite(logprob), list(raw)) for text, raw, logprob in token.best],
+            )
             for token in tokens
         ]
-    }
+    )
 
 
 class TextOffsets:
@@ -38,27 +40,23 @@ class TextOffsets:
         return begin
 
 
-def text_logprobs(tokens: Sequence[TokenLogprob], offsets: TextOffsets) -> dict[str, Any]:
+def text_logprobs(tokens: Sequence[TokenLogprob], offsets: TextOffsets) -> TextLogprobs:
     """The shape of completions: parallel lists. offsets: those of the tokens' choice.
 
     The chosen token is among its top_logprobs, which may so have one more than were asked for.
     """
     names = [_name(token.text, token.raw, "bytes:") for token in tokens]
-    return {
-        "tokens": names,
-        "token_logprobs": [_finite(token.logprob) for token in tokens],
-        "top_logprobs": [_best(name, token) for name, token in zip(names, tokens, strict=True)],
-        "text_offset": [offsets.begin_of(token) for token in tokens],
-    }
+    return TextLogprobs(
+        names,
+        [_finite(token.logprob) for token in tokens],
+        [_best(name, token) for name, token in zip(names, tokens, strict=True)],
+        [offsets.begin_of(token) for token in tokens],
+    )
 
 
 def _best(name: str, token: TokenLogprob) -> dict[str, float]:
     best = {_name(text, raw, "bytes:"): _finite(logprob) for text, raw, logprob in token.best}
     return {**best, name: _finite(token.logprob)}
-
-
-def _entry(text: str, raw: bytes, logprob: float) -> dict[str, Any]:
-    return {"token": _name(text, raw, ""), "logprob": _finite(logprob), "bytes": list(raw)}
 
 
 def _name(text: str, raw: bytes, prefix: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -12,6 +11,7 @@ from starlette.responses import Response
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.inference.model_routes import model_cards
 from intaglio.api.openai.input import split_model
+from intaglio.api.openai.responses import OpenAIModel, OpenAIModels
 from intaglio.api.state import ServerState
 from intaglio.finetunes import Finetune, FinetuneState
 from intaglio.finetunes.demos import DEMO_ACCOUNT
@@ -28,7 +28,7 @@ def openai_model_routes(state: ServerState) -> APIRouter:
         for base in state.models:
             data.append(_base_entry(state, base))
             data += [_adapter_entry(f"{base}:{one.name}", one, account) for one in finetunes if one.model == base]
-        return JsonResponse({"object": "list", "data": data})
+        return JsonResponse(OpenAIModels("list", data))
 
     @router.get("/ai/v1/models/{model:path}", operation_id="read_openai_model")
     async def retrieve_model(account: str, model: str) -> Response:
@@ -49,17 +49,16 @@ def _ready_finetunes(state: ServerState, account: str) -> list[Finetune]:
     return [*own, *(demo for base in state.models for demo in state.adapters.list_demos(base))]
 
 
-def _base_entry(state: ServerState, base: str) -> dict[str, Any]:
+def _base_entry(state: ServerState, base: str) -> OpenAIModel:
     card = next(card for card in model_cards(state) if card.name == base)
     return _entry(base, state.started_at, card.author)
 
 
-def _adapter_entry(model: str, finetune: Finetune, account: str) -> dict[str, Any]:
-    owner = (
-        finetune.account if finetune.account in (account, DEMO_ACCOUNT) else "public"
-    )  # other accounts' ids are not shown
+def _adapter_entry(model: str, finetune: Finetune, account: str) -> OpenAIModel:
+    is_shown = finetune.account in (account, DEMO_ACCOUNT)  # ids of other accounts are not
+    owner = finetune.account if is_shown else "public"
     return _entry(model, finetune.created_at, owner)
 
 
-def _entry(model: str, created_at: datetime, owner: str) -> dict[str, Any]:
-    return {"id": model, "object": "model", "created": int(created_at.timestamp()), "owned_by": owner}
+def _entry(model: str, created_at: datetime, owner: str) -> OpenAIModel:
+    return OpenAIModel(model, "model", int(created_at.timestamp()), owner)

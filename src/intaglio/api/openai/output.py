@@ -6,14 +6,30 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from intaglio.api.inference.results import Usage
 from intaglio.api.openai.choice_reader import ChoiceDelta
 from intaglio.api.openai.logprobs import TextOffsets, chat_logprobs, text_logprobs
+from intaglio.api.openai.responses import (
+    ChatChoice,
+    ChatChunkChoice,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatDelta,
+    ChatMessage,
+    Completion,
+    CompletionChoice,
+    CompletionChunk,
+    CompletionChunkChoice,
+    FunctionCall,
+    ToolCallObject,
+    ToolCallPiece,
+)
 from intaglio.text.tools import ToolCall
 
 
@@ -23,104 +39,121 @@ class ResponseForm(ABC):
     with_logprobs  the caller asked for them
     """
 
-    kind: str  # `object` of a response that is not a stream
-    chunk_kind: str  # `object` of a chunk
     id_prefix: str
 
     def __init__(self, request_id: str, model: str, *, with_logprobs: bool) -> None:
         self.with_logprobs = with_logprobs
         self._id = f"{self.id_prefix}-{request_id}"
-        self._rest = {"created": int(time.time()), "model": model}
-
-    def whole(self, choices: Sequence[dict[str, Any]], usage: Usage) -> dict[str, Any]:
-        """The body of a response that is not a stream."""
-        return {"id": self._id, "object": self.kind, **self._rest, "choices": choices, "usage": usage}
-
-    def chunk(self, choices: Sequence[dict[str, Any]], usage: Usage | None = None) -> dict[str, Any]:
-        """One chunk of a stream. `usage` is left out rather than null: some clients stumble over that."""
-        body = {"id": self._id, "object": self.chunk_kind, **self._rest, "choices": choices}
-        return body if usage is None else {**body, "usage": usage}
+        self._created = int(time.time())
+        self._model = model
 
     @abstractmethod
-    def choice(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Any], usage: Usage) -> Struct:
+        """A response that is not a stream."""
+
+    @abstractmethod
+    def chunk(self, choices: Sequence[Any], usage: Usage | None = None) -> Struct:
+        """One chunk of a stream."""
+
+    @abstractmethod
+    def choice(self, index: int, choice: ChoiceDelta) -> Struct:
         """A whole choice."""
 
     @abstractmethod
-    def piece(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
+    def piece(self, index: int, choice: ChoiceDelta) -> Struct:
         """A choice that goes on, in a chunk."""
 
     @abstractmethod
-    def last(self, index: int, reason: str) -> dict[str, Any]:
+    def last(self, index: int, reason: str) -> Struct:
         """The end of a choice, in a chunk."""
 
 
 class ChatForm(ResponseForm):
     """/chat/completions."""
 
-    kind = "chat.completion"
-    chunk_kind = "chat.completion.chunk"
     id_prefix = "chatcmpl"
 
     def __init__(self, request_id: str, model: str, *, with_logprobs: bool) -> None:
         super().__init__(request_id, model, with_logprobs=with_logprobs)
         self._begun: set[int] = set()
 
-    def choice(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": choice.text}
-        if choice.calls:
-            message |= {"content": None, "tool_calls": [_call_json(call) for call in choice.calls]}
-        return {
-            "index": index,
-            "message": message,
-            "logprobs": chat_logprobs(choice.tokens) if self.with_logprobs else None,
-            "finish_reason": choice.reason,
-        }
+    def whole(self, choices: Sequence[ChatChoice], usage: Usage) -> ChatCompletion:
+        return ChatCompletion(self._id, "chat.completion", self._created, self._model, choices, usage)
 
-    def piece(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
-        delta: dict[str, Any] = {**self._opening(index)}
+    def chunk(self, choices: Sequence[ChatChunkChoice], usage: Usage | None = None) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
+            self._id, "chat.completion.chunk", self._created, self._model, choices, UNSET if usage is None else usage
+        )
+
+    def choice(self, index: int, choice: ChoiceDelta) -> ChatChoice:
+        assert choice.reason is not None, "a whole choice has ended"
         if choice.calls:
-            delta["tool_calls"] = [{"index": number, **_call_json(call)} for number, call in enumerate(choice.calls)]
+            message = ChatMessage("assistant", None, [_tool_call(call) for call in choice.calls])
         else:
-            delta["content"] = choice.text
-        logprobs = {"logprobs": chat_logprobs(choice.tokens)} if self.with_logprobs else {}
-        return {"index": index, "delta": delta, **logprobs, "finish_reason": choice.reason}
+            message = ChatMessage("assistant", choice.text)
+        logprobs = chat_logprobs(choice.tokens) if self.with_logprobs else None
+        return ChatChoice(index, message, logprobs, choice.reason)
 
-    def last(self, index: int, reason: str) -> dict[str, Any]:
+    def piece(self, index: int, choice: ChoiceDelta) -> ChatChunkChoice:
         role = self._opening(index)
-        delta = {**role, "content": ""} if role else {}
-        return {"index": index, "delta": delta, "finish_reason": reason}
+        if choice.calls:
+            delta = ChatDelta(role, tool_calls=[_call_piece(*numbered) for numbered in enumerate(choice.calls)])
+        else:
+            delta = ChatDelta(role, choice.text)
+        logprobs = chat_logprobs(choice.tokens) if self.with_logprobs else UNSET
+        return ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=choice.reason)
 
-    def _opening(self, index: int) -> dict[str, str]:
-        """The first delta of a choice names the role, no other does."""
+    def last(self, index: int, reason: str) -> ChatChunkChoice:
+        role = self._opening(index)
+        delta = ChatDelta() if role is UNSET else ChatDelta(role, "")
+        return ChatChunkChoice(index=index, delta=delta, finish_reason=reason)
+
+    def _opening(self, index: int) -> Literal["assistant"] | UnsetType:
+        """The role, in the first delta of a choice only."""
         if index in self._begun:
-            return {}
+            return UNSET
         self._begun.add(index)
-        return {"role": "assistant"}
+        return "assistant"
 
 
 class TextForm(ResponseForm):
     """/completions."""
 
-    kind = "text_completion"
-    chunk_kind = "text_completion"
     id_prefix = "cmpl"
 
     def __init__(self, request_id: str, model: str, *, with_logprobs: bool) -> None:
         super().__init__(request_id, model, with_logprobs=with_logprobs)
         self._offsets: defaultdict[int, TextOffsets] = defaultdict(TextOffsets)
 
-    def choice(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
+    def whole(self, choices: Sequence[CompletionChoice], usage: Usage) -> Completion:
+        return Completion(self._id, "text_completion", self._created, self._model, choices, usage)
+
+    def chunk(self, choices: Sequence[CompletionChunkChoice], usage: Usage | None = None) -> CompletionChunk:
+        return CompletionChunk(
+            self._id, "text_completion", self._created, self._model, choices, UNSET if usage is None else usage
+        )
+
+    def choice(self, index: int, choice: ChoiceDelta) -> CompletionChoice:
+        assert choice.reason is not None, "a whole choice has ended"
         logprobs = text_logprobs(choice.tokens, self._offsets[index]) if self.with_logprobs else None
-        return {"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": choice.reason}
+        return CompletionChoice(index, choice.text, logprobs, choice.reason)
 
-    def piece(self, index: int, choice: ChoiceDelta) -> dict[str, Any]:
-        return self.choice(index, choice)
+    def piece(self, index: int, choice: ChoiceDelta) -> CompletionChunkChoice:
+        logprobs = text_logprobs(choice.tokens, self._offsets[index]) if self.with_logprobs else None
+        return CompletionChunkChoice(index, choice.text, logprobs, choice.reason)
 
-    def last(self, index: int, reason: str) -> dict[str, Any]:
-        return {"index": index, "text": "", "logprobs": None, "finish_reason": reason}
+    def last(self, index: int, reason: str) -> CompletionChunkChoice:
+        return CompletionChunkChoice(index, "", None, reason)
 
 
-def _call_json(call: ToolCall) -> dict[str, Any]:
+def _tool_call(call: ToolCall) -> ToolCallObject:
+    return ToolCallObject(f"call_{uuid4().hex}", "function", _function(call))
+
+
+def _call_piece(index: int, call: ToolCall) -> ToolCallPiece:
+    return ToolCallPiece(index, f"call_{uuid4().hex}", "function", _function(call))
+
+
+def _function(call: ToolCall) -> FunctionCall:
     """A call as OpenAI writes it: the arguments are a text that holds JSON."""
-    arguments = msgspec.json.encode(call.arguments).decode()
-    return {"id": f"call_{uuid4().hex}", "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return FunctionCall(call.name, msgspec.json.encode(call.arguments).decode())

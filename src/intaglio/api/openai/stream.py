@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from intaglio.api.http.errors import openai_error
+from intaglio.api.http.errors import OpenAIErrorEvent, openai_error
 from intaglio.api.http.event_stream import DONE, EventStream, event
 from intaglio.api.openai.choice_reader import ChoiceDelta
 from intaglio.api.openai.choices import Choices
@@ -46,7 +46,7 @@ class OpenAIStream(EventStream):
 
     def error_event(self, error: IntaglioError) -> bytes:
         """The object that OpenAI's own clients raise for."""
-        return event({"error": openai_error(error, self.request_id)})
+        return event(OpenAIErrorEvent(openai_error(error, self.request_id)))
 
     def _chunks(self, index: int, piece: ChoiceDelta, *, is_last: bool) -> bytes:
         """None, one, or a piece and the end of a choice; the very last end has the usage of the whole request."""

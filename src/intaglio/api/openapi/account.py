@@ -5,22 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from intaglio.api.account.routes import Membership, TokenState, User
+from intaglio.api.health import Health
+from intaglio.api.http.envelope import envelope_schema
 from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT
 from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, COUNT, envelope_schema, listed, one_of, or_null, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, listed, ref
 from intaglio.errors import EngineError
 
 TAG = "Account"
 
-SCHEMAS: dict[str, Any] = {
-    **component_schemas((TokenState, User, Membership)),
-    "Health": record({
-        "status": one_of(("ok", "starting", "database does not answer")),
-        "models": {"type": "object", "additionalProperties": one_of(("ready", "starting"))},
-        "batch_items": or_null({**COUNT, "description": "requests of batches that wait or run"}),
-    }),
-}  # fmt: skip
+SCHEMAS: dict[str, Any] = component_schemas((TokenState, User, Membership, Health))
 
 _TOKEN = {200: DeclaredResponse("The token is good.", {JSON: envelope_schema(ref("TokenState"))})}
 _HEALTH = {JSON: ref("Health")}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from intaglio.api.http.errors import BINDING_CODES, BindingFailure, ErrorItem, OpenAIError, wire_row
+from intaglio.api.http.errors import BINDING_CODES, BindingFailure, Failure, OpenAIErrorEvent, OpenAIFailure, wire_row
 from intaglio.api.http.wire import component_schemas
-from intaglio.api.openapi.shapes import TEXT, listed, record, ref
+from intaglio.api.openapi.shapes import TEXT, ref
 from intaglio.errors import IntaglioError
 
 
@@ -21,17 +21,7 @@ class Failures(Enum):
     BINDING = "BindingFailure"
 
 
-_ENVELOPE: dict[str, Any] = {
-    "result": {"type": "object", "maxProperties": 0},
-    "success": {"const": False},
-    "errors": {**listed(ref("ErrorItem")), "minItems": 1},
-    "messages": {"type": "array", "maxItems": 0},
-}
-FAILURE_SCHEMAS: dict[str, Any] = {
-    **component_schemas((ErrorItem, OpenAIError, BindingFailure)),
-    "Failure": record(_ENVELOPE),
-    "OpenAIFailure": record({**_ENVELOPE, "error": ref("OpenAIError")}),
-}
+FAILURE_SCHEMAS: dict[str, Any] = component_schemas((Failure, OpenAIFailure, OpenAIErrorEvent, BindingFailure))
 
 
 def failure_responses(errors: Sequence[type[IntaglioError]], form: Failures) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import msgspec
 
 from intaglio.api.finetunes.responses import SHAPES
 from intaglio.api.finetunes.routes import DEFAULT_PUBLIC_LIMIT, MAX_DESCRIPTION_CHARS, MAX_PUBLIC_LIMIT, CreateFinetune
+from intaglio.api.http.envelope import envelope_schema
 from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_BODY, OF_A_CHANGE, OF_A_MODEL, OF_A_READ
 from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
@@ -16,7 +17,6 @@ from intaglio.api.openapi.shapes import (
     FINETUNE,
     QUERY_FLAG,
     TEXT,
-    envelope_schema,
     listed,
     one_of,
     parameter,

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from intaglio.api.http.envelope import envelope_schema
 from intaglio.api.http.wire import component_schemas
-from intaglio.api.inference.model_cards import Model
+from intaglio.api.inference.model_cards import Author, Model, ModelSchemas
 from intaglio.api.inference.model_routes import MAX_PER_PAGE
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_MODEL
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
-from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, envelope_schema, listed, parameter, record, ref
+from intaglio.api.openapi.shapes import ACCOUNT, QUERY_FLAG, TEXT, listed, parameter, ref
 from intaglio.errors import BadInputError
 
 TAG = "Models"
 
-SCHEMAS: dict[str, Any] = {
-    **component_schemas((Model,)),
-    "ModelSchemas": record({"input": {"type": "object"}, "output": {"type": "object"}}),
-}  # fmt: skip
+SCHEMAS: dict[str, Any] = component_schemas((Model, ModelSchemas, Author))
 
 _SEARCH = (
     parameter("search", "query", TEXT, "A part of the name or the description."),
@@ -57,7 +55,7 @@ def model_operations(model: str) -> dict[str, Operation]:
         ),
         "search_authors": Operation(
             TAG, "List authors", "Those who made the models.",
-            {200: DeclaredResponse("The authors.", {JSON: envelope_schema(listed(record({"name": TEXT})))})},
+            {200: DeclaredResponse("The authors.", {JSON: envelope_schema(listed(ref("Author")))})},
             parameters=(ACCOUNT,), errors=IN_AN_ACCOUNT,
         ),
     }  # fmt: skip

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.http.wire import component_schemas
+from intaglio.api.openai.responses import SHAPES
 from intaglio.api.openai.schema import BodyCheck, chat_check, completions_check
 from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
 from intaglio.api.openapi.failures import Failures
-from intaglio.api.openapi.operation import EVENTS, JSON, DeclaredResponse, Operation, Schema
+from intaglio.api.openapi.operation import EVENTS, JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
-    COUNT,
     TEXT,
-    listed,
     model_in_path,
     or_null,
     parameter,
-    record,
     ref,
 )
-from intaglio.api.openapi.streams import REASON, event_stream
+from intaglio.api.openapi.streams import event_stream
 
 TAG = "OpenAI-compatible"
 
-_LOGPROB = {"token": TEXT, "logprob": {"type": "number", "maximum": 0}, "bytes": listed({"type": "integer"})}
-_CHAT_LOGPROBS = record({"content": listed(record({**_LOGPROB, "top_logprobs": listed(record(_LOGPROB))}))})
-_TEXT_LOGPROBS = record({
-    "tokens": listed(TEXT),
-    "token_logprobs": listed(_LOGPROB["logprob"]),
-    "top_logprobs": listed({"type": "object", "additionalProperties": _LOGPROB["logprob"]}),
-    "text_offset": listed(COUNT),
-})  # fmt: skip
-_CALL = record({
-    "id": TEXT, "type": {"const": "function"}, "function": record({"name": TEXT, "arguments": TEXT}),
-})  # fmt: skip
-_CALL_PIECE = {**_CALL, "properties": {"index": COUNT, **_CALL["properties"]}}
-_DELTA = record({}, {"role": {"const": "assistant"}, "content": TEXT, "tool_calls": listed(_CALL_PIECE)})
-_MESSAGE = record(
-    {"role": {"const": "assistant"}, "content": {"type": ["string", "null"]}}, {"tool_calls": listed(_CALL)}
-)
 _RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_HEADER: "This server's version."}
 
 
@@ -48,29 +30,15 @@ def openai_schemas(model: str) -> dict[str, Any]:
     return {
         "ChatInput": _as_sent(chat_check(), model),
         "CompletionsInput": _as_sent(completions_check(), model),
-        "ChatCompletion": _whole("chat.completion", {"message": _MESSAGE, "logprobs": or_null(_CHAT_LOGPROBS)}),
-        "Completion": _whole("text_completion", {"text": TEXT, "logprobs": or_null(_TEXT_LOGPROBS)}),
-        "ChatChunk": _chunk("chat.completion.chunk", record(
-            {"index": COUNT, "delta": _DELTA, "finish_reason": or_null(REASON)}, {"logprobs": _CHAT_LOGPROBS}
-        )),
-        "CompletionChunk": _chunk("text_completion", record(
-            {"index": COUNT, "text": TEXT, "logprobs": or_null(_TEXT_LOGPROBS), "finish_reason": or_null(REASON)}
-        )),
-        "OpenAIModel": record({"id": TEXT, "object": {"const": "model"}, "created": COUNT, "owned_by": TEXT}),
-        "OpenAIModels": record({"object": {"const": "list"}, "data": listed(ref("OpenAIModel"))}),
-    }  # fmt: skip
+        **component_schemas(SHAPES),
+        "ChatEvent": _event("ChatCompletionChunk"),
+        "CompletionEvent": _event("CompletionChunk"),
+    }
 
 
-def _whole(kind: str, choice: Mapping[str, Schema]) -> dict[str, Any]:
-    choices = listed(record({"index": COUNT, **choice, "finish_reason": REASON}))
-    fields = {"id": TEXT, "object": {"const": kind}, "created": COUNT, "model": TEXT, "choices": choices}
-    return record({**fields, "usage": ref("Usage")})
-
-
-def _chunk(kind: str, choice: Schema) -> dict[str, Any]:
+def _event(chunk: str) -> dict[str, Any]:
     """A chunk of a stream, or the error that ends it."""
-    fields = {"id": TEXT, "object": {"const": kind}, "created": COUNT, "model": TEXT, "choices": listed(choice)}
-    return {"anyOf": [record(fields, {"usage": ref("Usage")}), record({"error": ref("OpenAIError")})]}
+    return {"anyOf": [ref(chunk), ref("OpenAIErrorEvent")]}
 
 
 def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
@@ -87,11 +55,11 @@ def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
 _LORA = parameter("lora", "query", TEXT, "An adapter, as `lora` in the body.")
 
 
-def _run(summary: str, description: str, body: str, answer: str, chunk: str) -> Operation:
-    events = event_stream("Each holds a chunk in OpenAI's form.", ref(chunk))
+def _run(summary: str, description: str, body: str, response: str, event: str) -> Operation:
+    events = event_stream("Each holds a chunk in OpenAI's form.", ref(event))
     return Operation(
         TAG, summary, description,
-        {200: DeclaredResponse("The answer, bare.", {JSON: ref(answer), EVENTS: events}, _RUN_HEADERS)},
+        {200: DeclaredResponse("The bare completion.", {JSON: ref(response), EVENTS: events}, _RUN_HEADERS)},
         parameters=(ACCOUNT, _LORA), body={JSON: ref(body)}, errors=(*IN_AN_ACCOUNT, *OF_A_RUN),
         failures=Failures.OPENAI,
     )  # fmt: skip
@@ -108,11 +76,11 @@ def openai_operations(model: str) -> dict[str, Operation]:
     return {
         "create_chat_completion": _run(
             "Chat completions", "`model` is a base, or a base and an adapter: `<base>:<name or id>`.", "ChatInput",
-            "ChatCompletion", "ChatChunk",
+            "ChatCompletion", "ChatEvent",
         ),
         "create_completion": _run(
             "Completions", "The prompt stands as it is, without a template; it may be token ids.", "CompletionsInput",
-            "Completion", "CompletionChunk",
+            "Completion", "CompletionEvent",
         ),
         "create_embedding": _absent("No embeddings", "Always 404: the models of this server generate text."),
         "create_response": _absent("No responses API", "Always 404; the message says what there is."),

@@ -7,9 +7,10 @@ from typing import Any
 
 from intaglio.api.binding.forward import ACCOUNT_HEADER
 from intaglio.api.binding.routes import MODEL_HEADER, VERSIONS
+from intaglio.api.http.envelope import envelope_schema
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.http.wire import component_schemas
-from intaglio.api.inference.results import BatchProgress, RunEvent, Usage
+from intaglio.api.inference.results import BatchAnswer, BatchFailure, BatchProgress, BatchResult, RunEvent, Usage
 from intaglio.api.inference.run_input import NULL_MEANS_ABSENT
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT, OF_A_BATCH, OF_A_RUN
@@ -17,12 +18,9 @@ from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
-    COUNT,
     FLAG,
     QUERY_FLAG,
     TEXT,
-    envelope_schema,
-    listed,
     model_in_path,
     one_of,
     or_null,
@@ -31,7 +29,6 @@ from intaglio.api.openapi.shapes import (
     ref,
 )
 from intaglio.api.openapi.streams import event_stream
-from intaglio.batches import BatchState
 from intaglio.errors import IdentifierError, JsonAnswerError
 
 TAG = "Run"
@@ -46,31 +43,17 @@ _OPTIONS: dict[str, Any] = {
 }
 _BINDING_OPTIONS = {"type": ["object", "null"], **_OPTIONS}
 _EVENTS = event_stream("Each holds a piece of the answer, the last one `usage` and `finish_reason`.", ref("RunEvent"))
-_STATUS = one_of([BatchState.QUEUED.value, BatchState.RUNNING.value])
 _RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_HEADER: "This server's version."}
 
 
 def run_schemas(schema: RunSchema) -> dict[str, Any]:
-    reference = {"external_reference": {"type": ["string", "null"]}}
     return {
+        **component_schemas((Usage, RunEvent, BatchProgress, BatchResult, BatchAnswer, BatchFailure)),
         "RunInput": input_as_sent(schema),
         "RunResult": schema.output["oneOf"][0],
-        **component_schemas((Usage, RunEvent, BatchProgress)),
         "BatchInput": record({"requests": {"type": "array", "minItems": 1}}, {"options": _OPTIONS}),
         "BatchQuestion": record({"request_id": TEXT}),
-        "BatchResult": record({
-            "responses": listed({"anyOf": [ref("BatchAnswer"), ref("BatchFailure")]}),
-            "usage": ref("Usage"),
-        }),
-        "BatchAnswer": record({"id": COUNT, "success": {"const": True}, "result": ref("RunResult"), **reference}),
-        "BatchFailure": record({
-            "id": COUNT,
-            "success": {"const": False},
-            "result": {"type": "object", "maxProperties": 0},
-            "errors": listed(ref("ErrorItem")),
-            **reference,
-        }),
-    }  # fmt: skip
+    }
 
 
 def input_as_sent(schema: RunSchema) -> dict[str, Any]:

@@ -43,19 +43,6 @@ def one_of(values: Sequence[str]) -> dict[str, Any]:
     return {"type": "string", "enum": list(values)}
 
 
-def envelope_schema(result: Mapping[str, Any], *, is_page: bool = False) -> dict[str, Any]:
-    """The envelope of a success around a result. is_page: beside it stands which page of a list this is."""
-    fields = {
-        "result": result,
-        "success": {"const": True},
-        "errors": {"type": "array", "maxItems": 0},
-        "messages": {"type": "array", "maxItems": 0},
-    }
-    if is_page:
-        fields["result_info"] = record(dict.fromkeys(("page", "per_page", "count", "total_count"), COUNT))
-    return record(fields)
-
-
 def parameter(
     name: str, where: str, schema: Mapping[str, Any], says: str = "", *, required: bool = False, example: Any = None
 ) -> dict[str, Any]:

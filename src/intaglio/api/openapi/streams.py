@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.api.openapi.shapes import one_of
-
 END = "[DONE]"
-
-REASON = one_of(("stop", "length", "tool_calls"))
 
 
 def event_stream(says: str, content: Mapping[str, Any]) -> dict[str, Any]:

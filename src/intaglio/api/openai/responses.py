@@ -1,0 +1,157 @@
+"""What the OpenAI-compatible routes send: one declaration per shape, from which the response and the OpenAPI document
+are made.
+
+A field that is UNSET is left out. Fields are written in the order of their declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from intaglio.api.http.wire import Count
+from intaglio.api.inference.results import Usage
+
+FinishReason = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length", "tool_calls"]})]
+LogProbability = Annotated[float, Meta(le=0)]
+
+
+class FunctionCall(Struct, frozen=True):
+    """arguments: JSON as a text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallObject(Struct, frozen=True):
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class ToolCallPiece(Struct, frozen=True):
+    """A tool call in a chunk, always complete."""
+
+    index: Count
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class LikelyToken(Struct, frozen=True):
+    token: str
+    logprob: LogProbability
+    bytes: Sequence[int]
+
+
+class ChatToken(Struct, frozen=True):
+    token: str
+    logprob: LogProbability
+    bytes: Sequence[int]
+    top_logprobs: Sequence[LikelyToken]
+
+
+class ChatLogprobs(Struct, frozen=True):
+    content: Sequence[ChatToken]
+
+
+class TextLogprobs(Struct, frozen=True):
+    tokens: Sequence[str]
+    token_logprobs: Sequence[LogProbability]
+    top_logprobs: Sequence[dict[str, LogProbability]]
+    text_offset: Sequence[Count]
+
+
+class ChatMessage(Struct, frozen=True):
+    role: Literal["assistant"]
+    content: str | None
+    tool_calls: Sequence[ToolCallObject] | UnsetType = UNSET
+
+
+class ChatDelta(Struct, frozen=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    tool_calls: Sequence[ToolCallPiece] | UnsetType = UNSET
+
+
+class ChatChoice(Struct, frozen=True):
+    index: Count
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatChunkChoice(Struct, frozen=True, kw_only=True):
+    index: Count
+    delta: ChatDelta
+    logprobs: ChatLogprobs | UnsetType = UNSET
+    finish_reason: FinishReason | None
+
+
+class CompletionChoice(Struct, frozen=True):
+    index: Count
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason
+
+
+class CompletionChunkChoice(Struct, frozen=True):
+    index: Count
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatCompletion(Struct, frozen=True):
+    id: str
+    object: Literal["chat.completion"]
+    created: Count
+    model: str
+    choices: Sequence[ChatChoice]
+    usage: Usage
+
+
+class Completion(Struct, frozen=True):
+    id: str
+    object: Literal["text_completion"]
+    created: Count
+    model: str
+    choices: Sequence[CompletionChoice]
+    usage: Usage
+
+
+class ChatCompletionChunk(Struct, frozen=True):
+    """usage is left out rather than null: some clients cannot read null."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: Count
+    model: str
+    choices: Sequence[ChatChunkChoice]
+    usage: Usage | UnsetType = UNSET
+
+
+class CompletionChunk(Struct, frozen=True):
+    id: str
+    object: Literal["text_completion"]
+    created: Count
+    model: str
+    choices: Sequence[CompletionChunkChoice]
+    usage: Usage | UnsetType = UNSET
+
+
+class OpenAIModel(Struct, frozen=True):
+    id: str
+    object: Literal["model"]
+    created: Count
+    owned_by: str
+
+
+class OpenAIModels(Struct, frozen=True):
+    object: Literal["list"]
+    data: Sequence[OpenAIModel]
+
+
+SHAPES = (ChatCompletion, Completion, ChatCompletionChunk, CompletionChunk, OpenAIModel, OpenAIModels)
