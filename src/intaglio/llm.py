@@ -21,11 +21,17 @@ from intaglio.engine.core_process import adapter_limits, build_engine
 from intaglio.engine.memory.machine import fit_to_machine
 from intaglio.engine.token_stream import TokenStream
 from intaglio.grammar import check_grammar
-from intaglio.lora.peft.base_tables import BaseTables, checkpoint_tables
-from intaglio.lora.peft.reader import read_peft_adapter
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams, ScaledAdapter, Verification
+from intaglio.request import (
+    AdapterRef,
+    FinishReason,
+    Priority,
+    SamplingParams,
+    ScaledAdapter,
+    Verification,
+    VerifiedAdapter,
+)
 from intaglio.settings import Settings, load_settings
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 
@@ -106,11 +112,6 @@ class AsyncLLM:
         return self._base.tokenizer
 
     @property
-    def base_tables(self) -> BaseTables:
-        """The base's embedding and head, for the check of adapters whose files have such tables too."""
-        return checkpoint_tables(self._base.path)
-
-    @property
     def engine(self) -> EngineClient:
         return self._engine
 
@@ -145,12 +146,13 @@ class AsyncLLM:
         tokens = await self._engine.submit(request, reject_if_busy=reject_if_busy) if params.max_tokens else None
         return RequestHandle(tokens, builder, len(prompt_ids))
 
-    async def verify(self, ref: AdapterRef) -> Verification:
-        """Check, pack and verify an adapter's folder. Returns at once for an adapter that was verified here before.
+    async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
+        """Read, check, verify and pack the adapter in a folder.
 
+        digest  what the adapter must have, if that is known: then one that was verified here before is not read again
         Raises AdapterError with the reason if it cannot be served, EngineError if verification could not be done.
         """
-        return await self._engine.verify(ref)
+        return await self._engine.verify(folder, digest)
 
     async def close(self) -> None:
         await self._engine.close()
@@ -187,15 +189,11 @@ class LLM:
 
     def load_adapter(self, folder: str | Path) -> AdapterRef:
         """Check and verify a PEFT adapter folder. Raises AdapterError with the reason."""
-        tables = checkpoint_tables(self._base.path)
-        adapter = read_peft_adapter(Path(folder), self.config, self._limits, base_tables=tables)
-        ref = AdapterRef(adapter.digest, str(folder))
-        self.verify(ref)
-        return ref
+        return AdapterRef(self._adapters.verify(str(folder)).digest, str(folder))
 
     def verify(self, ref: AdapterRef) -> Verification:
         """The adapter's verification, made now or in an earlier process. Raises AdapterError."""
-        return self._adapters.verify(ref)
+        return self._adapters.verify(ref.folder, ref.digest).verification
 
     def generate(
         self,

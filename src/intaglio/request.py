@@ -185,6 +185,13 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class VerifiedAdapter(msgspec.Struct, frozen=True):
+    """The identity of an adapter that was read, checked and verified: `AdapterRef.digest`."""
+
+    digest: str
+    verification: Verification
+
+
 class EngineRequest(msgspec.Struct, frozen=True):
     """One sequence to generate.
 

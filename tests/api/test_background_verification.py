@@ -150,13 +150,13 @@ def test_demos_are_verified_once_each_one_at_a_time_and_a_bounded_number_wait(
     under_way = most = 0
     verify = llm.verify
 
-    async def counted(ref: Any) -> Any:
+    async def counted(folder: str, digest: str) -> Any:
         nonlocal under_way, most
-        asked.append(ref.digest)
+        asked.append(digest)
         under_way += 1
         most = max(most, under_way)
         try:
-            return await verify(ref)
+            return await verify(folder, digest)
         finally:
             under_way -= 1
 
@@ -177,7 +177,7 @@ def test_shutdown_does_not_wait_for_a_verification(base_config: ModelConfig, mak
     llm = FakeLLM(MODEL, base_config)
     cancelled = asyncio.Event()
 
-    async def endless(_ref: Any) -> Any:
+    async def endless(_folder: str, _digest: str) -> Any:
         try:
             await asyncio.Event().wait()
         finally:

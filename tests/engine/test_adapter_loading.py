@@ -21,7 +21,7 @@ from intaglio.lora.packing import AdapterDtype, pack_tensors
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
 from intaglio.ops import AdapterTensors, AdapterWeights
-from intaglio.request import AdapterRef, FinishReason, ScaledAdapter, Verification
+from intaglio.request import AdapterRef, FinishReason, ScaledAdapter, Verification, VerifiedAdapter
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.engines import Collected, TinyModel, load_from_peft, load_tiny, request, run
 from tests.helpers.forward import Prompt, run_prompts
@@ -231,10 +231,11 @@ def test_the_second_load_is_from_the_packed_file_and_gives_the_same_tokens(
 def test_a_verification_that_was_asked_for_is_the_one_that_loading_needs(
     cache: Cache, adapters: list[AdapterRef]
 ) -> None:
-    verification = cache.loader().verify(adapters[1])
+    ref = adapters[1]
+    verification = cache.loader().verify(ref.folder).verification
     assert (verification.rank, verification.num_modules, verification.scalable) == (2, 49, True)
     assert verification.agreement > 0.99
-    assert cache.loader().verify(adapters[1]) == verification
+    assert cache.loader().verify(ref.folder, ref.digest) == VerifiedAdapter(ref.digest, verification)
     loaded = cache.loader().load(adapters[1])
     assert (loaded.rank, loaded.scalable) == (2, True)
     assert cache.verified == [adapters[1].digest]
@@ -245,7 +246,7 @@ def test_loading_an_adapter_that_is_being_verified_uses_the_same_verification(
 ) -> None:
     loader, ref = cache.loader(), adapters[0]
     with ThreadPoolExecutor(4) as pool:
-        verifications = [pool.submit(loader.verify, ref) for _ in range(2)]
+        verifications = [pool.submit(loader.verify, ref.folder, ref.digest) for _ in range(2)]
         loads = [pool.submit(loader.load, ref) for _ in range(2)]
         assert verifications[0].result(DEADLINE_S) == verifications[1].result(DEADLINE_S)
         assert [load.result(DEADLINE_S).digest for load in loads] == [ref.digest] * 2
@@ -303,7 +304,8 @@ def test_a_lower_rank_limit_applies_to_packed_adapters_too(cache: Cache, adapter
 
 
 def test_files_that_do_not_match_the_digest_are_refused(cache: Cache, adapters: list[AdapterRef]) -> None:
-    for act in (cache.loader().load, cache.loader().verify):
+    loader, folder = cache.loader(), adapters[0].folder
+    for act in (lambda: loader.load(AdapterRef("0" * 64, folder)), lambda: loader.verify(folder, "0" * 64)):
         with pytest.raises(AdapterError, match="its files changed"):
-            act(AdapterRef("0" * 64, adapters[0].folder))
+            act()
     assert cache.verified == []

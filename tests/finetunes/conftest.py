@@ -10,7 +10,7 @@ import pytest
 from intaglio.finetunes import Finetune, FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig, config_from_hf
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import Verification, VerifiedAdapter
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
 from tests.helpers.verifications import VERIFICATION
@@ -89,9 +89,12 @@ def create(store: FinetuneStore, name: str = "mine", account: str = "acc", publi
     return store.create(account=account, name=name, model=MODEL, description="", public=public)
 
 
-def verified(_ref: AdapterRef) -> Verification:
-    """An engine that finds every adapter good."""
-    return VERIFICATION
+Verify = Callable[[str], VerifiedAdapter]
+
+
+def verifies(config: ModelConfig, verification: Verification = VERIFICATION) -> Verify:
+    """An engine that reads an adapter and verifies it, whatever it does."""
+    return lambda folder: VerifiedAdapter(digest_in(folder, config), verification)
 
 
 def add(
@@ -100,12 +103,13 @@ def add(
     config: ModelConfig,
     name: str = "mine",
     *,
-    verify: Callable[[AdapterRef], Verification] = verified,
+    verify: Verify | None = None,
     keep_other_file: bool = False,
 ) -> Finetune:
     """Upload one file of an adapter folder under its own name."""
     with store.stage() as staged:
         staged.write(path.read_bytes())
+        verify = verify or verifies(config)
         return store.add_file("acc", name, path.name, staged, config, verify, keep_other_file=keep_other_file)
 
 

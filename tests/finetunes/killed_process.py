@@ -27,8 +27,8 @@ from intaglio.errors import AdapterError
 from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import config_from_hf
-from intaglio.request import AdapterRef, Verification
-from tests.finetunes.conftest import CONFIG, WEIGHTS, add, add_both, create, verified
+from intaglio.request import VerifiedAdapter
+from tests.finetunes.conftest import CONFIG, WEIGHTS, Verify, add, add_both, create, verifies
 from tests.helpers.checkpoints import tiny_config
 
 CHANGES = {"os.mkdir", "os.link", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
@@ -57,9 +57,9 @@ class Steps:
             sa.event.listen(sa.Engine, name, lambda _connection: self._step())
         self._watching = True
 
-    def verify(self, ref: AdapterRef) -> Verification:
+    def verify(self, folder: str) -> VerifiedAdapter:
         self._step()
-        return verified(ref)
+        return verifies(BASE)(folder)
 
     def _on_event(self, event: str, arguments: tuple[object, ...]) -> None:
         opens = event == "open" and isinstance(arguments[2], int) and arguments[2] & FOR_WRITING
@@ -72,10 +72,10 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-Act = Callable[[FinetuneStore, Path, Path, Callable[[AdapterRef], Verification]], object]
+Act = Callable[[FinetuneStore, Path, Path, Verify], object]
 
 
-def _refused(store: FinetuneStore, folder: Path, verify: Callable[[AdapterRef], Verification]) -> None:
+def _refused(store: FinetuneStore, folder: Path, verify: Verify) -> None:
     bad = folder / "bad" / WEIGHTS
     try:
         add(store, bad, BASE, verify=verify)

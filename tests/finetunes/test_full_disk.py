@@ -13,8 +13,8 @@ from intaglio.errors import DataFolderError, StorageFullError
 from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Verification
-from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS, add, create, digest_in, stored_files
+from intaglio.request import VerifiedAdapter
+from tests.finetunes.conftest import CONFIG, WEIGHTS, add, create, digest_in, stored_files, verifies
 
 SIZE = 2 << 20
 
@@ -74,9 +74,9 @@ def test_a_disk_that_fills_while_an_upload_is_verified_leaves_it_as_it_was(
     files = stored_files(small)
     fillers = []
 
-    def filled(_ref: AdapterRef) -> Verification:
+    def filled(folder: str) -> VerifiedAdapter:
         fillers.append(fill(small))
-        return VERIFICATION
+        return verifies(base_config)(folder)
 
     with pytest.raises(StorageFullError, match="disk is full"):
         add(store, adapter_folder / WEIGHTS, base_config, verify=filled)

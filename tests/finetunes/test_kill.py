@@ -11,7 +11,7 @@ import pytest
 
 from intaglio.errors import FinetuneNotFoundError
 from intaglio.finetunes import FinetuneState, FinetuneStore
-from tests.finetunes.conftest import WEIGHTS, digest_in, stored_files, verified
+from tests.finetunes.conftest import WEIGHTS, digest_in, stored_files, verifies
 from tests.finetunes.killed_process import ACTS, BASE, open_store, prepared
 
 
@@ -62,7 +62,7 @@ def test_killed_at_any_step_leaves_the_old_state_or_the_new_one(
     prepared(act, tmp_path / "whole", adapter_folder, new_folder, database_url)
     whole = open_store(tmp_path / "whole", database_url)
     before = picture(whole, tmp_path / "whole")
-    do(whole, adapter_folder, new_folder, verified)
+    do(whole, adapter_folder, new_folder, verifies(BASE))
     after = picture(whole, tmp_path / "whole")
     whole.close()
 
@@ -73,7 +73,7 @@ def test_killed_at_any_step_leaves_the_old_state_or_the_new_one(
         seen.append(picture(store, data))
         assert list((data / "incoming").iterdir()) == []
         if seen[-1] == before and before != after:
-            do(store, adapter_folder, new_folder, verified)
+            do(store, adapter_folder, new_folder, verifies(BASE))
             assert picture(store, data) == after
         store.close()
     assert seen == sorted(seen, key=lambda one: one == after and one != before)  # once it is new, it stays new

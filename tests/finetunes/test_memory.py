@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
-from tests.finetunes.conftest import WEIGHTS, create, verified
+from intaglio.request import VerifiedAdapter
+from tests.finetunes.conftest import VERIFICATION, WEIGHTS, create
 
 CHUNK = 1 << 18
 
@@ -29,13 +30,14 @@ def test_a_large_file_is_never_held_in_memory(data: Path, tmp_path: Path, base_c
     save_file({f"{path}.lora_A.weight": a, f"{path}.lora_B.weight": b}, source, metadata={"format": "pt"})
     del a, b
     assert source.stat().st_size > size
+    verified = VerifiedAdapter("0" * 64, VERIFICATION)
     store = FinetuneStore(data, AdapterLimits(max_file_bytes=1 << 30), max_finetunes=1)
     create(store)
     tracemalloc.start()
     with store.stage() as staged, source.open("rb") as file:
         while chunk := file.read(CHUNK):
             staged.write(chunk)
-        store.add_file("acc", "mine", WEIGHTS, staged, base_config, verified)
+        store.add_file("acc", "mine", WEIGHTS, staged, base_config, lambda _folder: verified)
     with store.open_file("acc", "mine", WEIGHTS).file as stored:
         hashed = hashlib.sha256()
         while chunk := stored.read(CHUNK):

@@ -86,7 +86,7 @@ def test_an_upload_checked_during_a_rollback_is_refused_with_the_reason(
     old = add_both(store, adapter_folder, base_config)
     add_both(store, new_folder, base_config)
     add(store, adapter_folder / CONFIG, base_config)
-    held = PausedCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
     store.rollback("acc", "mine")
@@ -115,7 +115,7 @@ def test_a_bad_file_checked_during_a_rollback_is_refused_with_the_file_it_was_to
         store.rollback("acc", "mine")
         raise AdapterError("bad weights")
 
-    for check in ("check_weights_file", "read_peft_adapter"):  # of the file alone, and with the other one
+    for check in ("check_weights_file", "check_pair"):  # of the file alone, and with the other one
         monkeypatch.setattr(f"intaglio.finetunes.upload.{check}", found_bad_after_a_rollback)
     with pytest.raises(AdapterError, match="bad weights"):
         add(store, new_folder / WEIGHTS, base_config)

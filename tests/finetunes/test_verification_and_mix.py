@@ -10,7 +10,7 @@ import pytest
 from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, ScaledAdapter, Verification
+from intaglio.request import ScaledAdapter, VerifiedAdapter
 from tests.finetunes.conftest import (
     CONFIG,
     MODEL,
@@ -20,8 +20,8 @@ from tests.finetunes.conftest import (
     add,
     add_both,
     create,
-    digest_in,
     stored_files,
+    verifies,
 )
 
 
@@ -31,20 +31,19 @@ def test_the_verifier_gets_the_pair_before_it_is_kept_and_its_verification_stays
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
     before = stored_files(data)
-    asked: list[AdapterRef] = []
+    asked: list[VerifiedAdapter] = []
 
-    def verify(ref: AdapterRef) -> Verification:
-        asked.append(ref)
-        assert digest_in(ref.folder, base_config) == ref.digest
+    def verify(folder: str) -> VerifiedAdapter:
+        asked.append(verifies(base_config)(folder))
         assert [path for path in stored_files(data) if "incoming" not in path.parts] == before
         found = store.find("acc", "mine")
         assert found.candidate is not None
         assert found.candidate.check is not None
         assert found.candidate.check.step == "verifying"
-        return VERIFICATION
+        return asked[-1]
 
     ready = add(store, adapter_folder / WEIGHTS, base_config, verify=verify)
-    assert [ref.digest for ref in asked] == [ready.digest]
+    assert [adapter.digest for adapter in asked] == [ready.digest]
     again = open_store().find("acc", "mine")
     assert again.current is not None
     assert again.current.verification == VERIFICATION
@@ -53,7 +52,7 @@ def test_the_verifier_gets_the_pair_before_it_is_kept_and_its_verification_stays
 def test_an_adapter_that_fails_verification_is_refused_with_the_reason(
     data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    def unverified(_ref: AdapterRef) -> Verification:
+    def unverified(_folder: str) -> VerifiedAdapter:
         raise AdapterError("the adapter changes nothing")
 
     create(store)
@@ -73,7 +72,7 @@ def test_the_same_files_again_bring_the_newest_verification(
     create(store)
     add_both(store, adapter_folder, base_config)
     add(store, adapter_folder / CONFIG, base_config)
-    again = add(store, adapter_folder / WEIGHTS, base_config, verify=lambda _ref: better)
+    again = add(store, adapter_folder / WEIGHTS, base_config, verify=verifies(base_config, better))
     assert again.current is not None
     assert (again.current.number, again.current.verification) == (1, better)
 
@@ -119,7 +118,7 @@ def test_an_adapter_that_replaces_parts_of_the_base_is_used_alone_at_scale_one(
 ) -> None:
     whole = msgspec.structs.replace(VERIFICATION, scalable=False)
     add(three, adapter_folder / CONFIG, base_config, "old")
-    add(three, adapter_folder / WEIGHTS, base_config, "old", verify=lambda _ref: whole)
+    add(three, adapter_folder / WEIGHTS, base_config, "old", verify=verifies(base_config, whole))
     assert [one.scale for one in three.resolve_mix("acc", [("old", 1.0), ("new", 0.0)], MODEL)] == [1.0]
     for asked in ([("old", 0.5)], [("old", 1.0), ("new", 1.0)]):
         with pytest.raises(FinetuneError, match="'old' replaces parts of the base model"):

@@ -24,7 +24,7 @@ from intaglio.completion import TextDelta, TokenLogprob, Usage
 from intaglio.errors import AdapterUseError, CapacityError, ChatError, ContextLengthError, EngineError, IntaglioError
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, FinishReason, Priority, SamplingParams, ScaledAdapter, Verification
+from intaglio.request import FinishReason, Priority, SamplingParams, ScaledAdapter, Verification, VerifiedAdapter
 
 DEADLINE_S = 20.0
 _OPEN, _CLOSE = "<answer>", "</answer>"
@@ -162,12 +162,14 @@ class FakeLLM:
             answer.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
         return FakeGeneration(self, answer, len(prompt_ids), params.max_tokens, params.logprobs)
 
-    async def verify(self, ref: AdapterRef) -> Verification:
+    async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
         self.verification_begun.set()
         await asyncio.to_thread(self.verification_may_end.wait, DEADLINE_S)
         if self.verification_error is not None:
             raise self.verification_error
-        return await asyncio.to_thread(verification_by_reading, ref, self.config)
+        verified = await asyncio.to_thread(verified_by_reading, folder, self.config)
+        assert digest in (None, verified.digest), "a caller who names a digest knows the adapter"
+        return verified
 
     async def close(self) -> None:
         self.closed = True
@@ -179,11 +181,12 @@ class FakeLLM:
         return list(range(start, start + len(words)))
 
 
-def verification_by_reading(ref: AdapterRef, config: ModelConfig) -> Verification:
-    """What it says of the adapter's size is true, what of logits is made up. Raises AdapterError for bad files."""
-    adapter = read_peft_adapter(Path(ref.folder), config, AdapterLimits())
-    assert adapter.digest == ref.digest, "who asks for a verification knows the identity"
-    return Verification(
+def verified_by_reading(folder: str, config: ModelConfig) -> VerifiedAdapter:
+    """The digest and the size of the adapter are true, what is said of logits is made up. Raises AdapterError for bad
+    files.
+    """
+    adapter = read_peft_adapter(Path(folder), config, AdapterLimits())
+    verification = Verification(
         num_modules=adapter.num_modules,
         rank=adapter.rank,
         scalable=adapter.tensors.is_sum,
@@ -193,6 +196,7 @@ def verification_by_reading(ref: AdapterRef, config: ModelConfig) -> Verificatio
         num_tokens=16,
         seconds=0.125,
     )
+    return VerifiedAdapter(adapter.digest, verification)
 
 
 def _shown(adapter: ScaledAdapter) -> str:

@@ -10,9 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.peft.base_tables import BaseTables
-from intaglio.lora.peft.reader import AdapterLimits, OnStep, ReadStep, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, OnStep, ReadStep, check_pair
 from intaglio.model.config import ModelConfig
 
 DEADLINE_S = 30
@@ -21,18 +19,16 @@ T = TypeVar("T")
 
 
 class PausedCheck:
-    """Lets the reading of a pair begin and holds it at one step until `go` is set."""
+    """Lets the check of a pair begin and holds it at one step until `go` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: ReadStep) -> None:
         self.inside = threading.Event()
         self.go = threading.Event()
         self.steps: list[ReadStep] = []
         self._step = step
-        monkeypatch.setattr("intaglio.finetunes.upload.read_peft_adapter", self._read)
+        monkeypatch.setattr("intaglio.finetunes.upload.check_pair", self._check)
 
-    def _read(
-        self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: OnStep, base_tables: BaseTables | None
-    ) -> LoraAdapter:
+    def _check(self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: OnStep) -> None:
         def held(step: ReadStep) -> None:
             note(step)
             self.steps.append(step)
@@ -40,7 +36,7 @@ class PausedCheck:
                 self.inside.set()
                 assert self.go.wait(DEADLINE_S)
 
-        return read_peft_adapter(folder, config, limits, held, base_tables)
+        check_pair(folder, config, limits, held)
 
 
 def in_thread(act: Callable[[], T]) -> Future[T]:

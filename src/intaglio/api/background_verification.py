@@ -83,7 +83,7 @@ class BackgroundVerification:
         verification = None
         async with self._turn:
             try:
-                verification = await llm.verify(ref)
+                verification = (await llm.verify(ref.folder, ref.digest)).verification
             except AdapterError as error:
                 logger.warning("adapter %s is not verified, and not served: %s", ref.digest[:12], error)
             except EngineError as error:  # it is asked again

@@ -20,7 +20,7 @@ from intaglio.lora.pool import LoadedAdapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.packed import packed_key
 from intaglio.ops import AdapterWeights, Ops
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import AdapterRef, Verification, VerifiedAdapter
 from intaglio.version import __version__
 
 # The adapter as in its files, and as it would be served -> its verification. Raises AdapterError.
@@ -50,13 +50,22 @@ class AdapterLoader:
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
         """Raises AdapterError if there is no packed file and the adapter's own files are bad or fail verification."""
-        packed, prepared = self._read_packed(ref.digest) or self._verify_and_pack(ref)
+        found = self._read_packed(ref.digest) or self._verify_and_pack(self._read_folder(ref.folder, ref.digest))
+        packed, prepared = found
         verification = packed.verification
         return LoadedAdapter(ref.digest, verification.rank, packed.nbytes, prepared, verification.scalable)
 
-    def verify(self, ref: AdapterRef) -> Verification:
-        """The adapter's verification, made now if there is none yet. Raises AdapterError as `load` does."""
-        return (self._read_packed(ref.digest) or self._verify_and_pack(ref))[0].verification
+    def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
+        """The digest and the verification of the adapter in a folder; it is verified now if it was not before.
+
+        digest  what it must have, if that is known: then the folder of an adapter with a packed file is not read
+        Raises AdapterError as `load` does.
+        """
+        if digest is not None and (known := self._read_packed(digest)) is not None:
+            return VerifiedAdapter(digest, known[0].verification)
+        adapter = self._read_folder(folder, digest)
+        packed, _ = self._read_packed(adapter.digest) or self._verify_and_pack(adapter)
+        return VerifiedAdapter(adapter.digest, packed.verification)
 
     def _read_packed(self, digest: str) -> tuple[PackedAdapter, AdapterWeights] | None:
         """The adapter from its packed file. None if there is none, or it does not fit the model or the limits: then
@@ -70,22 +79,22 @@ class AdapterLoader:
         except ValueError:
             return None
 
-    def _verify_and_pack(self, ref: AdapterRef) -> tuple[PackedAdapter, AdapterWeights]:
-        folder, config = Path(ref.folder), self._model.config
-        adapter = read_peft_adapter(folder, config, self._limits, base_tables=self._base_tables)
-        if adapter.digest != ref.digest:
-            raise AdapterError(
-                f"adapter in {ref.folder} has digest {adapter.digest}, not {ref.digest}: its files changed"
-            )
+    def _read_folder(self, folder: str, digest: str | None) -> LoraAdapter:
+        adapter = read_peft_adapter(Path(folder), self._model.config, self._limits, self._base_tables)
+        if digest not in (None, adapter.digest):
+            raise AdapterError(f"adapter in {folder} has digest {adapter.digest}, not {digest}: its files changed")
+        return adapter
+
+    def _verify_and_pack(self, adapter: LoraAdapter) -> tuple[PackedAdapter, AdapterWeights]:
         arrays = self._ops.lora_arrays(self._model.prepare_adapter(pack_tensors(adapter.tensors, self._packed.dtype)))
         # Verify what later loads will use: weights made from the arrays of the packed file.
         prepared = self._ops.lora_from_arrays(arrays, self._base_weights)
         with self._verify_lock:
-            found = self._read_packed(ref.digest)  # another thread may have verified it meanwhile
+            found = self._read_packed(adapter.digest)  # another thread may have verified it meanwhile
             if found is not None:
                 return found
             packed = PackedAdapter(self._verify(adapter, prepared), arrays)
-            self._packed.write(ref.digest, packed)
+            self._packed.write(adapter.digest, packed)
         return packed, prepared
 
 

@@ -36,7 +36,7 @@ from intaglio.engine.protocol import (
 )
 from intaglio.engine.token_stream import TokenStream
 from intaglio.errors import AdapterError, CapacityError, EngineDeadError, EngineError, EngineStepError
-from intaglio.request import AdapterRef, EngineRequest, FinishReason, Priority, TokenOutput, Verification
+from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput, VerifiedAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class EngineClient:
         self._spec = spec
         self._max_in_flight = max_in_flight
         self._streams: dict[str, TokenStream] = {}
-        self._verifications: dict[str, asyncio.Future[Verification]] = {}
+        self._verifications: dict[str, asyncio.Future[VerifiedAdapter]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="intaglio-"))
         self._context = zmq.asyncio.Context()
         self._socket: zmq.asyncio.Socket | None = None
@@ -131,21 +131,22 @@ class EngineClient:
         if request_id in self._streams and self.ready:
             await self._send(Abort(request_id))
 
-    async def verify(self, ref: AdapterRef) -> Verification:
-        """Have an adapter verified while requests run.
+    async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
+        """Have the adapter in a folder read, checked and verified while requests run.
 
+        digest  what the adapter must have, if that is known: then one that was verified before is not read again
         Raises AdapterError with the reason if it is refused, EngineError if verification could not be done.
         """
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
         request_id = uuid.uuid4().hex
-        verification: asyncio.Future[Verification] = asyncio.get_running_loop().create_future()
-        self._verifications[request_id] = verification
+        verified: asyncio.Future[VerifiedAdapter] = asyncio.get_running_loop().create_future()
+        self._verifications[request_id] = verified
         try:
-            await self._send(Verify(request_id, ref))
-            return await verification
+            await self._send(Verify(request_id, folder, digest))
+            return await verified
         finally:
             del self._verifications[request_id]
-            verification.cancel()  # its exception was raised above, if sending failed
+            verified.cancel()  # its exception was raised above, if sending failed
 
     async def _wait_until_ready(self, timeout_s: float | None) -> None:
         if self._stopped is None and not self._ready.is_set():
@@ -239,8 +240,8 @@ class EngineClient:
             case Outputs(outputs):
                 for output in outputs:
                     self._deliver(output)
-            case Verified(request_id, verification, refused, failed):
-                self._deliver_verification(request_id, verification, refused, failed)
+            case Verified() as result:
+                self._deliver_verification(result)
 
     def _deliver(self, output: TokenOutput) -> None:
         stream = self._streams.get(output.request_id)
@@ -250,18 +251,16 @@ class EngineClient:
             del self._streams[output.request_id]
         stream.put(output)
 
-    def _deliver_verification(
-        self, request_id: str, verification: Verification | None, refused: str | None, failed: str | None
-    ) -> None:
-        waiting = self._verifications.get(request_id)
+    def _deliver_verification(self, result: Verified) -> None:
+        waiting = self._verifications.get(result.request_id)
         if waiting is None or waiting.done():
             return  # the caller went away, or got an error when an earlier engine died
-        if verification is not None:
-            waiting.set_result(verification)
-        elif refused is not None:
-            waiting.set_exception(AdapterError(refused))
+        if result.verified is not None:
+            waiting.set_result(result.verified)
+        elif result.refused is not None:
+            waiting.set_exception(AdapterError(result.refused))
         else:
-            waiting.set_exception(EngineStepError(failed or "verification failed"))
+            waiting.set_exception(EngineStepError(result.failed or "verification failed"))
 
     def _fail_all(self, reason: str) -> None:
         """The engine process is gone: end every running request and verification with an error."""

@@ -167,8 +167,8 @@ def serve(engine: Engine, verifications: VerificationQueue, socket: EngineSocket
                     engine.add(request)
                 case Abort(request_id):
                     outputs.extend(engine.abort(request_id))
-                case Verify(request_id, ref):
-                    verifications.add(request_id, ref)
+                case Verify(request_id, folder, digest):
+                    verifications.add(request_id, folder, digest)
                 case Shutdown():
                     return
         outputs.extend(engine.step())

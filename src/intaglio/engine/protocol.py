@@ -13,7 +13,7 @@ import msgspec
 
 from intaglio.engine.engine import EngineLimits
 from intaglio.lora.packing import AdapterDtype
-from intaglio.request import AdapterRef, EngineRequest, TokenOutput, Verification
+from intaglio.request import EngineRequest, TokenOutput, VerifiedAdapter
 from intaglio.settings import Kernels, WeightFormat
 
 
@@ -46,10 +46,14 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
 
 
 class Verify(msgspec.Struct, frozen=True, tag=True):
-    """Verify an adapter. Several may be asked for at once; each gets a `Verified`."""
+    """Read, check and verify the adapter in a folder. Several may be asked for at once; each gets a `Verified`.
+
+    digest  what the adapter must have; None for an upload, whose digest is not known before it is read
+    """
 
     request_id: str
-    ref: AdapterRef
+    folder: str
+    digest: str | None = None
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
@@ -76,7 +80,7 @@ class Verified(msgspec.Struct, frozen=True, tag=True):
     """
 
     request_id: str
-    verification: Verification | None = None
+    verified: VerifiedAdapter | None = None
     refused: str | None = None
     failed: str | None = None
 

@@ -24,7 +24,6 @@ from intaglio.finetunes.storage.garbage import GarbageCollector
 from intaglio.finetunes.storage.ownership import check_database_id
 from intaglio.finetunes.storage.staging import StagedFile, full_disk_as_error
 from intaglio.finetunes.upload import Base, Uploads, Verify
-from intaglio.lora.peft.base_tables import BaseTables
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, ScaledAdapter
@@ -205,20 +204,18 @@ class FinetuneStore:
         config: ModelConfig,
         verify: Verify,
         *,
-        base_tables: BaseTables | None = None,
         keep_other_file: bool = False,
     ) -> Finetune:
         """Check an uploaded file, with the other file if that is there, and keep it. Returns the finetune as it is now.
 
         verify           runs the pair in the engine of the finetune's base, before the files are kept
-        base_tables      the base's embedding and head, to check an adapter that contains them
         keep_other_file  pair it with the other file of the current version
         Raises what `Uploads.accept` raises.
         """
         check_file_name(file_name)
         finetune = self.find_own(account, name_or_id)
         with full_disk_as_error():
-            base = Base(config, verify, base_tables)
+            base = Base(config, verify)
             self._uploads.accept(finetune, file_name, staged, base, keep_other_file=keep_other_file)
         self._garbage.after_change()
         now = self.find(account, finetune.id)

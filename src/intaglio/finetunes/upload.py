@@ -23,11 +23,10 @@ from intaglio.finetunes.records import Check, Finetune, StoredFile
 from intaglio.finetunes.storage.blobs import FileStore, folder_key
 from intaglio.finetunes.storage.garbage import GarbageCollector
 from intaglio.finetunes.storage.staging import StagedFile
-from intaglio.lora.peft.base_tables import BaseTables
 from intaglio.lora.peft.config import CONFIG_FILE
-from intaglio.lora.peft.reader import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
+from intaglio.lora.peft.reader import AdapterLimits, check_config_file, check_pair, check_weights_file
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import VerifiedAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +38,9 @@ VERIFYING = "verifying"  # the engine runs the adapter and compares
 
 ReportStep = Callable[[str], None]
 
-# Runs an adapter whose files lie in a folder against the reference. Blocks. Raises AdapterError when the adapter is not
-# verified, EngineError when the engine cannot say.
-Verify = Callable[[AdapterRef], Verification]
+# Reads the adapter in a folder, checks its values, and runs it against the reference. Blocks. Raises AdapterError if it
+# is refused, EngineError if the engine cannot verify it now.
+Verify = Callable[[str], VerifiedAdapter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,10 @@ class Base:
 
     config  its shape
     verify  asks its engine
-    tables  its embedding and head, to check an adapter that contains them; None refuses such adapters
     """
 
     config: ModelConfig
     verify: Verify
-    tables: BaseTables | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +182,11 @@ class Uploads:
         paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
         files = {**others, upload.file_name: upload.stored}
         with self._assembled(upload, paths) as folder:
-            digest = read_peft_adapter(folder, base.config, self._limits, report, base.tables).digest
+            check_pair(folder, base.config, self._limits, report)
             report(VERIFYING)
-            verification = base.verify(AdapterRef(digest, str(folder)))
+            verified = base.verify(str(folder))
             report(STORING)
-            self._keep_pair(upload, files, folder, digest, verification)
+            self._keep_pair(upload, files, folder, verified)
 
     @contextmanager
     def _assembled(self, upload: _Upload, others: Mapping[str, Path]) -> Iterator[Path]:
@@ -205,16 +202,18 @@ class Uploads:
             yield folder
 
     def _keep_pair(
-        self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, digest: str, verification: Verification
+        self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, verified: VerifiedAdapter
     ) -> None:
         finetune, key = upload.finetune, folder_key(files)
         with self._garbage.transaction(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
             if finetune.current is not None and finetune.current.folder.name == key:
-                self._repository.confirm(finetune, verification)  # the same files as those of the current version
+                self._repository.confirm(
+                    finetune, verified.verification
+                )  # the same files as those of the current version
                 return
             self._files.keep(upload.staged)
             self._files.keep_folder(folder, files)
-            self._repository.promote(finetune, files, digest, key, verification)
+            self._repository.promote(finetune, files, verified.digest, key, verified.verification)
 
 
 def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[str, StoredFile]:

@@ -54,13 +54,13 @@ def test_a_replacements_check_is_shown_beside_the_version_that_serves(
 ) -> None:
     create(client)
     upload_both(client, adapter_folder)
-    held = PausedCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     config = (adapter_folder / CONFIG).read_bytes() + b"\n"
     uploading = in_thread(lambda: upload(client, "mine", CONFIG, config, keep_other_file="true"))
     assert held.inside.wait(DEADLINE_S)
     found = read(client)
     assert (found["state"], found["version"], "check" in found) == ("ready", 1, False)
-    assert (found["pending"]["state"], found["pending"]["check"]["step"]) == ("checking", "values")
+    assert (found["pending"]["state"], found["pending"]["check"]["step"]) == ("checking", "shapes")
     assert client.post(RUN, json={"prompt": "x", "lora": "mine"}).status_code == 200
     held.go.set()
     assert uploading.result(DEADLINE_S).json()["result"]["version"] == 2
@@ -71,7 +71,7 @@ def test_a_delete_during_a_check_answers_at_once_and_the_upload_is_not_found(
 ) -> None:
     create(client)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes())
-    held = PausedCheck(monkeypatch, ReadStep.DIGEST)
+    held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     weights = (adapter_folder / WEIGHTS).read_bytes()
     uploading = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
     assert held.inside.wait(DEADLINE_S)
@@ -95,7 +95,7 @@ def test_the_second_of_two_uploads_of_one_file_waits_and_both_get_a_response(
     other = adapter_folder if same else write_peft_adapter(tmp_path, base_config, seed=7)
     create(client)
     upload(client, "mine", CONFIG, (adapter_folder / CONFIG).read_bytes())
-    held = PausedCheck(monkeypatch, ReadStep.VALUES)
+    held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     weights, others = ((folder / WEIGHTS).read_bytes() for folder in (adapter_folder, other))
     first = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
     assert held.inside.wait(DEADLINE_S)

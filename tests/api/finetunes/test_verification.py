@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from intaglio import errors as tree
 from intaglio.api.finetunes.verification import LoopVerifier, with_verifier
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import VerifiedAdapter
 from intaglio.settings import Settings
 from tests.api.conftest import MODEL, RUN, SECOND_MODEL
 from tests.api.finetunes.calls import (
@@ -216,13 +216,13 @@ def test_an_upload_that_is_cancelled_ends_its_verification_and_its_thread_before
     llm.verification_may_end.clear()
     ended: list[Any] = []
 
-    def take(verify: LoopVerifier) -> Verification:
+    def take(verify: LoopVerifier) -> VerifiedAdapter:
         try:
-            return verify(AdapterRef("0" * 64, "/nowhere"))
+            return verify("/nowhere")
         except tree.EngineError as error:
             ended.append(error)
             with pytest.raises(tree.EngineError):
-                verify(AdapterRef("0" * 64, "/nowhere"))  # nor is another begun
+                verify("/nowhere")  # nor is another begun
             raise
 
     async def cancelled() -> None:

@@ -13,10 +13,10 @@ from intaglio.api.state import ServerState
 from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import VerifiedAdapter
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.api.openapi.fuzzing import DRAWN_PHASES, fuzz
-from tests.helpers.fakes import FakeLLM, verification_by_reading
+from tests.helpers.fakes import FakeLLM, verified_by_reading
 from tests.helpers.live_server import live_server
 
 DEADLINE_S = 110.0
@@ -28,8 +28,8 @@ FINETUNES = ("empty", "ready")
 def state(base_config: ModelConfig, adapter_folder: Path, tmp_path: Path) -> ServerState:
     """One finetune that answers, and one without files."""
 
-    def verify(ref: AdapterRef) -> Verification:
-        return verification_by_reading(ref, base_config)
+    def verify(folder: str) -> VerifiedAdapter:
+        return verified_by_reading(folder, base_config)
 
     settings = Settings(data_dir=tmp_path / "data", max_body_bytes=200_000)
     store = FinetuneStore(settings.data_path, AdapterLimits(), settings.max_finetunes)

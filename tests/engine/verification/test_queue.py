@@ -17,7 +17,7 @@ from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from intaglio.model.loader import load_gemma
 from intaglio.ops.reference import ReferenceOps
-from intaglio.request import AdapterRef, FinishReason
+from intaglio.request import AdapterRef, FinishReason, Verification, VerifiedAdapter
 from tests.engine.test_client import LONG, collect, first, make_spec
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.engines import request, write_tiny_model
@@ -39,9 +39,15 @@ def adapter(folder: Path, config: ModelConfig, seed: int = 0, **options: float) 
     return AdapterRef(read_peft_adapter(folder, config, AdapterLimits()).digest, str(folder))
 
 
+async def verify(client: EngineClient, ref: AdapterRef) -> Verification:
+    verified = await client.verify(ref.folder, ref.digest)
+    assert verified.digest == ref.digest
+    return verified.verification
+
+
 async def never_read_again(client: EngineClient, ref: AdapterRef, model_path: Path) -> None:
     """From now on its verification never ends: its packed file is a pipe without a writer."""
-    await client.verify(ref)
+    await verify(client, ref)
     (packed,) = model_path.with_suffix(".packed").rglob(f"{ref.digest[:32]}*")
     packed.unlink()
     os.mkfifo(packed)
@@ -62,12 +68,25 @@ def test_an_idle_engine_verifies_and_caches_the_result(model_path: Path, config:
     ref = adapter(tmp_path / "a", config)
 
     async def act(client: EngineClient) -> None:
-        verification = await client.verify(ref)
+        verification = await verify(client, ref)
         assert (verification.rank, verification.num_modules, verification.scalable) == (4, 49, True)
         assert verification.agreement > 0.9
-        assert await client.verify(ref) == verification, "with the same duration: it was not run again"
+        assert await verify(client, ref) == verification, "with the same duration: it was not run again"
         answer = await collect(await client.submit(request("r", [2, 5], ref, ignore_stop_tokens=True)))
         assert answer[-1].finish_reason is FinishReason.LENGTH
+
+    with_client(model_path, act)
+
+
+def test_an_adapter_that_was_not_read_before_gets_its_digest_from_the_engine(
+    model_path: Path, config: ModelConfig, tmp_path: Path
+) -> None:
+    ref = adapter(tmp_path / "a", config)
+
+    async def act(client: EngineClient) -> None:
+        uploaded = await client.verify(ref.folder)
+        assert uploaded.digest == ref.digest
+        assert await client.verify(ref.folder) == uploaded, "with the same duration: it was read, and not run again"
 
     with_client(model_path, act)
 
@@ -81,7 +100,7 @@ def test_several_verifications_go_on_beside_running_requests(
         streams = [await client.submit(request(name, [2, 5], **LONG)) for name in "ab"]
         for stream in streams:
             await first(stream)
-        verifications = await asyncio.gather(*map(client.verify, refs))
+        verifications = await asyncio.gather(*(verify(client, ref) for ref in refs))
         assert all(verification.agreement > 0.9 for verification in verifications)
         assert len({verification.largest_change for verification in verifications}) == 4
         for stream in streams:
@@ -98,7 +117,7 @@ def test_a_refusal_has_its_reason_and_the_next_adapter_is_verified(
 
     async def act(client: EngineClient) -> None:
         refused = await asyncio.gather(
-            client.verify(idle), client.verify(changed), client.verify(good), return_exceptions=True
+            verify(client, idle), verify(client, changed), verify(client, good), return_exceptions=True
         )
         assert [type(one).__name__ for one in refused] == ["AdapterError", "AdapterError", "Verification"]
         assert "changes nothing" in str(refused[0])
@@ -117,7 +136,7 @@ def test_verifications_that_wait_fail_when_the_engine_dies(
 
     async def act(client: EngineClient) -> None:
         await never_read_again(client, stuck, model_path)
-        waiting = asyncio.gather(client.verify(stuck), client.verify(good), return_exceptions=True)
+        waiting = asyncio.gather(verify(client, stuck), verify(client, good), return_exceptions=True)
         await collect(await client.submit(request("r", [2, 5])))  # the verifications were asked for before
         assert not waiting.done(), "one verification at a time"
         assert client.pid is not None
@@ -125,7 +144,7 @@ def test_verifications_that_wait_fail_when_the_engine_dies(
         for error in await waiting:
             assert isinstance(error, EngineDeadError)
             assert "status -9" in str(error)
-        assert (await client.verify(good)).agreement > 0.9, "the next engine begins with an empty queue"
+        assert (await verify(client, good)).agreement > 0.9, "the next engine begins with an empty queue"
 
     with_client(model_path, act)
 
@@ -135,7 +154,7 @@ def test_closing_does_not_wait_for_a_verification(model_path: Path, config: Mode
 
     async def act(client: EngineClient) -> None:
         await never_read_again(client, stuck, model_path)
-        waiting = asyncio.gather(client.verify(stuck), return_exceptions=True)
+        waiting = asyncio.gather(verify(client, stuck), return_exceptions=True)
         await collect(await client.submit(request("r", [2, 5])))
         began = time.monotonic()
         await client.close()
@@ -143,7 +162,7 @@ def test_closing_does_not_wait_for_a_verification(model_path: Path, config: Mode
         (error,) = await waiting
         assert isinstance(error, EngineDeadError)
         with pytest.raises(EngineDeadError, match="closed"):
-            await client.verify(stuck)
+            await verify(client, stuck)
 
     with_client(model_path, act)
 
@@ -154,13 +173,13 @@ def test_a_cancelled_verification_does_not_hold_up_others(
     good, other = adapter(tmp_path / "good", config), adapter(tmp_path / "other", config, 1)
 
     async def act(client: EngineClient) -> None:
-        given_up = asyncio.create_task(client.verify(good))
+        given_up = asyncio.create_task(verify(client, good))
         await asyncio.sleep(0)
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
-        assert (await client.verify(other)).agreement > 0.9
-        assert (await client.verify(good)).agreement > 0.9
+        assert (await verify(client, other)).agreement > 0.9
+        assert (await verify(client, good)).agreement > 0.9
 
     with_client(model_path, act)
 
@@ -169,10 +188,9 @@ def test_a_failure_of_the_machine_is_not_reported_as_a_bad_adapter(
     model_path: Path, config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from intaglio.engine.verification.queue import VerificationQueue
-    from intaglio.request import Verification
 
-    def verify(ref: AdapterRef) -> Verification:
-        if ref.folder == "bad":
+    def failing(folder: str, _digest: str | None) -> VerifiedAdapter:
+        if folder == "bad":
             raise AdapterError("bad")
         raise MemoryError("4 GB")
 
@@ -180,9 +198,11 @@ def test_a_failure_of_the_machine_is_not_reported_as_a_bad_adapter(
 
     async def backend() -> None:
         loop = asyncio.get_running_loop()
-        verifications = VerificationQueue(verify, lambda: loop.call_soon_threadsafe(finished.put_nowait, None) and None)
-        verifications.add("1", AdapterRef("a" * 64, "bad"))
-        verifications.add("2", AdapterRef("b" * 64, "good"))
+        verifications = VerificationQueue(
+            failing, lambda: loop.call_soon_threadsafe(finished.put_nowait, None) and None
+        )
+        verifications.add("1", "bad", None)
+        verifications.add("2", "good", "b" * 64)
         for _ in range(2):
             await asyncio.wait_for(finished.get(), 30)
         first, second = verifications.pop_results()

@@ -11,11 +11,10 @@ from intaglio.errors import DatabaseError, EngineDeadError
 from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.finetunes.db.repository import FinetuneRepository
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import VerifiedAdapter
 from tests.finetunes.conftest import (
     CONFIG,
     MODEL,
-    VERIFICATION,
     WEIGHTS,
     add,
     add_both,
@@ -23,6 +22,7 @@ from tests.finetunes.conftest import (
     digest_in,
     move_database,
     stored_files,
+    verifies,
 )
 from tests.helpers.postgresql import PostgresqlServer
 
@@ -102,9 +102,9 @@ def test_a_database_that_goes_away_while_an_upload_is_verified_leaves_it_as_it_w
     half = add(store, adapter_folder / CONFIG, base_config)
     files = stored_files(data)
 
-    def away(_ref: AdapterRef) -> Verification:
+    def away(folder: str) -> VerifiedAdapter:
         outage.begin()
-        return VERIFICATION
+        return verifies(base_config)(folder)
 
     with pytest.raises(DatabaseError):
         add(store, adapter_folder / WEIGHTS, base_config, verify=away)
@@ -146,7 +146,7 @@ def test_a_commit_whose_acknowledgement_is_lost_is_complete(
 def test_an_engine_that_cannot_answer_keeps_nothing(
     data: Path, store: FinetuneStore, adapter_folder: Path, base_config: ModelConfig
 ) -> None:
-    def dead(_ref: AdapterRef) -> Verification:
+    def dead(_folder: str) -> VerifiedAdapter:
         raise EngineDeadError("the engine process ended")
 
     create(store)

@@ -10,8 +10,8 @@ import pytest
 from intaglio.errors import DatabaseError
 from intaglio.finetunes import FinetuneState
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Verification
-from tests.finetunes.conftest import CONFIG, VERIFICATION, WEIGHTS, OpenStore, add, create, move_database
+from intaglio.request import VerifiedAdapter
+from tests.finetunes.conftest import CONFIG, WEIGHTS, OpenStore, add, create, move_database, verifies
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_a_file_that_is_locked_for_long_can_be_read_and_is_written_when_it_is_fr
     other.rollback()
     begun: list[sqlite3.Connection] = []
 
-    def lock(_ref: AdapterRef) -> Verification:
+    def lock(folder: str) -> VerifiedAdapter:
         begun.append(locked(data))
-        return VERIFICATION
+        return verifies(base_config)(folder)
 
     with pytest.raises(DatabaseError):
         add(store, adapter_folder / WEIGHTS, base_config, verify=lock)

@@ -14,11 +14,10 @@ import pytest
 from intaglio.errors import AdapterError, FinetuneError, FinetuneNotFoundError
 from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.model.config import ModelConfig
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import VerifiedAdapter
 from tests.finetunes.conftest import (
     CONFIG,
     MODEL,
-    VERIFICATION,
     WEIGHTS,
     OpenStore,
     SetClock,
@@ -27,6 +26,7 @@ from tests.finetunes.conftest import (
     create,
     digest_in,
     stored_files,
+    verifies,
 )
 from tests.helpers.paused_check import DEADLINE_S, in_thread
 
@@ -71,11 +71,10 @@ def test_files_that_an_upload_needs_are_safe_from_another_server(
     create(store)
     add(store, adapter_folder / CONFIG, base_config)
 
-    def collected_meanwhile(ref: AdapterRef) -> Verification:
+    def collected_meanwhile(folder: str) -> VerifiedAdapter:
         assert other.collect_garbage() == 0
-        assert digest_in(ref.folder, base_config) == ref.digest
         assert other.find("acc", "mine").state is FinetuneState.CHECKING  # its server still runs
-        return VERIFICATION
+        return verifies(base_config)(folder)
 
     ready = add(store, adapter_folder / WEIGHTS, base_config, verify=collected_meanwhile)
     assert digest_in(store.resolve("acc", "mine", MODEL).folder, base_config) == ready.digest

@@ -18,7 +18,9 @@ from intaglio.lora.peft.reader import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     AdapterLimits,
+    ReadStep,
     check_config_file,
+    check_pair,
     check_weights_file,
     read_peft_adapter,
 )
@@ -332,6 +334,16 @@ def test_each_file_can_be_checked_before_the_other_is_uploaded(folder: Path, bas
     set_keys(folder, target_modules="*")
     with pytest.raises(AdapterError, match=r"target_modules '\*' is not a regular expression"):
         check_config_file(folder / CONFIG_FILE, LIMITS)
+
+
+def test_a_pair_is_checked_without_its_values(folder: Path, base: ModelConfig) -> None:
+    steps: list[ReadStep] = []
+    rewrite(folder, spoil(f"{Q0}.lora_A.weight", with_nan))
+    check_pair(folder, base, LIMITS, steps.append)
+    assert steps == [ReadStep.CONFIG, ReadStep.HEADER, ReadStep.NAMES, ReadStep.SHAPES]
+    rewrite(folder, lambda t: t.update({f"{Q0}.lora_A.weight": t[f"{Q0}.lora_A.weight"][:, 1:].copy()}))
+    with pytest.raises(AdapterError, match=f"{Q0}.lora_A.weight"):
+        check_pair(folder, base, LIMITS)
 
 
 def test_a_rank_pattern_with_every_module_by_name_is_read_quickly(tmp_path: Path, base: ModelConfig) -> None:

@@ -114,7 +114,6 @@ def _asset_routes(state: ServerState) -> APIRouter:
                         staged,
                         llm.config,
                         verify=verify,
-                        base_tables=llm.base_tables,
                         keep_other_file=keep_other_file,
                     ),
                 )

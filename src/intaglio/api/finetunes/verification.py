@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, TypeVar
 
 from intaglio.errors import EngineError
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import VerifiedAdapter
 
 if TYPE_CHECKING:
     from intaglio.llm import AsyncLLM
@@ -35,7 +35,7 @@ async def with_verifier(llm: AsyncLLM, act: Callable[[LoopVerifier], _Result]) -
 
 
 class LoopVerifier:
-    """Called in a thread with an adapter, it blocks until the engine has verified it.
+    """Called in a thread with an adapter's folder, it blocks until the engine has verified the adapter.
 
     Raises AdapterError if the engine finds that it is not what its files say, EngineError if there is no verdict.
     """
@@ -45,13 +45,13 @@ class LoopVerifier:
         self._loop = loop
         self._lock = threading.Lock()
         self._cancelled = False
-        self._running: Future[Verification] | None = None
+        self._running: Future[VerifiedAdapter] | None = None
 
-    def __call__(self, ref: AdapterRef) -> Verification:
+    def __call__(self, folder: str) -> VerifiedAdapter:
         with self._lock:
             if self._cancelled:
                 raise _cut_off()
-            self._running = asyncio.run_coroutine_threadsafe(self._llm.verify(ref), self._loop)
+            self._running = asyncio.run_coroutine_threadsafe(self._llm.verify(folder), self._loop)
         try:
             return self._running.result()
         except CancelledError as error:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from intaglio.engine.protocol import Verified
 from intaglio.errors import AdapterError
-from intaglio.request import AdapterRef, Verification
+from intaglio.request import VerifiedAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -21,18 +21,19 @@ logger = logging.getLogger(__name__)
 class VerificationQueue:
     """Adapters to verify, and the results.
 
-    verify       verifies one adapter; raises AdapterError. Called in the queue's thread
+    verify       verifies the adapter in a folder, which must have the digest that is given; raises AdapterError. Called
+                 in the queue's thread
     on_finished  called in that thread when there is a new result
     """
 
-    def __init__(self, verify: Callable[[AdapterRef], Verification], on_finished: Callable[[], None]) -> None:
+    def __init__(self, verify: Callable[[str, str | None], VerifiedAdapter], on_finished: Callable[[], None]) -> None:
         self._verify = verify
         self._on_finished = on_finished
         self._results: queue.SimpleQueue[Verified] = queue.SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "verifier")
 
-    def add(self, request_id: str, ref: AdapterRef) -> None:
-        self._thread.submit(self._run, request_id, ref)
+    def add(self, request_id: str, folder: str, digest: str | None) -> None:
+        self._thread.submit(self._run, request_id, folder, digest)
 
     def pop_results(self) -> list[Verified]:
         """The results since the last call."""
@@ -42,13 +43,13 @@ class VerificationQueue:
         """Begin no further verification; one that runs is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, request_id: str, ref: AdapterRef) -> None:
+    def _run(self, request_id: str, folder: str, digest: str | None) -> None:
         try:
-            result = Verified(request_id, verification=self._verify(ref))
+            result = Verified(request_id, verified=self._verify(folder, digest))
         except AdapterError as error:
             result = Verified(request_id, refused=str(error))
         except Exception as error:  # the machine's fault or ours; it is reported, and the next verification begins
-            logger.exception("adapter %s could not be verified", ref.digest[:12])
+            logger.exception("the adapter in %s could not be verified", folder)
             result = Verified(request_id, failed=f"verification failed: {type(error).__name__}: {error}")
         self._results.put(result)
         self._on_finished()

@@ -15,7 +15,8 @@ ranks and sizes are checked from the header before a tensor is read, so that a f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "AdapterLimits",
     "ReadStep",
     "check_config_file",
+    "check_pair",
     "check_weights_file",
     "read_peft_adapter",
 ]
@@ -47,14 +49,13 @@ _FAMILY_OF = {"gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3"}
 
 
 class ReadStep(StrEnum):
-    """The steps of reading an adapter, in their order."""
+    """The steps of a check of uploaded files, in their order."""
 
     CONFIG = "config"  # keys and values of adapter_config.json, its expressions, the family
     HEADER = "header"  # layout of the safetensors file
     NAMES = "names"  # tensor names, their modules, ranks
     SHAPES = "shapes"  # the modules against the base, and against the config
-    VALUES = "values"  # every value read and finite, the scaling folded in
-    DIGEST = "digest"  # the hash over all of it
+    VALUES = "values"  # every value read and finite, where the weights come without their config
 
 
 OnStep = Callable[[ReadStep], None]
@@ -80,15 +81,44 @@ def read_peft_adapter(
     folder: Path,
     config: ModelConfig,
     limits: AdapterLimits,
-    on_step: OnStep = _ignore_step,
     base_tables: BaseTables | None = None,
 ) -> LoraAdapter:
     """Read `adapter_config.json` and `adapter_model.safetensors` of a folder for one base model.
 
     base_tables returns the base's embedding or head; it is called only if the file has such tables. If it is None, a
-    file with such tables is refused. on_step is called with each step as it begins. Raises AdapterError naming the
-    file, key or tensor, what is wrong and how to correct it.
+    file with such tables is refused. Raises AdapterError naming the file, key or tensor, what is wrong and how to
+    correct it.
     """
+    with _open_checked(folder, config, limits, _ignore_step) as checked:
+        _check_base_tables(checked.file, checked.replaced, base_tables)
+        ties_head = checked.peft.ensure_weight_tying and config.tied_head
+        tensors = read_tensors(checked.file, checked.names, checked.replaced, checked.rules, ties_head=ties_head)
+    return LoraAdapter.of(tensors)
+
+
+def check_pair(folder: Path, config: ModelConfig, limits: AdapterLimits, on_step: OnStep = _ignore_step) -> None:
+    """Check everything but the values: the config, and the names and shapes in the header of the weights.
+
+    It reads no tensor, so a server can refuse most bad adapters without asking its engine, which reads the values.
+    on_step is called with each step as it begins. Raises AdapterError as `read_peft_adapter` does.
+    """
+    with _open_checked(folder, config, limits, on_step):
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """The files of an adapter whose config and header are checked."""
+
+    file: SafetensorsFile
+    names: AdapterNames
+    replaced: Replacements
+    rules: ModuleRules
+    peft: PeftConfig
+
+
+@contextmanager
+def _open_checked(folder: Path, config: ModelConfig, limits: AdapterLimits, on_step: OnStep) -> Iterator[_Checked]:
     if not folder.is_dir():
         raise AdapterError(f"adapter folder {folder.name} does not exist, or was removed")
     on_step(ReadStep.CONFIG)
@@ -104,12 +134,7 @@ def read_peft_adapter(
         check_config(file, names, peft, rules, config)
         replaced = find_replacements(file, names, peft, rules, config)
         _check_memory(file, names, replaced, limits)
-        on_step(ReadStep.VALUES)
-        _check_base_tables(file, replaced, base_tables)
-        ties_head = peft.ensure_weight_tying and config.tied_head
-        tensors = read_tensors(file, names, replaced, rules, ties_head=ties_head)
-    on_step(ReadStep.DIGEST)
-    return LoraAdapter.of(tensors)
+        yield _Checked(file, names, replaced, rules, peft)
 
 
 def check_config_file(path: Path, limits: AdapterLimits, on_step: OnStep = _ignore_step) -> PeftConfig:
