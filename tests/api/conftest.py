@@ -95,12 +95,12 @@ class Current:
 
 
 class CurrentState(Current):
-    """The state of the test that runs now. Routes keep the adapter store they were built with, so it forwards too."""
+    """The state of the test that runs now. Routes keep the finetune store they were built with, so it forwards too."""
 
     def __init__(self, first: ServerState) -> None:
         self.now = first
         super().__init__(lambda: self.now)
-        self.adapters = Current(lambda: self.now.adapters)
+        self.finetunes = Current(lambda: self.now.finetunes)
 
 
 class OpenedWhenUsed:

@@ -50,7 +50,7 @@ def create_app(state: ServerState) -> FastAPI:
         runner = batch_runner(state, RunSchema())
         runner.start()
         for model_id, llm in state.models.items():
-            state.background_verification.begin(state.adapters.list_demos(model_id), llm)
+            state.background_verification.begin(state.finetunes.list_demos(model_id), llm)
         try:
             yield
         finally:

@@ -16,13 +16,13 @@ from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.bundled import bundled_model_path
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 
-__all__ = ["ServerState", "adapter_limits", "build_state", "model_paths", "open_adapters", "open_batches"]
+__all__ = ["ServerState", "adapter_limits", "build_state", "model_paths", "open_batches", "open_finetunes"]
 
 logger = logging.getLogger(__name__)
 
 
 async def build_state(settings: Settings) -> ServerState:
-    """Load the models of the settings and open the adapter store. Returns when every engine is ready.
+    """Load the models of the settings and open the finetune store. Returns when every engine is ready.
 
     Raises SettingsError for a model entry that is not ID=PATH and for what this machine cannot run or hold,
     ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken.
@@ -32,13 +32,13 @@ async def build_state(settings: Settings) -> ServerState:
     models = await AsyncLLM.start_all(paths, settings)
     try:
         demos = await asyncio.to_thread(_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
-        adapters = await asyncio.to_thread(open_adapters, settings, demos)
+        finetunes = await asyncio.to_thread(open_finetunes, settings, demos)
         batches = await asyncio.to_thread(open_batches, settings)
     except BaseException:
         await asyncio.gather(*(llm.close() for llm in models.values()))
         raise
     logger.info("serving %s with %d demo adapters", ", ".join(models), len(demos))
-    return ServerState(settings=settings, models=models, adapters=adapters, batches=batches)
+    return ServerState(settings=settings, models=models, finetunes=finetunes, batches=batches)
 
 
 def model_paths(settings: Settings) -> dict[str, Path]:
@@ -60,7 +60,7 @@ def model_paths(settings: Settings) -> dict[str, Path]:
     return paths
 
 
-def open_adapters(settings: Settings, demos: list[Finetune]) -> FinetuneStore:
+def open_finetunes(settings: Settings, demos: list[Finetune]) -> FinetuneStore:
     """The store of the settings' data folder and database. Raises DataFolderError."""
     return FinetuneStore(
         settings.data_path,

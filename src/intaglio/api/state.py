@@ -40,7 +40,7 @@ class ServerState:
 
     settings: Settings
     models: dict[str, AsyncLLM]
-    adapters: FinetuneStore
+    finetunes: FinetuneStore
     batches: BatchStore
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     background_verification: BackgroundVerification = field(default_factory=BackgroundVerification)
@@ -80,7 +80,7 @@ class ServerState:
 
     def demo_adapter_names(self, model_id: str) -> list[tuple[str, str]]:
         """Name and example prompt of each demo adapter of a base."""
-        return [(demo.name, demo.example_prompt or "") for demo in self.adapters.list_demos(model_id)]
+        return [(demo.name, demo.example_prompt or "") for demo in self.finetunes.list_demos(model_id)]
 
     async def close(self) -> None:
         """Stop the engines and close the store. May be called again."""
@@ -89,6 +89,6 @@ class ServerState:
         self._closed = True
         await self.background_verification.close()
         await asyncio.gather(*(llm.close() for llm in self.models.values()))
-        await asyncio.to_thread(self.adapters.close)
+        await asyncio.to_thread(self.finetunes.close)
         await asyncio.to_thread(self.batches.close)
         self.text_threads.shutdown(wait=False)

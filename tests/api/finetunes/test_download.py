@@ -102,8 +102,8 @@ def test_demo_adapters_can_be_read_and_not_changed(
     card = {"name": "intaglio-demo", "description": "shows it", "example_prompt": "Try me"}
     (demo / "card.json").write_text(json.dumps(card))
     demos = read_demo_adapters(demo.parent, MODEL, base_config, AdapterLimits())
-    state.adapters.close()
-    state.adapters = FinetuneStore(tmp_path / "other", AdapterLimits(), 3, demos)
+    state.finetunes.close()
+    state.finetunes = FinetuneStore(tmp_path / "other", AdapterLimits(), 3, demos)
     with TestClient(create_app(state)) as client:
         content = client.get(asset(CONFIG, "intaglio-demo")).content
         assert content == (adapter_folder / CONFIG).read_bytes()

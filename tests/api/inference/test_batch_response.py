@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
-from intaglio.api.startup import open_adapters, open_batches
+from intaglio.api.startup import open_finetunes, open_batches
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchStore
 from intaglio.model.config import ModelConfig
@@ -340,7 +340,7 @@ def restarted(state: ServerState) -> tuple[ServerState, FakeLLM]:
     before = state.models[MODEL]
     llm = FakeLLM(MODEL, before.config)
     models: Any = {MODEL: llm}
-    return ServerState(state.settings, models, open_adapters(state.settings, []), open_batches(state.settings)), llm
+    return ServerState(state.settings, models, open_finetunes(state.settings, []), open_batches(state.settings)), llm
 
 
 def test_a_restart_resumes_batches_and_fails_those_of_a_model_that_is_gone(

@@ -53,7 +53,7 @@ def url(state: ServerState) -> Iterator[str]:
 def test_responses_to_schemathesis_are_as_declared(state: ServerState, url: str, tmp_path: Path) -> None:
     fuzz(url, tmp_path, phases=DRAWN_PHASES, max_examples=10, deadline_s=DEADLINE_S)
     assert state.models[DEFAULT_MODEL_ID].num_open == 0  # type: ignore[attr-defined]
-    uploaded_at_random = [one for one in state.adapters.list_account(ACCOUNT) if one.name != "ready"]
+    uploaded_at_random = [one for one in state.finetunes.list_account(ACCOUNT) if one.name != "ready"]
     assert [one.name for one in uploaded_at_random if one.files or one.digest] == []
 
 

@@ -39,7 +39,7 @@ class CreateFinetune(msgspec.Struct, frozen=True):
 def finetune_routes(state: ServerState) -> APIRouter:
     """Everything below /ai/finetunes."""
     router = APIRouter()
-    adapters = state.adapters
+    finetunes = state.finetunes
 
     async def detail(found: Finetune) -> Response:
         verified = await state.background_verification.with_verification(found, state.models.get(found.model))
@@ -51,7 +51,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
         creation = _create_body(body)
         _check_base(state, creation.model)
         made = await asyncio.to_thread(
-            adapters.create,
+            finetunes.create,
             account=account,
             name=creation.name,
             model=creation.model,
@@ -62,7 +62,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
 
     @router.get("/ai/finetunes", operation_id="list_finetunes")
     async def list_own(account: str) -> Response:
-        found = await asyncio.to_thread(adapters.list_account, account)
+        found = await asyncio.to_thread(finetunes.list_account, account)
         return success([finetune_summary(state.background_verification.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/public", operation_id="list_public_finetunes")
@@ -70,23 +70,23 @@ def finetune_routes(state: ServerState) -> APIRouter:
         query = request.query_params
         limit = integer(query, "limit", default=DEFAULT_PUBLIC_LIMIT, low=0, high=MAX_PUBLIC_LIMIT)
         offset = integer(query, "offset", default=0, low=0)
-        found = await asyncio.to_thread(adapters.list_public, limit, offset, query.get("orderBy", "created_at"))
+        found = await asyncio.to_thread(finetunes.list_public, limit, offset, query.get("orderBy", "created_at"))
         return success([finetune_summary(state.background_verification.with_known(one)) for one in found])
 
     @router.get("/ai/finetunes/{finetune}", operation_id="read_finetune")
     async def read(account: str, finetune: str) -> Response:
-        return await detail(await asyncio.to_thread(adapters.find, account, finetune))
+        return await detail(await asyncio.to_thread(finetunes.find, account, finetune))
 
     @router.delete("/ai/finetunes/{finetune}", operation_id="delete_finetune")
     async def delete(account: str, finetune: str) -> Response:
-        return success(deleted_finetune(await asyncio.to_thread(adapters.delete, account, finetune)))
+        return success(deleted_finetune(await asyncio.to_thread(finetunes.delete, account, finetune)))
 
     @router.post("/ai/finetunes/{finetune}/rollback", operation_id="roll_back_finetune")
     async def roll_back(request: Request, account: str, finetune: str) -> Response:
         check_names(request.query_params, "version")
         to = integer(request.query_params, "version", default=0, low=1) or None  # without it: the newest of them
         await _check_no_body(request, state.settings.max_body_bytes)
-        return await detail(await asyncio.to_thread(adapters.rollback, account, finetune, to))
+        return await detail(await asyncio.to_thread(finetunes.rollback, account, finetune, to))
 
     router.include_router(_asset_routes(state))
     return router
@@ -95,19 +95,19 @@ def finetune_routes(state: ServerState) -> APIRouter:
 def _asset_routes(state: ServerState) -> APIRouter:
     """The two files of a finetune: up and down."""
     router = APIRouter()
-    adapters = state.adapters
+    finetunes = state.finetunes
 
     @router.post("/ai/finetunes/{finetune}/finetune-assets", operation_id="upload_finetune_file")
     async def upload(request: Request, account: str, finetune: str) -> Response:
         keep_other_file = flag(request.query_params, "keep_other_file")
-        found = await asyncio.to_thread(adapters.find_own, account, finetune)
+        found = await asyncio.to_thread(finetunes.find_own, account, finetune)
         llm = state.llm(found.model)
-        with adapters.stage() as staged:
+        with finetunes.stage() as staged:
             file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
             async with state.check_lock(found.model):
                 now = await with_verifier(
                     llm,
-                    lambda verify: adapters.add_file(
+                    lambda verify: finetunes.add_file(
                         account,
                         found.id,
                         file_name,
@@ -122,7 +122,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
     @router.get("/ai/finetunes/{finetune}/finetune-assets/{file_name}", operation_id="download_finetune_file")
     @router.head("/ai/finetunes/{finetune}/finetune-assets/{file_name}")
     async def download(request: Request, account: str, finetune: str, file_name: str) -> Response:
-        opened = await asyncio.to_thread(adapters.open_file, account, finetune, file_name)
+        opened = await asyncio.to_thread(finetunes.open_file, account, finetune, file_name)
         return file_response(request, opened)
 
     return router

@@ -156,7 +156,7 @@ async def _resolve(
 ) -> tuple[ScaledAdapter, ...]:
     if not named:
         return ()
-    return await asyncio.to_thread(state.adapters.resolve_mix, account, named, model)
+    return await asyncio.to_thread(state.finetunes.resolve_mix, account, named, model)
 
 
 def _render(llm: AsyncLLM, run_input: RunInput) -> list[int]:

@@ -36,8 +36,8 @@ def openai_model_routes(state: ServerState) -> APIRouter:
         state.llm(base)
         if adapter is None:
             return JsonResponse(_base_entry(state, base))
-        await asyncio.to_thread(state.adapters.resolve, account, adapter, base)  # what is listed is what answers
-        found = await asyncio.to_thread(state.adapters.find, account, adapter)
+        await asyncio.to_thread(state.finetunes.resolve, account, adapter, base)  # what is listed is what answers
+        found = await asyncio.to_thread(state.finetunes.find, account, adapter)
         return JsonResponse(_adapter_entry(model, found, account))
 
     return router
@@ -45,8 +45,8 @@ def openai_model_routes(state: ServerState) -> APIRouter:
 
 def _ready_finetunes(state: ServerState, account: str) -> list[Finetune]:
     """The account's own and the demos; other accounts' public ones answer too, but only by their ids."""
-    own = [one for one in state.adapters.list_account(account) if one.state is FinetuneState.READY]
-    return [*own, *(demo for base in state.models for demo in state.adapters.list_demos(base))]
+    own = [one for one in state.finetunes.list_account(account) if one.state is FinetuneState.READY]
+    return [*own, *(demo for base in state.models for demo in state.finetunes.list_demos(base))]
 
 
 def _base_entry(state: ServerState, base: str) -> OpenAIModel:
