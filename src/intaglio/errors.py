@@ -4,7 +4,7 @@
     ├── RequestError            the caller's fault; the request ends alone
     │   ├── BadInputError           a field has the wrong type, value or combination
     │   ├── GrammarError            a grammar or JSON schema that cannot be enforced
-    │   ├── JsonAnswerError         the completion ended before its JSON was complete
+    │   ├── IncompleteJsonError     the completion ended before its JSON was complete
     │   ├── ChatError               messages that cannot be put into the chat format
     │   ├── ContextLengthError      prompt + max_tokens does not fit into the context window
     │   ├── EmptyBodyError          the request has no body, and the route needs one
@@ -62,7 +62,7 @@ class GrammarError(RequestError):
     """A grammar or JSON schema that cannot be enforced; the message names the part."""
 
 
-class JsonAnswerError(RequestError):
+class IncompleteJsonError(RequestError):
     """The completion ended before its JSON was complete; the message says what ended it."""
 
 

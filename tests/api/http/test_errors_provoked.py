@@ -53,7 +53,7 @@ def full_queue(client: TestClient) -> Response:
 PROVOKED: dict[type[tree.IntaglioError], Provoke] = {
     tree.BadInputError: run(prompt="x", temperature=9),
     tree.GrammarError: run(prompt="x", guided_json={"type": "string", "pattern": "(?=a)"}),
-    tree.JsonAnswerError: run(prompt='<answer>{"a": 1</answer>', guided_json={"type": "object"}),
+    tree.IncompleteJsonError: run(prompt='<answer>{"a": 1</answer>', guided_json={"type": "object"}),
     tree.ChatError: run(messages=[{"role": "user", "content": None}]),
     tree.ContextLengthError: run(prompt="x", max_tokens=5000),
     tree.EmptyBodyError: lambda client: client.post(RUN),

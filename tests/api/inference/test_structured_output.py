@@ -20,7 +20,7 @@ from intaglio.api.inference.structured_output import (
     read_tool_calls,
 )
 from intaglio.api.state import MAX_CONCURRENT_GRAMMARS
-from intaglio.errors import BadInputError, GrammarError, JsonAnswerError
+from intaglio.errors import BadInputError, GrammarError, IncompleteJsonError
 from intaglio.request import FinishReason
 from intaglio.text.tools import ToolCall, parse_tools
 from tests.api.conftest import RUN
@@ -226,9 +226,9 @@ def test_tools_and_json_share_a_grammar() -> None:
 
 def test_a_json_parse_error_names_what_ended_the_completion() -> None:
     assert parse_json_completion('{"a": 1}', FinishReason.LENGTH, 9) == {"a": 1}
-    with pytest.raises(JsonAnswerError, match=r"max_tokens \(9\)"):
+    with pytest.raises(IncompleteJsonError, match=r"max_tokens \(9\)"):
         parse_json_completion('{"a":', FinishReason.LENGTH, 9)
-    with pytest.raises(JsonAnswerError, match="ended before"):
+    with pytest.raises(IncompleteJsonError, match="ended before"):
         parse_json_completion('{"a":', FinishReason.STOP, 9)
 
 

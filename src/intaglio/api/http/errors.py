@@ -101,7 +101,7 @@ WIRE_ERRORS = MappingProxyType({
     tree.RequestError: _BAD_INPUT,
     tree.BadInputError: _BAD_INPUT,
     tree.GrammarError: WireError(400, 5025),
-    tree.JsonAnswerError: WireError(403, 5024, "AiError: JSON Model couldn't be met: "),
+    tree.IncompleteJsonError: WireError(403, 5024, "AiError: JSON Model couldn't be met: "),
     tree.ChatError: _BAD_INPUT,
     tree.ContextLengthError: WireError(413, 3010),
     tree.EmptyBodyError: WireError(400, 3003),

@@ -66,7 +66,7 @@ class RunningRequest:
     async def result(self) -> RunResult:
         """Wait for the end: text, calls of tools, or in JSON mode the parsed completion.
 
-        Raises EngineError, or JsonAnswerError if a call or JSON has no end.
+        Raises EngineError, or IncompleteJsonError if a call or JSON has no end.
         """
         text = "".join([delta.text async for delta in self.deltas()])
         usage, reason = self.log.end()
@@ -77,7 +77,7 @@ class RunningRequest:
         return RunResult(response=response, usage=usage, finish_reason=reason)
 
     def tool_calls(self, text: str) -> list[ToolCall]:
-        """The calls that the whole completion consists of; [] if it is text. Raises JsonAnswerError for one cut off."""
+        """The calls that the whole completion consists of; [] if it is text. Raises IncompleteJsonError for one cut off."""
         return read_tool_calls(text, self.run_input.tools, *self._ending)
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from intaglio.errors import BadInputError, GrammarError, JsonAnswerError
+from intaglio.errors import BadInputError, GrammarError, IncompleteJsonError
 from intaglio.grammar import check_grammar, json_object_grammar, json_schema_grammar
 from intaglio.request import FinishReason
 from intaglio.text.tool_calls import begins_call, parse_tool_calls, tool_grammar
@@ -79,7 +79,7 @@ def completion_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str
 
 
 def parse_json_completion(text: str, end: FinishReason, max_tokens: int) -> Any:
-    """The answer of a request in JSON mode. Raises JsonAnswerError, which names max_tokens if that cut it short."""
+    """The answer of a request in JSON mode. Raises IncompleteJsonError, which names max_tokens if that cut it short."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -89,7 +89,7 @@ def parse_json_completion(text: str, end: FinishReason, max_tokens: int) -> Any:
 def read_tool_calls(text: str, tools: ToolUse | None, end: FinishReason, max_tokens: int) -> list[ToolCall]:
     """The calls that the answer is made of; empty if it is a plain answer, or JSON that was asked for.
 
-    Raises JsonAnswerError for a call that has no end.
+    Raises IncompleteJsonError for a call that has no end.
     """
     if tools is None or not (tools.required or begins_call(text)):
         return []
@@ -103,10 +103,10 @@ def read_tool_calls(text: str, tools: ToolUse | None, end: FinishReason, max_tok
     return []
 
 
-def _unfinished(what: str, end: FinishReason, max_tokens: int, error: Exception) -> JsonAnswerError:
+def _unfinished(what: str, end: FinishReason, max_tokens: int, error: Exception) -> IncompleteJsonError:
     if end is FinishReason.LENGTH:
-        return JsonAnswerError(f"max_tokens ({max_tokens}) cut {what} off before its JSON was complete")
-    return JsonAnswerError(f"{what} ended before its JSON was complete: {error}")
+        return IncompleteJsonError(f"max_tokens ({max_tokens}) cut {what} off before its JSON was complete")
+    return IncompleteJsonError(f"{what} ended before its JSON was complete: {error}")
 
 
 def _blame(tools: ToolUse, json_mode: JsonMode | None) -> None:

@@ -29,7 +29,7 @@ from intaglio.api.openapi.shapes import (
     ref,
 )
 from intaglio.api.openapi.streams import event_stream
-from intaglio.errors import IdentifierError, JsonAnswerError
+from intaglio.errors import IdentifierError, IncompleteJsonError
 
 TAG = "Run"
 BINDING_TAG = "Workers binding"
@@ -71,7 +71,7 @@ def input_as_sent(schema: RunSchema) -> dict[str, Any]:
 
 def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
     inputs = [ref("RunInput"), ref("BatchInput"), ref("BatchQuestion")]
-    errors = (*IN_AN_ACCOUNT, *OF_A_RUN, JsonAnswerError, *OF_A_BATCH)
+    errors = (*IN_AN_ACCOUNT, *OF_A_RUN, IncompleteJsonError, *OF_A_BATCH)
     responses = {200: _run_response(wrapped=True)}
     settings = [parameter(name, "query", field) for name, field in schema.settings.items()]
     queue = parameter("queueRequest", "query", QUERY_FLAG, "The body is a batch, or asks how far one is.")
@@ -106,7 +106,7 @@ def _for_binding(summary: str, inputs: list[dict[str, Any]], example: str) -> Op
         {200: _run_response(wrapped=False)},
         parameters=(version, model, account),
         body={JSON: record({"inputs": {"anyOf": inputs}}, {"options": _BINDING_OPTIONS})},
-        errors=(*EVERYWHERE, *OF_A_RUN, IdentifierError, JsonAnswerError, *OF_A_BATCH), failures=Failures.BINDING,
+        errors=(*EVERYWHERE, *OF_A_RUN, IdentifierError, IncompleteJsonError, *OF_A_BATCH), failures=Failures.BINDING,
     )  # fmt: skip
 
 
