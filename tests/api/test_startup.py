@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from intaglio.api.startup import model_paths
-from intaglio.errors import SettingsError
+from intaglio.api.startup import model_paths, open_stores
+from intaglio.errors import DataFolderError, SettingsError
 from intaglio.settings import DEFAULT_MODEL_ID, Settings, load_settings
 
 
@@ -29,3 +31,16 @@ def test_an_entry_that_is_not_id_and_path_is_refused_by_name(entry: str) -> None
 def test_a_model_given_twice_is_refused_with_both_paths() -> None:
     with pytest.raises(SettingsError, match="/one and /two"):
         model_paths(settings("@local/m=/one", "@local/m=/two"))
+
+
+def test_a_start_that_refuses_the_batches_leaves_no_open_database(tmp_path: Path) -> None:
+    given = load_settings(data_dir=tmp_path)
+    for store in open_stores(given, []):
+        store.close()
+    with closing(sqlite3.connect(tmp_path / "batches.db")) as database:
+        database.execute("UPDATE batches_version SET version_num = 'wings'")
+        database.commit()
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(DataFolderError, match=r"batches\.db was written by another version"):
+        open_stores(given, [])
+    assert {path.name for path in tmp_path.iterdir()} == before

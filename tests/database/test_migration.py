@@ -204,7 +204,7 @@ def test_a_database_of_an_unknown_version_is_refused_and_untouched(
     with closing(sqlite3.connect(path)) as database:
         database.execute(statement)
         database.commit()
-    before = content(path)
+    before, files = content(path), files_of(tmp_path)
     with closing(DataLock(tmp_path)) as other:
         other.share()
         if not other_runs:
@@ -213,7 +213,44 @@ def test_a_database_of_an_unknown_version_is_refused_and_untouched(
             DataFolderError, match=rf"finetunes\.db was written by another version .* have {version}, .* up to 'first'"
         ):
             open_store()
+    assert files_of(tmp_path) == files
     assert content(path) == before
+
+
+@pytest.mark.parametrize(
+    ("statements", "found"),
+    [
+        ("CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('keep me')", "the table 'notes'"),
+        ("PRAGMA journal_mode = WAL; CREATE TABLE notes (text TEXT)", "the table 'notes'"),
+        ("CREATE TABLE batches_version (version_num TEXT)", "the table 'batches_version'"),
+        ("PRAGMA application_id = 0x1234", "the application_id 0x1234"),
+    ],
+    ids=["tables", "write-ahead log", "batches", "application id"],
+)
+def test_a_database_of_another_program_is_refused_and_untouched(tmp_path: Path, statements: str, found: str) -> None:
+    path = tmp_path / "finetunes.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(statements)
+    before = files_of(tmp_path)
+    message = rf"finetunes\.db is a database of another program: it has {found} and no finetunes"
+    with pytest.raises(DataFolderError, match=message):
+        open_database(FINETUNES, path, None)
+    assert files_of(tmp_path) == before
+
+
+def test_a_database_of_another_program_is_refused_while_that_writes_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "finetunes.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("PRAGMA journal_mode = WAL; CREATE TABLE notes (text TEXT)")  # only in the log yet
+        before = list(database.iterdump())
+        with pytest.raises(DataFolderError, match="a database of another program: it has the table 'notes'"):
+            open_database(FINETUNES, path, None)
+        assert list(database.iterdump()) == before
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder, with its content."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.bundled import bundled_model_path
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 
-__all__ = ["ServerState", "adapter_limits", "build_state", "model_paths", "open_batches", "open_finetunes"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -32,8 +30,7 @@ async def build_state(settings: Settings) -> ServerState:
     models = await AsyncLLM.start_all(paths, settings)
     try:
         demos = await asyncio.to_thread(_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
-        finetunes = await asyncio.to_thread(open_finetunes, settings, demos)
-        batches = await asyncio.to_thread(open_batches, settings)
+        finetunes, batches = await asyncio.to_thread(open_stores, settings, demos)
     except BaseException:
         await asyncio.gather(*(llm.close() for llm in models.values()))
         raise
@@ -81,6 +78,16 @@ def open_batches(settings: Settings) -> BatchStore:
         retention_s=settings.batch_retention_s,
     )
     return BatchStore(settings.data_path / "batches.db", limits, database_url=settings.database_url)
+
+
+def open_stores(settings: Settings, demos: list[Finetune]) -> tuple[FinetuneStore, BatchStore]:
+    """Both stores of the settings. Raises DataFolderError, with none of them open."""
+    finetunes = open_finetunes(settings, demos)
+    try:
+        return finetunes, open_batches(settings)
+    except BaseException:
+        finetunes.close()  # otherwise SQLite's -wal and -shm files stay behind
+        raise
 
 
 def adapter_limits(settings: Settings) -> AdapterLimits:

@@ -1,4 +1,4 @@
-"""SQLAlchemy engines for the two kinds of database, with durable commits and detection of a lost database."""
+"""SQLAlchemy engines for SQLite and PostgreSQL: durable commits, and a lost database is noticed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ CONNECT_TIMEOUT_S = 5
 def sqlite_engine(path: Path) -> sa.Engine:
     """In WAL mode with synchronous=FULL: what was committed survives `kill -9` and a power cut.
 
-    The file must exist. A file that was moved or replaced is noticed at the next transaction: an open connection would
-    go on writing to a file without a name.
+    The file must exist. Each transaction checks that it is still the file that was opened: a connection would go on
+    writing to a file that was moved or replaced.
     """
-    url = sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
-    engine = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_S}, pool_timeout=LOCK_TIMEOUT_S)
+    engine = sa.create_engine(
+        _sqlite_url(path, mode="rw"), connect_args={"timeout": LOCK_TIMEOUT_S}, pool_timeout=LOCK_TIMEOUT_S
+    )
 
     def on_connect(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # BEGIN is sent by on_begin below
@@ -45,8 +46,20 @@ def sqlite_engine(path: Path) -> sa.Engine:
     return engine
 
 
+def untouched_sqlite_engine(path: Path) -> sa.Engine:
+    """Reads the file as it lies there: it is not changed, not locked, and no -wal or -shm file appears beside it.
+
+    Does not see what is only in the write-ahead log. A statement may fail while another process writes the file.
+    """
+    return sa.create_engine(_sqlite_url(path, mode="ro", immutable="1"), poolclass=sa.pool.NullPool)
+
+
+def _sqlite_url(path: Path, **options: str) -> sa.URL:
+    return sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query={**options, "uri": "true"})
+
+
 def postgresql_engine(url: str) -> sa.Engine:
-    """A connection that the server has dropped is replaced when it is next needed (pool_pre_ping).
+    """A connection that the server has dropped is replaced before its next use (pool_pre_ping).
 
     Raises ImportError without the driver.
     """

@@ -3,6 +3,7 @@
     empty                      the tables are created as they are now
     of an earlier revision     alembic runs the missing revisions
     of an unknown revision     refused: a later version, or a build before 0.1, has written it
+    of another program         an SQLite file with other tables is refused; PostgreSQL databases may be shared
 
 Everything happens in one transaction of the caller, which excludes other writers: after a crash the database has the
 old tables or the new ones, and of two servers that start together the second finds the tables ready.
@@ -12,11 +13,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from intaglio.database.schema import Schema
 from intaglio.errors import DataFolderError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -28,42 +33,69 @@ def upgrade_tables(connection: sa.Connection, schema: Schema, label: str, *, alo
 
     alone  no other server uses the database: an earlier version could not read changed tables
 
-    Raises DataFolderError if the revision is unknown, or if the tables have to be changed and are in use.
+    Raises what `check_revision` raises, and DataFolderError if the tables have to be changed and are in use.
     """
-    current = _revision(connection, schema)
-    if current == schema.head:
-        return
+    current = check_revision(connection, schema, label)
+    if current is None:
+        schema.metadata.create_all(connection)
+        _write_revision(connection, schema)
+    elif current != schema.head:
+        if not alone:
+            raise DataFolderError(
+                f"{label} has to be changed for this version, and a server of an earlier version uses it; stop that "
+                "first"
+            )
+        from alembic import command  # here, since few starts change tables
+
+        command.upgrade(_alembic_config(schema, connection), schema.head)
+        logger.info("%s: tables changed from version %s to %s", label, current, schema.head)
+
+
+def check_revision(connection: sa.Connection, schema: Schema, label: str) -> str | None:
+    """The revision of the tables; None if the database is empty. Changes nothing.
+
+    Raises DataFolderError if the revision is unknown, or for another program's SQLite file.
+    """
+    current = _read_revision(connection, schema)
     if current is None:
         if schema.has_tables(connection):
-            raise _unknown(label, "no revision", schema.head)
-        schema.metadata.create_all(connection)
-        _stamp(connection, schema)
-        return
-    _run_revisions(connection, schema, current, label, alone=alone)
+            raise _unknown_revision(label, "no revision", schema.head)
+        if connection.dialect.name == "sqlite":
+            _check_empty(connection, schema, label)
+    elif current != schema.head and current not in _known_revisions(schema):
+        raise _unknown_revision(label, f"revision {current!r}", schema.head)
+    return current
 
 
-def _run_revisions(connection: sa.Connection, schema: Schema, current: str, label: str, *, alone: bool) -> None:
-    from alembic import command  # here, since few starts change tables
+def _check_empty(connection: sa.Connection, schema: Schema, label: str) -> None:
+    table = connection.exec_driver_sql("SELECT name FROM sqlite_master").scalar()
+    application_id = connection.exec_driver_sql("PRAGMA application_id").scalar()
+    if table is not None or application_id:
+        found = f"the table {table!r}" if table is not None else f"the application_id {application_id:#x}"
+        raise DataFolderError(
+            f"{label} is a database of another program: it has {found} and no {schema.what}. It was not changed; move "
+            "it away, or give another --data-dir"
+        )
+
+
+def _known_revisions(schema: Schema) -> set[str]:
+    from alembic.script import ScriptDirectory  # here, since few starts find another revision
+
+    return {script.revision for script in ScriptDirectory.from_config(_alembic_config(schema)).walk_revisions()}
+
+
+def _alembic_config(schema: Schema, connection: sa.Connection | None = None) -> Config:
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
     config = Config(attributes={"connection": connection, "version_table": schema.version_table})
     folders = {"script_location": _ENVIRONMENT, "version_locations": schema.revisions}
     for option, folder in folders.items():
         config.set_main_option(option, str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current not in known:
-        raise _unknown(label, f"revision {current!r}", schema.head)
-    if not alone:
-        raise DataFolderError(
-            f"{label} has to be changed for this version, and a server of an earlier version uses it; stop that first"
-        )
-    command.upgrade(config, schema.head)
-    logger.info("%s: tables changed from version %s to %s", label, current, schema.head)
+    return config
 
 
-def _unknown(label: str, found: str, head: str) -> DataFolderError:
+def _unknown_revision(label: str, found: str, head: str) -> DataFolderError:
     return DataFolderError(
         f"{label} was written by another version of Intaglio: its tables have {found}, and this version "
         f"supports up to {head!r}. Start the version that wrote it, or give another --data-dir or --database-url"
@@ -74,13 +106,13 @@ def _version_table(schema: Schema) -> sa.Table:
     return sa.Table(schema.version_table, sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 
-def _revision(connection: sa.Connection, schema: Schema) -> str | None:
+def _read_revision(connection: sa.Connection, schema: Schema) -> str | None:
     if not sa.inspect(connection).has_table(schema.version_table):
         return None
     return connection.scalar(sa.select(_version_table(schema).c.version_num))
 
 
-def _stamp(connection: sa.Connection, schema: Schema) -> None:
+def _write_revision(connection: sa.Connection, schema: Schema) -> None:
     """Record the revision as alembic does it."""
     table = _version_table(schema)
     table.create(connection)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from intaglio.database.database import Database
-from intaglio.database.engines import postgresql_engine, sqlite_engine
+from intaglio.database.engines import postgresql_engine, sqlite_engine, untouched_sqlite_engine
 from intaglio.database.faults import driver_message
-from intaglio.database.migration import upgrade_tables
+from intaglio.database.migration import check_revision, upgrade_tables
 from intaglio.database.schema import Schema
 from intaglio.errors import DatabaseError, DataFolderError, SettingsError, StorageFullError
 
@@ -20,11 +21,11 @@ def open_database(schema: Schema, path: Path, url: str | None, *, alone: bool = 
 
     alone  no other server uses it, so its tables may be changed
 
-    Raises DataFolderError if it cannot be used, SettingsError if the URL is invalid or its driver is
-    not installed. No message contains the URL, which may hold a password.
+    Raises DataFolderError if it cannot be used, SettingsError if the URL is invalid or its driver is not installed. No
+    message contains the URL, which may hold a password.
     """
     label = str(path) if url is None else "the database at database_url"
-    engine = _sqlite(path) if url is None else _postgresql(url)
+    engine = _sqlite(path, schema) if url is None else _postgresql(url)
     database = Database(engine, schema.what, schema.lock_key)
     try:
         with database.writing() as connection:
@@ -38,13 +39,21 @@ def open_database(schema: Schema, path: Path, url: str | None, *, alone: bool = 
     return database
 
 
-def _sqlite(path: Path) -> sa.Engine:
+def _sqlite(path: Path, schema: Schema) -> sa.Engine:
     try:
         with path.open("ab"):  # creates it; an empty file is an empty database
             pass
     except OSError as error:
         raise DataFolderError(f"{path} cannot be used as a database: {error.strerror}") from error
+    _check_untouched(path, schema)
     return sqlite_engine(path)
+
+
+def _check_untouched(path: Path, schema: Schema) -> None:
+    """Refuse a file of another version or program before it is opened for writing, which turns it to WAL mode."""
+    # What else is wrong with the file is reported when it is opened for writing.
+    with contextlib.suppress(SQLAlchemyError), untouched_sqlite_engine(path).connect() as connection:
+        check_revision(connection, schema, str(path))
 
 
 def _postgresql(url: str) -> sa.Engine:
