@@ -82,9 +82,9 @@ class WatchedStore(BatchStore):
                 self.committed.clear()
                 await self.committed.wait()
 
-    async def until_answered(self, batch: Batch) -> list[bytes]:
+    async def until_finished(self, batch: Batch) -> list[bytes]:
         await self.until(lambda: self.find(batch.account, batch.id).state is BatchState.FINISHED)
-        return self.answers(batch.account, batch.id)
+        return self.responses(batch.account, batch.id)
 
 
 class WatchedClaims(ModelClaims):
@@ -142,7 +142,7 @@ def test_every_item_runs_once_and_no_more_at_a_time_than_allowed(
             await server.work.until_begun(4)
             assert server.store.find("acc0", batch.id).state is BatchState.RUNNING
             server.work.go.set()
-            assert await server.store.until_answered(batch) == requests(11)
+            assert await server.store.until_finished(batch) == requests(11)
             assert sorted(server.work.begun) == [ItemKey(batch.id, place) for place in range(11)]
             assert server.work.most_running == 4
 
@@ -160,7 +160,7 @@ def test_a_small_batch_of_another_account_does_not_wait_for_a_large_one(tmp_path
             await server.work.until_begun(1)
             small = server.add(2, "acc1")
             server.work.go.set()
-            await server.store.until_answered(large)
+            await server.store.until_finished(large)
             places = [number for number, key in enumerate(server.work.begun) if key.batch_id == small.id]
             assert len(places) == 2
             assert places[1] - places[0] == 2  # turn and turn about, from when it was seen
@@ -173,7 +173,7 @@ def test_items_interrupted_by_stop_run_again_and_finished_ones_do_not(tmp_path: 
         async with serving(Server(tmp_path)) as first:
             first.work.go.set()
             done = first.add(2)
-            await first.store.until_answered(done)
+            await first.store.until_finished(done)
             first.work.go.clear()
             batch = first.add(6)
             await first.work.until_begun(6)
@@ -181,7 +181,7 @@ def test_items_interrupted_by_stop_run_again_and_finished_ones_do_not(tmp_path: 
         assert first.work.running == 0
         async with serving(Server(tmp_path)) as second:
             second.work.go.set()
-            assert await second.store.until_answered(batch) == requests(6)
+            assert await second.store.until_finished(batch) == requests(6)
             assert sorted(second.work.begun) == [ItemKey(batch.id, place) for place in range(6)]
         assert len(first.work.begun) == 2 + 4
 
@@ -206,8 +206,8 @@ def test_a_server_takes_over_the_batches_of_another_only_when_that_one_ends(
                     second.store.looked.clear()
                 assert second.work.begun == []
                 await first.runner.stop()
-                assert await second.store.until_answered(batch) == requests(6)
-                assert await second.store.until_answered(also) == requests(1)
+                assert await second.store.until_finished(batch) == requests(6)
+                assert await second.store.until_finished(also) == requests(1)
 
     asyncio.run(test())
 
@@ -225,7 +225,7 @@ def test_a_server_without_batches_leaves_the_next_batch_to_the_server_that_accep
                 server.work.go.set()
                 server.claims.released.clear()
                 batch = server.add(2)
-                assert await server.store.until_answered(batch) == requests(2)
+                assert await server.store.until_finished(batch) == requests(2)
                 assert server.work.begun[-2].batch_id == batch.id
                 await asyncio.wait_for(server.claims.released.wait(), DEADLINE_S)
 
@@ -238,8 +238,8 @@ def test_an_item_at_fault_ends_alone_with_its_error(tmp_path: Path) -> None:
             server.work.go.set()
             server.work.fault = lambda item: BadInputError("no prompt") if item.key.place == 1 else None
             batch = server.add(3)
-            answers = await server.store.until_answered(batch)
-            assert answers == [b'{"prompt":"0"}', b"BadInputError: no prompt", b'{"prompt":"2"}']
+            responses = await server.store.until_finished(batch)
+            assert responses == [b'{"prompt":"0"}', b"BadInputError: no prompt", b'{"prompt":"2"}']
             assert server.store.find("acc0", batch.id).num_failed == 1
 
     asyncio.run(test())
@@ -252,7 +252,7 @@ def test_items_wait_in_order_while_the_engine_has_no_capacity(tmp_path: Path) ->
             refusals = [CapacityError("full")] * 5
             server.work.fault = lambda _: refusals.pop() if refusals else None
             batch = server.add(3)
-            assert await server.store.until_answered(batch) == requests(3)
+            assert await server.store.until_finished(batch) == requests(3)
             assert [key.place for key in server.work.begun] == [0] * 6 + [1, 2]
 
     asyncio.run(test())
@@ -271,8 +271,8 @@ def test_a_server_error_is_retried_a_bounded_number_of_times(tmp_path: Path) -> 
 
             server.work.fault = fault
             batch = server.add(3)
-            answers = await server.store.until_answered(batch)
-            assert answers == [b"EngineError: this item kills the engine", b'{"prompt":"1"}', b'{"prompt":"2"}']
+            responses = await server.store.until_finished(batch)
+            assert responses == [b"EngineError: this item kills the engine", b'{"prompt":"1"}', b'{"prompt":"2"}']
             assert [key.place for key in server.work.begun].count(0) == MAX_TRIES
             assert [key.place for key in server.work.begun].count(1) == 2
 
@@ -284,8 +284,8 @@ def test_an_unexpected_exception_ends_one_item(tmp_path: Path, caplog: pytest.Lo
         async with serving(Server(tmp_path)) as server:
             server.work.go.set()
             server.work.fault = lambda item: ZeroDivisionError("oh") if item.key.place == 0 else None
-            answers = await server.store.until_answered(server.add(2))
-            assert answers == [b"EngineError: internal error; the server's log has the details", b'{"prompt":"1"}']
+            responses = await server.store.until_finished(server.add(2))
+            assert responses == [b"EngineError: internal error; the server's log has the details", b'{"prompt":"1"}']
 
     asyncio.run(test())
     assert "ZeroDivisionError: oh" in caplog.text
@@ -298,7 +298,7 @@ def test_a_full_disk_delays_results_and_loses_none(tmp_path: Path, monkeypatch: 
         async with serving(Server(tmp_path)) as server:
             server.store.num_faults = 3
             server.work.go.set()
-            assert await server.store.until_answered(server.add(5)) == requests(5)
+            assert await server.store.until_finished(server.add(5)) == requests(5)
             assert len(server.work.begun) == 5
 
     asyncio.run(test())
@@ -327,10 +327,10 @@ def test_batches_of_a_model_that_is_no_longer_served_are_failed_at_the_start_onl
         async with serving(Server(tmp_path)) as server:
             server.work.go.set()
             server.work.fault = lambda item: BadInputError("no such model") if item.model == "@cf/gone" else None
-            assert await server.store.until_answered(left) == [b"BadInputError: no such model"] * 2
+            assert await server.store.until_finished(left) == [b"BadInputError: no such model"] * 2
             later = server.add(1, model="@cf/gone")  # as another server of this folder would take it in
             mine = server.add(1)
-            await server.store.until_answered(mine)
+            await server.store.until_finished(mine)
             assert server.store.find("acc0", later.id).state is BatchState.QUEUED
 
     asyncio.run(test())

@@ -1,7 +1,7 @@
 """Which server runs the batches of a model, when several servers share one data folder.
 
-One lock file per model. The kernel drops the lock of a killed process, so another server, or the same one started
-again, can go on with its batches at once.
+One lock file per model. The kernel drops the lock of a killed process, so another server, or the same one after a
+restart, can continue its batches at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ModelClaims:
         self._held: dict[str, BinaryIO] = {}
 
     def claim(self, model: str) -> bool:
-        """Whether this server has the claim now. False: another server has it."""
+        """Acquire the claim unless this server has it already. False if another server has it."""
         if model in self._held:
             return True
         name = hashlib.sha256(model.encode()).hexdigest()[:32]  # an id may contain characters that a file name may not
@@ -38,6 +38,6 @@ class ModelClaims:
         self._held.pop(model).close()
 
     def close(self) -> None:
-        """Release all. May be called again."""
+        """Release all claims. May be called again."""
         for model in list(self._held):
             self.release(model)

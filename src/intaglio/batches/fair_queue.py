@@ -1,6 +1,6 @@
-"""Which item runs next. Accounts alternate; within an account the oldest batch comes first, in its own order.
+"""Which item runs next. Accounts alternate; within an account the oldest batch comes first, its items in their order.
 
-So a small batch of one account never waits until a large batch of another is finished.
+So a small batch of one account never waits for the end of another account's large batch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class QueuedItem(NamedTuple):
 
 
 class FairQueue:
-    """Items without a result that are not running. Does not know the database or the time."""
+    """Items that wait to run. Does not know the database or the time."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[str, deque[ItemKey]] = OrderedDict()  # the first account is next
+        self._items: OrderedDict[str, deque[ItemKey]] = OrderedDict()  # account -> its items; the first account is next
 
     def __len__(self) -> int:
         return sum(map(len, self._items.values()))

@@ -2,7 +2,7 @@
 
     queued --first item started--> running --last result committed--> finished --retention over--> removed
 
-Requests and responses are JSON text here, which this package does not parse.
+Requests and responses are JSON bytes, which this package does not parse.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BatchLimits:
 
     max_items        items in one batch
     max_open_items   items of all batches that are not finished
-    max_bytes        requests of batches that are not finished, and responses of those that are, together
+    max_bytes        requests of unfinished batches and responses of finished ones, together
     retention_s      seconds until the responses of a finished batch are removed
     """
 
@@ -57,7 +57,7 @@ class Batch:
     """A batch, as of the time it was read from the database.
 
     number        ascending: the older batch has the smaller one
-    num_done      items whose result is committed; num_failed of them without success
+    num_done      items whose result is committed; num_failed of these failed
     duration_s    seconds from submission to the last result; None before that
     """
 
@@ -90,9 +90,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """The result of an item: its entry in the batch's list of responses, as JSON."""
+    """The result of an item. response: its entry in the batch's list of responses, as JSON."""
 
     key: ItemKey
-    answer: bytes
+    response: bytes
     success: bool
     tokens: TokenCounts = TokenCounts()

@@ -1,4 +1,4 @@
-"""Commits results in groups: the results that arrive while one group is written are the next group."""
+"""Commits results in groups: those that arrive while a group is being written are the next group."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ResultWriter:
         self._wake.set()
 
     def close(self) -> None:
-        """`run` returns once everything is written."""
+        """Make `run` return once everything is written."""
         self._closing.set()
         self._wake.set()
 

@@ -42,7 +42,12 @@ class ItemWork(Protocol):
 
 @dataclass(slots=True)
 class _Lane:
-    """The work on one model. `batches` are those started and not finished; `tries` counts engine failures."""
+    """The work on one model.
+
+    batches  ids of the batches that are started and not finished
+    tries    engine failures of each item
+    paused   no item is started until `_resume`
+    """
 
     model: str
     queue: FairQueue = field(default_factory=FairQueue)
@@ -55,8 +60,8 @@ class _Lane:
 class BatchRunner:
     """One server's runner.
 
-    models       ids of the models it serves. Batches of others end with an error for each item, but only at the start:
-                 later ones belong to another server of the same data folder
+    models       ids of the models it serves. Batches of other models that are open at the start end with an error for
+                 each item; later ones belong to another server on the same data folder
     max_running  items of one model that run at once
     added        an event that is set when a batch was accepted
     retry_s      how long a model's items wait when there is no capacity
@@ -81,38 +86,38 @@ class BatchRunner:
         self._added = added
         self._retry_s = retry_s
         self._lanes: dict[str, _Lane] = {}
-        self._writer = ResultWriter(store, self._finished)
-        self._loops: list[asyncio.Task[None]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writer = ResultWriter(store, self._on_batch_finished)
+        self._loop_tasks: list[asyncio.Task[None]] = []
+        self._writer_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start; unfinished items of a previous process run first."""
-        self._writing = asyncio.create_task(self._writer.run(), name="batch-results")
-        self._loops = [
-            asyncio.create_task(self._poll_forever(), name="batch-poll"),
-            asyncio.create_task(self._expire(), name="batch-expiry"),
+        """Start the background tasks; unfinished items of a previous process run first."""
+        self._writer_task = asyncio.create_task(self._writer.run(), name="batch-results")
+        self._loop_tasks = [
+            asyncio.create_task(self._poll_batches(), name="batch-poll"),
+            asyncio.create_task(self._expire_results(), name="batch-expiry"),
         ]
 
     async def stop(self) -> None:
-        """Cancel running items; they stay unfinished. Results that are complete are written."""
+        """Cancel the running items, which stay unfinished, and write the results that are complete."""
         running = [task for lane in self._lanes.values() for task in lane.running]
         self._lanes.clear()
-        for task in (*self._loops, *running):
+        for task in (*self._loop_tasks, *running):
             task.cancel()
-        await asyncio.gather(*self._loops, *running, return_exceptions=True)
+        await asyncio.gather(*self._loop_tasks, *running, return_exceptions=True)
         self._writer.close()
-        if self._writing is not None:
-            await self._writing
+        if self._writer_task is not None:
+            await self._writer_task
         self._claims.close()
 
-    # -- open batches
+    # -- batches
 
-    async def _poll_forever(self) -> None:
+    async def _poll_batches(self) -> None:
         at_start, seen = True, 0
         while True:
             self._added.clear()
             try:
-                seen = await self._poll(seen, at_start)
+                seen = await self._start_batches(seen, at_start)
                 at_start = False
             except (DatabaseError, StorageFullError) as error:
                 logger.error("batches cannot be read: %s", error)
@@ -121,23 +126,23 @@ class BatchRunner:
             except TimeoutError:
                 seen = 0  # a claim of another server may be free now
 
-    async def _poll(self, seen: int, at_start: bool) -> int:
-        """Start batches with a larger number than `seen`. Returns the largest number."""
+    async def _start_batches(self, seen: int, at_start: bool) -> int:
+        """Start the batches with a larger number than `seen`. Returns the largest number that was read."""
         for batch in await asyncio.to_thread(self._store.open_batches, seen):
             seen = batch.number
-            known = batch.model in self._lanes and batch.id in self._lanes[batch.model].batches
-            if known or not (at_start or batch.model in self._models) or not self._claims.claim(batch.model):
+            is_known = batch.model in self._lanes and batch.id in self._lanes[batch.model].batches
+            if is_known or not (at_start or batch.model in self._models) or not self._claims.claim(batch.model):
                 continue
             lane = self._lanes.setdefault(batch.model, _Lane(batch.model))
             lane.batches.add(batch.id)  # first, so that the claim is not released
             places = await asyncio.to_thread(self._store.open_places, batch.id)
             lane.queue.add(batch.account, batch.id, places)
             if not places:  # it was finished after the list was read
-                self._batch_done(lane, batch.id)
+                self._end_batch(lane, batch.id)
             self._start_items(lane)
         return seen
 
-    async def _expire(self) -> None:
+    async def _expire_results(self) -> None:
         while True:
             try:
                 removed = await asyncio.to_thread(self._store.expire)
@@ -157,9 +162,9 @@ class BatchRunner:
                 return
             task = asyncio.create_task(self._run_item(lane, queued), name=f"batch-item {queued.key}")
             lane.running.add(task)
-            task.add_done_callback(lambda done: self._item_ended(lane, done))
+            task.add_done_callback(lambda done: self._on_item_end(lane, done))
 
-    def _item_ended(self, lane: _Lane, task: asyncio.Task[None]) -> None:
+    def _on_item_end(self, lane: _Lane, task: asyncio.Task[None]) -> None:
         lane.running.discard(task)
         self._start_items(lane)
 
@@ -197,7 +202,7 @@ class BatchRunner:
         lane.paused = False
         self._start_items(lane)
 
-    def _finished(self, batch: Batch) -> None:
+    def _on_batch_finished(self, batch: Batch) -> None:
         logger.info(
             "batch %s model=%s account=%s items=%d failed=%d prompt=%d completion=%d total=%.3fs",
             batch.id,
@@ -211,10 +216,10 @@ class BatchRunner:
         )
         lane = self._lanes.get(batch.model)
         if lane is not None:
-            self._batch_done(lane, batch.id)
+            self._end_batch(lane, batch.id)
 
-    def _batch_done(self, lane: _Lane, batch_id: str) -> None:
-        """A batch is done. The claim of a model without batches is released to other servers."""
+    def _end_batch(self, lane: _Lane, batch_id: str) -> None:
+        """Forget a finished batch. Without further batches, other servers may claim the model."""
         lane.batches.discard(batch_id)
         if not lane.batches and self._lanes.get(lane.model) is lane:
             del self._lanes[lane.model]

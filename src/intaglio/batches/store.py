@@ -50,8 +50,8 @@ class BatchStore:
     # -- for the routes that submit and poll
 
     def add(self, account: str, model: str, requests: Sequence[bytes], shared: bytes) -> Batch:
-        """Accept a batch. Raises BadInputError or RequestTooLargeError for one that is too large, and
-        BatchQueueFullError for one that does not fit now.
+        """Accept a batch. Raises BadInputError or RequestTooLargeError if it is larger than any batch may be, and
+        BatchQueueFullError if it does not fit beside the batches that are there.
         """
         size = len(shared) + sum(map(len, requests))
         self._check_size(len(requests), size)
@@ -68,19 +68,19 @@ class BatchStore:
             return _batch(connection.execute(sa.select(BATCHES).where(BATCHES.c.number == inserted[0])).one())
 
     def find(self, account: str, batch_id: str) -> Batch:
-        """The account's batch of that id. Raises BatchNotFoundError, also when its results are gone."""
+        """The account's batch of that id. Raises BatchNotFoundError, also when its results were removed."""
         with self._database.reading() as connection:
             return _batch(self._find(connection, account, batch_id))
 
-    def answers(self, account: str, batch_id: str) -> list[bytes]:
+    def responses(self, account: str, batch_id: str) -> list[bytes]:
         """The responses of a finished batch, in the order of its requests. Raises BatchNotFoundError."""
         with self._database.reading() as connection:
             row = self._find(connection, account, batch_id)
-            answers = sa.select(ITEMS.c.answer).where(ITEMS.c.batch == row.number).order_by(ITEMS.c.place)
-            return [answer for answer in connection.scalars(answers) if answer is not None]
+            responses = sa.select(ITEMS.c.response).where(ITEMS.c.batch == row.number).order_by(ITEMS.c.place)
+            return [response for response in connection.scalars(responses) if response is not None]
 
     def num_open_items(self) -> int:
-        """Items of all batches without a result."""
+        """Items without a result, of all batches."""
         missing = sa.func.coalesce(sa.func.sum(BATCHES.c.num_items - BATCHES.c.num_done), 0)
         with self._database.reading() as connection:
             return int(connection.execute(sa.select(missing).where(BATCHES.c.finished_at.is_(None))).scalar_one())
@@ -89,16 +89,16 @@ class BatchStore:
 
     def open_batches(self, after: int = 0) -> list[Batch]:
         """Batches that are not finished and have a larger number than `after`, oldest first."""
-        wanted = BATCHES.c.finished_at.is_(None) & (BATCHES.c.number > after)
+        is_open = BATCHES.c.finished_at.is_(None) & (BATCHES.c.number > after)
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(BATCHES).where(wanted).order_by(BATCHES.c.number))
+            rows = connection.execute(sa.select(BATCHES).where(is_open).order_by(BATCHES.c.number))
             return [_batch(row) for row in rows]
 
     def open_places(self, batch_id: str) -> list[int]:
-        """Indices of the batch's items without a result, ascending."""
-        wanted = (ITEMS.c.batch == _number_of(batch_id)) & ITEMS.c.answer.is_(None)
+        """Places of the batch's items without a result, ascending."""
+        is_open = (ITEMS.c.batch == _number_of(batch_id)) & ITEMS.c.response.is_(None)
         with self._database.reading() as connection:
-            return list(connection.scalars(sa.select(ITEMS.c.place).where(wanted).order_by(ITEMS.c.place)))
+            return list(connection.scalars(sa.select(ITEMS.c.place).where(is_open).order_by(ITEMS.c.place)))
 
     def begin(self, key: ItemKey) -> Item:
         """Start an item, which must have no result yet; its batch is running from now on."""
@@ -113,16 +113,16 @@ class BatchStore:
         return Item(key, row.account, row.model, row.request, row.shared)
 
     def finish(self, results: Sequence[ItemResult]) -> list[Batch]:
-        """Commit results, all in one transaction, and return the batches that are finished by it.
+        """Commit results, all in one transaction. Returns the batches whose last result is among them.
 
         Only the first result of an item is stored.
         """
-        finished = []
+        finished, now = [], self._clock()
         by_batch = groupby(sorted(results, key=lambda result: result.key), key=lambda result: result.key.batch_id)
         with self._database.writing() as connection:
             for batch_id, group in by_batch:
-                taken = [result for result in group if _put_answer(connection, result)]
-                if taken and (batch := self._count(connection, batch_id, taken)).state is BatchState.FINISHED:
+                stored = [result for result in group if _store_response(connection, result)]
+                if stored and (batch := _add_to_totals(connection, batch_id, stored, now)).state is BatchState.FINISHED:
                     finished.append(batch)
         return finished
 
@@ -132,20 +132,18 @@ class BatchStore:
         The batch's row stays for the same time again, so that the error for a late request can say why.
         """
         now = self._clock()
-        gone = (BATCHES.c.finished_at <= now - self.limits.retention_s) & (BATCHES.c.size_bytes > 0)
-        forgotten = BATCHES.c.finished_at <= now - 2 * self.limits.retention_s
+        is_expired = (BATCHES.c.finished_at <= now - self.limits.retention_s) & (BATCHES.c.size_bytes > 0)
+        is_forgotten = BATCHES.c.finished_at <= now - 2 * self.limits.retention_s
         with self._database.writing() as connection:
-            connection.execute(ITEMS.delete().where(ITEMS.c.batch.in_(sa.select(BATCHES.c.number).where(gone))))
-            num_gone = connection.execute(BATCHES.update().where(gone).values(size_bytes=0)).rowcount
-            connection.execute(BATCHES.delete().where(forgotten))
-        return num_gone
-
-    # --
+            connection.execute(ITEMS.delete().where(ITEMS.c.batch.in_(sa.select(BATCHES.c.number).where(is_expired))))
+            num_expired = connection.execute(BATCHES.update().where(is_expired).values(size_bytes=0)).rowcount
+            connection.execute(BATCHES.delete().where(is_forgotten))
+        return num_expired
 
     def _check_size(self, num_items: int, size_bytes: int) -> None:
-        most = min(self.limits.max_items, self.limits.max_open_items)
-        if num_items > most:
-            raise BadInputError(f"the batch has {num_items} requests, more than the limit of {most}")
+        max_items = min(self.limits.max_items, self.limits.max_open_items)
+        if num_items > max_items:
+            raise BadInputError(f"the batch has {num_items} requests, more than the limit of {max_items}")
         if size_bytes > self.limits.max_bytes:
             raise RequestTooLargeError(
                 f"the batch has {size_bytes} bytes, more than the limit of {self.limits.max_bytes}"
@@ -154,61 +152,62 @@ class BatchStore:
     def _check_capacity(self, connection: sa.Connection, num_items: int, size_bytes: int) -> None:
         unfinished = sa.case((BATCHES.c.finished_at.is_(None), BATCHES.c.num_items - BATCHES.c.num_done), else_=0)
         sums = sa.select(sa.func.sum(unfinished), sa.func.sum(BATCHES.c.size_bytes))
-        open_items, kept_bytes = (value or 0 for value in connection.execute(sums).one())
+        open_items, used_bytes = (value or 0 for value in connection.execute(sums).one())
         if open_items + num_items > self.limits.max_open_items:
             raise BatchQueueFullError(
-                f"{open_items} batch items are waiting, and {self.limits.max_open_items} are the most: "
-                f"{num_items} more do not fit now"
+                f"{open_items} batch items wait or run; {num_items} more would exceed the limit of "
+                f"{self.limits.max_open_items}"
             )
-        if kept_bytes + size_bytes > self.limits.max_bytes:
+        if used_bytes + size_bytes > self.limits.max_bytes:
             raise BatchQueueFullError(
-                f"batches hold {kept_bytes} bytes, and {self.limits.max_bytes} are the most: "
-                f"{size_bytes} more do not fit before some are finished or their results are "
-                f"{self.limits.retention_s:.0f} s old"
+                f"batches hold {used_bytes} bytes; {size_bytes} more would exceed the limit of "
+                f"{self.limits.max_bytes}. Finished batches are removed after {self.limits.retention_s:.0f} s"
             )
 
     def _find(self, connection: sa.Connection, account: str, batch_id: str) -> sa.Row[Any]:
-        mine = (BATCHES.c.id == batch_id) & (BATCHES.c.account == account)
+        is_batch = (BATCHES.c.id == batch_id) & (BATCHES.c.account == account)
         row = None
         if "\0" not in batch_id:  # PostgreSQL cannot store it in a text
-            row = connection.execute(sa.select(BATCHES).where(mine)).one_or_none()
+            row = connection.execute(sa.select(BATCHES).where(is_batch)).one_or_none()
         if row is None:
             raise BatchNotFoundError(f"Batch {batch_id[:64]} not found")
         if row.finished_at is not None and row.finished_at <= self._clock() - self.limits.retention_s:
             raise BatchNotFoundError(
-                f"Batch {batch_id} was finished more than {self.limits.retention_s:.0f} s ago: its results are gone"
+                f"Batch {batch_id} was finished more than {self.limits.retention_s:.0f} s ago: its results were removed"
             )
         return row
 
-    def _count(self, connection: sa.Connection, batch_id: str, taken: Sequence[ItemResult]) -> Batch:
-        """Add results to the totals in the batch's row; the last result finishes the batch."""
-        columns, mine = BATCHES.c, BATCHES.c.id == batch_id
-        sums = {
-            columns.num_done: len(taken),
-            columns.num_failed: sum(not result.success for result in taken),
-            columns.prompt_tokens: sum(result.tokens.prompt for result in taken),
-            columns.completion_tokens: sum(result.tokens.completion for result in taken),
-            columns.cached_tokens: sum(result.tokens.cached for result in taken),
-        }
-        connection.execute(
-            BATCHES.update().where(mine).values({column: column + more for column, more in sums.items()})
-        )
-        answered = sa.select(sa.func.sum(sa.func.length(ITEMS.c.answer))).where(ITEMS.c.batch == _number_of(batch_id))
-        connection.execute(
-            BATCHES.update()
-            .where(mine & (columns.num_done == columns.num_items))
-            .values(finished_at=self._clock(), size_bytes=answered.scalar_subquery())
-        )
-        return _batch(connection.execute(sa.select(BATCHES).where(mine)).one())
+
+def _add_to_totals(connection: sa.Connection, batch_id: str, results: Sequence[ItemResult], now: float) -> Batch:
+    """Add results to the totals in the batch's row; the last result finishes the batch."""
+    columns, is_batch = BATCHES.c, BATCHES.c.id == batch_id
+    sums = {
+        columns.num_done: len(results),
+        columns.num_failed: sum(not result.success for result in results),
+        columns.prompt_tokens: sum(result.tokens.prompt for result in results),
+        columns.completion_tokens: sum(result.tokens.completion for result in results),
+        columns.cached_tokens: sum(result.tokens.cached for result in results),
+    }
+    connection.execute(
+        BATCHES.update().where(is_batch).values({column: column + added for column, added in sums.items()})
+    )
+    size = sa.select(sa.func.sum(sa.func.length(ITEMS.c.response))).where(ITEMS.c.batch == _number_of(batch_id))
+    connection.execute(
+        BATCHES.update()
+        .where(is_batch & (columns.num_done == columns.num_items))
+        .values(finished_at=now, size_bytes=size.scalar_subquery())
+    )
+    return _batch(connection.execute(sa.select(BATCHES).where(is_batch)).one())
 
 
 def _number_of(batch_id: str) -> sa.ScalarSelect[int]:
     return sa.select(BATCHES.c.number).where(BATCHES.c.id == batch_id).scalar_subquery()
 
 
-def _put_answer(connection: sa.Connection, result: ItemResult) -> bool:
-    mine = (ITEMS.c.batch == _number_of(result.key.batch_id)) & (ITEMS.c.place == result.key.place)
-    update = ITEMS.update().where(mine & ITEMS.c.answer.is_(None)).values(answer=result.answer, request=None)
+def _store_response(connection: sa.Connection, result: ItemResult) -> bool:
+    """Store the item's response and drop its request. False if the item has a response already."""
+    is_item = (ITEMS.c.batch == _number_of(result.key.batch_id)) & (ITEMS.c.place == result.key.place)
+    update = ITEMS.update().where(is_item & ITEMS.c.response.is_(None)).values(response=result.response, request=None)
     return connection.execute(update).rowcount == 1
 
 

@@ -42,7 +42,7 @@ ITEMS = sa.Table(
     sa.Column("batch", sa.ForeignKey("batches.number", ondelete="CASCADE"), primary_key=True),
     sa.Column("place", sa.Integer, primary_key=True),
     sa.Column("request", sa.LargeBinary),  # NULL once the item has run
-    sa.Column("answer", sa.LargeBinary),  # NULL until then
+    sa.Column("response", sa.LargeBinary),  # NULL until the item has run
 )
 
 

@@ -97,7 +97,7 @@ async def _poll(state: ServerState, account: str, model: str, batch_id: object) 
         raise BadInputError(f"batch {batch_id} was submitted to {batch.model}: poll it there, not at {model}")
     if batch.state is not BatchState.FINISHED:
         return BatchProgress(batch.state.value, batch.id, model, batch.num_done, batch.num_items)
-    responses = await asyncio.to_thread(state.batches.answers, account, batch_id)
+    responses = await asyncio.to_thread(state.batches.responses, account, batch_id)
     usage = usage_shape(batch.tokens.prompt, batch.tokens.completion, batch.tokens.cached)
     return BatchResult([msgspec.Raw(text) for text in responses], usage)
 

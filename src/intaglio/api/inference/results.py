@@ -72,7 +72,7 @@ class BatchProgress(Struct, frozen=True):
 
 
 class BatchAnswer(Struct, frozen=True):
-    """An item that was answered."""
+    """An item that has a result."""
 
     id: Count
     result: RunResult

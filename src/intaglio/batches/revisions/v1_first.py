@@ -34,5 +34,5 @@ def upgrade() -> None:
         sa.Column("batch", sa.Integer, sa.ForeignKey("batches.number", ondelete="CASCADE"), primary_key=True),
         sa.Column("place", sa.Integer, primary_key=True),
         sa.Column("request", sa.LargeBinary),
-        sa.Column("answer", sa.LargeBinary),
+        sa.Column("response", sa.LargeBinary),
     )
