@@ -107,7 +107,7 @@ def add(
     keep_other_file: bool = False,
 ) -> Finetune:
     """Upload one file of an adapter folder under its own name."""
-    with store.stage() as staged:
+    with store.staging.new_file() as staged:
         staged.write(path.read_bytes())
         verify = verify or verifies(config)
         return store.add_file("acc", name, path.name, staged, config, verify, keep_other_file=keep_other_file)

@@ -34,7 +34,7 @@ def test_a_large_file_is_never_held_in_memory(data: Path, tmp_path: Path, base_c
     store = FinetuneStore(data, AdapterLimits(max_file_bytes=1 << 30), max_finetunes=1)
     create(store)
     tracemalloc.start()
-    with store.stage() as staged, source.open("rb") as file:
+    with store.staging.new_file() as staged, source.open("rb") as file:
         while chunk := file.read(CHUNK):
             staged.write(chunk)
         store.add_file("acc", "mine", WEIGHTS, staged, base_config, lambda _folder: verified)

@@ -83,7 +83,7 @@ def test_a_fault_of_ours_during_the_check_leaves_the_state_as_it_was(
 def test_a_second_server_on_the_same_folder_leaves_an_upload_alone(
     data: Path, store: FinetuneStore, open_store: OpenStore
 ) -> None:
-    with store.stage() as staged:
+    with store.staging.new_file() as staged:
         staged.write(b"half of a file")
         open_store()
         assert staged.path.exists()

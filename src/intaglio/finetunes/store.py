@@ -56,6 +56,7 @@ class FinetuneStore:
         self._demos = tuple(demos)
         self._lock = DataLock(folder)
         self._files = FileStore(folder)
+        self.staging = self._files.staging
         try:
             self._repository = FinetuneRepository(
                 folder / "finetunes.db", clock, url=database_url, alone=self._lock.alone, kept=kept_versions
@@ -190,10 +191,6 @@ class FinetuneStore:
             return self._open(account, name_or_id, file_name)
         except FileNotFoundError:  # deleted or replaced since its row was read: read the row again
             return self._open(account, name_or_id, file_name)
-
-    def stage(self) -> StagedFile:
-        """A file to write an upload to; use it as a context manager."""
-        return self._files.stage()
 
     def add_file(
         self,

@@ -164,12 +164,12 @@ class Uploads:
             logger.warning("finetune %s is shown as checking until the database answers: %s", finetune.id, error)
 
     def _accept_alone(self, upload: _Upload, report: ReportStep) -> None:
-        with self._files.assembled({upload.file_name: upload.staged.path}) as folder:
+        with self._files.staging.new_folder({upload.file_name: upload.staged.path}) as folder:
             check = check_config_file if upload.file_name == CONFIG_FILE else check_weights_file
             check(folder / upload.file_name, self._limits, report)
         report(STORING)
         with self._garbage.transaction(upload.finetune.id, new_blobs=[upload.stored.sha256]):
-            self._files.keep(upload.staged)
+            self._files.add_blob(upload.staged)
             self._repository.put_candidate(upload.finetune, upload.file_name, upload.stored)
 
     def _accept_pair(
@@ -186,13 +186,13 @@ class Uploads:
             report(VERIFYING)
             verified = base.verify(str(folder))
             report(STORING)
-            self._keep_pair(upload, files, folder, verified)
+            self._store_pair(upload, files, folder, verified)
 
     @contextmanager
     def _assembled(self, upload: _Upload, others: Mapping[str, Path]) -> Iterator[Path]:
         with ExitStack() as stack:
             try:
-                both = self._files.assembled({**others, upload.file_name: upload.staged.path})
+                both = self._files.staging.new_folder({**others, upload.file_name: upload.staged.path})
                 folder = stack.enter_context(both)
             except FileNotFoundError as error:  # the other file was replaced or deleted since its row was read
                 name = upload.finetune.name
@@ -201,18 +201,17 @@ class Uploads:
                 ) from error
             yield folder
 
-    def _keep_pair(
+    def _store_pair(
         self, upload: _Upload, files: Mapping[str, StoredFile], folder: Path, verified: VerifiedAdapter
     ) -> None:
         finetune, key = upload.finetune, folder_key(files)
         with self._garbage.transaction(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
             if finetune.current is not None and finetune.current.folder.name == key:
-                self._repository.confirm(
-                    finetune, verified.verification
-                )  # the same files as those of the current version
+                # The files are those of the current version.
+                self._repository.confirm(finetune, verified.verification)
                 return
-            self._files.keep(upload.staged)
-            self._files.keep_folder(folder, files)
+            self._files.add_blob(upload.staged)
+            self._files.add_folder(folder, files)
             self._repository.promote(finetune, files, verified.digest, key, verified.verification)
 
 

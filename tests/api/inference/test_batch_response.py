@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
-from intaglio.api.startup import open_finetunes, open_batches
+from intaglio.api.startup import open_batches, open_finetunes
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchStore
 from intaglio.model.config import ModelConfig

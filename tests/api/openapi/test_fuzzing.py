@@ -36,7 +36,7 @@ def state(base_config: ModelConfig, adapter_folder: Path, tmp_path: Path) -> Ser
     for name in FINETUNES:
         store.create(account=ACCOUNT, name=name, model=DEFAULT_MODEL_ID, description="", public=False)
     for file in sorted(adapter_folder.iterdir()):
-        with store.stage() as staged:
+        with store.staging.new_file() as staged:
             staged.write(file.read_bytes())
             store.add_file(ACCOUNT, "ready", file.name, staged, base_config, verify)
     llm = FakeLLM(DEFAULT_MODEL_ID, base_config)

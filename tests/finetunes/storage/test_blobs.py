@@ -17,16 +17,16 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def keep(files: FileStore, *chunks: bytes) -> StoredFile:
-    with files.stage() as staged:
+    with files.staging.new_file() as staged:
         for chunk in chunks:
             staged.write(chunk)
-        files.keep(staged)
+        files.add_blob(staged)
         return StoredFile(staged.sha256, staged.size_bytes, NOW)
 
 
-def keep_folder(files: FileStore, **contents: StoredFile) -> str:
-    with files.assembled({name: files.blob_path(file.sha256) for name, file in contents.items()}) as folder:
-        files.keep_folder(folder, contents)
+def add_folder(files: FileStore, **contents: StoredFile) -> str:
+    with files.staging.new_folder({name: files.blob_path(file.sha256) for name, file in contents.items()}) as folder:
+        files.add_folder(folder, contents)
     return folder_key(contents)
 
 
@@ -51,10 +51,10 @@ def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
 
 def test_a_staged_file_that_is_not_kept_is_removed(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
-    with pytest.raises(RuntimeError), files.stage() as staged:
+    with pytest.raises(RuntimeError), files.staging.new_file() as staged:
         staged.write(b"half")
         raise RuntimeError
-    with pytest.raises(RuntimeError), files.assembled({}) as folder:
+    with pytest.raises(RuntimeError), files.staging.new_folder({}) as folder:
         assert folder.is_dir()
         raise RuntimeError
     assert list((tmp_path / "incoming").iterdir()) == []
@@ -63,7 +63,7 @@ def test_a_staged_file_that_is_not_kept_is_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunk", [b"x" * 100, b"x" * 100_000], ids=["small", "large"])
 def test_a_file_that_does_not_fit_on_the_disk_is_removed_and_frees_its_space(tmp_path: Path, chunk: bytes) -> None:
     files = FileStore(tmp_path)
-    with pytest.raises(OSError, match="File too large"), largest_file(150_000), files.stage() as staged:
+    with pytest.raises(OSError, match="File too large"), largest_file(150_000), files.staging.new_file() as staged:
         while staged.size_bytes < 300_000:
             staged.write(chunk)
     assert list((tmp_path / "incoming").iterdir()) == []
@@ -72,7 +72,7 @@ def test_a_file_that_does_not_fit_on_the_disk_is_removed_and_frees_its_space(tmp
 def test_a_folder_of_links_is_kept_once_per_content(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     stored = {"b": keep(files, b"2"), "a": keep(files, b"1")}
-    (key,) = {keep_folder(files, **stored) for _ in range(2)}
+    (key,) = {add_folder(files, **stored) for _ in range(2)}
     assert (files.folder_path(key) / "a").read_bytes() == b"1"
     assert (files.folder_path(key) / "a").samefile(files.blob_path(stored["a"].sha256))
 
@@ -81,12 +81,12 @@ def test_a_content_is_on_the_disk_once_in_however_many_folders(tmp_path: Path) -
     files = FileStore(tmp_path)
     keys = []
     for config in (b"one config", b"another", b"one config"):
-        with files.stage() as weights:
+        with files.staging.new_file() as weights:
             weights.write(b"the same weights")
             stored = {"c": keep(files, config), "w": StoredFile(weights.sha256, weights.size_bytes, NOW)}
-            with files.assembled({"c": files.blob_path(stored["c"].sha256), "w": weights.path}) as folder:
-                files.keep(weights)
-                files.keep_folder(folder, stored)
+            with files.staging.new_folder({"c": files.blob_path(stored["c"].sha256), "w": weights.path}) as folder:
+                files.add_blob(weights)
+                files.add_folder(folder, stored)
         keys.append(folder_key(stored))
     assert len(set(keys)) == 2
     copies = [path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file() and path.name != "files.lock"]
@@ -107,7 +107,7 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
                 swept.append(other.collect(lambda *_: (set(), set())).num_removed)
 
     monkeypatch.setattr(Path, "mkdir", mkdir_and_sweep)
-    with files.assembled({}) as folder:
+    with files.staging.new_folder({}) as folder:
         assert folder.is_dir()
     assert swept == [1]
 
@@ -115,7 +115,7 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
 def test_sweep_removes_only_unreferenced_files(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     wanted, unwanted = keep(files, b"wanted"), keep(files, b"unwanted")
-    key = keep_folder(files, a=wanted)
+    key = add_folder(files, a=wanted)
     (tmp_path / "incoming" / "left").write_bytes(b"x")
     (tmp_path / "adapters" / "left").mkdir()
 
@@ -132,7 +132,7 @@ def test_sweep_removes_only_unreferenced_files(tmp_path: Path) -> None:
 def test_a_removed_file_can_be_read_to_its_end_by_open_readers(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     stored = keep(files, b"content")
-    key = keep_folder(files, a=stored)
+    key = add_folder(files, a=stored)
     with (files.folder_path(key) / "a").open("rb") as in_folder, files.blob_path(stored.sha256).open("rb") as blob:
         files.remove({stored.sha256}, {key})
         assert (in_folder.read(), blob.read()) == (b"content", b"content")

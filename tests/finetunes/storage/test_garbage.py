@@ -37,10 +37,10 @@ from pathlib import Path
 from intaglio.finetunes.storage.staging import StagingFolder
 
 incoming = StagingFolder(Path(sys.argv[1]))
-with incoming.stage() as staged:
+with incoming.new_file() as staged:
     staged.write(b"half of a file")
     staged.finish()
-    with incoming.assembled({"part": staged.path}):
+    with incoming.new_folder({"part": staged.path}):
         print("there", flush=True)
         sys.stdin.read()
 """

@@ -102,7 +102,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
         keep_other_file = flag(request.query_params, "keep_other_file")
         found = await asyncio.to_thread(finetunes.find_own, account, finetune)
         llm = state.llm(found.model)
-        with finetunes.stage() as staged:
+        with finetunes.staging.new_file() as staged:
             file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
             async with state.check_lock(found.model):
                 now = await with_verifier(

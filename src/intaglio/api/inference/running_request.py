@@ -77,7 +77,10 @@ class RunningRequest:
         return RunResult(response=response, usage=usage, finish_reason=reason)
 
     def tool_calls(self, text: str) -> list[ToolCall]:
-        """The calls that the whole completion consists of; [] if it is text. Raises IncompleteJsonError for one cut off."""
+        """The tool calls that make up the completion; [] if it is text.
+
+        Raises IncompleteJsonError for a call that was cut off.
+        """
         return read_tool_calls(text, self.run_input.tools, *self._ending)
 
     @property

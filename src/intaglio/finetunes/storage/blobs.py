@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -54,15 +54,7 @@ class FileStore:
         self._lock_path = root / "files.lock"
         for folder in (root / "incoming", self._blobs, self._adapters):
             folder.mkdir(parents=True, exist_ok=True)
-        self._staging = StagingFolder(root / "incoming")
-
-    def stage(self) -> StagedFile:
-        """A new file to write to; use it as a context manager."""
-        return self._staging.stage()
-
-    def assembled(self, files: Mapping[str, Path]) -> AbstractContextManager[Path]:
-        """A folder in which the given files have their right names, removed afterwards unless it was kept."""
-        return self._staging.assembled(files)
+        self.staging = StagingFolder(root / "incoming")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -71,7 +63,7 @@ class FileStore:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def keep(self, staged: StagedFile) -> None:
+    def add_blob(self, staged: StagedFile) -> None:
         """Move a finished file to its place in blobs/, unless its content is there. Durable when this returns."""
         staged.finish()
         blob = self.blob_path(staged.sha256)
@@ -84,7 +76,7 @@ class FileStore:
     def blob_path(self, sha256: str) -> Path:
         return self._blobs / sha256[:2] / sha256
 
-    def keep_folder(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
+    def add_folder(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
         """Move an assembled folder of these files to its place. Durable when this returns."""
         place = self.folder_path(folder_key(files))
         if not place.is_dir():  # another finetune may have the same two files: share its folder
@@ -100,7 +92,7 @@ class FileStore:
     def remove(self, blobs: Iterable[str], folders: Iterable[str]) -> None:
         """Remove these, if they are there. A file that is open can be read to its end. Needs `lock`."""
         for key in folders:
-            aside = self._staging.new_path()
+            aside = self.staging.new_path()
             try:
                 self.folder_path(key).rename(aside)  # so that no folder is ever incomplete
             except FileNotFoundError:
@@ -116,13 +108,13 @@ class FileStore:
         """
         blob = self.blob_path(sha256)
         if blob.exists() and not path.samefile(blob):
-            aside = self._staging.new_path()
+            aside = self.staging.new_path()
             os.link(blob, aside)
             aside.replace(path)
 
     def collect(self, unused: Unused) -> Collected:
         """Remove what no process uses and no row points to. Needs `lock`."""
-        num_removed, in_progress = self._staging.remove_unlocked()
+        num_removed, in_progress = self.staging.remove_unlocked()
         blobs, folders = unused(
             [path.name for path in self._blobs.glob("*/*")], [path.name for path in self._adapters.iterdir()]
         )

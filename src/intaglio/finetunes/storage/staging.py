@@ -85,12 +85,12 @@ class StagingFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def stage(self) -> StagedFile:
-        """A new file to write to; use it as a context manager."""
+    def new_file(self) -> StagedFile:
+        """A file to write an upload to; use it as a context manager."""
         return StagedFile(self._folder)
 
     @contextmanager
-    def assembled(self, files: Mapping[str, Path]) -> Iterator[Path]:
+    def new_folder(self, files: Mapping[str, Path]) -> Iterator[Path]:
         """A folder that links the given files under these names, removed afterwards unless it was moved away."""
         path, descriptor = _create_locked(self._folder, _new_folder)
         try:
