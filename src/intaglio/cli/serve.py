@@ -14,7 +14,8 @@ from pathlib import Path
 import uvicorn
 
 from intaglio.api.app import create_app
-from intaglio.api.startup import ServerState, build_state
+from intaglio.api.startup import build_state
+from intaglio.api.state import ServerState
 from intaglio.errors import DataFolderError, SettingsError
 from intaglio.model.bundled import terms_notice
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
