@@ -115,7 +115,7 @@ ACTS: dict[str, tuple[Callable[[FinetuneStore, Path, Path], object], Act]] = {
         lambda store, old, new: (create(store), add_both(store, old, BASE), add(store, old / CONFIG, BASE)),
         lambda store, old, new, verify: add(store, old / WEIGHTS, BASE, verify=verify),
     ),
-    "rollback": (_two_and_a_half, lambda store, old, new, verify: store.rollback("acc", "mine")),
+    "rollback": (_two_and_a_half, lambda store, old, new, verify: store.roll_back("acc", "mine")),
     "delete": (_two_and_a_half, lambda store, old, new, verify: store.delete("acc", "mine")),
 }
 

@@ -74,7 +74,7 @@ def test_rows_and_files_agree_after_any_operations_in_any_order(
         def roll_back(self, name: str) -> None:
             before = {one.name: one for one in self.store.list_account("acc")}
             try:
-                after = self.store.rollback("acc", name)
+                after = self.store.roll_back("acc", name)
             except FinetuneNotFoundError:
                 assert name not in before
             except FinetuneError:

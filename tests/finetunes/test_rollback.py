@@ -34,7 +34,7 @@ def test_rolling_back_twice_restores_the_newer_version(
     new = add_both(store, new_folder, base_config)
     files = stored_files(data)
     for number, before in ((3, old), (4, new), (5, old)):
-        now = store.rollback("acc", "mine")
+        now = store.roll_back("acc", "mine")
         assert now.current is not None
         assert (now.current.number, now.digest, now.current.verification) == (number, before.digest, VERIFICATION)
         assert now.files == before.files
@@ -48,15 +48,15 @@ def test_a_rollback_to_a_version_that_is_not_kept_is_refused(
 ) -> None:
     create(store)
     with pytest.raises(FinetuneError, match="'mine' has no version yet"):
-        store.rollback("acc", "mine")
+        store.roll_back("acc", "mine")
     add_both(store, adapter_folder, base_config)
-    with pytest.raises(FinetuneError, match=r"version 1 .*: none"):
-        store.rollback("acc", "mine")
+    with pytest.raises(FinetuneError, match=r"version is 1, .*: none"):
+        store.roll_back("acc", "mine")
     with pytest.raises(FinetuneNotFoundError):
-        store.rollback("acc", "nobody")
+        store.roll_back("acc", "nobody")
     theirs = create(store, "theirs", account="other", public=True)
     with pytest.raises(FinetuneError, match="another account"):
-        store.rollback("acc", theirs.id)
+        store.roll_back("acc", theirs.id)
 
 
 def test_a_single_uploaded_file_still_waits_after_a_rollback(
@@ -66,12 +66,12 @@ def test_a_single_uploaded_file_still_waits_after_a_rollback(
     add_both(store, new_folder, base_config)
     old = add_both(store, adapter_folder, base_config)
     half = add(store, new_folder / CONFIG, base_config)
-    now = store.rollback("acc", "mine")
+    now = store.roll_back("acc", "mine")
     assert (now.pending, half.pending) != (None, None)
     assert now.pending is not None
     assert half.pending is not None
     assert now.pending.files == half.pending.files
-    assert store.rollback("acc", "mine").digest == old.digest
+    assert store.roll_back("acc", "mine").digest == old.digest
     assert add(store, new_folder / WEIGHTS, base_config).digest == digest_in(new_folder, base_config)
 
 
@@ -89,7 +89,7 @@ def test_an_upload_checked_during_a_rollback_is_refused_with_the_reason(
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
     assert held.inside.wait(DEADLINE_S)
-    store.rollback("acc", "mine")
+    store.roll_back("acc", "mine")
     held.go.set()
     with pytest.raises(FinetuneError, match="was changed while an upload was checked"):
         upload.result(DEADLINE_S)
@@ -112,7 +112,7 @@ def test_a_bad_file_checked_during_a_rollback_is_refused_with_the_file_it_was_to
     add(store, adapter_folder / waiting, base_config)
 
     def found_bad_after_a_rollback(*_: object) -> None:
-        store.rollback("acc", "mine")
+        store.roll_back("acc", "mine")
         raise AdapterError("bad weights")
 
     for check in ("check_weights_file", "check_pair"):  # of the file alone, and with the other one
@@ -138,9 +138,9 @@ def test_as_many_versions_are_kept_as_the_setting_says(
     ]
     found = store.find("acc", "mine")
     assert [(one.number, one.digest) for one in found.earlier] == [(3, digests[2]), (2, digests[1])]
-    assert store.rollback("acc", "mine", to=2).digest == digests[1]
-    with pytest.raises(FinetuneError, match=r"version 2 .* version 5 .*: 4, 3"):
-        store.rollback("acc", "mine", to=2)
+    assert store.roll_back("acc", "mine", to=2).digest == digests[1]
+    with pytest.raises(FinetuneError, match=r"version 2 to .* is 5, .*: 4, 3"):
+        store.roll_back("acc", "mine", to=2)
     one = open_store(kept_versions=1)
     add_both(one, tmp_path / "0", base_config)
     assert one.find("acc", "mine").earlier == ()

@@ -80,8 +80,8 @@ def test_changes_among_thousands_touch_their_own_rows(path: Path, tmp_path: Path
     files = {name: StoredFile("ab" * 32, 3, found.created_at) for name in (CONFIG, WEIGHTS)}
     repository.promote(found, files, "digest", "folder", VERIFICATION)
     everything = {f"{number:064}" for number in range(NUM_FINETUNES)}
-    assert repository.unused([], everything)[1] == set()
+    assert repository.find_unused([], everything)[1] == set()
     repository.delete(repository.find("acc", "n7"))
-    assert repository.unused(["ab" * 32], everything) == ({"ab" * 32}, {f"{7:064}"})
+    assert repository.find_unused(["ab" * 32], everything) == ({"ab" * 32}, {f"{7:064}"})
     assert len(repository.list_account("acc")) == NUM_FINETUNES - 1
     repository.close()

@@ -102,7 +102,7 @@ def test_a_mix_is_sorted_by_digest_and_leaves_out_what_has_no_effect(three: Fine
         ([("old", 0.5), ("old", 0.5)], FinetuneError, "'old' and 'old' of this request are the same"),
         ([("old", 10.5)], BadInputError, "scale of adapter 'old' is 10.5, outside -10 to 10"),
         ([("old", float("nan"))], BadInputError, "scale of adapter 'old' is nan"),
-        ([("old", 1.0)] * 9, BadInputError, "names 9 adapters, and 8 are the most"),
+        ([("old", 1.0)] * 9, BadInputError, "names 9 adapters; the limit is 8"),
         ([("new", 1.0), ("nobody", 0.0)], FinetuneNotFoundError, "Finetune nobody not found"),
     ],
 )

@@ -5,10 +5,10 @@ Knows accounts, names, files and digests. Knows no HTTP and does not check tenso
     store         everything that can be done with finetunes: called by the API; begin reading here
     names, mixes  valid names of a finetune; which adapters one request may combine
     demos         the finetunes that come with the package
-    upload        an uploaded file is paired, checked, verified and kept
+    upload        pairs an uploaded file with the other one, checks and verifies the pair, stores it
     records       what is known about a finetune, and its states
     db            repository, rows, tables and their revisions
-    storage       blobs, staging, garbage; data_lock and ownership protect a data folder
+    storage       blobs, staging, garbage collection; data_lock and ownership protect a data folder
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ CARD_FILE = "card.json"
 
 
 class DemoCard(msgspec.Struct, frozen=True):
-    """The fields of card.json that the catalogue shows; a card may hold more."""
+    """The fields of card.json that are shown; a card may have more."""
 
     name: str
     description: str
@@ -32,12 +32,12 @@ class DemoCard(msgspec.Struct, frozen=True):
 
 
 def bundled_demo_folder() -> Path:
-    """Where the package keeps its demo adapters."""
+    """The folder of the demo adapters that come with the package."""
     return Path(__file__).parent.parent / "demo_adapters"
 
 
 def read_demo_adapters(folder: Path, model: str, config: ModelConfig, limits: AdapterLimits) -> list[Finetune]:
-    """All demo adapters below `folder`, checked, by name. Raises AdapterError naming the one that is broken."""
+    """All demo adapters below `folder`, checked, by name. Raises AdapterError naming the broken one."""
     cards = sorted(folder.glob(f"*/{CARD_FILE}"))
     return [_read_demo(card, model, config, limits) for card in cards]
 
@@ -62,7 +62,7 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
     if not card.name.startswith(DEMO_NAME_PREFIX):
         raise AdapterError(f"demo adapter {folder.name}: its name {card.name!r} lacks the prefix {DEMO_NAME_PREFIX!r}")
     made_at = datetime.fromtimestamp(card_path.stat().st_mtime, UTC)
-    files = {name: _stored(folder / name, made_at) for name in ADAPTER_FILES}
+    files = {name: _stored_file(folder / name, made_at) for name in ADAPTER_FILES}
     return Finetune(
         id=str(uuid5(NAMESPACE_URL, f"intaglio:demo-adapter:{card.name}")),
         account=DEMO_ACCOUNT,
@@ -78,6 +78,6 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
     )
 
 
-def _stored(path: Path, made_at: datetime) -> StoredFile:
+def _stored_file(path: Path, made_at: datetime) -> StoredFile:
     with path.open("rb") as file:
         return StoredFile(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size, made_at)

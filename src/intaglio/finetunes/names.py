@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def check_finetune_name(name: str) -> None:
-    """Raise FinetuneError, saying why, if no finetune may be called `name`."""
+    """Raise FinetuneError, saying why, if `name` is not allowed."""
     if len(name) > MAX_NAME_LENGTH:
         raise FinetuneError(f"a finetune name has at most {MAX_NAME_LENGTH} characters, this one has {len(name)}")
     if not _NAME.fullmatch(name):
@@ -36,7 +36,7 @@ def check_finetune_name(name: str) -> None:
 
 
 def is_id(text: str) -> bool:
-    """Whether this looks like a finetune's id, and so cannot be a name."""
+    """Whether the text has the form of a finetune's id."""
     try:
         UUID(text)
     except ValueError:

@@ -28,7 +28,7 @@ ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
 
 class FinetuneState(StrEnum):
-    """The state of a finetune or of its candidate. Only READY finetunes answer requests; a candidate is never READY."""
+    """The state of a finetune or of its candidate. Only READY finetunes serve requests; a candidate is never READY."""
 
     AWAITING_FILES = "awaiting files"
     CHECKING = "checking"
@@ -47,7 +47,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check that runs now: of which file, and at what step since when."""
+    """A running check: the uploaded file, the current step, and since when."""
 
     file_name: str
     step: str
@@ -74,10 +74,10 @@ class FinetuneVersion:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What has been uploaded towards the next version: never more than one of the two files.
+    """The files uploaded for the next version: never more than one of the two.
 
     reason  why the last upload was refused; None otherwise
-    check   how far the check of an upload is; None when none runs in this process
+    check   the check of an upload; None if this process runs none
     """
 
     number: int
@@ -88,13 +88,13 @@ class Candidate:
 
     @property
     def missing_files(self) -> tuple[str, ...]:
-        """Names of the files that are still to come."""
+        """Names of the files that were not uploaded yet."""
         return tuple(name for name in ADAPTER_FILES if name not in self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Finetune:
-    """One finetune as it stood when it was read. It has a current version, a candidate, or both.
+    """One finetune, as of the time it was read. It has a current version, a candidate, or both.
 
     id              uuid4 of a user's finetune, a fixed uuid5 of a demo adapter
     model           id of the base model that it was made for

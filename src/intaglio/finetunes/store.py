@@ -15,7 +15,7 @@ from pathlib import Path
 
 from intaglio.errors import BadInputError, FinetuneError, FinetuneNotReadyError
 from intaglio.finetunes.db.repository import ORDER_COLUMNS, Clock, FinetuneRepository, utc_now
-from intaglio.finetunes.mixes import Found, check_mix, mixed
+from intaglio.finetunes.mixes import FoundAdapter, check_mix, combine
 from intaglio.finetunes.names import check_finetune_name
 from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneState, FinetuneVersion
 from intaglio.finetunes.storage.blobs import FileStore, OpenedFile
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 class FinetuneStore:
     """Finetunes of all accounts, their files in one data folder, and the demo adapters.
 
+    staging        uploads in progress
     database_url   PostgreSQL for the rows; None is an SQLite file in the folder
     kept_versions  versions of a finetune whose files are kept, the current one included
 
@@ -59,7 +60,7 @@ class FinetuneStore:
         self.staging = self._files.staging
         try:
             self._repository = FinetuneRepository(
-                folder / "finetunes.db", clock, url=database_url, alone=self._lock.alone, kept=kept_versions
+                folder / "finetunes.db", clock, url=database_url, alone=self._lock.alone, kept_versions=kept_versions
             )
         except BaseException:
             self._lock.close()
@@ -80,10 +81,10 @@ class FinetuneStore:
         self._lock.close()
 
     def create(self, *, account: str, name: str, model: str, description: str, public: bool) -> Finetune:
-        """A new finetune that waits for its files. Raises FinetuneError."""
+        """Create a finetune, which then waits for its files. Raises FinetuneError."""
         check_finetune_name(name)
         if "\0" in description:
-            raise FinetuneError("description has a NUL character, which cannot be kept")
+            raise FinetuneError("description has a NUL character, which cannot be stored")
         made = self._repository.create(
             account=account,
             name=name,
@@ -97,13 +98,13 @@ class FinetuneStore:
         return made
 
     def list_account(self, account: str) -> list[Finetune]:
-        return [self._completed(found) for found in self._repository.list_account(account)]
+        return [self._with_paths_and_check(found) for found in self._repository.list_account(account)]
 
     def list_public(self, limit: int, offset: int, order_by: str = "created_at") -> list[Finetune]:
         """Public finetunes of all accounts and the demos, sorted. Raises BadInputError for an unknown column."""
         if order_by not in ORDER_COLUMNS:
             raise BadInputError(f"orderBy is {order_by!r}, not one of {', '.join(ORDER_COLUMNS)}")
-        users = [self._completed(found) for found in self._repository.list_public(order_by, offset + limit)]
+        users = [self._with_paths_and_check(found) for found in self._repository.list_public(order_by, offset + limit)]
         return sorted([*self._demos, *users], key=attrgetter(order_by, "id"))[offset : offset + limit]
 
     def list_demos(self, model: str) -> list[Finetune]:
@@ -111,17 +112,17 @@ class FinetuneStore:
         return [demo for demo in self._demos if demo.model == model]
 
     def find(self, account: str, name_or_id: str) -> Finetune:
-        """By name or id: a demo, or what the repository finds for the account. Raises FinetuneNotFoundError."""
-        demo = self._demo(name_or_id)
+        """A demo of that name or id, or what the repository finds for the account. Raises FinetuneNotFoundError."""
+        demo = self._find_demo(name_or_id)
         if demo is not None:
             return demo
         found = self._repository.find(account, name_or_id)
         if self._garbage.after_failure():
             found = self._repository.find(account, name_or_id)
-        return self._completed(found)
+        return self._with_paths_and_check(found)
 
     def find_own(self, account: str, name_or_id: str) -> Finetune:
-        """As `find`, but only what the account may change. Raises FinetuneError for one of another account."""
+        """Like `find`, but raises FinetuneError for a finetune that the account may not change."""
         found = self.find(account, name_or_id)
         if found in self._demos:
             raise FinetuneError(f"finetune {found.name!r} comes with the server and cannot be changed or deleted")
@@ -134,22 +135,21 @@ class FinetuneStore:
 
         Raises FinetuneNotFoundError, FinetuneNotReadyError, or FinetuneError if it was made for another base.
         """
-        return self._resolve(account, name_or_id, model).ref
+        return self._find_adapter(account, name_or_id, model).ref
 
     def resolve_mix(self, account: str, adapters: Sequence[tuple[str, float]], model: str) -> tuple[ScaledAdapter, ...]:
-        """The adapters that a request names, each with its scale, for the engine: those with an effect, by digest.
+        """The adapters that a request names, each with its scale, for the engine: see `mixes.combine`.
 
-        Raises what `resolve` raises, BadInputError for a scale out of bounds or too many names, and FinetuneError if
-        two of them are one adapter, or one cannot be scaled or mixed with others.
+        Raises what `resolve`, `mixes.check_mix` and `mixes.combine` raise.
         """
         check_mix(adapters)
-        return mixed([(self._resolve(account, name, model), scale) for name, scale in adapters])
+        return combine([(self._find_adapter(account, name, model), scale) for name, scale in adapters])
 
     def delete(self, account: str, name_or_id: str) -> Finetune:
-        """Delete a finetune of the account with all its files. Returns what it was.
+        """Delete a finetune of the account with all its files. Returns it as it was.
 
         After the commit no request finds it and its name is free. Running requests hold the adapter in memory and
-        finish; a waiting one ends with an error if the adapter has to be read again.
+        finish; a waiting request ends with an error if the adapter has to be read again.
         """
         found = self.find_own(account, name_or_id)
         with self._garbage.transaction(found.id):
@@ -158,12 +158,12 @@ class FinetuneStore:
         logger.info("finetune %s (%s) deleted by account %s", found.id, found.name, account)
         return found
 
-    def rollback(self, account: str, name_or_id: str, to: int | None = None) -> Finetune:
-        """Make the version before the current one the current one again, or the version with the number `to`.
+    def roll_back(self, account: str, name_or_id: str, to: int | None = None) -> Finetune:
+        """Make the version before the current one, or number `to`, the current one again. Returns the finetune now.
 
         It becomes the next version: same files, digest and verification, a new number. So a second call undoes the
-        first. Running requests finish with the version they started with. Returns the finetune as it is now. Raises
-        FinetuneError if no such version is kept.
+        first. Running requests finish with the version they started with. Raises FinetuneError if no such version is
+        kept.
         """
         finetune = self.find_own(account, name_or_id)
         with self._garbage.transaction(finetune.id):
@@ -176,7 +176,8 @@ class FinetuneStore:
     def collect_garbage(self) -> int:
         """Remove what no row points to and no process uses; also done at the start, hourly and after failures.
 
-        Other servers may use the folder meanwhile. Returns how many files and folders went. Raises DatabaseError.
+        Other servers may use the folder meanwhile. Returns how many files and folders were removed.
+        Raises DatabaseError.
         """
         return self._garbage.collect()
 
@@ -188,9 +189,9 @@ class FinetuneStore:
         """
         check_file_name(file_name)
         try:
-            return self._open(account, name_or_id, file_name)
+            return self._open_file(account, name_or_id, file_name)
         except FileNotFoundError:  # deleted or replaced since its row was read: read the row again
-            return self._open(account, name_or_id, file_name)
+            return self._open_file(account, name_or_id, file_name)
 
     def add_file(
         self,
@@ -203,10 +204,11 @@ class FinetuneStore:
         *,
         keep_other_file: bool = False,
     ) -> Finetune:
-        """Check an uploaded file, with the other file if that is there, and keep it. Returns the finetune as it is now.
+        """Check an uploaded file, with the other file if that is there, and store it. Returns the finetune now.
 
-        verify           runs the pair in the engine of the finetune's base, before the files are kept
+        verify           runs the pair in the engine of the finetune's base, before the files are stored
         keep_other_file  pair it with the other file of the current version
+
         Raises what `Uploads.accept` raises.
         """
         check_file_name(file_name)
@@ -219,7 +221,7 @@ class FinetuneStore:
         logger.info("finetune %s: %s accepted, %s, digest %s", now.id, file_name, now.state, now.digest)
         return now
 
-    def _open(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
+    def _open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
         found = self.find(account, name_or_id)
         if found.current is None and found.account != account:
             raise FinetuneNotReadyError(_why_not_ready(found))
@@ -229,12 +231,12 @@ class FinetuneStore:
         path = self._files.blob_path(stored.sha256) if found.current is None else found.current.folder / file_name
         return OpenedFile(path.open("rb"), file_name, stored)
 
-    def _demo(self, name_or_id: str) -> Finetune | None:
-        """The demo of that name or id; their names have a reserved prefix, so they hide no other finetune."""
+    def _find_demo(self, name_or_id: str) -> Finetune | None:
+        """The demo of that name or id. Their names have a reserved prefix, so they hide no other finetune."""
         return next((demo for demo in self._demos if name_or_id in (demo.name, demo.id)), None)
 
-    def _resolve(self, account: str, name_or_id: str, model: str) -> Found:
-        demo = self._demo(name_or_id)
+    def _find_adapter(self, account: str, name_or_id: str, model: str) -> FoundAdapter:
+        demo = self._find_demo(name_or_id)
         if demo is not None and demo.current is not None:
             base, ref, verification = demo.model, _ref(demo.current), demo.current.verification
         else:
@@ -246,10 +248,10 @@ class FinetuneStore:
             base, verification = row.model, row.verification
             ref = AdapterRef(row.digest, str(self._files.folder_path(row.folder)))
         _check_base(name_or_id, base, model)
-        return Found(name_or_id, ref, verification)
+        return FoundAdapter(name_or_id, ref, verification)
 
-    def _completed(self, found: Finetune) -> Finetune:
-        """Add what the rows do not hold: the full paths of folders, and how far a check is."""
+    def _with_paths_and_check(self, found: Finetune) -> Finetune:
+        """Add what the rows do not have: the full paths of folders, and the running check."""
         current, candidate = found.current, found.candidate
         if current is not None:
             current = self._with_full_path(current)
@@ -263,7 +265,7 @@ class FinetuneStore:
 
 
 def check_file_name(file_name: str) -> None:
-    """Raise FinetuneError if an adapter has no file of that name."""
+    """Raise FinetuneError unless this is the name of an adapter file."""
     if file_name not in ADAPTER_FILES:
         raise FinetuneError(f"file_name is {file_name!r}, not {' or '.join(ADAPTER_FILES)}")
 

@@ -1,10 +1,10 @@
-"""How an uploaded file becomes part of a finetune: paired with the other file, checked, put in place, recorded.
+"""How an uploaded file becomes part of a finetune: paired with the other file, checked, stored, recorded.
 
 The order is what makes an acknowledged upload durable: check, verify, file in place and synced, row committed, return.
 
 Clients send the two files one by one, in any order. A file is never paired with one of the current version unless the
 uploader asks for that: the config of one training with the weights of another may pass every check and still be an
-adapter that was never trained. So a replacement begins with the first file, which waits for the other for JOIN_WINDOW;
+adapter that was never trained. So a replacement begins with the first file, which waits for the other for PAIR_WINDOW;
 after that, the file of an unfinished upload is not paired with one of a later upload.
 """
 
@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from intaglio.errors import AdapterError, DatabaseError, FinetuneError, StorageFullError
@@ -30,7 +30,7 @@ from intaglio.request import VerifiedAdapter
 
 logger = logging.getLogger(__name__)
 
-JOIN_WINDOW = timedelta(hours=1)
+PAIR_WINDOW = timedelta(hours=1)
 
 # Steps of a check beside those of `ReadStep`.
 STORING = "storing"  # files synced and put in place, rows written
@@ -38,8 +38,8 @@ VERIFYING = "verifying"  # the engine runs the adapter and compares
 
 ReportStep = Callable[[str], None]
 
-# Reads the adapter in a folder, checks its values, and runs it against the reference. Blocks. Raises AdapterError if it
-# is refused, EngineError if the engine cannot verify it now.
+# Reads the adapter in a folder, checks its values and compares it with the reference. Blocks. Raises AdapterError if
+# the adapter is refused, EngineError if the verification could not be done.
 Verify = Callable[[str], VerifiedAdapter]
 
 
@@ -48,7 +48,7 @@ class Base:
     """The base model of a finetune, as far as uploads need it.
 
     config  its shape
-    verify  asks its engine
+    verify  lets its engine verify an adapter
     """
 
     config: ModelConfig
@@ -74,7 +74,7 @@ class RunningChecks:
 
     @contextmanager
     def run(self, finetune_id: str, file_name: str) -> Iterator[ReportStep]:
-        """While the block runs the finetune has a check. The block calls what it gets with each step that begins."""
+        """Register a check while the block runs. The block gets a function and calls it as each step begins."""
         started_at = self._clock()
 
         def report(step: str) -> None:
@@ -91,9 +91,9 @@ class RunningChecks:
 
 
 class Uploads:
-    """Checks and keeps uploaded files. Calls for one finetune should not overlap: of two that do, one is refused.
+    """Checks and stores uploaded files. Calls for one finetune should not overlap: of two that do, one is refused.
 
-    checks  the checks that run now
+    checks  the running checks
     """
 
     def __init__(
@@ -120,17 +120,16 @@ class Uploads:
         *,
         keep_other_file: bool,
     ) -> None:
-        """Check a file, with the other file if that is there, and keep it.
+        """Check a file against the base, with the other file if that is there, and store it.
 
-        base is what the pair is checked against before anything is kept. Raises AdapterError saying what is wrong with
-        the file, which is not kept then; FinetuneError if it cannot be part of the finetune or
-        that was changed meanwhile; FinetuneNotFoundError if it was deleted; and EngineError, DatabaseError or
-        StorageFullError, which leave the finetune unchanged.
+        Raises AdapterError saying what is wrong with the file, which is then not stored; FinetuneError if it cannot be
+        part of the finetune, or the finetune was changed meanwhile; FinetuneNotFoundError if it was deleted; and
+        EngineError, DatabaseError or StorageFullError, which leave the finetune unchanged.
         """
         staged.finish()
-        now = self._clock()
-        upload = _Upload(finetune, file_name, staged, StoredFile(staged.sha256, staged.size_bytes, now))
-        others = _current_other(finetune, file_name) if keep_other_file else _candidate_other(finetune, file_name, now)
+        stored = StoredFile(staged.sha256, staged.size_bytes, self._clock())
+        upload = _Upload(finetune, file_name, staged, stored)
+        others = _other_of_current(upload) if keep_other_file else _other_of_candidate(upload)
         if not others and _is_repeat(upload):
             return
         self._repository.begin_check(finetune)
@@ -161,7 +160,7 @@ class Uploads:
             self._repository.end_check(finetune)
         except (DatabaseError, StorageFullError) as error:  # likely what ended the check
             self._garbage.needs_collection = True
-            logger.warning("finetune %s is shown as checking until the database answers: %s", finetune.id, error)
+            logger.warning("finetune %s is shown as checking until the database responds: %s", finetune.id, error)
 
     def _accept_alone(self, upload: _Upload, report: ReportStep) -> None:
         with self._files.staging.new_folder({upload.file_name: upload.staged.path}) as folder:
@@ -181,7 +180,7 @@ class Uploads:
     ) -> None:
         paths = {name: self._files.blob_path(file.sha256) for name, file in others.items()}
         files = {**others, upload.file_name: upload.stored}
-        with self._assembled(upload, paths) as folder:
+        with self._pair_folder(upload, paths) as folder:
             check_pair(folder, base.config, self._limits, report)
             report(VERIFYING)
             verified = base.verify(str(folder))
@@ -189,11 +188,12 @@ class Uploads:
             self._store_pair(upload, files, folder, verified)
 
     @contextmanager
-    def _assembled(self, upload: _Upload, others: Mapping[str, Path]) -> Iterator[Path]:
+    def _pair_folder(self, upload: _Upload, others: Mapping[str, Path]) -> Iterator[Path]:
+        """A staged folder with the uploaded file and the other one."""
         with ExitStack() as stack:
             try:
-                both = self._files.staging.new_folder({**others, upload.file_name: upload.staged.path})
-                folder = stack.enter_context(both)
+                pair = self._files.staging.new_folder({**others, upload.file_name: upload.staged.path})
+                folder = stack.enter_context(pair)
             except FileNotFoundError as error:  # the other file was replaced or deleted since its row was read
                 name = upload.finetune.name
                 raise FinetuneError(
@@ -207,40 +207,42 @@ class Uploads:
         finetune, key = upload.finetune, folder_key(files)
         with self._garbage.transaction(finetune.id, new_blobs=[upload.stored.sha256], new_folders=[key]):
             if finetune.current is not None and finetune.current.folder.name == key:
-                # The files are those of the current version.
-                self._repository.confirm(finetune, verified.verification)
+                self._repository.confirm_current(finetune, verified.verification)
                 return
             self._files.add_blob(upload.staged)
             self._files.add_folder(folder, files)
             self._repository.promote(finetune, files, verified.digest, key, verified.verification)
 
 
-def _candidate_other(finetune: Finetune, file_name: str, now: datetime) -> dict[str, StoredFile]:
-    """The other file, if it was uploaded and this one may be paired with it."""
+def _other_of_candidate(upload: _Upload) -> dict[str, StoredFile]:
+    """The candidate's other file, if it has one that may be paired with the uploaded file."""
+    finetune = upload.finetune
     if finetune.candidate is None:
         return {}
-    others = {name: file for name, file in finetune.candidate.files.items() if name != file_name}
+    others = {name: file for name, file in finetune.candidate.files.items() if name != upload.file_name}
     if finetune.current is None:
         return others
-    return {name: file for name, file in others.items() if now - file.uploaded_at <= JOIN_WINDOW}
+    now = upload.stored.uploaded_at
+    return {name: file for name, file in others.items() if now - file.uploaded_at <= PAIR_WINDOW}
 
 
-def _current_other(finetune: Finetune, file_name: str) -> dict[str, StoredFile]:
+def _other_of_current(upload: _Upload) -> dict[str, StoredFile]:
     """The other file of the current version."""
+    finetune = upload.finetune
     if finetune.current is None:
-        raise FinetuneError(f"finetune {finetune.name!r} is not ready, so it has no other file that could be kept")
-    return {name: file for name, file in finetune.current.files.items() if name != file_name}
+        raise FinetuneError(f"finetune {finetune.name!r} is not ready, so it has no other file to pair this one with")
+    return {name: file for name, file in finetune.current.files.items() if name != upload.file_name}
 
 
 def _is_repeat(upload: _Upload) -> bool:
     """Whether this repeats the upload that completed the current version: clients retry when a response is lost.
 
-    As the first file of a replacement it would wait, and be paired with a file of the next upload.
+    Taken for the first file of a replacement, it would wait, and be paired with a file of the next upload.
     """
     current = upload.finetune.current
     if current is None or upload.finetune.candidate is not None:
         return False
-    same = current.files[upload.file_name]
-    was_last = all(file.uploaded_at <= same.uploaded_at for file in current.files.values())
-    recent = upload.stored.uploaded_at - same.uploaded_at <= JOIN_WINDOW
-    return same.sha256 == upload.stored.sha256 and was_last and recent
+    before = current.files[upload.file_name]
+    was_last = all(file.uploaded_at <= before.uploaded_at for file in current.files.values())
+    is_recent = upload.stored.uploaded_at - before.uploaded_at <= PAIR_WINDOW
+    return before.sha256 == upload.stored.sha256 and was_last and is_recent

@@ -78,7 +78,7 @@ def test_every_operation_raises_while_the_database_is_away_and_works_when_it_is_
         lambda: create(store, "two"),
         lambda: add(store, new_folder / CONFIG, base_config),
         lambda: store.open_file("acc", "mine", WEIGHTS),
-        lambda: store.rollback("acc", "mine"),
+        lambda: store.roll_back("acc", "mine"),
         lambda: store.delete("acc", "mine"),
         store.collect_garbage,
     ]

@@ -63,7 +63,7 @@ def test_a_candidate_has_the_last_uploaded_file(tmp_path: Path, database_url: st
     for sha256 in ("aa", "bb"):
         repository.put_candidate(repository.find("acc", "mine"), CONFIG, stored(sha256))
     assert repository.find("acc", "mine").files == {CONFIG: stored("bb")}
-    assert repository.unused(["aa", "bb"], []) == ({"aa"}, set())
+    assert repository.find_unused(["aa", "bb"], []) == ({"aa"}, set())
     repository.close()
 
 
@@ -77,9 +77,9 @@ def test_of_earlier_versions_only_the_last_is_kept(tmp_path: Path, database_url:
     assert found.current == FinetuneVersion(3, "digest3", Path("folder3"), files, VERIFICATION)
     assert [one.number for one in found.earlier] == [2]
     blobs, folders = ({f"{kind}{number}" for kind in kinds for number in "123"} for kinds in ("cw", ("folder",)))
-    assert repository.unused(blobs, folders) == ({"c1", "w1"}, {"folder1"})
+    assert repository.find_unused(blobs, folders) == ({"c1", "w1"}, {"folder1"})
     repository.delete(found)
-    assert repository.unused(blobs, folders) == (blobs, folders)
+    assert repository.find_unused(blobs, folders) == (blobs, folders)
     repository.close()
 
 
@@ -91,7 +91,7 @@ def test_rows_changed_or_deleted_meanwhile_are_not_overwritten(tmp_path: Path, d
     late: list[Callable[[], None]] = [
         lambda: repository.put_candidate(before, CONFIG, stored("bb")),
         lambda: repository.promote(before, pair, "digest", "folder", VERIFICATION),
-        lambda: repository.confirm(before, VERIFICATION),
+        lambda: repository.confirm_current(before, VERIFICATION),
     ]
     for act in late:
         with pytest.raises(FinetuneError, match="was changed while an upload was checked"):
@@ -106,7 +106,7 @@ def test_rows_changed_or_deleted_meanwhile_are_not_overwritten(tmp_path: Path, d
     for act in late:
         with pytest.raises(FinetuneNotFoundError, match="Finetune mine not found"):
             act()
-    assert repository.unused(["aa", "bb"], ["folder"]) == ({"aa", "bb"}, {"folder"})
+    assert repository.find_unused(["aa", "bb"], ["folder"]) == ({"aa", "bb"}, {"folder"})
     repository.close()
 
 

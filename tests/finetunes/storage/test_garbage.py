@@ -113,7 +113,7 @@ def test_servers_that_do_everything_at_once_leave_files_and_rows_that_agree(
                 if what < 4:
                     add_both(store, folder, base_config, name)
                 elif what == 4:
-                    store.rollback("acc", name)
+                    store.roll_back("acc", name)
                 elif what == 5:
                     store.collect_garbage()
                 elif what == 6:

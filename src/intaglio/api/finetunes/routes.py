@@ -86,7 +86,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
         check_names(request.query_params, "version")
         to = integer(request.query_params, "version", default=0, low=1) or None  # without it: the newest of them
         await _check_no_body(request, state.settings.max_body_bytes)
-        return await detail(await asyncio.to_thread(finetunes.rollback, account, finetune, to))
+        return await detail(await asyncio.to_thread(finetunes.roll_back, account, finetune, to))
 
     router.include_router(_asset_routes(state))
     return router

@@ -1,8 +1,8 @@
 """The finetunes in the database: rows in, records out. Does not know files and does not check adapters.
 
 All methods block and may be called from any thread; the event loop calls them through `asyncio.to_thread`. When one
-returns, its change survives `kill -9` and a power cut. Those that follow a check get the finetune as it was when
-the check began, and raise if it has been deleted or changed since. All raise DatabaseError while the database does not
+returns, its change survives `kill -9` and a power cut. Methods that end a check get the finetune as it was when the
+check began, and raise if it has been deleted or changed since. All raise DatabaseError while the database does not
 respond, and StorageFullError when its disk is full; a change is then made completely or not at all.
 """
 
@@ -41,24 +41,24 @@ def utc_now() -> datetime:
 class FinetuneRepository:
     """Finetunes of all accounts in one database: the SQLite file at `path`, or PostgreSQL if there is a URL.
 
-    alone  no other server uses the database, so its tables may be changed
-    kept   versions of a finetune whose files are kept, the current one included
+    alone          no other server uses the database, so its tables may be changed
+    kept_versions  versions of a finetune whose files are kept, the current one included
 
-    Raises DataFolderError if it cannot be used.
+    Raises DataFolderError if the database cannot be used.
     """
 
     def __init__(
-        self, path: Path, clock: Clock = utc_now, *, url: str | None = None, alone: bool = True, kept: int = 2
+        self, path: Path, clock: Clock = utc_now, *, url: str | None = None, alone: bool = True, kept_versions: int = 2
     ) -> None:
         self._clock = clock
-        self._kept = kept
+        self._kept_versions = kept_versions
         self._database = open_database(SCHEMA, path, url, alone=alone)
 
     def close(self) -> None:
         self._database.close()
 
     def identity(self) -> str:
-        """Which database this is: an id that it has from its first use on."""
+        """The id of this database, made at its first use."""
         with self._database.writing() as connection:
             known = connection.scalar(sa.select(STORE.c.id))
             if known is None:
@@ -74,7 +74,7 @@ class FinetuneRepository:
     def create(
         self, *, account: str, name: str, model: str, description: str, public: bool, max_finetunes: int
     ) -> Finetune:
-        """A new finetune without files. Raises FinetuneError if the name is taken or the account is full."""
+        """Create a finetune without files. Raises FinetuneError if the name is taken or the account is full."""
         now = self._now()
         row = {
             "id": str(uuid4()), "account": account, "name": name, "model": model, "description": description,
@@ -84,7 +84,7 @@ class FinetuneRepository:
         with self._database.writing() as connection:
             owned = sa.select(sa.func.count()).select_from(FINETUNES).where(FINETUNES.c.account == account)
             if (connection.scalar(owned) or 0) >= max_finetunes:
-                raise FinetuneError(f"account {account!r} has {max_finetunes} finetunes, the most that are allowed")
+                raise FinetuneError(f"account {account!r} has reached the limit of {max_finetunes} finetunes")
             try:
                 connection.execute(FINETUNES.insert().values(**row))
             except IntegrityError as error:
@@ -92,7 +92,7 @@ class FinetuneRepository:
             return read_finetunes(connection, FINETUNES.c.id == row["id"])[0]
 
     def find(self, account: str, name_or_id: str) -> Finetune:
-        """The account's finetune of that name or id, or anyone's public one of that id.
+        """The account's finetune of that name or id, or any account's public finetune of that id.
 
         Raises FinetuneNotFoundError.
         """
@@ -103,7 +103,7 @@ class FinetuneRepository:
         return found[0]
 
     def find_servable(self, account: str, name_or_id: str) -> Servable | None:
-        """What a request needs of the same finetune; None without finetune or current version."""
+        """What a request needs of the finetune that `find` finds; None without finetune or current version."""
         with self._database.reading() as connection:
             return read_servable(connection, matches(account, name_or_id))
 
@@ -118,38 +118,38 @@ class FinetuneRepository:
             return read_finetunes(connection, FINETUNES.c.public, order_by=order_by, limit=limit)
 
     def begin_check(self, finetune: Finetune) -> None:
-        """An upload is being checked. Raises FinetuneNotFoundError if the finetune was deleted."""
+        """Record that an upload is being checked. Raises FinetuneNotFoundError if the finetune was deleted."""
         with self._database.writing() as connection:
             if not rows.update_finetune(connection, finetune.id, state=FinetuneState.CHECKING.value, reason=None):
                 raise _not_found(finetune)
 
     def refuse(self, finetune: Finetune, name: str, reason: str) -> None:
-        """The upload of that name was bad. An earlier one of the name, which it was to replace, goes too.
+        """Record that the upload of that name was refused, and remove the candidate's earlier file of that name.
 
-        If the candidate has other files than when the check began, another upload came since, and only the check ends.
-        A rollback since then changes only the candidate's number.
+        If the candidate's files have changed since the check began, only the check ends: another upload came meanwhile.
+        A rollback meanwhile changes only the candidate's number.
         """
         with self._database.writing() as connection:
-            now = _read(connection, finetune.id)
-            if now is None or _candidate_files(now) != _candidate_files(finetune):
-                connection.execute(_check_ended().where(FINETUNES.c.id == finetune.id))
+            latest = _read_by_id(connection, finetune.id)
+            if latest is None or _candidate_files(latest) != _candidate_files(finetune):
+                connection.execute(_end_check_update().where(FINETUNES.c.id == finetune.id))
                 return
-            candidate = (FILES.c.finetune_id == now.id) & (FILES.c.version == now.next_number)
-            connection.execute(FILES.delete().where(candidate & (FILES.c.name == name)))
+            is_candidate = (FILES.c.finetune_id == latest.id) & (FILES.c.version == latest.next_number)
+            connection.execute(FILES.delete().where(is_candidate & (FILES.c.name == name)))
             state = FinetuneState.REFUSED.value
             shown = reason.replace("\0", "\\x00")
             rows.update_finetune(connection, finetune.id, state=state, reason=shown, modified_at=self._now())
 
     def put_candidate(self, finetune: Finetune, name: str, stored: StoredFile) -> None:
-        """A good file, and the only one of the candidate."""
+        """Make an accepted file the only file of the candidate."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             rows.put_files(connection, finetune.id, finetune.next_number, {name: stored})
             state = FinetuneState.AWAITING_FILES.value
             rows.update_finetune(connection, finetune.id, state=state, reason=None, modified_at=self._now())
 
-    def confirm(self, finetune: Finetune, verification: Verification) -> None:
-        """The candidate has the same files as the current version; store its newest verification."""
+    def confirm_current(self, finetune: Finetune, verification: Verification) -> None:
+        """Drop a candidate with the files of the current version, and store its verification, the newest."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             rows.put_files(connection, finetune.id, finetune.next_number, {})
@@ -159,7 +159,7 @@ class FinetuneRepository:
     def promote(
         self, finetune: Finetune, files: Mapping[str, StoredFile], digest: str, folder: str, verification: Verification
     ) -> None:
-        """The candidate is verified and becomes the current version. The last versions before it are kept."""
+        """Make the verified candidate the current version, and delete versions beyond `kept_versions`."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             new = FinetuneVersion(finetune.next_number, digest, Path(folder), files, verification)
@@ -167,35 +167,35 @@ class FinetuneRepository:
             rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
 
     def roll_back(self, finetune: Finetune, to: int | None = None) -> None:
-        """The version before the current one, or number `to`, becomes current again, with a new number.
+        """Make the version before the current one, or number `to`, the current one again, under a new number.
 
-        What is being uploaded stays, but for an upload that is just being checked: that finds the finetune changed.
+        The candidate stays, but an upload that is being checked meanwhile is refused, as the finetune was changed.
         Raises FinetuneError if that version is not kept, FinetuneNotFoundError if the finetune was deleted.
         """
         with self._database.writing() as connection:
-            now = _read(connection, finetune.id)
-            if now is None:
+            latest = _read_by_id(connection, finetune.id)
+            if latest is None:
                 raise _not_found(finetune)
-            wanted = _earlier(now, to)
-            rows.move_candidate(connection, now.id, now.next_number)
-            self._make_current(connection, now.id, replace(wanted, number=now.next_number))
+            earlier = _find_earlier(latest, to)
+            rows.move_candidate(connection, latest.id, latest.next_number)
+            self._make_current(connection, latest.id, replace(earlier, number=latest.next_number))
 
     def delete(self, finetune: Finetune) -> None:
-        """Its rows go, all versions and the candidate. Raises FinetuneNotFoundError if they were gone already."""
+        """Delete its rows: all versions and the candidate. Raises FinetuneNotFoundError if it was deleted already."""
         with self._database.writing() as connection:
             if not connection.execute(FINETUNES.delete().where(FINETUNES.c.id == finetune.id)).rowcount:
                 raise _not_found(finetune)
 
     def end_check(self, finetune: Finetune) -> None:
-        """A check ended without a result: the state follows from the rows again. Raises FinetuneNotFoundError."""
+        """End a check that has no result: the state follows from the rows again. Raises FinetuneNotFoundError."""
         with self._database.writing() as connection:
-            if not connection.execute(_check_ended().where(FINETUNES.c.id == finetune.id)).rowcount:
+            if not connection.execute(_end_check_update().where(FINETUNES.c.id == finetune.id)).rowcount:
                 raise _not_found(finetune)
 
     def end_all_checks(self) -> None:
-        """No check runs in any process: end those that a crash has left."""
+        """End the checks that a crash left. To be called while no process runs a check."""
         with self._database.writing() as connection:
-            connection.execute(_check_ended().where(FINETUNES.c.state == FinetuneState.CHECKING.value))
+            connection.execute(_end_check_update().where(FINETUNES.c.state == FinetuneState.CHECKING.value))
 
     def files_of(self, finetune_id: str) -> tuple[set[str], set[str]]:
         """SHA-256 of every file, and name of every adapter folder, that a row of the finetune points to."""
@@ -204,28 +204,31 @@ class FinetuneRepository:
             folders = sa.select(VERSIONS.c.folder).where(VERSIONS.c.finetune_id == finetune_id)
             return set(connection.scalars(blobs)), set(connection.scalars(folders))
 
-    def unused(self, blobs: Iterable[str], folders: Iterable[str]) -> tuple[set[str], set[str]]:
-        """Those of these files and folders that no row points to.
+    def find_unused(self, blobs: Iterable[str], folders: Iterable[str]) -> tuple[set[str], set[str]]:
+        """The files and folders among these that no row points to.
 
         It waits for other writers: a commit whose response was lost may still be in progress.
         """
         with self._database.writing() as connection:
-            return _without(connection, FILES.c.sha256, blobs), _without(connection, VERSIONS.c.folder, folders)
+            return (
+                _values_not_in(connection, FILES.c.sha256, blobs),
+                _values_not_in(connection, VERSIONS.c.folder, folders),
+            )
 
     def _make_current(self, connection: sa.Connection, finetune_id: str, new: FinetuneVersion) -> None:
         now = self._now()
         rows.put_version(connection, finetune_id, new, now)
-        rows.drop_before(connection, finetune_id, new.number - self._kept + 1)
+        rows.delete_versions_before(connection, finetune_id, new.number - self._kept_versions + 1)
         rows.update_finetune(connection, finetune_id, version=new.number, modified_at=now)
 
     def _now(self) -> datetime:
         return utc_column(self._clock())
 
 
-def _check_ended() -> sa.Update:
-    """CHECKING becomes READY or AWAITING_FILES, as there is a version and no candidate beside it, or not.
+def _end_check_update() -> sa.Update:
+    """CHECKING becomes READY if there is a version and no candidate's file, else AWAITING_FILES.
 
-    Another state is the result of another check meanwhile, and stays.
+    Any other state is the result of another check meanwhile, and stays.
     """
     has_candidate = sa.exists().where(
         (FILES.c.finetune_id == FINETUNES.c.id) & (FILES.c.version == FINETUNES.c.version + 1)
@@ -239,38 +242,38 @@ def _check_ended() -> sa.Update:
     return FINETUNES.update().values(state=state)
 
 
-def _without(connection: sa.Connection, column: sa.Column[str], values: Iterable[str]) -> set[str]:
-    """The values that the column does not have."""
-    left, waiting = set(values), iter(sorted(set(values)))
-    while some := list(islice(waiting, _VALUES_PER_STATEMENT)):
-        left -= set(connection.scalars(sa.select(column).where(column.in_(some)).distinct()))
-    return left
+def _values_not_in(connection: sa.Connection, column: sa.Column[str], values: Iterable[str]) -> set[str]:
+    """The values that no row has in the column."""
+    absent, pending = set(values), iter(sorted(set(values)))
+    while part := list(islice(pending, _VALUES_PER_STATEMENT)):
+        absent -= set(connection.scalars(sa.select(column).where(column.in_(part)).distinct()))
+    return absent
 
 
-def _read(connection: sa.Connection, finetune_id: str) -> Finetune | None:
+def _read_by_id(connection: sa.Connection, finetune_id: str) -> Finetune | None:
     return next(iter(read_finetunes(connection, FINETUNES.c.id == finetune_id)), None)
 
 
-def _earlier(finetune: Finetune, number: int | None) -> FinetuneVersion:
+def _find_earlier(finetune: Finetune, number: int | None) -> FinetuneVersion:
     """The kept version with that number, or the last one before the current. Raises FinetuneError."""
     found = [one for one in finetune.earlier if number is None or one.number == number]
     if finetune.current is None:
-        raise FinetuneError(f"finetune {finetune.name!r} has no version yet, and none to go back to")
+        raise FinetuneError(f"finetune {finetune.name!r} has no version yet, so it cannot be rolled back")
     if not found:
         kept = ", ".join(str(one.number) for one in finetune.earlier) or "none"
         wanted = "no earlier version" if number is None else f"no earlier version {number}"
         raise FinetuneError(
-            f"finetune {finetune.name!r} has {wanted} to go back to: version {finetune.current.number} answers, and "
-            f"of those before it these are kept: {kept}"
+            f"finetune {finetune.name!r} has {wanted} to roll back to; its current version is "
+            f"{finetune.current.number}, the earlier ones that are kept: {kept}"
         )
     return found[0]
 
 
 def _check_unchanged(connection: sa.Connection, before: Finetune) -> None:
-    now = _read(connection, before.id)
-    if now is None:
+    latest = _read_by_id(connection, before.id)
+    if latest is None:
         raise FinetuneNotFoundError(f"Finetune {before.name} not found: it was deleted while an upload was checked")
-    if (now.next_number, _candidate_files(now)) != (before.next_number, _candidate_files(before)):
+    if (latest.next_number, _candidate_files(latest)) != (before.next_number, _candidate_files(before)):
         raise FinetuneError(f"finetune {before.name!r} was changed while an upload was checked; upload it again")
 
 

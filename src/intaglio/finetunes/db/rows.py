@@ -1,4 +1,4 @@
-"""Rows as records, and records as rows. What writes needs a transaction that writes."""
+"""Reads rows into records and writes records as rows. Functions that write need a transaction that writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Servable(NamedTuple):
 
 
 def matches(account: str, name_or_id: str) -> sa.ColumnElement[bool]:
-    """The account's finetune of that name or id, or anyone's public one of that id. Either way one index finds it.
+    """Condition for the account's finetune of that name or id, or any account's public finetune of that id.
+
+    One index serves it.
 
     Another account's public finetune is found by id only, so that publishing a name cannot hide another account's
     finetune of the same name.
@@ -46,7 +48,7 @@ def read_servable(connection: sa.Connection, where: sa.ColumnElement[bool]) -> S
     is_current = (VERSIONS.c.finetune_id == FINETUNES.c.id) & (VERSIONS.c.number == FINETUNES.c.version)
     columns = (FINETUNES.c.model, VERSIONS.c.digest, VERSIONS.c.folder, VERSIONS.c.verification)
     row = connection.execute(sa.select(*columns).join_from(FINETUNES, VERSIONS, is_current).where(where)).first()
-    return None if row is None else Servable(row.model, row.digest, row.folder, _verification(row.verification))
+    return None if row is None else Servable(row.model, row.digest, row.folder, _read_verification(row.verification))
 
 
 def read_finetunes(
@@ -71,18 +73,18 @@ def read_finetunes(
     for row in connection.execute(newest_first):
         its_files = files.get((row.finetune_id, row.number), {})
         versions[row.finetune_id].append(
-            FinetuneVersion(row.number, row.digest, Path(row.folder), its_files, _verification(row.verification))
+            FinetuneVersion(row.number, row.digest, Path(row.folder), its_files, _read_verification(row.verification))
         )
     return [_finetune(row, versions.get(row.id, []), files) for row in connection.execute(chosen)]
 
 
 def update_finetune(connection: sa.Connection, finetune_id: str, **values: Any) -> int:
-    """Change columns of a finetune; the number of rows that there were."""
+    """Change columns of a finetune. Returns the number of changed rows: 0 if there is no such finetune."""
     return connection.execute(FINETUNES.update().where(FINETUNES.c.id == finetune_id).values(**values)).rowcount
 
 
 def put_files(connection: sa.Connection, finetune_id: str, number: int, files: Mapping[str, StoredFile]) -> None:
-    """The version, or the candidate with this number, has these files and no others."""
+    """Replace the files of the version, or of the candidate, with this number."""
     connection.execute(FILES.delete().where((FILES.c.finetune_id == finetune_id) & (FILES.c.version == number)))
     for name, stored in files.items():
         row = {"sha256": stored.sha256, "size_bytes": stored.size_bytes, "uploaded_at": utc_column(stored.uploaded_at)}
@@ -90,7 +92,7 @@ def put_files(connection: sa.Connection, finetune_id: str, number: int, files: M
 
 
 def put_version(connection: sa.Connection, finetune_id: str, version: FinetuneVersion, ready_at: datetime) -> None:
-    """A version and its files. Its folder is a name within the adapters folder."""
+    """Add a version and its files. Its folder is a name within the adapters folder."""
     put_files(connection, finetune_id, version.number, version.files)
     row = {"number": version.number, "digest": version.digest, "folder": version.folder.name}
     assert version.verification is not None, "only verified versions are stored"
@@ -102,18 +104,18 @@ def put_version(connection: sa.Connection, finetune_id: str, version: FinetuneVe
 
 def put_verification(connection: sa.Connection, finetune_id: str, number: int, verification: Verification) -> None:
     """Replace a version's verification."""
-    mine = (VERSIONS.c.finetune_id == finetune_id) & (VERSIONS.c.number == number)
-    connection.execute(VERSIONS.update().where(mine).values(verification=_verification_column(verification)))
+    is_version = (VERSIONS.c.finetune_id == finetune_id) & (VERSIONS.c.number == number)
+    connection.execute(VERSIONS.update().where(is_version).values(verification=_verification_column(verification)))
 
 
 def move_candidate(connection: sa.Connection, finetune_id: str, number: int) -> None:
-    """The candidate's files get the next number, since another version takes theirs."""
-    mine = (FILES.c.finetune_id == finetune_id) & (FILES.c.version == number)
-    connection.execute(FILES.update().where(mine).values(version=number + 1))
+    """Give the files of the candidate with this number the next number: another version gets theirs."""
+    is_candidate = (FILES.c.finetune_id == finetune_id) & (FILES.c.version == number)
+    connection.execute(FILES.update().where(is_candidate).values(version=number + 1))
 
 
-def drop_before(connection: sa.Connection, finetune_id: str, first_kept: int) -> None:
-    """Versions with smaller numbers are forgotten."""
+def delete_versions_before(connection: sa.Connection, finetune_id: str, first_kept: int) -> None:
+    """Delete the versions with smaller numbers."""
     for table, number in ((VERSIONS, VERSIONS.c.number), (FILES, FILES.c.version)):
         connection.execute(table.delete().where((table.c.finetune_id == finetune_id) & (number < first_kept)))
 
@@ -124,11 +126,10 @@ def utc_column(moment: datetime) -> datetime:
 
 
 def _verification_column(verification: Verification) -> str:
-    """A verification as its column has it."""
     return msgspec.json.encode(verification).decode()
 
 
-def _verification(column: str) -> Verification:
+def _read_verification(column: str) -> Verification:
     return msgspec.json.decode(column, type=Verification)
 
 

@@ -1,10 +1,10 @@
 """The tables of finetunes, as this version writes them. Times are UTC without a zone.
 
 finetunes.version         number of the current version; 0 before the first
-finetunes.state, .reason  the candidate's; 'ready' when there is no candidate
+finetunes.state, .reason  those of the candidate; 'ready' if there is no candidate
 finetune_versions         versions whose files are kept: the current one and some before it
-finetune_files            their files, and under the next number those of the candidate
-finetune_store            one row: the id of this database, which its data folder has too
+finetune_files            their files, and those of the candidate under the next number
+finetune_store            one row: the id of this database, which is also in its data folder
 
 A changed table needs a new revision in `revisions`, named in HEAD.
 """

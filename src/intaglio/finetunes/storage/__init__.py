@@ -1,4 +1,4 @@
-"""The files of finetunes on disk: named by content, staged while they arrive, collected when no row needs them.
+"""The files of finetunes on disk: named by content, staged while they arrive, removed when no row needs them.
 
 Knows digests and folders, not the content of files.
 """

@@ -1,13 +1,13 @@
-"""Adapter files on disk, named by what is in them.
+"""Adapter files on disk, named by the hash of their content.
 
     incoming/   files being written and folders being checked: `StagingFolder`
     blobs/ab/   one file per content, named by its SHA-256
     adapters/   one folder per accepted pair, its two files hard links to blobs: each content is on the disk once
 
-A file is written under incoming/, synced, then renamed into place, and the folder synced: after a crash it is there
-whole or not at all. A row is written only afterwards, so what no row points to is garbage: `remove`
-removes it at once, and `collect` what a crash left. `lock` is held from before a file is in place until a row points to
-it, so that no other process takes it for garbage.
+A file is written under incoming/, synced, then renamed into place, and the folder synced: after a crash it is complete
+or absent. Its row is written afterwards, so a file that no row points to is garbage: `remove` deletes it at once,
+`collect` what a crash left. `lock` is held from before a file is in place until a row points to it, so that no other
+process takes it for garbage.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from intaglio.files.atomic_write import sync_folder
 from intaglio.finetunes.records import StoredFile
 from intaglio.finetunes.storage.staging import StagedFile, StagingFolder
 
-Unused = Callable[[Iterable[str], Iterable[str]], tuple[set[str], set[str]]]  # blobs and folders -> those without row
+# Blobs and folders -> those that no row points to.
+FindUnused = Callable[[Iterable[str], Iterable[str]], tuple[set[str], set[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """A stored file that is open for reading. The owner closes `file`."""
+    """A stored file that is open for reading. The caller closes `file`."""
 
     file: BinaryIO
     name: str
@@ -46,7 +47,10 @@ class Collected(NamedTuple):
 
 
 class FileStore:
-    """The folders above, under one root that is made if missing."""
+    """The folders above, under one root; they are made if missing.
+
+    staging  incoming/
+    """
 
     def __init__(self, root: Path) -> None:
         self._blobs = root / "blobs"
@@ -58,18 +62,18 @@ class FileStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """The lock that is held while files and rows change together, by one thread of one process at a time."""
-        with self._lock_path.open("ab") as file:  # opened anew, since threads of one process share an open file's lock
+        """The lock that one thread of one process at a time holds while it changes files and rows together."""
+        with self._lock_path.open("ab") as file:  # opened anew: threads that share an open file share its lock
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def add_blob(self, staged: StagedFile) -> None:
-        """Move a finished file to its place in blobs/, unless its content is there. Durable when this returns."""
+        """Move a staged file into blobs/, unless its content is there already. Durable when this returns."""
         staged.finish()
         blob = self.blob_path(staged.sha256)
         blob.parent.mkdir(exist_ok=True)
         sync_folder(self._blobs)
-        if not blob.exists():  # one that is there has links in folders, and replaced it would live on there beside ours
+        if not blob.exists():  # folders may have links to it: if it were replaced, they would keep a second copy
             staged.path.replace(blob)
         sync_folder(blob.parent)
 
@@ -77,9 +81,9 @@ class FileStore:
         return self._blobs / sha256[:2] / sha256
 
     def add_folder(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
-        """Move an assembled folder of these files to its place. Durable when this returns."""
+        """Move a staged folder of these files into adapters/. Durable when this returns."""
         place = self.folder_path(folder_key(files))
-        if not place.is_dir():  # another finetune may have the same two files: share its folder
+        if not place.is_dir():  # finetunes with the same two files share a folder
             for name, file in files.items():
                 self._link_to_blob(folder / name, file.sha256)
             sync_folder(folder)
@@ -90,7 +94,7 @@ class FileStore:
         return self._adapters / key
 
     def remove(self, blobs: Iterable[str], folders: Iterable[str]) -> None:
-        """Remove these, if they are there. A file that is open can be read to its end. Needs `lock`."""
+        """Remove those of these that exist. A file that is open can be read to its end. Needs `lock`."""
         for key in folders:
             aside = self.staging.new_path()
             try:
@@ -102,9 +106,9 @@ class FileStore:
             self.blob_path(sha256).unlink(missing_ok=True)
 
     def _link_to_blob(self, path: Path, sha256: str) -> None:
-        """An uploaded file whose content was already in blobs/ is a second copy: replace it by a link to the blob.
+        """Replace the file by a link to its blob, of which it is a second copy if the blob was there before.
 
-        A blob may have been removed with its row; the repository refuses the upload then.
+        The blob may have been removed with its row; then the repository refuses the upload.
         """
         blob = self.blob_path(sha256)
         if blob.exists() and not path.samefile(blob):
@@ -112,10 +116,10 @@ class FileStore:
             os.link(blob, aside)
             aside.replace(path)
 
-    def collect(self, unused: Unused) -> Collected:
+    def collect(self, find_unused: FindUnused) -> Collected:
         """Remove what no process uses and no row points to. Needs `lock`."""
         num_removed, in_progress = self.staging.remove_unlocked()
-        blobs, folders = unused(
+        blobs, folders = find_unused(
             [path.name for path in self._blobs.glob("*/*")], [path.name for path in self._adapters.iterdir()]
         )
         self.remove(blobs, folders)

@@ -1,7 +1,7 @@
 """One lock file per data folder, so that only a server that is alone in it changes its tables.
 
-Every server holds the lock shared while it runs. One that can have it exclusively for a moment knows that no server of
-an earlier version uses the folder. The kernel drops the lock of a killed process, so none is ever left behind.
+Every server holds the lock shared while it runs. A server that gets it exclusively at its start knows that no server of
+an earlier version uses the folder. The kernel drops the lock of a killed process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class DataLock:
             self.alone = False
 
     def share(self) -> None:
-        """The tables are right: let others in."""
+        """Let other servers in, once the tables are those of this version."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ INTERVAL = timedelta(hours=1)  # another server on the folder may have been kill
 class GarbageCollector:
     """All changes of a finetune's files and rows go through `transaction`; `collect` looks at the whole data folder.
 
-    It has no thread of its own: a request that changes something runs it, in milliseconds, and never fails by it.
+    It has no thread of its own: requests that change something run it. It takes milliseconds and never fails a request.
 
     needs_collection  a failure may have left a file without a row, or the state of a check that is over
     """
@@ -37,10 +37,11 @@ class GarbageCollector:
     def transaction(
         self, finetune_id: str, *, new_blobs: Iterable[str] = (), new_folders: Iterable[str] = ()
     ) -> Iterator[None]:
-        """Within the block, and in no other process meanwhile, the finetune's files and rows may change.
+        """Change the finetune's files and rows in the block, while no other process may change any.
 
         Files that no row points to afterwards are removed.
-        new_blobs, new_folders  names of what the block may put in place: removed too if it fails before the row
+
+        new_blobs, new_folders  names that the block may add: removed too if it fails before their row is written
         """
         with self._files.lock():
             blobs, folders = self._repository.files_of(finetune_id)
@@ -50,26 +51,26 @@ class GarbageCollector:
                 self._remove_unused(blobs.union(new_blobs), folders.union(new_folders))
 
     def after_change(self) -> None:
-        """Collect if a failure or the interval asks for it. To be called when something was changed."""
+        """Collect if a failure made that necessary, or INTERVAL has passed. To be called after a change."""
         if self.needs_collection or self._clock() - self._collected_at >= INTERVAL:
             self._try_collect()
 
     def after_failure(self) -> bool:
-        """Collect if a failure asks for it. Returns whether that was done."""
+        """Collect if a failure made that necessary. Returns whether that was done."""
         return self.needs_collection and self._try_collect()
 
     def collect(self) -> int:
         """Remove what no row points to and no process uses, and end the checks that no process runs.
 
         Other servers may use the folder meanwhile. Returns how many files and folders were removed. Raises
-        DatabaseError or OSError; then the rest waits for the next time.
+        DatabaseError or OSError; the rest is then left to the next collection.
         """
         # Reset first: a failure in another thread meanwhile asks for the next collection.
         needed, self.needs_collection = self.needs_collection, False
         try:
             with self._files.lock():
-                collected = self._files.collect(self._repository.unused)
-            if collected.uploads_in_progress:  # a check may be one of theirs
+                collected = self._files.collect(self._repository.find_unused)
+            if collected.uploads_in_progress:  # a check may belong to one of them
                 self.needs_collection |= needed
             else:
                 self._repository.end_all_checks()
@@ -95,7 +96,7 @@ class GarbageCollector:
 
     def _remove_unused(self, blobs: set[str], folders: set[str]) -> None:
         try:
-            self._files.remove(*self._repository.unused(blobs, folders))
+            self._files.remove(*self._repository.find_unused(blobs, folders))
         except (OSError, DatabaseError, StorageFullError) as error:  # the rows are right, and the files can wait
             self.needs_collection = True
             logger.warning("unused adapter files stay until they are collected: %s", error)

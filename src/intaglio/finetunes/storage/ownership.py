@@ -25,8 +25,8 @@ def check_database_id(folder: Path, repository: FinetuneRepository) -> None:
     if path.exists():
         if path.read_text("utf-8").strip() != identity:
             raise DataFolderError(
-                f"the adapter files in {folder} belong to another database than the one given; start with that one "
-                f"(database_url, or the folder's own finetunes.db), or give another --data-dir"
+                f"the adapter files in {folder} belong to another database than the one given; give that one "
+                "(--database-url, or none for the folder's own finetunes.db), or another --data-dir"
             )
         return
     if any((folder / "adapters").iterdir()):
@@ -36,7 +36,8 @@ def check_database_id(folder: Path, repository: FinetuneRepository) -> None:
         )
     if repository.has_versions():
         raise DataFolderError(
-            f"the database has finetunes, and their files are not in {folder}; give the data_dir that it was used with"
+            f"the database has finetunes, and their files are not in {folder}; give the --data-dir that it was used "
+            "with"
         )
-    with atomic_write(path) as file:  # of two servers that start together both write the same
+    with atomic_write(path) as file:  # two servers that start together write the same
         file.write(f"{identity}\n".encode())

@@ -1,7 +1,6 @@
 """Uploads in progress: files being written and folders being checked, each locked by the process that uses it.
 
-The kernel releases the locks of a killed process. So what is not locked is garbage, whichever server on the data folder
-left it.
+The kernel releases the locks of a killed process, so a file or folder that is not locked is garbage.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from intaglio.errors import StorageFullError
 
 @contextmanager
 def full_disk_as_error() -> Iterator[None]:
-    """Raise StorageFullError for a full disk or quota; other errors stay what they are."""
+    """Raise StorageFullError in place of an OSError for a full disk or quota."""
     try:
         yield
     except OSError as error:
@@ -33,7 +32,7 @@ def full_disk_as_error() -> Iterator[None]:
 
 
 class StagedFile:
-    """A file being uploaded: hashed while it is written, removed when the `with` block ends unless it was kept.
+    """A file being uploaded: hashed while it is written, removed when the `with` block ends unless it was moved.
 
     Writing and finishing raise StorageFullError when the disk is full.
     """
@@ -53,7 +52,7 @@ class StagedFile:
         self.size_bytes += len(chunk)
 
     def finish(self) -> None:
-        """Everything is written: sync it to the disk. May be called twice. The lock stays."""
+        """Sync the file to the disk after the last write. May be called twice. The lock stays."""
         if not self._finished:
             with full_disk_as_error():
                 self._file.flush()
@@ -91,7 +90,7 @@ class StagingFolder:
 
     @contextmanager
     def new_folder(self, files: Mapping[str, Path]) -> Iterator[Path]:
-        """A folder that links the given files under these names, removed afterwards unless it was moved away."""
+        """A folder with links to these files under these names, removed afterwards unless it was moved."""
         path, descriptor = _create_locked(self._folder, _new_folder)
         try:
             for name, source in files.items():
@@ -105,29 +104,29 @@ class StagingFolder:
                 os.close(descriptor)
 
     def new_path(self) -> Path:
-        """A path for something that is removed next."""
+        """An unused path in the folder."""
         return self._folder / uuid4().hex
 
     def remove_unlocked(self) -> tuple[int, bool]:
-        """Remove what no process uses. Returns how many entries that were, and whether any other is in use."""
+        """Remove what no process uses. Returns how many entries were removed, and whether others are in use."""
         removed, in_use = 0, False
         for path in self._folder.iterdir():
             try:
-                with _descriptor(path) as descriptor:
+                with _open_descriptor(path) as descriptor:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     _remove(path)
                     removed += 1
             except BlockingIOError:
                 in_use = True
-            except FileNotFoundError:  # kept, or removed by the process that used it
+            except FileNotFoundError:  # moved or removed by the process that used it
                 continue
         return removed, in_use
 
 
 def _create_locked(folder: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
-    """Something new in the folder, and a descriptor of it that holds its lock.
+    """Make a file or folder and lock it. Returns its path, and the descriptor that holds the lock.
 
-    Between creating and locking it, garbage collection may remove it; then another one is created.
+    If garbage collection removes it before it is locked, another one is made.
     """
     while True:
         path = folder / uuid4().hex
@@ -145,7 +144,7 @@ def _new_file(path: Path) -> int:
 
 
 def _new_folder(path: Path) -> int | None:
-    """None if it is removed before it is open."""
+    """None if it was removed before it was open."""
     path.mkdir()
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -154,7 +153,7 @@ def _new_folder(path: Path) -> int | None:
 
 
 @contextmanager
-def _descriptor(path: Path) -> Iterator[int]:
+def _open_descriptor(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         yield descriptor
