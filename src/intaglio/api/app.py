@@ -1,4 +1,4 @@
-"""The application: routes, who may use them, and what an error looks like."""
+"""The application: its routes, the token and account checks, and the form of errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PLAYGROUND = Path(__file__).parent / "playground"
 
 
 def create_app(state: ServerState) -> FastAPI:
-    """The ASGI application over loaded models. Runs batches while it is up, and closes the state in the end."""
+    """The ASGI application over loaded models. Runs batches while it is up, and closes the state at its end."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -64,9 +64,9 @@ def create_app(state: ServerState) -> FastAPI:
     app.add_middleware(InternalErrorMiddleware, error_response=_error_response)
     app.add_exception_handler(IntaglioError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.include_router(_public_routes(state))
-    app.include_router(_binding(state))
-    app.include_router(_api(state), prefix=API_ROOT)
+    app.include_router(_public_router(state))
+    app.include_router(_binding_router(state))
+    app.include_router(_api_router(state), prefix=API_ROOT)
     app.add_api_route(
         API_ROOT + "/{rest:path}", _unmatched, methods=ALL_METHODS, name=CATCH_ALL, include_in_schema=False
     )
@@ -74,8 +74,8 @@ def create_app(state: ServerState) -> FastAPI:
     return app
 
 
-def _api(state: ServerState) -> APIRouter:
-    """Everything that needs a token."""
+def _api_router(state: ServerState) -> APIRouter:
+    """Everything below API_ROOT; a token is needed."""
 
     async def authenticate(request: Request) -> None:
         check_token(request.headers, state.settings.api_tokens)
@@ -95,8 +95,8 @@ def _api(state: ServerState) -> APIRouter:
     return api
 
 
-def _binding(state: ServerState) -> APIRouter:
-    """What Workers ask at the server's root; a token is needed."""
+def _binding_router(state: ServerState) -> APIRouter:
+    """The routes of a Worker's binding, at the server's root; a token is needed."""
 
     async def authenticate(request: Request) -> None:
         check_token(request.headers, state.settings.api_tokens)
@@ -106,8 +106,8 @@ def _binding(state: ServerState) -> APIRouter:
     return router
 
 
-def _public_routes(state: ServerState) -> APIRouter:
-    """What needs no token: the health check and the OpenAPI document."""
+def _public_router(state: ServerState) -> APIRouter:
+    """The health check and the OpenAPI document, which need no token."""
     router = health_routes(state)
 
     @cache
@@ -135,7 +135,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 def _error_response(request: HTTPConnection, error: IntaglioError) -> Response:
-    """In the form that clients of this path read."""
+    """The error in the form of the route's API: the binding's, OpenAI's or the envelope."""
     path = request.url.path
     if path in RUN_PATHS:
         return binding_error_response(request, error)
@@ -143,7 +143,7 @@ def _error_response(request: HTTPConnection, error: IntaglioError) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: an unknown path, or a method that the path does not have."""
+    """Responses to what the framework refuses: an unknown path, or a method that the path does not have."""
     assert isinstance(error, HTTPException)
     if error.status_code not in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_FOUND):
         raise error

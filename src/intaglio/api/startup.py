@@ -1,4 +1,4 @@
-"""From settings to a state that can answer: models loaded, demo adapters checked, the store open."""
+"""Builds the server's state from the settings: loads the models, checks the demo adapters, opens the stores."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 async def build_state(settings: Settings) -> ServerState:
-    """Load the models of the settings and open the finetune store. Returns when every engine is ready.
+    """Load the models of the settings and open the stores. Returns when every engine is ready.
 
-    Raises SettingsError for a model entry that is not ID=PATH and for what this machine cannot run or hold,
-    ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken.
+    Raises SettingsError for a model entry that is not ID=PATH and for settings that this machine cannot run,
+    ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken, DataFolderError.
     """
     paths = await asyncio.to_thread(model_paths, settings)
     bundled = DEFAULT_MODEL_ID in (settings.model or (DEFAULT_MODEL_ID,))
     models = await AsyncLLM.start_all(paths, settings)
     try:
-        demos = await asyncio.to_thread(_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
+        demos = await asyncio.to_thread(_read_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
         finetunes, batches = await asyncio.to_thread(open_stores, settings, demos)
     except BaseException:
         await asyncio.gather(*(llm.close() for llm in models.values()))
@@ -39,9 +39,9 @@ async def build_state(settings: Settings) -> ServerState:
 
 
 def model_paths(settings: Settings) -> dict[str, Path]:
-    """Model id -> path, from the settings' entries ID=PATH; the bundled model's id alone, or no entry at all, is that.
+    """Model id -> path, from the settings' entries ID=PATH. The bundled model needs only its id, or no entry at all.
 
-    Raises SettingsError naming the bad entry, ModelNotInstalledError if the bundled model is wanted and not there.
+    Raises SettingsError naming the invalid entry, ModelNotInstalledError if the bundled model is not installed.
     """
     paths: dict[str, Path] = {}
     for entry in settings.model or (DEFAULT_MODEL_ID,):
@@ -58,7 +58,7 @@ def model_paths(settings: Settings) -> dict[str, Path]:
 
 
 def open_finetunes(settings: Settings, demos: list[Finetune]) -> FinetuneStore:
-    """The store of the settings' data folder and database. Raises DataFolderError."""
+    """The finetunes of the settings' data folder and database. Raises DataFolderError."""
     return FinetuneStore(
         settings.data_path,
         adapter_limits(settings),
@@ -98,5 +98,5 @@ def adapter_limits(settings: Settings) -> AdapterLimits:
     )
 
 
-def _demos(llm: AsyncLLM, settings: Settings) -> list[Finetune]:
+def _read_demos(llm: AsyncLLM, settings: Settings) -> list[Finetune]:
     return read_demo_adapters(bundled_demo_folder(), llm.model_id, llm.config, adapter_limits(settings))

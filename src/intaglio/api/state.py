@@ -19,7 +19,7 @@ from intaglio.settings import Settings
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
     from intaglio.llm import AsyncLLM
 
-# Always listed, with the context window that Workers AI gives them, also where the server has no weights for them.
+# Listed even without weights, with the context window that Workers AI gives them.
 WITHOUT_WEIGHTS = MappingProxyType({"@cf/google/gemma-7b-it-lora": 3500})
 MAX_CONCURRENT_GRAMMARS = 2
 
@@ -30,12 +30,12 @@ _Result = TypeVar("_Result")
 class ServerState:
     """Shared by all requests of one server.
 
-    models         loaded bases by model id
-    batch_added    set when a batch has been accepted; the batch runner waits for it
-    background_verification    of adapters whose verification is not stored
-    text_threads   tokenize and compile grammars; apart from the threads that wait for the database or a disk
-    grammar_slots  how many grammars are compiled at a time: a hostile one takes a second, and tokenizing needs the
-                   same few threads
+    models                   loaded bases by model id
+    batch_added              set when a batch has been accepted; the batch runner waits for it
+    background_verification  of adapters whose verification is not stored
+    text_threads             tokenize and compile grammars; not those that wait for the database or a disk
+    grammar_slots            bounds the grammars compiled at a time: a hostile one takes a second, and tokenizing needs
+                             the same few threads
     """
 
     settings: Settings
@@ -74,16 +74,16 @@ class ServerState:
 
     def check_lock(self, model_id: str) -> asyncio.Lock:
         """Held while an adapter of that base is checked: one at a time, since a check has a whole adapter in memory,
-        here and then in the base's engine. The other bases do not wait: that engine may be starting again.
+        here and then in the base's engine. Per base, since one engine may be restarting.
         """
         return self._check_locks.setdefault(model_id, asyncio.Lock())
 
     def demo_adapter_names(self, model_id: str) -> list[tuple[str, str]]:
-        """Name and example prompt of each demo adapter of a base."""
+        """(name, example prompt) of each demo adapter of a base."""
         return [(demo.name, demo.example_prompt or "") for demo in self.finetunes.list_demos(model_id)]
 
     async def close(self) -> None:
-        """Stop the engines and close the store. May be called again."""
+        """Stop the engines and close the stores. May be called again."""
         if self._closed:
             return
         self._closed = True

@@ -208,7 +208,7 @@ def test_a_body_that_is_not_an_object_is_refused_by_name(client: TestClient, con
 
 def test_inputs_unknown_to_text_generation_are_refused_by_name(client: TestClient) -> None:
     content = json.dumps({"inputs": {"prompt": "x"}})
-    for path, text in [("/run?version=4", "version '4'"), ("/run?version=3&userInputs=%7B%7D", "ReadableStream")]:
+    for path, text in [("/run?version=4", "version is '4'"), ("/run?version=3&userInputs=%7B%7D", "ReadableStream")]:
         assert text in error_of(client.post(path, content=content, headers=CONSN))["description"]
     assert "cf-consn-model-id" in error_of(client.post("/run", content=content))["description"]
     assert error_of(client.get("/run"))["internalCode"] == 7001
@@ -298,4 +298,4 @@ def test_a_websocket_is_refused_with_a_reason(state: ServerState) -> None:
         connect(address.replace("http", "ws") + "/?MF-Binding=AI").close()
     answer = refusal.value.response
     assert answer.status_code == 400
-    assert "WebSockets are not served" in json.loads(answer.body or b"{}")["description"]
+    assert "WebSockets are not supported" in json.loads(answer.body or b"{}")["description"]

@@ -246,13 +246,13 @@ def test_a_run_that_carries_an_unknown_request_id_is_still_a_run(client: TestCli
         ({}, {"requests": [{"prompt": "x"}]}, "'/requests' is a batch, which needs ?queueRequest=true"),
         ({"queueRequest": "perhaps"}, {"prompt": "x"}, "'queueRequest' is 'perhaps', not true or false"),
         ({}, {"request_id": 7}, "Type mismatch of '/request_id', 'string' not in 'integer'"),
-        (QUEUE, {"requests": [{}], "prompt": "x"}, "'/prompt' stands beside '/requests'"),
+        (QUEUE, {"requests": [{}], "prompt": "x"}, "'/prompt' cannot be used beside '/requests'"),
         (
             QUEUE,
             {"requests": [{}], "messages": [{"role": "user", "content": "x"}]},
-            "'/messages' stands beside '/requests'",
+            "'/messages' cannot be used beside '/requests'",
         ),
-        (QUEUE, {"requests": [{}], "external_reference": "x"}, "'/external_reference' stands beside"),
+        (QUEUE, {"requests": [{}], "external_reference": "x"}, "'/external_reference' cannot be used beside"),
         (QUEUE, {"requests": [{}], "options": {"rejectIfBusy": True}}, "'/options/rejectIfBusy' cannot be used"),
     ],
 )

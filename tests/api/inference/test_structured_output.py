@@ -131,7 +131,7 @@ def test_an_answer_keeps_numbers_and_characters(client: TestClient) -> None:
 def test_json_that_max_tokens_cut_off_is_5024_and_names_the_bound(client: TestClient) -> None:
     response = run(client, '{"n": [1, 2, 3]}', guided_json={}, max_tokens=2)
     assert (response.status_code, error_of(response)["code"]) == (403, 5024)
-    message = "AiError: JSON Model couldn't be met: max_tokens (2) cut the answer off before its JSON was complete"
+    message = "AiError: JSON Model couldn't be met: max_tokens (2) cut the completion off before its JSON was complete"
     assert error_of(response)["message"] == message
     assert response.headers["cf-ai-req-id"]
 

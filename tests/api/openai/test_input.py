@@ -135,7 +135,7 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"lora": [{"name": "a", "scale": 11}]}, "'/lora/0/scale' must be <= 10"),
     ({"options": {"lora": ["a", {"name": "b", "scale": "1"}]}},
      "Type mismatch of '/lora/1/scale', 'number' not in 'string'"),
-    ({"lora": ["a", "a"]}, "'/lora/1' names 'a', which '/lora/0' names already: each adapter stands there once"),
+    ({"lora": ["a", "a"]}, "'/lora/1' names 'a', which '/lora/0' names already; name each adapter once"),
     ({"modalities": ["text", "audio"]}, "'/modalities' is ['text', 'audio']; this server answers in text: [\"text\"]"),
     ({"audio": {"voice": "x"}}, "'/audio' is not supported: this server answers in text"),
     ({"web_search_options": {}}, "'/web_search_options' is not supported: this server does not search the web"),

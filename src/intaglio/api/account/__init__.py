@@ -1,4 +1,4 @@
-"""The account routes that command-line clients ask before they begin.
+"""The account routes that command-line clients call before they begin.
 
 There is one user and one listed account. Knows neither models nor finetunes.
 """

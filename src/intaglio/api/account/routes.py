@@ -1,4 +1,4 @@
-"""The few account routes that command-line clients ask before they begin. There is one user and one account here."""
+"""Token check, user, accounts and memberships, with one user and one account."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Membership(Struct, frozen=True):
 
 
 def token_routes() -> APIRouter:
-    """Token check, user, accounts and memberships."""
+    """The routes that name no account."""
     router = APIRouter()
 
     @router.get("/user/tokens/verify", operation_id="verify_token")

@@ -1,4 +1,4 @@
-"""The routes that a Worker's `env.AI` binding calls, and the proxied requests that it is unwrapped from.
+"""The routes that a Worker's `env.AI` binding calls, directly or through a proxy.
 
-Translates the binding's form into that of the native routes. Knows nothing of how a request runs: see `inference`.
+Translates the binding's form into that of the native routes. Does not know how a request runs: see `inference`.
 """

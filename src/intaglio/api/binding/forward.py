@@ -1,10 +1,10 @@
-"""Unwraps the requests of a Worker's `env.AI` binding that a proxy carries to us, so that the routes see them as sent.
+"""Unwraps requests of a Worker's `env.AI` binding that come through a proxy, so that the routes see them as sent.
 
     wrangler up to 4.35   any method on A/ai/run/proxy; the header X-Forwarded holds the binding's URL
     miniflare             any method on / or on A/ai/run/proxy; MF-URL holds the URL, and each header of the binding
                           comes as MF-Header-<name>
 
-Where the path names an account, it goes on as the header `intaglio-account`.
+The account of the path, if there is one, is passed on in the header `intaglio-account`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ RUN_PATHS = MappingProxyType({"/run": "run_for_binding", "/ai-gateway/run": "run
 MODELS_PATH = "/ai-api/models/search"
 
 _PROXY_PATH = re.compile(r"/client/v4/accounts/([^/]+)/ai/run/proxy")
-_WRAPPED = "mf-header-"
-_OF_THE_CONNECTION = ("host", "connection", "content-length", "transfer-encoding", "expect")
+_WRAPPED_PREFIX = "mf-header-"
+_CONNECTION_HEADERS = ("host", "connection", "content-length", "transfer-encoding", "expect")
 
 
 class BindingForward:
-    """Middleware: an unwrapped request goes on with the binding's own path, query and headers."""
+    """Middleware: replaces a proxied request by the one that the binding sent, with its own path, query and headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,7 +49,7 @@ class BindingForward:
 
 
 class WebSocketRefusal:
-    """Middleware: no route here speaks WebSocket, and a handshake is refused with the reason."""
+    """Middleware: refuses WebSocket handshakes with the reason, since no route serves them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,14 +59,14 @@ class WebSocketRefusal:
             await self._app(scope, receive, send)
         elif "websocket.http.response" in scope.get("extensions", {}):
             await _websocket_refused(scope)(scope, receive, send)
-        else:  # a server that cannot answer a handshake with a body closes it: 403
+        else:  # a server that cannot send a response to a handshake closes it, with 403
             await send({"type": "websocket.close"})
 
 
 def unwrapped(scope: Scope) -> Scope:
-    """The request as the binding sent it; any other request as it stands.
+    """The request as the binding sent it; a request that is not proxied stays as it is.
 
-    Raises RouteError for a URL that the binding does not use, and IdentifierError for an impossible account id.
+    Raises RouteError for a URL that the binding does not use, and IdentifierError for an invalid account id.
     """
     headers = Headers(scope=scope)
     proxy = _PROXY_PATH.fullmatch(scope["path"])
@@ -84,7 +84,7 @@ def unwrapped(scope: Scope) -> Scope:
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Path and query of a URL that the binding may ask for."""
+    """Path and query of a URL that the binding may call. Raises RouteError."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -94,12 +94,12 @@ def _split(url: str) -> tuple[str, str]:
     return parts.path, parts.query
 
 
-def _sent_headers(carrier: Headers) -> MutableHeaders:
-    """The binding's headers over the carrier's own, which may hold the token."""
-    sent = MutableHeaders(raw=[(name, value) for name, value in carrier.raw if not name.startswith(b"mf-")])
-    for name, value in carrier.items():
-        inner = name.removeprefix(_WRAPPED)
-        if inner != name and inner not in _OF_THE_CONNECTION:
+def _sent_headers(proxied: Headers) -> MutableHeaders:
+    """The proxy's own headers, which may have the token, with the binding's headers over them."""
+    sent = MutableHeaders(raw=[(name, value) for name, value in proxied.raw if not name.startswith(b"mf-")])
+    for name, value in proxied.items():
+        inner = name.removeprefix(_WRAPPED_PREFIX)
+        if inner != name and inner not in _CONNECTION_HEADERS:
             sent[inner] = value
     return sent
 
@@ -107,5 +107,5 @@ def _sent_headers(carrier: Headers) -> MutableHeaders:
 def _websocket_refused(scope: Scope) -> Response:
     return binding_error_response(
         HTTPConnection(scope),
-        BadInputError("WebSockets are not served: set stream in the inputs, the answer is then server-sent events"),
+        BadInputError("WebSockets are not supported: set stream in the inputs to get server-sent events"),
     )

@@ -1,11 +1,11 @@
-"""What a Worker's `env.AI` binding calls: /run, /ai-gateway/run and /ai-api/models/search at the server's root.
+"""The routes of a Worker's `env.AI` binding: /run, /ai-gateway/run and /ai-api/models/search at the server's root.
 
-The binding differs from the REST routes in four ways. The model stands in a header. The body is `{inputs, options}`.
-A response is the bare result, and its content type has to be exactly application/json, or the binding hands its caller
+The binding differs from the REST routes in four ways. The model is in a header. The body is `{inputs, options}`.
+A response is the bare result, and its content type has to be exactly application/json, or the binding gives its caller
 the bytes as a stream. An error is `{internalCode, message, name, description}`, which the binding throws as an Error
 with the text `<internalCode>: <description>`.
 
-There is no account in these paths. It is the one named in the header `intaglio-account`, else `local`.
+These paths have no account: it is the one in the header `intaglio-account`, else `local`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         _check_form(request.query_params)
         account = _account(request)
         model = named_model(request.headers.get(MODEL_HEADER, ""), state.models)
-        state.llm(model)  # an unknown model is refused before its input is looked at
+        state.llm(model)  # an unknown model is refused before its input is checked
         body = _as_rest_body(await read_json(request, state.settings.max_body_bytes), schema)
         return await run_response(state, schema, request, account, model, body, {}, JsonResponse)
 
@@ -57,9 +57,9 @@ def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 
 
 def named_model(header: str, served: Container[str]) -> str:
-    """The model of `[prefix:]model`. A prefix chooses among Cloudflare's own backends and means nothing here.
+    """The model of `[prefix:]model`. The prefix, which chooses among Cloudflare's own backends, is ignored.
 
-    A model's id may hold a colon itself, so a header that is the id of a served model is used as it is.
+    A model's id may have a colon itself, so a header that is the id of a served model is used as it is.
     """
     if not header:
         raise BadInputError(f"the header {MODEL_HEADER} is missing: it names the model")
@@ -76,7 +76,9 @@ def _account(request: Request) -> str:
 def _check_form(query: Mapping[str, str]) -> None:
     version = query.get("version", VERSIONS[-1])
     if version not in VERSIONS:
-        raise BadInputError(f"version {version[:20]!r} of the binding's protocol is not known; {VERSIONS} are")
+        raise BadInputError(
+            f"version is {version[:20]!r}; of the binding's protocol {' and '.join(VERSIONS)} are served"
+        )
     if "userInputs" in query:  # the binding then sends the stream itself as the body
         raise BadInputError("a ReadableStream or FormData in the inputs is not supported: text generation needs JSON")
 
@@ -84,7 +86,8 @@ def _check_form(query: Mapping[str, str]) -> None:
 def _as_rest_body(call: object, schema: RunSchema) -> dict[str, Any]:
     """`{inputs, options}` as one body of the REST route.
 
-    Options carry `lora`, `queueRequest`, `rejectIfBusy` and, from the AI SDK's provider, any setting; the inputs win.
+    `options` may have `lora`, `queueRequest`, `rejectIfBusy` and, from the AI SDK's provider, any setting. A field of
+    the inputs has precedence.
     """
     if not isinstance(call, dict) or not isinstance(call.get("inputs"), dict):
         raise BadInputError("required properties at '/' are 'inputs', an object")
@@ -94,13 +97,14 @@ def _as_rest_body(call: object, schema: RunSchema) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise BadInputError("'/options' must be an object")
     if options.get("websocket"):
-        raise BadInputError("'/options/websocket' is not served: set stream in the inputs")
+        raise BadInputError("'/options/websocket' is not supported: set stream in the inputs")
     settings = {name: options[name] for name in schema.settings if name in options and name != "lora"}
-    return {**settings, **inputs, "options": _joined(options, inputs.get("options"))}
+    return {**settings, **inputs, "options": _merge_options(options, inputs.get("options"))}
 
 
-def _joined(options: dict[str, Any], inner: object) -> dict[str, Any]:
-    """Options beside the inputs and, as REST callers write them, within. Two different adapters are refused."""
+def _merge_options(options: dict[str, Any], inner: object) -> dict[str, Any]:
+    """The options beside the inputs and those within, where REST callers write them. Raises BadInputError if the
+    adapters differ."""
     if not isinstance(inner, dict):
         return options
     lora_fields(inner, {"lora": options["lora"]} if "lora" in options else {})

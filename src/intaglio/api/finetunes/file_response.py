@@ -1,4 +1,4 @@
-"""A stored file as an answer, sent from its open handle: what happens to its name meanwhile does not matter."""
+"""A stored file as a response, sent from its open handle, so that it may be renamed or deleted meanwhile."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-
 
 
 def file_response(request: Request, opened: OpenedFile) -> Response:
-    """The whole file, only its headers for HEAD, or 304 to a client that has it by its etag, the file's SHA-256.
+    """The file, only its headers for HEAD, or 304 if the request has its etag, the file's SHA-256.
 
-    The answer closes the file.
+    The file is closed with the response.
     """
     etag = f'"{opened.stored.sha256}"'
     headers = {
@@ -27,7 +27,7 @@ def file_response(request: Request, opened: OpenedFile) -> Response:
         "last-modified": format_datetime(opened.stored.uploaded_at, usegmt=True),
         "content-disposition": f'attachment; filename="{opened.name}"',
     }
-    if _has_it(request.headers.get("if-none-match", ""), etag):
+    if _names_etag(request.headers.get("if-none-match", ""), etag):
         opened.file.close()
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     headers["content-length"] = str(opened.stored.size_bytes)
@@ -39,7 +39,7 @@ def file_response(request: Request, opened: OpenedFile) -> Response:
 
 
 class _FileResponse(Response):
-    """Sends an open file piece by piece and closes it, also when the client goes away."""
+    """Sends an open file in pieces and closes it, also when the client disconnects."""
 
     def __init__(self, opened: OpenedFile, headers: dict[str, str]) -> None:
         super().__init__(headers=headers)
@@ -53,7 +53,7 @@ class _FileResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _has_it(if_none_match: str, etag: str) -> bool:
-    """Whether the header names the etag, weakly or not, or any."""
+def _names_etag(if_none_match: str, etag: str) -> bool:
+    """Whether the header has the etag, weak or strong, or `*`."""
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return etag in tags or "*" in tags

@@ -16,16 +16,16 @@ from intaglio.finetunes.upload import STORING, VERIFYING
 from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, ReadStep
 from intaglio.request import Verification
 
-BUCKET_NAME = "intaglio-finetunes"  # the service names a storage bucket here; clients only hand it on
+BUCKET_NAME = "intaglio-finetunes"  # the service names a storage bucket here; clients only pass it on
 
 _STATES = [state.value for state in FinetuneState]
 _STEPS = [*(step.value for step in ReadStep), VERIFYING, STORING]
 
 FileName = Annotated[str, Meta(extra_json_schema={"enum": [CONFIG_FILE, WEIGHTS_FILE]})]
-State = Annotated[str, Meta(description="only a ready one answers requests", extra_json_schema={"enum": _STATES})]
+State = Annotated[str, Meta(description="only a ready finetune serves requests", extra_json_schema={"enum": _STATES})]
 Step = Annotated[str, Meta(extra_json_schema={"enum": _STEPS})]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-Version = Annotated[Count, Meta(description="the number of the version that answers; 0 before the first")]
+Version = Annotated[Count, Meta(description="the number of the current version; 0 before the first")]
 
 _T = TypeVar("_T")
 
@@ -47,23 +47,21 @@ class FinetuneCheck(Struct, frozen=True):
 
 
 class FinetuneVerification(Struct, frozen=True):
-    """What running an adapter beside its reference showed."""
+    """The result of running an adapter beside the reference."""
 
-    verdict: Annotated[
-        Literal["verified"], Meta(description="what is not verified is refused, and has no verification")
-    ]
+    verdict: Annotated[Literal["verified"], Meta(description="an adapter that is not verified is refused")]
     modules: Annotated[Count, Meta(description="modules of the base that the adapter changes")]
     rank: Annotated[Count, Meta(description="the largest of their ranks")]
-    largest_logit_change: Annotated[NotNegative, Meta(description="what the adapter changes in one logit at most")]
-    mean_logit_change: Annotated[NotNegative, Meta(description="over all logits of the text")]
-    agreement: Annotated[float, Meta(description="with the arithmetic that the files ask for; 1 is exact")]
+    largest_logit_change: Annotated[NotNegative, Meta(description="the largest change of one logit by the adapter")]
+    mean_logit_change: Annotated[NotNegative, Meta(description="the mean change over all logits of the text")]
+    agreement: Annotated[float, Meta(description="with the reference arithmetic on the files' numbers; 1 is exact")]
     canary_tokens: Annotated[Count, Meta(description="length of the text that it was run on")]
     seconds: NotNegative
-    scalable: Annotated[bool, Meta(description="a request may scale it and add others to it")]
+    scalable: Annotated[bool, Meta(description="a request may scale it and mix it with others")]
 
 
 class PendingVersion(Struct, frozen=True, kw_only=True):
-    """An upload that is to replace the version that answers."""
+    """An upload that will replace the current version."""
 
     version: Count
     state: State
@@ -79,7 +77,7 @@ class EarlierVersion(Struct, frozen=True):
 
 
 class Finetune(Struct, frozen=True, kw_only=True):
-    """A finetune as lists have it: the service's fields, then ours."""
+    """A finetune in a list: the service's fields, then ours."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     account_id: str
@@ -91,16 +89,16 @@ class Finetune(Struct, frozen=True, kw_only=True):
     modified_at: Time
     state: State
     version: Version
-    verified: Annotated[bool, Meta(description="the version that answers was run beside its reference when it came")]
+    verified: Annotated[bool, Meta(description="the current version has a verification")]
     reason: Annotated[str, Meta(description="why the last upload was refused")] | UnsetType = UNSET
-    digest: Annotated[Sha256, Meta(description="the identity of the adapter that answers")] | UnsetType = UNSET
+    digest: Annotated[Sha256, Meta(description="the identity of the current version's adapter")] | UnsetType = UNSET
     example_prompt: str | UnsetType = UNSET
 
 
 class FinetuneDetail(Finetune, frozen=True, kw_only=True):
-    """The same with its files, its verification, the versions for a rollback, and how far an upload is.
+    """A finetune that is read: also its files, its verification, the earlier versions, and how far an upload is.
 
-    The progress of a first upload stands here; that of a replacement in `pending`, beside the files that answer.
+    The progress of a first upload is shown here, that of a replacement in `pending`, beside the current files.
     """
 
     files: list[FinetuneFile]
@@ -112,9 +110,9 @@ class FinetuneDetail(Finetune, frozen=True, kw_only=True):
 
 
 class FinetuneAsset(Struct, frozen=True, kw_only=True):
-    """The result of an upload: what older SDKs unwrap, and the state of the finetune."""
+    """The result of an upload: the fields that older SDKs read, and the state of the finetune."""
 
-    id: Annotated[Sha256, Meta(description="the file's own")]
+    id: Annotated[Sha256, Meta(description="the SHA-256 of the file")]
     bucket_name: str
     created_at: Time
     file_name: FileName
@@ -146,21 +144,21 @@ def finetune_summary(finetune: records.Finetune) -> Finetune:
 
 def finetune_detail(finetune: records.Finetune) -> FinetuneDetail:
     """A finetune that is read."""
-    first = finetune.candidate if finetune.pending is None else None
+    first_upload = finetune.candidate if finetune.pending is None else None
     return FinetuneDetail(
         **_summary_fields(finetune),
         files=_files(finetune.files),
         verification=_verification_of(finetune.current),
         earlier=[EarlierVersion(one.number, one.digest) for one in finetune.earlier],
         pending=UNSET if finetune.pending is None else _pending_version(finetune.pending),
-        missing_files=UNSET if first is None else list(first.missing_files),
-        check=UNSET if first is None else _check(first),
+        missing_files=UNSET if first_upload is None else list(first_upload.missing_files),
+        check=UNSET if first_upload is None else _check(first_upload),
     )
 
 
 def uploaded_asset(finetune: records.Finetune, file_name: str, sha256: str) -> FinetuneAsset:
     """The result of the upload of one file."""
-    is_served = finetune.pending is None and finetune.current is not None
+    is_current = finetune.pending is None and finetune.current is not None
     return FinetuneAsset(
         id=sha256,
         bucket_name=BUCKET_NAME,
@@ -171,7 +169,7 @@ def uploaded_asset(finetune: records.Finetune, file_name: str, sha256: str) -> F
         state=finetune.state.value,
         version=_number(finetune),
         pending=UNSET if finetune.pending is None else _pending_version(finetune.pending),
-        verification=_verification_of(finetune.current) if is_served else UNSET,
+        verification=_verification_of(finetune.current) if is_current else UNSET,
     )
 
 

@@ -48,7 +48,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
     @router.post("/ai/finetunes", operation_id="create_finetune")
     async def create(request: Request, account: str) -> Response:
         body = await read_json(request, state.settings.max_body_bytes)
-        creation = _create_body(body)
+        creation = _read_creation(body)
         _check_base(state, creation.model)
         made = await asyncio.to_thread(
             finetunes.create,
@@ -84,7 +84,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
     @router.post("/ai/finetunes/{finetune}/rollback", operation_id="roll_back_finetune")
     async def roll_back(request: Request, account: str, finetune: str) -> Response:
         check_names(request.query_params, "version")
-        to = integer(request.query_params, "version", default=0, low=1) or None  # without it: the newest of them
+        to = integer(request.query_params, "version", default=0, low=1) or None  # None: the newest earlier one
         await _check_no_body(request, state.settings.max_body_bytes)
         return await detail(await asyncio.to_thread(finetunes.roll_back, account, finetune, to))
 
@@ -93,7 +93,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
 
 
 def _asset_routes(state: ServerState) -> APIRouter:
-    """The two files of a finetune: up and down."""
+    """Upload and download of a finetune's two files."""
     router = APIRouter()
     finetunes = state.finetunes
 
@@ -128,7 +128,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
     return router
 
 
-def _create_body(body: Any) -> CreateFinetune:
+def _read_creation(body: Any) -> CreateFinetune:
     try:
         creation = msgspec.convert(body, CreateFinetune)
     except msgspec.ValidationError as error:
@@ -139,7 +139,7 @@ def _create_body(body: Any) -> CreateFinetune:
 
 
 async def _check_no_body(request: Request, max_bytes: int) -> None:
-    """A body might name a version: were it ignored, another one would answer than was meant."""
+    """Refuse a body: it might name a version, and ignoring it would roll back to another one."""
     with suppress(EmptyBodyError):
         if await read_json(request, max_bytes) not in ({}, None):
             raise BadInputError("the body of a rollback must be empty: send the version in the query, as ?version=1")
@@ -148,4 +148,4 @@ async def _check_no_body(request: Request, max_bytes: int) -> None:
 def _check_base(state: ServerState, model: str) -> None:
     if model not in state.models:
         served = ", ".join(sorted(state.models))
-        raise FinetuneError(f"MODEL_NOT_SUPPORTED: this server has no weights for {model[:256]!r}; it has {served}")
+        raise FinetuneError(f"MODEL_NOT_SUPPORTED: this server has no weights for {model[:256]!r}; it serves {served}")

@@ -1,6 +1,6 @@
 """The two-part upload of an adapter file, written to disk as it arrives.
 
-The parts `file_name` and `file` come in either order, and the part's own filename means nothing: each client puts
+The parts `file_name` and `file` come in either order, and the part's own filename is ignored: each client puts
 something else there. So the file is staged before its name is known, and checked afterwards.
 
 A fault (a part twice, too many bytes beside the file) is refused as soon as it is seen, not after the last byte.
@@ -30,8 +30,8 @@ _PLAIN_TRANSFER = (b"7bit", b"8bit", b"binary")
 async def read_upload(request: Request, staged: StagedFile, max_file_bytes: int) -> str:
     """Stream the part `file` into `staged` and return the text of the part `file_name`.
 
-    Raises RequestTooLargeError beyond max_file_bytes and a little for the framing, BadInputError for anything that is
-    not such a form.
+    Raises RequestTooLargeError beyond max_file_bytes plus MAX_FRAMING_BYTES, BadInputError for a body that is not
+    such a form.
     """
     limit = max_file_bytes + MAX_FRAMING_BYTES
     check_declared_length(request, limit)
@@ -48,7 +48,7 @@ async def read_upload(request: Request, staged: StagedFile, max_file_bytes: int)
 
 
 def _check_encoding(request: Request) -> None:
-    """A compressed body would have to be unpacked, and a bomb with it."""
+    """Refuse compressed bodies: unpacking one could fill the disk."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise BadInputError(f"the upload has content-encoding {encoding[:40]!r}; send the form as it is")
@@ -63,7 +63,7 @@ def _boundary(request: Request) -> bytes:
 
 
 class _UploadForm:
-    """Receives the parser's callbacks. Parts of other names are read and forgotten."""
+    """Receives the parser's callbacks. Parts of other names are read and dropped."""
 
     def __init__(self, boundary: bytes, staged: StagedFile) -> None:
         self._num_bytes = 0
@@ -92,7 +92,7 @@ class _UploadForm:
             raise BadInputError(f"the multipart boundary is not usable: {error}") from error
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece of the body. Raises BadInputError as soon as it can be no good form any more."""
+        """Parse the next piece of the body. Raises BadInputError as soon as the form is invalid."""
         for start in range(0, len(chunk), MAX_FRAMING_BYTES):
             self._feed_piece(chunk[start : start + MAX_FRAMING_BYTES])
 
@@ -106,7 +106,7 @@ class _UploadForm:
             raise BadInputError(f"the upload has more than {MAX_FRAMING_BYTES} bytes beside its file")
 
     def finish(self) -> str:
-        """The file name, once both parts are there whole."""
+        """The file name, after the last piece. Raises BadInputError unless both parts are complete."""
         if not self._complete:
             raise BadInputError("the upload ends before the closing boundary of its multipart form")
         for name in _NEEDED:

@@ -18,10 +18,10 @@ _Result = TypeVar("_Result")
 
 
 async def with_verifier(llm: AsyncLLM, act: Callable[[LoopVerifier], _Result]) -> _Result:
-    """Run `act(verify)` in a thread of its own. It may block, and `verify` does.
+    """Run `act(verify)` in a thread; both may block.
 
-    A caller who is cancelled cancels the verification, and still waits for the thread: that one uses the staged file,
-    which must stay until it ends.
+    If the caller is cancelled, the verification is cancelled too, but the thread is waited for: it uses the staged
+    file, which must stay until it ends.
     """
     verifier = LoopVerifier(llm, asyncio.get_running_loop())
     running = asyncio.ensure_future(asyncio.to_thread(act, verifier))
@@ -37,7 +37,7 @@ async def with_verifier(llm: AsyncLLM, act: Callable[[LoopVerifier], _Result]) -
 class LoopVerifier:
     """Called in a thread with an adapter's folder, it blocks until the engine has verified the adapter.
 
-    Raises AdapterError if the engine finds that it is not what its files say, EngineError if there is no verdict.
+    Raises AdapterError if the engine refuses the adapter, EngineError if it gives no verdict.
     """
 
     def __init__(self, llm: AsyncLLM, loop: asyncio.AbstractEventLoop) -> None:
@@ -50,20 +50,20 @@ class LoopVerifier:
     def __call__(self, folder: str) -> VerifiedAdapter:
         with self._lock:
             if self._cancelled:
-                raise _cut_off()
+                raise _cancelled_error()
             self._running = asyncio.run_coroutine_threadsafe(self._llm.verify(folder), self._loop)
         try:
             return self._running.result()
         except CancelledError as error:
-            raise _cut_off() from error
+            raise _cancelled_error() from error
 
     def cancel(self) -> None:
-        """End a verification that runs, and begin no other."""
+        """Cancel a running verification, and refuse further ones."""
         with self._lock:
             self._cancelled = True
             if self._running is not None:
                 self._running.cancel()
 
 
-def _cut_off() -> EngineError:
+def _cancelled_error() -> EngineError:
     return EngineError("the verification of the adapter was cut off: the upload was given up, or the server stops")

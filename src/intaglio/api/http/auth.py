@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from intaglio.errors import AuthenticationError, IdentifierError
 
-LOCAL_ACCOUNT = "local"  # where a request names none
+LOCAL_ACCOUNT = "local"  # of a request that names no account
 ACCOUNT_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
 _KEY_HEADERS = ("x-auth-key", "x-auth-user-service-key")
 
 
 def check_token(headers: Mapping[str, str], accepted: Sequence[str]) -> None:
-    """Raise AuthenticationError unless the headers hold one of the accepted tokens. With none configured, all are."""
+    """Raise AuthenticationError unless the headers have one of the accepted tokens, or no tokens are configured."""
     if not accepted:
         return
     given = _given_token(headers)
     if given is None:
         raise AuthenticationError("Authentication error: no API token; send Authorization: Bearer <token>")
-    # Every accepted token is compared, each in constant time: the time taken tells nothing about any of them.
+    # Every accepted token is compared, each in constant time, so that the time reveals nothing about them.
     matches = [hmac.compare_digest(given.encode(), token.encode()) for token in accepted]
     if not any(matches):
         raise AuthenticationError("Authentication error: this server does not know the API token")

@@ -12,7 +12,7 @@ from starlette.types import Receive
 
 T = TypeVar("T")
 
-CLIENT_CLOSED_REQUEST = 499  # nginx's status for it; it only shows in access logs
+CLIENT_CLOSED_REQUEST = 499  # as in nginx; only the access log shows it
 
 
 class ClientDisconnectedError(Exception):
@@ -25,7 +25,7 @@ async def unless_disconnected(receive: Receive, work: Coroutine[None, None, T]) 
     The request's body must have been read. Cancellation of the caller cancels the work.
     """
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
+    watcher = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -48,10 +48,10 @@ async def run_until_disconnected(
 
 
 def client_closed_response() -> Response:
-    """The response to a client that disconnected; it is logged and never read."""
+    """The response for the access log when the client has disconnected."""
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,7 +1,7 @@
-"""One table: what each exception of the tree is on the wire. Status, Workers AI code, and how its text begins.
+"""One table: the HTTP status, Workers AI code and message prefix of each exception.
 
-The codes are those of the Workers AI documentation or of answers seen from it; where none is known for a fault, the
-code for bad input (5006) is used. A test walks the exception tree and fails if a class is not in the table.
+The codes are those that Workers AI documents or was seen to send; an error whose code is not known has that of bad
+input (5006). A test walks the exception tree and fails if a class is not in the table.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class OpenAIErrorEvent(Struct, frozen=True):
 
 
 class BindingFailure(Struct, frozen=True):
-    """What a Worker's `env.AI` makes an Error of."""
+    """The body from which a Worker's `env.AI` makes an Error."""
 
     internalCode: Code  # noqa: N815 (the binding's spelling)
     message: str
@@ -139,7 +139,7 @@ WIRE_ERRORS = MappingProxyType({
 })  # fmt: skip
 
 
-# Where the service gives its binding another code than its REST route.
+# Errors for which the service's binding has another code than its REST route.
 BINDING_CODES: Mapping[type[tree.IntaglioError], int] = MappingProxyType({tree.ContextLengthError: 5021})
 _BINDING_NAME = "InferenceUpstreamError"
 
@@ -150,7 +150,7 @@ def wire_error(error: tree.IntaglioError) -> WireError:
 
 
 def wire_row(kind: type[tree.IntaglioError]) -> WireError:
-    """The same for a class."""
+    """The table's row for the class, or for its nearest ancestor that has one."""
     return next(WIRE_ERRORS[above] for above in kind.__mro__ if above in WIRE_ERRORS)
 
 
@@ -170,36 +170,35 @@ def error_item(error: tree.IntaglioError, request_id: str) -> ErrorItem:
 
 
 def openai_error(error: tree.IntaglioError, request_id: str) -> OpenAIError:
-    """The exception as OpenAI's `error` object: its SDKs take the text they show from there."""
+    """The exception as OpenAI's `error` object, from which its SDKs take the message."""
     item = error_item(error, request_id)
     kind: OpenAIErrorType = "server_error" if wire_error(error).status >= 500 else "invalid_request_error"
     return OpenAIError(item.code, item.message, kind)
 
 
 def error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
-    """The exception as an HTTP answer. Names the request id if the request had reached the model layer."""
-    _log_fault(request, error)
-    item = error_item(error, _known_id(request) or str(uuid4()))
+    """The exception in the envelope. The headers have the request id if the request has one."""
+    _log_server_error(request, error)
+    item = error_item(error, _request_id(request) or str(uuid4()))
     return _response(request, error, Failure({}, False, [item], []))
 
 
 def openai_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
-    """The same for the OpenAI-compatible routes: the envelope, and beside its keys OpenAI's `error`.
+    """The exception for the OpenAI-compatible routes: the envelope, and beside its keys OpenAI's `error`.
 
-    OpenAI's SDKs show and keep only that object, and no message without it. It repeats `errors`, for callers that look
-    for the envelope's in what the SDK has kept.
+    OpenAI's SDKs pass on only that object, and show no message without it. So it repeats the envelope's `errors`.
     """
-    _log_fault(request, error)
-    request_id = _known_id(request) or str(uuid4())
+    _log_server_error(request, error)
+    request_id = _request_id(request) or str(uuid4())
     item, found = error_item(error, request_id), openai_error(error, request_id)
     repeated = OpenAIResponseError(found.code, found.message, found.type, [item])
     return _response(request, error, OpenAIFailure({}, False, [item], [], repeated))
 
 
 def binding_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
-    """The same for a Worker's `env.AI`, which makes an Error of it: `<internalCode>: <description>`."""
-    _log_fault(request, error)
-    item = error_item(error, _known_id(request) or str(uuid4()))
+    """The exception for a Worker's `env.AI`, which throws an Error `<internalCode>: <description>`."""
+    _log_server_error(request, error)
+    item = error_item(error, _request_id(request) or str(uuid4()))
     description = item.message
     for prefix in ("AiError: ", "AiError: ", "Bad input: "):
         description = description.removeprefix(prefix)
@@ -211,7 +210,7 @@ def _response(request: HTTPConnection, error: tree.IntaglioError, content: Struc
     return JsonResponse(content, wire_error(error).status, headers=_error_headers(request, error))
 
 
-def _known_id(request: HTTPConnection) -> str | None:
+def _request_id(request: HTTPConnection) -> str | None:
     return getattr(request.state, "request_id", None)
 
 
@@ -219,13 +218,13 @@ def _error_headers(request: HTTPConnection, error: tree.IntaglioError) -> dict[s
     headers = dict(wire_error(error).headers)
     if isinstance(error, tree.MethodNotAllowedError):
         headers["allow"] = ", ".join(error.allowed)
-    known_id = _known_id(request)
-    if known_id is not None:
-        headers |= {REQUEST_ID_HEADER: known_id, VERSION_HEADER: __version__}
+    request_id = _request_id(request)
+    if request_id is not None:
+        headers |= {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
     return headers
 
 
-def _log_fault(request: HTTPConnection, error: tree.IntaglioError) -> None:
+def _log_server_error(request: HTTPConnection, error: tree.IntaglioError) -> None:
     if wire_error(error).status >= 500:
         method = request.scope.get("method", "-")
         logger.error("%s %s: %s: %s", method, request.url.path, type(error).__name__, error)

@@ -1,7 +1,7 @@
 """Server-sent events of a running request: when the response starts, what ends it, and how the request is freed.
 
-Two kinds of stream are made of it, the native one and OpenAI's; they differ in what an event says. Each event is
-`data: ` and a line of JSON. There are no event names and no comments: client parsers stumble over them.
+The native stream and OpenAI's are subclasses, which differ in the content of an event. Each event is `data: ` and a
+line of JSON, without event names or comments, which some client parsers cannot read.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def event(content: Any) -> bytes:
 
 
 class EventStream(Response, ABC):
-    """Sends events as they come and ends the request when the client goes away.
+    """Sends events as they come, and ends the request when the client disconnects.
 
-    The response starts with the first piece, so that a failure before it still gets an HTTP status. A later failure is
-    sent as an event, and the stream ends without [DONE].
+    The response starts with the first piece, so that an error before it still has an HTTP status. A later error is sent
+    as an event, and the stream ends without [DONE].
     """
 
     media_type = "text/event-stream"
@@ -41,7 +41,7 @@ class EventStream(Response, ABC):
     def __init__(
         self, request_id: str, headers: Mapping[str, str], running: AbstractAsyncContextManager[object]
     ) -> None:
-        """running: left at the end, however the stream ended; frees what still runs and writes the log."""
+        """running: entered for the stream; its exit frees the request, if it still runs, and writes the log line."""
         super().__init__(headers={"cache-control": "no-cache", **headers})
         del self.headers["content-length"]
         self.request_id = request_id
@@ -57,37 +57,37 @@ class EventStream(Response, ABC):
         """The last event of a stream that failed."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await run_until_disconnected(receive, self._pump(send), self._running)
+        await run_until_disconnected(receive, self._send_pieces(send), self._running)
 
-    async def _pump(self, send: Send) -> None:
+    async def _send_pieces(self, send: Send) -> None:
         try:
             async with aclosing(self.pieces()) as pieces:
                 async for piece in pieces:
-                    await self._start(send)
+                    await self._start_response(send)
                     if piece:
-                        await _send(send, piece)
+                        await _send_body(send, piece)
         except IntaglioError as error:
-            await self._fail(send, error)
+            await self._send_error(send, error)
         except OSError:  # some versions of the server raise it when the client has disconnected
             raise
         except Exception:
             logger.exception("run %s failed while streaming", self.request_id)
-            await self._fail(send, EngineError("internal error; the server's log has the details"))
+            await self._send_error(send, EngineError("internal error; the server's log has the details"))
         else:
-            await _send(send, b"", more=False)
+            await _send_body(send, b"", more=False)
 
-    async def _start(self, send: Send) -> None:
+    async def _start_response(self, send: Send) -> None:
         if not self._started:
             self._started = True
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
-    async def _fail(self, send: Send, error: IntaglioError) -> None:
+    async def _send_error(self, send: Send, error: IntaglioError) -> None:
         """Before the first byte the error becomes the response; after it, the last event."""
         if not self._started:
             raise error
-        await _send(send, self.error_event(error))
-        await _send(send, b"", more=False)
+        await _send_body(send, self.error_event(error))
+        await _send_body(send, b"", more=False)
 
 
-async def _send(send: Send, body: bytes, more: bool = True) -> None:
+async def _send_body(send: Send, body: bytes, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})

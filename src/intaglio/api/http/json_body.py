@@ -1,4 +1,4 @@
-"""Reading a JSON body that anyone may have sent: bounded, strict, whatever its content type says."""
+"""Reads JSON bodies of unknown origin: bounded, strict, whatever the content type says."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_json(body: bytes | str) -> Any:
 
 
 def _check_utf8(body: bytes | str) -> None:
-    """Raise BadInputError for bytes that are not UTF-8: how a parser reports them differs between its versions."""
+    """Raise BadInputError for bytes that are not UTF-8; the parser's own message differs between its versions."""
     try:
         if isinstance(body, bytes):
             body.decode("utf-8")
@@ -54,7 +54,7 @@ async def _read_bytes(request: Request, max_bytes: int) -> bytes:
 
 
 def check_declared_length(request: Request, max_bytes: int) -> None:
-    """Raise RequestTooLargeError before anything is read, if the request says that it is too long."""
+    """Raise RequestTooLargeError if the content-length exceeds the limit, before anything is read."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise too_large(max_bytes)

@@ -1,4 +1,4 @@
-"""What happens to every request before and after its route."""
+"""Middleware for every request: trailing slashes, and unexpected exceptions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrailingSlashMiddleware:
-    """Takes one slash off the end of a path. A redirect would cost curl users their POST body."""
+    """Removes one slash from the end of a path. After a redirect curl would not send its POST body again."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -29,7 +29,7 @@ class TrailingSlashMiddleware:
 
 
 class InternalErrorMiddleware:
-    """Turns an unexpected exception into a logged traceback and the response of an internal error."""
+    """Logs the traceback of an unexpected exception and sends the response of an internal error."""
 
     def __init__(self, app: ASGIApp, error_response: Callable[[HTTPConnection, IntaglioError], Response]) -> None:
         self._app = app
@@ -46,25 +46,25 @@ class InternalErrorMiddleware:
         try:
             await self._app(scope, receive, watched_send)
         except ClientDisconnect:
-            logger.info("%s %s: the client left before its request was read", scope["method"], scope["path"])
+            logger.info("%s %s: the client disconnected before its request was read", scope["method"], scope["path"])
         except Exception as fault:
             if scope["type"] != "http":
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:  # too late for a status; the server closes the connection on an unfinished response
                 raise
-            response = self._error_response(Request(scope), _as_ours(fault))
+            response = self._error_response(Request(scope), _to_intaglio_error(fault))
             await response(scope, receive, send)
 
 
-def _as_ours(fault: Exception) -> IntaglioError:
+def _to_intaglio_error(fault: Exception) -> IntaglioError:
     if _is_full_disk(fault):
         return StorageFullError()
     return EngineError("internal error; the server's log has the details")
 
 
 def _is_full_disk(fault: BaseException | None) -> bool:
-    """Whether the exception, or one that it came from, says that the disk or the quota is full."""
+    """Whether the exception or one of its causes says that the disk or the quota is full."""
     while fault is not None:
         if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

@@ -1,4 +1,4 @@
-"""Query parameters as values, with bounds; a bad one is the caller's fault and is named."""
+"""Query parameters as checked values. A BadInputError names the parameter and its value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FLAGS = {"true": True, "1": True, "": False, "false": False, "0": False}
 
 
 def integer(query: Mapping[str, str], name: str, *, default: int, low: int, high: int = 2**31 - 1) -> int:
-    """An integer within bounds; absent is the default. Raises BadInputError."""
+    """An integer from low to high; the default if it is absent. Raises BadInputError."""
     text = query.get(name)
     if text is None:
         return default
@@ -20,7 +20,7 @@ def integer(query: Mapping[str, str], name: str, *, default: int, low: int, high
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
-    """true or false; absent is false. Raises BadInputError."""
+    """true or false; false if it is absent. Raises BadInputError."""
     text = query.get(name, "").lower()
     if text not in _FLAGS:
         raise BadInputError(f"query parameter {name!r} is {text[:40]!r}, not true or false")
@@ -28,10 +28,7 @@ def flag(query: Mapping[str, str], name: str) -> bool:
 
 
 def check_names(query: Mapping[str, str], *known: str) -> None:
-    """Refuse a parameter that the route does not know, where ignoring it would do something else than was asked.
-
-    Raises BadInputError.
-    """
+    """Raise BadInputError for an unknown parameter, on routes where it must not be ignored."""
     unknown = sorted(query.keys() - set(known))
     if unknown:
         raise BadInputError(f"query parameter {unknown[0][:40]!r} is not known here; known: {', '.join(known)}")

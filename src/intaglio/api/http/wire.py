@@ -1,4 +1,4 @@
-"""Types that the declarations of wire shapes share. A shape is a msgspec Struct, declared beside what sends it."""
+"""Types shared by the wire shapes. A shape is a msgspec Struct, declared beside the code that sends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native routes that run a model: one prompt, streamed or whole, and batches; the models that are listed.
+"""The native routes: running a model, streamed or not, batches, and the list of models.
 
-From a body, query and options to a running request, and from its text to a response. Knows no OpenAI shapes.
+From a body, query and options to a running request, and from its text to a response. Does not know OpenAI's shapes.
 """

@@ -1,7 +1,7 @@
 """Runs one item of a batch: a request that is checked and run like any other.
 
-Only its priority differs: interactive requests go first. The adapter that an item names is
-looked up when the item runs, so one that is replaced or deleted after the submission is used as it is then.
+Only its priority differs: interactive requests go first. The adapter that an item names is looked up when the item
+runs, not at the submission: it may have been replaced or deleted since.
 """
 
 from __future__ import annotations
@@ -34,20 +34,18 @@ def batch_runner(state: ServerState, schema: RunSchema) -> BatchRunner:
 
 
 class BatchItems:
-    """Runs items, and puts their ends into the form of the batch's list of responses."""
+    """Runs items and encodes their results as entries of the batch's list of responses."""
 
     def __init__(self, state: ServerState, schema: RunSchema) -> None:
         self._state = state
         self._schema = schema
 
     async def run(self, item: Item) -> ItemResult:
-        """Run it. Raises CapacityError where it has to wait, EngineError where the engine failed, and what a single
-        run would raise where the item is at fault.
-        """
+        """Run the item. Raises CapacityError if it has to wait, and otherwise what a single run raises."""
         if not self._state.llm(item.model).ready:
             raise CapacityError("the engine is being started")
         body = msgspec.json.decode(item.request)
-        run_input = self._checked(body, item)
+        run_input = self._read_input(body, item)
         running = await start_request(
             self._state, item.account, item.model, run_input, _request_id(item), priority=Priority.BATCH
         )
@@ -55,23 +53,23 @@ class BatchItems:
             result = await running.result()
         usage = result.usage
         tokens = TokenCounts(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens)
-        entry = BatchAnswer(item.key.place, result, True, _reference(item))
+        entry = BatchAnswer(item.key.place, result, True, _external_reference(item))
         return ItemResult(item.key, msgspec.json.encode(entry), True, tokens)
 
     def failed(self, item: Item, error: IntaglioError) -> ItemResult:
         errors = [error_item(error, _request_id(item))]
-        entry = BatchFailure(item.key.place, {}, False, errors, _reference(item))
+        entry = BatchFailure(item.key.place, {}, False, errors, _external_reference(item))
         return ItemResult(item.key, msgspec.json.encode(entry), False)
 
-    def _checked(self, body: object, item: Item) -> RunInput:
-        """The item under what holds for all items. Raises BadInputError."""
+    def _read_input(self, body: object, item: Item) -> RunInput:
+        """The item merged with the settings of the whole batch, and checked. Raises BadInputError."""
         shared = msgspec.json.decode(item.shared)
         if isinstance(body, dict):
             reference = body.get("external_reference")
             if not isinstance(reference, str | None):
                 raise BadInputError(f"Type mismatch of '/external_reference', 'string' not in '{json_type(reference)}'")
             fields = shared["fields"]
-            if lora_fields(body, {}):  # its own adapters, wherever it names them
+            if lora_fields(body, {}):  # its own adapters replace the batch's
                 fields.pop("lora", None)
             body = {**fields, **body}
         run_input = read_run_input(body, shared["query"], self._schema)
@@ -86,7 +84,7 @@ def _request_id(item: Item) -> str:
     return f"{item.key.batch_id}-{item.key.place}"
 
 
-def _reference(item: Item) -> str | None:
+def _external_reference(item: Item) -> str | None:
     body = msgspec.json.decode(item.request)
     reference = body.get("external_reference") if isinstance(body, dict) else None
     return reference if isinstance(reference, str) else None

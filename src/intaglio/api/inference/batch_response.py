@@ -1,10 +1,10 @@
-"""The asynchronous batch on the wire: submit a list of requests, ask later for the responses.
+"""Asynchronous batches on the wire: submit a list of requests, poll for the responses.
 
     submit   {"requests": [{…}, …]} with queueRequest      -> {status: "queued", request_id, model}
     poll     {"request_id": "…"}, with or without it       -> {status: "queued" | "running", request_id, model, …}
                                                            -> {responses: [{id, result, success, …}, …], usage}
 
-Both go to the run route. Running the requests is the work of `batches`, and of `batch_items`, which knows what one is.
+Both go to the run route. `batches` runs the requests, each by `batch_items`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOT_SHARED = frozenset({"requests", "request_id", "options", *_SINGLE_REQUEST_F
 
 
 def is_batch(body: object, query: Mapping[str, str]) -> bool:
-    """Whether the body is a batch or asks for one. Raises BadInputError for a queueRequest that is no flag."""
+    """Whether the body submits or polls a batch. Raises BadInputError if queueRequest in the query is not a flag."""
     if not isinstance(body, dict):
         return False
     runs_alone = body.get("prompt") is not None or body.get("messages") is not None
@@ -51,9 +51,9 @@ async def batch_response(
     request_id: str,
     to_response: Callable[..., Response],
 ) -> Response:
-    """The response to what `is_batch` accepts: a submission, or the question how far a batch is.
+    """The response to a submission or a poll: to a body for which `is_batch` is true.
 
-    query        settings in it hold for every item that does not say otherwise
+    query        its settings are the defaults of the items
     to_response  puts the result into its wire form
 
     Raises BadInputError, ModelNotFoundError, BatchNotFoundError, BatchQueueFullError or RequestTooLargeError.
@@ -73,13 +73,13 @@ async def batch_response(
 async def _submit(
     state: ServerState, account: str, model: str, body: dict[str, Any], query: Mapping[str, str], schema: RunSchema
 ) -> BatchProgress:
-    state.llm(model)  # an unknown model is refused as a whole
+    state.llm(model)  # for an unknown model the whole batch is refused
     requests = body["requests"]
     if not isinstance(requests, list):
         raise BadInputError(f"Type mismatch of '/requests', 'array' not in '{json_type(requests)}'")
     if not requests:
         raise BadInputError("Number of items of '/requests' must be >= 1 not met")
-    shared = _shared(body, query, schema)
+    shared = _shared_settings(body, query, schema)
 
     def add() -> Batch:
         return state.batches.add(account, model, [msgspec.json.encode(request) for request in requests], shared)
@@ -103,17 +103,17 @@ async def _poll(state: ServerState, account: str, model: str, batch_id: object) 
 
 
 def _asks_to_queue(body: Mapping[str, Any], query: Mapping[str, str]) -> bool:
-    """By the query string, or by `options` or the body itself, as the binding's documentation has it."""
+    """Whether queueRequest is set in the query, or in the body or its `options`, as the binding's users send it."""
     options = body.get("options")
     places = (body, options if isinstance(options, dict) else {})
     return flag(query, _FLAG) or any(place.get(_FLAG) in (True, "true") for place in places)
 
 
-def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema) -> bytes:
-    """What holds for all items, as JSON: fields beside `requests`, the adapter of `options`, settings of the query."""
+def _shared_settings(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema) -> bytes:
+    """The defaults of the items, as JSON: fields beside `requests`, the adapter of `options`, settings of the query."""
     for name in _SINGLE_REQUEST_FIELDS:
-        if body.get(name) not in (None, "", []):  # some SDKs must be told one of them, and send null or nothing in it
-            raise BadInputError(f"'/{name}' stands beside '/requests', where it belongs to none of them")
+        if body.get(name) not in (None, "", []):  # some SDKs require one of these fields, and send it empty
+            raise BadInputError(f"'/{name}' cannot be used beside '/requests'; put it into each of the requests")
     options = body.get("options")
     if isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true"):
         raise BadInputError("'/options/rejectIfBusy' cannot be used with a batch, which waits for capacity")
@@ -122,7 +122,7 @@ def _shared(body: Mapping[str, Any], query: Mapping[str, str], schema: RunSchema
     if given:
         fields["lora"] = given[0]
     settings = {name: query[name] for name in schema.settings if name in query and name != "lora"}
-    read_run_input({"prompt": "any"}, settings, schema)  # a setting that is wrong would be so for every item
+    read_run_input({"prompt": "any"}, settings, schema)  # an invalid setting would make every item fail
     shared = msgspec.json.encode({"fields": fields, "query": settings})
     if len(shared) > MAX_SHARED_BYTES:
         raise BadInputError(

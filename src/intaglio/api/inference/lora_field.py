@@ -1,9 +1,9 @@
-"""The field `lora`: which adapters a request names, and how much of each.
+"""The field `lora`: the adapters that a request names, and their scales.
 
-    "my-adapter"                                                as Workers AI has it
-    [{"name": "my-adapter", "scale": 0.7}, "another"]           ours: a list, a scale for each, 1 where none is given
+    "my-adapter"                                                as in Workers AI
+    [{"name": "my-adapter", "scale": 0.7}, "another"]           ours: a list, each with a scale, by default 1
 
-It may stand in the body, in `options` or in the query string, where it is a single name.
+It may be in the body, in `options` or in the query string, where it is a single name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_ADAPTER_SCALE, MAX_ADAPTERS
 
-_SHOWN_CHARACTERS = 300  # of what was sent
+_SHOWN_CHARACTERS = 300  # of the fields, in a message
 
-# One type list in place of a oneOf: a fault is then told with its place, as '/lora/1/scale'.
+# A list of types in place of a oneOf, so that an error names the place, such as '/lora/1/scale'.
 LORA_SCHEMA: dict[str, Any] = {
     "type": ["string", "array"],
-    "description": "A finetune by name or id. Beyond Workers AI: a list of them that are added up, each maybe scaled.",
+    "description": "A finetune by name or id. Beyond Workers AI: a list of finetunes, which are scaled and added up.",
     "minItems": 1,
     "maxItems": MAX_ADAPTERS,
     "items": {
@@ -31,7 +31,7 @@ LORA_SCHEMA: dict[str, Any] = {
                 "minimum": -int(MAX_ADAPTER_SCALE),
                 "maximum": int(MAX_ADAPTER_SCALE),
                 "default": 1,
-                "description": "what the adapter adds is multiplied with it; 0 leaves it out",
+                "description": "multiplies what the adapter adds; 0 leaves the adapter out",
             },
         },
         "required": ["name"],
@@ -48,20 +48,20 @@ class NamedAdapter(NamedTuple):
 
 
 def read_lora(lora: str | list[Any] | None) -> tuple[NamedAdapter, ...]:
-    """The adapters of a field that its schema has accepted. Raises BadInputError for a name that stands there twice."""
-    named = _as_named([] if lora is None else lora)
+    """The adapters of a field that fits LORA_SCHEMA. Raises BadInputError for a name that occurs twice."""
+    named = _named_adapters([] if lora is None else lora)
     first: dict[str, int] = {}
     for place, adapter in enumerate(named):
         if first.setdefault(adapter.name, place) != place:
             raise BadInputError(
-                f"'/lora/{place}' names {adapter.name!r}, which '/lora/{first[adapter.name]}' names already: "
-                "each adapter stands there once"
+                f"'/lora/{place}' names {adapter.name!r}, which '/lora/{first[adapter.name]}' names already; "
+                "name each adapter once"
             )
     return named
 
 
 def lora_fields(body: Mapping[str, Any], query: Mapping[str, str]) -> list[Any]:
-    """`lora` as it stands in body, `options` and query, wherever it does. Raises BadInputError if they differ."""
+    """Every `lora` in body, `options` and query. Raises BadInputError if they name different adapters."""
     options = body.get("options")
     places: tuple[Mapping[str, Any], ...] = (body, options if isinstance(options, dict) else {}, query)
     given = [place["lora"] for place in places if "lora" in place]
@@ -72,22 +72,22 @@ def lora_fields(body: Mapping[str, Any], query: Mapping[str, str]) -> list[Any]:
 
 
 def with_lora(body: dict[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
-    """The body with the adapters that it, its `options` or the query name in its own field. Raises BadInputError."""
+    """The body with its own field `lora` set from body, `options` or query. Raises BadInputError if they differ."""
     given = lora_fields(body, query)
     return {**body, "lora": given[0]} if given else body
 
 
 def names_same_adapters(one: Any, other: Any) -> bool:
-    """Whether two fields ask for the same adapters, whichever way they are written."""
+    """Whether two fields name the same adapters with the same scales, in whichever form."""
     if one == other:
         return True
     try:
-        return sorted(_as_named(one)) == sorted(_as_named(other))
+        return sorted(_named_adapters(one)) == sorted(_named_adapters(other))
     except (TypeError, KeyError, ValueError, OverflowError):
-        return False  # one of them is not as the schema has it, which says so where it is used
+        return False  # one of them does not fit the schema, which is checked later
 
 
-def _as_named(lora: str | list[Any]) -> tuple[NamedAdapter, ...]:
+def _named_adapters(lora: str | list[Any]) -> tuple[NamedAdapter, ...]:
     if isinstance(lora, str):
         return (NamedAdapter(lora),)
     return tuple(

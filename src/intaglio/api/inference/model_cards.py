@@ -28,7 +28,7 @@ class ModelProperty(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """An entry of models/search. Property values are strings, also of flags and numbers."""
+    """An entry of models/search. Property values are strings, even flags and numbers."""
 
     id: str
     source: Annotated[int, Meta(description="1: @cf, 2: @hf, 3: this server's own")]
@@ -68,7 +68,7 @@ _OWN_SOURCE = 3
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """One model that is listed. context_window is in tokens, prompt and completion together."""
+    """A listed model. context_window is in tokens, prompt and completion together."""
 
     name: str
     description: str
@@ -84,11 +84,11 @@ class ModelCard:
 
     @property
     def source(self) -> int:
-        """1 for @cf, 2 for @hf, 3 for what only this server has."""
+        """1 for @cf, 2 for @hf, 3 for other names."""
         return _SOURCES.get(self.name.split("/", maxsplit=1)[0], _OWN_SOURCE)
 
     def entry(self) -> Model:
-        """The card as it is sent."""
+        """The card's entry in models/search."""
         properties = [ModelProperty("beta", "true")] if self.beta else []
         properties += [ModelProperty("lora", "true"), ModelProperty("context_window", str(self.context_window))]
         return Model(

@@ -1,4 +1,4 @@
-"""The routes that list: models, their schemas, tasks and authors."""
+"""The routes that list models, their schemas, tasks and authors."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 
 
 def models_found(state: ServerState, query: Mapping[str, str]) -> Response:
-    """One page of the models that the query asks for. Raises BadInputError."""
+    """One page of the models that match the query. Raises BadInputError."""
     page = integer(query, "page", default=1, low=1)
     per_page = integer(query, "per_page", default=100, low=1, high=MAX_PER_PAGE)
     hides_beta = flag(query, "hide_experimental")
     found = [card for card in model_cards(state) if _matches(card, query) and not (hides_beta and card.beta)]
-    shown = found[(page - 1) * per_page : page * per_page]  # past the end: empty, or SDKs page for ever
+    shown = found[(page - 1) * per_page : page * per_page]  # empty past the end: SDKs ask for pages until one is empty
     info = PageInfo(page, per_page, len(shown), len(found))
     return success([card.entry() for card in shown], result_info=info)
 
 
 def model_cards(state: ServerState) -> list[ModelCard]:
-    """Every model that is listed, those that are served first."""
+    """Every listed model, served ones first."""
     cards = [
         ModelCard(
             name=name,

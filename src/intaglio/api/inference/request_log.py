@@ -1,4 +1,4 @@
-"""One request from submission to its end: collects what comes back and writes the one log line."""
+"""Collects the timing and usage of one request, and writes its log line at the end."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_GOOD_ENDS = (FinishReason.STOP, FinishReason.LENGTH)
+_SUCCESSFUL_ENDS = (FinishReason.STOP, FinishReason.LENGTH)
 
 
 class RequestLog:
-    """What is known about one request: `add` every delta, `close` once."""
+    """The log of one request: `add` every delta, `close` once."""
 
     def __init__(self, request_id: str, model: str, adapters: Sequence[ScaledAdapter] = ()) -> None:
         self.request_id = request_id
         self.finish_reason: FinishReason | None = None
         self.usage: CountedUsage | None = None
-        self._subject = f"model={model} adapter={_adapters_shown(adapters)}"
+        self._subject = f"model={model} adapter={_format_adapters(adapters)}"
         self._started = time.perf_counter()
         self._first: float | None = None
 
     def add(self, delta: TextDelta) -> None:
-        """Raises the failure that the delta carries, or EngineError if it ends the request badly."""
+        """Record a delta. Raises its failure, or EngineError if it ends the request without success."""
         if self._first is None:
             self._first = time.perf_counter()
         if delta.finish_reason is None:
             return
         self.finish_reason, self.usage = delta.finish_reason, delta.usage
-        if delta.finish_reason not in _GOOD_ENDS:
+        if delta.finish_reason not in _SUCCESSFUL_ENDS:
             raise delta.failure or EngineError(f"the completion ended with {delta.finish_reason.value}")
 
     @property
-    def finished_well(self) -> bool:
-        return self.finish_reason in _GOOD_ENDS
+    def succeeded(self) -> bool:
+        return self.finish_reason in _SUCCESSFUL_ENDS
 
     def end(self) -> tuple[Usage, str]:
         """Usage and finish reason for the response. Call it after the last delta."""
@@ -55,7 +55,7 @@ class RequestLog:
         ), self.finish_reason.value
 
     def close(self, error: BaseException | None = None) -> None:
-        """The request is over: write its line. `error` is what cut it short, if anything did."""
+        """Write the log line. `error` is the exception that ended the request early, if any."""
         now = time.perf_counter()
         reason = self.finish_reason.value if self.finish_reason else "abort"
         if isinstance(error, IntaglioError):
@@ -73,8 +73,8 @@ class RequestLog:
         )
 
 
-def _adapters_shown(adapters: Sequence[ScaledAdapter]) -> str:
-    """The identity, and what it is made of where that is not one adapter as it is."""
+def _format_adapters(adapters: Sequence[ScaledAdapter]) -> str:
+    """The identity of the adapters; for a scaled adapter or a mix also the digests and scales."""
     identity = mix_identity(adapters)
     if identity is None or identity == adapters[0].ref.digest:
         return identity or "-"

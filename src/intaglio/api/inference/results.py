@@ -15,12 +15,12 @@ from intaglio.api.http.wire import Count
 from intaglio.text.tools import ToolCall
 
 Text = Annotated[str, Meta(description="the next piece of the completion")]
-Padding = Annotated[str, Meta(description="padding, so that packet sizes do not tell the words")]
+Padding = Annotated[str, Meta(description="padding, so that packet sizes do not reveal the words")]
 LastReason = Annotated[
     str,
     Meta(description="in the last event only", extra_json_schema={"enum": ["stop", "length", "tool_calls", "error"]}),
 ]
-LastErrors = Annotated[list[ErrorItem], Meta(description="what cut the completion short; nothing follows")]
+LastErrors = Annotated[list[ErrorItem], Meta(description="the error that ended the completion; no event follows")]
 BatchStatus = Annotated[str, Meta(extra_json_schema={"enum": ["queued", "running"]})]
 
 
@@ -29,7 +29,7 @@ class PromptTokensDetails(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """Of a request or a batch, on every route."""
+    """The tokens of a request or a batch, on every route."""
 
     prompt_tokens: Count
     completion_tokens: Count
@@ -102,11 +102,11 @@ class BatchResult(Struct, frozen=True):
 
 
 def usage_shape(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> Usage:
-    """Usage from the three counts that are kept."""
+    """Usage from the three counts that the engine gives."""
     total = prompt_tokens + completion_tokens
     return Usage(prompt_tokens, completion_tokens, total, PromptTokensDetails(cached_tokens))
 
 
 def tool_calls_json(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
-    """Calls as the native route writes them: arguments are an object, not a text."""
+    """Tool calls in the native form: arguments are an object, not a text."""
     return [{"name": call.name, "arguments": call.arguments} for call in calls]

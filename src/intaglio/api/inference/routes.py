@@ -36,7 +36,7 @@ def run_routes(state: ServerState, schema: RunSchema) -> APIRouter:
     async def run_named_in_body(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
         outer = await read_json(request, state.settings.max_body_bytes)
-        model, body = _split_outer(outer)
+        model, body = _split_model(outer)
         return await run_response(state, schema, request, account, model, body, request.query_params)
 
     return router
@@ -54,13 +54,13 @@ async def run_response(
 ) -> Response:
     """The native response to a body: a batch's, a stream or a whole result.
 
-    query        settings in it hold where the body does not say otherwise
+    query        its settings are the defaults of the body's fields
     to_response  puts a result into its wire form: the envelope, or JsonResponse where the result is sent bare
     """
     request_id: str = request.state.request_id
     if is_batch(body, query):
         return await batch_response(state, account, model, body, query, schema, request_id, to_response)
-    state.llm(model)  # an unknown model is refused before its input is looked at
+    state.llm(model)  # an unknown model is refused before its input is checked
     run_input = read_run_input(body, query, schema)
     running = await start_request(state, account, model, run_input, request_id)
     if run_input.stream:
@@ -69,8 +69,8 @@ async def run_response(
     return client_closed_response() if result is None else to_response(result, headers=running.headers)
 
 
-def _split_outer(outer: object) -> tuple[str, Any]:
-    """{model, input, options} of the route without a model in its path."""
+def _split_model(outer: object) -> tuple[str, Any]:
+    """Model and body of `{model, input, options}`, which the route without a model in its path gets."""
     if not isinstance(outer, dict) or not isinstance(outer.get("model"), str) or "input" not in outer:
         raise BadInputError("required properties at '/' are 'model,input', model a string")
     body = outer["input"]

@@ -1,4 +1,4 @@
-"""From body, query string and `options` to what the model is asked: all the ways in which callers say a thing."""
+"""Reads a request from body, query string and `options`: every way to give a setting becomes one `RunInput`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from intaglio.request import SamplingParams
 from intaglio.text.tools import ToolUse, parse_tools
 
 _FLAGS = {"true": True, "false": False}
-# Some clients send these keys whether they use them or not.
+# Some clients always send these keys, with null where they do not use them.
 NULL_MEANS_ABSENT = (
     "prompt", "messages", "stop", "response_format", "guided_json", "tools", "functions", "tool_choice"
 )  # fmt: skip
@@ -28,10 +28,10 @@ class RunInput:
     """One checked request. Exactly one of prompt and messages is given.
 
     prompt          text, or token ids that are used as they are
-    adapters        by the names that the request gives them; none is the base model
-    reject_if_busy  answer 429 at once rather than wait for others to finish
-    json_mode       the answer is JSON
-    tools           the answer is, or may be, a call; the prompt will tell of them, so it is not raw
+    adapters        as the request names them; empty for the base model
+    reject_if_busy  respond with 429 instead of waiting for other requests
+    json_mode       the completion must be JSON
+    tools           the completion may, or must, be tool calls; the prompt describes the tools, so it is not raw
     """
 
     prompt: str | list[int] | None
@@ -47,13 +47,13 @@ class RunInput:
 
 
 def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) -> RunInput:
-    """Check a request and give it one form. Raises BadInputError.
+    """Check a request and read it. Raises BadInputError.
 
-    The body wins over the query string, whose values are strings and are read by the type that the schema declares.
-    Adapters may be named in the body, in `options` or in the query; different ones there are refused.
+    The body has precedence over the query string, whose values are parsed by the type that the schema declares.
+    Adapters may be named in the body, in `options` or in the query, but not different ones.
     """
     if isinstance(body, dict):
-        body = _merged(with_lora(body, query), query, schema)
+        body = _merge_query(with_lora(body, query), query, schema)
     schema.check(body)
     assert isinstance(body, dict)  # the schema has refused everything else
     return RunInput(
@@ -74,30 +74,30 @@ def _tools(body: Mapping[str, Any]) -> ToolUse | None:
     use = parse_tools(body.get("tools"), body.get("functions"), body.get("tool_choice"))
     if use is not None and "prompt" in body and body.get("raw"):
         raise BadInputError(
-            "'/tools' and '/raw' do not go together: a raw prompt is not changed, so the model would not see the tools"
+            "'/tools' cannot be used with '/raw': a raw prompt is not changed, so the model would not see the tools"
         )
     return use
 
 
 def rejects_if_busy(body: Mapping[str, Any]) -> bool:
-    """Whether `options` ask for an answer of 429 rather than a wait."""
+    """Whether `options` ask for a 429 instead of waiting."""
     options = body.get("options")
     return isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true")
 
 
-def _merged(body: dict[str, Any], query: Mapping[str, str], schema: RunSchema) -> dict[str, Any]:
+def _merge_query(body: dict[str, Any], query: Mapping[str, str], schema: RunSchema) -> dict[str, Any]:
     merged = {name: value for name, value in body.items() if value is not None or name not in NULL_MEANS_ABSENT}
     for name, field in schema.settings.items():
         if name != "lora" and name in query and name not in merged:
-            merged[name] = _from_text(query[name], field["type"])
+            merged[name] = _parse_query_value(query[name], field["type"])
     for name in ("raw", "stream"):
         if isinstance(merged.get(name), str):
             merged[name] = _FLAGS.get(merged[name].lower(), merged[name])
     return merged
 
 
-def _from_text(text: str, declared: str | list[str]) -> object:
-    """A query parameter as a JSON value. What is none of the declared type stays text, for the schema to refuse."""
+def _parse_query_value(text: str, declared: str | list[str]) -> object:
+    """A query parameter as a value of the declared type; other text stays text, which the schema then refuses."""
     if declared == "boolean":
         return _FLAGS.get(text.lower(), text)
     if declared in ("number", "integer"):
@@ -116,7 +116,7 @@ def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def _sampling_params(body: dict[str, Any]) -> SamplingParams:
-    """Fields that were not sent keep the defaults of SamplingParams, which are the schema's."""
+    """The sampling fields; those that were not sent have the defaults of SamplingParams, which are the schema's."""
     given: dict[str, Any] = {name: float(body[name]) for name in _REALS if name in body}
-    given |= {name: int(body[name]) for name in _INTEGERS if name in body}  # JSON knows 5.0 as an integer
+    given |= {name: int(body[name]) for name in _INTEGERS if name in body}  # to JSON Schema 5.0 is an integer
     return SamplingParams(**given)

@@ -1,6 +1,6 @@
-"""From a checked input to a running request: what every route that runs a model shares, and the batches.
+"""From a checked input to a running request: shared by all routes that run a model, and by batches.
 
-RunInput -> prepare: model, adapters, grammar, token ids -> submit -> RunningRequest -> its text deltas
+RunInput --prepare--> model, adapters, grammar, token ids --submit--> RunningRequest --> text deltas
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from intaglio.llm import AsyncLLM, RequestHandle
 
 DIGEST_HEADER = "intaglio-adapter-digest"
-TOOL_CALLS = "tool_calls"  # the finish reason of a completion that is calls
+TOOL_CALLS = "tool_calls"  # the finish reason of a completion that consists of tool calls
 
 
 @dataclass(frozen=True, slots=True)
 class RunningRequest:
-    """A request that the engine has accepted. Leaving its context frees the sequence and writes the log line.
+    """A request that the engine has accepted. Exiting its context frees the sequence and writes the log line.
 
     headers  of the response: request id, engine version, the identity of its adapters
     """
@@ -53,20 +53,20 @@ class RunningRequest:
         await self.end(error)
 
     async def end(self, error: BaseException | None) -> None:
-        """Free the sequence if it still runs, and write the log line. `error` is what cut it short, if anything did."""
-        await self.handle.abort()  # harmless at the end
+        """Free the sequence if it still runs, and write the log line. `error` ended the request early, if any did."""
+        await self.handle.abort()  # without effect after the end
         self.log.close(error)
 
     async def deltas(self) -> AsyncGenerator[TextDelta, None]:
-        """The completion as it comes. Raises EngineError if it fails. Usage and finish reason are in `log` then."""
+        """The completion as it comes; `log` has usage and finish reason after it. Raises EngineError if it fails."""
         async for delta in self.handle:
             self.log.add(delta)
             yield delta
 
     async def result(self) -> RunResult:
-        """Wait for the end: text, calls of tools, or in JSON mode the parsed completion.
+        """Wait for the end: text, tool calls, or in JSON mode the parsed completion.
 
-        Raises EngineError, or IncompleteJsonError if a call or JSON has no end.
+        Raises EngineError, or IncompleteJsonError if a call or JSON was cut off.
         """
         text = "".join([delta.text async for delta in self.deltas()])
         usage, reason = self.log.end()
@@ -93,7 +93,7 @@ class PreparedRequest:
     """A request that can be submitted to the engine, once or several times.
 
     adapters  empty for the base model
-    grammar   of the completions; None where any text is allowed
+    grammar   of the completions; None if any text is allowed
     """
 
     llm: AsyncLLM
@@ -112,22 +112,22 @@ async def start_request(
     *,
     priority: Priority = Priority.INTERACTIVE,
 ) -> RunningRequest:
-    """Prepare and submit. Raises RequestError for what the caller can correct, CapacityError or EngineDeadError."""
+    """Prepare and submit. Raises RequestError for a fault of the request, CapacityError or EngineDeadError."""
     return await submit(await prepare(state, account, model, run_input), run_input, request_id, priority=priority)
 
 
 async def prepare(state: ServerState, account: str, model: str, run_input: RunInput) -> PreparedRequest:
-    """Find the model and adapters, tokenize the prompt and make the grammar of the completion.
+    """Find the model and adapters, tokenize the prompt and compile the grammar of the completion.
 
-    Raises RequestError for what the caller can correct.
+    Raises RequestError for a fault of the request.
     """
     llm = state.llm(model)
-    adapters = await _resolve(state, account, run_input.adapters, model)
+    adapters = await _resolve_adapters(state, account, run_input.adapters, model)
     grammar = None
     if run_input.json_mode or run_input.tools:
         async with state.grammar_slots:
             grammar = await state.run_in_text_thread(completion_grammar, run_input.json_mode, run_input.tools)
-    prompt_ids = await state.run_in_text_thread(_render, llm, run_input)  # long prompts take a while to tokenize
+    prompt_ids = await state.run_in_text_thread(_prompt_ids, llm, run_input)  # long prompts take a while to tokenize
     return PreparedRequest(llm, model, adapters, prompt_ids, grammar)
 
 
@@ -154,7 +154,7 @@ async def submit(
     return RunningRequest(handle, log, headers, run_input)
 
 
-async def _resolve(
+async def _resolve_adapters(
     state: ServerState, account: str, named: Sequence[NamedAdapter], model: str
 ) -> tuple[ScaledAdapter, ...]:
     if not named:
@@ -162,7 +162,7 @@ async def _resolve(
     return await asyncio.to_thread(state.finetunes.resolve_mix, account, named, model)
 
 
-def _render(llm: AsyncLLM, run_input: RunInput) -> list[int]:
+def _prompt_ids(llm: AsyncLLM, run_input: RunInput) -> list[int]:
     if isinstance(run_input.prompt, list):
         return run_input.prompt
     if run_input.prompt is not None and run_input.tools is None:

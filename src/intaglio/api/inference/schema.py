@@ -1,18 +1,18 @@
-"""The JSON schema of a text generation request, and the service's own words for what breaks it.
+"""The JSON schema of a text generation request, and its violations in the words of the service.
 
 The published schema of gemma-7b-it-lora (schemas/, as Cloudflare publishes it) is served and used for every model, with
-the widenings that later schemas of its siblings or the service's own examples brought:
+extensions that later schemas of its siblings or the service's own examples have:
 
     prompt, messages[].content   no maximum length: the context window is checked instead
     messages[].content           a string, an array of {type: "text", text}, or null
     raw, lora                    in both forms; lora may also be a list of adapters with scales
-    tools, functions             in both forms; a tool needs no more than a name
+    tools, functions             in both forms; a tool needs only a name
     tool_choice, response_format, guided_json, stop             declared, in both forms
     frequency_penalty, presence_penalty                         from -2 on
     max_tokens                   not negative
 
-Everything that the published schema accepts is accepted, but for a negative max_tokens, and for fields that it does not
-know and that mean something here.
+Everything that the published schema accepts is accepted, except a negative max_tokens and invalid values of the fields
+that are added here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from intaglio.api.inference.lora_field import LORA_SCHEMA
 from intaglio.errors import BadInputError
 
 MAX_STOP_STRINGS = 16
-MAX_STOP_CHARS = 1024  # of each: getting ready to look for one takes time that grows with it
-_SHOWN_CHARACTERS = 100  # of a wrong value
+MAX_STOP_CHARS = 1024  # of each: the time to prepare its search grows with it
+_SHOWN_CHARACTERS = 100  # of an invalid value, in a message
 
 _CONTENT_PART = {"type": "object", "properties": {"type": {"type": "string"}, "text": {"type": "string"}}}
 _CONTENT = {"type": ["string", "array", "null"], "items": _CONTENT_PART}
@@ -71,7 +71,7 @@ _TOOL_CHOICE = {
 }
 _CACHED_TOKENS = {"type": "object", "properties": {"cached_tokens": {"type": "number", "default": 0}}}
 
-_WORDS = MappingProxyType({
+_MESSAGES = MappingProxyType({
     "required": "required properties at '{where}' are '{limit}'",
     "type": "Type mismatch of '{where}', '{limit}' not in '{given}'",
     "minimum": "'{where}' must be >= {limit}",
@@ -91,8 +91,8 @@ class RunSchema:
     """The input and output schema of text generation, with a checker for the input."""
 
     def __init__(self) -> None:
-        self.input: dict[str, Any] = _widened_input(_published("gemma-7b-it-lora.input.json"))
-        self.output: dict[str, Any] = _widened_output(_published("gemma-7b-it-lora.output.json"))
+        self.input: dict[str, Any] = _extended_input(_published("gemma-7b-it-lora.input.json"))
+        self.output: dict[str, Any] = _extended_output(_published("gemma-7b-it-lora.output.json"))
         self._forms: list[dict[str, Any]] = self.input["oneOf"]
         self._validators = [jsonschema_rs.Draft202012Validator(form) for form in self._forms]
 
@@ -102,18 +102,18 @@ class RunSchema:
         declared = self._forms[0]["properties"]
         structured = {"prompt", "functions", "tools", "response_format", "guided_json"}
         fields = {name: field for name, field in declared.items() if name not in structured}
-        return {**fields, "lora": {"type": "string"}}  # a list has no form there
+        return {**fields, "lora": {"type": "string"}}  # not a list, which has no form in a query
 
     def check(self, body: object) -> None:
-        """Raise BadInputError, in the words of the service's validator, unless exactly one form fits."""
+        """Raise BadInputError, in the words of the service's validator, unless the body has exactly one form."""
         if not isinstance(body, dict):
             raise BadInputError(f"Type mismatch of '/', 'object' not in '{json_type(body)}'")
-        faults = [
+        violations = [
             first_violation(validator, form, body)
             for validator, form in zip(self._validators, self._forms, strict=True)
         ]
-        reasons = [fault for fault in faults if fault is not None]
-        matches = len(faults) - len(reasons)
+        reasons = [violation for violation in violations if violation is not None]
+        matches = len(violations) - len(reasons)
         if matches == 0:
             raise BadInputError(f"oneOf at '/' not met, 0 matches: {', '.join(reasons)}")
         if matches > 1:
@@ -123,13 +123,13 @@ class RunSchema:
 def first_violation(
     validator: jsonschema_rs.Draft202012Validator, form: dict[str, Any], body: dict[str, Any]
 ) -> str | None:
-    """Why the body is not of this form, in the words of the service. A missing field comes before a wrong one.
+    """Why the body does not have this form, in the words of the service; a missing field comes before an invalid one.
 
-    Only the first fault is looked for: a body of ten megabytes may have millions. Raises BadInputError for a body that
+    Only the first violation is sought: a body of ten megabytes may have millions. Raises BadInputError for a body that
     is nested more deeply than the validator reads.
     """
     if not body.keys() >= set(form["required"]):
-        return _WORDS["required"].format(where="/", limit=",".join(form["required"]))
+        return _MESSAGES["required"].format(where="/", limit=",".join(form["required"]))
     try:
         validator.validate(body)
     except jsonschema_rs.ValidationError as error:
@@ -148,22 +148,22 @@ def json_type(value: object) -> str:
 
 
 def _describe(error: jsonschema_rs.ValidationError, form: dict[str, Any]) -> str:
-    """One fault as the service's validator words it."""
+    """A violation in the words of the service's validator."""
     where = "/" + "/".join(str(step) for step in error.instance_path)
     keyword = error.kind.name
-    words = _WORDS.get(keyword, "'{where}' does not satisfy {keyword} {limit}")
-    limit = _at(form, error.schema_path)
+    message = _MESSAGES.get(keyword, "'{where}' does not satisfy {keyword} {limit}")
+    limit = _value_at(form, error.schema_path)
     value = error.instance
     if keyword == "additionalProperties" and isinstance(value, dict):
-        limit = list(_at(form, error.schema_path[:-1])["properties"])
+        limit = list(_value_at(form, error.schema_path[:-1])["properties"])
         value = next(name for name in value if name not in limit)
-    if isinstance(limit, list):  # all that are needed, allowed or known
+    if isinstance(limit, list):  # all that are required, allowed or known
         limit = ",".join(map(str, limit))
     given, value = json_type(error.instance), str(value)[:_SHOWN_CHARACTERS]
-    return words.format(where=where, keyword=keyword, limit=limit, given=given, value=value)
+    return message.format(where=where, keyword=keyword, limit=limit, given=given, value=value)
 
 
-def _at(schema: Any, path: Sequence[str | int]) -> Any:
+def _value_at(schema: Any, path: Sequence[str | int]) -> Any:
     for step in path:
         schema = schema[step]
     return schema
@@ -175,7 +175,7 @@ def _published(name: str) -> dict[str, Any]:
     return schema
 
 
-def _widened_input(schema: dict[str, Any]) -> dict[str, Any]:
+def _extended_input(schema: dict[str, Any]) -> dict[str, Any]:
     prompt_form, messages_form = (form["properties"] for form in schema["oneOf"])
     del prompt_form["prompt"]["maxLength"]
     messages_form["messages"]["items"]["properties"]["content"] = _CONTENT
@@ -196,10 +196,10 @@ def _widened_input(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _widened_output(schema: dict[str, Any]) -> dict[str, Any]:
-    answer = schema["oneOf"][0]
-    answer["required"] = ["response"]
-    answer["properties"]["response"] = {"type": ["string", "object", "array", "number", "boolean", "null"]}  # JSON mode
-    answer["properties"]["finish_reason"] = {"type": "string", "enum": ["stop", "length", "tool_calls"]}
-    answer["properties"]["usage"]["properties"]["prompt_tokens_details"] = _CACHED_TOKENS
+def _extended_output(schema: dict[str, Any]) -> dict[str, Any]:
+    result = schema["oneOf"][0]
+    result["required"] = ["response"]
+    result["properties"]["response"] = {"type": ["string", "object", "array", "number", "boolean", "null"]}  # JSON mode
+    result["properties"]["finish_reason"] = {"type": "string", "enum": ["stop", "length", "tool_calls"]}
+    result["properties"]["usage"]["properties"]["prompt_tokens_details"] = _CACHED_TOKENS
     return schema

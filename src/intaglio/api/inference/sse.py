@@ -6,9 +6,9 @@
 
     data: [DONE]
 
-No nulls, and no `tool_calls` without a call: client parsers stumble over them. `p` is padding of random length, so that
-the sizes of encrypted packets do not tell the lengths of the words in them. With tools the text is held back while it
-may still become a call; a call comes whole, in one event:
+No nulls, and no `tool_calls` without a call: some client parsers fail on them. `p` is padding of random length, so that
+the sizes of encrypted packets do not reveal the lengths of words. With tools, text is held back while it may still
+become a call; a call is sent whole, in one event:
 
     data: {"response":"","tool_calls":[{"index":0,"name":"get_weather","arguments":{"city":"Paris"}}]}
 """
@@ -54,7 +54,7 @@ class RunStream(EventStream):
         usage, reason = self._request.log.end()
         calls = self._request.tool_calls(hold.held) if hold and hold.held else []
         if calls:
-            # The AI SDK's provider joins calls that have no index of their own into one.
+            # The AI SDK's provider merges calls without an index.
             numbered = [IndexedToolCall(index, call.name, call.arguments) for index, call in enumerate(calls)]
             yield event(RunEvent(response="", tool_calls=numbered))
             reason = TOOL_CALLS

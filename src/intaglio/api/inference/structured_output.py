@@ -1,7 +1,7 @@
-"""What form an answer must have: plain text, JSON, or calls of tools. From the request's fields to the grammar that
-holds the model to it, and back from the model's text to JSON.
+"""The form that a completion must have: text, JSON, or tool calls. Makes the grammar that enforces it from the
+request's fields, and reads JSON or calls back from the completion.
 
-Knows no route: the native and the OpenAI-compatible one read the same fields and differ in how they answer.
+Knows no route: the native and the OpenAI-compatible routes read the same fields, and differ in their responses.
 """
 
 from __future__ import annotations
@@ -19,33 +19,37 @@ from intaglio.request import FinishReason
 from intaglio.text.tool_calls import begins_call, parse_tool_calls, tool_grammar
 from intaglio.text.tools import ToolCall, ToolUse
 
-_BLAME_S = 1.0  # for finding out which of several schemas is at fault
+_SEARCH_S = 1.0  # for finding the schema that causes an error, among several
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
-# Keys that make a schema of what else would be the wrapping of one.
 _WRAPPING_KEYS = frozenset({"name", "schema"})
+# An object with one of these is a schema, even if it has a key of the wrapping too.
 _BARE_SCHEMA_KEYS = frozenset({"type", "properties", "$ref", "allOf", "anyOf", "oneOf", "enum", "const", "items"})
 
 
 @dataclass(frozen=True, slots=True)
 class JsonMode:
-    """The answer is JSON. schema None: any object. `field` is where the caller said so, for messages."""
+    """The completion must be JSON.
+
+    schema  None for any object
+    field   the field that asked for JSON, for messages
+    """
 
     schema: Mapping[str, Any] | None
     field: str
 
 
 def read_json_mode(response_format: object, guided_json: object = None) -> JsonMode | None:
-    """The two ways to ask for JSON, as one; None where plain text is asked for.
+    """The JSON mode that either field asks for; None for plain text.
 
     response_format  `{type: "json_object"}`, `{type: "json_schema", json_schema: S}` where S is a schema or OpenAI's
-                     `{name, schema, strict}`, or `{type: "text"}`; None is absent
-    guided_json      a schema; None is absent
+                     `{name, schema, strict}`, or `{type: "text"}`; None if absent
+    guided_json      a schema; None if absent
 
-    An empty or missing schema asks for any object, as some clients mean by it. Raises BadInputError.
+    An empty or missing schema means any object, as some clients expect. Raises BadInputError.
     """
     if guided_json is not None:
         if response_format is not None:
-            raise BadInputError("'/response_format' and '/guided_json' both ask for JSON; only one of them may stand")
+            raise BadInputError("'/response_format' and '/guided_json' both ask for JSON; send only one of them")
         return JsonMode(_as_schema(guided_json, "guided_json"), "guided_json")
     if response_format is None:
         return None
@@ -54,16 +58,16 @@ def read_json_mode(response_format: object, guided_json: object = None) -> JsonM
         return None
     if kind not in ("json_object", "json_schema"):
         raise BadInputError(f"'/response_format/type' is {kind!r}; it must be json_object, json_schema or text")
-    assert isinstance(response_format, Mapping)  # it had a type
+    assert isinstance(response_format, Mapping)  # it has a type
     given = response_format.get("json_schema") if kind == "json_schema" else None
     return JsonMode(_as_schema(_unwrapped(given), "response_format/json_schema"), "response_format")
 
 
 def completion_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str | None:
-    """The grammar of the answers that are asked for; None where any text will do.
+    """The grammar that the completion must match; None if any text is allowed.
 
-    May take a second for a hostile schema: call it in a thread. Raises GrammarError naming the schema or tool and what
-    in it cannot be served.
+    May take a second for a hostile schema: call it in a thread. Raises GrammarError naming the schema or tool, and the
+    part of it that is not supported.
     """
     if json_mode is None and tools is None:
         return None
@@ -73,23 +77,23 @@ def completion_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str
         grammar = tool_grammar(tools, None if json_mode is None else (json_mode.schema or _ANY_OBJECT))
         check_grammar(grammar)
     except GrammarError:
-        _blame(tools, json_mode)
+        _raise_for_single_schema(tools, json_mode)
         raise
     return grammar
 
 
 def parse_json_completion(text: str, end: FinishReason, max_tokens: int) -> Any:
-    """The answer of a request in JSON mode. Raises IncompleteJsonError, which names max_tokens if that cut it short."""
+    """The value of a completion in JSON mode. Raises IncompleteJsonError, which names max_tokens if that cut it off."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _unfinished("the answer", end, max_tokens, error) from error
+        raise _incomplete("the completion", end, max_tokens, error) from error
 
 
 def read_tool_calls(text: str, tools: ToolUse | None, end: FinishReason, max_tokens: int) -> list[ToolCall]:
-    """The calls that the answer is made of; empty if it is a plain answer, or JSON that was asked for.
+    """The tool calls that make up the completion; empty if it is text, or JSON that was asked for.
 
-    Raises IncompleteJsonError for a call that has no end.
+    Raises IncompleteJsonError for a call that was cut off.
     """
     if tools is None or not (tools.required or begins_call(text)):
         return []
@@ -99,22 +103,22 @@ def read_tool_calls(text: str, tools: ToolUse | None, end: FinishReason, max_tok
     try:
         msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _unfinished("the tool call", end, max_tokens, error) from error
+        raise _incomplete("the tool call", end, max_tokens, error) from error
     return []
 
 
-def _unfinished(what: str, end: FinishReason, max_tokens: int, error: Exception) -> IncompleteJsonError:
+def _incomplete(what: str, end: FinishReason, max_tokens: int, error: Exception) -> IncompleteJsonError:
     if end is FinishReason.LENGTH:
         return IncompleteJsonError(f"max_tokens ({max_tokens}) cut {what} off before its JSON was complete")
     return IncompleteJsonError(f"{what} ended before its JSON was complete: {error}")
 
 
-def _blame(tools: ToolUse, json_mode: JsonMode | None) -> None:
-    """Raise a GrammarError that names the one schema which is at fault, if one alone is and it is soon found."""
+def _raise_for_single_schema(tools: ToolUse, json_mode: JsonMode | None) -> None:
+    """Raise a GrammarError that names the schema at fault, if one of them fails alone and is found in _SEARCH_S."""
     _json_grammar(json_mode)
     began = time.monotonic()
     for tool in tools.callable_tools:
-        if time.monotonic() - began > _BLAME_S:
+        if time.monotonic() - began > _SEARCH_S:
             return
         _named_grammar(f"parameters of the tool {tool.name!r}", tool.parameters)
 
@@ -126,7 +130,7 @@ def _json_grammar(mode: JsonMode | None) -> str:
 
 
 def _named_grammar(what: str, schema: Mapping[str, Any]) -> str:
-    """The schema's grammar; a refusal says whose schema it was."""
+    """The schema's grammar. Raises GrammarError beginning with `what`."""
     try:
         return json_schema_grammar(schema)
     except GrammarError as error:
@@ -134,7 +138,7 @@ def _named_grammar(what: str, schema: Mapping[str, Any]) -> str:
 
 
 def _unwrapped(given: object) -> object:
-    """The schema in OpenAI's `{name, schema, strict}`, which may be missing; anything else as it is."""
+    """The schema within OpenAI's `{name, schema, strict}`, None if it is missing there; any other value as it is."""
     if isinstance(given, Mapping) and _WRAPPING_KEYS & given.keys() and not _BARE_SCHEMA_KEYS & given.keys():
         return given.get("schema")
     return given

@@ -111,7 +111,7 @@ async def start_choices(state: ServerState, account: str, openai_input: OpenAIIn
 
 async def _end(running: Sequence[RunningRequest], error: BaseException | None) -> None:
     """Free every sequence and write a log line for each; the error is not of those that had finished."""
-    endings = (one.end(None if one.log.finished_well else error) for one in running)
+    endings = (one.end(None if one.log.succeeded else error) for one in running)
     await asyncio.gather(*endings)
 
 
