@@ -1,7 +1,7 @@
 """An adapter in memory: its changes to a base model, and the digest that is its identity.
 
-Everything downstream (prefix cache, batch, logs, response header) identifies an adapter by its digest, which covers
-exactly what the engine computes with: the same weights under other tensor names, in another order or stored as float32
+Prefix cache, batch, logs and response header identify an adapter by its digest, which covers exactly what the engine
+computes with: the same weights under other tensor names, in another order or stored as float32
 instead of float16 have the same digest; another scaling, a changed value or a missing module change it.
 """
 
@@ -27,7 +27,7 @@ class LoraAdapter:
 
     digest   64 hex digits, see `digest_of`
     rank     the largest of its modules' ranks; 0 if it has no low-rank matrices
-    tensors  what it changes; of its pairs a is [rank, in] and b [out, rank] with the scaling folded into b, as read
+    tensors  its changes; in its pairs a is [rank, in] and b [out, rank] with the scaling folded in. As read they are
              float32 and C-contiguous
     """
 
@@ -37,7 +37,7 @@ class LoraAdapter:
 
     @classmethod
     def of(cls, tensors: AdapterTensors) -> LoraAdapter:
-        """At least one tensor, the scaling already folded into b and bias."""
+        """An adapter of at least one tensor, whose scaling is already folded into b and bias."""
         return cls(digest_of(tensors), max((pair.a.shape[0] for pair in tensors.pairs.values()), default=0), tensors)
 
     @property
@@ -46,7 +46,7 @@ class LoraAdapter:
 
     @property
     def num_modules(self) -> int:
-        """Modules of the base that it changes, each counted once."""
+        """How many modules of the base it changes."""
         tensors = self.tensors
         tables = {*tensors.tables, *tensors.rows}
         return len({*tensors.pairs, *tensors.norms, *((MODEL, name) for name in tables)})
@@ -71,26 +71,26 @@ def digest_of(tensors: AdapterTensors) -> str:
         state.update(f"{layer} {module} {rank} {in_features} {pair.b.shape[0]}\n".encode())
         state.update(np.ascontiguousarray(pair.a, "<f4").data)
         state.update(np.ascontiguousarray(pair.b, "<f4").data)
-    for kind, (layer, module), array in _others(tensors):
+    for kind, (layer, module), array in _other_tensors(tensors):
         state.update(f"{kind} {layer} {module} {list(array.shape)}\n".encode())
         state.update(array.data)
     return state.hexdigest()
 
 
-def _others(tensors: AdapterTensors) -> Iterator[tuple[str, ModuleKey, NDArray[Any]]]:
+def _other_tensors(tensors: AdapterTensors) -> Iterator[tuple[str, ModuleKey, NDArray[Any]]]:
     """The tensors that are not pairs of matrices: (kind, module, values)."""
     for key, pair in sorted(tensors.pairs.items()):
-        yield from _floats("bias", key, [] if pair.bias is None else [pair.bias])
-        yield from _floats("magnitude", key, [] if pair.magnitude is None else [pair.magnitude])
+        yield from _as_float32("bias", key, [] if pair.bias is None else [pair.bias])
+        yield from _as_float32("magnitude", key, [] if pair.magnitude is None else [pair.magnitude])
     for key, norm in sorted(tensors.norms.items()):
-        yield from _floats("norm", key, [norm])
+        yield from _as_float32("norm", key, [norm])
     for table, values in sorted(tensors.tables.items()):
-        yield from _floats("table", (MODEL, table), [values])
+        yield from _as_float32("table", (MODEL, table), [values])
     for table, rows in sorted(tensors.rows.items()):
         yield "ids", (MODEL, table), np.ascontiguousarray(rows.ids, "<i4")
-        yield from _floats("rows", (MODEL, table), [rows.rows])
+        yield from _as_float32("rows", (MODEL, table), [rows.rows])
 
 
-def _floats(kind: str, key: ModuleKey, arrays: Iterable[Any]) -> Iterator[tuple[str, ModuleKey, NDArray[Any]]]:
+def _as_float32(kind: str, key: ModuleKey, arrays: Iterable[Any]) -> Iterator[tuple[str, ModuleKey, NDArray[Any]]]:
     for array in arrays:
         yield kind, key, np.ascontiguousarray(array, "<f4")

@@ -1,9 +1,9 @@
 """Packed adapters on disk: each file has an adapter in the layout of the kernels, and the result of its verification.
 
-Reading an adapter's own files means parsing, checking, converting and hashing some hundred tensors, and then it has to
-be verified. This is done once; later loads read one file. Its name has the digest, the type and a hash of base, kernels
-and version, so a change of any of these means another file, and no file is ever out of date. An adapter that was not
-verified has no file.
+Loading an adapter from its own files means parsing, checking, converting and hashing some hundred tensors, and then
+verifying it. This is done once; later loads read one packed file. Its name has the digest, the type and a hash of base,
+kernels and version, so no file is ever out of date: a change of any of these leads to another file. An adapter that was
+not verified has no file.
 
 Every file can be made again from the adapter's own files. A file that was not read for a month is removed, so a deleted
 adapter leaves nothing behind; and all files together use at most half of the disk space that is free without them, so
@@ -37,14 +37,14 @@ VERSION = 4  # raise it whenever `pack_tensors`, the arrays of a file or the con
 _SUFFIX = ".adapter"
 _VERIFICATION = "verification"
 _DAY_S = 24 * 3600.0
-_KEPT_UNREAD_S = 30 * _DAY_S
+_MAX_UNREAD_S = 30 * _DAY_S
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class PackedAdapter:
-    """arrays: as `Ops.lora_arrays` gave them."""
+    """A verified adapter. arrays: as `Ops.lora_arrays` gave them."""
 
     verification: Verification
     arrays: Arrays
@@ -67,18 +67,18 @@ class PackedAdapters:
     def __init__(self, folder: Path, dtype: AdapterDtype, served_by: str) -> None:
         self._folder = folder
         self._served_by = served_by
-        self._verified: dict[str, tuple[int, int, int]] = {}  # digest -> which file it was
+        self._checked: dict[str, tuple[int, int, int]] = {}  # digest -> identity of the file whose hash was checked
         self.dtype: AdapterDtype = dtype
 
     def read(self, digest: str) -> PackedAdapter | None:
         """The packed adapter; None if its file is missing or differs from what was written."""
         path = self._path(digest)
         file = _identity(path)
-        verified = file is not None and self._verified.get(digest) == file
-        arrays = read_arrays(path, VERSION, self._key(digest), mapped=True, verified=verified)
+        is_checked = file is not None and self._checked.get(digest) == file
+        arrays = read_arrays(path, VERSION, self._key(digest), mapped=True, verified=is_checked)
         if file is None or arrays is None or _VERIFICATION not in arrays:
             return None
-        self._verified[digest] = file
+        self._checked[digest] = file
         verification = msgspec.json.decode(arrays.pop(_VERIFICATION).tobytes(), type=Verification)
         _record_use(path)
         return PackedAdapter(verification, arrays)
@@ -96,7 +96,7 @@ class PackedAdapters:
             return
         written = _identity(path)
         if written is not None:
-            self._verified[digest] = written
+            self._checked[digest] = written
         self.sweep()
 
     def sweep(self) -> int:
@@ -104,15 +104,15 @@ class PackedAdapters:
         the rest is at most half of its size plus the free disk space. Returns the number of removed files.
         """
         found = [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f"{ASIDE_PREFIX}*")]
-        facts = {path: fact for path in found if (fact := _stat(path)) is not None}
-        left = sum(fact.st_size for fact in facts.values())
-        most = (left + shutil.disk_usage(self._folder).free) // 2 if facts else 0
+        stats = {path: stat for path in found if (stat := _stat(path)) is not None}
+        used = sum(stat.st_size for stat in stats.values())
+        max_used = (used + shutil.disk_usage(self._folder).free) // 2 if stats else 0
         removed = 0
-        for path, fact in sorted(facts.items(), key=lambda item: item[1].st_mtime):
-            is_aside = path.name.startswith(ASIDE_PREFIX)  # may be in the middle of a write
-            is_old = time.time() - fact.st_mtime > (_DAY_S if is_aside else _KEPT_UNREAD_S)
-            if is_old or (left > most and not is_aside):
-                left -= fact.st_size
+        for path, stat in sorted(stats.items(), key=lambda item: item[1].st_mtime):
+            is_aside = path.name.startswith(ASIDE_PREFIX)  # a process may be writing it
+            is_old = time.time() - stat.st_mtime > (_DAY_S if is_aside else _MAX_UNREAD_S)
+            if is_old or (used > max_used and not is_aside):
+                used -= stat.st_size
                 removed += _remove(path)
         return removed
 
@@ -153,4 +153,4 @@ def _record_use(path: Path) -> None:
         if time.time() - path.stat().st_mtime > _DAY_S:
             os.utime(path)
     except OSError as error:
-        logger.debug("%s: time of use not noted: %s", path, error)
+        logger.debug("%s: time of use not recorded: %s", path, error)

@@ -1,10 +1,10 @@
-"""An adapter's matrices in the number type that the engine keeps in memory.
+"""Converts an adapter's matrices to the number type that the engine has in memory.
 
     float32   for a base that is not quantized: exactly the values of the digest
     float16   for a quantized base, where a step reads the matrices of every adapter in it: half the bytes
     int8      for a quantized base too; a quarter of the bytes
 
-Vectors, norms and single rows stay float32: they are small, and each of their values counts for much.
+Vectors, norms and single rows stay float32: they are small, and an error in one of their values has a large effect.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def _packed_pair(pair: LoraPair, dtype: AdapterDtype) -> LoraPair:
         return replace(pair, a=np.ascontiguousarray(pair.a), b=np.ascontiguousarray(pair.b.T).T)
     scale = np.asarray(pair.scale, np.float32)
     if dtype == "float16":
-        a, a_exponent = _halves(pair.a)
-        bt, b_exponent = _halves(pair.b.T)
+        a, a_exponent = _to_float16(pair.a)
+        bt, b_exponent = _to_float16(pair.b.T)
         return replace(pair, a=a, b=bt.T, scale=np.ldexp(scale, a_exponent + b_exponent))
-    a_bytes, a_scales = _bytes(pair.a)
-    bt_bytes, b_scales = _bytes(pair.b.T)
+    a_bytes, a_scales = _to_int8(pair.a)
+    bt_bytes, b_scales = _to_int8(pair.b.T)
     return replace(pair, a=a_bytes, b=bt_bytes.T, scale=scale * a_scales * b_scales)
 
 
-def _bytes(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _to_int8(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """([rank, n] as int8, [rank] float32 scales); a row of zeros has the scale 0."""
     scales = np.abs(values).max(axis=1) / np.float32(127)
     with np.errstate(over="ignore", invalid="ignore"):  # rows so small that their inverse overflows become zeros
@@ -57,7 +57,7 @@ def _bytes(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.fl
     return np.ascontiguousarray(np.rint(scaled), np.int8), scales
 
 
-def _halves(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], int]:
+def _to_float16(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], int]:
     """(values · 2^-exponent as C-contiguous float16, exponent), the largest magnitude in [0.5, 1) before rounding."""
     exponent = math.frexp(float(np.abs(values).max()))[1]
     return np.ascontiguousarray(np.ldexp(values, -exponent), np.float16), exponent

@@ -1,8 +1,8 @@
-"""The adapters held in memory: read when first needed, pinned while a sequence runs with them, evicted oldest first.
+"""The adapters in memory: read when first needed, pinned while a sequence runs with them, evicted oldest first.
 
     absent  --prepare-->  being read  --acquire-->  resident and pinned  --release-->  resident  --eviction-->  absent
 
-A request may need several at once. It gets all of them or none, so two requests never hold what the other waits for.
+A request may need several adapters. It gets all of them or none, so two requests never wait for each other's adapters.
 
 The budget in bytes limits the resident adapters. In addition, at most READ_AHEAD adapters are being read or wait to
 become resident, or as many as the first request in the queue needs, if that is more. An adapter is identified by its
@@ -32,7 +32,7 @@ READ_WAIT_S = 0.01
 # While nothing else can run: how long to wait for an adapter before looking for new messages.
 IDLE_WAIT_S = 0.05
 
-Mix = Sequence[ScaledAdapter]  # what one request needs, each digest once
+Mix = Sequence[ScaledAdapter]  # the adapters of one request, each digest once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _Resident:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A requested read. ref: the adapter, with the folder that it is read from."""
+    """A requested read. ref has the folder from which the adapter is read."""
 
     ref: AdapterRef
     future: Future[LoadedAdapter]
@@ -94,11 +94,11 @@ class AdapterPool:
     def prepare(self, mixes: Sequence[Mix], *, idle: bool) -> None:
         """Start reading the adapters that are not resident, in the order of the queue; drop other reads.
 
-        mixes  what each of the next requests needs, in the order of the queue
-        idle   True if no other request runs or waits: then, unless one of these has all it needs, wait up to
-               IDLE_WAIT_S for the next adapter. Otherwise wait only for reads that begin now, up to READ_WAIT_S.
+        mixes  the adapters of each of the next requests, in the order of the queue
+        idle   whether no other request runs or waits. If so, and none of these has all its adapters, wait up to
+               IDLE_WAIT_S for the next adapter; otherwise wait up to READ_WAIT_S, only for reads that begin now.
         """
-        missing = [self._missing(mix) for mix in mixes]
+        missing = [self._missing_refs(mix) for mix in mixes]
         max_reads = max(READ_AHEAD, len(missing[0]) if missing else 0)
         wanted: dict[str, AdapterRef] = {}
         for ref in (ref for refs in missing for ref in refs):
@@ -111,15 +111,15 @@ class AdapterPool:
             if digest not in self._reads and len(self._reads) < max_reads:
                 self._reads[digest] = _Read(ref, self._readers.submit(self._load, ref))
                 new.append(self._reads[digest].future)
-        if idle and mixes and not any(self._is_read(refs) for refs in missing):
+        if idle and mixes and not any(self._are_read(refs) for refs in missing):
             wait([read.future for read in self._reads.values() if not read.future.done()], IDLE_WAIT_S, FIRST_COMPLETED)
         elif new:
             wait(new, READ_WAIT_S)
 
-    def _missing(self, mix: Mix) -> list[AdapterRef]:
+    def _missing_refs(self, mix: Mix) -> list[AdapterRef]:
         return [one.ref for one in mix if one.ref.digest not in self._residents]
 
-    def _is_read(self, refs: Sequence[AdapterRef]) -> bool:
+    def _are_read(self, refs: Sequence[AdapterRef]) -> bool:
         reads = [self._reads.get(ref.digest) for ref in refs]
         return all(read is not None and read.future.done() for read in reads)
 
@@ -141,14 +141,15 @@ class AdapterPool:
         loading = False
         found: dict[str, LoadedAdapter] = {}
         for one in mix:
-            adapter = self._find(one.ref)
+            adapter = self._find_loaded(one.ref)
             if adapter is None:
                 loading = True
             else:
                 found[one.ref.digest] = adapter
         if loading:
             return AcquireResult.LOADING
-        self._check(mix, found)
+        _check_scalable(mix, found)
+        self._check_budget(found)
         if not self._evict_for(found):
             return AcquireResult.NO_CAPACITY  # what was read is kept for the next try
         for digest, adapter in found.items():
@@ -171,9 +172,9 @@ class AdapterPool:
         """A pinned adapter."""
         return self._residents[digest].adapter
 
-    def _find(self, ref: AdapterRef) -> LoadedAdapter | None:
-        """The adapter if it is resident or has been read, from any folder. Raises AdapterError if it was read from
-        this reference's folder and the files there are bad.
+    def _find_loaded(self, ref: AdapterRef) -> LoadedAdapter | None:
+        """The adapter if it is resident or has been read, from any folder. Raises AdapterError if the files in this
+        reference's folder are invalid.
         """
         resident = self._residents.get(ref.digest)
         if resident is not None:
@@ -182,20 +183,14 @@ class AdapterPool:
         if read is None or not read.future.done():
             return None
         try:
-            return _result(read)
+            return _loaded_adapter(read)
         except AdapterError:
             del self._reads[ref.digest]
-            if read.ref.folder != ref.folder:  # the files in this reference's folder may still be good
+            if read.ref.folder != ref.folder:  # the files in this reference's folder may be valid
                 return None
             raise
 
-    def _check(self, mix: Mix, found: Mapping[str, LoadedAdapter]) -> None:
-        for one in mix:
-            if not found[one.ref.digest].scalable and (len(mix) > 1 or one.scale != 1):
-                raise AdapterUseError(
-                    f"adapter {one.ref.digest[:12]} replaces parts of the base (DoRA, norms or table rows), so it "
-                    "can only be used alone and with scale 1"
-                )
+    def _check_budget(self, found: Mapping[str, LoadedAdapter]) -> None:
         nbytes = sum(adapter.nbytes for adapter in found.values())
         if nbytes > self._budget_bytes:
             names = " and ".join(digest[:12] for digest in found)
@@ -227,13 +222,22 @@ class AdapterPool:
         assert self.used_bytes <= self._budget_bytes, "over budget"
 
 
-def _result(read: _Read) -> LoadedAdapter:
-    """The adapter that was read. Every failure is raised as AdapterError."""
+def _check_scalable(mix: Mix, found: Mapping[str, LoadedAdapter]) -> None:
+    for one in mix:
+        if not found[one.ref.digest].scalable and (len(mix) > 1 or one.scale != 1):
+            raise AdapterUseError(
+                f"adapter {one.ref.digest[:12]} replaces parts of the base (DoRA, norms or table rows), so it "
+                "can only be used alone and with scale 1"
+            )
+
+
+def _loaded_adapter(read: _Read) -> LoadedAdapter:
+    """The adapter of a finished read. Every failure is raised as AdapterError."""
     try:
         adapter = read.future.result()
     except AdapterError:
         raise
-    except Exception as error:  # the machine's fault or ours; other requests go on
+    except Exception as error:  # a fault of the machine or of ours; other requests continue
         logger.exception("adapter %s could not be read", read.ref.digest[:12])
         folder = read.ref.folder
         raise AdapterError(f"adapter in {folder} could not be read: {type(error).__name__}: {error}") from error

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from intaglio.errors import AdapterError
-from intaglio.lora.peft.tensor_names import PairNames, PlacedName, parse_tensor_name, sort_tensors
+from intaglio.lora.peft.tensor_names import PairNames, SingleName, parse_tensor_name, sort_tensors
 from intaglio.ops import MODEL
 
 LABEL = "adapter_model.safetensors"
@@ -159,10 +159,10 @@ def test_everything_of_one_module_comes_together() -> None:
     more = ["lm_head.base_layer.weight", f"{TABLE}.token_adapter.trainable_tokens_delta.one", "model.norm.weight"]
     names = sort_tensors([*more, *lora, f"{TABLE}.weight"], LABEL)
     assert names.pairs == {(MODEL, "lm_head"): PairNames(lora[0], lora[1], "lm_head", bias=lora[2])}
-    assert names.base == {"lm_head": PlacedName(more[0], "lm_head")}
-    assert names.rows == {"embed_tokens": PlacedName(more[1], TABLE)}
-    assert names.norms == {(MODEL, "norm"): PlacedName(more[2], "model.norm")}
-    assert names.saved == {"embed_tokens": PlacedName(f"{TABLE}.weight", TABLE)}
+    assert names.base == {"lm_head": SingleName(more[0], "lm_head")}
+    assert names.rows == {"embed_tokens": SingleName(more[1], TABLE)}
+    assert names.norms == {(MODEL, "norm"): SingleName(more[2], "model.norm")}
+    assert names.saved == {"embed_tokens": SingleName(f"{TABLE}.weight", TABLE)}
 
 
 Q, V = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.v_proj"

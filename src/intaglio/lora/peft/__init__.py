@@ -3,9 +3,9 @@
 Knows the base's shapes and PEFT's rules, not how adapters are served. Begin with `reader`.
 
     config, config_values        adapter_config.json: keys that are used, harmless or refused, and their values
-    module_rules, patterns       which modules it adapts, their rank and scaling; its expressions, in bounded time
+    module_rules, patterns       the adapted modules, their rank and scaling; its expressions, matched in bounded time
     safetensors_file             the weights file: bounds, types, finite values
-    tensor_names, header_checks  what each tensor is; names, shapes and ranks against base, config and limits
+    tensor_names, header_checks  meaning of each tensor name; names, shapes and ranks against base, config and limits
     replacements, base_tables    tables and rows that replace the base's; copies of the base's tables in the file
     tensor_values                the values, scaling folded in
 """

@@ -5,11 +5,10 @@ was resized (`save_embedding_layers`). A copy of the base's own table is skipped
 adapter computes, so it is refused.
 
 A copy need not have the same bits. Float32 values of the training may be saved, or served, in bfloat16 or float16: then
-each value is within a rounding. And the served base may be a quantized copy of the one used in training:
-then no value is the same, but the difference is the quantization's, which is about as large, measured against the
-largest value of each 32, in every row of a table (measured from Q8_0 to Q4_0: no row above 1.3 times the median). A
-trained row is detected once the training moved it about as far as the quantization did: 1.5 % of its length with
-Q8_0, 15 % with Q4_0.
+each value is equal up to rounding. If the served base is a quantized copy of the one used in training, no value is
+equal, but the quantization error of a row, relative to the largest value of each 32, is about the same in all rows of a
+table (measured from Q8_0 to Q4_0: at most 1.3 times the median). So a trained row is detected if training changed it
+about as much as the quantization did: by 1.5 % of its length with Q8_0, 15 % with Q4_0.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from intaglio.model.weights.names import HEAD as HEAD_TENSOR
 
 F32 = NDArray[np.float32]
 
-_BLOCK_ELEMENTS = 1 << 20  # of a table that are in memory at a time
+_BLOCK_ELEMENTS = 1 << 20  # of a table, in memory at a time
 _GROUP = 32  # neighbours that share a scale in most quantized types
 
 _ROUNDING = 2.0**-8  # bfloat16 keeps eight bits: half of the last one, twice
 _SMALLEST = 2.0**-24  # float16 has no finer steps
-# Of a table's quantization: the difference of a whole row, against the largest value of each 32.
-_STANDS_OUT = 1.5  # times the table's median; measured at most 1.3
-_COARSEST = 0.06  # measured 0.036 for four bits
+# Distance of a row from the quantized base, relative to the largest value of each 32:
+_MAX_OVER_MEDIAN = 1.5  # of one row, times the table's median; measured at most 1.3
+_MAX_MEDIAN = 0.06  # of a table; measured 0.036 for four bits
 
 _EXACT_TYPES = ("F32", "F16", "BF16")
 
@@ -61,7 +60,7 @@ BaseTables = Callable[[str], BaseTable]  # "embed_tokens" or "lm_head" -> the ta
 
 
 def checkpoint_tables(path: Path) -> BaseTables:
-    """The tables of a checkpoint, which is opened at the first call. This raises ModelFormatError if it is bad."""
+    """The tables of a checkpoint, which is opened at each call. A call raises ModelFormatError if it is invalid."""
 
     def table(name: str) -> BaseTable:
         with open_checkpoint(path) as checkpoint:
@@ -83,7 +82,7 @@ def _blocks(raw: RawTensor) -> Iterator[F32]:
 
 
 def check_is_base(file: SafetensorsFile, tensor: str, base: BaseTable, label: str) -> None:
-    """Raise AdapterError naming the rows unless a tensor of the file is the base's table."""
+    """Raise AdapterError naming the rows that differ, unless a tensor of the file is a copy of the base's table."""
     shape = file.entries[tensor].shape
     if shape != base.shape:
         raise AdapterError(
@@ -94,8 +93,8 @@ def check_is_base(file: SafetensorsFile, tensor: str, base: BaseTable, label: st
     rounded, distances = _compare(file, tensor, base)
     wrong = ~rounded
     if base.is_quantized and wrong.mean() > 0.5:
-        typical = float(np.median(distances))
-        wrong = distances > (_STANDS_OUT * typical if typical <= _COARSEST else 0.0)
+        median = float(np.median(distances))
+        wrong = distances > (_MAX_OVER_MEDIAN * median if median <= _MAX_MEDIAN else 0.0)
     if wrong.any():
         ids = np.flatnonzero(wrong)
         raise AdapterError(
@@ -106,7 +105,7 @@ def check_is_base(file: SafetensorsFile, tensor: str, base: BaseTable, label: st
 
 
 def _compare(file: SafetensorsFile, tensor: str, base: BaseTable) -> tuple[NDArray[np.bool_], F32]:
-    """Per row: whether it differs by roundings only, and its distance relative to the largest value of each 32."""
+    """For each row: whether it is equal up to rounding, and its distance relative to the largest value of each 32."""
     num_rows, hidden = base.shape
     rounded, distances = np.empty(num_rows, np.bool_), np.empty(num_rows, np.float32)
     groups = np.arange(0, hidden, _GROUP)

@@ -1,7 +1,7 @@
 """`adapter_config.json` as PEFT writes it: which keys change the arithmetic, which are harmless, and which are refused.
 
-Every key is in one of the tables below. A key in none of them is most likely a LoRA variant that is newer than this
-file: it is ignored while it is off (null, false, empty, 0) and refused by name when it is on. docs/peft.md lists them.
+The tables below have every key that is known. An unknown key is most likely that of a newer LoRA variant: it is ignored
+while it is off (null, false, empty, 0) and refused by name when it is on. docs/peft.md lists the keys.
 Source: LoraConfig of peft 0.21.2, and the keys that other versions and trainers leave behind.
 """
 
@@ -27,7 +27,7 @@ MODEL_TYPES = ("gemma", "gemma2", "gemma3", "gemma3_text")
 # PEFT's own targets for the Gemma family when the key is null.
 _DEFAULT_TARGETS = ("q_proj", "v_proj")
 
-# Read below.
+# Keys that `read_peft_config` reads.
 USED_KEYS = frozenset(
     [
         "peft_type",
@@ -85,7 +85,7 @@ REFUSED_KEYS = {
     "megatron_config": ("Megatron's parallel layers", "Save the adapter on the plain model"),
 }
 
-# Inits that leave the base as it is. PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ change it, and no file holds the change.
+# Initialisations that leave the base as it is. PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ change it, and save no copy.
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica")
 
 
@@ -96,7 +96,7 @@ class PeftConfig:
     rank_pattern, alpha_pattern  expression -> value, in file order: the first that matches a module applies
     target_modules               a list of names, or one expression; "all-linear" is all seven projections
     layers_to_transform          None is every layer
-    layers_pattern               the name in front of the layer's number; empty is any
+    layers_pattern               names allowed in front of the layer's number; empty allows any
     lora_bias, use_dora          a bias added to B's output; DoRA's magnitude per output
     modules_to_save              ends of paths of modules that the adapter replaces
     token_indices                end of a table's path -> the tokens whose rows it replaces
@@ -126,8 +126,8 @@ class PeftConfig:
 def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
     """Read and check the file. Raises AdapterError naming the key, its value and what to do."""
     raw = read_json_object(path, max_bytes, path.name, AdapterError)
-    _refuse_kind(raw)
-    _refuse_keys(raw)
+    _check_kind(raw)
+    _check_keys(raw)
     targets = raw.get("target_modules")
     config = PeftConfig(
         r=values.rank(raw.get("r"), "r"),
@@ -153,11 +153,11 @@ def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
         ensure_weight_tying=values.flag(raw, "ensure_weight_tying"),
         peft_version=values.text(raw, "peft_version"),
     )
-    _refuse_combinations(config)
+    _check_combinations(config)
     return config
 
 
-def _refuse_kind(raw: Mapping[str, Any]) -> None:
+def _check_kind(raw: Mapping[str, Any]) -> None:
     """Refuse adapters of other types, tasks, model families and initialisations."""
     if raw.get("peft_type") != "LORA":
         raise fault("peft_type", raw.get("peft_type"), "only LORA is served; train with a LoraConfig")
@@ -177,7 +177,7 @@ def _refuse_kind(raw: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_keys(raw: Mapping[str, Any]) -> None:
+def _check_keys(raw: Mapping[str, Any]) -> None:
     """Refuse settings that change the arithmetic and are not supported, and unknown ones."""
     for key, value in raw.items():
         if key in USED_KEYS or key in HARMLESS_KEYS:
@@ -194,7 +194,7 @@ def _refuse_keys(raw: Mapping[str, Any]) -> None:
             )
 
 
-def _refuse_combinations(config: PeftConfig) -> None:
+def _check_combinations(config: PeftConfig) -> None:
     """Refuse combinations that PEFT does not support, and saved modules that this server does not support."""
     targets, layers = config.target_modules, config.layers_to_transform
     if layers is not None and isinstance(targets, str) and targets.lower() != "all-linear":
@@ -214,6 +214,6 @@ def _refuse_combinations(config: PeftConfig) -> None:
 
 
 def is_before(version: str | None, major: int, minor: int) -> bool:
-    """Whether a PEFT version such as 0.17.2.dev0 is older. None is: PEFT before 0.18 wrote no version."""
+    """Whether a PEFT version such as 0.17.2.dev0 is older. None counts as older: PEFT before 0.18 wrote no version."""
     numbers = re.match(r"(\d{1,6})\.(\d{1,6})", version or "")
     return numbers is None or (int(numbers[1]), int(numbers[2])) < (major, minor)

@@ -1,6 +1,6 @@
-"""Single values of `adapter_config.json`: type and bounds are checked, and the error names the key.
+"""Reads single values of `adapter_config.json`: checks type and bounds, and raises an AdapterError naming the key.
 
-Refused too: True in place of 1, which Python would accept, and numbers beyond float64, which JSON permits.
+Also refuses True in place of 1, which Python would accept, and numbers beyond float64, which JSON permits.
 """
 
 from __future__ import annotations

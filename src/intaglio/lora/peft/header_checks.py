@@ -1,5 +1,5 @@
-"""Checks of names, shapes and ranks against base, config and limits, before a value is read: a file that does not fit
-costs no memory.
+"""Checks names, shapes and ranks against base, config and limits before a value is read, so that an adapter that does
+not fit costs no memory.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, Adapt
 from intaglio.model.config import ModelConfig
 from intaglio.ops import MODEL, ModuleKey
 
-_OTHER_TRAINING = "the two files come from different trainings"
+_DIFFERENT_TRAININGS = "the two files come from different trainings"
 
 
 def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> None:
-    """Each pair has one rank on both sides that is within the limit, and its vectors are vectors."""
+    """Check that A and B of each pair are matrices of one rank, which is within the limit."""
     for pair in names.pairs.values():
         a, b = _shape(file, pair.a), _shape(file, pair.b)
         if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
@@ -64,7 +64,7 @@ def _check_shapes(file: SafetensorsFile, names: AdapterNames, config: ModelConfi
 
 
 def _pair_shape(key: ModuleKey, config: ModelConfig) -> tuple[int, int]:
-    """(out, in) as the pair has it: a LoRA on the embedding takes tokens in."""
+    """(out, in) of the pair; for a LoRA on the embedding `in` is the vocabulary."""
     layer, name = key
     if layer != MODEL:
         return config.projection_shapes()[name]
@@ -99,7 +99,7 @@ def check_config(
         if not rules.covers(source, key[0]) and not rules.covers(pair.path, key[0]):
             raise _fault(
                 f"tensor {pair.a!r} is there, but {CONFIG_FILE} does not adapt {pair.path} "
-                f"(target_modules, exclude_modules, layers_to_transform); {_OTHER_TRAINING}"
+                f"(target_modules, exclude_modules, layers_to_transform); {_DIFFERENT_TRAININGS}"
             )
         rank, resolved = _shape(file, pair.a)[0], rules.rank(pair.path)
         if rank != resolved:
@@ -116,7 +116,7 @@ def check_config(
         if not rules.saves(norm.path):
             raise _fault(
                 f"tensor {norm.tensor!r} replaces {key[1]}, but modules_to_save in {CONFIG_FILE} does not name it; "
-                f"{_OTHER_TRAINING}"
+                f"{_DIFFERENT_TRAININGS}"
             )
     _check_scaled_embedding(names, peft, config)
 
@@ -128,23 +128,25 @@ def _check_variant(key: ModuleKey, pair: PairNames, peft: PeftConfig) -> None:
         ("use_dora", peft.use_dora, pair.magnitude, "lora_magnitude_vector"),
     ):
         if tensor is not None and not is_on:
-            raise _fault(f"tensor {tensor!r} is there, but {setting} in {CONFIG_FILE} is off; {_OTHER_TRAINING}")
+            raise _fault(f"tensor {tensor!r} is there, but {setting} in {CONFIG_FILE} is off; {_DIFFERENT_TRAININGS}")
         if tensor is None and is_on:
             raise _fault(
-                f"tensor {pair.b!r} has no {suffix} beside it, but {setting} in {CONFIG_FILE} is on; {_OTHER_TRAINING}"
+                f"tensor {pair.b!r} has no {suffix} beside it, but {setting} in {CONFIG_FILE} is on; "
+                f"{_DIFFERENT_TRAININGS}"
             )
 
 
 def _check_scaled_embedding(names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
     """Gemma 3 multiplies by sqrt(hidden) inside its embedding. PEFT before 0.18 did not multiply the LoRA's product by
-    it, so the same file has two meanings."""
+    it, so the meaning of such a file depends on the PEFT version.
+    """
     tensors = [*(pair.b for key, pair in names.pairs.items() if key == (MODEL, EMBEDDING))]
     tensors += [rows.tensor for name, rows in names.rows.items() if name == EMBEDDING]
     if tensors and config.family == "gemma3" and is_before(peft.peft_version, 0, 18):
         raise _fault(
             f"tensor {tensors[0]!r} was trained by PEFT {peft.peft_version or 'of an unknown version'} (peft_version); "
-            "before 0.18 it did not scale what changes Gemma 3's embedding as the embedding itself, later ones do. "
-            "Train again with PEFT 0.18 or newer; if it was that, set peft_version in adapter_config.json"
+            "before 0.18 it did not scale changes of Gemma 3's embedding like the embedding itself. Train again with "
+            "PEFT 0.18 or newer; if it was that, set peft_version in adapter_config.json"
         )
 
 

@@ -22,11 +22,11 @@ Number = TypeVar("Number", bound=float)
 class ModuleRules:
     """The rules of one adapter, their expressions compiled.
 
-    The constructor raises AdapterError for an invalid expression; the methods raise it when matching takes too long.
+    The constructor raises AdapterError for an invalid expression, the methods if matching takes too long.
     """
 
     def __init__(self, config: PeftConfig) -> None:
-        _check_length(config)
+        _check_total_length(config)
         self._config = config
         self._budget = MatchBudget()
         self._ranks = _FirstMatch("rank_pattern", config.rank_pattern, config.r)
@@ -50,7 +50,7 @@ class ModuleRules:
         return self._targets.contains(path, self._budget) and self._is_transformed(path, layer)
 
     def _is_transformed(self, path: str, layer: int) -> bool:
-        """Whether layers_to_transform includes the module; if it is set, modules outside the layers are not adapted."""
+        """Whether layers_to_transform includes the module; if it is set, it excludes modules outside the layers."""
         if self._config.layers_to_transform is None:
             return True
         patterns = self._layers_patterns
@@ -69,11 +69,11 @@ class ModuleRules:
         return any(path.endswith(name) for name in self._config.modules_to_save)
 
     def token_ids(self, path: str) -> tuple[int, ...]:
-        """The tokens whose rows of this table were trained; none if no key of trainable_token_indices is its end."""
+        """The tokens of this table whose rows were trained; empty if trainable_token_indices has no such table."""
         return next((ids for name, ids in self._config.token_indices.items() if path.endswith(name)), ())
 
 
-def _check_length(config: PeftConfig) -> None:
+def _check_total_length(config: PeftConfig) -> None:
     modules = [value for value in (config.target_modules, config.exclude_modules) if isinstance(value, str)]
     expressions = [*modules, *config.layers_pattern, *config.rank_pattern, *config.alpha_pattern]
     chars = sum(map(len, expressions))
@@ -85,7 +85,7 @@ def _check_length(config: PeftConfig) -> None:
 
 
 class _FirstMatch(Generic[Number]):
-    """A pattern setting: expression -> value, with the value of the modules that no expression matches."""
+    """A pattern setting, expression -> value, and the value of modules that no expression matches."""
 
     def __init__(self, setting: str, pattern: Mapping[str, Number], default: Number) -> None:
         self._keys = [(PatternKey(key, setting), value) for key, value in pattern.items()]
@@ -96,14 +96,14 @@ class _FirstMatch(Generic[Number]):
 
 
 class _ModuleSet:
-    """target_modules or exclude_modules: names (a path is one, or ends with one after a dot), or one expression."""
+    """target_modules or exclude_modules: names that a path equals or ends with after a dot, or one expression."""
 
     def __init__(self, setting: str, modules: tuple[str, ...] | str) -> None:
         self._pattern = ModulePattern(modules, setting) if isinstance(modules, str) else None
         self._names: frozenset[str] = frozenset() if isinstance(modules, str) else frozenset(modules)
 
     def is_named(self, path: str) -> bool:
-        """Whether the list has the full path."""
+        """Whether the list has this full path."""
         return path in self._names
 
     def contains(self, path: str, budget: MatchBudget) -> bool:

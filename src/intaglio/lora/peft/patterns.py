@@ -29,12 +29,12 @@ MAX_PATTERN_CHARS = 4096
 # Of an adapter's expressions: parsing takes two microseconds a character. 434 paths, for rank and alpha, have 48,000.
 MAX_CHARS_TOGETHER = 1 << 16
 
-# A step is a literal's work, a tenth of a microsecond; other nodes cost several. 434 modules (62 layers) with an
+# A step is the work for a literal, a tenth of a microsecond; other nodes take several. 434 modules (62 layers) with an
 # expression per layer, for rank and alpha each, take up to 2,200,000.
 MATCH_STEPS = 3_000_000
 _NODE_STEPS = 4
 
-# A module's name or path, escaped and anchored or not.
+# A module's name or path; dots may be escaped, ends may be anchored.
 _PLAIN = re.compile(r"\^?(?:[A-Za-z0-9_.\-]|\\[._\-])+\$?")
 
 _CHARACTERS = frozenset([sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN])  # nodes that match one character
@@ -69,7 +69,8 @@ class ModulePattern:
     """One regular expression over module paths, in Python's syntax.
 
     setting  the config key that has the expression, for messages
-    Raises AdapterError when it is not a regular expression, too long, or of a kind that is not run here.
+
+    Raises AdapterError if it is not a regular expression, is too long, or uses a construct that is not supported.
     """
 
     def __init__(self, pattern: str, setting: str) -> None:
@@ -101,14 +102,14 @@ class ModulePattern:
 
     def _ends(self, text: str, budget: MatchBudget) -> int:
         try:
-            return _Run(text, budget, self._unsupported).sequence(self._tree, 1)
+            return _Matcher(text, budget, self._unsupported).sequence(self._tree, 1)
         except RecursionError:
             raise self._unsupported("groups nested this deeply") from None
 
     def _unsupported(self, construct: str) -> AdapterError:
         return AdapterError(
-            f"adapter_config.json: {self._setting} {self._pattern[:80]!r} uses {construct}, which this server does not "
-            "match; write the expression without, or name the modules in a list"
+            f"adapter_config.json: {self._setting} {self._pattern[:80]!r} uses {construct}, which is not supported; "
+            "write the expression without, or name the modules in a list"
         )
 
 
@@ -129,8 +130,8 @@ class PatternKey:
         return self._pattern.matches_start(path, budget)
 
 
-class _Run:
-    """One expression over one text. Every method takes a set of positions and returns the set it leads to."""
+class _Matcher:
+    """Matches one expression against one text. Each method takes a set of positions and returns the set reached."""
 
     def __init__(self, text: str, budget: MatchBudget, unsupported: Callable[[str], AdapterError]) -> None:
         self._text = text
@@ -149,15 +150,15 @@ class _Run:
                 positions = (positions & self._occurrences.get(argument, 0)) << 1
             else:
                 steps += _NODE_STEPS
-                positions = self._node(op, argument, positions)
+                positions = self._match_node(op, argument, positions)
         self._budget.spend(steps)
         return positions
 
-    def _node(self, op: Any, argument: Any, positions: int) -> int:
+    def _match_node(self, op: Any, argument: Any, positions: int) -> int:
         if op in _CHARACTERS:
-            return (positions & self._before(op, argument)) << 1
+            return (positions & self._positions_before(op, argument)) << 1
         if op is sre.BRANCH:
-            return self._branch(argument[1], positions)
+            return self._match_branch(argument[1], positions)
         if op is sre.SUBPATTERN:
             _, add_flags, del_flags, nodes = argument
             if add_flags or del_flags:
@@ -165,15 +166,15 @@ class _Run:
             return self.sequence(nodes, positions)
         if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):  # greedy or lazy: the same set
             least, most, nodes = argument
-            return self._repeat(least, most, nodes, positions)
+            return self._match_repeat(least, most, nodes, positions)
         if op is sre.AT:
-            return positions & self._anchors(argument)
+            return positions & self._anchor_positions(argument)
         if op in (sre.ASSERT, sre.ASSERT_NOT):
             direction, nodes = argument
-            return self._lookaround(direction, nodes, positions, wanted=op is sre.ASSERT)
+            return self._match_lookaround(direction, nodes, positions, wanted=op is sre.ASSERT)
         raise self._unsupported(str(op).lower().replace("_", " "))
 
-    def _before(self, op: Any, argument: Any) -> int:
+    def _positions_before(self, op: Any, argument: Any) -> int:
         """The positions in front of a character that the node accepts."""
         if op is sre.LITERAL:
             return self._occurrences.get(argument, 0)
@@ -182,11 +183,11 @@ class _Run:
             return everywhere
         if op is sre.IN:
             if id(argument) not in self._classes:
-                self._classes[id(argument)] = self._members(argument)
+                self._classes[id(argument)] = self._class_positions(argument)
             return self._classes[id(argument)]
         return everywhere & ~self._occurrences.get(argument, 0)
 
-    def _members(self, items: list[tuple[Any, Any]]) -> int:
+    def _class_positions(self, items: list[tuple[Any, Any]]) -> int:
         found = 0
         for code, positions in self._occurrences.items():
             self._budget.spend(len(items))
@@ -194,21 +195,21 @@ class _Run:
                 found |= positions
         return found
 
-    def _branch(self, branches: Sequence[Any], positions: int) -> int:
+    def _match_branch(self, branches: Sequence[Any], positions: int) -> int:
         self._budget.spend(len(branches))
         reached = 0
         for branch in branches:
             reached |= self.sequence(branch, positions)
         return reached
 
-    def _repeat(self, least: int, most: int, nodes: Any, positions: int) -> int:
+    def _match_repeat(self, least: int, most: int, nodes: Any, positions: int) -> int:
         for _ in range(least):
             before, positions = positions, self.sequence(nodes, positions)
             if positions == before:  # further repetitions change nothing
                 break
         if most is sre.MAXREPEAT and len(nodes) == 1 and nodes[0][0] in _CHARACTERS:
             self._budget.spend(_NODE_STEPS)
-            return _run_on(positions, self._before(*nodes[0]))
+            return _reach_over(positions, self._positions_before(*nodes[0]))
         # A position that fewer repetitions reached already leads to no new ones.
         reached = fresh = positions
         turns = least
@@ -218,7 +219,7 @@ class _Run:
             turns += 1
         return reached
 
-    def _lookaround(self, direction: int, nodes: Any, positions: int, wanted: bool) -> int:
+    def _match_lookaround(self, direction: int, nodes: Any, positions: int, wanted: bool) -> int:
         """Keep the positions that a lookahead (direction 1) or lookbehind (-1) allows."""
         width = 0 if direction > 0 else nodes.getwidth()[0]  # a lookbehind has a fixed width
         kept = 0
@@ -231,7 +232,7 @@ class _Run:
             kept |= here if found == wanted else 0
         return kept
 
-    def _anchors(self, kind: Any) -> int:
+    def _anchor_positions(self, kind: Any) -> int:
         """The positions where an anchor matches."""
         length = len(self._text)
         if kind in (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING):
@@ -254,7 +255,7 @@ def _occurrences(text: str) -> Mapping[int, int]:
     return MappingProxyType(found)
 
 
-def _run_on(positions: int, accepted: int) -> int:
+def _reach_over(positions: int, accepted: int) -> int:
     """The positions, and all that are reached from them over accepted characters, however many.
 
     Adding a position's bit carries through the run of accepted bits it is in: the bits that change are those passed.

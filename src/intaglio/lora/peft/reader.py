@@ -7,7 +7,7 @@ Then the scaling is folded in once, in float32, so the engine needs no alpha.
 A target without tensors is normal (layers_to_transform, or a name that does not occur in a Gemma). Names, shapes,
 ranks and sizes are checked from the header before a tensor is read, so that a file that does not fit costs no memory.
 
-    tensor_names, header_checks  what the tensors are, and whether they fit base, config and bounds
+    tensor_names, header_checks  the meaning of the tensor names, and whether they fit base, config and limits
     replacements                 whole tables and single rows of them
     base_tables                  copies of the base's tables that PEFT saved with the adapter
     tensor_values                the values
@@ -67,8 +67,12 @@ def _ignore_step(_step: ReadStep) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AdapterLimits:
-    """How large an adapter may be: the rank of its largest module, the bytes of its two files, and the bytes of its
-    values in memory as float32. Settings: max_adapter_rank, max_adapter_file_bytes, adapter_cache_bytes.
+    """How large an adapter may be.
+
+    max_rank          of a module (setting max_adapter_rank)
+    max_file_bytes    of the weights file (max_adapter_file_bytes)
+    max_config_bytes  of the config file
+    max_memory_bytes  of all values as float32 (adapter_cache_bytes)
     """
 
     max_rank: int = 256
@@ -158,7 +162,7 @@ def check_weights_file(path: Path, limits: AdapterLimits, on_step: OnStep = _ign
 
 
 def _read_config(path: Path, limits: AdapterLimits) -> tuple[PeftConfig, ModuleRules]:
-    """The config and its compiled expressions; compiling them is their check."""
+    """The config and its expressions, which are checked by compiling them."""
     config = read_peft_config(path, limits.max_config_bytes)
     if config.r > limits.max_rank:
         raise AdapterError(

@@ -15,7 +15,7 @@ from intaglio.errors import AdapterError
 from intaglio.lora.peft.config import CONFIG_FILE, PeftConfig
 from intaglio.lora.peft.module_rules import ModuleRules
 from intaglio.lora.peft.safetensors_file import SafetensorsFile
-from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, AdapterNames, PairNames, PlacedName
+from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, AdapterNames, PairNames, SingleName
 from intaglio.model.config import ModelConfig
 from intaglio.ops import MODEL
 
@@ -32,7 +32,7 @@ class RowNames:
 
 @dataclass(frozen=True, slots=True)
 class Replacements:
-    """By path, "embed_tokens" or "lm_head".
+    """Tensors by the table that they change, "embed_tokens" or "lm_head".
 
     tables  tensors that are the whole table
     rows    tensors that are some rows of it
@@ -50,7 +50,7 @@ def find_replacements(
     """Compare the file's tables and rows with the config and the base. Raises AdapterError naming the tensor or key."""
     ties = peft.ensure_weight_tying and config.tied_head
     tables = _tables(file, names, rules, ties, config)
-    _check_all_saved(names, tables, peft)
+    _check_saved_modules(names, tables, peft)
     rows = _rows(file, names, peft, rules, config)
     _refuse_conflicts(names, tables, rows)
     base = [(name, saved.tensor) for name, saved in names.base.items()]
@@ -80,7 +80,7 @@ def _tables(
     return tables
 
 
-def _check_all_saved(names: AdapterNames, tables: dict[str, str], peft: PeftConfig) -> None:
+def _check_saved_modules(names: AdapterNames, tables: dict[str, str], peft: PeftConfig) -> None:
     paths = [norm.path for norm in names.norms.values()] + [names.saved[name].path for name in tables]
     for name in peft.modules_to_save:
         if not any(path.endswith(name) for path in paths):
@@ -96,7 +96,7 @@ def _rows(
     wanted = {name: rules.token_ids(_path(names.rows.get(name), name)) for name in (EMBEDDING, HEAD)}
     _check_keys(names, peft)
     if config.tied_head and {EMBEDDING, HEAD} <= names.rows.keys() and wanted[HEAD] in ((), wanted[EMBEDDING]):
-        raise _head_rows_dropped_by_peft(names.rows[HEAD].tensor, is_named=bool(wanted[HEAD]))
+        raise _dropped_head_rows(names.rows[HEAD].tensor, is_named=bool(wanted[HEAD]))
     rows = {name: RowNames(placed.tensor, wanted[name]) for name, placed in names.rows.items()}
     for name, ids in wanted.items():
         if ids and name not in rows and not (name == HEAD and config.tied_head and ids == wanted[EMBEDDING]):
@@ -111,8 +111,8 @@ def _rows(
     return {name: row_names for name, row_names in rows.items() if row_names.ids}
 
 
-def _head_rows_dropped_by_peft(tensor: str, *, is_named: bool) -> AdapterError:
-    """Rows of a tied head that are the embedding's, whether or not the config names them."""
+def _dropped_head_rows(tensor: str, *, is_named: bool) -> AdapterError:
+    """The error for rows of a tied head that are the embedding's, whether or not the config names them."""
     remedy = (
         "Train on this base, or name tokens of embed_tokens alone"
         if is_named
@@ -124,7 +124,7 @@ def _head_rows_dropped_by_peft(tensor: str, *, is_named: bool) -> AdapterError:
     )
 
 
-def _path(placed: PlacedName | None, name: str) -> str:
+def _path(placed: SingleName | None, name: str) -> str:
     return _PATHS[name] if placed is None else placed.path
 
 
@@ -161,11 +161,11 @@ def _check_rows(file: SafetensorsFile, rows: RowNames, config: ModelConfig) -> N
 
 
 def _refuse_conflicts(names: AdapterNames, tables: dict[str, str], rows: dict[str, RowNames]) -> None:
-    """Two changes of one path. PEFT does not compute them together either, but for lora_bias above shared rows."""
+    """Refuse two changes of one path. PEFT does not combine them either, except lora_bias with shared rows."""
     for name in (EMBEDDING, HEAD):
         pair = names.pairs.get((MODEL, name))
         is_shared = rows.get(name) is not None and name not in names.rows  # the embedding's rows, on the head
-        extra = _part_that_does_not_add(pair) if is_shared else ""
+        extra = _unaddable_part(pair) if is_shared else ""
         kinds = [
             *(["modules_to_save"] if name in tables else []),
             *(["a LoRA"] if pair is not None and (name in tables or not is_shared or extra) else []),
@@ -179,7 +179,7 @@ def _refuse_conflicts(names: AdapterNames, tables: dict[str, str], rows: dict[st
             )
 
 
-def _part_that_does_not_add(pair: PairNames | None) -> str:
+def _unaddable_part(pair: PairNames | None) -> str:
     """The part of a LoRA that cannot be added to rows of the table."""
     if pair is None:
         return ""

@@ -22,7 +22,7 @@ from intaglio.files.safetensors_header import HeaderReader, TensorEntry
 MAX_HEADER_BYTES = 2 << 20
 _MAX_DIMENSIONS = 8
 
-_CHUNK_ELEMENTS = 1 << 20  # converted at a time, which bounds the memory beyond the result
+_CHUNK_ELEMENTS = 1 << 20  # converted at a time, to bound the memory beside the result
 
 _STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
@@ -31,7 +31,8 @@ class SafetensorsFile:
     """An open file with a checked header.
 
     entries  the tensors by name, in the order in which they lie in the file
-    Opening raises AdapterError naming what is wrong. Use as a context manager.
+
+    The constructor raises AdapterError saying what is wrong. Use as a context manager.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -70,7 +71,7 @@ class SafetensorsFile:
         return self._values(entry, start, start + (last - first) * row_bytes).reshape(last - first, entry.shape[1])
 
     def check_values(self, name: str) -> None:
-        """Raise AdapterError when a value of the tensor is not finite. Takes a few MB, however large the tensor."""
+        """Raise AdapterError if a value of the tensor is not finite. Takes a few MB of memory for any tensor."""
         entry = self.entries[name]
         for _ in self._chunks(entry, entry.start, entry.stop):
             pass

@@ -5,8 +5,8 @@ with the adapter's name inside, as in a raw state dict (`lora_A.default.weight`)
 or shards (`_orig_mod.`, `_fsdp_wrapped_module.`, `module.`); with `language_model.`, as saved from the multimodal
 Gemma 3; without the leading `model.`, as saved from a model without head.
 
-Every name must belong to a module whose tensors are complete. A name of any other part is refused, and the message says
-what it is: an adapter with a dropped part would still generate text, only worse.
+Every tensor must belong to a module whose tensors are complete. Any other is refused with a message that says what it
+is: an adapter with a part left out would still generate text, only worse.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ HEAD = "lm_head"
 Kind = Literal["A", "B", "bias", "magnitude", "rows", "saved", "base"]
 _LORA_KINDS = ("A", "B", "bias", "magnitude")
 
-# What torch puts around a module that it compiles, shards or checkpoints; never part of a Gemma's own paths.
+# Names of torch's wrappers around modules that it compiles, shards or checkpoints; no path of a Gemma has them.
 _WRAPPERS = re.compile(r"(?:^module\.)|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 _INSIDE = r"(?:model\.language_model\.|language_model\.model\.|language_model\.|model\.|)"
 _PROJECTION = r"self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
 _LAYER_NORM = r"input_layernorm|post_attention_layernorm|(?:pre|post)_feedforward_layernorm|self_attn\.[qk]_norm"
-_ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"  # these two words at the end are not adapter names
+_ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"  # `weight` or `bias` at the end is not an adapter's name
 
 _MODULES = {
     "projection": rf"{_INSIDE}layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_PROJECTION})",
@@ -93,7 +93,7 @@ _REFUSED_KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class TensorName:
-    """A parsed tensor name. path: its module's path in training, which the config's patterns are matched with."""
+    """A parsed tensor name. path: its module's path in training, against which the config's patterns are matched."""
 
     kind: Kind
     key: ModuleKey
@@ -113,7 +113,7 @@ class PairNames:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedName:
+class SingleName:
     """The name of a tensor that is not part of a pair, and its module's path."""
 
     tensor: str
@@ -122,7 +122,7 @@ class PlacedName:
 
 @dataclass(slots=True)
 class AdapterNames:
-    """All names of a file by what they are.
+    """The tensor names of a file, by kind.
 
     pairs   in order of module
     norms   whole norms
@@ -132,10 +132,10 @@ class AdapterNames:
     """
 
     pairs: dict[ModuleKey, PairNames] = field(default_factory=dict)
-    norms: dict[ModuleKey, PlacedName] = field(default_factory=dict)
-    rows: dict[str, PlacedName] = field(default_factory=dict)
-    saved: dict[str, PlacedName] = field(default_factory=dict)
-    base: dict[str, PlacedName] = field(default_factory=dict)
+    norms: dict[ModuleKey, SingleName] = field(default_factory=dict)
+    rows: dict[str, SingleName] = field(default_factory=dict)
+    saved: dict[str, SingleName] = field(default_factory=dict)
+    base: dict[str, SingleName] = field(default_factory=dict)
 
 
 def can_be_saved(name: str) -> bool:
@@ -147,7 +147,7 @@ def can_be_saved(name: str) -> bool:
 def parse_tensor_name(name: str, label: str) -> TensorName:
     """Parse a tensor name. Raises AdapterError, saying what the tensor is, if it does not belong in an adapter."""
     bare = _WRAPPERS.sub("", name)
-    if bare.endswith(".weight") and "lora_magnitude_vector" in bare:  # PEFT has used two kinds of container for it
+    if bare.endswith(".weight") and "lora_magnitude_vector" in bare:  # PEFT wrote it in two ways
         bare = bare.removesuffix(".weight")
     for kind, form in _FORMS:
         match = form.fullmatch(bare)
@@ -156,10 +156,10 @@ def parse_tensor_name(name: str, label: str) -> TensorName:
             layer = groups.get("layer")
             key = (MODEL if layer is None else int(layer), groups.get("name") or groups["last"])
             return TensorName(kind, key, match["path"], groups.get("adapter"))
-    raise AdapterError(f"{label}: tensor {name!r} {_what_it_is(bare)}")
+    raise AdapterError(f"{label}: tensor {name!r} {_describe_refused(bare)}")
 
 
-def _what_it_is(name: str) -> str:
+def _describe_refused(name: str) -> str:
     for fragment, meaning in _REFUSED_KINDS:
         if fragment in name:
             return meaning
@@ -188,7 +188,7 @@ def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
         module[tensor.kind] = name
     found = AdapterNames()
     for key in sorted(modules):
-        _place(found, key, modules[key], parsed, label)
+        _add_module(found, key, modules[key], parsed, label)
     return found
 
 
@@ -202,12 +202,12 @@ def _check_one_adapter(tensors: Iterable[TensorName], label: str) -> None:
         )
 
 
-def _place(
+def _add_module(
     found: AdapterNames, key: ModuleKey, module: dict[Kind, str], parsed: dict[str, TensorName], label: str
 ) -> None:
-    """Add one module's tensors to the lists of `AdapterNames`."""
+    """Add the names of one module's tensors."""
     name = key[1]
-    alone = {kind: PlacedName(tensor, parsed[tensor].path) for kind, tensor in module.items()}
+    alone = {kind: SingleName(tensor, parsed[tensor].path) for kind, tensor in module.items()}
     if "saved" in alone and name not in (EMBEDDING, HEAD):
         found.norms[key] = alone["saved"]
         return
@@ -219,10 +219,10 @@ def _place(
         found.base[name] = alone["base"]
     lora: dict[Kind, str] = {kind: tensor for kind, tensor in module.items() if kind in _LORA_KINDS}
     if lora:
-        found.pairs[key] = _complete(lora, parsed, label)
+        found.pairs[key] = _pair_names(lora, parsed, label)
 
 
-def _complete(module: dict[Kind, str], parsed: dict[str, TensorName], label: str) -> PairNames:
+def _pair_names(module: dict[Kind, str], parsed: dict[str, TensorName], label: str) -> PairNames:
     for half in ("A", "B"):
         if half not in module:
             raise AdapterError(
@@ -230,7 +230,7 @@ def _complete(module: dict[Kind, str], parsed: dict[str, TensorName], label: str
                 "the file is incomplete, save it again"
             )
     paths = {parsed[name].path for name in module.values()}
-    if len(paths) > 1:  # the config's patterns are matched with one path
+    if len(paths) > 1:  # the config's patterns are matched against one path
         raise AdapterError(
             f"{label}: tensors {module['A']!r} and {module['B']!r} spell their module differently; use one spelling"
         )

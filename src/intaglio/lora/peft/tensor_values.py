@@ -1,4 +1,4 @@
-"""From checked names to values: every tensor read as float32, the adapter's arithmetic folded in.
+"""Reads the values of checked tensors as float32, and folds the adapter's arithmetic in.
 
     LoRA       b and bias times the module's scaling, so the engine needs no alpha
     norms      plus the 1 that Hugging Face files leave out
@@ -25,7 +25,7 @@ F32 = NDArray[np.float32]
 def read_tensors(
     file: SafetensorsFile, names: AdapterNames, replaced: Replacements, rules: ModuleRules, *, ties_head: bool
 ) -> AdapterTensors:
-    """Read everything. ties_head: head and embedding must have the same table, and the same LoRA the other way round.
+    """Read all tensors. ties_head: head and embedding must have the same table, and the same LoRA with A and B swapped.
 
     Raises AdapterError for a value that is not finite, before or after scaling, and for an adapter without effect.
     """
@@ -67,13 +67,15 @@ def _scaled(values: F32, scaling: float, tensor: str, path: str) -> F32:
 
 
 def _has_effect(pair: LoraPair) -> bool:
-    """A magnitude alone has no effect: it is trained together with B and starts as the norms it is divided by."""
+    """Whether the pair changes anything. A magnitude alone does not: it starts as the norms that divide it."""
     return bool(pair.a.any() and pair.b.any()) or (pair.bias is not None and bool(pair.bias.any()))
 
 
 def _read_rows(file: SafetensorsFile, names: RowNames, pair: LoraPair | None) -> TokenRows:
     """pair: a LoRA on the same path (only the head can have one). Its product for these rows is added to them:
-    x · Rᵀ + (x · aᵀ) · bᵀ = x · (R + b · a)ᵀ."""
+
+    x · Rᵀ + (x · aᵀ) · bᵀ = x · (R + b · a)ᵀ
+    """
     ids = np.array(names.ids, np.int32)
     order = np.argsort(ids)
     ids, rows = ids[order], file.read(names.tensor)[order]
@@ -82,8 +84,8 @@ def _read_rows(file: SafetensorsFile, names: RowNames, pair: LoraPair | None) ->
             rows = rows + pair.b[ids] @ pair.a
         if not np.isfinite(rows).all():
             raise AdapterError(
-                f"{WEIGHTS_FILE}: what the LoRA on {HEAD} adds to the rows of {names.tensor!r} takes them beyond "
-                "float32; the training diverged or the file is damaged"
+                f"{WEIGHTS_FILE}: with the LoRA on {HEAD}, rows of {names.tensor!r} exceed float32; "
+                "the training diverged or the file is damaged"
             )
     return TokenRows(ids, np.ascontiguousarray(rows, np.float32))
 
