@@ -26,7 +26,7 @@ from intaglio.finetunes.db.tables import SCHEMA as FINETUNES
 from intaglio.finetunes.storage.data_lock import DataLock
 from intaglio.lora.peft.reader import AdapterLimits
 
-SCHEMAS = pytest.mark.parametrize("schema", [FINETUNES, BATCHES], ids=lambda schema: schema.what)
+SCHEMAS = pytest.mark.parametrize("schema", [FINETUNES, BATCHES], ids=lambda schema: schema.name)
 
 FIRST = """
 import sqlalchemy as sa

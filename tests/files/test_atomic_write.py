@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.files.atomic_write import PRIVATE, atomic_write, keep_file
+from intaglio.files.atomic_write import PRIVATE, atomic_write, move_into_place
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def write(path: Path) -> None:
 def keep(path: Path) -> None:
     aside = path.with_name("made-by-a-library")
     aside.write_bytes(b"new")
-    keep_file(aside, path)
+    move_into_place(aside, path)
 
 
 @pytest.mark.parametrize("act", [write, keep])

@@ -47,7 +47,7 @@ ITEMS = sa.Table(
 
 
 SCHEMA = Schema(
-    what="batches",
+    name="batches",
     metadata=METADATA,
     head=HEAD,
     revisions=Path(__file__).parent / "revisions",

@@ -1,12 +1,12 @@
 """Durable databases: an SQLite file in the data folder, or PostgreSQL by URL.
 
 A package declares its tables and their revisions in a `Schema` and gets a `Database` with read and write transactions.
-Faults of a database are raised as errors of Intaglio, never as SQLAlchemy's. Does not know which tables there are.
+Faults of a database are raised as errors of Intaglio, never as SQLAlchemy's. Does not know the tables.
 
-    opening     a `schema` and a path or URL become a `database`
+    opening     opens the `database` of a `schema` by path or URL
     engines     SQLAlchemy engines for SQLite and PostgreSQL; `connection` adds timeouts to the latter
-    migration   creates and upgrades tables; `alembic` holds its environment
-    faults      errors of the drivers as errors of Intaglio
+    migration   creates and upgrades tables; `alembic` has its environment
+    faults      converts errors of the drivers to errors of Intaglio
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class ConnectionWithTimeout(psycopg.Connection[Any]):
         return super().wait(self._with_timeout(gen), *arguments, **options)
 
     def _with_timeout(self, steps: Generator[Any, Any, _Result]) -> Generator[Any, Any, _Result]:
-        """The same steps. psycopg resumes them several times a second, with 0 when no data has arrived."""
+        """The steps with a timeout. psycopg resumes them several times a second, with 0 when no data has arrived."""
         last_data_at, ready = time.monotonic(), None
         while True:
             try:

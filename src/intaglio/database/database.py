@@ -1,4 +1,4 @@
-"""An open database and its two kinds of transaction."""
+"""An open database with read and write transactions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from intaglio.database.faults import faults_as_errors
 class Database:
     """The database of one schema. Methods may be called from any thread.
 
-    what      the content, named in error messages
+    name      of the content, for error messages
     lock_key  number of the advisory lock that its writers acquire on PostgreSQL
 
     Transactions raise DatabaseError when the database does not respond, StorageFullError when its disk is full, and are
     rolled back; later ones work again once the database is back.
     """
 
-    def __init__(self, engine: sa.Engine, what: str, lock_key: int) -> None:
+    def __init__(self, engine: sa.Engine, name: str, lock_key: int) -> None:
         self._engine = engine
-        self._what = what
+        self._name = name
         self._lock_key = lock_key
 
     @property
@@ -35,9 +35,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one state of the database from its first statement to its last."""
+        """A transaction that only reads, and sees one state of the database from its first statement to its last."""
         options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with faults_as_errors(self._what), self._engine.connect() as connection:
+        with faults_as_errors(self._name), self._engine.connect() as connection:
             connection.execution_options(**options)
             with connection.begin():
                 yield connection
@@ -51,7 +51,7 @@ class Database:
         committed (a snapshot would be made before the lock is acquired). Serializable transactions would let
         writers run concurrently, but may fail and need a retry, which a `with` block cannot do.
         """
-        with faults_as_errors(self._what), self._engine.connect() as connection:
+        with faults_as_errors(self._name), self._engine.connect() as connection:
             connection.execution_options(write=True)
             with connection.begin():
                 if not self.is_sqlite:

@@ -1,4 +1,4 @@
-"""What SQLAlchemy and the drivers raise when a database fails, as our errors."""
+"""Converts what SQLAlchemy and the drivers raise when a database fails into our errors."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ logger = logging.getLogger(__name__)
 _FULL_SQLSTATE = "53100"  # PostgreSQL's disk_full
 # The second is raised when the index of the write-ahead log does not fit on the disk.
 _FULL_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-# Faults of the database, not of our statements. exc.DatabaseError itself means that the file is not a database.
+# Faults of the database, not of our statements. exc.DatabaseError itself means that a file is not a database.
 _UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError)
 
 
 @contextmanager
-def faults_as_errors(what: str) -> Iterator[None]:
-    """Raise DatabaseError or StorageFullError for a database that fails in the block; the log has the driver's message.
+def faults_as_errors(name: str) -> Iterator[None]:
+    """Raise DatabaseError or StorageFullError if the database fails in the block, and log the driver's message.
 
-    The driver's message names hosts, users and paths, which the sender of a request must not see.
+    That message names hosts, users and paths, which the sender of a request must not see.
+
+    name  of the content, for messages
     """
     try:
         yield
     except exc.SQLAlchemyError as error:
-        converted = _converted(error, what)
+        converted = _to_intaglio_error(error, name)
         if converted is None:
             raise
-        logger.error("the database of %s: %s", what, driver_message(error))
+        logger.error("the database of %s: %s", name, driver_message(error))
         raise converted from error
 
 
@@ -42,12 +44,12 @@ def driver_message(error: exc.SQLAlchemyError) -> str:
     return " ".join(str(cause).split())
 
 
-def _converted(error: exc.SQLAlchemyError, what: str) -> IntaglioError | None:
+def _to_intaglio_error(error: exc.SQLAlchemyError, name: str) -> IntaglioError | None:
     if isinstance(error, exc.DBAPIError) and _is_full(error.orig):
         return StorageFullError()
-    lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
-    if lost or isinstance(error, (*_UNAVAILABLE, exc.TimeoutError)) or type(error) is exc.DatabaseError:
-        return DatabaseError(f"the database of {what} does not respond; try again in a moment")
+    is_lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
+    if is_lost or isinstance(error, (*_UNAVAILABLE, exc.TimeoutError)) or type(error) is exc.DatabaseError:
+        return DatabaseError(f"the database of {name} does not respond; try again in a moment")
     return None
 
 

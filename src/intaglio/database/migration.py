@@ -73,7 +73,7 @@ def _check_empty(connection: sa.Connection, schema: Schema, label: str) -> None:
     if table is not None or application_id:
         found = f"the table {table!r}" if table is not None else f"the application_id {application_id:#x}"
         raise DataFolderError(
-            f"{label} is a database of another program: it has {found} and no {schema.what}. It was not changed; move "
+            f"{label} is a database of another program: it has {found} and no {schema.name}. It was not changed; move "
             "it away, or give another --data-dir"
         )
 

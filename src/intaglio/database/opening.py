@@ -25,21 +25,23 @@ def open_database(schema: Schema, path: Path, url: str | None, *, alone: bool = 
     message contains the URL, which may hold a password.
     """
     label = str(path) if url is None else "the database at database_url"
-    engine = _sqlite(path, schema) if url is None else _postgresql(url)
-    database = Database(engine, schema.what, schema.lock_key)
+    engine = _checked_sqlite_engine(path, schema) if url is None else _checked_postgresql_engine(url)
+    database = Database(engine, schema.name, schema.lock_key)
     try:
         with database.writing() as connection:
             upgrade_tables(connection, schema, label, alone=alone)
     except (DatabaseError, StorageFullError, SQLAlchemyError) as error:
         engine.dispose()
-        raise DataFolderError(f"{label} cannot be used as the database of {schema.what}: {_cause(error)}") from error
+        raise DataFolderError(
+            f"{label} cannot be used as the database of {schema.name}: {_cause_text(error)}"
+        ) from error
     except BaseException:
         engine.dispose()
         raise
     return database
 
 
-def _sqlite(path: Path, schema: Schema) -> sa.Engine:
+def _checked_sqlite_engine(path: Path, schema: Schema) -> sa.Engine:
     try:
         with path.open("ab"):  # creates it; an empty file is an empty database
             pass
@@ -56,9 +58,9 @@ def _check_untouched(path: Path, schema: Schema) -> None:
         check_revision(connection, schema, str(path))
 
 
-def _postgresql(url: str) -> sa.Engine:
+def _checked_postgresql_engine(url: str) -> sa.Engine:
     try:
-        if "@" in (sa.make_url(url).host or ""):  # part of a password, which a message about the host would show
+        if "@" in (sa.make_url(url).host or ""):  # of a password, which messages about the host would show
             raise SettingsError("database_url has more than one @; in a user or password it is written %40")
         return postgresql_engine(url)
     except ImportError as error:
@@ -72,8 +74,8 @@ def _postgresql(url: str) -> sa.Engine:
         ) from None
 
 
-def _cause(error: Exception) -> str:
+def _cause_text(error: Exception) -> str:
     if isinstance(error, StorageFullError):
         return str(error)
-    below = error if isinstance(error, SQLAlchemyError) else error.__cause__
-    return driver_message(below) if isinstance(below, SQLAlchemyError) else str(error)
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    return driver_message(cause) if isinstance(cause, SQLAlchemyError) else str(error)

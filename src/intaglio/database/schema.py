@@ -1,4 +1,4 @@
-"""What a package declares about its tables, so that a database can be created, upgraded or refused."""
+"""The declaration of a package's tables, from which a database is created, upgraded or refused."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import sqlalchemy as sa
 class Schema:
     """The tables of one package.
 
-    what       the content, named in error messages: "finetunes"
+    name       of the content, for error messages and the version table: "finetunes"
     metadata   the tables as this version has them
     head       the alembic revision of `metadata`: the last one in `revisions`
     revisions  folder of alembic revisions, one file per change of the tables
     lock_key   number of the advisory lock that serializes the writers of these tables on PostgreSQL
     """
 
-    what: str
+    name: str
     metadata: sa.MetaData
     head: str
     revisions: Path
@@ -28,7 +28,7 @@ class Schema:
     @property
     def version_table(self) -> str:
         """The table with alembic's revision: one per schema, since on PostgreSQL schemas share a database."""
-        return f"{self.what}_version"
+        return f"{self.name}_version"
 
     def has_tables(self, connection: sa.Connection) -> bool:
         """Whether the database has any of these tables."""

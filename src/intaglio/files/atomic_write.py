@@ -1,7 +1,7 @@
 """Write a file aside, sync it, rename it, sync the folder.
 
-Whatever happens, a power cut or `kill -9` included, the path has the old content or the new one, and when the call
-returns it has the new one for good.
+Even after a power cut or `kill -9` the path has the old content or the new one. When the call returns, it has the new
+one for good.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def atomic_write(
     If the block raises, the file aside is removed and `path` stays as it was. Raises OSError.
 
     mode          permissions of the file, less the umask of the process
-    aside_prefix  how the name of the file aside begins: a killed process leaves one behind
-    aside         a fixed name for it, where a lock keeps other writers away: what a killed one left is overwritten
+    aside_prefix  beginning of the name of the file aside, which a killed process leaves behind
+    aside         a fixed path for the file aside, if a lock excludes other writers: one left behind is overwritten
     """
     exclusive = os.O_EXCL if aside is None else os.O_TRUNC
     aside = aside or path.with_name(f"{aside_prefix}{secrets.token_hex(8)}")
@@ -43,7 +43,7 @@ def atomic_write(
     sync_folder(path.parent)
 
 
-def keep_file(aside: Path, path: Path) -> None:
+def move_into_place(aside: Path, path: Path) -> None:
     """Sync a file that a library wrote, and rename it to `path` on the same disk. Raises OSError."""
     with aside.open("rb") as file:
         os.fsync(file.fileno())

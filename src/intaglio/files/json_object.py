@@ -1,6 +1,6 @@
 """One JSON object from a file of unknown origin: no key twice, no NaN, bounded size.
 
-Python's parser keeps the last of two equal keys and reads NaN. Other readers do otherwise, so such a file is refused.
+Python's parser accepts NaN and uses the last of two equal keys. Other parsers differ, so such a file is refused.
 """
 
 from __future__ import annotations

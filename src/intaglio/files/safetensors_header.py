@@ -1,13 +1,13 @@
-"""Where the tensors of a safetensors file lie. No value is read here.
+"""Finds the tensors of a safetensors file. Reads no values.
 
     8 bytes     length of the header, little endian
     header      JSON: {"name": {"dtype": "F32", "shape": [8, 640], "data_offsets": [0, 20480]}, "__metadata__": {...}}
     the rest    the tensors, at those offsets counted from the end of the header, without gap or overlap
 
-No memory is allocated on the word of the file: the length is compared with the file's size and a limit before the
-header is read, every shape with its offsets before a tensor is. The reader is our own because its messages name the
-tensor that is wrong, and because the official one maps the file (a mapped file that shrinks kills the process) and
-copies each tensor. Source: github.com/huggingface/safetensors, "Format".
+Sizes in the file are checked before memory is allocated: the header's length against the file's size and a limit, each
+shape against its offsets. The official reader is not used because it maps the file (a mapped file that shrinks kills
+the process), copies each tensor, and does not name the tensor that is wrong.
+Source: github.com/huggingface/safetensors, "Format".
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ class HeaderReader:
     def read(self, file: BinaryIO) -> dict[str, TensorEntry]:
         """The tensors by name, in the order in which they lie in the file, which must be open at its beginning."""
         size = os.fstat(file.fileno()).st_size
-        header, data_start = self._header(file, size)
+        header, data_start = self._read_header(file, size)
         self._check_metadata(header.pop("__metadata__", {}))
         entries = sorted(
-            (self._entry(name, entry, data_start) for name, entry in header.items()),
+            (self._read_entry(name, entry, data_start) for name, entry in header.items()),
             key=lambda entry: (entry.start, entry.stop),
         )
         self._check_cover(entries, data_start, size)
         return {entry.name: entry for entry in entries}
 
-    def _header(self, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    def _read_header(self, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
         """(the JSON object, byte offset of the first tensor)."""
         start = file.read(8)
         if len(start) < 8:
@@ -82,7 +82,7 @@ class HeaderReader:
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise self._fault(f"__metadata__ is {reprlib.repr(metadata)}; a JSON object of strings is needed")
 
-    def _entry(self, name: str, entry: Any, data_start: int) -> TensorEntry:
+    def _read_entry(self, name: str, entry: Any, data_start: int) -> TensorEntry:
         if len(name) > MAX_NAME_CHARS:
             raise self._fault(f"a tensor name has {len(name)} characters; the limit is {MAX_NAME_CHARS}")
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
@@ -92,11 +92,11 @@ class HeaderReader:
             raise self._fault(
                 f"tensor {name!r} has dtype {reprlib.repr(dtype)}; save it as one of {', '.join(ITEM_BYTES)}"
             )
-        if not _is_sizes(shape) or len(shape) > self.max_dimensions:
+        if not _is_size_list(shape) or len(shape) > self.max_dimensions:
             raise self._fault(
                 f"tensor {name!r} has shape {reprlib.repr(shape)}; at most {self.max_dimensions} sizes are needed"
             )
-        if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        if not _is_size_list(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
             raise self._fault(f"tensor {name!r} has data_offsets {reprlib.repr(offsets)}; [begin, end] is needed")
         needed, given = math.prod(shape) * ITEM_BYTES[dtype], offsets[1] - offsets[0]
         if needed != given:
@@ -106,7 +106,7 @@ class HeaderReader:
         return TensorEntry(name, dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
 
     def _check_cover(self, entries: list[TensorEntry], data_start: int, size: int) -> None:
-        """From the header to the end of the file each byte belongs to one tensor."""
+        """Check that each byte from the header to the end of the file belongs to one tensor."""
         expected, before = data_start, "the header"
         for entry in entries:
             if entry.stop > size:
@@ -127,9 +127,9 @@ class HeaderReader:
         return self.error(f"{self.label}: {message}")
 
 
-def _is_sizes(value: Any) -> bool:
-    """A list of whole numbers that fit a file, so that products and differences stay small.
-
-    `isinstance` would accept True for an integer.
-    """
-    return isinstance(value, list) and all(type(size) is int and 0 <= size < 1 << 40 for size in value)
+def _is_size_list(value: Any) -> bool:
+    """Whether the value is a list of integers below 2^40, so that products and differences stay small."""
+    return isinstance(value, list) and all(
+        type(size) is int and 0 <= size < 1 << 40  # `isinstance` would accept True
+        for size in value
+    )

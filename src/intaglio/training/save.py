@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import TrainingError
-from intaglio.files.atomic_write import keep_file
+from intaglio.files.atomic_write import move_into_place
 from intaglio.training.options import ADAPTER_FILES
 
 CARD_FILE = "card.json"
@@ -93,4 +93,4 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _keep(written: Path, final: Path) -> None:
     written.chmod(0o644)  # safetensors makes files that only their owner can read
-    keep_file(written, final)
+    move_into_place(written, final)

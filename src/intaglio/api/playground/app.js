@@ -1,4 +1,4 @@
-// The page: keeps the form, the address bar and the code in step, runs the prompt, shows what comes back.
+// The page: keeps form, address bar and code consistent, runs the prompt, shows the response.
 // Text from the model or the server is only ever set as textContent.
 
 import { examplesFor } from "./examples.js";
@@ -19,9 +19,9 @@ const NO_ADAPTER = { lora: "", scale: "", lora2: "", scale2: "" };
 const page = (id) => document.getElementById(id);
 let models = [];
 let finetunes = [];
-let verifications = new Map(); // digest -> what running that adapter showed, or null while it is requested or missing
+let verifications = new Map(); // digest -> verification; null while it is requested or missing
 let state = { ...EMPTY, ...stateFromAddress() };
-let running = null; // AbortController of the request under way
+let running = null; // AbortController of the running request
 let touched = Boolean(state.prompt); // the reader's own prompt is never replaced by an example
 
 start();
@@ -153,7 +153,7 @@ function verificationText(verification) {
 
 /** Options for the models that the server named and for the adapters of the chosen one. */
 function fillLists() {
-  const names = models.length ? models.map((model) => model.name) : [state.model]; // before the first answer: as in the link
+  const names = models.length ? models.map((model) => model.name) : [state.model]; // before the first response: as in the link
   page("model").replaceChildren(...names.map((name) => new Option(name, name)));
   const served = finetunes.filter((item) => item.model === state.model);
   fillAdapters("lora", "base model (no adapter)", served);
@@ -254,7 +254,7 @@ function factItem(name, value) {
 }
 
 function showError(error) {
-  const lost = error instanceof TypeError; // what fetch raises when there is no answer at all
+  const lost = error instanceof TypeError; // fetch raises it when there is no response at all
   const text = lost ? `No answer from ${location.origin}: is the server still running?` : error.message;
   page("error").textContent = error.code ? `Error ${error.code}: ${text}` : text;
   page("error").hidden = false;

@@ -1,4 +1,4 @@
-// What the form says, as the request it stands for: the body, the path, and the curl that sends the same.
+// Turns the form into a request: body, path, and the curl command that sends it.
 // Knows neither the page nor the network.
 
 const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "seed"];

@@ -1,9 +1,9 @@
-// What the form says, as code for OpenAI's clients, which ask the OpenAI-compatible routes for the same answer.
+// Turns the form into code for OpenAI's clients, which get the same completion from the OpenAI-compatible routes.
 // Knows neither the page nor the network.
 
 import { accountPath, bodyOf } from "./request.js";
 
-const NOT_OPENAIS = ["top_k", "lora"]; // the routes take them; the Python client's methods have no such arguments
+const NOT_OPENAIS = ["top_k", "lora"]; // accepted by the routes, but not arguments of the Python client's methods
 
 /** A Python program. */
 export function pythonOf(state, origin, withToken) {

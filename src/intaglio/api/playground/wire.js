@@ -1,5 +1,5 @@
 // Talks to the server: lists models and adapters, runs a prompt, reads the event stream.
-// Knows the wire format and nothing of the page.
+// Knows the wire format, not the page.
 
 import { accountPath, bodyOf, runPath } from "./request.js";
 

@@ -72,7 +72,7 @@ FILES = sa.Table(
 STORE = sa.Table("finetune_store", METADATA, sa.Column("id", sa.String(36), primary_key=True))
 
 SCHEMA = Schema(
-    what="finetunes",
+    name="finetunes",
     metadata=METADATA,
     head=HEAD,
     revisions=Path(__file__).parent / "revisions",
