@@ -83,8 +83,8 @@ def test_pieces_of_any_size_are_the_same_form(client: TestClient, good: Files, s
         ("?keep_other_file=2", "not true or false"),
         ("?keep_other_file=%00", "not true or false"),
         ("?keep_other_file=" + "x" * 5000, "not true or false"),
-        ("?keep_other_file=true", "has no other file that could be kept"),
-        ("?keep_other_file=false&keep_other_file=true", "has no other file that could be kept"),
+        ("?keep_other_file=true", "has no other file to pair this one with"),
+        ("?keep_other_file=false&keep_other_file=true", "has no other file to pair this one with"),
     ],
     ids=["a word", "a number", "NUL", "five thousand letters", "no other file", "two answers"],
 )

@@ -58,7 +58,7 @@ def unharmed(address: str, http: httpx.Client, settings: Settings) -> Iterator[N
 @pytest.fixture
 def left() -> Iterator[queue.Queue[str]]:
     """The log's lines of clients that left before their request was read, as they come."""
-    with log_lines("intaglio.api.http.middleware", "the client left") as lines:
+    with log_lines("intaglio.api.http.middleware", "the client disconnected") as lines:
         yield lines
 
 

@@ -117,7 +117,7 @@ PATTERNS = (
     *(
         bad_config(
             f"rank_pattern {pattern}",
-            "rank_pattern.*(not a regular expression|does not match)",
+            "rank_pattern.*(not a regular expression|is not supported)",
             rank_pattern={pattern: 4},
         )
         for pattern in ("(", "a{2,1}", "(?i)q_proj", "\\", "a" * 100 + "(")
@@ -125,7 +125,7 @@ PATTERNS = (
     *(
         bad_config(
             f"rank_pattern {pattern}",
-            "rank_pattern.* uses .*, which this server does not match",
+            "rank_pattern.* uses .*, which is not supported",
             alone=False,
             rank_pattern={pattern: 4},
         )

@@ -196,7 +196,7 @@ PAIRS_OF_TABLES = (
     ),
     extra(
         "rows that a LoRA on the head takes beyond float32",
-        "lm_head adds to the rows of .*trainable_tokens_delta' takes them beyond float32",
+        "lm_head, rows of .*trainable_tokens_delta' exceed float32",
         both(table_pair((RANK, HIDDEN), (VOCAB, RANK), HEAD), put(ROWS, 2, HIDDEN)),
         lambda tensors: [tensors[name].fill(1e20) for name in tensors if "lm_head.lora" in name],
         **WITH_HEAD,
