@@ -1,4 +1,4 @@
-"""The health check: whether every model can answer. It needs no token."""
+"""The health check: whether every engine is ready. It needs no token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OpenItems = Annotated[int, Meta(ge=0, description="requests of batches that wait
 
 
 class Health(Struct, frozen=True):
-    """models: whether the engine of each is ready. batch_items: None if the database does not answer."""
+    """models: whether the engine of each is ready. batch_items: None if the database does not respond."""
 
     status: Status
     models: dict[str, Literal["ready", "starting"]]

@@ -10,7 +10,7 @@ import msgspec
 
 from intaglio.api.http.errors import error_item
 from intaglio.api.inference.lora_field import lora_fields
-from intaglio.api.inference.results import BatchFailure, BatchAnswer
+from intaglio.api.inference.results import BatchAnswer, BatchFailure
 from intaglio.api.inference.run_input import RunInput, read_run_input
 from intaglio.api.inference.running_request import start_request
 from intaglio.api.inference.schema import RunSchema, json_type
