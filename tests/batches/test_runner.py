@@ -45,7 +45,7 @@ class Work:
             if not self.running:
                 self.idle.set()
 
-    def failed(self, item: Item, error: IntaglioError) -> ItemResult:
+    def error_result(self, item: Item, error: IntaglioError) -> ItemResult:
         return ItemResult(item.key, f"{type(error).__name__}: {error}".encode(), False)
 
     async def until_begun(self, number: int) -> None:

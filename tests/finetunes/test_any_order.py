@@ -99,7 +99,7 @@ def test_rows_and_files_agree_after_any_operations_in_any_order(
             assert list(self.data.glob("incoming/*")) == []
 
         @invariant()
-        def what_answers_is_what_its_folder_holds(self) -> None:
+        def the_current_version_is_what_its_folder_has(self) -> None:
             for one in self.store.list_account("acc"):
                 if one.current is not None:
                     assert digest_in(one.current.folder, base_config) == one.digest

@@ -33,10 +33,11 @@ class ItemWork(Protocol):
     """Runs an item. The runner itself does not know prompts or models."""
 
     async def run(self, item: Item) -> ItemResult:
-        """Run it. After CapacityError or DatabaseError it is run again later; after EngineError too, at most MAX_TRIES
-        times. Any other IntaglioError is the item's result."""
+        """Run an item. After CapacityError or DatabaseError it is run again later; after EngineError too, at most
+        MAX_TRIES times. Any other IntaglioError is the item's result.
+        """
 
-    def failed(self, item: Item, error: IntaglioError) -> ItemResult:
+    def error_result(self, item: Item, error: IntaglioError) -> ItemResult:
         """The error as the item's result."""
 
 
@@ -184,13 +185,13 @@ class BatchRunner:
             if lane.tries[queued.key] < MAX_TRIES:
                 self._retry_later(lane, queued)
             else:
-                self._writer.put(self._work.failed(item, error))
+                self._writer.put(self._work.error_result(item, error))
         except IntaglioError as error:
-            self._writer.put(self._work.failed(item, error))
+            self._writer.put(self._work.error_result(item, error))
         except Exception:
             logger.exception("batch item %s failed", queued.key)
             internal = EngineError("internal error; the server's log has the details")
-            self._writer.put(self._work.failed(item, internal))
+            self._writer.put(self._work.error_result(item, internal))
 
     def _retry_later(self, lane: _Lane, queued: QueuedItem) -> None:
         lane.queue.put_back(queued)

@@ -70,12 +70,12 @@ def unwrapped(scope: Scope) -> Scope:
     """
     headers = Headers(scope=scope)
     proxy = _PROXY_PATH.fullmatch(scope["path"])
-    carried = headers.get("mf-url") if proxy or scope["path"] == "/" else None
-    if carried is None and proxy:
-        carried = headers.get("x-forwarded")
-    if carried is None:
+    binding_url = headers.get("mf-url") if proxy or scope["path"] == "/" else None
+    if binding_url is None and proxy:
+        binding_url = headers.get("x-forwarded")
+    if binding_url is None:
         return scope
-    path, query = _split(carried)
+    path, query = _path_and_query(binding_url)
     sent = _sent_headers(headers)
     if proxy:
         check_account(proxy[1])
@@ -83,7 +83,7 @@ def unwrapped(scope: Scope) -> Scope:
     return {**scope, "path": path, "raw_path": path.encode(), "query_string": query.encode(), "headers": sent.raw}
 
 
-def _split(url: str) -> tuple[str, str]:
+def _path_and_query(url: str) -> tuple[str, str]:
     """Path and query of a URL that the binding may call. Raises RouteError."""
     try:
         parts = urlsplit(url)

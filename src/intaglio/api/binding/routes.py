@@ -23,7 +23,7 @@ from intaglio.api.http.auth import LOCAL_ACCOUNT, check_account
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
 from intaglio.api.inference.lora_field import lora_fields
-from intaglio.api.inference.model_routes import models_found
+from intaglio.api.inference.model_routes import models_page
 from intaglio.api.inference.routes import run_response
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.state import ServerState
@@ -51,7 +51,7 @@ def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 
     @router.get(MODELS_PATH, operation_id="search_models_for_binding")
     async def search_models(request: Request) -> Response:
-        return models_found(state, request.query_params)
+        return models_page(state, request.query_params)
 
     return router
 

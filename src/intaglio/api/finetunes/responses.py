@@ -167,7 +167,7 @@ def uploaded_asset(finetune: records.Finetune, file_name: str, sha256: str) -> F
         finetune_id=finetune.id,
         modified_at=time_text(finetune.modified_at),
         state=finetune.state.value,
-        version=_number(finetune),
+        version=_version_number(finetune),
         pending=UNSET if finetune.pending is None else _pending_version(finetune.pending),
         verification=_verification_of(finetune.current) if is_current else UNSET,
     )
@@ -202,7 +202,7 @@ def _summary_fields(finetune: records.Finetune) -> dict[str, Any]:
         "created_at": time_text(finetune.created_at),
         "modified_at": time_text(finetune.modified_at),
         "state": finetune.state.value,
-        "version": _number(finetune),
+        "version": _version_number(finetune),
         "verified": finetune.current is not None and finetune.current.verification is not None,
         "reason": _or_unset(finetune.reason),
         "digest": _or_unset(finetune.digest),
@@ -210,7 +210,7 @@ def _summary_fields(finetune: records.Finetune) -> dict[str, Any]:
     }
 
 
-def _number(finetune: records.Finetune) -> int:
+def _version_number(finetune: records.Finetune) -> int:
     return finetune.current.number if finetune.current is not None else 0
 
 

@@ -56,7 +56,7 @@ class BatchItems:
         entry = BatchAnswer(item.key.place, result, True, _external_reference(item))
         return ItemResult(item.key, msgspec.json.encode(entry), True, tokens)
 
-    def failed(self, item: Item, error: IntaglioError) -> ItemResult:
+    def error_result(self, item: Item, error: IntaglioError) -> ItemResult:
         errors = [error_item(error, _request_id(item))]
         entry = BatchFailure(item.key.place, {}, False, errors, _external_reference(item))
         return ItemResult(item.key, msgspec.json.encode(entry), False)

@@ -24,7 +24,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 
     @router.get("/ai/models/search", operation_id="search_models")
     async def search_models(request: Request, account: str) -> Response:
-        return models_found(state, request.query_params)
+        return models_page(state, request.query_params)
 
     @router.get("/ai/models/schema", operation_id="read_model_schemas")
     async def model_schema(request: Request, account: str) -> Response:
@@ -46,7 +46,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
     return router
 
 
-def models_found(state: ServerState, query: Mapping[str, str]) -> Response:
+def models_page(state: ServerState, query: Mapping[str, str]) -> Response:
     """One page of the models that match the query. Raises BadInputError."""
     page = integer(query, "page", default=1, low=1)
     per_page = integer(query, "per_page", default=100, low=1, high=MAX_PER_PAGE)

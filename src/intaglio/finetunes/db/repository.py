@@ -149,7 +149,7 @@ class FinetuneRepository:
             rows.update_finetune(connection, finetune.id, state=state, reason=None, modified_at=self._now())
 
     def confirm_current(self, finetune: Finetune, verification: Verification) -> None:
-        """Drop a candidate with the files of the current version, and store its verification, the newest."""
+        """Drop the candidate, whose pair is that of the current version, and store the newer verification."""
         with self._database.writing() as connection:
             _check_unchanged(connection, finetune)
             rows.put_files(connection, finetune.id, finetune.next_number, {})
@@ -226,7 +226,7 @@ class FinetuneRepository:
 
 
 def _end_check_update() -> sa.Update:
-    """CHECKING becomes READY if there is a version and no candidate's file, else AWAITING_FILES.
+    """CHECKING becomes READY if there is a version and no candidate file, else AWAITING_FILES.
 
     Any other state is the result of another check meanwhile, and stays.
     """
