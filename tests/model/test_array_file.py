@@ -55,7 +55,7 @@ def few_descriptors() -> Iterator[int]:
     """A limit that leaves hardly any beyond those in use and those that are not mapped with."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     in_use = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
-    few = in_use + array_file.DESCRIPTORS_LEFT + 5
+    few = in_use + array_file.RESERVED_DESCRIPTORS + 5
     resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
     yield few
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -71,7 +71,7 @@ def test_without_free_descriptors_files_are_read_and_others_can_still_be_opened(
         assert found is not None
         np.testing.assert_array_equal(found["grid"], ARRAYS["grid"])
     with contextlib.ExitStack() as others:
-        for _ in range(array_file.DESCRIPTORS_LEFT - 5):
+        for _ in range(array_file.RESERVED_DESCRIPTORS - 5):
             others.enter_context(path.open("rb"))
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_SHORT = 12  # characters of a digest that are shown
-_WIDE = 200  # columns without a terminal
+_DIGEST_CHARACTERS = 12  # of a digest that are shown
+_COLUMNS = 200  # without a terminal
 
 Json = Mapping[str, Any]
 
@@ -22,14 +22,14 @@ def show_list(found: Sequence[Json]) -> None:
 
 
 def show_public_list(found: Sequence[Json]) -> None:
-    """Public finetunes of all accounts, with the id by which other accounts use them."""
+    """Public finetunes of all accounts, with their ids, by which other accounts use them."""
     _show_lines(found, ("name", "id", "state", "model", "description"))
 
 
 def _show_lines(found: Sequence[Json], fields: Sequence[str]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for name in fields:
-        # A narrow terminal cuts these two columns; names and ids stay whole, to be copied.
+        # A narrow terminal cuts model and description; names and ids stay whole, to be copied.
         table.add_column(name, no_wrap=name not in ("model", "description"))
     for one in found:
         table.add_row(*(_cell(one[name], no_wrap=True) for name in fields))
@@ -44,7 +44,7 @@ def show_one(found: Json) -> None:
         rows[file["file_name"]] = _file_text(file)
     rows["verification"] = verification_text(found.get("verification"))
     for one in found.get("earlier", ()):
-        rows[f"version {one['version']}"] = f"digest {one['digest'][:_SHORT]}, kept for a rollback"
+        rows[f"version {one['version']}"] = f"digest {one['digest'][:_DIGEST_CHARACTERS]}, kept for a rollback"
     if "pending" in found:
         rows["pending"] = _pending_text(found["pending"])
     elif "missing_files" in found:
@@ -81,7 +81,7 @@ def verification_text(found: Json | None) -> str:
 
 
 def _file_text(file: Json) -> str:
-    return f"{file['size']:,} bytes, sha256 {file['sha256'][:_SHORT]}, {file['uploaded_at']}"
+    return f"{file['size']:,} bytes, sha256 {file['sha256'][:_DIGEST_CHARACTERS]}, {file['uploaded_at']}"
 
 
 def _pending_text(pending: Json) -> str:
@@ -100,7 +100,7 @@ def _show_rows(rows: Json) -> None:
 
 
 def _cell(value: object, no_wrap: bool = False) -> Text:
-    """Names and descriptions come from other accounts: no markup and no control characters."""
+    """A value as plain text: names and descriptions of other accounts may hold markup and control characters."""
     shown = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
     printable = "".join(letter if letter.isprintable() else " " for letter in shown)
     return Text(printable, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
@@ -108,4 +108,4 @@ def _cell(value: object, no_wrap: bool = False) -> Text:
 
 def _console() -> Console:
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+    return console if console.is_terminal else Console(highlight=False, width=_COLUMNS)

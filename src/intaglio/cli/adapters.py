@@ -148,7 +148,7 @@ def download(
 ) -> None:
     """Download the two files of a finetune."""
     paths = [out / file_name for file_name in ADAPTER_FILES]
-    with _finetunes(url, account, token) as finetunes, _writing(out):
+    with _finetunes(url, account, token) as finetunes, _unwritable_as_error(out):
         _make_folder(out, paths)
         with transfer_progress("fetching") as progress:
             for path in paths:
@@ -169,7 +169,7 @@ def _settings(url: str | None, account: str | None, token: str | None) -> Client
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _unwritable_as_error(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -177,6 +177,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _make_folder(out: Path, paths: list[Path]) -> None:
+    """Raises SettingsError if one of the files exists."""
     out.mkdir(parents=True, exist_ok=True)
     for path in paths:
         if path.exists():

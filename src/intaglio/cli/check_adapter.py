@@ -12,8 +12,9 @@ from intaglio.llm import LLM
 
 
 def verify_folder(folder: Path, model: Path | None) -> dict[str, Any]:
-    """The verification, in the JSON form of GET /finetunes/{name}, and the digest. Raises AdapterError if the adapter
-    cannot be served.
+    """The verification in the JSON form of GET /finetunes/{name}, with the digest.
+
+    Raises AdapterError if the adapter cannot be served.
     """
     llm = LLM(model)
     ref = llm.load_adapter(folder)

@@ -15,7 +15,7 @@ from intaglio.settings import PREFIX, Settings
 
 
 def with_settings_options(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
-    """Give a command one option per setting; it is called with those that were given, by field name."""
+    """Give a command one option per setting. It is called with the options that the user gave, by field name."""
 
     def run(**options: Any) -> None:
         given = {name: value for name, value in options.items() if value is not None and value != []}
@@ -32,7 +32,7 @@ def with_settings_options(command: Callable[[dict[str, Any]], None]) -> Callable
 def _parameter(name: str, hint: Any) -> inspect.Parameter:
     field = Settings.model_fields[name]
     default = "" if field.default in (None, (), PydanticUndefined) else f" [default: {field.default}]"
-    kind = _plain(hint)
+    kind = _parsed_type(hint)
     option = typer.Option(
         help=f"{field.description}{default} [env: {PREFIX}{name.upper()}]",
         show_default=False,
@@ -44,11 +44,11 @@ def _parameter(name: str, hint: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _plain(hint: Any) -> Any:
-    """The type typer parses. Whole numbers stay text: the settings' own message names the bounds too."""
+def _parsed_type(hint: Any) -> Any:
+    """The type that typer parses. Whole numbers are passed on as text: the message of `Settings` names the bounds."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _plain(next(part for part in get_args(hint) if part is not type(None)))
+        return _parsed_type(next(part for part in get_args(hint) if part is not type(None)))
     if origin is tuple:
         return list[str]
     if origin is Literal:

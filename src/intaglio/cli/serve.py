@@ -28,7 +28,7 @@ def serve(settings: Settings) -> None:
     _make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)
-    with bind(settings) as listener:  # before the model is loaded: a port in use is an error at once
+    with bind(settings) as listener:  # before the model is loaded, so that a port in use is reported at once
         try:
             asyncio.run(_serve(settings, listener))
         except KeyboardInterrupt:
@@ -98,8 +98,10 @@ def _curl(url: str, body: dict[str, object], options: str = "") -> str:
 
 
 def _make_data_folder(path: Path) -> None:
-    """Create it if missing, readable by this user only: batches contain prompts. Raises DataFolderError if it cannot be
-    written."""
+    """Create the folder if missing, readable by this user only, because batches contain prompts.
+
+    Raises DataFolderError if it is not writable.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -109,7 +111,7 @@ def _make_data_folder(path: Path) -> None:
 
 
 def _show_terms_once(data_path: Path) -> None:
-    """The bundled model is licensed under Google's terms; print the notice the first time it is used."""
+    """Print the notice of Google's terms, under which the bundled model is licensed, the first time it is used."""
     marker = data_path / "gemma-terms-shown"
     if marker.exists():
         return

@@ -26,10 +26,10 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
         command(**options)
 
     signature = inspect.signature(command, eval_str=True)
-    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    of_command = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     hints = typing.get_type_hints(TrainingOptions)
-    ours = [_parameter(one, hints[one.name]) for one in fields(TrainingOptions) if "help" in one.metadata]
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *ours)]
+    of_training = [_parameter(one, hints[one.name]) for one in fields(TrainingOptions) if "help" in one.metadata]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*of_command, *of_training)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__doc__ = command.__doc__
     run.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -37,7 +37,7 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
-    assert option.default is not MISSING, "an option without a default is the command's own"
+    assert option.default is not MISSING, f"{option.name} has help but no default"
     default, names = option.default, []
     if hint is bool:
         names = [f"--{option.name.replace('_', '-')}"]  # a flag without a --no- form

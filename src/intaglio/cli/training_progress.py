@@ -48,7 +48,7 @@ class _Clock:
 
 
 class LineReport:
-    """One line for every tenth step."""
+    """Prints one line for every tenth step."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -76,7 +76,7 @@ class LineReport:
 
 
 class BarReport:
-    """One bar, with loss and speed next to it."""
+    """Shows one bar, with loss and speed next to it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

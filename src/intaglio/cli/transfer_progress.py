@@ -13,7 +13,7 @@ from intaglio.client.finetunes import Progress as Report
 
 @contextmanager
 def transfer_progress(doing: str, after: str = "done") -> Iterator[Report]:
-    """Yields a callback for the progress of files. after: text shown when a file is complete."""
+    """Yields a callback for the progress of files. doing, after: texts while a file is transferred, and then."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _name, _done, _total: None

@@ -14,8 +14,8 @@ from intaglio.errors import ServerRefusedError, ServerUnreachableError
 
 CONNECT_TIMEOUT_S = 10.0
 RESPONSE_TIMEOUT_S = 600.0  # an upload's response comes after its verification, which may queue behind others
-_SHOWN_CHARACTERS = 200  # of a response that is not from this API
-# Prefixes of the service's messages, removed in the client's.
+_MAX_SHOWN_CHARACTERS = 200  # in the message about a response that is not from this API
+# Prefixes of the service's messages, which are not shown to the user.
 _PREFIXES = ("AiError: ", "AiError: ", "Bad input: ", "Error: ")
 
 
@@ -63,7 +63,7 @@ class Connection:
         return self._result("DELETE", path)
 
     def post_form(self, path: str, fields: Mapping[str, str], files: Mapping[str, Any], **query: str) -> Any:
-        """The same with a multipart form. The files are read piece by piece while they are sent."""
+        """The `result` of POST with a multipart form. Files are read piece by piece while they are sent."""
         return self._result("POST", path, data=dict(fields), files=dict(files), params=query)
 
     def served_models(self) -> list[str]:
@@ -85,9 +85,9 @@ class Connection:
             length = response.headers.get("content-length")
             yield (int(length) if length is not None else None, response.iter_raw())
 
-    def _result(self, method: str, path: str, **what: Any) -> Any:
+    def _result(self, method: str, path: str, **options: Any) -> Any:
         with self._unreachable_as_error():
-            response = self._http.request(method, path, **what)
+            response = self._http.request(method, path, **options)
         if response.is_error:
             raise self._refusal(response)
         try:
@@ -115,8 +115,8 @@ class Connection:
         return ServerRefusedError(message, response.status_code, code)
 
     def _unexpected_response(self, response: httpx2.Response) -> ServerUnreachableError:
-        """A response that is not from this API: of a proxy, or of another program on that port."""
-        detail = " ".join(response.text[:_SHOWN_CHARACTERS].split())
+        """The error for a response that is not from this API: from a proxy, or from another program on that port."""
+        detail = " ".join(response.text[:_MAX_SHOWN_CHARACTERS].split())
         return ServerUnreachableError(
             f"the response of {self.url} is not from a server of this API: status {response.status_code}, {detail!r}"
         )

@@ -14,8 +14,8 @@ from intaglio.errors import AdapterError, FinetuneNotFoundError
 from intaglio.files.atomic_write import atomic_write
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")  # the names on the wire
-_PUBLIC_PAGE = 1000  # the most that the server lists at once
-_OTHER_ROUTES = ("", ".", "..", "public")  # not valid as names; at the end of a path they would address another route
+_PUBLIC_PAGE_SIZE = 1000  # the server's limit for one page
+_OTHER_ROUTES = ("", ".", "..", "public")  # not valid as names: with them a path would address another route
 
 # Called with a file's name, the bytes sent so far, and its size in bytes (None: unknown).
 Progress: TypeAlias = Callable[[str, int, int | None], None]
@@ -28,7 +28,7 @@ def no_progress(name: str, done: int, total: int | None) -> None:
 class Finetunes:
     """The operations on an account's finetunes. Every method raises ServerRefusedError or ServerUnreachableError.
 
-    finetune  a name or an id in every method. Raises FinetuneNotFoundError for a text that cannot be either
+    finetune  a name or an id, in every method; FinetuneNotFoundError for a text that is not valid as either
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -42,9 +42,9 @@ class Finetunes:
         """The public finetunes of all accounts, and the demo adapters."""
         found: list[dict[str, Any]] = []
         while True:
-            page = self._connection.get("finetunes/public", limit=_PUBLIC_PAGE, offset=len(found))
+            page = self._connection.get("finetunes/public", limit=_PUBLIC_PAGE_SIZE, offset=len(found))
             found += page
-            if len(page) < _PUBLIC_PAGE:
+            if len(page) < _PUBLIC_PAGE_SIZE:
                 return found
 
     def read(self, finetune: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Finetunes:
 
         Raises AdapterError for a file that cannot be read.
         """
-        with _opened(path, progress) as file:
+        with _open_reporting(path, progress) as file:
             response: dict[str, Any] = self._connection.post_form(
                 f"{_path(finetune)}/finetune-assets",
                 {"file_name": path.name},
@@ -105,7 +105,7 @@ class _ReportingFile(io.FileIO):
         return piece or b""
 
 
-def _opened(path: Path, progress: Progress) -> _ReportingFile:
+def _open_reporting(path: Path, progress: Progress) -> _ReportingFile:
     try:
         return _ReportingFile(path, progress)
     except OSError as error:

@@ -25,8 +25,8 @@ def check_publishable(
 ) -> None:
     """Raise the errors that `publish` would raise before it sends a file: a check before hours of training."""
     with Connection(url, account, token) as connection:
-        if _found(Finetunes(connection), name, model, description, public) is None:
-            _base(connection, model)
+        if _find_unchanged(Finetunes(connection), name, model, description, public) is None:
+            _choose_base(connection, model)
 
 
 def publish(
@@ -57,9 +57,9 @@ def publish(
         raise AdapterError(f"{folder} has no {' and no '.join(missing)}")
     with Connection(url, account, token) as connection:
         finetunes = Finetunes(connection)
-        found = _found(finetunes, name, model, description, public)
+        found = _find_unchanged(finetunes, name, model, description, public)
         if found is None:
-            base = _base(connection, model)
+            base = _choose_base(connection, model)
             found = finetunes.create(name=name, model=base, description=description or "", public=bool(public))
         for file_name in _upload_order(found):
             finetunes.upload(found["id"], folder / file_name, progress)
@@ -68,9 +68,10 @@ def publish(
     return now
 
 
-def _found(
+def _find_unchanged(
     finetunes: Finetunes, name: str, model: str | None, description: str | None, public: bool | None
 ) -> dict[str, Any] | None:
+    """The finetune, None if there is none. Raises FinetuneError if one of its given fields has another value."""
     try:
         found = finetunes.read(name)
     except ServerRefusedError as error:
@@ -87,8 +88,8 @@ def _found(
     return found
 
 
-def _base(connection: Connection, model: str | None) -> str:
-    """The base of a new finetune."""
+def _choose_base(connection: Connection, model: str | None) -> str:
+    """The base of a new finetune: the given one, or the only one of the server."""
     served = connection.served_models()
     if model is None and len(served) == 1:
         return served[0]
@@ -100,15 +101,15 @@ def _base(connection: Connection, model: str | None) -> str:
 
 
 def _upload_order(found: dict[str, Any]) -> tuple[str, ...]:
-    """A file that the server has without its partner is replaced first, else it would be paired with our first file.
+    """The file names in the order in which they must be sent.
 
-    Without such a file, the one that was uploaded first last time is sent first: the server treats the last one, sent
-    again, as a repetition of that upload.
+    If the server has one file of an unfinished pair, that file is replaced first: it must not be paired with our other
+    file. Otherwise the order of the last upload is kept: the server treats its last file, sent again, as a repetition.
     """
     candidate = found.get("pending", {} if found["state"] == "ready" else found)
     waiting = {file["file_name"] for file in candidate.get("files", ())}
-    came = {file["file_name"]: file["uploaded_at"] for file in found.get("files", ())}
-    return tuple(sorted(ADAPTER_FILES, key=lambda name: (name not in waiting, came.get(name, ""), name)))
+    uploaded_at = {file["file_name"]: file["uploaded_at"] for file in found.get("files", ())}
+    return tuple(sorted(ADAPTER_FILES, key=lambda name: (name not in waiting, uploaded_at.get(name, ""), name)))
 
 
 def _check_is_current(now: dict[str, Any], folder: Path) -> None:

@@ -10,7 +10,7 @@ can always be made again, so any other file is treated as missing.
 The weights of a base are read into memory with pages of 2 MiB: every step streams through all weights, and with pages
 of 4 KiB, which a memory map has, address translation is slow. Adapters are mapped: they are loaded and evicted often, a
 step reads a few of them, and mapping a file from the page cache takes a tenth of a millisecond. Before Python 3.13 a
-map needs a file descriptor; when only DESCRIPTORS_LEFT are free, a file is read instead of mapped.
+map needs a file descriptor; when only RESERVED_DESCRIPTORS are free, a file is read instead of mapped.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _TAIL_BYTES = 32 + 8 + len(_MAGIC)
 _ALIGNMENT = 64
 _LARGE_BYTES = 32 << 20  # larger memory gets pages of 2 MiB
 _MAX_HEADER_BYTES = 16 << 20
-DESCRIPTORS_LEFT = 64  # for files that are opened and closed again, and for sockets
+RESERVED_DESCRIPTORS = 64  # kept free for files that are opened and closed again, and for sockets
 
 Arrays = Mapping[str, NDArray[Any]]
 
-ASIDE_PREFIX = ".packing-"  # of unfinished files; one that stays was left by a killed process
+ASIDE_PREFIX = ".packing-"  # of unfinished files; a killed process leaves its file behind
 
 
 class _Array(msgspec.Struct, frozen=True):
@@ -134,7 +134,7 @@ def _few_descriptors_are_left(file: io.FileIO) -> bool:
     except OSError:
         return True
     os.close(number)
-    return limit != resource.RLIM_INFINITY and number >= limit - DESCRIPTORS_LEFT
+    return limit != resource.RLIM_INFINITY and number >= limit - RESERVED_DESCRIPTORS
 
 
 def _read(file: io.FileIO) -> memoryview:
@@ -150,13 +150,13 @@ def _large_pages(size: int) -> memoryview:
     """Memory outside the allocator, returned to the system as soon as the arrays are freed."""
     content = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
+        with contextlib.suppress(OSError):  # a kernel without large pages
             content.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(content)
 
 
 def _aligned(size: int) -> memoryview:
-    """From the allocator, which may reuse pages: new pages cost more than reading the file into them."""
+    """Memory from the allocator, which may reuse pages: new pages cost more than reading the file into them."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].data

@@ -23,7 +23,7 @@ _TANH_GELU = {None, "gelu", "gelu_pytorch_tanh"}  # "gelu" in a Gemma config has
 class LayerConfig:
     """Settings that may differ from layer to layer.
 
-    window       tokens a query sees, itself included; None sees all before it
+    window       tokens a query sees, its own included; None: all before it
     rope_theta   base of the rotary angles
     rope_factor  positions are divided by this (linear scaling); 1 means no scaling
     """
@@ -158,11 +158,9 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
 
 def _refuse_unknown_arithmetic(raw: Mapping[str, Any]) -> None:
     if raw.get("use_bidirectional_attention"):
-        raise ModelFormatError(
-            "config.json: use_bidirectional_attention is set: an embedding model, it does not generate"
-        )
+        raise ModelFormatError("config.json: use_bidirectional_attention is set; embedding models are not supported")
     if raw.get("attention_bias"):
-        raise ModelFormatError("config.json: attention_bias is true; no Gemma has biases and this server runs none")
+        raise ModelFormatError("config.json: attention_bias is true; attention biases are not supported")
     for key in ("hidden_activation", "hidden_act"):
         if raw.get(key) not in _TANH_GELU:
             raise ModelFormatError(f"config.json: {key} is {raw[key]!r}; Gemma's is the tanh form of GELU")

@@ -1,6 +1,6 @@
 """Memory that a checkpoint's weights will need, computed from shapes and storage types before anything is read.
 
-Memory-mapped weights count in full: pages that do not stay in memory are read again at every forward.
+Memory-mapped weights count in full, because pages that do not stay in memory are read again at every forward.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from intaglio.model.weights import TensorInfo
 from intaglio.model.weights.names import EMBEDDING, HEAD
 from intaglio.ops import GROUP, Format, QuantizedFormat
 
-_TILE = 16  # outputs are filled up to whole tiles, inputs to whole groups
+_TILE = 16  # outputs are padded to whole tiles, inputs to whole groups
 _BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
     "f32": 4,
     "bf16": 2,
-    "w8": 1 + 2 / GROUP,  # and a scale
-    "w5": 5 / 8 + 4 / GROUP,  # and a scale and at most a minimum
+    "w8": 1 + 2 / GROUP,  # with a scale per group
+    "w5": 5 / 8 + 4 / GROUP,  # with a scale and perhaps a minimum per group
     "w4": 4 / 8 + 4 / GROUP,
 }
 
@@ -28,7 +28,7 @@ _BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
 _CONVERTING = 4.1  # to bfloat16
 _REORDERING = 2.6  # a quantized matrix into the kernels' layout
 _WIDENING = 5.2  # a quantized matrix into float32, plus its copy for the packed file
-_ROUNDING = 20  # of the rows that are rounded at a time, plus their results until they are reordered
+_ROUNDING = 20  # of the rows that are rounded at a time, and their results until they are reordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Footprint:
     """Bytes.
 
     weights  resident while the model is served
-    loading  temporary, while they are prepared; freed once the model is loaded
+    loading  temporary, while the weights are prepared; freed once the model is loaded
     """
 
     weights: int

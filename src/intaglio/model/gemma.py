@@ -4,7 +4,7 @@ One file for three family versions, because they differ in a handful of places, 
 the outputs of attention and MLP before adding them, Gemma 2 caps scores and logits, Gemma 3 norms q and k, and Gemma 2
 and 3 alternate layers with and without a sliding window. `ModelConfig` says which of these a layer has.
 
-The forward knows rows and cache blocks. It does not know requests, nor the kind of arrays (`ops` does).
+The forward knows rows and cache blocks. It does not know requests, nor what kind of arrays `ops` uses.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ DOWN = ("mlp.down_proj",)
 EMBEDDING = "embed_tokens"
 HEAD = "lm_head"
 
-# The projections of a forward that adapters can change: one for the embedding and the norm after it, four for each
-# layer, one for the head.
-_CALLS_PER_LAYER = 4
+# Fused projections that adapters can change, counted in the order of `forward`: one for the embedding and the norm
+# after it, four for each layer, one for the head.
+_PROJECTIONS_PER_LAYER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class ForwardBatch:
     adapters    which rows have which adapter, from `Ops.lora_plan`
     attention   one plan per group of `kv_groups(config)`, from `Ops.attention_plan`
     logit_rows  [n] int32: the rows whose logits are wanted
-    logit_adapters  which of these have which adapter, counted among them
+    logit_adapters  which of the logit rows have which adapter, as indices into logit_rows
     """
 
     ids: Array
@@ -85,9 +85,7 @@ def kv_groups(config: ModelConfig) -> tuple[KVGroupShape, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One block. The +1 is already added to the norms; the post norms and q/k norms are None in families without
-    them.
-    """
+    """One block. 1 is already added to the weights of the norms; the post norms are None in families without them."""
 
     input_norm: Array
     pre_mlp_norm: Array
@@ -119,7 +117,7 @@ class Gemma:
         self._embedding = read.matrix("model.embed_tokens", is_table=True)
         self._head = self._embedding if config.tied_head else read.matrix("lm_head", is_table=True)
         self._final_norm = read.norm("model.norm")
-        ropes = {_rope(layer): RopeKind(*_rope(layer)) for layer in config.layers}  # one object for layers of a kind
+        ropes = {_rope(layer): RopeKind(*_rope(layer)) for layer in config.layers}  # layers of a kind share one object
         self._layers = [
             _read_layer(read, config, index, ropes[_rope(layer)]) for index, layer in enumerate(config.layers)
         ]
@@ -141,14 +139,16 @@ class Gemma:
     def prepare_adapter(self, tensors: AdapterTensors) -> AdapterWeights:
         """Convert an adapter to the form that `forward` needs; done once, when it is loaded."""
         tables = {name: self._ops.weight(table, "f32") for name, table in tensors.tables.items()}
-        return self._ops.adapter_weights(list(self._adapter_calls(tensors, tables)))
+        return self._ops.adapter_weights(list(self._adapter_projections(tensors, tables)))
 
     def adapter_weights(self) -> list[Sequence[Weight]]:
-        """The matrices of each projection that an adapter can change, in their order in `forward`."""
-        return [call.weights for call in self._adapter_calls(AdapterTensors({}), {})]
+        """The matrices of each projection that an adapter can change, in the order of `forward`."""
+        return [projection.weights for projection in self._adapter_projections(AdapterTensors({}), {})]
 
-    def _adapter_calls(self, tensors: AdapterTensors, tables: Mapping[str, Weight]) -> Iterator[AdapterProjection]:
-        """The adapter's changes to each projection, in their order in `forward`."""
+    def _adapter_projections(
+        self, tensors: AdapterTensors, tables: Mapping[str, Weight]
+    ) -> Iterator[AdapterProjection]:
+        """The adapter's changes to each projection, in the order of `forward`."""
         pairs, norms = tensors.pairs, tensors.norms
         # As in _norms_after: a layer ends with the input norm of the next layer.
         after = [*((index, "input_layernorm") for index in range(1, self.config.num_layers)), (MODEL, "norm")]
@@ -181,20 +181,27 @@ class Gemma:
         normed = ops.rms_norm(x, self._layers[0].input_norm, eps, batch.adapters, 0)
         for index, layer in enumerate(self._layers):
             group, place = self._kv_place[index]
-            call = 1 + index * _CALLS_PER_LAYER
+            projection = 1 + index * _PROJECTIONS_PER_LAYER
             mixed = ops.self_attention(
-                normed, layer.qkv, layer.attention, cache[group], place, batch.attention[group], batch.adapters, call
+                normed,
+                layer.qkv,
+                layer.attention,
+                cache[group],
+                place,
+                batch.attention[group],
+                batch.adapters,
+                projection,
             )
             x, normed = ops.add_projection(
-                x, mixed, layer.out, layer.post_attn_norm, layer.pre_mlp_norm, eps, batch.adapters, call + 1
+                x, mixed, layer.out, layer.post_attn_norm, layer.pre_mlp_norm, eps, batch.adapters, projection + 1
             )
-            gated = ops.gated_linear(normed, layer.gate, layer.up, batch.adapters, call + 2)
+            gated = ops.gated_linear(normed, layer.gate, layer.up, batch.adapters, projection + 2)
             x, normed = ops.add_projection(
-                x, gated, layer.down, layer.post_mlp_norm, self._norms_after[index], eps, batch.adapters, call + 3
+                x, gated, layer.down, layer.post_mlp_norm, self._norms_after[index], eps, batch.adapters, projection + 3
             )
-        call = 1 + len(self._layers) * _CALLS_PER_LAYER
+        projection = 1 + len(self._layers) * _PROJECTIONS_PER_LAYER
         rows = ops.take_rows(normed, batch.logit_rows)
-        return ops.logits(rows, self._head, self.config.final_softcap, batch.logit_adapters, call)
+        return ops.logits(rows, self._head, self.config.final_softcap, batch.logit_adapters, projection)
 
 
 # Names of the norms after attention, before the MLP and after it, with and without post norms. The same name has

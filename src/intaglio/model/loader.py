@@ -34,7 +34,7 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
 
 
 def holds_quantized(checkpoint: Checkpoint) -> bool:
-    """Whether matrices of the checkpoint are stored in 8 bit or less."""
+    """Whether any matrix of the checkpoint is stored in 8 bit or less."""
     stored = {checkpoint.info(name).dtype for name in checkpoint.names()}
     return any(format_of(dtype, "auto", is_table=False) in ("w8", "w5", "w4") for dtype in stored)
 
@@ -44,9 +44,8 @@ def load_gemma(path: Path, ops: Ops, fmt: WeightFormat = "auto", *, packed_dir: 
 
     packed_dir  where packed weights are stored for the next start; None stores none
     """
-    key = packed_key(
-        path, fmt, ops.layout
-    )  # before the files are opened: if they are replaced now, the key matches neither
+    # Made before the files are opened: if they are replaced in between, the key matches neither version.
+    key = packed_key(path, fmt, ops.layout)
     with open_checkpoint(path) as checkpoint:
         config = read_config(checkpoint)
         packed = None if packed_dir is None else PackedFile(packed_dir, key)

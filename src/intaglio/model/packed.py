@@ -1,4 +1,4 @@
-"""Packed weights on disk: what the first start computed, read by every later one.
+"""Packed weights on disk: computed at the first start, read at every later one.
 
 One file per (checkpoint, format, kernel layout), in the format of `array_file`; a damaged file is made again. It is
 read into memory, not mapped: reading weights is faster with pages of 2 MiB (docs/experiments.md).
@@ -34,9 +34,9 @@ def packed_path(folder: Path, key: str) -> Path:
 
 
 class PackedFile:
-    """The packed arrays of one model: read from `folder` if the file exists, else collected and then written.
+    """The packed arrays of one model: read from the file if it exists (`is_complete`), else collected and written.
 
-    `is_complete` tells which. If the folder cannot be written to, a warning is logged, and the next start is slow.
+    If the folder cannot be written to, a warning is logged, and the next start is slow.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -55,7 +55,7 @@ class PackedFile:
             self._arrays[f"{name}/{key}"] = array
 
     def save(self) -> None:
-        """Write what was put, unless it came from the file."""
+        """Write the collected arrays, unless they came from the file."""
         if self.is_complete or not self._arrays:
             return
         try:

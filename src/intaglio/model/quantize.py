@@ -1,8 +1,7 @@
 """From a checkpoint's tensor to integers with a scale per 32 inputs: the formats w8, w5 and w4.
 
-If the file is quantized already, its own numbers are used: Q8_0 as w8; Q5_0, Q5_1 and Q5_K as w5; Q4_0, Q4_1 and
-Q4_K as w4, with nothing lost but the last bits of scales that become float16. Everything else is rounded here from its
-values.
+If a tensor is quantized already, its own numbers are used: Q8_0 as w8; Q5_0, Q5_1 and Q5_K as w5; Q4_0, Q4_1 and
+Q4_K as w4. Only the last bits of scales are lost, which become float16. Everything else is decoded and rounded here.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from intaglio.ops import GROUP, Format, QuantizedFormat, QuantizedMatrix
 WeightFormat = Literal["auto"] | Format | QuantizedFormat
 
 PIECE_WEIGHTS = 1 << 22  # rounded at a time
+# Storage types whose own numbers a format can hold.
 _KEPT: dict[str, QuantizedFormat] = {
     "Q8_0": "w8",
     "Q5_0": "w5",
@@ -74,7 +74,7 @@ def quantize(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix:
 
 
 def round_to_w8(values: NDArray[np.float32]) -> QuantizedMatrix:
-    """Nearest whole numbers -127 ... 127; the largest of a group is 127 steps."""
+    """Nearest whole numbers from -127 to 127; the largest magnitude of a group becomes 127."""
     groups = _grouped(values)
     scales = _half_not_below(np.abs(groups).max(axis=2) / 127)
     whole = np.rint(groups * _reciprocal(scales)[:, :, None]).clip(-127, 127).astype(np.int8)
@@ -105,8 +105,9 @@ def _rounded_between_extremes(
 
 
 def _pieces(raw: RawTensor) -> Iterator[RawTensor]:
-    """Runs of rows that are rounded one run at a time: rounding needs some twenty bytes of temporary memory per weight,
-    and an embedding has up to 800 million weights."""
+    """The tensor in runs of rows, to be rounded one at a time: rounding takes some twenty bytes of temporary memory per
+    weight, and an embedding has up to 800 million weights.
+    """
     out, inputs = raw.shape
     rows, row_bytes = max(1, PIECE_WEIGHTS // inputs), raw.data.nbytes // out
     for start in range(0, out, rows):
@@ -122,7 +123,7 @@ def _joined(pieces: Sequence[QuantizedMatrix]) -> QuantizedMatrix:
 
 
 def _stored_numbers(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix | None:
-    """The file's own numbers, if the format holds them; None if they must be rounded."""
+    """The file's own numbers if the format can hold them; None if the values must be rounded."""
     if fmt != _KEPT.get(raw.dtype) and (fmt, raw.dtype) != ("w8", "Q5_0"):
         return None
     values, *numbers = _whole_numbers(raw.dtype, raw.blocks())
@@ -167,13 +168,13 @@ def _with_finite_scales(raw: RawTensor, matrix: QuantizedMatrix) -> QuantizedMat
 
 
 def _half_not_below(numbers: NDArray[np.float32]) -> NDArray[np.float16]:
-    """float16 rounded up: with a scale rounded down, a group's largest value could not be represented."""
+    """float16, rounded up: with a scale rounded down, a group's largest value could not be represented."""
     halves: NDArray[np.float16] = numbers.astype(np.float16)
     return np.where(halves < numbers, np.nextafter(halves, np.float16(np.inf)), halves)
 
 
 def _grouped(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[out, groups, 32], filled up with zeros."""
+    """[out, groups, 32], padded with zeros."""
     out, inputs = values.shape
     padded = np.pad(values, ((0, 0), (0, -inputs % GROUP)))
     return padded.reshape(out, -1, GROUP)

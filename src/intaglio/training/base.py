@@ -19,7 +19,7 @@ from intaglio.training.options import TrainingOptions
 if TYPE_CHECKING:
     import torch
 
-_TYPES = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text"}  # our family -> transformers' model_type
+_MODEL_TYPES = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text"}  # our family -> transformers' model_type
 
 
 def load_base(path: Path, dtype: BaseDtype) -> torch.nn.Module:
@@ -29,11 +29,11 @@ def load_base(path: Path, dtype: BaseDtype) -> torch.nn.Module:
 
     with open_checkpoint(path) as checkpoint:
         config = read_config(checkpoint)
-        described = AutoConfig.for_model(_TYPES[config.family], **hugging_face_config(config))
+        hf_config = AutoConfig.for_model(_MODEL_TYPES[config.family], **hugging_face_config(config))
         with torch.device("meta"):
             # transformers' fused attention has no soft cap.
             attention = "eager" if config.attn_softcap is not None else "sdpa"
-            model = AutoModelForCausalLM.from_config(described, attn_implementation=attention)
+            model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention)
         _fill(model, checkpoint, config, getattr(torch, dtype))
     return model.eval().requires_grad_(False)
 
@@ -96,18 +96,18 @@ def _fill(model: Any, checkpoint: Checkpoint, config: ModelConfig, dtype: torch.
 
 
 def _make_buffers(model: Any, config: ModelConfig) -> None:
-    """The rotary frequencies and the embedding's factor, which no checkpoint has: the constructor makes them."""
+    """Compute the rotary frequencies and the embedding's factor, which are not in a checkpoint."""
     import torch
 
     inner = model.model
     inner.rotary_emb = type(inner.rotary_emb)(model.config)
     inner.embed_tokens.embed_scale = torch.tensor(config.embed_scale)
-    left = [name for name, buffer in model.named_buffers() if buffer.device.type == "meta"]
-    assert not left, f"buffers without values: {left}"
+    empty = [name for name, buffer in model.named_buffers() if buffer.device.type == "meta"]
+    assert not empty, f"buffers without values: {empty}"
 
 
 def add_adapter(base: Any, options: TrainingOptions) -> Any:
-    """The base as a PeftModel whose new matrices, in float32, require a gradient. B is zero: nothing changes yet."""
+    """The base as a PeftModel whose new float32 matrices require a gradient. B is zero, so the output is unchanged."""
     import warnings
 
     from peft import LoraConfig, get_peft_model

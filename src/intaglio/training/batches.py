@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
 
 def pad(examples: Sequence[Tokens]) -> Batch:
-    """Put examples side by side. Padding on the right needs no mask: attention is causal, and it carries no loss."""
+    """Put examples side by side. Padding on the right needs no mask: attention is causal, and padding has no loss."""
     width = max(len(tokens.ids) for tokens in examples)
     ids = [tokens.ids + [0] * (width - len(tokens.ids)) for tokens in examples]
     labels = [[IGNORED] * width for _ in examples]
@@ -39,8 +39,8 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
 def endless_batches(examples: Sequence[Tokens], batch_size: int, rng: random.Random) -> Iterator[list[Tokens]]:
     """Endless batches; each pass has every example once, its batches in a new order.
 
-    Examples of similar length are in the same batch, so that there is little padding. The last batch of the
-    longest ones may be smaller.
+    Examples of similar length are in the same batch, so that there is little padding. The batch of the longest ones may
+    be smaller.
     """
     while True:
         order = sorted(examples, key=lambda tokens: len(tokens.ids) + rng.random() * 8)

@@ -23,7 +23,7 @@ import msgspec
 from intaglio.errors import ChatError, TrainingDataError
 from intaglio.text import fold_messages
 
-MAX_LINE_BYTES = 4 << 20  # far more than any context window holds; a file without line ends is noticed
+MAX_LINE_BYTES = 4 << 20  # far more than any context window holds; a file without line ends is refused
 MAX_EXAMPLES = 1_000_000
 
 _FORMS = ({"prompt", "completion"}, {"messages"}, {"text"})
@@ -43,7 +43,7 @@ class Example:
 
     @property
     def question(self) -> str:
-        """The prompt; examples with the same one must be on the same side of a split."""
+        """The prompt. Examples with the same prompt must be on the same side of a split."""
         if self.text is not None:
             return self.text
         first_answer = next(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
@@ -53,7 +53,7 @@ class Example:
 class ExampleFile(NamedTuple):
     """The examples of a file, in its order.
 
-    sha256   of the bytes that were read, in hex: the file may be a pipe, or another one when the training ends
+    sha256   of the bytes that were read, in hex: the file may be a pipe, or may have changed when the training ends
     """
 
     examples: list[Example]
@@ -85,7 +85,7 @@ def read_examples(path: Path) -> ExampleFile:
 def _read_line(where: str, number: int, line: bytes) -> Example:
     try:
         text = line.decode("utf-8-sig")  # some editors write a byte order mark
-        value = msgspec.json.decode(text)  # as strict as with a request
+        value = msgspec.json.decode(text)  # as strict as for a request
     except UnicodeDecodeError as error:
         raise TrainingDataError(f"{where}: not UTF-8 at byte {error.start} of the line ({error.reason})") from error
     except (msgspec.DecodeError, RecursionError) as error:
@@ -145,7 +145,7 @@ def _check_chat(where: str, messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 class Split(NamedTuple):
-    """Training and held-out examples, without a common question, each in the order of the file."""
+    """Training and held-out examples, which have no question in common, each in the order of the file."""
 
     training: list[Example]
     held_out: list[Example]
@@ -154,7 +154,7 @@ class Split(NamedTuple):
 def split_examples(
     examples: Sequence[Example], fraction: float, seed: int, path: Path, at_most: int | None = None
 ) -> Split:
-    """Hold out about `fraction` of the questions, `at_most` so many, chosen by `seed`; 0 holds out none.
+    """Hold out about `fraction` of the questions, but at most `at_most`, chosen by `seed`; 0 holds out none.
 
     Examples with the same question stay together, so that no held-out question was trained on. At least one
     question is held out and at least one trained on. Raises TrainingDataError if there is only one.

@@ -23,11 +23,11 @@ ITEM_BYTES: dict[BaseDtype, int] = {"float32": 4, "bfloat16": 2}
 
 # bfloat16 has to be this much faster to be chosen. It rounds to 8 bits, so float32 is preferred where the speeds are
 # close, and noise in one measurement must not decide.
-_WORTH = 1.5
+_MIN_SPEEDUP = 1.5
 _ROWS = 64  # tokens of the measured products: fewer than in most batches, and enough for full speed
-_WIDEST = 2048  # inputs and outputs of the measured matrices at most, so that measuring a large base is as quick
+_MAX_WIDTH = 2048  # of the measured matrices' inputs and outputs, so that measuring a large base takes no longer
 _REPEATS = 5
-_LONG_S = 0.1  # a product that takes longer is run only twice: two runs are enough to recognize emulation
+_LONG_S = 0.1  # a product that takes longer is run only twice, which is enough to recognize emulation
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Speed:
 
     @property
     def both(self) -> float:
-        """Of one product of each kind, one after the other."""
+        """The speed of a forward and a backward product, one after the other."""
         return 2 / (1 / self.forward + 1 / self.backward)
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class ChosenDtype:
 def faster_dtype(speeds: Mapping[BaseDtype, Speed]) -> ChosenDtype:
     """The dtype to train with, from the measured speeds of both."""
     float32, bfloat16 = speeds["float32"], speeds["bfloat16"]
-    name: BaseDtype = "bfloat16" if bfloat16.both > _WORTH * float32.both else "float32"
+    name: BaseDtype = "bfloat16" if bfloat16.both > _MIN_SPEEDUP * float32.both else "float32"
     return ChosenDtype(name, f"measured here: float32 {float32}, bfloat16 {bfloat16}")
 
 
@@ -67,7 +67,7 @@ def measure_speeds(config: ModelConfig) -> dict[BaseDtype, Speed]:
     The dtypes alternate at each shape, so that other load on the machine affects both.
     """
     seconds: dict[BaseDtype, list[float]] = {dtype: [0.0, 0.0] for dtype in BASE_DTYPES}
-    shapes = sorted({_cut(shape) for shape in config.projection_shapes().values()})
+    shapes = sorted({_within_max_width(shape) for shape in config.projection_shapes().values()})
     for shape in shapes:
         for dtype in BASE_DTYPES:
             for direction, product in enumerate(_products(shape, dtype)):
@@ -76,13 +76,13 @@ def measure_speeds(config: ModelConfig) -> dict[BaseDtype, Speed]:
     return {dtype: Speed(work / forward, work / backward) for dtype, (forward, backward) in seconds.items()}
 
 
-def _cut(shape: tuple[int, ...]) -> tuple[int, int]:
+def _within_max_width(shape: tuple[int, ...]) -> tuple[int, int]:
     outputs, inputs = shape
-    return min(outputs, _WIDEST), min(inputs, _WIDEST)
+    return min(outputs, _MAX_WIDTH), min(inputs, _MAX_WIDTH)
 
 
 def _products(shape: tuple[int, int], dtype: BaseDtype) -> Iterator[Callable[[], torch.Tensor]]:
-    """The two products of a frozen linear layer: the forward product, and the one of the gradient."""
+    """The two products of a frozen linear layer: forward, and of the gradient with the weights."""
     import torch
 
     outputs, inputs = shape
@@ -98,7 +98,7 @@ def _products(shape: tuple[int, int], dtype: BaseDtype) -> Iterator[Callable[[],
 
 
 def _seconds(product: Callable[[], object]) -> float:
-    """Wall time of one product: the best of a few, as long as they are short."""
+    """Wall time of one product: the best of a few runs, or of two if they are long."""
     best = float("inf")
     for repeat in range(_REPEATS):
         start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Evaluates a model on examples that it was not trained on.
 
 An answer is generated token for token at temperature 0 exactly when each of its tokens is the likeliest of the whole
-vocabulary after the answer's tokens before it. So one forward per batch suffices, and nothing is generated.
+vocabulary after the prompt and the answer's tokens before it. So one forward per batch suffices.
 Answers with the same text in other tokens, or correct in other words, do not count: the result is a lower bound.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class _Judged(NamedTuple):
+class _TokenScores(NamedTuple):
     """Per answer token: its cross entropy [tokens] float32, and whether it is the likeliest [tokens] bool."""
 
     losses: torch.Tensor
@@ -36,10 +36,10 @@ def evaluate(model: Any, examples: Sequence[Tokens], batch_size: int) -> Evaluat
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            judged = _judge(head, answer_states(model, batch))
-            total += float(judged.losses.double().sum())
-            num_tokens += len(judged.losses)
-            rows = judged.is_likeliest.split([tokens.num_answer for tokens in batch])
+            scores = _score_tokens(head, answer_states(model, batch))
+            total += float(scores.losses.double().sum())
+            num_tokens += len(scores.losses)
+            rows = scores.is_likeliest.split([tokens.num_answer for tokens in batch])
             num_exact += sum(bool(row.all()) for row, tokens in zip(rows, batch, strict=True) if tokens.is_chat)
     num_chats = sum(tokens.is_chat for tokens in examples)
     loss = total / num_tokens
@@ -47,7 +47,7 @@ def evaluate(model: Any, examples: Sequence[Tokens], batch_size: int) -> Evaluat
     return Evaluation(loss, math.exp(min(loss, 700.0)), exact, len(examples))
 
 
-def _judge(head: Head, answers: Answers) -> _Judged:
+def _score_tokens(head: Head, answers: Answers) -> _TokenScores:
     import torch
 
     losses, is_likeliest = [], []
@@ -55,4 +55,4 @@ def _judge(head: Head, answers: Answers) -> _Judged:
         logits = head.logits(hidden)
         losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
         is_likeliest.append(logits.argmax(dim=-1) == wanted)
-    return _Judged(torch.cat(losses), torch.cat(is_likeliest))
+    return _TokenScores(torch.cat(losses), torch.cat(is_likeliest))

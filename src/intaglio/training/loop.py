@@ -18,14 +18,14 @@ from intaglio.training.report import Report
 DEFAULT_EPOCHS = 3.0
 _WARM_UP = 20  # steps, or a tenth of a shorter run
 _MAX_NORM = 1.0  # gradients are cut to this length
-_SMOOTHING = 0.8  # of the displayed loss, over about five steps, so that it is current even in a short run
+_SMOOTHING = 0.8  # the displayed loss is an average over about five steps
 
 
 class Pace(NamedTuple):
     """The tokens and the time of all steps of a run.
 
-    tokens   of the examples trained on, prompts and answers, counted in every epoch; padding does not count
-    seconds  from the first step's begin to the last one's end, checkpoints included
+    tokens   of the examples, prompts and answers, in every epoch; without padding
+    seconds  from the begin of the first step to the end of the last one, with checkpoints
     """
 
     tokens: int
@@ -45,7 +45,7 @@ def run_steps(
 ) -> Pace:
     """Train the weights of `model`, a PeftModel, that require a gradient.
 
-    checkpoint   called with the number of steps done, every `checkpoint_every` and at the end
+    checkpoint   called with the number of steps done, after every `checkpoint_every` steps and at the end
     Raises TrainingError if the loss is no longer finite.
     """
     import torch

@@ -17,7 +17,7 @@ from intaglio.training.encode import Tokens
 if TYPE_CHECKING:
     import torch
 
-POSITIONS = 64  # that are put through the output layer together: with 262,144 tokens their logits take 64 MiB
+POSITIONS = 64  # go through the output layer at a time: with 262,144 tokens their logits take 64 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Answers:
     """The answer positions of a batch, row after row.
 
     hidden   [answer tokens, hidden] the hidden state from which the token is predicted
-    wanted   [answer tokens] int64, that token
+    wanted   [answer tokens] int64, the token to predict
     """
 
     hidden: torch.Tensor
@@ -83,8 +83,8 @@ class Head:
         wanted = answers.wanted if self._column_of is None else self._column_of[answers.wanted]
         hidden = answers.hidden.detach().requires_grad_()
         total = 0.0
-        for some, their in zip(hidden.split(POSITIONS), wanted.split(POSITIONS), strict=True):
-            loss = torch.nn.functional.cross_entropy(self.logits(some), their, reduction="sum") / len(wanted)
+        for states, targets in zip(hidden.split(POSITIONS), wanted.split(POSITIONS), strict=True):
+            loss = torch.nn.functional.cross_entropy(self.logits(states), targets, reduction="sum") / len(wanted)
             loss.backward()
             total += float(loss.detach())
         answers.hidden.backward(hidden.grad)

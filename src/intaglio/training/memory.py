@@ -14,8 +14,8 @@ from intaglio.training.options import TrainingOptions
 
 _GB = 1e9
 _LOADING = 5.2  # bytes for each weight of the largest matrix while it is read from a quantized file and rounded
-_STATE = 16  # bytes for each trained weight: itself, its gradient and AdamW's two averages, in float32
-_LOGITS = 12  # bytes for each logit that is held at a time: itself, its logarithm and its gradient
+_STATE = 16  # bytes for each trained weight: the weight, its gradient and AdamW's two averages, in float32
+_LOGITS = 12  # bytes for each logit that exists at a time: the logit, its logarithm and its gradient
 _EXTRAS = 2.2  # factor on the activations for DoRA or dropout
 _LIBRARIES = 500_000_000  # torch, transformers and PEFT themselves
 

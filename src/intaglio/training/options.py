@@ -47,22 +47,24 @@ class TrainingOptions:
     dora: bool = _option(False, "train the length of each output's weights apart from their direction")
     dropout: float = _option(0.0, "part of the adapter's inputs that is left out at random", 0, 0.9)
     max_length: int | None = _option(
-        None, "tokens of an example at most, prompt and answers together [default: 1024, or the window]", 16, 10**6
+        None, "most tokens of an example, prompt and answers together [default: 1024, or the window]", 16, 10**6
     )
-    skip_long: bool = _option(False, "leave out longer examples; else one is an error")
-    held_out: float = _option(0.1, "part of the examples that is judged and not trained on; 0 judges nothing", 0, 0.9)
-    eval_data: Path | None = _option(None, "JSONL of examples to judge, instead of --held-out")
-    max_evaluated: int = _option(200, "examples to judge at most, chosen at random", 1, 10**6)
+    skip_long: bool = _option(False, "leave out longer examples, which are otherwise an error")
+    held_out: float = _option(
+        0.1, "part of the examples that is evaluated and not trained on; 0: no evaluation", 0, 0.9
+    )
+    eval_data: Path | None = _option(None, "JSONL of examples to evaluate, instead of --held-out")
+    max_evaluated: int = _option(200, "most examples to evaluate, chosen at random", 1, 10**6)
     shortlist: int = _option(
         0, "loss over the data's tokens and this many common ones, which is faster; 0: over all", 0, 2**22
     )
-    checkpoint_every: int = _option(50, "steps between two writings of the adapter", 1, 10**6)
+    checkpoint_every: int = _option(50, "steps after which the adapter is written again", 1, 10**6)
     seed: int = _option(0, "same seed, threads, dtype and machine: same adapter", 0, 2**63 - 1)
     threads: int | None = _option(None, "threads that compute [default: one per core]", 1, 256)
     dtype: str = _option(
         "auto", "float32, bfloat16, or auto: what the base computes in; auto measures which is faster", choices=DTYPES
     )
-    overwrite: bool = _option(False, "replace an adapter that the folder holds already")
+    overwrite: bool = _option(False, "replace an adapter that is already in the folder")
 
 
 def check_options(options: TrainingOptions) -> None:

@@ -31,7 +31,7 @@ class Report(Protocol):
         """The first of `steps` steps begins."""
 
     def step(self, number: int, loss: float, learning_rate: float, tokens: int) -> None:
-        """A step is done. number counts from 1; loss is smoothed; tokens of its examples, without padding."""
+        """A step is done. number counts from 1; loss is smoothed; tokens: of its examples, without padding."""
 
     def end(self) -> None:
         """The last step is over. Also called when training failed or was interrupted."""

@@ -22,7 +22,7 @@ from intaglio.training.report import Evaluation, Report
 from intaglio.training.save import CARD_FILE, make_folder, round_to_saved, save_adapter, save_card
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")  # of the extra `train`
-_USUAL_LENGTH = 1024  # tokens: enough for most examples, and few enough for the memory of most machines
+_DEFAULT_MAX_LENGTH = 1024  # tokens: enough for most examples, and few enough for the memory of most machines
 
 
 def check_installed() -> None:
@@ -37,7 +37,7 @@ def check_installed() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The result of a run. before and after: evaluations, None if nothing was held out; dtype: of the base."""
+    """The result of a run. before, after: evaluations, None if no example was held out; dtype: of the base."""
 
     folder: Path
     steps: int
@@ -55,7 +55,7 @@ class _Data:
 
 
 class _Output:
-    """Writes the adapter to `options.out`, and says what the folder has of this run."""
+    """Writes the adapter to `options.out`. As a string: what the folder has of this run."""
 
     def __init__(self, options: TrainingOptions, steps: int) -> None:
         self._options = options
@@ -70,7 +70,7 @@ class _Output:
     def __str__(self) -> str:
         if not self._after:
             first = min(self._options.checkpoint_every, self._steps)
-            return f"{self._options.out} has nothing of this run; the first checkpoint comes after step {first}"
+            return f"{self._options.out} has no adapter of this run; the first checkpoint comes after step {first}"
         return f"{self._options.out} has the adapter of step {self._after} of {self._steps}"
 
 
@@ -103,7 +103,7 @@ def _train(
 ) -> Trained:
     dtype = _set_up_torch(options, base, report, data, available)
     model = _prepare(options, base, report, dtype)
-    before = _judged(model, data, options, report, "before")
+    before = _evaluate(model, data, options, report, "before")
     model.train()
     report.begin(steps)
     try:
@@ -114,7 +114,7 @@ def _train(
         report.end()
     report.note(f"trained on {pace}")
     round_to_saved(model)
-    after = _judged(model, data, options, report, "after")
+    after = _evaluate(model, data, options, report, "after")
     save_card(options.out, _card(options, data, steps, dtype, before, after))
     return Trained(options.out, steps, pace, dtype, before, after)
 
@@ -156,7 +156,7 @@ def _split(examples: list[Example], options: TrainingOptions) -> Split:
 def _max_length(options: TrainingOptions, base: BaseModel) -> int:
     window = base.config.context_length
     if options.max_length is None:
-        return min(_USUAL_LENGTH, window)
+        return min(_DEFAULT_MAX_LENGTH, window)
     if options.max_length > window:
         raise TrainingError(f"--max-length is {options.max_length}; the model's context window is {window}")
     return options.max_length
@@ -181,18 +181,18 @@ def _choose_dtype(options: TrainingOptions, base: BaseModel, data: _Data, availa
     rows = min(options.batch_size, len(data.training))
     shape = BatchShape(rows, max(len(tokens.ids) for tokens in [*data.training, *data.held_out]))
     need = {dtype: memory_need(base.config, options, shape, dtype) for dtype in BASE_DTYPES}
-    asked = next((dtype for dtype in BASE_DTYPES if dtype == options.dtype), None)
-    if asked is not None:
-        check_memory(need[asked], available, asked, shape)
-        return ChosenDtype(asked, "as --dtype says")
+    requested = next((dtype for dtype in BASE_DTYPES if dtype == options.dtype), None)
+    if requested is not None:
+        check_memory(need[requested], available, requested, shape)
+        return ChosenDtype(requested, "as --dtype says")
     fitting = [dtype for dtype in BASE_DTYPES if need[dtype].total <= available.size_bytes]
     if len(fitting) == len(BASE_DTYPES):
         return faster_dtype(measure_speeds(base.config))
-    taken: BaseDtype = fitting[0] if fitting else "bfloat16"
-    check_memory(need[taken], available, taken, shape)
-    other: BaseDtype = "bfloat16" if taken == "float32" else "float32"
+    chosen: BaseDtype = fitting[0] if fitting else "bfloat16"
+    check_memory(need[chosen], available, chosen, shape)
+    other: BaseDtype = "bfloat16" if chosen == "float32" else "float32"
     sizes = f"{need[other].total / 1e9:.2f} GB, and {available.size_bytes / 1e9:.2f} GB are available"
-    return ChosenDtype(taken, f"with {other} the training would need {sizes}: {available.bound}")
+    return ChosenDtype(chosen, f"with {other} the training would need {sizes}: {available.bound}")
 
 
 def _prepare(options: TrainingOptions, base: BaseModel, report: Report, dtype: BaseDtype) -> Any:
@@ -205,10 +205,10 @@ def _prepare(options: TrainingOptions, base: BaseModel, report: Report, dtype: B
     return model
 
 
-def _judged(model: Any, data: _Data, options: TrainingOptions, report: Report, when: str) -> Evaluation | None:
+def _evaluate(model: Any, data: _Data, options: TrainingOptions, report: Report, when: str) -> Evaluation | None:
     if not data.held_out:
         return None
-    report.note(f"judging on {len(data.held_out)} held-out examples")  # it may take a while
+    report.note(f"evaluating on {len(data.held_out)} held-out examples")  # it may take a while
     model.eval()
     evaluation = evaluate(model.get_base_model(), data.held_out, options.batch_size)
     report.evaluated(when, evaluation)

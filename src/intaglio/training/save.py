@@ -19,11 +19,11 @@ _MODEL_TYPE = "gemma"  # Workers AI requires mistral, gemma or llama, for every 
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of an adapter if it is missing, and test that it is writable, before hours of training.
+    """Make the folder of an adapter if it is missing, and test before hours of training that it is writable.
 
     Raises TrainingError if it is not.
     """
-    with _writing(folder):
+    with _unwritable_as_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -45,14 +45,14 @@ def save_adapter(model: Any, folder: Path, base_name: str) -> None:
     Raises TrainingError if the disk is full.
     """
     model.peft_config["default"].base_model_name_or_path = base_name
-    with _writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
+    with _unwritable_as_error(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
         # By default PEFT asks the Hugging Face Hub whether the embedding was resized; it was not.
         model.save_pretrained(aside, save_embedding_layers=False)
         config, weights = (Path(aside) / name for name in ADAPTER_FILES)
         _to_bfloat16(weights)
         _finish_config(config)
         for name in ADAPTER_FILES:
-            _keep(Path(aside) / name, folder / name)
+            _move_into_place(Path(aside) / name, folder / name)
 
 
 def _to_bfloat16(path: Path) -> None:
@@ -71,13 +71,13 @@ def _finish_config(path: Path) -> None:
 
 def save_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write card.json, which is for people and not read by the server. Raises TrainingError like `save_adapter`."""
-    with _writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
+    with _unwritable_as_error(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
         _write_json(Path(aside) / CARD_FILE, card)
-        _keep(Path(aside) / CARD_FILE, folder / CARD_FILE)
+        _move_into_place(Path(aside) / CARD_FILE, folder / CARD_FILE)
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def _unwritable_as_error(folder: Path) -> Iterator[None]:
     from safetensors import SafetensorError  # raised by its writer if the disk is full
 
     try:
@@ -91,6 +91,6 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _keep(written: Path, final: Path) -> None:
+def _move_into_place(written: Path, final: Path) -> None:
     written.chmod(0o644)  # safetensors makes files that only their owner can read
     move_into_place(written, final)

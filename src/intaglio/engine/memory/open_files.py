@@ -10,7 +10,7 @@ import logging
 import resource
 import sys
 
-from intaglio.model.array_file import DESCRIPTORS_LEFT
+from intaglio.model.array_file import RESERVED_DESCRIPTORS
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def allow_open_files(adapter_cache_bytes: int) -> int:
         except (OSError, ValueError) as error:
             logger.info("the limit of %d open files stays: %s", limit, error)
     adapters = adapter_cache_bytes // _SMALL_ADAPTER_BYTES
-    if sys.version_info < (3, 13) and limit != resource.RLIM_INFINITY and limit - DESCRIPTORS_LEFT < adapters:
+    if sys.version_info < (3, 13) and limit != resource.RLIM_INFINITY and limit - RESERVED_DESCRIPTORS < adapters:
         logger.warning(
             "this process may open %d files, and adapter_cache_bytes holds about %d small adapters: the last of them "
             "are read instead of mapped. Raise the hard limit (ulimit -Hn, LimitNOFILE) to map them all",

@@ -24,8 +24,8 @@ class Checkpoint:
     path               what was opened: a file or a folder
     source             "gguf" or "safetensors"
     raw_config         config.json as read, or the GGUF metadata (see `gguf.GgufFile.metadata`)
-    norm_includes_one  whether 1 was already added to the weights of every norm, as GGUF converters do.
-                       A Gemma norm multiplies by (1 + w); add the 1 exactly when this is False.
+    norm_includes_one  whether 1 is already added to the weights of every norm, as GGUF converters do.
+                       A Gemma norm multiplies by (1 + w): add the 1 if this is False.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Checkpoint:
         return list(self._tensors)
 
     def info(self, name: str) -> TensorInfo:
-        """Shape and storage type. Raises ModelFormatError when there is no such tensor, as all below do."""
+        """Shape and storage type. Raises ModelFormatError if there is no such tensor, as `tensor` and `raw` do."""
         raw = self.raw(name)
         return TensorInfo(raw.shape, raw.dtype)
 

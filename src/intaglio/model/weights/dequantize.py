@@ -1,7 +1,7 @@
-"""From blocks to float32: what the fields of each storage type mean, and the loop that decodes a tensor.
+"""From blocks to float32: a decoder for each storage type, and the loop that decodes a tensor.
 
 Every decoder does the same float32 operations in the same order as ggml's own `dequantize_row_*`, so the
-values are bit for bit those that other engines start from. A decoder gets `blocks`, an array of records
+values are bit for bit those that llama.cpp computes with. A decoder gets `blocks`, an array of records
 [blocks], and writes all of `out` [blocks, block_size] float32.
 
 The loop keeps its temporaries small. Decoding needs three or four passes over the same elements; done on a
@@ -44,7 +44,7 @@ def dequantize(raw: RawTensor) -> Floats:
     if num_threads == 1:
         finite = _decode_span(raw.dtype, blocks, out)
     else:
-        # Consecutive spans, one a thread. Which thread decodes a block has no influence on its values.
+        # One consecutive span per thread. Which thread decodes a block has no influence on its values.
         edges = [len(blocks) * i // num_threads for i in range(num_threads + 1)]
         spans = [slice(start, end) for start, end in itertools.pairwise(edges)]
         with ThreadPoolExecutor(num_threads, thread_name_prefix="dequantize") as pool:

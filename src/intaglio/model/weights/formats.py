@@ -1,11 +1,11 @@
 """The layout of a tensor's numbers in a file: the eleven storage types, and one stored tensor.
 
 A storage type is a sequence of equal blocks. The plain types (F32, F16, BF16) are blocks of one element; the
-quantised ones pack 32 or 256 elements of one row with the scales they share. Each layout below is written
+quantized ones pack 32 or 256 elements of one row with the scales they share. Each layout below is written
 as a NumPy record, so that the offsets can be read off and the sizes need no table of their own.
 
 Source of the block layouts: `ggml-common.h` and `ggml-quants.c` of ggml. All fields are little-endian.
-This module has names, sizes and bounds; `dequantize.py` gives the fields their meaning.
+This module has names, sizes and bounds; `dequantize.py` decodes the fields.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _parse(data: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, RawTensor
 
 
 class _Cursor:
-    """Reads little-endian fields one after the other and never past the end of the data."""
+    """Reads little-endian fields one after the other, never past the end of the data."""
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
         self._view = data.data

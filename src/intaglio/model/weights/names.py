@@ -4,8 +4,8 @@ The internal name of a tensor is its Hugging Face name in a text-only checkpoint
 `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, `model.norm.weight`,
 `lm_head.weight`.
 
-The trap is `ffn_norm` in GGUF. In every family it is the norm before the MLP, but Hugging Face calls
-that norm `post_attention_layernorm` in Gemma 1, and keeps this name for another norm in Gemma 2 and 3.
+Easily mistaken: `ffn_norm` in GGUF is the norm before the MLP in every family. Hugging Face calls it
+`post_attention_layernorm` in Gemma 1, and uses that name for another norm in Gemma 2 and 3.
 """
 
 from __future__ import annotations
