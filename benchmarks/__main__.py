@@ -33,7 +33,7 @@ HomeOption = Annotated[
     typer.Option("--home", envvar="BENCH_HOME", callback=Path.expanduser, help="folder of peers, models and adapters"),
 ]
 Threads = Annotated[int, typer.Option(help="threads of every engine")]
-Repeats = Annotated[int, typer.Option(help="runs of each engine, besides one to warm up")]
+Repeats = Annotated[int, typer.Option(help="measured runs of each engine, after one to warm up")]
 TEXT = Path("LICENSE")
 CORES = len(os.sched_getaffinity(0))
 
@@ -52,13 +52,13 @@ def install(peers: list[str], home: HomeOption = DEFAULT_HOME) -> None:
 
 @app.command()
 def run(
-    workload: Annotated[list[str], typer.Option(help="by name; several times for several")] = [],  # noqa: B006
-    peer: Annotated[list[str], typer.Option(help="by name; several times for several; `none` for us alone")] = [],  # noqa: B006
+    workload: Annotated[list[str], typer.Option(help="name of a workload; repeatable")] = [],  # noqa: B006
+    peer: Annotated[list[str], typer.Option(help="name of a peer; repeatable; `none`: our engine alone")] = [],  # noqa: B006
     home: HomeOption = DEFAULT_HOME,
     threads: Threads = CORES,
     repeats: Repeats = 5,
 ) -> None:
-    """Us and the peers in turns. Writes a line to benchmarks/results/compare.jsonl."""
+    """Our engine and the peers, in alternating runs. Writes a line to benchmarks/results/compare.jsonl."""
     chosen = [BY_NAME[name] for name in _known(workload, BY_NAME)] or list(WORKLOADS)
     peers = [] if peer == ["none"] else _known(peer, compare.PEERS) or list(compare.PEERS)
     record = compare.compare(Home(home), chosen, peers, repeats=repeats, threads=threads)
@@ -90,15 +90,15 @@ def server_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES) ->
 def health_command(
     home: HomeOption = DEFAULT_HOME,
     threads: Threads = CORES,
-    seconds: Annotated[float, typer.Option(help="of asking, idle and again under load")] = 60,
+    seconds: Annotated[float, typer.Option(help="of requests while idle, and again under load")] = 60,
 ) -> None:
-    """How soon GET /health is answered, idle and while every core computes."""
+    """Response time of GET /health, idle and while every core computes."""
     _write("health", health.measure(Home(home), threads, seconds))
 
 
 @app.command(name="stream-cost")
 def stream_cost_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES) -> None:
-    """What the API process spends on a streamed token, and how soon a stream's first byte leaves."""
+    """Processor time of the API process per streamed token, and the delay of a stream's first byte."""
     _write("stream_cost", stream_cost.measure(Home(home), threads))
 
 
@@ -112,7 +112,7 @@ def steps_command(
 
 @app.command()
 def profile(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES) -> None:
-    """Share of Python in a step, and the extension's calls by time."""
+    """Share of Python in a step, and the time in each function of the extension."""
     record = profile_step.measure(Home(home), threads)
     profile_step.show(record)
     _write("profile", record)
@@ -126,7 +126,7 @@ def accuracy_command(home: HomeOption = DEFAULT_HOME, threads: Threads = CORES, 
 
 @app.command(name="report")
 def report_command(
-    indicative: Annotated[bool, typer.Option(help="take figures of a busy machine too")] = False,
+    indicative: Annotated[bool, typer.Option(help="use figures of a busy machine too")] = False,
 ) -> None:
     """Fill the tables of docs/performance.md from the latest results, and draw its plot."""
     report.write(quiet_only=not indicative)

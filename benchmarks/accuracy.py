@@ -1,8 +1,7 @@
-"""What quantized arithmetic changes: fast kernels against float32 on the same, dequantized weights, on real text.
+"""The cost of quantized arithmetic: the kernels against float32 with the same, dequantized weights, on real text.
 
-KL divergence of the next-token distributions and how often the best token is the same, over every position; of our
-kernels, and of llama.cpp on the same file and token ids where it is installed (`python -m benchmarks install
-llama_cpp`).
+KL divergence of the next-token distributions and the share of positions with the same best token; for our kernels, and
+for llama.cpp on the same file and token ids if it is installed (`python -m benchmarks install llama_cpp`).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ F32 = NDArray[np.float32]
 
 
 def measure(home: Home, threads: int, text: Path) -> dict[str, Any]:
-    """The first TOKENS tokens of a text, each position given the text before it."""
+    """Figures over the first TOKENS tokens of a text."""
     path = home.model("270m")
     tokenizer = load_tokenizer(path, cache_dir=load_settings().cache_path / "tokenizers", eos_ids=[1])
     ids = [2, *tokenizer.encode(text.read_text())[: TOKENS - 1]]
@@ -53,7 +52,7 @@ def measure(home: Home, threads: int, text: Path) -> dict[str, Any]:
 
 
 def _figures(exact: F32, logits: F32, ids: list[int]) -> dict[str, float]:
-    """In nats. `lead_worst` is by how much float32 prefers its best token where another is chosen."""
+    """In nats. `lead_worst`: by how much float32 at most prefers its best token where the other's differs."""
     found = distance(exact, logits)
     return {
         "kl_mean": found.mean_kl,
@@ -78,7 +77,7 @@ def _library(home: Home) -> Path:
 
 
 def _llama_cpp_logits(home: Home, model: Path, ids: list[int], threads: int) -> F32:
-    """[tokens, vocabulary], from a small program over its library."""
+    """Logits [tokens, vocabulary] of llama.cpp, from a small program that uses its library."""
     source, folder = Path(__file__).with_name("llama_logits.cpp"), home.path / "llama_cpp"
     program, libraries = folder / "llama_logits", _library(home).parent
     headers = folder / f"llama_cpp_python-{peer_llama_cpp.VERSION}" / "vendor" / "llama.cpp"

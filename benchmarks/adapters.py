@@ -1,4 +1,4 @@
-"""What adapters cost the whole: two thousand registered, a thousand against eight, and one that is not in memory."""
+"""The cost of many adapters: a thousand against eight, up to two thousand, and one that is not in memory."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from intaglio.request import AdapterRef
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One run of a traffic. Seconds from a request's arrival to its first token, of all requests together."""
+    """One run of a traffic. ttft_s: seconds from arrival to first token, of every request."""
 
     output: float  # tokens per second
     ttft_s: list[float]
 
 
 def many(home: Home, threads: int, repeats: int) -> dict[str, Any]:
-    """Tokens per second of Zipf traffic over 1,000 adapters and over 8, in turns; each engine keeps its cache."""
+    """Tokens per second of Zipf traffic over 1,000 adapters and over 8, in alternating runs on two engines."""
     spec = _spec(home, threads)
-    few, many_ = build_engine(spec), build_engine(spec)
-    adapters = registered(home, MANY_ADAPTERS.registered, many_.adapters)
-    runs = [(FEW_ADAPTERS, few.engine), (MANY_ADAPTERS, many_.engine)]
+    few_served, many_served = build_engine(spec), build_engine(spec)
+    adapters = registered(home, MANY_ADAPTERS.registered, many_served.adapters)
+    runs = [(FEW_ADAPTERS, few_served.engine), (MANY_ADAPTERS, many_served.engine)]
     taken: dict[str, list[Served]] = {FEW_ADAPTERS.name: [], MANY_ADAPTERS.name: []}
     for repeat in range(repeats + 1):
         for traffic, engine in runs:
@@ -50,10 +50,10 @@ def many(home: Home, threads: int, repeats: int) -> dict[str, Any]:
 
 
 def growing(home: Home, threads: int, repeats: int) -> dict[str, Any]:
-    """The same traffic over 5 to 2,000 registered adapters, held in float16 and in int8: throughput, first token.
+    """Throughput and first token of the same traffic over 5 to 2,000 registered adapters, in float16 and in int8.
 
-    All counts take turns in one engine per format, each with its own Zipf ranks over the same adapters; so what a count
-    finds in memory is what the others left and its own last turn.
+    All counts alternate in one engine per format, each with its own Zipf ranks over the same adapters. So the adapters
+    in memory at the begin of a run are those that the runs before it used.
     """
     found: dict[str, Any] = {}
     for fmt, traffics in GROWING_ADAPTERS.items():
@@ -80,12 +80,12 @@ def _row(runs: list[Served]) -> dict[str, Any]:
 
 
 def _spec(home: Home, threads: int, **options: Any) -> EngineSpec:
-    """Two thousand packed adapters are many GB: they go to the benchmarks' folder, not to the user's cache."""
+    """An engine that keeps packed adapters, many GB of them, in the benchmarks' folder, not in the user's cache."""
     return engine_spec(home, "270m", threads, cache_dir=home.path / "cache", **options)[0]
 
 
 def registered(home: Home, count: int, loader: AdapterLoader) -> list[AdapterRef]:
-    """The adapters as an upload leaves them: checked, verified, and packed for the engine."""
+    """Adapters that are checked, verified and packed, as after an upload."""
     refs = references(home.many_adapters(count), home.config("270m"))
     for ref in refs:
         loader.verify(ref)
@@ -93,7 +93,7 @@ def registered(home: Home, count: int, loader: AdapterLoader) -> list[AdapterRef
 
 
 def serve(engine: Engine, traffic: Traffic, adapters: list[AdapterRef], seed: int) -> Served:
-    """All requests of a traffic: as one ends, the next arrives."""
+    """Run all requests of a traffic: when one ends, the next arrives."""
     chosen = traffic.adapters(seed)
     upcoming = iter(range(traffic.requests))
     arrived: dict[str, float] = {}
@@ -120,13 +120,13 @@ def serve(engine: Engine, traffic: Traffic, adapters: list[AdapterRef], seed: in
 
 
 def cold(home: Home, threads: int, repeats: int) -> dict[str, Any]:
-    """Time to the first token of an adapter that is not in memory (its files are cached pages), and of one that is."""
+    """Time to first token with an adapter that is not in memory, its files in the page cache, and with one that is."""
     engine, loader = build_engine(_spec(home, threads))
     adapters = registered(home, repeats + 1, loader)  # verifying them here fills the page cache
     waits: dict[str, list[float]] = {"resident": [], "not_resident": []}
     for repeat, adapter in enumerate(adapters):
         for turn, state in enumerate(("not_resident", "resident")):
-            # a prompt of its own each time: the rows of the embedding that a prompt needs are read as coldly in both
+            # A new prompt each time, so that its rows of the embedding have not been read before in either state.
             took = _first_token_s(engine, 2 * repeat + turn, adapter)
             if repeat:
                 waits[state].append(took)

@@ -1,7 +1,7 @@
-"""Us and the peers, workload by workload, in turns: one run of ours, one of the peer, and so on.
+"""Compares our engine with the peers, workload by workload, in alternating runs.
 
-Alternating keeps slow changes of the machine (clock, neighbours) out of the ratio. Each engine has one run to warm up
-per workload. The figures of a run are medians; the spread is (greatest - least) / median.
+Alternation keeps slow changes of the machine (clock, other load) out of the ratio. Each engine has one run per workload
+to warm up. Figures are medians of the runs; the spread is (greatest - least) / median.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PEERS: dict[str, ModuleType] = {
 
 
 class Bench:
-    """The opened engines, one worker per engine and model, started when first needed."""
+    """The running engines, one worker per engine and model, each started at its first use."""
 
     def __init__(self, home: Home, threads: int) -> None:
         self._home, self._threads = home, threads
         self._workers: dict[tuple[str, Model], Worker] = {}
 
     def pair(self, workload: Workload, peer: str, repeats: int) -> tuple[list[float], list[float]]:
-        """The workload's figure of ours and of the peer, in turns. Raises WorkerError."""
+        """The workload's figures of our engine and of the peer, from alternating runs. Raises WorkerError."""
         engines = [self._worker("ours", workload.model), self._worker(peer, workload.model)]
         values: tuple[list[float], list[float]] = ([], [])
         for repeat in range(repeats + 1):
@@ -50,7 +50,7 @@ class Bench:
         return [_figure(worker.run(workload, repeat), workload) for repeat in range(repeats + 1)][1:]
 
     def close(self, peer: str) -> None:
-        """End a peer's processes; what it held in memory is free for the next."""
+        """End a peer's processes, to free its memory for the next."""
         for key in [key for key in self._workers if key[0] == peer]:
             self._workers.pop(key).close()
 
@@ -71,7 +71,7 @@ def _figure(sample: Sample, workload: Workload) -> float:
 def compare(
     home: Home, workloads: Sequence[Workload], peers: Sequence[str], *, repeats: int, threads: int
 ) -> dict[str, Any]:
-    """Run all pairs and give the record. Peer by peer, so that only one of them is in memory beside us."""
+    """Run all pairs; return the record. Peer by peer, so that only one of them is in memory beside our engine."""
     record: dict[str, Any] = {**results.environment(threads), "repeats": repeats, "rows": {}, "peers": {}}
     roof = roofline.probe(home.path, threads)
     record["roofline"] = asdict(roof)
@@ -109,10 +109,10 @@ def _pair(bench: Bench, workload: Workload, peer: str, repeats: int) -> dict[str
     try:
         own, other = bench.pair(workload, peer, repeats)
     except WorkerError as error:
-        print(error)  # with the end of the log, whose paths have no place in a record
+        print(error)  # the whole end of the log, whose paths must not be in the record
         return {"failed": str(error).splitlines()[-1]}
-    mine, theirs = results.summary(own), results.summary(other)
-    return {"ours": mine, "peer": theirs, "ratio": mine["median"] / theirs["median"]}
+    ours_figure, peer_figure = results.summary(own), results.summary(other)
+    return {"ours": ours_figure, "peer": peer_figure, "ratio": ours_figure["median"] / peer_figure["median"]}
 
 
 def show(record: dict[str, Any], workloads: Sequence[Workload]) -> None:

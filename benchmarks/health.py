@@ -1,8 +1,8 @@
-"""How soon the API process answers GET /health: while the engine is idle, and while it keeps every core busy.
+"""The response time of GET /health while the engine is idle, and while it keeps every core busy.
 
-The load is real: streams over eight adapters that never stop, each a client with a connection of its own. Health is
-asked for by another process at a steady pace over one kept connection, as a load balancer does. The time of an answer
-counts from when the question was due, so that one slow answer also counts against those that had to wait for it.
+The load is continuous streams over eight adapters, each over its own connection. Another process requests /health at a
+constant rate over one connection, as a load balancer does. A response time counts from when the request was due, so a
+slow response also delays the ones after it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ PERIOD_S = 0.02
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "LICENSE"
 TIMEOUT_S = 60
-WARM_UP_TOKENS = 64  # by all streams together, before the asking begins
+WARM_UP_TOKENS = 64  # of all streams together, before the measurement begins
 
 
 def measure(home: Home, threads: int, seconds: float = 60) -> dict[str, Any]:
-    """Milliseconds until an answer, idle and under load, see `summary_ms`; tokens per second are the load's."""
+    """Response times in milliseconds, idle and under load (`summary_ms`), and the tokens per second of the load."""
     adapters = home.adapters("270m")
     environment = results.environment(threads)
     with (
@@ -49,12 +49,12 @@ def measure(home: Home, threads: int, seconds: float = 60) -> dict[str, Any]:
     ):
         for index, adapter in enumerate(adapters):
             upload(server, f"bench-{index}", adapter)
-        idle = _ask_for(server.url, seconds)
+        idle = _measure_in_process(server.url, seconds)
         with Load(server) as load:
             if not load.warm.wait(TIMEOUT_S):
                 raise RuntimeError("the streams gave no text in time")
             begin, before = time.perf_counter(), load.tokens
-            busy = _ask_for(server.url, seconds)
+            busy = _measure_in_process(server.url, seconds)
             tokens_per_s = (load.tokens - before) / (time.perf_counter() - begin)
     return {
         **environment,
@@ -67,9 +67,10 @@ def measure(home: Home, threads: int, seconds: float = 60) -> dict[str, Any]:
 
 
 class Load:
-    """Streams that start again as soon as they end, each on a thread of its own, until the block is left.
+    """Streams that start again as soon as they end, each in its own thread, until the block ends.
 
-    tokens  events with text so far, of all streams; warm is set once there are enough of them
+    tokens  events with text so far, of all streams
+    warm    set once there are WARM_UP_TOKENS of them
     """
 
     def __init__(self, server: LiveServer) -> None:
@@ -99,15 +100,15 @@ class Load:
             with _connected(self._server.url) as connection:
                 turn = 0
                 while not self._stopping.is_set():
-                    self._one(connection, index, turn)
+                    self._run_stream(connection, index, turn)
                     turn += 1
-        except BaseException as error:  # told to the caller, who sees no tokens
+        except BaseException as error:  # raised again when the block ends
             self.failed = error
             self.warm.set()
             raise
 
-    def _one(self, connection: http.client.HTTPConnection, index: int, turn: int) -> None:
-        """One answer, read to its end. Prompts begin elsewhere in the text each time: no prefix is ever cached."""
+    def _run_stream(self, connection: http.client.HTTPConnection, index: int, turn: int) -> None:
+        """Read one stream to its end. Each prompt begins at another place of the text: no prefix is ever cached."""
         length = PROMPT_CHARACTERS[(index + turn) % len(PROMPT_CHARACTERS)]
         start = (index * 641 + turn * 97) % (len(self._text) - length)
         body = {
@@ -120,10 +121,10 @@ class Load:
         }
         path = urlsplit(self._server.account()).path + f"/ai/run/{DEFAULT_MODEL_ID}"
         connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-        answer = connection.getresponse()
-        if answer.status != http.client.OK:
-            raise RuntimeError(f"a stream was answered {answer.status}: {answer.read()!r}")
-        for line in answer:
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise RuntimeError(f"a stream has status {response.status}: {response.read()!r}")
+        for line in response:
             if line.startswith(b'data: {"response":"') and b'"p":' in line:
                 with self._lock:
                     self.tokens += 1
@@ -131,8 +132,8 @@ class Load:
                     self.warm.set()
 
 
-def _ask_for(url: str, seconds: float) -> dict[str, float]:
-    """Run this module as a process of its own; see `ask`."""
+def _measure_in_process(url: str, seconds: float) -> dict[str, float]:
+    """`measure_responses` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.health", url, str(seconds)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, cwd=ROOT)
     figures: dict[str, float] = json.loads(done.stdout)
@@ -150,8 +151,8 @@ def summary_ms(waits_s: list[float]) -> dict[str, float]:
     }
 
 
-def ask(url: str, seconds: float) -> dict[str, float]:
-    """Ask for health every PERIOD_S over one connection. Raises RuntimeError if an answer is not 200."""
+def measure_responses(url: str, seconds: float) -> dict[str, float]:
+    """Request /health every PERIOD_S over one connection. Raises RuntimeError if a status is not 200."""
     waits = []
     with _connected(url) as connection:
         begin = time.perf_counter()
@@ -159,11 +160,11 @@ def ask(url: str, seconds: float) -> dict[str, float]:
             due = begin + number * PERIOD_S
             time.sleep(max(0.0, due - time.perf_counter()))
             connection.request("GET", "/health")
-            answer = connection.getresponse()
-            content = answer.read()
+            response = connection.getresponse()
+            content = response.read()
             waits.append(time.perf_counter() - due)
-            if answer.status != http.client.OK:
-                raise RuntimeError(f"/health answered {answer.status}: {content!r}")
+            if response.status != http.client.OK:
+                raise RuntimeError(f"/health has status {response.status}: {content!r}")
     return summary_ms(waits)
 
 
@@ -176,4 +177,4 @@ def _connected(url: str) -> Iterator[http.client.HTTPConnection]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(ask(sys.argv[1], float(sys.argv[2]))))
+    print(json.dumps(measure_responses(sys.argv[1], float(sys.argv[2]))))

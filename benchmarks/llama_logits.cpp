@@ -1,4 +1,4 @@
-// Logits of every token of a text from llama.cpp, with its own settings but for the number of threads.
+// Writes llama.cpp's logits of every token of a text, with its default settings except the number of threads.
 //
 //   llama_logits MODEL.gguf THREADS < token ids as int32 > logits as float32, [tokens, vocabulary]
 #include <cstdio>

@@ -1,7 +1,7 @@
-"""The models and adapters that are measured: where they lie, and how they are made when they are missing.
+"""The models and adapters of the benchmarks: their paths, and functions that make them if they are missing.
 
 270m  the bundled Gemma 3 270M, Q4_K_M
-2b    the shape of Gemma 1 2B in Q4_0 with random weights: speed does not depend on what the numbers say
+2b    the shape of Gemma 1 2B in Q4_0 with random weights, since speed does not depend on their values
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ CONTEXT = 8192
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder that holds everything that can be made again: peers, models, adapters, logs."""
+    """The benchmarks' folder: peers, models, adapters, logs. All of it can be made again."""
 
     path: Path
 
     def model(self, model: Model) -> Path:
-        """The .gguf file of a model, written first if need be."""
+        """The .gguf file of a model; it is written if missing."""
         if model == "270m":
             return bundled_model_path(load_settings().cache_path)
         return _made(self.path / "models" / "gemma-2b-shape-q4_0.gguf", _write_2b)
@@ -58,7 +58,7 @@ class Home:
         ]
 
     def many_adapters(self, count: int) -> list[Path]:
-        """As many folders, all different: the matrices of one, shifted by another number of rows in each."""
+        """PEFT folders of `count` adapters: the matrices of one, rotated by another number of columns in each."""
         first = load_file(self.adapters("270m")[0] / "adapter_model.safetensors")
         config = (self.adapters("270m")[0] / "adapter_config.json").read_text()
 
@@ -72,7 +72,7 @@ class Home:
         return [_made(folder / f"adapter-{i}", lambda path, i=i: write(path, i)) for i in range(count)]
 
     def lora_gguf(self, model: Model) -> list[Path]:
-        """The adapters as llama.cpp reads them: what its convert_lora_to_gguf.py writes, without torch."""
+        """The adapters as GGUF files, as llama.cpp's convert_lora_to_gguf.py writes them, but without torch."""
         return [
             _made(folder.with_suffix(".gguf"), lambda path, folder=folder: _write_lora_gguf(path, folder, model))
             for folder in self.adapters(model)
@@ -85,12 +85,12 @@ class Home:
 
 
 def references(folders: list[Path], config: ModelConfig) -> list[AdapterRef]:
-    """Adapters as the engine takes them."""
+    """References to adapters, for requests to the engine."""
     return [AdapterRef(read_peft_adapter(folder, config, AdapterLimits()).digest, str(folder)) for folder in folders]
 
 
 def _made(path: Path, write: Callable[[Path], None]) -> Path:
-    """The path; where nothing is there, it is written aside and renamed."""
+    """The path, after writing it if it is missing (under another name, then renamed)."""
     if not path.exists():
         aside = path.with_name(f"{path.name}.partial")
         if aside.is_dir():
@@ -147,9 +147,9 @@ def _matrices() -> dict[str, tuple[int, int]]:
 
 
 def _q4_0(random: np.random.Generator, outputs: int, inputs: int) -> NDArray[np.uint8]:
-    """Blocks of 32: a float16 scale, then 16 bytes of two numbers each. One scale, so that x keeps its size."""
+    """Blocks of 32: a float16 scale, then 16 bytes of two numbers each. The scale preserves the size of activations."""
     blocks = random.integers(0, 256, (outputs, inputs // 32, 18), dtype=np.uint8)
-    deviation = 4.6  # of a number that is evenly one of -8 ... 7
+    deviation = 4.6  # of a number that is uniformly one of -8 ... 7
     scale = np.array([1 / (deviation * inputs**0.5)], np.float16)
     blocks[:, :, :2] = scale.view(np.uint8)
     return blocks.reshape(outputs, -1)

@@ -1,4 +1,4 @@
-"""Our engine as a worker: `intaglio.engine.Engine` in process, its steps timed from outside."""
+"""Our engine as a worker: `intaglio.engine.Engine` in this process, with timed steps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refuses(_workload: Workload) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _NoTokenizer:
-    """Requests come as token ids, never stop early and follow no grammar: this is all that is asked of a tokenizer."""
+    """The parts of a tokenizer that the engine needs for requests of token ids without stop tokens and grammars."""
 
     vocab_size: int
     stop_ids: frozenset[int] = frozenset()
@@ -53,7 +53,7 @@ def open_engine(home: Home, model: Model, threads: int | None, **options: Any) -
 
 
 def engine_spec(home: Home, model: Model, threads: int | None, **options: Any) -> tuple[EngineSpec, ModelConfig]:
-    """What `open_engine` builds it from."""
+    """The specification and config with which `open_engine` builds an engine."""
     config = home.config(model)
     settings = load_settings(**{"threads": threads, "prefix_cache": False, "log_level": "warning"} | options)
     tokenizer = cast(Tokenizer, _NoTokenizer(config.vocab_size))
@@ -62,13 +62,13 @@ def engine_spec(home: Home, model: Model, threads: int | None, **options: Any) -
 
 
 def request(name: str, prompt: Sequence[int], output_tokens: int, adapter: AdapterRef | None = None) -> EngineRequest:
-    """Greedy, to the full length."""
+    """A greedy request that always generates `output_tokens` tokens."""
     params = SamplingParams(temperature=0, max_tokens=output_tokens, ignore_stop_tokens=True, seed=0)
     return EngineRequest(name, list(prompt), params, (ScaledAdapter(adapter),) if adapter else ())
 
 
 class Ours:
-    """All streams of a workload in one engine; a second engine for workloads that are to do without matrix tiles."""
+    """Runs all streams of a workload in one engine; workloads without matrix tiles have a second engine."""
 
     def __init__(self, job: Job) -> None:
         self._job, self._home = job, Home(Path(job.home))
@@ -98,7 +98,7 @@ def _kernels(workload: Workload) -> str:
 
 
 def timed(engine: Engine, workload: Workload) -> Sample:
-    """Step until all is done. Decode begins with the step after which every stream has its first token."""
+    """Step until all streams have ended. Decode begins once every stream has its first token."""
     started: set[str] = set()
     first = last = begin = time.perf_counter()
     decoded = total = 0

@@ -2,7 +2,7 @@
 
 One prompt or many without adapters run in llama-batched-bench (forwards only, no sampling, no HTTP) and llama-bench.
 Adapters need llama-server: each request names its adapter, and slots with different adapters are not batched together.
-Its stop tokens are off, its prompt cache is off, it samples greedily.
+Stop tokens and prompt cache are off, and sampling is greedy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.workloads import NUM_ADAPTERS, Workload
 
 VERSION = "0.3.36"
 TOOLS = ("llama-server", "llama-bench", "llama-batched-bench")
-PORTS = {"270m": 18_089, "2b": 18_090}  # the servers of both models may be up at a time, one of them stopped
+PORTS = {"270m": 18_089, "2b": 18_090}  # both servers may exist at a time, one of them stopped
 
 
 def python(_home: Path) -> Path:
@@ -53,7 +53,7 @@ def install(home: Path) -> None:
     run_logged([pip, "download", *options, package], log)
     run_logged(["tar", "xzf", str(folder / f"llama_cpp_python-{VERSION}.tar.gz"), "-C", str(folder)], log)
     source = folder / f"llama_cpp_python-{VERSION}" / "vendor" / "llama.cpp"
-    mend_amx(source)
+    patch_amx(source)
     off = [f"-D{name}=OFF" for name in ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS")]
     cmake, ninja = (str(folder / "venv" / "bin" / tool) for tool in ("cmake", "ninja"))
     flags = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", f"-DCMAKE_MAKE_PROGRAM={ninja}", *off]
@@ -62,11 +62,11 @@ def install(home: Path) -> None:
     (folder / "version.json").write_text(json.dumps({"package": VERSION}))
 
 
-def mend_amx(source: Path) -> None:
-    """Let the matrix-tile kernels run when they were built by a GCC whose `_tile_loadconfig` is said to read 8 bytes.
+def patch_amx(source: Path) -> None:
+    """Work around a bug of GCC, which declares that `_tile_loadconfig` reads only 8 bytes.
 
-    GCC 12 then drops the stores to the other 56, and llama.cpp ends with SIGSEGV at its first product on a machine with
-    AMX. A compiler barrier before the call keeps them; nothing else changes.
+    GCC 12 drops the stores to the other 56 bytes, and llama.cpp ends with SIGSEGV at its first product on a machine
+    with AMX. A compiler barrier before the call keeps the stores; nothing else changes.
     """
     file = source / "ggml" / "src" / "ggml-cpu" / "amx" / "mmq.cpp"
     text = file.read_text()
@@ -85,7 +85,7 @@ def _bin(home: Path) -> Path:
 
 
 class LlamaCpp:
-    """Starts the tool that a workload needs; the server is started once and stays."""
+    """Runs the tool that a workload needs. The server is started once and keeps running."""
 
     def __init__(self, job: Job) -> None:
         self._home, self._job = Home(Path(job.home)), job
@@ -166,14 +166,14 @@ def _output(command: list[str]) -> str:
 
 def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as response:
+            return bool(response.status == 200)
     except OSError:
         return False
 
 
 def _complete(url: str, prompt: list[int], output_tokens: int, adapter: int | None) -> int:
-    """One request; gives the number of tokens that came."""
+    """Run one request; return the number of generated tokens."""
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": output_tokens,
@@ -185,9 +185,9 @@ def _complete(url: str, prompt: list[int], output_tokens: int, adapter: int | No
     }
     data = json.dumps(body).encode()
     headers = {"content-type": "application/json"}
-    call = urllib.request.Request(f"{url}/completion", data, headers)
-    with urllib.request.urlopen(call, timeout=600) as answer:
-        return int(json.load(answer)["tokens_predicted"])
+    request = urllib.request.Request(f"{url}/completion", data, headers)
+    with urllib.request.urlopen(request, timeout=600) as response:
+        return int(json.load(response)["tokens_predicted"])
 
 
 def open_runner(job: Job) -> Runner:

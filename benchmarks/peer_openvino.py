@@ -1,4 +1,4 @@
-"""OpenVINO GenAI, weights in int8, on the 270M. One adapter set holds for a whole batch, so it refuses a mixed one."""
+"""OpenVINO GenAI, weights in int8, on the 270M. It has one set of adapters for a whole batch, so no mixed batches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def install(home: Path) -> None:
         run_logged([sys.executable, "-m", "venv", str(python(home).parents[1])], log)
         run_logged([str(python(home)), "-m", "pip", "install", "-q", "torch==2.13.0"], log)
         run_logged([str(python(home)), "-m", "pip", "install", "-q", *PACKAGES, "torch==2.13.0"], log)
-        # Comes along for vision models, in a build for another torch.
+        # A dependency for vision models, built for another torch.
         run_logged([str(python(home)), "-m", "pip", "uninstall", "-q", "-y", "torchvision"], log)
     source = peer_transformers.make_hf_folder(home)
     export = [str(python(home).with_name("optimum-cli")), "export", "openvino", "--model", str(source)]

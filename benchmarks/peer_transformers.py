@@ -1,6 +1,6 @@
-"""transformers + PEFT in bfloat16 on PyTorch: what the adapters were trained with.
+"""transformers + PEFT in bfloat16 on PyTorch.
 
-Also makes the Hugging Face folder of the 270M, from the GGUF file, for the peers that read no GGUF.
+Also makes the Hugging Face folder of the 270M, from the GGUF file, for the peers that do not read GGUF.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _write_hf_folder(folder: Path, gguf_file: Path) -> None:
 
 
 class Transformers:
-    """`generate` on all streams at once; PEFT's mixed batch where there are adapters."""
+    """Calls `generate` for all streams at once, with PEFT's mixed batch if there are adapters."""
 
     def __init__(self, job: Job) -> None:
         import torch
@@ -114,14 +114,14 @@ class Transformers:
             options["adapter_names"] = [f"a{workload.adapter_of(stream)}" for stream in range(workload.streams)]
         begin = time.perf_counter()
         with torch.inference_mode():
-            answer = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
+            generated = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
         seconds = time.perf_counter() - begin
-        if answer.shape[1] != ids.shape[1] + tokens:
-            raise RuntimeError(f"transformers gave {answer.shape[1] - ids.shape[1]} tokens")
+        if generated.shape[1] != ids.shape[1] + tokens:
+            raise RuntimeError(f"transformers gave {generated.shape[1] - ids.shape[1]} tokens")
         return seconds
 
     def _adapters(self) -> Any:
-        """Loaded at the first workload that wants them: from then on the base runs with PEFT's layers in it."""
+        """The model with adapters, loaded at first use. From then on the base model contains PEFT's layers."""
         from peft import PeftModel
 
         if self._with_adapters is None:

@@ -56,7 +56,7 @@ def install(home: Path) -> None:
 
 
 class Vllm:
-    """The offline engine with adapters enabled, as it would serve; its prefix cache is off."""
+    """The offline engine with adapters enabled, as when serving; its prefix cache is off."""
 
     def __init__(self, job: Job) -> None:
         from vllm import LLM
@@ -95,9 +95,9 @@ class Vllm:
         prompts = [{"prompt_token_ids": ids} for ids in workload.prompts(repeat)]
         adapters = [self._adapter(workload.adapter_of(stream)) for stream in range(workload.streams)]
         begin = time.perf_counter()
-        answers = self._llm.generate(prompts, params, lora_request=adapters, use_tqdm=False)
+        outputs = self._llm.generate(prompts, params, lora_request=adapters, use_tqdm=False)
         seconds = time.perf_counter() - begin
-        counts = [len(answer.outputs[0].token_ids) for answer in answers]
+        counts = [len(output.outputs[0].token_ids) for output in outputs]
         if counts != [tokens] * workload.streams:
             raise RuntimeError(f"vLLM gave {counts} tokens")
         return seconds

@@ -1,4 +1,4 @@
-"""Where a step's time goes: inside the extension, call by call, or in Python around it."""
+"""Divides the time of a step among the functions of the extension and Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WARM_UP = 8  # steps
 
 
 class _TimedDevice:
-    """Stands before the extension's Device and adds up the time inside each of its functions."""
+    """Wraps the extension's Device and adds up the time inside each of its functions."""
 
     def __init__(self, device: Any) -> None:
         self._device = device
@@ -35,10 +35,10 @@ class _TimedDevice:
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             begin = time.perf_counter()
-            answer = function(*arguments)
+            result = function(*arguments)
             self.seconds[name] += time.perf_counter() - begin
             self.calls[name] += 1
-            return answer
+            return result
 
         return call
 
@@ -61,7 +61,7 @@ def measure(home: Home, threads: int) -> dict[str, Any]:
 
 
 def _profiled(engine: Engine, device: _TimedDevice, workload: Workload) -> dict[str, Any]:
-    """The same engine plain and with the timing in place: the first gives the step, the second the parts."""
+    """Alternates steps without timing, which give the time of a step, and with timing, which give its parts."""
     ops = engine._ops
     plain = device._device
     while any(sequence.num_pending > 1 for sequence in engine.scheduler.running) or engine.scheduler.waiting:
@@ -80,7 +80,7 @@ def _profiled(engine: Engine, device: _TimedDevice, workload: Workload) -> dict[
         counts[with_timing] += 1
     ops._device = plain  # type: ignore[attr-defined]
     steps = counts[1]
-    # What the timing itself takes lies outside the calls it times, and is not Python's share of a step.
+    # The cost of timing lies outside the timed calls, but must not count as Python's share of a step.
     inside = sum(device.seconds.values()) + sum(device.calls.values()) * _timing_cost_s()
     parts = sorted(device.seconds, key=lambda name: -device.seconds[name])
     return {
@@ -93,8 +93,8 @@ def _profiled(engine: Engine, device: _TimedDevice, workload: Workload) -> dict[
 
 
 def _timing_cost_s() -> float:
-    """Seconds that timing a call adds outside of what it times: of a call that does nothing, the least of several."""
-    device = _TimedDevice(_Nothing())
+    """Seconds that timing adds outside a timed call: the least of several measurements with an empty function."""
+    device = _TimedDevice(_EmptyDevice())
     costs = []
     for _ in range(5):
         device.seconds.clear()
@@ -105,9 +105,9 @@ def _timing_cost_s() -> float:
     return min(costs)
 
 
-class _Nothing:
+class _EmptyDevice:
     def nothing(self) -> None:
-        """Takes no time to speak of."""
+        """Takes almost no time."""
 
 
 def show(record: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Puts the latest results into docs/performance.md, between its markers, and draws docs/performance.png.
+"""Writes the latest results into docs/performance.md, between its markers, and draws docs/performance.png.
 
-What was not measured, or only on a busy machine, says so; no figure is typed by hand.
+A figure that was not measured, or only on a busy machine, is shown as not measured yet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write(*, quiet_only: bool = True) -> None:
         text = section(results.latest(kind, quiet_only=quiet_only))
         pattern = rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)"
         match = re.search(pattern, page, re.DOTALL)
-        assert match is not None, f"{PAGE} has no place for {name}"
+        assert match is not None, f"{PAGE} has no markers for the table {name}"
         page = f"{page[: match.end(1)]}{text}\n{page[match.start(2) :]}"
     PAGE.write_text(page)
     steps = results.latest("steps", quiet_only=quiet_only)
@@ -146,7 +146,7 @@ def _health(record: dict[str, Any] | None) -> str:
     if record is None:
         return MISSING
     names = {"idle": "idle", "load": f"{record['streams']} streams over 8 adapters, {record['tokens_per_s']:.0f} tok/s"}
-    lines = ["| meanwhile | median ms | 99th percentile (target <= 50) | worst | answers |", "|---|--:|--:|--:|--:|"]
+    lines = ["| meanwhile | median ms | 99th percentile (target <= 50) | worst | responses |", "|---|--:|--:|--:|--:|"]
     for key, name in names.items():
         row = record[key]
         lines.append(f"| {name} | {row['p50_ms']:.1f} | {row['p99_ms']:.1f} | {row['max_ms']:.1f} | {row['samples']} |")
@@ -166,7 +166,7 @@ def _stream_cost(record: dict[str, Any] | None) -> str:
         "first byte after its token: median, 99th percentile, worst": (
             f"{byte['p50_ms']:.1f}, {byte['p99_ms']:.1f}, {byte['max_ms']:.1f} ms"
         ),
-        "a step of the engine meanwhile (the target of the line above)": f"{record['step_ms']:.1f} ms",
+        "a step of the engine meanwhile, the target for the first byte": f"{record['step_ms']:.1f} ms",
     }
     lines = [f"| {record['streams']} streams at once | measured |", "|---|---:|"]
     return "\n".join([*lines, *(f"| {name} | {figure} |" for name, figure in rows.items())])
@@ -218,11 +218,11 @@ SECTIONS: dict[str, Callable[[dict[str, Any] | None], str]] = {
     "accuracy": _accuracy,
     "steps": _steps,
 }
-KINDS = {"machine": "compare", "own": "compare"}  # sections that are made from another's record
+KINDS = {"machine": "compare", "own": "compare"}  # sections that are made from the record of another section
 
 
 def draw(steps: dict[str, Any], compared: dict[str, Any] | None) -> None:
-    """Step time in three panels, and beside them the ratios to the peers where there are any."""
+    """Draw step times in three panels, and the ratios to the peers in a fourth."""
     import matplotlib
 
     matplotlib.use("Agg")

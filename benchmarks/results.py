@@ -1,4 +1,4 @@
-"""One JSON line per run in benchmarks/results/: what was measured, on what, with which settings."""
+"""One JSON line per run in benchmarks/results/: figures, machine and settings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-MAX_LOAD = 0.3  # cores that others keep busy, above which figures are only indicative
-LOOK_S = 2.0  # how long they are watched: a load average would remember the benchmark before this one
+MAX_LOAD = 0.3  # cores that other processes may use; above it figures are only indicative
+LOAD_S = 2.0  # for which the load is measured: a load average would include the benchmark before this one
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -50,7 +50,7 @@ def write(kind: str, record: dict[str, Any]) -> Path:
 
 
 def latest(kind: str, *, quiet_only: bool = True) -> dict[str, Any] | None:
-    """The last record of a kind, None if there is none; by default only what an idle machine gave."""
+    """The last record of a kind, None if there is none; by default only of runs on an idle machine."""
     path = RESULTS / f"{kind}.jsonl"
     if not path.exists():
         return None
@@ -60,7 +60,7 @@ def latest(kind: str, *, quiet_only: bool = True) -> dict[str, Any] | None:
 
 
 def _busy_cores() -> float:
-    """Cores that were not idle over the next LOOK_S seconds."""
+    """Cores that were not idle over the next LOAD_S seconds."""
 
     def busy_ticks() -> int:
         user, nice, system, _idle, _waiting, *others = map(
@@ -69,8 +69,8 @@ def _busy_cores() -> float:
         return user + nice + system + sum(others)
 
     before = busy_ticks()
-    time.sleep(LOOK_S)
-    return (busy_ticks() - before) / os.sysconf("SC_CLK_TCK") / LOOK_S
+    time.sleep(LOAD_S)
+    return (busy_ticks() - before) / os.sysconf("SC_CLK_TCK") / LOAD_S
 
 
 def _commit() -> str:

@@ -1,4 +1,4 @@
-// What the machine can do at best: read bandwidth and int8 dot products, with the given number of threads.
+// Measures the read bandwidth and the int8 dot products per second of the machine, with the given number of threads.
 // Prints one line of JSON. Built by roofline.py with -O3 -march=native.
 #include <chrono>
 #include <cstdint>
@@ -18,7 +18,7 @@
 
 using Clock = std::chrono::steady_clock;
 
-// Best of `rounds` of the time that all threads together take.
+// The least of `rounds` times until all threads are done.
 static double seconds(int threads, int rounds, const std::function<void(int)>& work) {
     double best = 1e30;
     for (int round = 0; round < rounds; round++) {
@@ -87,14 +87,14 @@ static double dot_gmacs(int) { return 0; }
 #endif
 
 #if defined(__AMX_INT8__)
-// Tiles of 16 x 64 bytes; 16 * 16 * 64 products an instruction. 0 if the system does not hand the tiles out.
+// Tiles of 16 x 64 bytes; 16 * 16 * 64 products an instruction. 0 if the system does not allow tiles.
 static double amx_gmacs(int threads) {
     if (syscall(SYS_arch_prctl, 0x1023, 18)) return 0;  // ARCH_REQ_XCOMP_PERM for the tile data
     const int64_t steps = 2'000'000;
     const double took = seconds(threads, 5, [&](int) {
         alignas(64) uint8_t config[64] = {1};
         for (int tile = 0; tile < 8; tile++) config[16 + tile * 2] = 64, config[48 + tile] = 16;
-        asm volatile("" : : "r"(config) : "memory");  // GCC's intrinsic tells it of the first bytes only
+        asm volatile("" : : "r"(config) : "memory");  // GCC's intrinsic declares that only the first bytes are read
         _tile_loadconfig(config);
         for (int64_t i = 0; i < steps; i++) {
             _tile_dpbssd(0, 4, 6);

@@ -1,6 +1,6 @@
-"""How fast this machine could at best run a workload: bound by reading weights, or by int8 products.
+"""The bound of a workload's speed on this machine, by reading weights or by int8 products.
 
-A small C++ probe measures both, alone and with the same number of threads as the engines.
+A small C++ program measures both limits, with the same number of threads as the engines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from intaglio.model.config import ModelConfig
 from intaglio.model.quantize import format_of
 from intaglio.model.weights import open_checkpoint
 
-# Packed bytes per weight: the numbers, and per 32 of them a scale of two bytes; some have a minimum too.
+# Packed bytes per weight, with a scale of two bytes per 32 weights; some types have a minimum too.
 BYTES = {"w8": 1 + 2 / 32, "w5": 0.625 + 2 / 32, "w4": 0.5 + 2 / 32, "bf16": 2.0, "f32": 4.0}
 MINIMUM = 2 / 32
 HAVE_MINIMA = ("Q4_1", "Q5_1", "Q4_K", "Q5_K")
@@ -26,11 +26,11 @@ HAVE_MINIMA = ("Q4_1", "Q5_1", "Q4_K", "Q5_K")
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """What the probe measured.
+    """The limits of the machine.
 
     read_gbs   10^9 bytes per second read from memory
     dot_gmacs  10^9 int8 multiply-adds per second with the instructions of `dot_set`
-    amx_gmacs  the same with matrix tiles, which do half as many of bfloat16; 0 where there are none
+    amx_gmacs  the same with matrix tiles, 0 if there are none; for bfloat16 it is half of that
     """
 
     read_gbs: float
@@ -41,34 +41,34 @@ class Roofline:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one forward of a model reads and multiplies.
+    """The bytes that one forward of a model reads, and its products.
 
-    body_bytes, head_bytes    weights of the blocks, and of the head
-    body_macs, head_macs      multiply-adds per token
+    blocks_bytes, head_bytes    weights of the blocks, and of the head
+    blocks_macs, head_macs      multiply-adds per token
     """
 
-    body_bytes: float
+    blocks_bytes: float
     head_bytes: float
-    body_macs: float
+    blocks_macs: float
     head_macs: float
 
 
 def probe(home: Path, threads: int) -> Roofline:
-    """Build the probe if need be and run it: about fifteen seconds."""
+    """Run the C++ program, after building it if it is not current; about fifteen seconds."""
     source, program = Path(__file__).with_suffix(".cpp"), home / "roofline"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         home.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CXX", "c++")
         flags = ["-O3", "-march=native", "-std=c++17", "-pthread"]
         subprocess.run([compiler, *flags, str(source), "-o", str(program)], check=True)
-    answer: dict[str, Any] = json.loads(
+    measured: dict[str, Any] = json.loads(
         subprocess.run([str(program), str(threads)], check=True, text=True, stdout=subprocess.PIPE).stdout
     )
-    return Roofline(**answer)
+    return Roofline(**measured)
 
 
 def cost_of(home: Home, workload: Workload) -> Cost:
-    """From the checkpoint's storage types, as our engine packs them."""
+    """The cost of a forward with the checkpoint's tensors as our engine packs them."""
     sizes, counts = [0.0, 0.0], [0, 0]
     with open_checkpoint(home.model(workload.model)) as checkpoint:
         for name in checkpoint.names():
@@ -84,21 +84,21 @@ def cost_of(home: Home, workload: Workload) -> Cost:
 
 
 def bound(workload: Workload, cost: Cost, lora_macs: float, roof: Roofline) -> float:
-    """Tokens per second of the workload's figure that no arrangement of the same arithmetic on this machine can exceed.
+    """Upper bound of the workload's figure, in tokens per second, for this arithmetic on this machine.
 
     A step reads every weight once and multiplies it with every row; it cannot be faster than either. Attention,
-    norms and sampling are left out, so the bound is above what can be had. Adapters are float16 in memory and count as
-    if they were multiplied like weights.
+    norms and sampling are left out, so the bound cannot be reached. Adapters are float16 in memory and count as if they
+    were multiplied like weights.
     """
     gmacs = max(roof.dot_gmacs, roof.amx_gmacs / 2)  # our kernels multiply bfloat16 on tiles
     prompt = workload.streams * workload.prompt_tokens
     heads = workload.streams
     prefill_s = max(
-        (cost.body_bytes + cost.head_bytes) / (roof.read_gbs * 1e9),
-        (prompt * (cost.body_macs + lora_macs) + heads * cost.head_macs) / (gmacs * 1e9),
+        (cost.blocks_bytes + cost.head_bytes) / (roof.read_gbs * 1e9),
+        (prompt * (cost.blocks_macs + lora_macs) + heads * cost.head_macs) / (gmacs * 1e9),
     )
-    step_bytes = cost.body_bytes + cost.head_bytes + workload.adapters * lora_macs * 2
-    step_macs = workload.streams * (cost.body_macs + cost.head_macs + lora_macs)
+    step_bytes = cost.blocks_bytes + cost.head_bytes + workload.adapters * lora_macs * 2
+    step_macs = workload.streams * (cost.blocks_macs + cost.head_macs + lora_macs)
     step_s = max(step_bytes / (roof.read_gbs * 1e9), step_macs / (gmacs * 1e9))
     if workload.figure == "prefill":
         return prompt / prefill_s
@@ -109,5 +109,5 @@ def bound(workload: Workload, cost: Cost, lora_macs: float, roof: Roofline) -> f
 
 
 def lora_macs(config: ModelConfig) -> int:
-    """Multiply-adds per token of one adapter on all seven projections; also the number of its values."""
+    """Multiply-adds per token of one adapter on all seven projections, which is also the number of its weights."""
     return config.num_layers * sum(RANK * (out + into) for out, into in config.projection_shapes().values())

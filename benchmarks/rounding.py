@@ -1,8 +1,8 @@
-"""What the arithmetic of quantized products costs, kernels apart: `python -m benchmarks.rounding [RUNS]`.
+"""The cost of the arithmetic of quantized products, without kernels: `python -m benchmarks.rounding [RUNS]`.
 
-Copies of each arithmetic in NumPy, on the 700 tokens of docs/accuracy.md. After the first run activations are moved by
-their last bit at random before they are rounded, which is what another BLAS or machine does to them: the runs differ as
-two machines do.
+Uses copies of each arithmetic in NumPy, on the 700 tokens of docs/accuracy.md. After the first run the last bit of
+activations is changed at random before they are rounded, as another BLAS or machine would, so the runs differ like two
+machines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.golden import cases
 from tests.helpers.distributions import distance
 from tests.helpers.forward import Prompt, run_prompts
-from tests.helpers.numpy_quantized_ops import RoundsByNumpy
+from tests.helpers.numpy_quantized_ops import RoundingOps
 from tests.ops.quantized import bfloat16_activations, bfloat16_weights, rounded_activations
 
 from intaglio.model.bundled import bundled_model_path
@@ -50,7 +50,7 @@ def with_zero_point(x: F32) -> NDArray[np.floating]:
 
 
 def with_fitted_scale(x: F32) -> NDArray[np.floating]:
-    """The whole numbers of int8, times the scale by which they are nearest to x (least squares)."""
+    """The whole numbers of int8, with the scale that brings them nearest to x (least squares)."""
     groups, rounded = x.reshape(len(x), -1, GROUP), rounded_activations(x).reshape(len(x), -1, GROUP)
     squares = (rounded**2).sum(axis=2, keepdims=True)
     products = (rounded * groups).sum(axis=2, keepdims=True)
@@ -68,24 +68,24 @@ ARITHMETICS: dict[str, tuple[Rounding, Callable[[QuantizedMatrix], NDArray[np.fl
 }
 
 
-def moved(x: F32, random: np.random.Generator) -> F32:
-    """Each number's neighbour on one side or the other."""
+def with_changed_last_bits(x: F32, random: np.random.Generator) -> F32:
+    """The next float above or below each number, at random."""
     return np.nextafter(x, np.where(random.random(x.shape) < 0.5, np.float32(np.inf), np.float32(-np.inf)))
 
 
-def logits(ops: RoundsByNumpy, fmt: WeightFormat) -> F32:
+def logits(ops: RoundingOps, fmt: WeightFormat) -> F32:
     model = load_gemma(bundled_model_path(load_settings().cache_path), ops, fmt)
     return run_prompts(model, [Prompt(cases.load("gemma3_270m")["ids"].tolist())], ops=ops, chunk=175, block_size=16)[0]
 
 
 def main(runs: int) -> None:
-    exact = logits(RoundsByNumpy(), "f32")
+    exact = logits(RoundingOps(), "f32")
     for name, (rounding, weights) in ARITHMETICS.items():
         for run in range(runs):
             random = np.random.default_rng(run)
-            activations = rounding if run == 0 else lambda x, f=rounding, r=random: f(moved(x, r))
-            found = distance(exact, logits(RoundsByNumpy(activations, weights), "auto"))
-            figures = f"mean KL {found.mean_kl:.2e}, {found.num_other_best} of {len(exact)} best tokens differ"
+            activations = rounding if run == 0 else lambda x, f=rounding, r=random: f(with_changed_last_bits(x, r))
+            found = distance(exact, logits(RoundingOps(activations, weights), "auto"))
+            figures = f"mean KL {found.mean_kl:.2e}, {found.num_best_changed} of {len(exact)} best tokens differ"
             print(f"{name}, run {run}: {figures}, by up to {found.lead.max():.2f} nats", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The whole server as a user starts it: memory of all its processes with eight adapters in use, time to be ready."""
+"""Memory of all processes of a server with eight adapters in use, and the time until it is ready."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def measure(home: Home, threads: int) -> dict[str, Any]:
-    """Resident bytes once every adapter has answered a request: the sum over processes, and with shared pages once."""
+    """Resident memory after a request with every adapter: the sum over processes, and with shared pages once."""
     adapters = home.adapters("270m")
     with tempfile.TemporaryDirectory(prefix="intaglio-bench-") as folder:
         begin = time.perf_counter()
@@ -28,8 +28,8 @@ def measure(home: Home, threads: int) -> dict[str, Any]:
             ready_s = time.perf_counter() - begin
             for index, adapter in enumerate(adapters):
                 upload(server, f"bench-{index}", adapter)
-                _ask(server, f"bench-{index}")
-            processes = [_memory(pid) for pid in _tree(server.pid)]
+                _run_model(server, f"bench-{index}")
+            processes = [_memory(pid) for pid in _process_tree(server.pid)]
     return {
         **results.environment(threads),
         "ready_s": ready_s,
@@ -40,7 +40,7 @@ def measure(home: Home, threads: int) -> dict[str, Any]:
 
 
 def upload(server: LiveServer, name: str, folder: Path) -> None:
-    """Make a finetune of the bundled model from a PEFT folder, as a client does."""
+    """Create a finetune of the bundled model from a PEFT folder."""
     config = {"model": DEFAULT_MODEL_ID, "name": name, "description": "benchmark"}
     created = _post(f"{server.account()}/ai/finetunes", json.dumps(config).encode(), "application/json")
     for file in FILES:
@@ -58,21 +58,21 @@ def _part(boundary: str, content: bytes) -> bytes:
     return f"--{boundary}\r\nContent-Disposition: form-data; ".encode() + content + b"\r\n"
 
 
-def _ask(server: LiveServer, adapter: str) -> None:
+def _run_model(server: LiveServer, adapter: str) -> None:
     body = {"prompt": "The sea is", "raw": True, "lora": adapter, "max_tokens": 16}
     _post(f"{server.account()}/ai/run/{DEFAULT_MODEL_ID}", json.dumps(body).encode(), "application/json")
 
 
 def _post(url: str, body: bytes, kind: str) -> Any:
-    call = urllib.request.Request(url, body, {"content-type": kind})
-    with urllib.request.urlopen(call, timeout=120) as answer:
-        return json.load(answer)
+    request = urllib.request.Request(url, body, {"content-type": kind})
+    with urllib.request.urlopen(request, timeout=120) as response:
+        return json.load(response)
 
 
-def _tree(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+def _process_tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
     children = Path(f"/proc/{pid}/task").glob("*/children")
-    return [pid, *(pid for file in children for child in file.read_text().split() for pid in _tree(int(child)))]
+    return [pid, *(pid for file in children for child in file.read_text().split() for pid in _process_tree(int(child)))]
 
 
 def _memory(pid: int) -> dict[str, Any]:

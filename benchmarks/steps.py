@@ -1,4 +1,4 @@
-"""How the time of a decode step grows with batch size, context length and number of adapters, one at a time."""
+"""The time of a decode step by batch size, by context length and by number of adapters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measure(home: Home, threads: int, steps: int) -> dict[str, Any]:
     none: list[AdapterRef | None] = [None]
     most = max(BATCHES)
     step_ms(engine, 1, PROMPT, none, steps)  # warm up
-    step_ms(engine, most, PROMPT, list(adapters), most)  # and read all adapters: they come beside the running streams
+    step_ms(engine, most, PROMPT, list(adapters), most)  # load all adapters
     return {
         **results.environment(threads),
         "steps": steps,
@@ -39,7 +39,7 @@ def measure(home: Home, threads: int, steps: int) -> dict[str, Any]:
 
 
 def step_ms(engine: Engine, streams: int, context: int, adapters: list[AdapterRef | None], steps: int) -> float:
-    """The median decode step of `streams` streams that start with `context` tokens, adapters dealt in turn."""
+    """The median decode step of `streams` streams that start with `context` tokens, with adapters in turn."""
     for stream in range(streams):
         prompt = [BOS] + [1000 + (stream * 7919 + i * 31) % 200_000 for i in range(context - 1)]
         engine.add(request(f"stream {stream}", prompt, steps + 1, adapters[stream % len(adapters)]))

@@ -1,9 +1,9 @@
-"""What the API process spends on a stream: processor time per token, and how soon a stream's first byte leaves.
+"""The cost of a stream in the API process: processor time per token, and the delay of the first byte.
 
-The server of `intaglio serve` runs in this process, its engine in one of its own as always, the clients in a third: so
-the processor time of this process is the API's alone. Two runs of the same streams, short and long ones, tell what a
-token costs apart from what a request costs. The first byte's delay counts from when the engine's message with the first
-token is read off its socket to when the answer's first body bytes are handed to the network.
+The server runs in this process, its engine in another as always, the clients in a third, so the processor time of this
+process is that of the API alone. Two runs with the same number of streams, short and long ones, separate the cost of a
+token from that of a request. The delay of the first byte counts from when the engine's message with the first token is
+read from its socket to when the first bytes of the response body are passed to the network.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Times:
 
 @dataclass(slots=True)
 class _Watch:
-    """What the wrapped parts of the server note down."""
+    """Records of the wrapped parts of the server."""
 
     requests: list[_Times] = field(default_factory=list)
     messages: int = 0  # from the engine, one per step
@@ -115,7 +115,7 @@ class _Round:
 
 
 async def _round(url: str, watch: _Watch, tokens: int) -> _Round:
-    """All streams at once, by clients in a process of their own; the load on this process alone is counted."""
+    """Run all streams at once, with clients in another process; measure the processor time of this process."""
     watch.clear()
     client = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -129,13 +129,13 @@ async def _round(url: str, watch: _Watch, tokens: int) -> _Round:
     )
     assert client.stdout is not None
     assert client.stdin is not None
-    await client.stdout.readline()  # it is up
+    await client.stdout.readline()  # the clients are connected
     cpu, begin = time.process_time(), time.perf_counter()
     client.stdin.write(b"go\n")
-    answered = json.loads(await client.stdout.readline())
+    reported = json.loads(await client.stdout.readline())
     cpu, took = time.process_time() - cpu, time.perf_counter() - begin
-    if await client.wait() != 0 or answered != {"streams": STREAMS}:
-        raise RuntimeError(f"the clients ended with {client.returncode} and {answered}")
+    if await client.wait() != 0 or reported != {"streams": STREAMS}:
+        raise RuntimeError(f"the clients ended with {client.returncode} and {reported}")
     delays = [times.byte - times.token for times in watch.requests if times.token and times.byte]
     assert len(delays) == STREAMS, f"{len(delays)} of {STREAMS} streams were seen"
     return _Round(cpu, watch.tokens, took / watch.messages, delays)
@@ -143,31 +143,31 @@ async def _round(url: str, watch: _Watch, tokens: int) -> _Round:
 
 @contextmanager
 def _watched() -> Iterator[_Watch]:
-    """Note when the engine's outputs come in, until the block is left."""
+    """Record when the engine's outputs arrive, until the block ends."""
     watch = _Watch()
     put, handle = TokenStream.put, engine_process.EngineClient._handle
     owners: dict[int, _Times] = {}
     make = TokenStream.__init__
 
-    def noted_make(stream: Any, *arguments: Any) -> None:
+    def recording_init(stream: Any, *arguments: Any) -> None:
         make(stream, *arguments)
         owners[id(stream)] = _current.get(_Times())
 
-    def noted_put(stream: Any, output: TokenOutput) -> None:
+    def recording_put(stream: Any, output: TokenOutput) -> None:
         watch.tokens += output.token_id is not None
         times = owners[id(stream)]
         if times.token is None:
             times.token = time.perf_counter()
         put(stream, output)
 
-    def noted_handle(client: Any, data: bytes) -> None:
+    def recording_handle(client: Any, data: bytes) -> None:
         watch.messages += 1
         handle(client, data)
 
-    wrapped = ((TokenStream, "__init__", noted_make), (TokenStream, "put", noted_put))
+    wrapped = ((TokenStream, "__init__", recording_init), (TokenStream, "put", recording_put))
     for owner, name, function in wrapped:
         setattr(owner, name, function)
-    engine_process.EngineClient._handle = noted_handle  # type: ignore[method-assign]
+    engine_process.EngineClient._handle = recording_handle  # type: ignore[method-assign]
     try:
         yield watch
     finally:
@@ -176,7 +176,7 @@ def _watched() -> Iterator[_Watch]:
 
 
 def _timed(app: Any, watch: _Watch) -> Any:
-    """The application, with the time of each answer's first body bytes noted."""
+    """The application, recording the time of each response's first body bytes."""
 
     async def timed(scope: Message, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -186,18 +186,18 @@ def _timed(app: Any, watch: _Watch) -> Any:
         watch.requests.append(times)
         _current.set(times)
 
-        async def noted(message: Message) -> None:
+        async def recording_send(message: Message) -> None:
             await send(message)
             if times.byte is None and message.get("body"):
                 times.byte = time.perf_counter()
 
-        await app(scope, receive, noted)
+        await app(scope, receive, recording_send)
 
     return timed
 
 
 def _clients(url: str, tokens: int) -> None:
-    """One stream per thread, read to its end; says when it is ready and when all have ended."""
+    """Read one stream per thread to its end; print a line when all are connected and one when all have ended."""
     text = TEXT.read_text()
     ended: list[int] = []
 

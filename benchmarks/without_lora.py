@@ -1,7 +1,7 @@
-"""What LoRA costs those who do not use it: our engine against one whose extension was built without it.
+"""The cost of LoRA support for requests without adapters: our engine against one built without LoRA.
 
-The second extension is compiled here with INTAGLIO_WITHOUT_LORA, which takes the adapters' part out of the products in
-csrc/runtime/jobs.h. Both run base-only streams, in turns, in processes of their own.
+The second extension is compiled here with INTAGLIO_WITHOUT_LORA, which removes adapters from the products in
+csrc/runtime/jobs.h. Both run streams of the base model, alternating, in two processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORKLOADS = ("one_stream", "streams_16_base")
 
 
 class NotPossibleError(RuntimeError):
-    """The sources have no such switch."""
+    """csrc/runtime/jobs.h has no INTAGLIO_WITHOUT_LORA."""
 
 
 def measure(home: Home, threads: int, repeats: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def measure(home: Home, threads: int, repeats: int) -> dict[str, Any]:
 
 
 def build(home: Path) -> Path:
-    """Compile the extension without LoRA. Raises NotPossibleError if csrc/runtime/jobs.h does not know the switch."""
+    """Compile the extension without LoRA. Raises NotPossibleError if csrc/runtime/jobs.h has no such option."""
     if MACRO not in (ROOT / "csrc" / "runtime" / "jobs.h").read_text():
         raise NotPossibleError(f"csrc/runtime/jobs.h has no {MACRO}")
     folder, log = home / "without-lora", home / "logs" / "without-lora.log"
@@ -63,8 +63,8 @@ def build(home: Path) -> Path:
     return library
 
 
-def _use(library: Path) -> None:
-    """Make `import intaglio.ops._cpu` give this library."""
+def _import_from(library: Path) -> None:
+    """Make `import intaglio.ops._cpu` use this library."""
     spec = importlib.util.spec_from_file_location("intaglio.ops._cpu", library)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -74,7 +74,7 @@ def _use(library: Path) -> None:
 
 def open_runner(job: Job) -> Runner:
     (library,) = (Path(job.home) / "without-lora").glob("_cpu*.so")
-    _use(library)
+    _import_from(library)
     from benchmarks.ours import Ours
 
     return Ours(job)

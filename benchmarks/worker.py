@@ -1,7 +1,7 @@
-"""A measured engine lives in a process of its own and takes one workload at a time over standard input and output.
+"""Runs a measured engine in a process of its own, which gets one workload at a time over standard input and output.
 
-While another engine is measured the whole process group is stopped (SIGSTOP), so that neither a spinning thread pool
-nor a polling loop of one engine can slow the other.
+While another engine is measured, the process group is stopped (SIGSTOP), so that spinning threads or polling loops of
+one engine cannot slow the other.
 
 Standard library only: every peer imports this file in an environment of its own.
 """
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of a workload, in tokens per second; None where the engine does not tell.
+    """One run of a workload, in tokens per second; None if the engine does not report the figure.
 
     decode   all streams together, after the first token of each
     prefill  prompt tokens of all streams until the first token of each
@@ -39,9 +39,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is to open.
+    """The engine that a worker opens.
 
-    home  where peers, models and adapters lie; see `models.Home`
+    home  folder of peers, models and adapters; see `models.Home`
     """
 
     home: str
@@ -62,7 +62,7 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """The parent's end. Stopped whenever `run` is not running."""
+    """A worker process, from the side of its parent. The process is stopped except during `run`."""
 
     def __init__(self, python: Path, module: str, job: Job) -> None:
         command = [str(python), "-m", module, json.dumps(asdict(job))]
@@ -73,7 +73,7 @@ class Worker:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
             )
-        self._answer()  # it is open
+        self._read_reply()  # when the engine is open
         self._signal(signal.SIGSTOP)
 
     def run(self, workload: Workload, repeat: int) -> Sample:
@@ -82,7 +82,7 @@ class Worker:
             assert self._process.stdin is not None
             self._process.stdin.write(f"{json.dumps([workload.name, repeat])}\n".encode())
             self._process.stdin.flush()
-            return Sample(**self._answer())
+            return Sample(**self._read_reply())
         finally:
             self._signal(signal.SIGSTOP)
 
@@ -101,26 +101,26 @@ class Worker:
         if self._process.poll() is None:
             os.killpg(self._process.pid, number)
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_reply(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
             tail = self.log.read_text(errors="replace")[-2000:]
             raise WorkerError(f"{self.log} ends with:\n{tail}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
 
 def serve(open_runner: Callable[[Job], Runner]) -> None:
-    """The worker's main loop. What libraries print goes to the log."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    """The worker's main loop. Output of libraries goes to the log."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     runner = open_runner(Job(**json.loads(sys.argv[1])))
-    print("{}", file=answers, flush=True)
+    print("{}", file=replies, flush=True)
     try:
         for line in sys.stdin:
             name, repeat = json.loads(line)
-            print(json.dumps(asdict(runner.run(BY_NAME[name], repeat))), file=answers, flush=True)
+            print(json.dumps(asdict(runner.run(BY_NAME[name], repeat))), file=replies, flush=True)
     finally:
         runner.close()

@@ -1,4 +1,4 @@
-"""What is measured: prompts, lengths, adapters. The one definition, for us and for every peer.
+"""The workloads: prompts, lengths, adapters. The same definitions for our engine and every peer.
 
 Prefill and decode are different work. Prefill computes all tokens of a prompt in one pass and is bound by arithmetic;
 decode gives one token per pass and is bound by reading the weights, until enough streams share each read. A workload
@@ -33,10 +33,10 @@ Figure = Literal["decode", "prefill", "output"]
 class Workload:
     """Streams that start together, each with a prompt of its own and, if `adapters` > 0, one of that many adapters.
 
-    tiles    whether our engine may use matrix tiles (AMX), which it does where it can; without them (`--kernels`) one
+    tiles    whether our engine may use matrix tiles (AMX) if the machine has them; without them (`--kernels`) one
              stream is faster and many are slower
     targets  peer -> how many times its figure ours should be
-    peers    who can run it; beside those with a target, the ones that give a reader the picture
+    peers    the peers to compare with
     """
 
     name: str
@@ -52,7 +52,7 @@ class Workload:
     peers: tuple[str, ...] = ()
 
     def prompts(self, repeat: int) -> list[list[int]]:
-        """Token ids, BOS first. Other ones in every repeat and stream, so that no cache of prefixes can help."""
+        """Token ids, BOS first; different in every repeat and stream, so that no prefix cache has an effect."""
         draw = random.Random(f"{self.name}/{repeat}")
         return [
             [BOS] + [draw.randrange(*VOCABULARY) for _ in range(self.prompt_tokens - 1)] for _ in range(self.streams)
@@ -155,7 +155,7 @@ BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Requests that come one after another, `streams` of them running at any time, adapters drawn by Zipf's law."""
+    """A sequence of requests, `streams` of them running at any time, with adapters drawn by Zipf's law."""
 
     name: str
     registered: int
@@ -179,7 +179,7 @@ class Traffic:
 
 FEW_ADAPTERS = Traffic("traffic_8", registered=8)
 MANY_ADAPTERS = Traffic("traffic_1000", registered=1000)
-# By the format in which they are held. 500 in int8 show what it does; each further one costs a verification of its own.
+# By format. In int8 500 adapters are enough; each further one takes the time of a verification.
 GROWING_ADAPTERS = {
     fmt: tuple(Traffic(f"traffic_{count}", registered=count) for count in counts)
     for fmt, counts in {"f16": (5, 50, 500, 2000), "int8": (5, 50, 500)}.items()

@@ -1,7 +1,6 @@
-"""Make the training and held-out examples of the demo tasks: the same on every machine, from a seed.
+"""Make the training and held-out examples of the demo tasks, from a seed: the same on every machine.
 
-Knows no model and no tokenizer. Run it to look at the data, or
-to have a file for `intaglio train`:
+Does not use a model or a tokenizer. Run it to look at the data, or to make a file for `intaglio train`:
 
     python examples/demo_data.py intaglio-json --split held-out --count 5
     python examples/demo_data.py intaglio-json --count 6000 > intaglio-json.train.jsonl
@@ -36,7 +35,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One demo task. `is_valid(prompt, text)` says whether a text has the right form, correct or not."""
+    """One demo task. `is_valid(prompt, text)`: whether a text has the right form, whether it is correct or not."""
 
     name: str
     description: str
@@ -84,7 +83,7 @@ TASKS: dict[str, Task] = {
 def make_examples(task_name: str, split: Split, count: int) -> list[Example]:
     """`count` different examples of one split. Raises KeyError for an unknown task.
 
-    No held-out prompt occurs in training: the tasks build the two from disjoint patterns and word lists.
+    No held-out prompt occurs in training: the two splits use disjoint patterns and word lists.
     """
     task, rng = TASKS[task_name], random.Random(_SEEDS[split])
     found: dict[str, str] = {}

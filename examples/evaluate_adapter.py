@@ -1,16 +1,15 @@
-"""Ask a running server the held-out questions, of the base and of the adapter, and print a table of scores.
+"""Run the held-out examples on a server, with the base and with the adapter, and print a table of scores.
 
     make serve                                            # in another terminal
     python examples/evaluate_adapter.py                   # all three demo adapters
     python examples/evaluate_adapter.py intaglio-sql --count 200 --show-errors
 
-Only the Workers AI API is used, over the standard library's HTTP client, so the same command
-judges any server that speaks it. Requests run `--concurrency` at a time, base and adapters mixed, as real
-traffic would be.
+Uses only the Workers AI API and the standard library's HTTP client, so it can evaluate any server with that API. Runs
+`--concurrency` requests at a time, with base and adapters mixed, like real traffic.
 
-    exact    the answer is right (JSON: equal as parsed objects)
-    fields   the part of a JSON object's fields that are right
-    valid    the answer has the right form: a JSON object, a query SQLite accepts, one of the labels
+    exact    the answer is correct (JSON: equal as parsed objects)
+    fields   the fraction of a JSON object's fields that are correct
+    valid    the answer has the right form: a JSON object, a query that SQLite accepts, one of the labels
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Server:
     model: str
 
     def ask(self, question: Question) -> str:
-        """The server's answer text. Raises RuntimeError with the server's own words when it refuses."""
+        """The text of the completion. Raises RuntimeError with the server's message if it refuses."""
         body: dict[str, object] = {
             "messages": [{"role": "user", "content": question.example.prompt}],
             "temperature": 0,
@@ -63,15 +62,15 @@ class Server:
         url = f"{self.base_url.rstrip('/')}/client/v4/accounts/{self.account}/ai/run/{model}"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-                return str(json.load(reply)["result"]["response"])
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                return str(json.load(response)["result"]["response"])
         except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{url} answered {error.code}: {error.read().decode(errors='replace')}") from error
+            raise RuntimeError(f"{url} has status {error.code}: {error.read().decode(errors='replace')}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Right answers, right fields and well-formed answers, each from 0 to 1."""
+    """Fractions of correct answers, correct fields and well-formed answers, from 0 to 1."""
 
     exact: float
     fields: float | None
@@ -85,8 +84,8 @@ def is_exact(wanted: str, got: str) -> bool:
     return bool(_object(got) == json.loads(wanted))
 
 
-def right_fields(wanted: str, got: str) -> float:
-    """The part of the wanted object's fields that `got` has right; 0 if `got` is no JSON object."""
+def correct_fields(wanted: str, got: str) -> float:
+    """The fraction of the wanted object's fields that are correct in `got`; 0 if `got` is not a JSON object."""
     fields: dict[str, object] = json.loads(wanted)
     found = _object(got) or {}
     return sum(name in found and found[name] == value for name, value in fields.items()) / len(fields)
@@ -107,7 +106,7 @@ def score(questions: list[Question], answers: list[str]) -> Score:
     valid = sum(question.task.is_valid(question.example.prompt, answer.strip()) for question, answer in pairs)
     fields = None
     if questions[0].example.answer.startswith("{"):
-        fields = sum(right_fields(question.example.answer, answer) for question, answer in pairs) / count
+        fields = sum(correct_fields(question.example.answer, answer) for question, answer in pairs) / count
     return Score(exact / count, fields, valid / count)
 
 
@@ -133,8 +132,8 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--count", type=int, default=100, help="held-out examples for each task")
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--adapter", help="name of your own adapter to judge instead of the task's demo adapter")
-    parser.add_argument("--adapter-only", action="store_true", help="do not ask the base")
+    parser.add_argument("--adapter", help="name of your own adapter to evaluate instead of the task's demo adapter")
+    parser.add_argument("--adapter-only", action="store_true", help="do not evaluate the base")
     parser.add_argument("--show-errors", action="store_true")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.tasks if name not in TASKS]:

@@ -1,9 +1,9 @@
-"""Train one of the demo adapters anew: write its data, call `intaglio train`, complete its card.
+"""Train one of the demo adapters again: write its data, call `intaglio train`, complete its card.
 
     python examples/train_adapter.py intaglio-json
 
-The data and the adapter's folder are made in the current folder. It takes ten to fifteen minutes on two idle cores and
-needs the extra `train` (docs/adapters.md).
+Data and adapter are written to the current folder. Training takes ten to fifteen minutes on two idle cores and needs
+the extra `train` (docs/adapters.md).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ FOR_ONE = {
 
 
 def training_arguments(name: str) -> list[str]:
-    """What follows `intaglio` on the command line. The card of the adapter has the same."""
+    """The arguments of `intaglio`, which are also in the adapter's card."""
     data = ["train", f"{name}.train.jsonl", "--eval-data", f"{name}.held-out.jsonl", "--out", name]
     return [*data, *FOR_ONE[name].split(), *FOR_ALL.split()]
 
 
 def complete_card(folder: Path) -> None:
-    """Add what the server and the playground show of a demo adapter to the card that the training has written."""
+    """Add the fields that the server and the playground show to the card that the training has written."""
     task = TASKS[folder.name]
     path = folder / "card.json"
     card = json.loads(path.read_text("utf-8")) | {

@@ -1,4 +1,4 @@
-"""Check that every file of csrc/ compiles without a warning, for every instruction set, and generate no code.
+"""Check that every file of csrc/ compiles without a warning, for every instruction set. No code is generated.
 
     python scripts/lint_csrc.py
 
@@ -31,8 +31,8 @@ def commands() -> list[tuple[str, list[str]]]:
     ]
 
 
-def compiles(one: tuple[str, list[str]]) -> bool:
-    folder, command = one
+def compiles(compilation: tuple[str, list[str]]) -> bool:
+    folder, command = compilation
     return subprocess.run(command, cwd=folder, check=False).returncode == 0
 
 

@@ -1,10 +1,10 @@
-"""Run the README's own commands against a server started as the README says, and check the answers it shows.
+"""Run the README's commands against a server started as the README says, and check the responses it shows.
 
     python scripts/readme_smoke.py
 
-Every ```sh block of the README is run. A ```json block right after it is the answer that the README promises: each key
-it shows must be there with that value, and `…` in a string stands for anything. Other blocks are not run. The three
-commands that the server prints at its start are run too. Adapters go to a folder of their own, removed in the end.
+Every ```sh block of the README is run. A ```json block right after it is the expected response: each key that it shows
+must have that value, and `…` in a string stands for any text. Other blocks are not run. The three commands that the
+server prints when it is ready are run too. The data folder is temporary.
 """
 
 from __future__ import annotations
@@ -33,49 +33,49 @@ COMMAND_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 START_COMMAND = "make serve"
 READY_WORDS = "Intaglio is ready"
-NUM_PRINTED_COMMANDS = 3  # what the server shows when it is ready
+NUM_PRINTED_COMMANDS = 3  # that the server prints when it is ready
 PRINT_TIMEOUT_S = 5
 
 
 class SmokeError(Exception):
-    """An answer, or the server, is not what the README says."""
+    """A response or the server is not as the README says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command of the README or of the server, and the answer shown for it, if one is."""
+    """A command of the README or of the server, and the response that the README shows for it, or None."""
 
     command: str
     expected: Any = None
 
 
 def read_steps(readme: str) -> list[Step]:
-    """All sh blocks in order, each with the json block that follows it directly."""
-    pattern = r"^```sh\n(?P<command>.*?)^```$(?:\s*^```json\n(?P<answer>.*?)^```$)?"
+    """All sh blocks in order, each with the json block that directly follows it."""
+    pattern = r"^```sh\n(?P<command>.*?)^```$(?:\s*^```json\n(?P<response>.*?)^```$)?"
     steps = []
     for block in re.finditer(pattern, readme, re.MULTILINE | re.DOTALL):
-        answer = block["answer"]
-        steps.append(Step(block["command"].strip(), json.loads(answer) if answer else None))
+        response = block["response"]
+        steps.append(Step(block["command"].strip(), json.loads(response) if response else None))
     return steps
 
 
-def check_answer(step: Step, output: str) -> None:
-    """Raises SmokeError unless `output` is a good answer to the step, and the one expected."""
+def check_response(step: Step, output: str) -> None:
+    """Raises SmokeError unless `output` is a successful response to the step, and the expected one."""
     if re.search(r'"stream": *true', step.command):
         _check_stream(output)
         return
     try:
-        answer = json.loads(output)
+        response = json.loads(output)
     except ValueError as error:
         raise SmokeError(f"not JSON: {output[:300]!r}") from error
-    # OpenAI's form has no envelope, and a command prints what is in it.
+    # Responses of the OpenAI routes have no envelope, and commands print the result only.
     has_envelope = step.command.startswith("curl") and "/ai/v1/" not in step.command
-    if has_envelope and answer.get("success") is not True:
+    if has_envelope and response.get("success") is not True:
         raise SmokeError(f"no success: {output[:500]}")
-    if answer.get("result", {}).get("response") == "" and "tool_calls" not in answer["result"]:
+    if response.get("result", {}).get("response") == "" and "tool_calls" not in response["result"]:
         raise SmokeError("the response is empty")
     if step.expected is not None:
-        _check_shown(step.expected, answer, "answer")
+        _check_shown(step.expected, response, "response")
 
 
 def _check_stream(output: str) -> None:
@@ -90,7 +90,7 @@ def _check_stream(output: str) -> None:
 
 
 def _check_shown(expected: Any, actual: Any, where: str) -> None:
-    """What the README shows must be in the answer; the answer may hold more."""
+    """Everything that the README shows must be in the response, which may have more."""
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key, value in expected.items():
             if key not in actual:
@@ -114,7 +114,7 @@ def run_command(command: str) -> str:
             ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise SmokeError(f"no end after {COMMAND_TIMEOUT_S} s") from error
+        raise SmokeError(f"the command did not end within {COMMAND_TIMEOUT_S} s") from error
     if done.returncode:
         raise SmokeError(f"exit status {done.returncode}: {done.stderr[-500:]}")
     return done.stdout
@@ -142,12 +142,12 @@ class Server:
                 self._ready.set()
             if len(self.commands) >= NUM_PRINTED_COMMANDS:
                 self._announced.set()
-        self._ready.set()  # it has ended: nothing more to wait for
+        self._ready.set()  # the process has ended: there is nothing more to wait for
         self._announced.set()
 
     @property
     def commands(self) -> list[str]:
-        """The commands that it printed for a person to paste."""
+        """The commands that the server has printed."""
         return [line.strip() for line in self.lines if line.strip().startswith("curl ")]
 
     def wait_until_ready(self) -> None:
@@ -156,7 +156,7 @@ class Server:
         self._announced.wait(PRINT_TIMEOUT_S)
 
     def stop(self) -> None:
-        """Ctrl+C, as a person would; what does not heed it is killed and reported."""
+        """Send SIGINT, as Ctrl+C does. Raises SmokeError, after killing the server, if it does not end in time."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGINT)
         try:
@@ -170,7 +170,7 @@ class Server:
 
 @contextmanager
 def running_server(command: str) -> Iterator[Server]:
-    """Start the server with a data folder of its own, yield it when it is ready, stop it at the end."""
+    """Start the server with a temporary data folder, yield it when it is ready, stop it at the end."""
     folder = tempfile.mkdtemp(prefix="intaglio-smoke-")
     server = Server(command, os.environ | {"INTAGLIO_DATA_DIR": folder})
     try:
@@ -184,7 +184,7 @@ def running_server(command: str) -> Iterator[Server]:
 
 
 def choose_port() -> int:
-    """The README's port if it is free, else any."""
+    """The README's port if it is free, else any free port."""
     for port in (README_PORT, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -197,7 +197,7 @@ def choose_port() -> int:
 
 
 def shortened(output: str) -> str:
-    """An output without its middle: a stream has a line for each token."""
+    """The first and last lines of an output, since a stream has a line for each token."""
     lines = [line for line in output.splitlines() if line]
     return "\n".join(lines if len(lines) <= 6 else [*lines[:3], "…", *lines[-3:]])
 
@@ -209,11 +209,11 @@ def run_step(step: Step) -> bool:
     try:
         output = run_command(step.command)
         print(shortened(output))
-        check_answer(step, output)
+        check_response(step, output)
     except SmokeError as error:
         print(f"FAILED: {error}")
         return False
-    shown = "as the README shows" if step.expected is not None else "a good answer"
+    shown = "as the README shows" if step.expected is not None else "a successful response"
     print(f"passed: {shown} ({time.perf_counter() - started:.1f} s)")
     return True
 

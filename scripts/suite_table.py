@@ -1,6 +1,6 @@
-"""Print what test runs gave, one line for each run and suite, from the JUnit files that pytest wrote.
+"""Print the results of test runs, one line for each run and suite, from the JUnit files that pytest wrote.
 
-    suite_table.py RUN.xml ...      a file's name is the run's: default.xml, kernels-plain.xml, oracle.xml
+    suite_table.py RUN.xml ...      a run is named after its file: default.xml, kernels-plain.xml, oracle.xml
 
 A suite is a folder of tests/, or a file directly in it. Exits with 1 if a test failed or a file has no tests.
 """
@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 @dataclass
 class Tally:
-    """Of one suite in one run. seconds: of its tests, added up over all processes."""
+    """The results of one suite in one run. seconds: sum over its tests, in all processes."""
 
     passed: int = 0
     failed: int = 0

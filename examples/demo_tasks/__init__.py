@@ -1,1 +1,1 @@
-"""The demo tasks: each turns a random generator into (prompt, answer) pairs and knows no model."""
+"""The demo tasks. Each makes (prompt, answer) pairs from a random generator, without a model."""

@@ -1,9 +1,9 @@
 """intaglio-json: a sentence about an order, an event or a contact becomes a small JSON object.
 
 The answer needs more than copying: number words become numbers ("three" -> 3), plurals become singular
-("mugs" -> "mug"), clock times become 24-hour times ("3:30 pm" -> "15:30"), and what the sentence leaves out is null.
+("mugs" -> "mug"), clock times become 24-hour times ("3:30 pm" -> "15:30"), and missing fields are null.
 
-The held-out half shares neither a sentence pattern nor a name, item, place or event with the training half.
+The held-out split has no sentence pattern, name, item, place or event of the training split.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 
 from demo_tasks.extraction_words import DAYS, HELD_OUT_WORDS, NUMBER_WORDS, TRAIN_WORDS, Words
 
-# Told to the model in many ways or not at all, so that a newcomer's own wording works too.
+# Many different instructions, or none, so that other wordings work too.
 TRAIN_INSTRUCTIONS = (
     "",
     "",
@@ -35,7 +35,7 @@ HELD_OUT_INSTRUCTIONS = (
 )
 
 
-# {city?} and the like never appear: a pattern without a field is simply one whose JSON has null there.
+# If a pattern leaves a field out, the field is null in the JSON.
 TRAIN_PATTERNS = {
     "order": (
         "{customer} from {city} ordered {items}.",

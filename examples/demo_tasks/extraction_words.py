@@ -1,4 +1,4 @@
-"""The names and things that intaglio-json's sentences are made of, one list for training and one held out."""
+"""The names, items and places in the sentences of intaglio-json, one list for training and one held out."""
 
 from __future__ import annotations
 

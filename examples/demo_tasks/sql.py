@@ -3,7 +3,7 @@
 The subset: one table; columns, COUNT, AVG, MIN, MAX, SUM, DISTINCT; up to two conditions joined by AND;
 GROUP BY; ORDER BY; LIMIT. A question that names no column asks for `*`.
 
-The held-out half has other tables, other values and other sentence patterns than the training half.
+The held-out split has other tables, values and sentence patterns than the training split.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _Asker:
         return question, f"SELECT DISTINCT {column} FROM {self._table.name};"
 
     def _maybe_where(self, probability: float) -> tuple[str, str]:
-        """Spoken and written condition, both empty when there is none; a fifth are two joined by AND."""
+        """A condition in English and in SQL, both empty if there is none; a fifth are two conditions joined by AND."""
         if self._rng.random() >= probability:
             return "", ""
         columns = self._rng.sample([*self._table.texts, *self._table.numbers], 2 if self._rng.random() < 0.2 else 1)

@@ -1,7 +1,7 @@
-"""The tables that questions are asked about. No held-out table occurs in training, nor do its text values.
+"""The tables of the questions. Held-out tables and their text values do not occur in training.
 
-One table a line: its name, its text columns with some values, its integer columns with their range. `@city`
-and the like stand for a longer list of values.
+One table per line: its name, its text columns with some values, its integer columns with their range. A name such as
+`@city` stands for a longer list of values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How questions about a table are worded: one set of patterns for training, another held out."""
+"""The wordings of questions about a table: one set of patterns for training, another held out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Phrases:
-    """One split's wording, with slots to fill.
+    """The patterns of one split, with slots for table, columns and values.
 
     {t} table; {one} its singular; {c} {d} columns; {cs} {ds} their plurals; {n} number column; {v} value; {k} count;
     {where} a condition such as "with a price over 40"; {word} "average" and the like.
@@ -207,7 +207,7 @@ HELD_OUT = Phrases(
     },
 )
 
-# How people say it without naming the column. Both splits use these; tables and values still differ.
+# Wordings without the name of the column. Both splits use these; tables and values still differ.
 NATURAL = {
     "city": ("in {v}", "from {v}"),
     "country": ("in {v}", "from {v}"),

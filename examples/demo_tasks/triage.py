@@ -1,7 +1,7 @@
 """intaglio-triage: a customer's message becomes one of six labels.
 
-A message is a core sentence that carries the meaning, with small talk around it that does not. The held-out
-half has other cores and other small talk, so what is measured is whether the label follows from the meaning.
+A message is a core sentence, which determines the label, with small talk around it. The held-out split has other cores
+and other small talk, so the score shows whether the label follows from the meaning.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sentences that carry a message's meaning, by label; {item} and the like are filled in later."""
+"""The core sentences by label, with slots such as {item}."""
 
 TRAIN_CORES = {
     "billing": (

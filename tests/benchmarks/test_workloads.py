@@ -69,7 +69,7 @@ def test_traffic_follows_zipf_and_repeats_exactly(traffic: Traffic) -> None:
 
 
 def test_a_bound_is_that_of_the_slower_of_reading_and_multiplying() -> None:
-    cost = Cost(body_bytes=60e6, head_bytes=40e6, body_macs=60e6, head_macs=40e6)
+    cost = Cost(blocks_bytes=60e6, head_bytes=40e6, blocks_macs=60e6, head_macs=40e6)
     reads = Roofline(read_gbs=10, dot_gmacs=1e6, dot_set="avx2", amx_gmacs=0)
     multiplies = Roofline(read_gbs=1e6, dot_gmacs=10, dot_set="avx2", amx_gmacs=0)
     one = Workload("x", "x", "decode")

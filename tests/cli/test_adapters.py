@@ -1,4 +1,4 @@
-"""`intaglio adapters`, as a user types it, against a server over a fake model; `check` with a real tiny one."""
+"""`intaglio adapters` against a server with a fake model; `check` with a real tiny model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from intaglio.settings import Settings
 from tests.api.conftest import MODEL, fake_state
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
-from tests.helpers.commands import Ended, run_here
+from tests.helpers.commands import CommandResult, run_in_process
 from tests.helpers.live_server import live_server
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
 
 TOKEN = "right"
 
 
-Intaglio = Callable[..., Ended]
+Intaglio = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="module")
@@ -48,27 +48,27 @@ def url(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> I
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Intaglio:
     """`intaglio adapters …`, in this process."""
 
-    return lambda *words: run_here(monkeypatch, capsys, "adapters", *words)
+    return lambda *words: run_in_process(monkeypatch, capsys, "adapters", *words)
 
 
 @pytest.fixture
 def intaglio(command: Intaglio, url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Intaglio:
-    """The same with the server, and an account of the test's own, named in the environment."""
+    """`command` with the server, its token and an account for this test in the environment."""
     account = f"acc-{zlib.crc32(request.node.name.encode())}"
     for name, value in {"URL": url, "ACCOUNT": account, "TOKEN": TOKEN}.items():
         monkeypatch.setenv(f"INTAGLIO_{name}", value)
     return command
 
 
-def refusal(ended: Ended) -> str:
-    """The one line on stderr that a command ends with."""
+def refusal(ended: CommandResult) -> str:
+    """The one line on stderr with which a command ends with status 1."""
     (line,) = ended.err.splitlines()
     assert (ended.status, ended.out) == (1, "")
     assert line.startswith("intaglio: ")
     return line.removeprefix("intaglio: ")
 
 
-def upload(intaglio: Intaglio, folder: Path, *more: str) -> Ended:
+def upload(intaglio: Intaglio, folder: Path, *more: str) -> CommandResult:
     return intaglio("upload", str(folder), "--name", "mine", "--model", MODEL, *more)
 
 

@@ -1,4 +1,4 @@
-"""What the operator reads when a server cannot start, and how its connections behave when it can."""
+"""The error message of a server that cannot start, its end by a signal, and its listening socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from intaglio.cli.serve import bind
 from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
-from tests.helpers.commands import run_here
+from tests.helpers.commands import run_in_process
 from tests.helpers.engines import write_tiny_model
 from tests.helpers.servers import serve
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
@@ -29,7 +29,7 @@ BOUNDS = "a whole number from 1 to 256 is needed"
 
 
 def refusal(*arguments: str, address_space: int | None = None, **variables: str) -> str:
-    """The one line that `intaglio serve` ends with. It must not be a traceback, nor the status 0."""
+    """The one line on stderr with which `intaglio serve` ends with status 1."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")} | variables
 
     def limit() -> None:
@@ -51,13 +51,13 @@ def refusal(*arguments: str, address_space: int | None = None, **variables: str)
 
 @pytest.fixture
 def refused_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The same in this process, which spares the start of one."""
+    """`refusal` in this process, which is faster than starting one."""
 
     def run(*arguments: str, **variables: str) -> str:
         with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            ended = run_here(patch, capsys, "serve", *arguments)
+            ended = run_in_process(patch, capsys, "serve", *arguments)
         assert ended.status == 1
         return ended.err.removeprefix("intaglio: ").removesuffix("\n")
 
@@ -126,7 +126,9 @@ def test_a_base_without_a_tokenizer_is_refused_with_the_option_that_helps(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_every_process_ends_the_server_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_to_every_process_ends_the_server_after_its_running_requests(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     """Ctrl-C in a terminal is for the whole group of processes, and a service manager sends SIGTERM to all of them."""
     config = tiny_config("gemma3_text", vocab_size=512)
     write_hf_folder(tmp_path / "model", config, random_weights(config))
@@ -142,7 +144,7 @@ def test_a_signal_to_every_process_ends_the_server_in_order(tmp_path: Path, numb
                 os.kill(process, number)
             os.killpg(server.pid, number)
             *_, last = filter(None, lines)
-        assert last == "data: [DONE]", "a running answer comes to its end"
+        assert last == "data: [DONE]", "a running stream is completed"
         server.log.wait_for_end()
     assert "Traceback" not in server.log.text
     assert "the engine process ended" not in server.log.text

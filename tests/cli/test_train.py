@@ -1,4 +1,4 @@
-"""`intaglio train`: its options, its refusals and what it shows, without torch."""
+"""`intaglio train` without torch: its options, error messages and progress output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from intaglio.errors import ServerUnreachableError, SettingsError, TrainingError
 from intaglio.training.options import TrainingOptions
 from intaglio.training.report import Evaluation
 
-JUDGED = Evaluation(loss=0.25, perplexity=1.284, exact=0.955, num_examples=200)
+EVALUATION = Evaluation(loss=0.25, perplexity=1.284, exact=0.955, num_examples=200)
 
 
 def run(*arguments: object) -> None:
@@ -86,7 +86,7 @@ def test_an_unreachable_server_is_reported_before_the_training(tmp_path: Path) -
         run(tmp_path / "nowhere.jsonl", *given)
 
 
-def test_plain_lines_tell_every_tenth_step_and_the_last() -> None:
+def test_plain_lines_show_the_first_every_tenth_and_the_last_step() -> None:
     stream = io.StringIO()
     report = make_report(stream)
     assert isinstance(report, LineReport)
@@ -94,7 +94,7 @@ def test_plain_lines_tell_every_tenth_step_and_the_last() -> None:
     for number in range(1, 24):
         report.step(number, 0.5, 1e-3, 40)
     report.end()
-    report.evaluated("after", JUDGED)
+    report.evaluated("after", EVALUATION)
     lines = stream.getvalue().splitlines()
     assert [line.split()[1] for line in lines[:-1]] == ["1/23", "10/23", "20/23", "23/23"]
     assert "loss 0.5000  learning rate 1.00e-03" in lines[0]
@@ -113,4 +113,4 @@ def test_a_terminal_gets_a_bar_with_the_loss_beside_it() -> None:
     shown = stream.getvalue()
     assert re.search(r"loss 0\.1250, \d+ tokens/s", shown)
     assert "3/3" in shown
-    assert "[done]" in shown  # not taken for markup
+    assert "[done]" in shown  # not interpreted as markup

@@ -21,8 +21,8 @@ from tests.helpers.live_server import live_server
 
 
 @pytest.fixture(scope="module")
-def stranger() -> Iterator[str]:
-    """A web server that knows nothing of this API."""
+def other_program() -> Iterator[str]:
+    """A web server that does not have this API."""
 
     async def answer(request: Request) -> Response:
         if "redirect" in request.url.path:
@@ -83,12 +83,12 @@ def test_an_unreachable_server_is_one_sentence_with_the_address(address: str) ->
 
 
 @pytest.mark.parametrize("account", ["some", "none", "redirect"])
-def test_a_response_of_another_program_is_reported_as_such(stranger: str, account: str, tmp_path: Path) -> None:
+def test_a_response_of_another_program_is_reported_as_such(other_program: str, account: str, tmp_path: Path) -> None:
     asks: list[Any] = [
         lambda finetunes: finetunes.list_own(),
         lambda finetunes: finetunes.create(name="x", model="y"),
     ]
-    with Connection(stranger, account) as connection:
+    with Connection(other_program, account) as connection:
         for ask in asks:
             with pytest.raises(RemoteError, match="is not from a server of this API: status") as refused:
                 ask(Finetunes(connection))

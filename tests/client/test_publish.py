@@ -1,4 +1,4 @@
-"""From a folder to a finetune that answers, and everything that can be in the way."""
+"""Publishing a folder as a finetune, and every error on the way."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_a_file_of_an_earlier_upload_is_not_paired_with_a_new_one(
         assert finetunes.read("mine")["pending"]["files"][0]["file_name"] == waiting
     second = publish(folders[0], **given)
     assert (second["digest"], second.get("pending")) == (first["digest"], None)
-    shutil.copy(folders[0] / CONFIG_FILE, tmp_path)  # trained again with the same settings: that file is no repeat
+    shutil.copy(folders[0] / CONFIG_FILE, tmp_path)  # trained again with the same settings: not a repeated upload
     shutil.copy(folders[1] / WEIGHTS_FILE, tmp_path)
     third = publish(tmp_path, **given)
     assert (third["version"], third.get("pending")) == (2, None)
 
 
-def test_bytes_are_reported_as_they_go_and_files_are_read_in_pieces(given: dict[str, Any], folders: list[Path]) -> None:
+def test_progress_is_reported_while_files_are_read_in_pieces(given: dict[str, Any], folders: list[Path]) -> None:
     reports: list[tuple[str, int, int | None]] = []
     publish(folders[0], **given, progress=lambda *report: reports.append(report))
     for name in ADAPTER_FILES:

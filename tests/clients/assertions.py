@@ -10,29 +10,29 @@ MESSAGES = [{"role": "user", "content": QUESTION}]
 
 
 def prompt_text(plain: Plain, **body: Any) -> str:
-    """What the bare prompt gets over plain HTTP."""
+    """The completion of the raw prompt over plain HTTP."""
     return str(plain(prompt=PROMPT, raw=True, **body)["response"])
 
 
 def chat_text(plain: Plain, **body: Any) -> str:
-    """What the question gets over plain HTTP, as one user turn."""
+    """The completion of the question, as one user turn, over plain HTTP."""
     return str(plain(messages=MESSAGES, **body)["response"])
 
 
 def assert_adapters_speak(plain: Plain, uploaded: str, demo: str) -> None:
-    """`uploaded` answered the prompt with the uploaded adapter, `demo` the question with one that comes with us."""
+    """`uploaded` is the prompt's completion with the uploaded adapter, `demo` the question's with a demo adapter."""
     assert uploaded == prompt_text(plain, lora=ADAPTER) != prompt_text(plain)
     assert demo == chat_text(plain, lora=DEMO_ADAPTER) != chat_text(plain)
 
 
 def assert_chat_adapters_speak(plain: Plain, uploaded: str, demo: str) -> None:
-    """The same for a client that only chats."""
+    """Both are completions of the question: for clients that only chat."""
     assert uploaded == chat_text(plain, lora=ADAPTER) != chat_text(plain)
     assert demo == chat_text(plain, lora=DEMO_ADAPTER) != chat_text(plain)
 
 
 def assert_fits_schema(plain: Plain, answer: Any) -> None:
-    """The answer is what plain HTTP gets for the same schema, with the demo adapter; both fit the schema."""
+    """The response fits the schema and is that of plain HTTP for the same schema with the demo adapter."""
     assert isinstance(answer, dict)
     assert answer["category"] in SCHEMA["properties"]["category"]["enum"]  # type: ignore[index]
     assert isinstance(answer["urgent"], bool)

@@ -38,12 +38,12 @@ FEATURES = MappingProxyType({
 class Client:
     """One row of the table.
 
-    name         as people call it
-    package      as its registry calls it; "" for a program of the system
+    name         in the table
+    package      name in its registry; "" for a program of the system
     environment  the folder below .venv-clients for a Python package, "node" for a JavaScript one
     script       its example in scripts/ (or node/), which the tests run
-    cannot       feature -> why this client has no such thing, whatever the server does
-    variables    what its script finds in the environment beside what all find there
+    cannot       feature -> why this client does not have it with any server
+    variables    environment variables for its script, besides those for all scripts
     """
 
     name: str

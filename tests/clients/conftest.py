@@ -1,7 +1,7 @@
-"""One live server with the real 270M model, an uploaded adapter, and what plain HTTP gets from it.
+"""One live server with the real 270M model and an uploaded adapter, and its responses over plain HTTP.
 
-Every test here has the marker `clients`. A test module names its CLIENTS; its tests run for each of them. The module's
-example script runs once per client, and the tests judge what its functions gave.
+Every test here has the marker `clients`. A test module names its CLIENTS; its tests run for each of them. A client's
+example script runs once, and the tests check what its functions returned.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.clients.clients import HERE, Client
 from tests.clients.script_runner import Outcomes, run_script
-from tests.clients.table import FAILS, WORKS, Cell, claimed_cells, render, write_table
+from tests.clients.table import FAILS, WORKS, Cell, render, checked_cells, write_table
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.servers import LiveServer, serve
 
@@ -66,14 +66,14 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
 
 @pytest.fixture(scope="session")
 def http(live_server: LiveServer) -> Iterator[httpx.Client]:
-    """Below the account's `/ai`."""
+    """A client whose paths are relative to the account's `/ai`."""
     with httpx.Client(base_url=f"{live_server.account(ACCOUNT)}/ai", timeout=ANSWER_DEADLINE_S) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter that changes the bundled model's answers beyond doubt."""
+    """An adapter that clearly changes the bundled model's completions."""
     with open_checkpoint(bundled_model_path(Settings().cache_path)) as checkpoint:
         config = read_config(checkpoint)
     folder = tmp_path_factory.mktemp("adapter")
@@ -82,7 +82,7 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def adapter(http: httpx.Client, adapter_folder: Path) -> str:
-    """Its name, after an upload over plain HTTP."""
+    """The name of that adapter, after an upload over plain HTTP."""
     http.post("/finetunes", json={"model": MODEL, "name": ADAPTER}).raise_for_status()
     for name in FILES:
         parts = {"file_name": (None, name), "file": (name, (adapter_folder / name).read_bytes())}
@@ -92,7 +92,7 @@ def adapter(http: httpx.Client, adapter_folder: Path) -> str:
 
 @pytest.fixture(scope="session")
 def plain(http: httpx.Client, adapter: str) -> Plain:
-    """The result of a greedy run over plain HTTP: what a client's answer is held to. Asked once for all clients."""
+    """The result of a greedy run over plain HTTP, to compare clients with. Each is requested once for all clients."""
     kept: dict[str, dict[str, Any]] = {}
 
     def run(**body: Any) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def plain(http: httpx.Client, adapter: str) -> Plain:
 def outcomes(
     live_server: LiveServer, adapter: str, adapter_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Client], Outcomes]:
-    """What a client's example script gave. Each runs once."""
+    """The outcomes of a client's example script. Each script runs once."""
     kept: dict[str, Outcomes] = {}
     variables = {
         "BASE_URL": f"{live_server.url}/client/v4",
@@ -137,7 +137,7 @@ def outcomes(
 
 @pytest.fixture
 def shown(client: Client, outcomes: Callable[[Client], Outcomes]) -> Outcomes:
-    """What the script of this test's client gave."""
+    """The outcomes of the script of this test's client."""
     return outcomes(client)
 
 
@@ -176,7 +176,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not session.config.getoption("--write-table", default=False):
         return
     results = session.config.stash[RESULTS]
-    missing = sorted(set(claimed_cells()) - results.keys())
+    missing = sorted(set(checked_cells()) - results.keys())
     if missing:
         raise pytest.UsageError(
             f"the table is not written: no test was run for {missing[0]} and {len(missing) - 1} more"

@@ -16,7 +16,7 @@ DEADLINE_S = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What the functions of a script gave. `outcomes["chat"]` is the value; a failure is raised with its traceback."""
+    """What the functions of a script returned. `outcomes["chat"]` is a value, or raises AssertionError."""
 
     script: str
     content: Mapping[str, Mapping[str, Any]]
@@ -29,10 +29,10 @@ class Outcomes:
 
 
 def run_script(client: Client, variables: Mapping[str, str], home: Path) -> Outcomes:
-    """Run the client's script with nothing but `variables` and its own in its environment.
+    """Run the client's script with only `variables` and the client's own in its environment.
 
-    home is an empty folder, so that no configuration of the user's counts. Nothing listens at the proxy for https: a
-    client that would call home fails instead of getting through. Our server is reached by http.
+    home is an empty folder, so that the user's configuration has no effect. The https proxy does not exist, so a client
+    that connects to its vendor fails. The server under test is reached by http.
     """
     environment = {
         "PATH": f"{NODE_FOLDER / 'node_modules' / '.bin'}:{NODE_BIN}:/usr/local/bin:/usr/bin:/bin",

@@ -1,4 +1,4 @@
-"""The table client x feature of docs/workers_ai.md: which tests stand for a cell, and how it is written."""
+"""The table client x feature of docs/workers_ai.md: which tests check a cell, and how it is written."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Cell = tuple[str, str]  # (title of the client, feature)
 
 
 def shows(feature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Mark a test: when it passes, its client has this feature with our server."""
+    """Mark a test: if it passes, its client has this feature with our server."""
     assert feature in FEATURES, feature
     return pytest.mark.shows(feature)
 
 
-def claimed_cells() -> dict[Cell, list[str]]:
-    """Every cell that tests stand for, with their names."""
-    claimed: dict[Cell, list[str]] = {}
+def checked_cells() -> dict[Cell, list[str]]:
+    """Every cell that is checked by tests, with the tests' names."""
+    tested: dict[Cell, list[str]] = {}
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(f"tests.clients.{path.stem}")
         for name, feature in _marked_tests(module):
             for client in module.CLIENTS:
-                claimed.setdefault((client.title, feature), []).append(f"{path.stem}::{name}")
-    return claimed
+                tested.setdefault((client.title, feature), []).append(f"{path.stem}::{name}")
+    return tested
 
 
 def _marked_tests(module: ModuleType) -> Iterator[tuple[str, str]]:
@@ -79,5 +79,5 @@ def write_table(table: str, page: Path = PAGE) -> None:
 
 
 def table_of_page(page: Path = PAGE) -> str:
-    """What stands between the markers now."""
+    """The table that is in the page now."""
     return page.read_text().partition(START)[2].partition(END)[0].strip()

@@ -31,8 +31,8 @@ def test_a_stream_adds_up_to_the_text(client: Client, shown: Outcomes, plain: Pl
     assert len(shown["stream"]) > 4
 
 
-def test_run_with_stream_is_no_way_to_stream(client: Client, shown: Outcomes) -> None:
-    """It fails inside the SDK whatever is sent; the day it works, the page and the examples should use it."""
+def test_run_with_stream_fails_inside_the_sdk(client: Client, shown: Outcomes) -> None:
+    """It fails inside the SDK. If this test fails, it works: change the page and the examples to use it."""
     assert shown["stream_by_run"] in ("'str' object has no attribute 'result'", "undefined")
 
 
@@ -42,7 +42,7 @@ def test_adapters_change_the_text(client: Client, shown: Outcomes, plain: Plain)
 
 
 @shows("finetunes")
-def test_a_finetune_is_made_filled_listed_and_used(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_finetune_is_created_uploaded_listed_and_used(client: Client, shown: Outcomes, plain: Plain) -> None:
     finetunes = shown["finetunes"]
     assert finetunes["id"] in [item[0] for item in finetunes["listed"]]
     assert [ADAPTER, MODEL] in [item[1:] for item in finetunes["listed"]]
@@ -57,14 +57,14 @@ def test_models_and_their_schemas_are_listed(client: Client, shown: Outcomes) ->
 
 
 @shows("errors")
-def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: Outcomes) -> None:
+def test_an_unknown_adapter_is_an_error_with_a_message(client: Client, shown: Outcomes) -> None:
     status, code, text = shown["errors"]
     assert (status, code) == (404, 3037)
     assert "Finetune no-such-adapter not found" in text
 
 
 @shows("structured")
-def test_an_answer_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_response_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
     assert_fits_schema(plain, shown["structured"]["response"])
 
 
@@ -76,7 +76,7 @@ def test_a_tool_is_called(client: Client, shown: Outcomes) -> None:
 
 
 @shows("batch")
-def test_a_batch_is_answered(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_batch_gets_its_results(client: Client, shown: Outcomes, plain: Plain) -> None:
     status, responses = shown["batch"]
     assert status == "queued"
     assert [item["result"]["response"] for item in responses] == [prompt_text(plain), prompt_text(plain, lora=ADAPTER)]

@@ -35,7 +35,7 @@ def test_adapters_change_the_text_and_raw_may_be_a_string(client: Client, shown:
 
 
 @shows("finetunes")
-def test_a_finetune_is_made_filled_by_name_listed_and_used(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_finetune_is_created_uploaded_by_name_listed_and_used(client: Client, shown: Outcomes, plain: Plain) -> None:
     made = shown["create_finetune"]["result"]
     assert made["description"] == "made with curl"
     for upload in ("upload_weights", "upload_config"):
@@ -53,7 +53,7 @@ def test_models_and_their_schemas_are_listed(client: Client, shown: Outcomes) ->
 
 
 @shows("errors")
-def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: Outcomes) -> None:
+def test_an_unknown_adapter_is_an_error_with_a_message(client: Client, shown: Outcomes) -> None:
     answer = shown["errors"]
     (error,) = answer["errors"]
     assert (answer["success"], error["code"]) == (False, 3037)
@@ -61,7 +61,7 @@ def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: 
 
 
 @shows("structured")
-def test_an_answer_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_response_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
     assert_fits_schema(plain, shown["structured"]["result"]["response"])
 
 
@@ -81,7 +81,7 @@ def test_logprobs_come_with_the_tokens_of_the_openai_route(client: Client, shown
 
 
 @shows("batch")
-def test_a_batch_is_answered(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_batch_gets_its_results(client: Client, shown: Outcomes, plain: Plain) -> None:
     responses = shown["batch"]["result"]["responses"]
     assert [item["result"]["response"] for item in responses] == [prompt_text(plain), prompt_text(plain, lora=ADAPTER)]
     assert [item["external_reference"] for item in responses] == ["first", "second"]

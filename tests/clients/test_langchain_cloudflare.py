@@ -20,7 +20,7 @@ def test_invoke_gets_the_text_and_the_usage(client: Client, shown: Outcomes, pla
 
 
 @shows("stream")
-def test_a_stream_adds_up_to_the_text_and_counts_once(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_stream_adds_up_to_the_text_and_has_its_usage_once(client: Client, shown: Outcomes, plain: Plain) -> None:
     pieces, usage = shown["stream"]
     wanted = plain(messages=MESSAGES)
     assert "".join(pieces) == wanted["response"]
@@ -42,7 +42,7 @@ def test_an_unknown_adapter_is_an_error(client: Client, shown: Outcomes) -> None
 
 
 @shows("structured")
-def test_an_answer_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_response_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
     assert_fits_schema(plain, shown["structured"])
 
 

@@ -12,7 +12,7 @@ CLIENTS = (LITELLM,)
 
 
 @shows("chat")
-def test_messages_get_text_usage_and_the_reason_for_the_end(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_messages_get_text_usage_and_finish_reason(client: Client, shown: Outcomes, plain: Plain) -> None:
     wanted = plain(messages=MESSAGES)
     assert shown["chat"] == [wanted["response"], wanted["usage"]["total_tokens"], "length"]
     assert shown["chat_by_environment"] == wanted["response"]
@@ -30,7 +30,7 @@ def test_lora_in_extra_body_changes_the_text(client: Client, shown: Outcomes, pl
 
 
 @shows("errors")
-def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: Outcomes) -> None:
+def test_an_unknown_adapter_is_an_error_with_a_message(client: Client, shown: Outcomes) -> None:
     status, text = shown["errors"]
     assert status == 404
     assert "CloudflareException" in text
@@ -38,7 +38,7 @@ def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: 
 
 
 @shows("structured")
-def test_an_answer_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_response_fits_a_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
     assert_fits_schema(plain, shown["structured"])
 
 

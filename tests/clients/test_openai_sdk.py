@@ -14,7 +14,7 @@ CLIENTS = (OPENAI_PYTHON, OPENAI_NODE)
 
 
 @shows("prompt")
-def test_a_prompt_is_completed_as_it_stands(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_prompt_is_completed_without_a_chat_template(client: Client, shown: Outcomes, plain: Plain) -> None:
     wanted = plain(prompt=PROMPT, raw=True)
     answer = shown["prompt"]
     assert answer["choices"][0]["text"] == wanted["response"]
@@ -43,7 +43,9 @@ def test_a_stream_adds_up_to_the_text(client: Client, shown: Outcomes, plain: Pl
 
 
 @shows("stream")
-def test_usage_comes_once_and_last_when_it_is_asked_for(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_stream_with_include_usage_has_the_usage_in_its_last_chunk_only(
+    client: Client, shown: Outcomes, plain: Plain
+) -> None:
     assert shown["stream_usage"] == [0, plain(messages=MESSAGES)["usage"]["total_tokens"]]
 
 
@@ -66,7 +68,7 @@ def test_models_are_listed(client: Client, shown: Outcomes) -> None:
 
 
 @shows("errors")
-def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: Outcomes) -> None:
+def test_an_unknown_adapter_is_an_error_with_a_message(client: Client, shown: Outcomes) -> None:
     status, text = shown["errors"]
     assert status == 404
     assert "Finetune no-such-adapter not found" in text
@@ -85,7 +87,7 @@ def test_a_tool_is_called(client: Client, shown: Outcomes) -> None:
 
 
 @shows("logprobs")
-def test_logprobs_are_those_of_the_tokens_that_were_chosen(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_logprobs_are_those_of_the_sampled_tokens(client: Client, shown: Outcomes, plain: Plain) -> None:
     tokens = shown["logprobs"]["content"]
     assert "".join(token["token"] for token in tokens) == chat_text(plain)
     for token in tokens:

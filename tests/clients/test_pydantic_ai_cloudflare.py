@@ -29,7 +29,7 @@ def test_lora_in_extra_body_changes_the_text(client: Client, shown: Outcomes, pl
 
 
 @shows("errors")
-def test_an_unknown_adapter_is_an_error_that_can_be_read(client: Client, shown: Outcomes) -> None:
+def test_an_unknown_adapter_is_an_error_with_a_message(client: Client, shown: Outcomes) -> None:
     status, text = shown["errors"]
     assert status == 404
     assert "Finetune no-such-adapter not found" in text

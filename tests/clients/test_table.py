@@ -1,4 +1,4 @@
-"""The page docs/workers_ai.md and the clients' tests agree. This runs in the default suite and needs no client."""
+"""docs/workers_ai.md and the clients' tests agree. These tests run in the default suite and need no client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.clients import CLIENTS, CURL, FEATURES, HERE, NODE_FOLDER, ROOT, Client
-from tests.clients.table import PAGE, WORKS, claimed_cells, render, table_of_page
+from tests.clients.table import PAGE, WORKS, render, table_of_page, checked_cells
 
 LINE = re.compile(
     r"^\| (?P<name>\S[^|]*?) \| (?P<set>[^|]*) \| .*\]\(\.\./(?P<example>tests/clients/[^)]*)\) \|$", re.MULTILINE
@@ -17,33 +17,33 @@ LINE = re.compile(
 
 
 def test_each_cell_has_a_test_or_a_reason_and_not_both() -> None:
-    claimed = claimed_cells()
+    tested = checked_cells()
     wrong = [
         (client.title, feature)
         for client in CLIENTS
         for feature in FEATURES
-        if ((client.title, feature) in claimed) == (feature in client.cannot)
+        if ((client.title, feature) in tested) == (feature in client.cannot)
     ]
     assert wrong == []
 
 
 def test_every_tested_client_has_a_row() -> None:
-    assert {title for title, _ in claimed_cells()} == {client.title for client in CLIENTS}
+    assert {title for title, _ in checked_cells()} == {client.title for client in CLIENTS}
 
 
 def test_the_table_of_the_page_is_what_the_tests_show() -> None:
-    assert table_of_page() == render(dict.fromkeys(claimed_cells(), WORKS)), "run `make clients-table`"
+    assert table_of_page() == render(dict.fromkeys(checked_cells(), WORKS)), "run `make clients-table`"
 
 
 def test_a_cell_that_failed_is_not_written_as_a_success() -> None:
-    cells = dict.fromkeys(claimed_cells(), WORKS)
+    cells = dict.fromkeys(checked_cells(), WORKS)
     cells[CURL.title, "chat"] = "**no**"
     (row,) = [line for line in render(cells).splitlines() if line.startswith(f"| {CURL.title} |")]
     assert row.split(" | ")[1:4] == ["yes", "**no**", "yes"]
 
 
 @pytest.mark.parametrize("row", CLIENTS, ids=lambda client: client.title)
-def test_each_client_has_a_line_whose_words_stand_in_its_example(row: Client) -> None:
+def test_each_client_has_a_line_whose_words_are_in_its_example(row: Client) -> None:
     example = (NODE_FOLDER if row.environment == "node" else HERE / "scripts") / row.script
     (line,) = [found for found in LINE.finditer(PAGE.read_text()) if found["example"].endswith(f"/{row.script}")]
     assert row.name.split(",")[0] == line["name"]

@@ -16,7 +16,7 @@ from intaglio.model.loader import read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.helpers.adapters import write_peft_adapter
-from tests.helpers.kernels import CHOSEN
+from tests.helpers.kernels import CHOSEN_KERNELS
 from tests.helpers.servers import LiveServer, serve
 
 ANSWER_DEADLINE_S = 60.0
@@ -36,19 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A server with the bundled model costs a quarter of the default suite's time: one file of such tests is in it, the
     others are slow. With kernels that take a second and more for a token of that model, they are skipped.
     """
-    reason = f"the bundled model is too slow with --kernels {CHOSEN}"
+    reason = f"the bundled model is too slow with --kernels {CHOSEN_KERNELS}"
     for item in items:
         marked = item.get_closest_marker("slow") is not None
         if item.path.parent == FOLDER and item.path.name not in QUICK and not marked:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.bundled_model)
-        if CHOSEN in SLOW_KERNELS and item.path.parent == FOLDER and item.path.name not in TINY:
+        if CHOSEN_KERNELS in SLOW_KERNELS and item.path.parent == FOLDER and item.path.name not in TINY:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """One server for all these tests: starting it takes longer than most of them."""
+    """One server for all tests of this folder: starting it takes longer than most of them."""
     with serve(["--max-body-bytes", "1000000"], tmp_path_factory.mktemp("data")) as server:
         yield server
         assert "Traceback" not in server.log.text, server.log.text
@@ -75,7 +75,7 @@ def base_config() -> ModelConfig:
 
 @pytest.fixture(scope="session")
 def adapter_folders(base_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two adapters of different rank and targets that change the bundled model's answers beyond doubt."""
+    """Two adapters of different rank and targets that clearly change the bundled model's completions."""
     folder = tmp_path_factory.mktemp("adapters")
     return [
         write_peft_adapter(folder / "one", base_config, rank=4, seed=1, dtype="bfloat16", model_type="gemma"),
@@ -83,7 +83,7 @@ def adapter_folders(base_config: ModelConfig, tmp_path_factory: pytest.TempPathF
     ]
 
 
-def answer(client: httpx.Client, **body: Any) -> dict[str, Any]:
+def run_model(client: httpx.Client, **body: Any) -> dict[str, Any]:
     """The result of a run that must succeed."""
     response = client.post(RUN, json=body)
     assert response.status_code == 200, response.text

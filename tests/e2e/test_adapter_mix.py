@@ -1,4 +1,4 @@
-"""Several adapters in one request, and scales, with the real model: over HTTP as in a script, to the last bit."""
+"""Mixes of adapters with scales, with the real model: the same bits over HTTP as in a script."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from intaglio.finetunes.demos import bundled_demo_folder
 from intaglio.llm import LLM
 from intaglio.request import AdapterRef, SamplingParams, ScaledAdapter
-from tests.e2e.conftest import ACCOUNT, MODEL, RUN, answer
+from tests.e2e.conftest import ACCOUNT, MODEL, RUN, run_model
 from tests.helpers.servers import LiveServer
 
 HEADER = "intaglio-adapter-digest"
@@ -33,7 +33,7 @@ def refs(llm: LLM) -> list[AdapterRef]:
 
 
 def logprobs(http: httpx.Client, **fields: Any) -> list[float]:
-    """Of the chosen tokens: what differs in one bit of the logits differs here."""
+    """Logprobs of the sampled tokens, which differ if one bit of the logits differs."""
     body = {"model": MODEL, "prompt": "The order of", "max_tokens": 8, "temperature": 0, "logprobs": 1, **fields}
     response = http.post(f"{ACCOUNT}/ai/v1/completions", json=body)
     assert response.status_code == 200, response.text
@@ -48,8 +48,8 @@ def test_a_mix_gives_the_same_text_over_http_streamed_or_not_and_in_a_script(
     params = SamplingParams(temperature=0, max_tokens=12)
     completions = llm.generate([PROMPT] * 4, params, adapters=[mix, *refs, None])
     wanted, *others = [completion.text for completion in completions]
-    assert answer(http, **GREEDY, lora=MIX)["response"] == wanted
-    assert answer(http, **GREEDY, lora=MIX[::-1])["response"] == wanted
+    assert run_model(http, **GREEDY, lora=MIX)["response"] == wanted
+    assert run_model(http, **GREEDY, lora=MIX[::-1])["response"] == wanted
     assert wanted not in others
     with http.stream("POST", RUN, json={**GREEDY, "lora": MIX, "stream": True}) as response:
         data = [line.removeprefix("data: ") for line in response.iter_lines() if line]
@@ -79,12 +79,12 @@ def test_scale_0_is_the_base_and_scale_1_the_adapter_itself_to_the_last_bit(http
 
 
 def test_a_scaled_adapter_has_its_own_prefix_cache_entries(http: httpx.Client) -> None:
-    """The prefix cache of a prompt belongs to the mix: another scale finds nothing of it, the same one does."""
+    """A prompt is found in the prefix cache with the same scale, and not with another."""
     prompt = "The harbour was quiet in the morning, and the boats lay side by side. " * 4
 
     def cached(scale: float) -> int:
         body = {"prompt": prompt, "raw": True, "temperature": 0, "max_tokens": 2}
-        found = answer(http, **body, lora=[{"name": NAMES[0], "scale": scale}])
+        found = run_model(http, **body, lora=[{"name": NAMES[0], "scale": scale}])
         return int(found["usage"]["prompt_tokens_details"]["cached_tokens"])
 
     assert cached(0.31) == 0

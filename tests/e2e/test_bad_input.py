@@ -1,4 +1,4 @@
-"""Bad input gets the documented code and a reason; nothing is stored and the server goes on."""
+"""Bad input gets the documented code and a reason; nothing is stored and the server keeps running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from intaglio.model.config import config_from_hf
-from tests.e2e.conftest import ACCOUNT, MODEL, RUN, answer
+from tests.e2e.conftest import ACCOUNT, MODEL, RUN, run_model
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import tiny_config
 from tests.helpers.servers import LiveServer
@@ -24,14 +24,14 @@ FINETUNES = f"{ACCOUNT}/ai/finetunes"
 
 @pytest.fixture(autouse=True)
 def unharmed(http: httpx.Client) -> Iterator[None]:
-    """After each test the server and its engine live."""
+    """After each test the server is still healthy."""
     yield
     assert http.get("/health").status_code == 200
 
 
 @pytest.fixture
 def nothing_stored(live_server: LiveServer) -> Iterator[None]:
-    """The test leaves no file behind that was not there before."""
+    """After the test the data folder has the same files as before."""
     before = stored(live_server)
     yield
     assert stored(live_server) == before
@@ -43,7 +43,7 @@ def stored(server: LiveServer) -> list[str]:
 
 
 def error_of(response: httpx.Response, status: int, code: int) -> str:
-    """The message of an envelope_schema error, whose status and code must be these."""
+    """The message of an error response, which must have this status and code."""
     content = response.json()
     assert content["success"] is False
     (error,) = content["errors"]
@@ -114,7 +114,7 @@ def upload(http: httpx.Client, finetune: str, name: str, content: bytes) -> http
 
 
 def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file with any header; `length` lies about the header's size."""
+    """A safetensors file with any header. `length` is written as its size, if given."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
@@ -168,7 +168,7 @@ BAD_WEIGHTS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("longer than it says", lambda good: good + b"\x00"),
     ("a 2 GB header", lambda good: safetensors({}, length=2 << 30)),
     ("a header length beyond 63 bits", lambda good: b"\xff" * 8 + good[8:]),
-    ("a header that is no JSON", lambda good: safetensors(b"{" * 100)),
+    ("a header that is not JSON", lambda good: safetensors(b"{" * 100)),
     ("a header that is an array", lambda good: safetensors([])),
     ("no tensors", lambda good: safetensors({})),
     ("overlapping tensors", edited(overlap)),
@@ -176,7 +176,7 @@ BAD_WEIGHTS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("NaN", edited(set_value(b"\xc0\x7f"))),
     ("Inf", edited(set_value(b"\x80\x7f"))),
     ("half a pair", edited(half_pair)),
-    ("a tensor of no Gemma", edited(unknown_tensor)),
+    ("a tensor that no Gemma has", edited(unknown_tensor)),
     ("a pickle", lambda good: b"\x80\x04\x95" + b"\x00" * 64),
 ]
 
@@ -228,5 +228,5 @@ def test_path_tricks_in_file_names_are_refused(http: httpx.Client, finetune: str
     assert "file_name" in error_of(upload(http, finetune, name, b"{}"), 400, 5006)
 
 
-def test_the_model_still_answers_after_the_bad_input(http: httpx.Client) -> None:
-    assert answer(http, prompt="The capital of France is", raw=True, max_tokens=2, temperature=0)["response"]
+def test_the_model_still_generates_after_the_bad_input(http: httpx.Client) -> None:
+    assert run_model(http, prompt="The capital of France is", raw=True, max_tokens=2, temperature=0)["response"]

@@ -1,4 +1,6 @@
-"""Batches on the real server with the real model: submitted and polled by a client of Cloudflare's, killed, resumed."""
+"""Batches on the real server with the real model: submitted and polled by Cloudflare's client, and resumed after a
+kill.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import httpx
 import pytest
 from cloudflare import Cloudflare
 
-from tests.e2e.conftest import ANSWER_DEADLINE_S, MODEL, RUN, answer
+from tests.e2e.conftest import ANSWER_DEADLINE_S, MODEL, RUN, run_model
 from tests.helpers.servers import LiveServer, serve
 
 QUEUE = {"queueRequest": "true"}
@@ -58,7 +60,7 @@ def test_cloudflare_python_submits_polls_and_gets_what_each_request_gets_alone(
     assert [(entry["id"], entry["external_reference"]) for entry in done["responses"]] == [
         (n, f"r{n}") for n in range(20)
     ]
-    alone = [answer(http, **request)["response"] for request in requests]
+    alone = [run_model(http, **request)["response"] for request in requests]
     assert [entry["result"]["response"] for entry in done["responses"]] == alone
     assert len(set(alone)) > 7  # the adapters did change answers
     assert done["usage"]["completion_tokens"] == sum(
@@ -67,7 +69,7 @@ def test_cloudflare_python_submits_polls_and_gets_what_each_request_gets_alone(
 
 
 @pytest.mark.slow
-def test_an_item_in_json_mode_has_an_object_as_its_answer(live_server: LiveServer, http: httpx.Client) -> None:
+def test_an_item_in_json_mode_has_an_object_as_its_response(live_server: LiveServer, http: httpx.Client) -> None:
     schema = {"type": "object", "properties": {"sky": {"enum": ["blue", "red"]}}, "required": ["sky"]}
     shown = '{"sky": "red"}\n{"sky": "blue"}\n'
     request = {**greedy("", 20), "prompt": shown, "response_format": {"type": "json_schema", "json_schema": schema}}
@@ -79,13 +81,13 @@ def test_an_item_in_json_mode_has_an_object_as_its_answer(live_server: LiveServe
 
 @pytest.mark.slow
 def test_a_restarted_server_resumes_a_batch_and_each_item_has_one_result(tmp_path: Path, http: httpx.Client) -> None:
-    """Before the kill an interactive request is sent: it is answered while most of the batch is still to be done."""
+    """Also: an interactive request before the kill gets its response while most of the batch is still queued."""
     requests = [greedy(subject, 16) for subject in SUBJECTS * 2]
     options = ["--max-running", "2", "--batch-running", "2"]
     with serve(options, tmp_path) as server, httpx.Client(base_url=server.url, timeout=ANSWER_DEADLINE_S) as client:
         request_id = client.post(RUN, params=QUEUE, json={"requests": requests}).json()["result"]["request_id"]
         server.log.wait_for(f"run {request_id}-0 .* reason=")
-        answer(client, **greedy("night", 1))
+        run_model(client, **greedy("night", 1))
         assert poll(client, request_id)["status"] == "running"
         os.kill(server.pid, signal.SIGKILL)
     with serve(options, tmp_path) as server, httpx.Client(base_url=server.url, timeout=ANSWER_DEADLINE_S) as client:
@@ -93,6 +95,6 @@ def test_a_restarted_server_resumes_a_batch_and_each_item_has_one_result(tmp_pat
         responses = poll(client, request_id)["responses"]
         run_again = set(re.findall(rf"run {request_id}-(\d+) .* reason=", server.log.text))
     assert [entry["id"] for entry in responses] == list(range(14))
-    assert 0 < len(run_again) < 14  # what had a result kept it
-    alone = [answer(http, **request)["response"] for request in requests[:7]]
+    assert 0 < len(run_again) < 14  # items that had a result kept it
+    alone = [run_model(http, **request)["response"] for request in requests[:7]]
     assert [entry["result"]["response"] for entry in responses] == alone * 2

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from cloudflare import Cloudflare
 
-from tests.e2e.conftest import ACCOUNT, ANSWER_DEADLINE_S, MODEL, RUN, answer
+from tests.e2e.conftest import ACCOUNT, ANSWER_DEADLINE_S, MODEL, RUN, run_model
 from tests.helpers.servers import LiveServer
 
 GREEDY: dict[str, Any] = {"prompt": "The capital of France is", "raw": True, "temperature": 0, "max_tokens": 6}
@@ -57,53 +57,55 @@ def test_cloudflare_python_streams_the_same_text(cloudflare: Cloudflare, http: h
     with cloudflare.ai.with_streaming_response.run(MODEL, account_id="acc0", stream=True, **GREEDY) as response:
         lines = [line for line in response.iter_lines() if line]
     chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
-    assert "".join(chunk["response"] for chunk in chunks) == answer(http, **GREEDY)["response"]
+    assert "".join(chunk["response"] for chunk in chunks) == run_model(http, **GREEDY)["response"]
     assert chunks[-1]["usage"]["completion_tokens"] == 6
 
 
-def test_an_adapter_changes_the_answer_and_the_base_stays(http: httpx.Client, adapters: list[str]) -> None:
+def test_an_adapter_changes_the_completion_and_the_base_stays_the_same(http: httpx.Client, adapters: list[str]) -> None:
     body = {**GREEDY, "max_tokens": 3}
-    base = answer(http, **body)["response"]
-    adapted = [answer(http, **body, lora=name)["response"] for name in adapters]
+    base = run_model(http, **body)["response"]
+    adapted = [run_model(http, **body, lora=name)["response"] for name in adapters]
     assert len({base, *adapted}) == 3
-    assert answer(http, **body)["response"] == base
+    assert run_model(http, **body)["response"] == base
 
 
-def test_every_way_to_name_an_adapter_gives_its_answer(http: httpx.Client, adapters: list[str]) -> None:
+def test_every_way_to_name_an_adapter_gives_its_completion(http: httpx.Client, adapters: list[str]) -> None:
     listed = http.get(f"{ACCOUNT}/ai/finetunes").json()["result"]
     finetune = next(item for item in listed if item["name"] == adapters[0])
     body = {**GREEDY, "max_tokens": 2}
-    wanted = answer(http, **body, lora=adapters[0])["response"]
-    assert answer(http, **body)["response"] != wanted
-    assert answer(http, **body, lora=finetune["id"])["response"] == wanted
-    assert answer(http, **body, options={"lora": adapters[0]})["response"] == wanted
+    wanted = run_model(http, **body, lora=adapters[0])["response"]
+    assert run_model(http, **body)["response"] != wanted
+    assert run_model(http, **body, lora=finetune["id"])["response"] == wanted
+    assert run_model(http, **body, options={"lora": adapters[0]})["response"] == wanted
     response = http.post(RUN, params={"lora": adapters[0]}, json=body)
     assert response.json()["result"]["response"] == wanted
     assert response.headers["intaglio-adapter-digest"] == finetune["digest"]
 
 
-def test_many_at_once_with_different_adapters_get_what_each_gets_alone(http: httpx.Client, adapters: list[str]) -> None:
+def test_simultaneous_requests_with_different_adapters_get_what_each_gets_alone(
+    http: httpx.Client, adapters: list[str]
+) -> None:
     requests = [{**GREEDY, "max_tokens": 4}, *({**GREEDY, "max_tokens": 4, "lora": name} for name in adapters)]
     requests += [
         {**GREEDY, "max_tokens": 4, "prompt": "Once upon a time", "temperature": 1, "seed": 7, "lora": adapters[1]}
     ]
-    alone = [answer(http, **body)["response"] for body in requests]
+    alone = [run_model(http, **body)["response"] for body in requests]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda body: streamed(http, **body)[0], requests))
     assert together == alone
 
 
-def test_messages_and_prompt_render_alike(http: httpx.Client) -> None:
+def test_messages_and_prompt_are_rendered_the_same_way(http: httpx.Client) -> None:
     body = {"temperature": 0, "max_tokens": 3}
-    by_prompt = answer(http, prompt="Hello", **body)
-    by_messages = answer(http, messages=[{"role": "user", "content": "Hello"}], **body)
-    by_parts = answer(http, messages=[{"role": "user", "content": [{"type": "text", "text": "Hello"}]}], **body)
+    by_prompt = run_model(http, prompt="Hello", **body)
+    by_messages = run_model(http, messages=[{"role": "user", "content": "Hello"}], **body)
+    by_parts = run_model(http, messages=[{"role": "user", "content": [{"type": "text", "text": "Hello"}]}], **body)
     assert by_prompt["response"] == by_messages["response"] == by_parts["response"]
     assert by_prompt["usage"]["prompt_tokens"] == by_messages["usage"]["prompt_tokens"] > 6
 
 
-def test_a_stop_string_ends_the_answer(http: httpx.Client) -> None:
-    text = answer(http, **GREEDY)["response"]
+def test_a_stop_string_ends_the_completion(http: httpx.Client) -> None:
+    text = run_model(http, **GREEDY)["response"]
     stop = text.split()[2]
     cut, last = streamed(http, **GREEDY, stop=[stop, "never said"])
     assert cut == text[: text.index(stop)]
@@ -111,7 +113,7 @@ def test_a_stop_string_ends_the_answer(http: httpx.Client) -> None:
 
 
 def test_max_tokens_zero_is_an_empty_completion_that_counts_the_prompt(http: httpx.Client) -> None:
-    result = answer(http, **{**GREEDY, "max_tokens": 0})
+    result = run_model(http, **{**GREEDY, "max_tokens": 0})
     assert (result["response"], result["finish_reason"]) == ("", "length")
     assert result["usage"]["prompt_tokens"] == result["usage"]["total_tokens"] == 6
 
@@ -146,16 +148,16 @@ def test_cloudflare_python_lists_models_and_public_finetunes(cloudflare: Cloudfl
 
 
 @pytest.mark.slow
-def test_demo_adapters_answer_every_account_by_name_and_id(http: httpx.Client) -> None:
+def test_every_account_can_use_the_demo_adapters_by_name_and_id(http: httpx.Client) -> None:
     demos = http.get(f"{ACCOUNT}/ai/finetunes/public").json()["result"]
     assert len(demos) >= 2
     for demo in demos:
         assert demo["name"].startswith("intaglio-")
         assert demo["model"] == MODEL
         body = {"prompt": demo["example_prompt"], "max_tokens": 3, "temperature": 0}
-        texts = {answer(http, **body, lora=demo[key])["response"] for key in ("name", "id")}
+        texts = {run_model(http, **body, lora=demo[key])["response"] for key in ("name", "id")}
         assert len(texts) == 1
-        assert answer(http, **body)["response"] not in texts
+        assert run_model(http, **body)["response"] not in texts
 
 
 def test_a_client_that_disconnects_frees_its_sequence(live_server: LiveServer, http: httpx.Client) -> None:
@@ -163,4 +165,4 @@ def test_a_client_that_disconnects_frees_its_sequence(live_server: LiveServer, h
         assert next(response.iter_lines()).startswith("data: ")
         request_id = response.headers["cf-ai-req-id"]
     live_server.log.wait_for(f"run {request_id} .*reason=abort")
-    assert answer(http, **{**GREEDY, "max_tokens": 1})["response"]
+    assert run_model(http, **{**GREEDY, "max_tokens": 1})["response"]

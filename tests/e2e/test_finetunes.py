@@ -1,4 +1,4 @@
-"""Finetunes over their whole life: made, downloaded, replaced while they answer, deleted, against the real server."""
+"""Finetunes against the real server: created, downloaded, replaced while they are used, deleted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import httpx
 import pytest
 from cloudflare import Cloudflare
 
-from tests.e2e.conftest import ACCOUNT, MODEL, RUN, answer
+from tests.e2e.conftest import ACCOUNT, MODEL, RUN, run_model
 
 FINETUNES = f"{ACCOUNT}/ai/finetunes"
 SDK_FINETUNES = "/accounts/acc0/ai/finetunes"
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
-# Long enough to fill blocks of the prefix cache, so that a stale one would be found.
+# Long enough to fill blocks of the prefix cache, so that a stale block would be used if it were found.
 PROMPT = "The harbour was quiet in the morning, and the boats lay side by side. " * 4
 GREEDY: dict[str, Any] = {"prompt": PROMPT, "raw": True, "temperature": 0, "max_tokens": 8}
 
@@ -31,7 +31,7 @@ def create(http: httpx.Client, name: str) -> str:
 
 
 def upload(http: httpx.Client, finetune: str, path: Path) -> dict[str, Any]:
-    """What became of the finetune."""
+    """Upload one file; return the finetune."""
     form = {"data": {"file_name": path.name}, "files": {"file": path.read_bytes()}}
     response = http.post(f"{FINETUNES}/{finetune}/finetune-assets", **form)  # type: ignore[arg-type]
     assert response.status_code == 200, response.text
@@ -57,35 +57,35 @@ def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line.removeprefix("data: "))
 
 
-def test_the_same_prompt_gets_the_new_adapters_answer_after_a_replacement(
+def test_the_same_prompt_gets_the_new_adapters_completion_after_a_replacement(
     http: httpx.Client, adapter_folders: list[Path]
 ) -> None:
     old_folder, new_folder = adapter_folders
-    create(http, "judge")
-    upload_both(http, "judge", new_folder)
-    wanted = answer(http, **GREEDY, lora="judge")["response"]
-    http.delete(f"{FINETUNES}/judge")
+    create(http, "reference")
+    upload_both(http, "reference", new_folder)
+    wanted = run_model(http, **GREEDY, lora="reference")["response"]
+    http.delete(f"{FINETUNES}/reference")
 
     finetune = create(http, "replaced")
     upload_both(http, finetune, old_folder)
-    old = answer(http, **GREEDY, lora="replaced")["response"]
+    old = run_model(http, **GREEDY, lora="replaced")["response"]
     assert old != wanted
-    again = answer(http, **GREEDY, lora="replaced")
+    again = run_model(http, **GREEDY, lora="replaced")
     assert (again["response"], cached_tokens(again) > 0) == (old, True)
 
     half = upload(http, "replaced", new_folder / FILES[0])
     assert (half["version"], half["pending"]["missing_files"]) == (1, [FILES[1]])
-    assert answer(http, **GREEDY, lora="replaced")["response"] == old
+    assert run_model(http, **GREEDY, lora="replaced")["response"] == old
     assert upload(http, "replaced", new_folder / FILES[1])["version"] == 2
 
     other_prompt = {**GREEDY, "prompt": "Listen. " + PROMPT}
     for key in ("replaced", finetune):
-        assert answer(http, **GREEDY, lora=key)["response"] == wanted
-    # A prompt that only the old version has seen finds nothing in the cache, and then its own.
+        assert run_model(http, **GREEDY, lora=key)["response"] == wanted
+    # A prompt that was cached with the old version is not found, and the next time it is.
     upload_both(http, "replaced", old_folder)
-    old_first = answer(http, **other_prompt, lora="replaced")
+    old_first = run_model(http, **other_prompt, lora="replaced")
     upload_both(http, "replaced", new_folder)
-    fresh, warm = (answer(http, **other_prompt, lora="replaced") for _ in range(2))
+    fresh, warm = (run_model(http, **other_prompt, lora="replaced") for _ in range(2))
     assert (cached_tokens(old_first), cached_tokens(fresh), cached_tokens(warm) > 0) == (0, 0, True)
     assert fresh["response"] == warm["response"] != old_first["response"]
     http.delete(f"{FINETUNES}/replaced")
@@ -99,7 +99,7 @@ def test_a_running_stream_is_not_affected_by_replacement_and_delete(
     create(http, "running")
     upload_both(http, "running", old_folder)
     body = {**GREEDY, "lora": "running", "max_tokens": 120}
-    whole = answer(http, **body)
+    whole = run_model(http, **body)
     digest = http.get(f"{FINETUNES}/running").json()["result"]["digest"]
     with http.stream("POST", RUN, json={**body, "stream": True}) as response:
         chunks = events(response.iter_lines())
@@ -120,7 +120,7 @@ def test_a_deleted_adapter_is_not_found_and_its_name_is_free(http: httpx.Client,
     for folder in adapter_folders:
         finetune = create(http, "reused")
         upload_both(http, "reused", folder)
-        texts.append(answer(http, **GREEDY, lora="reused")["response"])
+        texts.append(run_model(http, **GREEDY, lora="reused")["response"])
         assert http.delete(f"{FINETUNES}/reused").status_code == 200
         for key in ("reused", finetune):
             gone = http.post(RUN, json={**GREEDY, "lora": key})
@@ -128,7 +128,7 @@ def test_a_deleted_adapter_is_not_found_and_its_name_is_free(http: httpx.Client,
     assert texts[0] != texts[1]
 
 
-def test_cloudflare_python_downloads_replaces_and_deletes_by_its_low_level_methods(
+def test_cloudflare_python_downloads_replaces_and_deletes_with_its_low_level_methods(
     cloudflare: Cloudflare, http: httpx.Client, adapter_folders: list[Path]
 ) -> None:
     made = cloudflare.ai.finetunes.create(account_id="acc0", model=MODEL, name="by-sdk")
@@ -152,7 +152,7 @@ def test_cloudflare_python_downloads_replaces_and_deletes_by_its_low_level_metho
         assert refused.value.errors[0].code == 3037
 
 
-def test_a_download_has_its_headers_and_head_only_these(http: httpx.Client, adapter_folders: list[Path]) -> None:
+def test_a_download_has_the_same_headers_with_get_and_head(http: httpx.Client, adapter_folders: list[Path]) -> None:
     create(http, "fetched")
     upload_both(http, "fetched", adapter_folders[0])
     path = f"{FINETUNES}/fetched/finetune-assets/{FILES[1]}"

@@ -17,10 +17,10 @@ from intaglio.base_model import BaseModel
 from intaglio.model.bundled import bundled_model_path
 from intaglio.settings import Settings
 from intaglio.text import Tokenizer
-from tests.e2e.conftest import ANSWER_DEADLINE_S, MODEL, answer
+from tests.e2e.conftest import ANSWER_DEADLINE_S, MODEL, run_model
 from tests.helpers.servers import LiveServer
 
-ADAPTER = "intaglio-triage"  # one of the demos, which every account has
+ADAPTER = "intaglio-triage"  # a demo adapter, which every account can use
 PROMPT = "The capital of France is"
 GREEDY: dict[str, Any] = {"model": MODEL, "prompt": PROMPT, "temperature": 0, "max_tokens": 6}
 CHAT: dict[str, Any] = {
@@ -59,8 +59,8 @@ def streamed(chunks: Any) -> str:
     return "".join(choice.text for chunk in chunks for choice in chunk.choices)
 
 
-def test_a_completion_is_the_native_raw_answer(client: openai.OpenAI, http: httpx.Client) -> None:
-    native = answer(http, prompt=PROMPT, raw=True, temperature=0, max_tokens=6)
+def test_a_completion_is_that_of_the_native_route_with_raw(client: openai.OpenAI, http: httpx.Client) -> None:
+    native = run_model(http, prompt=PROMPT, raw=True, temperature=0, max_tokens=6)
     made = client.completions.create(**GREEDY)
     assert made.choices[0].text == native["response"]
     assert made.choices[0].finish_reason == native["finish_reason"] == "length"
@@ -68,8 +68,8 @@ def test_a_completion_is_the_native_raw_answer(client: openai.OpenAI, http: http
     assert made.usage.total_tokens == native["usage"]["total_tokens"] == 12
 
 
-def test_a_chat_is_the_native_answer_to_messages(client: openai.OpenAI, http: httpx.Client) -> None:
-    native = answer(http, messages=CHAT["messages"], temperature=0, max_tokens=6)
+def test_a_chat_completion_is_that_of_the_native_route_with_messages(client: openai.OpenAI, http: httpx.Client) -> None:
+    native = run_model(http, messages=CHAT["messages"], temperature=0, max_tokens=6)
     made = client.chat.completions.create(**CHAT)
     assert made.choices[0].message.content == native["response"]
     assert made.choices[0].message.role == "assistant"
@@ -156,7 +156,7 @@ def test_completion_logprobs_are_parallel_lists(client: openai.OpenAI) -> None:
     )
 
 
-def test_a_stop_string_ends_the_answer(client: openai.OpenAI) -> None:
+def test_a_stop_string_ends_the_completion(client: openai.OpenAI) -> None:
     text = client.completions.create(**GREEDY).choices[0].text
     stop = text.split()[2]
     cut = client.completions.create(**GREEDY, stop=[stop, "never said"]).choices[0]
@@ -182,7 +182,7 @@ def test_an_adapter_in_the_model_is_the_adapter_in_lora(client: openai.OpenAI) -
 
 
 @pytest.mark.parametrize("model", [MODEL, pytest.param(f"{MODEL}:{ADAPTER}", marks=pytest.mark.slow)])
-def test_an_answer_follows_its_schema(client: openai.OpenAI, model: str) -> None:
+def test_a_completion_follows_its_schema(client: openai.OpenAI, model: str) -> None:
     made = client.chat.completions.create(
         **{**CHAT, "model": model, "max_tokens": 40},
         response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}},
@@ -224,7 +224,7 @@ def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
         assert client.models.retrieve(name).id == name
 
 
-def test_errors_are_the_clients_own_with_our_envelope(client: openai.OpenAI) -> None:
+def test_the_client_raises_its_own_errors_with_the_servers_envelope(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(**{**CHAT, "model": f"{MODEL}:nobody"})
     assert missing.value.response.json()["errors"][0]["code"] == 3037
@@ -250,6 +250,6 @@ def test_the_adapter_and_engine_are_named_in_the_headers(client: openai.OpenAI) 
     assert raw.headers["cf-ai-req-id"] == raw.parse().id.removeprefix("chatcmpl-")
 
 
-def test_demo_folders_are_what_the_tests_name() -> None:
-    """A renamed demo would make the tests above speak of nothing."""
+def test_the_demo_adapter_of_these_tests_exists() -> None:
+    """If the demo adapter were renamed, the tests above would fail for another reason."""
     assert (Path(__file__).parents[2] / "src" / "intaglio" / "demo_adapters" / ADAPTER).is_dir()

@@ -1,4 +1,4 @@
-"""Schemathesis against the real server and the real model: every answer as the OpenAPI document declares it."""
+"""Schemathesis against the real server and the real model: every response is as the OpenAPI document declares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.api.openapi.fuzzing import DRAWN_PHASES, fuzz
-from tests.e2e.conftest import MODEL, answer
+from tests.e2e.conftest import MODEL, run_model
 from tests.helpers.servers import LiveServer
 
 
@@ -21,4 +21,4 @@ def test_schemathesis_finds_no_fault_in_the_real_server(
     assert created.status_code == 200, created.text
     fuzz(live_server.url, tmp_path, phases=DRAWN_PHASES, max_examples=25, deadline_s=500.0)
     assert http.get("/health").status_code == 200
-    assert answer(http, prompt="The capital of France is", max_tokens=4)["response"]
+    assert run_model(http, prompt="The capital of France is", max_tokens=4)["response"]

@@ -1,4 +1,4 @@
-"""`intaglio serve --model ID=PATH` with small random checkpoints of all three generations, over real HTTP."""
+"""`intaglio serve --model ID=PATH` with small random checkpoints of Gemma 1, 2 and 3, over HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAT = {"messages": [{"role": "user", "content": "what is the answer"}], "temper
 
 @dataclass(frozen=True)
 class Bases:
-    """Model id -> where it lies. The Gemma 3 folder has no tokenizer of its own."""
+    """paths: by model id. The Gemma 3 folder has no tokenizer of its own."""
 
     server: LiveServer
     paths: dict[str, Path]
@@ -62,7 +62,7 @@ def run(server: LiveServer, model_id: str, body: dict[str, Any]) -> httpx.Respon
 
 
 @pytest.mark.parametrize("model_id", [SEVEN_B, "@local/gemma-2", "@local/gemma-3"])
-def test_each_version_answers_over_http_as_it_does_in_process(bases: Bases, model_id: str) -> None:
+def test_each_version_gives_the_same_completion_over_http_as_in_process(bases: Bases, model_id: str) -> None:
     (expected,) = bases.llm(model_id).generate([CHAT["messages"]], SamplingParams(temperature=0, max_tokens=12))
     answer = run(bases.server, model_id, CHAT)
     assert answer.status_code == 200
@@ -70,7 +70,7 @@ def test_each_version_answers_over_http_as_it_does_in_process(bases: Bases, mode
     assert answer.json()["result"]["usage"]["completion_tokens"] == expected.usage.completion_tokens
 
 
-def test_an_uploaded_adapter_changes_the_answer_of_its_base(bases: Bases, tmp_path: Path) -> None:
+def test_an_uploaded_adapter_changes_the_completion_of_its_base(bases: Bases, tmp_path: Path) -> None:
     config = config_from_hf(tiny_config("gemma", vocab_size=512), "bfloat16")
     folder = write_peft_adapter(tmp_path / "adapter", config, rank=3, rslora=True, seed=5, model_type="gemma")
     finetunes = f"{bases.server.account()}/ai/finetunes"
@@ -89,7 +89,7 @@ def test_an_uploaded_adapter_changes_the_answer_of_its_base(bases: Bases, tmp_pa
         assert answer["result"]["response"] == expected.text
 
 
-def test_when_the_engine_is_killed_its_stream_says_so_and_the_next_request_is_served(bases: Bases) -> None:
+def test_a_killed_engine_ends_its_stream_with_an_error_and_the_next_request_is_served(bases: Bases) -> None:
     body = CHAT | {"stream": True, "max_tokens": 600}
     url = f"{bases.server.account()}/ai/run/@local/gemma-3"
     events = []
@@ -103,7 +103,7 @@ def test_when_the_engine_is_killed_its_stream_says_so_and_the_next_request_is_se
     assert last["finish_reason"] == "error", "and no [DONE]"
     assert "the engine process ended" in last["errors"][0]["message"]
     assert run(bases.server, "@local/gemma-3", CHAT).status_code == 200
-    assert run(bases.server, SEVEN_B, CHAT).status_code == 200, "the other engines never noticed"
+    assert run(bases.server, SEVEN_B, CHAT).status_code == 200, "the other engines are not affected"
 
 
 def last_engine_pid(server_pid: int) -> int:

@@ -1,4 +1,4 @@
-"""A server whose packed weights were damaged between two starts: it packs again, and answers as before."""
+"""A server whose packed weights were damaged between two starts packs again and gives the same completion."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def arguments(tmp_path: Path) -> list[str]:
     return ["--model", f"{MODEL}={folder}", "--format", "w8", "--cache-dir", str(tmp_path / "cache")]
 
 
-def answer(arguments: list[str], tmp_path: Path) -> tuple[str, str]:
-    """The answer of a server that is started for it, and the server's log."""
+def completion(arguments: list[str], tmp_path: Path) -> tuple[str, str]:
+    """The completion from a server that is started for this request, and the server's log."""
     with serve(arguments, tmp_path / "data") as server:
         done = httpx.post(f"{server.account()}/ai/run/{MODEL}", json=BODY, timeout=60)
         assert done.status_code == 200, done.text
@@ -44,16 +44,16 @@ def answer(arguments: list[str], tmp_path: Path) -> tuple[str, str]:
         pytest.param(lambda data: data.replace(b'"version":', b'"release":'), id="another version"),
     ],
 )
-def test_a_server_with_damaged_packed_weights_packs_again_and_answers_as_before(
+def test_a_server_with_damaged_packed_weights_packs_again_and_gives_the_same_completion(
     damage: Damage, arguments: list[str], tmp_path: Path
 ) -> None:
-    first, log = answer(arguments, tmp_path)
+    first, log = completion(arguments, tmp_path)
     assert "made again" not in log
     (path,) = (tmp_path / "cache" / "packed").glob("*.packed")
     good = path.read_bytes()
     path.write_bytes(damage(good))
     assert path.read_bytes() != good
-    second, log = answer(arguments, tmp_path)
+    second, log = completion(arguments, tmp_path)
     assert second == first
     assert path.name in log
     assert path.read_bytes() == good

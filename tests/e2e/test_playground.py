@@ -1,4 +1,4 @@
-"""The playground in a real browser, against a live server: type, choose, stream, stop, read the facts, run the curl."""
+"""The playground in a real browser, against a live server."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def box(page: Page, label: str) -> Locator:
 
 
 def run_and_wait(page: Page) -> str:
-    """The finished answer's text."""
+    """Press Run; return the text of the finished completion."""
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
     return page.locator("#completion").inner_text()
@@ -105,7 +105,7 @@ def first_adapter(page: Page) -> str:
     return str(names[1])
 
 
-def test_a_typed_prompt_streams_an_answer_with_its_facts(page: Page) -> None:
+def test_a_typed_prompt_streams_a_completion_with_its_facts(page: Page) -> None:
     choose_form(page, "raw")
     box(page, "Prompt").fill("The three primary colors are")
     box(page, "max_tokens").fill("7")
@@ -175,7 +175,7 @@ def test_the_result_of_an_adapters_verification_is_shown(
 
 
 @pytest.mark.slow
-def test_stop_ends_a_long_answer_and_the_next_one_runs(page: Page) -> None:
+def test_stop_ends_a_long_completion_and_the_next_one_runs(page: Page) -> None:
     choose_form(page, "raw")
     box(page, "Prompt").fill("Once upon a time")
     box(page, "max_tokens").fill("2000")
@@ -196,7 +196,7 @@ def test_ctrl_enter_runs_the_prompt(page: Page) -> None:
 
 
 @pytest.mark.slow
-def test_the_curl_shown_gives_the_same_answer(page: Page) -> None:
+def test_the_curl_command_shown_gives_the_same_completion(page: Page) -> None:
     choose_form(page, "messages")
     box(page, "System message").fill("Answer in one word.")
     box(page, "User message").fill("Don't say \"no\": what's 2 < 3?\nÄ, 日本, $HOME and `id` stay as they are.")
@@ -252,7 +252,7 @@ def test_a_public_adapter_of_another_account_is_run_by_its_id_and_an_unready_one
     page: Page, live_server: Any
 ) -> None:
     model = page.locator("#model").input_value()
-    finetunes = f"{live_server.url}/client/v4/accounts/somebody/ai/finetunes"
+    finetunes = f"{live_server.url}/client/v4/accounts/other/ai/finetunes"
     made = page.request.post(finetunes, data={"model": model, "name": "playground-shared", "public": True}).json()
     page.locator("#connection summary").click()
     page.get_by_role("button", name="Load models and adapters again").click()

@@ -1,6 +1,6 @@
-"""The real model under a grammar: whatever it would rather say, the form of its answer is the one asked for.
+"""The real model under a grammar: its completions have the requested form.
 
-It is a tiny model that was never taught to follow instructions, so nothing here asks whether its answers make sense.
+The model is small and not trained to follow instructions, so the tests do not check that the content makes sense.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.e2e.conftest import ACCOUNT, MODEL, RUN, answer
+from tests.e2e.conftest import ACCOUNT, MODEL, RUN, run_model
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -51,10 +51,10 @@ def check(value: object) -> None:
     jsonschema_rs.validate(SCHEMA, value)
 
 
-def answers(client: httpx.Client, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
-    """The results of runs that must succeed, asked together, which takes little longer than one."""
+def run_models(client: httpx.Client, *bodies: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results of simultaneous runs that must succeed; together they take little longer than one."""
     with ThreadPoolExecutor(len(bodies)) as pool:
-        return list(pool.map(lambda body: answer(client, **body), bodies))
+        return list(pool.map(lambda body: run_model(client, **body), bodies))
 
 
 def streamed(client: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -66,16 +66,16 @@ def streamed(client: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def streamed_and_whole(client: httpx.Client, body: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The chunks of a run and its result, asked together."""
+    """The chunks of a streamed run and the result of the same run without stream, requested at the same time."""
     with ThreadPoolExecutor(2) as pool:
-        chunks, whole = pool.submit(streamed, client, body), pool.submit(answer, client, **body)
+        chunks, whole = pool.submit(streamed, client, body), pool.submit(run_model, client, **body)
         return chunks.result(), whole.result()
 
 
-def test_the_answer_is_json_that_the_schema_allows(http: httpx.Client, adapter: str) -> None:
+def test_the_response_is_json_that_the_schema_allows(http: httpx.Client, adapter: str) -> None:
     by_format = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}}}
     ways = (by_format, {"guided_json": SCHEMA}, {"guided_json": SCHEMA, "lora": adapter})
-    for result in answers(http, *({**CONSTRAINED, "seed": seed, **way} for seed, way in enumerate(ways, start=1))):
+    for result in run_models(http, *({**CONSTRAINED, "seed": seed, **way} for seed, way in enumerate(ways, start=1))):
         check(result["response"])
         assert result["finish_reason"] == "stop"
 
@@ -99,14 +99,14 @@ def test_streamed_json_is_the_same_json(http: httpx.Client) -> None:
 
 
 def test_a_required_call_is_valid(http: httpx.Client, adapter: str) -> None:
-    for result in answers(http, *({**CALL, "temperature": 1, "seed": 1, **way} for way in ({}, {"lora": adapter}))):
+    for result in run_models(http, *({**CALL, "temperature": 1, "seed": 1, **way} for way in ({}, {"lora": adapter}))):
         (call,) = result["tool_calls"]
         assert call["name"] == "describe"
         check(call["arguments"])
         assert (result["response"], result["finish_reason"]) == ("", "tool_calls")
 
 
-def test_a_streamed_call_comes_whole(http: httpx.Client) -> None:
+def test_a_streamed_call_comes_in_one_chunk(http: httpx.Client) -> None:
     (called, last), whole = streamed_and_whole(http, {**CALL, "seed": 7})
     (call,) = called["tool_calls"]
     check(call["arguments"])
@@ -141,8 +141,8 @@ def test_constrained_and_free_requests_in_one_batch_do_not_affect_each_other(htt
         {**CALL, "temperature": 1, "seed": 13},
         {**FREE, "temperature": 1, "seed": 14},
     ]
-    alone = [answer(http, **body) for body in requests]
-    for one, other in zip(alone, answers(http, *requests), strict=True):
+    alone = [run_model(http, **body) for body in requests]
+    for one, other in zip(alone, run_models(http, *requests), strict=True):
         assert {name: one.get(name) for name in ("response", "tool_calls")} == {
             name: other.get(name) for name in ("response", "tool_calls")
         }
@@ -153,11 +153,11 @@ def test_constrained_and_free_requests_in_one_batch_do_not_affect_each_other(htt
 @pytest.mark.slow
 def test_a_call_and_its_result_go_back_into_the_conversation(http: httpx.Client) -> None:
     question = {"role": "user", "content": "Paris"}
-    call = answer(http, **CALL, seed=7)["tool_calls"]
+    call = run_model(http, **CALL, seed=7)["tool_calls"]
     told = [question, {"role": "assistant", "content": None, "tool_calls": call}]
     result = {"role": "tool", "name": "describe", "content": "A big city."}
     counts = [
-        answer(http, messages=messages, max_tokens=1)["usage"]["prompt_tokens"]
+        run_model(http, messages=messages, max_tokens=1)["usage"]["prompt_tokens"]
         for messages in ([question], told, [*told, result])
     ]
     assert counts[0] + 10 < counts[1] < counts[2] - 5

@@ -59,13 +59,13 @@ def test_others_run_while_an_adapter_is_being_read_and_all_answers_stay_the_same
         engine.add(request(name, PROMPT, ref, **LONG))
     got = Collected()
     while len(got.reasons) < 2:
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
     assert got.reasons.keys() == {"base", "other"}
     assert "slow" not in got.tokens
     slow.arrives.set()
     while engine.has_work:
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
     assert got.tokens == {
         "slow": alone(tiny, adapters[0]),
@@ -96,10 +96,10 @@ def test_a_read_that_fails_late_ends_all_requests_of_its_adapter_and_no_other(
         engine.add(request(name, PROMPT, ref, **LONG))
     got = Collected()
     while "good" not in got.reasons:
-        got.take(engine.step())
+        got.add(engine.step())
     slow.arrives.set()
     while engine.has_work:
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
     assert got.reasons == {"good": FinishReason.LENGTH, "bad": FinishReason.ERROR, "worse": FinishReason.ERROR}
     assert all("does not exist" in (got.errors[name] or "") for name in ("bad", "worse"))
@@ -116,12 +116,12 @@ def test_a_mix_waits_for_its_last_adapter_and_other_sequences_run(tiny: TinyMode
         engine.add(request(name, PROMPT, wanted, **LONG))
     got = Collected()
     while len(got.reasons) < 2:
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
     assert got.reasons.keys() == {"one", "base"}
     slow.arrives.set()
     while engine.has_work:
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
     assert got.tokens["mix"] == run(tiny.engine(ROOMY), [request("r", PROMPT, mix, **LONG)]).tokens["r"]
     assert len({tuple(tokens) for tokens in got.tokens.values()}) == 3
@@ -160,13 +160,13 @@ def test_a_running_request_keeps_its_adapter_when_the_name_points_to_another(
     engine.add(request("old", PROMPT, old, **LONG))
     got = Collected()
     while "old" not in got.tokens:
-        got.take(engine.step())
+        got.add(engine.step())
     write_peft_adapter(folder, tiny.model.config, rank=2, seed=51)
     new = AdapterRef(read_peft_adapter(folder, tiny.model.config, AdapterLimits()).digest, str(folder))
     expected["new"] = alone(tiny, new)
     engine.add(request("new", PROMPT, new, **LONG))
     while engine.has_work:
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
     assert got.tokens == expected
     assert expected["old"] != expected["new"]

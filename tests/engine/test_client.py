@@ -19,7 +19,7 @@ from intaglio.errors import CapacityError, EngineDeadError
 from intaglio.model.loader import load_gemma
 from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput
 from tests.helpers.engines import make_engine, request, run, write_tiny_model
-from tests.helpers.kernels import CHOSEN, chosen_ops
+from tests.helpers.kernels import CHOSEN_KERNELS, chosen_ops
 
 LIMITS = EngineLimits(max_running=4, step_tokens=64, kv_block_size=4, kv_cache_bytes=1 << 23)
 LONG: dict[str, object] = {"max_tokens": 500, "ignore_stop_tokens": True}  # far longer than a test needs
@@ -30,7 +30,7 @@ def make_spec(model_path: Path) -> EngineSpec:
         model_path=str(model_path),
         packed_dir=str(model_path.with_suffix(".packed")),
         format="auto",
-        kernels=CHOSEN,
+        kernels=CHOSEN_KERNELS,
         threads=1,
         context_window=None,
         limits=LIMITS,

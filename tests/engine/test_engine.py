@@ -216,13 +216,13 @@ def test_interactive_requests_overtake_batch_ones_and_change_no_completion(
     for index in range(4):
         engine.add(request(f"b{index}", prompt(index, 9), chosen[index], Priority.BATCH, max_tokens=40, **NO_STOP))
     while len(engine.scheduler.running) < 2:  # a thread loads adapters: until then the request of the base runs alone
-        got.take(engine.step())
+        got.add(engine.step())
     for index in range(2):
         engine.add(request(f"i{index}", prompt(20 + index, 9), chosen[index], max_tokens=12, **NO_STOP))
     order: list[str] = []
     while engine.has_work:
         outputs = engine.step()
-        got.take(outputs)
+        got.add(outputs)
         order += [output.request_id for output in outputs if output.finish_reason is not None]
         engine.check()
     assert order[:2] == ["i0", "i1"]

@@ -104,7 +104,7 @@ def test_a_preempted_sequence_keeps_the_state_of_its_grammar(tiny: TinyModel, ma
         engine.add(item)
     got, preempted = Collected(), 0
     while engine.has_work:
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
         preempted += any(sequence.num_output > 0 for sequence in engine.scheduler.waiting)
     assert preempted > 0, "a sequence was preempted in the middle of its completion"
@@ -247,7 +247,7 @@ def step_until(engine: Engine, got: Collected, name: str) -> None:
     for _ in range(10_000):
         if name in got.reasons:
             return
-        got.take(engine.step())
+        got.add(engine.step())
         engine.check()
     raise AssertionError(f"{name} has no end")
 

@@ -175,7 +175,7 @@ class Workshop:
             for item in [item for delay, item in waiting if delay <= step]:
                 engine.add(item)
             waiting = [(delay, item) for delay, item in waiting if delay > step]
-            collected.take(engine.step())
+            collected.add(engine.step())
             engine.check()
             step += 1
             assert step < 5000, "the engine makes no progress"

@@ -83,7 +83,7 @@ def test_json_answers_are_compared_as_objects_and_field_by_field(evaluate: Modul
     assert evaluate.is_exact(wanted, '{"quantity":3,"item":"mug","type":"order","city":null}')
     assert not evaluate.is_exact(wanted, wanted.replace("3", '"3"'))
     assert not evaluate.is_exact(wanted, "mug")
-    assert evaluate.right_fields(wanted, '{"type": "order", "item": "cup", "quantity": 3}') == 0.5
-    assert evaluate.right_fields(wanted, "[1]") == 0.0
+    assert evaluate.correct_fields(wanted, '{"type": "order", "item": "cup", "quantity": 3}') == 0.5
+    assert evaluate.correct_fields(wanted, "[1]") == 0.0
     assert evaluate.is_exact("billing", " billing\n")
     assert not evaluate.is_exact("billing", "billing delivery")

@@ -39,14 +39,14 @@ def test_a_finetune_shows_the_step_of_its_check(
     add(store, adapter_folder / CONFIG, base_config)
     held = PausedCheck(monkeypatch, step)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     found = store.find("acc", "mine")
     assert found.state is FinetuneState.CHECKING
     assert found.candidate is not None
     assert found.candidate.check is not None
     assert (found.candidate.check.file_name, found.candidate.check.step) == (WEIGHTS, step.value)
     assert found.candidate.check.started_at < found.candidate.check.step_since
-    held.go.set()
+    held.resume.set()
     upload.result(DEADLINE_S)
     assert held.steps == OF_A_PAIR
     assert store.find("acc", "mine").candidate is None
@@ -67,13 +67,13 @@ def test_an_old_version_serves_while_its_successor_is_checked_or_fails(
     bad.write_bytes((new_folder / WEIGHTS).read_bytes()[:-1])
     held = PausedCheck(monkeypatch, ReadStep.HEADER)
     upload = in_thread(lambda: add(store, bad, base_config))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     found = store.find("acc", "mine")
     assert (found.state, found.digest) == (FinetuneState.READY, old.digest)
     assert found.pending is not None
     assert found.pending.state is FinetuneState.CHECKING
     assert store.resolve("acc", "mine", MODEL).digest == old.digest
-    held.go.set()
+    held.resume.set()
     with pytest.raises(AdapterError):
         upload.result(DEADLINE_S)
     assert store.resolve("acc", "mine", MODEL).digest == old.digest
@@ -86,10 +86,10 @@ def test_a_delete_does_not_wait_for_a_check_and_nothing_of_the_upload_stays(
     add(store, adapter_folder / CONFIG, base_config)
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     store.delete("acc", "mine")
     namesake = create(store)
-    held.go.set()
+    held.resume.set()
     with pytest.raises(FinetuneNotFoundError, match="Finetune mine not found"):
         upload.result(DEADLINE_S)
     assert stored_files(data) == []
@@ -110,9 +110,9 @@ def test_a_delete_while_a_bad_file_is_checked_leaves_nothing(
     bad.write_bytes((adapter_folder / WEIGHTS).read_bytes()[:-1])
     held = PausedCheck(monkeypatch, ReadStep.HEADER)
     upload = in_thread(lambda: add(store, bad, base_config))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     store.delete("acc", "mine")
-    held.go.set()
+    held.resume.set()
     with pytest.raises(AdapterError):
         upload.result(DEADLINE_S)
     assert stored_files(data) == []
@@ -137,10 +137,10 @@ def test_a_bad_file_does_not_affect_a_version_that_another_server_verified_meanw
     with monkeypatch.context() as patched:
         held = PausedCheck(patched, ReadStep.HEADER)
         upload = in_thread(lambda: add(store, bad, base_config))
-        assert held.inside.wait(DEADLINE_S)
+        assert held.reached.wait(DEADLINE_S)
     ready = add(second, adapter_folder / WEIGHTS, base_config)
     assert ready.files.keys() == {CONFIG, WEIGHTS}
-    held.go.set()
+    held.resume.set()
     with pytest.raises(AdapterError):
         upload.result(DEADLINE_S)
     assert store.find("acc", "mine") == ready
@@ -181,10 +181,10 @@ def test_of_two_racing_uploads_of_one_file_exactly_one_is_kept(
     second = open_store()  # two servers: no lock of the API is between them
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     slow = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     monkeypatch.undo()
     fast = add(second, (adapter_folder if same else new_folder) / WEIGHTS, base_config)
-    held.go.set()
+    held.resume.set()
     with pytest.raises(FinetuneError, match=r"mine.*changed.*upload it again"):
         slow.result(DEADLINE_S)
     assert store.find("acc", "mine") == fast
@@ -207,9 +207,9 @@ def test_an_upload_whose_other_file_is_replaced_during_its_check_is_refused(
     second = open_store()
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     replaced = add(second, new_folder / CONFIG, base_config)
-    held.go.set()
+    held.resume.set()
     with pytest.raises(FinetuneError, match=r"mine.*changed.*upload it again"):
         upload.result(DEADLINE_S)
     assert store.find("acc", "mine").files == replaced.files

@@ -88,9 +88,9 @@ def test_an_upload_checked_during_a_rollback_is_refused_with_the_reason(
     add(store, adapter_folder / CONFIG, base_config)
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     upload = in_thread(lambda: add(store, adapter_folder / WEIGHTS, base_config))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     store.roll_back("acc", "mine")
-    held.go.set()
+    held.resume.set()
     with pytest.raises(FinetuneError, match="was changed while an upload was checked"):
         upload.result(DEADLINE_S)
     assert store.find("acc", "mine").digest == old.digest

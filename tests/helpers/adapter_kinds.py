@@ -1,6 +1,7 @@
-"""Random adapters of every kind, as `read_peft_adapter` would give them: biases, DoRA, embedding, head, norms, tables.
+"""Random adapters of every kind, as `read_peft_adapter` returns them: biases, DoRA, embedding, head, norms, tables.
 
-All that only adds is in one of them; what takes the place of the base's is in the others, since no adapter has it all.
+One of them has everything that is added to the base's outputs. The others replace parts of the base, which no single
+adapter can do in every way.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _RANK = 3
 
 
 def adapters_of_every_kind(config: ModelConfig, seed: int = 0) -> Mapping[str, AdapterTensors]:
-    """By what is special about them. The first is a sum."""
-    make = _Maker(config, seed)
+    """By what they contain. The first is a sum (`AdapterTensors.is_sum`)."""
+    make = _TensorMaker(config, seed)
     embedding, head = (MODEL, "embed_tokens"), (MODEL, "lm_head")
     table = (config.vocab_size, config.hidden_size)
     return {
@@ -42,7 +43,7 @@ def adapters_of_every_kind(config: ModelConfig, seed: int = 0) -> Mapping[str, A
     }
 
 
-class _Maker:
+class _TensorMaker:
     def __init__(self, config: ModelConfig, seed: int) -> None:
         self._config = config
         self._random = np.random.default_rng(seed)
@@ -68,7 +69,7 @@ class _Maker:
         }
 
     def norms(self) -> dict[ModuleKey, F32]:
-        """In place of every norm of the base."""
+        """A replacement of every norm of the base."""
         shapes = {name: shape for name, shape in self._config.tensor_shapes().items() if len(shape) == 1}
         return {_key(name): 1 + self.values(*shape) for name, shape in shapes.items()}
 

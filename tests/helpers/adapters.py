@@ -1,7 +1,7 @@
 """Adapters with random weights, written as PEFT 0.21.2 writes them. Needs NumPy and safetensors, not PEFT.
 
-Both halves are random and large enough that a tiny model's logits change clearly: a fresh adapter has B = 0 and would
-let every fault pass.
+A and B are random and large enough to change a tiny model's logits clearly: with B = 0, as in a fresh adapter, every
+fault would go unnoticed.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def write_peft_adapter(
     dtype: str = "float32",
     **config_overrides: Any,
 ) -> Path:
-    """Write adapter_config.json and adapter_model.safetensors for a base; give the folder back.
+    """Write adapter_config.json and adapter_model.safetensors for a base; return the folder.
 
-    targets           projections by their last name; the tensors follow them
-    layers            layers_to_transform; None is all
-    config_overrides  keys of adapter_config.json to add or replace, after the rest is decided
+    targets           projections by the last part of their name; they determine the tensors
+    layers            layers_to_transform; None: all
+    config_overrides  keys of adapter_config.json to add or replace; the tensors do not follow them
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = peft_config(
@@ -81,7 +81,7 @@ def adapter_tensors(
             if projection.rpartition(".")[2] not in targets:
                 continue
             path = f"model.layers.{layer}.{projection}"
-            r = first_match(rank_pattern or {}, path, rank)
+            r = value_for_module(rank_pattern or {}, path, rank)
             a = random.normal(0, in_features**-0.5, (r, in_features))
             b = random.normal(0, 0.3 * r**-0.5, (out_features, r))
             tensors[f"base_model.model.{path}.lora_A.weight"] = a.astype(_DTYPES[dtype])
@@ -89,7 +89,7 @@ def adapter_tensors(
     return tensors
 
 
-def first_match(pattern: Mapping[str, Any], path: str, default: Any) -> Any:
+def value_for_module(pattern: Mapping[str, Any], path: str, default: Any) -> Any:
     """The value of the first key that matches a module's path, as PEFT finds it."""
     return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", path)), default)
 

@@ -1,9 +1,9 @@
 """Tiny Gemma checkpoints with random weights, written as Hugging Face folders and as GGUF files.
 
-Every dimension differs from every other, and heads · head_dim is not hidden_size, so that no two can be mixed up
-unseen. Weights are much larger than a fresh model's: with small ones, faults such as a wrong score scale stay below
-any tolerance. Needs NumPy, safetensors and gguf (the writers), not torch: the scripts that make golden logits use
-these makers too.
+Every dimension differs from every other, and heads · head_dim is not hidden_size, so that a test fails if two are
+mixed up. Weights are much larger than a fresh model's: with small ones, faults such as a wrong score scale stay below
+any tolerance. Needs NumPy, safetensors and gguf (the writers), not torch. The scripts that make golden logits use
+these functions too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat
 def tiny_config(family: Family, spelling: Literal["old", "new"] = "new", **changes: Any) -> dict[str, Any]:
     """A config.json for a model of a few hundred thousand parameters.
 
-    spelling  how newer families say rope and layer kinds: with the keys of transformers 4.50 or of 5
+    spelling  old: Gemma 3's keys for rope and layer types are those of transformers 4.50; new: those of 5
     changes   replace or add keys, e.g. vocab_size=262144
     """
     config: dict[str, Any] = {
@@ -84,9 +84,9 @@ def _gemma3_rope(spelling: Literal["old", "new"], num_layers: int) -> dict[str, 
 
 
 def random_weights(config: Mapping[str, Any], seed: int = 0) -> Weights:
-    """Every parameter of the model, random; the same seed gives the same bits. Norms as Hugging Face keeps them."""
+    """Every parameter of the model, random; the same seed gives the same bits. Norms as Hugging Face stores them."""
     rng = np.random.default_rng(seed)
-    is_gemma2 = config["model_type"] == "gemma2"  # its attention cap of 50 is only felt by larger scores
+    is_gemma2 = config["model_type"] == "gemma2"  # its attention cap of 50 changes only large scores
     weights: Weights = {}
     for name, shape in _shapes(config).items():
         if name.endswith("norm.weight"):
@@ -100,7 +100,7 @@ def random_weights(config: Mapping[str, Any], seed: int = 0) -> Weights:
 
 
 def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Written out once more, and not taken from the code under test."""
+    """Shapes by tensor name, written out independently of the code under test."""
     hidden, inner, head_dim = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     q_size, kv_size = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim
     norms = ["input_layernorm", "post_attention_layernorm"]
@@ -180,8 +180,8 @@ def write_gguf(
     """Write a GGUF file as llama.cpp's converter does: 1 added to every norm, names from its own table.
 
     types  one of F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 for all matrices, or by Hugging Face name (F32 for the rest).
-           Norms stay F32; a matrix whose rows are no whole number of blocks becomes F16.
-    GGUF has no key for query_pre_attn_scalar: readers take head_dim, so set it to that in a config whose logits matter.
+           Norms stay F32; a matrix whose rows are not a whole number of blocks becomes F16.
+    GGUF has no key for query_pre_attn_scalar, and readers use head_dim: if logits matter, set it to that in the config.
     """
     architecture = str(config["model_type"]).removesuffix("_text")
     arch_enum = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]

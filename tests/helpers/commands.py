@@ -1,4 +1,4 @@
-"""The `intaglio` command as a user types it: in the test's own process or, like a user's, in one of its own."""
+"""Runs the `intaglio` command, in the test's own process or in a new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEADLINE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CommandResult:
     status: int
     out: str
     err: str
@@ -27,17 +27,17 @@ class Ended:
         return json.loads(self.out)
 
 
-def run_here(patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> Ended:
-    """In this process, which spares the start of one."""
+def run_in_process(patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> CommandResult:
+    """Run the command in this process, which is faster than starting one."""
     patch.setattr(sys, "argv", ["intaglio", *words])
     with pytest.raises(SystemExit) as ended:
         main()
-    shown = capsys.readouterr()
-    return Ended(int(ended.value.code or 0), shown.out, shown.err)
+    printed = capsys.readouterr()
+    return CommandResult(int(ended.value.code or 0), printed.out, printed.err)
 
 
-def run_apart(*words: str) -> Ended:
-    """In a process of its own, with this one's environment."""
+def run_in_subprocess(*words: str) -> CommandResult:
+    """Run the command in a new process, with this one's environment."""
     command = [sys.executable, "-m", "intaglio.cli", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)

@@ -30,26 +30,26 @@ class Distance:
         return float(self.kl.mean())
 
     @property
-    def num_other_best(self) -> int:
-        """Rows in which the other's best token is not the reference's."""
+    def num_best_changed(self) -> int:
+        """Rows in which the two distributions have different best tokens."""
         return int((self.lead > 0).sum())
 
     @property
     def same_best(self) -> float:
-        return 1 - self.num_other_best / len(self.kl)
+        return 1 - self.num_best_changed / len(self.kl)
 
-    def expected_other_best(self, deviation: float) -> float:
-        """Rows to expect with another best token, if rounding moves the two best logits of a row against each other by
-        a normal number of this standard deviation: near-ties turn, and how many there are is a property of the text.
+    def expected_best_changed(self, deviation: float) -> float:
+        """How many rows should have another best token, if rounding changes the difference of a row's two best logits
+        by a normal number of this standard deviation. It depends on how many near-ties the text has.
         """
         return sum(math.erfc(margin / deviation / math.sqrt(2)) / 2 for margin in self.margin.tolist())
 
 
 def distance(expected: F32, logits: F32) -> Distance:
-    """Of two arrays of logits [rows, vocab].
+    """The distance between the distributions of two arrays of logits [rows, vocab].
 
-    With d the logits' difference, KL = E[d] + log E[exp(-d)] under the reference, whatever constant is taken off d.
-    With its mean taken off, nothing large is left to cancel, and float32 is good for divergences of 1e-11.
+    With d the difference of the logits, KL = E[d] + log E[exp(-d)] under the reference, also if a constant is taken
+    from d. With its mean subtracted there is no cancellation, and float32 resolves divergences of 1e-11.
     """
     found = [_row(reference, other) for reference, other in zip(expected, logits, strict=True)]
     return Distance(*np.array(found, np.float64).T)

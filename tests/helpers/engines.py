@@ -1,4 +1,4 @@
-"""Tiny engines for tests: a random model of a family, a few adapters, and runs of requests to their end."""
+"""Tiny engines for tests: a random model of a family, a few adapters, and requests that run until they finish."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write_adapters(folder: Path, model: Gemma, count: int) -> list[AdapterRef]:
 
 
 def load_from_peft(model: Gemma) -> LoadAdapter:
-    """Read an adapter's own files, without keeping a packed one."""
+    """A loader that reads the PEFT files of an adapter and writes no packed file."""
 
     def load(ref: AdapterRef) -> LoadedAdapter:
         return loaded_adapter(model, read_peft_adapter(Path(ref.folder), model.config, AdapterLimits()))
@@ -89,13 +89,13 @@ def make_engine(
 
 @dataclass(frozen=True, slots=True)
 class TinyModel:
-    """A model and the body of `Ops` that it was loaded with, which its engine has to use too."""
+    """A model and the backend that it was loaded with, which its engine must use too."""
 
     model: Gemma
     ops: Ops
 
     def engine(self, limits: EngineLimits, *, ops: Ops | None = None, **options: Any) -> Engine:
-        """An engine of its own. ops replaces the engine's body, not the model's: one that wraps it."""
+        """A new engine. ops: a backend for the engine only, which wraps the model's."""
         return make_engine(self.model, limits, ops=ops or self.ops, **options)
 
 
@@ -111,7 +111,7 @@ def request(
     priority: Priority = Priority.INTERACTIVE,
     **params: object,
 ) -> EngineRequest:
-    """adapter: one at scale 1, or a mix"""
+    """A request. adapter: one at scale 1, or a mix."""
     mix = [ScaledAdapter(adapter)] if isinstance(adapter, AdapterRef) else adapter or []
     defaults: dict[str, object] = {"temperature": 0.0, "max_tokens": 8, "seed": 7}
     chosen = SamplingParams(**(defaults | params))  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def request(
 
 
 class Collected:
-    """What a run gave each request: its tokens, and the reason it ended with."""
+    """The outputs of a run by request id: tokens, logprobs, finish reason, error."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, list[int]] = {}
@@ -128,7 +128,7 @@ class Collected:
         self.cached: dict[str, int] = {}
         self.logprobs: dict[str, list[TokenLogprobs | None]] = {}
 
-    def take(self, outputs: Sequence[TokenOutput]) -> None:
+    def add(self, outputs: Sequence[TokenOutput]) -> None:
         for output in outputs:
             assert output.request_id not in self.reasons, "a request ends exactly once"
             self.cached[output.request_id] = output.cached_tokens
@@ -151,8 +151,8 @@ def run(engine: Engine, requests: Sequence[EngineRequest], aborts: Mapping[int, 
     step = 0
     while engine.has_work:
         if aborts and step in aborts:
-            collected.take(engine.abort(aborts[step]))
-        collected.take(engine.step())
+            collected.add(engine.abort(aborts[step]))
+        collected.add(engine.step())
         engine.check()
         step += 1
         assert step < 10_000, "the engine makes no progress"

@@ -1,13 +1,15 @@
-"""A model with a rule instead of weights: it answers with the prompt's words in reverse order, one per delta.
+"""A model with a rule instead of weights: its completion is the prompt's words in reverse order, one per delta.
 
-It has the shape of AsyncLLM as the API sees it, so tests of the wire need no engine. Words in the prompt steer it:
+It has the interface of AsyncLLM that the API uses, so tests of the API need no engine. Words in the prompt control it;
+they come into effect when they are reached in the reversed order:
 
-    <stall>   after the words behind it nothing comes, for ever
-    <fail>    after the words behind it the completion ends with an error
-    <crash>   after the words behind it the iterator raises an unexpected exception
+    <stall>   the completion stops and never continues
+    <fail>    the completion ends with an EngineError
+    <refuse>  the completion ends with an AdapterUseError
+    <crash>   the iterator raises an unexpected exception
 
-`<answer>text</answer>` in the prompt makes it answer that very text, one word with the space before it per delta.
-With adapters, any other answer begins with their digests and scales.
+With `<answer>text</answer>` in the prompt the completion is that text, one word with the space before it per delta.
+With adapters, any other completion begins with their digests and scales.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ DEADLINE_S = 20.0
 _OPEN, _CLOSE = "<answer>", "</answer>"
 
 
-class FakeGeneration:
-    """Yields words; knows whether it was aborted."""
+class FakeRequestHandle:
+    """A running request that yields the words of its completion."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class FakeGeneration:
                 self._llm.stalled.set()
                 await asyncio.Event().wait()
             if word == "<crash>":
-                raise ZeroDivisionError("nobody foresaw this")
+                raise ZeroDivisionError("an unexpected fault")
             if word == "<fail>":
                 self._end()
                 yield TextDelta("", FinishReason.ERROR, self._usage(number), EngineError("the engine process ended"))
@@ -93,7 +95,7 @@ class FakeGeneration:
 
 
 class FakeTokenizer:
-    """As far as the API looks at it: a token is a word that some prompt has brought."""
+    """What the API uses of a tokenizer. Each word of each prompt gets a new token id."""
 
     vocab_size = 5000
 
@@ -105,8 +107,11 @@ class FakeTokenizer:
 
 
 class FakeLLM:
-    """One fake base. `submitted` keeps what reached it; `full` makes it refuse with CapacityError, `busy` only those
-    who would not wait.
+    """One fake base.
+
+    submitted  the arguments of every request
+    full       refuse every request with CapacityError
+    busy       refuse only requests with `reject_if_busy`
     """
 
     def __init__(self, model_id: str, config: ModelConfig, window: int = 1000) -> None:
@@ -119,14 +124,14 @@ class FakeLLM:
         self.busy = False
         self.closed = False
         self.submitted: list[tuple[str, SamplingParams, tuple[ScaledAdapter, ...], tuple[str, ...]]] = []
-        self.priorities: list[Priority] = []  # of those, in the same order
+        self.priorities: list[Priority] = []  # of the submitted requests, in the same order
         self.stalls = True  # False: <stall> is a word like any other
         self.stalled = threading.Event()
         self.aborted = threading.Event()
         self.verification_begun = threading.Event()
-        self.verification_may_end = threading.Event()  # cleared, verifications wait
+        self.verification_may_end = threading.Event()  # while it is cleared, verifications wait
         self.verification_may_end.set()
-        self.verification_error: IntaglioError | None = None  # what a verification ends with instead of a verdict
+        self.verification_error: IntaglioError | None = None  # raised by verifications if it is set
         self.num_open = 0  # requests that neither ended nor were aborted
         self._words: list[str] = []
         self.tokenizer = FakeTokenizer(self._words)
@@ -149,7 +154,7 @@ class FakeLLM:
         stop: Sequence[str] = (),
         priority: Priority = Priority.INTERACTIVE,
         reject_if_busy: bool = False,
-    ) -> FakeGeneration:
+    ) -> FakeRequestHandle:
         if len(prompt_ids) + params.max_tokens > self.window:
             raise ContextLengthError(len(prompt_ids), params.max_tokens, self.window)
         if self.full or (reject_if_busy and self.busy):
@@ -157,10 +162,10 @@ class FakeLLM:
         words = [self._words[token_id] for token_id in prompt_ids]
         self.submitted.append((" ".join(words), params, tuple(adapters), tuple(stop)))
         self.priorities.append(priority)
-        answer = _answer_to(words)
+        completion = _completion_of(words)
         if adapters and _OPEN not in words:
-            answer.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
-        return FakeGeneration(self, answer, len(prompt_ids), params.max_tokens, params.logprobs)
+            completion.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
+        return FakeRequestHandle(self, completion, len(prompt_ids), params.max_tokens, params.logprobs)
 
     async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
         self.verification_begun.set()
@@ -182,9 +187,7 @@ class FakeLLM:
 
 
 def verified_by_reading(folder: str, config: ModelConfig) -> VerifiedAdapter:
-    """The digest and the size of the adapter are true, what is said of logits is made up. Raises AdapterError for bad
-    files.
-    """
+    """The adapter's true digest and size, and made-up changes of logits. Raises AdapterError for bad files."""
     adapter = read_peft_adapter(Path(folder), config, AdapterLimits())
     verification = Verification(
         num_modules=adapter.num_modules,
@@ -204,7 +207,7 @@ def _shown(adapter: ScaledAdapter) -> str:
 
 
 def _words_of(text: str) -> list[str]:
-    """The text's words. Those of a literal answer keep the space before them."""
+    """The text's words. Words between <answer> and </answer> keep the space before them."""
     before, opened, rest = text.partition(_OPEN)
     literal, closed, after = rest.partition(_CLOSE)
     if not closed:
@@ -212,7 +215,7 @@ def _words_of(text: str) -> list[str]:
     return [*before.split(), opened, *re.findall(r"\s*\S+", literal), closed, *after.split()]
 
 
-def _answer_to(words: list[str]) -> list[str]:
+def _completion_of(words: list[str]) -> list[str]:
     if _OPEN in words:
         return words[words.index(_OPEN) + 1 : words.index(_CLOSE)]
     return [word if number == 0 else f" {word}" for number, word in enumerate(reversed(words))]

@@ -1,7 +1,7 @@
-"""Prompts through `Gemma.forward` with a small paged cache of its own: no scheduler, no engine.
+"""Runs prompts through `Gemma.forward` with a small paged cache, without scheduler and engine.
 
-A prompt may run whole, in chunks or token by token, alone or beside others with other adapters; its blocks are handed
-out in a shuffled order, so that nothing can pass by luck of lying one behind the other.
+A prompt may run whole, in chunks or token by token, alone or beside others with other adapters. Its blocks are assigned
+in a shuffled order: code that takes them for consecutive fails.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Mix = Sequence[tuple[AdapterTensors, float]]  # adapters and their scales
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids and what they run with: pairs alone, a whole adapter, several with scales; None is the base model."""
+    """Token ids and their adapter: pairs, a whole adapter, or several with scales; None is the base model."""
 
     ids: Sequence[int]
     adapter: AdapterPairs | AdapterTensors | Mix | None = None
@@ -42,7 +42,7 @@ class Prompt:
 
 @dataclass(slots=True)
 class _Running:
-    """A prompt, how far it is, and per KV group its blocks and how many older ones were given back."""
+    """A prompt, the number of its tokens that are done, and per KV group its blocks and how many were released."""
 
     index: int
     prompt: Prompt
@@ -65,11 +65,11 @@ def run_prompts(
     """Logits of each prompt: [tokens, vocab], or [len(wanted), vocab] for the ascending positions `wanted`.
 
     chunk             tokens of each prompt per forward; None runs every prompt whole
-    keep_window_only  give blocks back once a sliding window has left them behind, as the engine does
+    keep_window_only  release blocks that a sliding window has moved past, as the engine does
     """
     ops = ops or ReferenceOps()
     cache = _Cache(model, prompts, ops, block_size, seed, keep_window_only)
-    # Rows of one adapter stand together: the forward takes one run per adapter.
+    # Rows of one adapter must be consecutive.
     running = [_Running(index, prompt) for index, prompt in enumerate(prompts)]
     first: dict[int, int] = {id(None): -1}  # the prompt where an adapter appears first; the base is before all
     for item in running:
@@ -85,7 +85,7 @@ def run_prompts(
 
 
 class _Cache:
-    """Keys and values of all prompts, and a shuffled heap of free blocks per group."""
+    """Keys and values of all prompts, and a shuffled list of free blocks per group."""
 
     def __init__(
         self, model: Gemma, prompts: Sequence[Prompt], ops: Ops, block_size: int, seed: int, keep_window_only: bool
@@ -93,7 +93,7 @@ class _Cache:
         config = model.config
         self.ops, self.block_size, self.keep_window_only = ops, block_size, keep_window_only
         self.groups = kv_groups(config)
-        count = sum(-(-len(prompt.ids) // block_size) for prompt in prompts) + 3  # three that no prompt gets
+        count = sum(-(-len(prompt.ids) // block_size) for prompt in prompts) + 3  # three that stay unused
         self.kv: list[KVGroup] = [
             ops.new_kv(len(group.layers), count, block_size, config.num_kv_heads, config.head_dim)
             for group in self.groups
@@ -102,15 +102,15 @@ class _Cache:
         self.free = [shuffle(range(count), count) for _ in self.groups]
 
     def row(self, group: int, item: _Running, start: int, count: int) -> AttentionRow:
-        """Blocks for the prompt's next `count` tokens, which are rows start ... of the batch, and what they may see."""
+        """The attention row of the prompt's next `count` tokens, which begin at row `start`; assigns blocks to them."""
         size, context = self.block_size, item.done + count
         blocks, free = item.blocks[group], self.free[group]
         while (item.dropped[group] + len(blocks)) * size < context:
             blocks.append(free.pop(0))
         return AttentionRow(start, start + count, context, item.dropped[group] * size, list(blocks))
 
-    def give_back(self, item: _Running) -> None:
-        """Blocks that no later token of the prompt can see go to the end of the heap."""
+    def release_old_blocks(self, item: _Running) -> None:
+        """Append the blocks that no later token of the prompt can see to the free list."""
         for index, group in enumerate(self.groups):
             if group.window is None or not self.keep_window_only:
                 continue
@@ -156,11 +156,11 @@ def _step(
     for item, count, own in zip(pending, counts, np.split(out, ends[:-1]), strict=True):
         logits[item.index].append(own)
         item.done += count
-        cache.give_back(item)
+        cache.release_old_blocks(item)
 
 
 def _segments(model: Gemma, pending: list[_Running], counts: Sequence[int]) -> list[LoraSegment]:
-    """counts: rows of each prompt, which follow each other."""
+    """One segment for consecutive prompts with the same adapter. counts: rows of each prompt."""
     runs: list[tuple[int, int, Prompt]] = []
     start = 0
     for item, count in zip(pending, counts, strict=True):

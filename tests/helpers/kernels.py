@@ -5,7 +5,7 @@ NAME       that instruction set alone, in the tests' own process and in every se
 reference  the NumPy backend alone
 
 `make test-kernels` runs the numeric suites once for each of them, so one machine also finds faults of instruction
-sets that others use.
+sets that other machines use.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from intaglio.settings import Kernels
 
-VARIABLE = "INTAGLIO_KERNELS"  # the setting's own: servers and engines that tests start obey it too
+KERNELS_VARIABLE = "INTAGLIO_KERNELS"  # the variable of the setting: servers and engines that tests start use it too
 
-CHOSEN = cast(Kernels, os.environ.get(VARIABLE, "auto"))
+CHOSEN_KERNELS = cast(Kernels, os.environ.get(KERNELS_VARIABLE, "auto"))
 
 # Instruction sets that every kernel is tested with, and backends that every operation is tested with, by name.
-KERNELS: tuple[str, ...] = tuple(name for name in instruction_sets() if CHOSEN in ("auto", name))
-if CHOSEN == "auto":
+KERNELS: tuple[str, ...] = tuple(name for name in instruction_sets() if CHOSEN_KERNELS in ("auto", name))
+if CHOSEN_KERNELS == "auto":
     KERNELS = KERNELS[:1]
-BACKENDS = (*KERNELS, "reference") if CHOSEN == "auto" else (CHOSEN,)
+BACKENDS = (*KERNELS, "reference") if CHOSEN_KERNELS == "auto" else (CHOSEN_KERNELS,)
 # Tests of whole models and engines run on one backend: NumPy is several times slower and has its own run
-# (`make test-kernels`). tests/engine/verification/test_effect.py, which is slow anyway, takes all.
+# (`make test-kernels`). tests/engine/verification/test_effect.py, which is slow anyway, runs on all.
 ENGINE_BACKENDS = BACKENDS[:1]
 
 
-# For cases that vary what a faster one covers, by another format or family: not in the default suite, but in those of
-# slow tests and of other kernels.
+# Marks of cases that repeat a test of the default suite with another format or family. They run with the slow tests and
+# with `make test-kernels`.
 VARIANT = (pytest.mark.slow, pytest.mark.variant)
 
 
@@ -70,4 +70,4 @@ def backend(name: str, threads: int = 2) -> Ops:
 
 def chosen_ops(threads: int = 2) -> Ops:
     """The chosen backend, for a test that runs on only one."""
-    return make_ops(CHOSEN, threads)
+    return make_ops(CHOSEN_KERNELS, threads)

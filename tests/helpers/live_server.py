@@ -27,7 +27,7 @@ class _ThreadServer(uvicorn.Server):
         self.up.set()
 
     async def main_loop(self) -> None:
-        """Until `end`. uvicorn's own looks ten times a second whether it is to end."""
+        """Serve until `end` is called; at once, whereas uvicorn's own loop checks ten times a second."""
         await self.on_tick(0)
         await self._ending.wait()
 

@@ -1,4 +1,4 @@
-"""What a logger of ours writes, as it comes, for tests that wait for it."""
+"""The lines of a logger in a queue, for tests that wait for one."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from contextlib import contextmanager
 
 @contextmanager
 def log_lines(name: str, containing: str = "") -> Iterator[queue.Queue[str]]:
-    """The lines of one logger from level INFO on that have a text in them."""
+    """The lines of one logger, of level INFO or higher, that contain a text."""
     lines: queue.Queue[str] = queue.Queue()
 
-    class Keeper(logging.Handler):
+    class QueueHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if containing in record.getMessage():
                 lines.put(record.getMessage())
 
-    logger, keeper = logging.getLogger(name), Keeper()
+    logger, handler = logging.getLogger(name), QueueHandler()
     level = logger.level
-    logger.addHandler(keeper)
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield lines
     finally:
-        logger.removeHandler(keeper)
+        logger.removeHandler(handler)
         logger.setLevel(level)

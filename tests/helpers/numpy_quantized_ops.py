@@ -1,4 +1,4 @@
-"""The arithmetic of quantized products in NumPy: the rounding it causes, apart from any kernel."""
+"""The arithmetic of quantized products in NumPy, to measure its rounding without any kernel."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.helpers.forward import F32
 from tests.ops.quantized import rows_of
 
 
-class RoundsByNumpy(ReferenceOps):
-    """The reference backend, but what meets a quantized matrix is rounded as an arithmetic of the kernels does it.
+class RoundingOps(ReferenceOps):
+    """The reference backend with the rounding of the kernels in products with quantized matrices.
 
-    Written apart from them: what it loses against float32 is what the arithmetic costs, and no fault of a kernel. All
-    rows meet a matrix in one product, and all queries their keys, which is several times as fast as the reference's
-    products of each row.
+    It is independent of the kernels: its distance from float32 is the cost of the arithmetic, not a fault of a kernel.
+    Each matrix is multiplied with all rows in one product, and all queries with their keys, which is several times as
+    fast as the reference's product for each row.
 
-    activations  float32 rows [rows, in] as they are multiplied
-    weights      values [out, in] as they are multiplied
+    activations  rounds float32 rows [rows, in] before they are multiplied
+    weights      the values [out, in] of a quantized matrix that are multiplied
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class RoundsByNumpy(ReferenceOps):
         self._activations, self._weights = activations, weights
 
     def weight(self, matrix: Array, fmt: Format) -> MatrixWeight:
-        return _MeetsAllRows(np.asarray(matrix, np.float32))
+        return _RoundedWeight(np.asarray(matrix, np.float32))
 
     def quantized_weight(self, matrix: QuantizedMatrix) -> MatrixWeight:
         values = np.empty(matrix.shape, np.float32)
         for start in range(0, len(values), 4096):
             some = slice(start, start + 4096)
             values[some] = self._weights(rows_of(matrix, some))
-        return _MeetsAllRows(values, matrix, self._activations)
+        return _RoundedWeight(values, matrix, self._activations)
 
     def self_attention(
         self,
@@ -51,14 +51,14 @@ class RoundsByNumpy(ReferenceOps):
         layer: int,
         plan: Sequence[AttentionRow],
         adapters: Sequence[LoraSegment] | None = None,
-        call: int = 0,
+        projection: int = 0,
     ) -> Array:
-        """Of one sequence with heads that share their keys, without a cap, as Gemma 3 270M has them."""
+        """For one sequence and heads that share one set of keys, without a soft cap, as in Gemma 3 270M."""
         (row,) = plan
         assert kind.num_kv_heads == 1
         assert kind.norms is not None
         assert kind.softcap is None
-        q, k, v = (out.reshape(len(x), -1, kind.head_dim) for out in self.linears(x, qkv, adapters, call))
+        q, k, v = (out.reshape(len(x), -1, kind.head_dim) for out in self.linears(x, qkv, adapters, projection))
         positions = np.arange(row.context - len(x), row.context)
         q = self.rope(self.rms_norm(q, kind.norms.q, kind.norms.eps), positions, kind.rope.theta, kind.rope.factor)
         k = self.rope(self.rms_norm(k, kind.norms.k, kind.norms.eps), positions, kind.rope.theta, kind.rope.factor)
@@ -76,7 +76,9 @@ class RoundsByNumpy(ReferenceOps):
         return np.ascontiguousarray((weights @ values).transpose(1, 0, 2)).reshape(len(x), -1)
 
 
-class _MeetsAllRows(MatrixWeight):
+class _RoundedWeight(MatrixWeight):
+    """A weight whose product takes all rows at once, after rounding them."""
+
     def __init__(
         self,
         values: F32,

@@ -1,7 +1,7 @@
 """Checks responses against the OpenAPI document: status, content type, headers, and every field of the body.
 
-The document leaves objects open, so that a later version can add a field. Here they are closed: a field that is
-answered and not declared is a gap in the document.
+The document leaves objects open, so that a later version can add a field. Here they are closed: a response field that
+is not declared is an error in the document.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import jsonschema_rs
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-CARRIED = "/ai/run/proxy"  # what comes here is for another path
-NOT_BY_OPERATION = {405, 499}  # of every path; of a client that is gone
+PROXY_PATH = "/ai/run/proxy"  # forwards to another path, so it has no operation
+UNDECLARED_STATUSES = {405, 499}  # wrong method, on every path; the client has disconnected
 
 
 @dataclass(frozen=True, slots=True)
-class GivenResponse:
+class ReceivedResponse:
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
 class Declared:
-    """A document, ready to check answers. Raises AssertionError naming the operation and what is wrong."""
+    """Checks responses against a document. Raises AssertionError naming the operation and the difference."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._schemas = {"components": _closed(document["components"])}
         self._paths = [(_pattern(path), path, operations) for path, operations in document["paths"].items()]
         self._validators = lru_cache(maxsize=None)(self._validator)
 
-    def check(self, method: str, path: str, answer: GivenResponse) -> bool:
-        """Whether the answer is of a declared operation; if it is, it is as declared."""
+    def check(self, method: str, path: str, answer: ReceivedResponse) -> bool:
+        """Check a response. Returns whether it belongs to a declared operation."""
         found = next((found for pattern, *found in self._paths if pattern.fullmatch(path)), None)
         method = "get" if method == "HEAD" else method.lower()
-        if found is None or method not in found[1] or answer.status in NOT_BY_OPERATION:
+        if found is None or method not in found[1] or answer.status in UNDECLARED_STATUSES:
             return False
         template, operations = found
         declared = operations[method]["responses"]
@@ -49,11 +49,11 @@ class Declared:
         self._check_body(where, declared[str(answer.status)].get("content", {}), answer)
         return True
 
-    def _check_headers(self, where: str, declared: Mapping[str, Any], answer: GivenResponse) -> None:
+    def _check_headers(self, where: str, declared: Mapping[str, Any], answer: ReceivedResponse) -> None:
         missing = [name for name, header in declared.items() if header["required"] and name not in answer.headers]
         assert missing == [], f"{where}: without the headers {missing}"
 
-    def _check_body(self, where: str, declared: Mapping[str, Any], answer: GivenResponse) -> None:
+    def _check_body(self, where: str, declared: Mapping[str, Any], answer: ReceivedResponse) -> None:
         if not answer.body:
             return
         kind = answer.headers["content-type"].split(";")[0]
@@ -76,14 +76,14 @@ class Declared:
 
 
 class DeclaredResponses:
-    """Middleware of the tests: what goes out is held against the document first."""
+    """Middleware for tests that checks every response against the document before it is sent."""
 
     def __init__(self, app: ASGIApp, declared: Declared) -> None:
         self._app = app
         self._declared = declared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].endswith(CARRIED):
+        if scope["type"] != "http" or scope["path"].endswith(PROXY_PATH):
             await self._app(scope, receive, send)
             return
         path = scope["path"]  # before anything inside changes it
@@ -97,7 +97,7 @@ class DeclaredResponses:
             body += message.get("body", b"")
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 headers = {name.decode(): value.decode() for name, value in start["headers"]}
-                answer = GivenResponse(start["status"], headers, body)
+                answer = ReceivedResponse(start["status"], headers, body)
                 self._declared.check(scope["method"], path.removesuffix("/"), answer)
             await send(message)
 
@@ -119,7 +119,7 @@ def _events(body: bytes) -> list[str]:
 
 
 def _closed(schema: Any) -> Any:
-    """The schema with every object that names its fields closed to others. Parts of an allOf stay open: they add up."""
+    """The schema with additionalProperties false on every object that names its fields, except parts of an allOf."""
     if isinstance(schema, list):
         return [_closed(one) for one in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""An adapter check that stops at a step until the test lets it go on, and threads beside the test."""
+"""An adapter check that pauses at a step until the test resumes it, and functions in threads."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ T = TypeVar("T")
 
 
 class PausedCheck:
-    """Lets the check of a pair begin and holds it at one step until `go` is set."""
+    """Pauses the check of an upload at one step: `reached` is set there, and it waits until `resume` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: ReadStep) -> None:
-        self.inside = threading.Event()
-        self.go = threading.Event()
+        self.reached = threading.Event()
+        self.resume = threading.Event()
         self.steps: list[ReadStep] = []
         self._step = step
         monkeypatch.setattr("intaglio.finetunes.upload.check_pair", self._check)
 
-    def _check(self, folder: Path, config: ModelConfig, limits: AdapterLimits, note: OnStep) -> None:
-        def held(step: ReadStep) -> None:
-            note(step)
+    def _check(self, folder: Path, config: ModelConfig, limits: AdapterLimits, on_step: OnStep) -> None:
+        def pause_at_step(step: ReadStep) -> None:
+            on_step(step)
             self.steps.append(step)
             if step is self._step:
-                self.inside.set()
-                assert self.go.wait(DEADLINE_S)
+                self.reached.set()
+                assert self.resume.wait(DEADLINE_S)
 
-        check_pair(folder, config, limits, held)
+        check_pair(folder, config, limits, pause_at_step)
 
 
 def in_thread(act: Callable[[], T]) -> Future[T]:
-    """Run `act` beside the test; its result or error comes from the future."""
+    """Run `act` in a thread; the future has its result or error."""
     pool = ThreadPoolExecutor(1)
     future = pool.submit(act)
     pool.shutdown(wait=False)

@@ -1,6 +1,6 @@
-"""A real PostgreSQL for the tests, from Debian's packages: its own folder, a unix socket, gone afterwards.
+"""A real PostgreSQL server for the tests, in a temporary folder, on a unix socket.
 
-PostgreSQL refuses to run as root. Then it runs as the user `postgres`, whom Debian's package makes.
+PostgreSQL refuses to run as root. If the tests do, it runs as the user `postgres`, which Debian's package creates.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 SERVER_USER = "postgres"
-START_S = 60
+START_DEADLINE_S = 60
 
 
 def server_programs() -> Path | None:
-    """Folder of initdb and pg_ctl, of the newest version installed; None without any."""
+    """The folder of initdb and pg_ctl of the newest installed version; None if there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     if found:
         return found[-1].parent
@@ -27,7 +27,7 @@ def server_programs() -> Path | None:
 
 
 class PostgresqlServer:
-    """One server process. `stop` and `start` take it away and bring it back with its data."""
+    """One server process. It can be stopped and started again with its data."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
@@ -42,17 +42,17 @@ class PostgresqlServer:
     def start(self) -> None:
         options = f"-c listen_addresses='' -c fsync=off -c full_page_writes=off -k {self._root}"
         log = str(self._root / "log")
-        self._run("pg_ctl", "start", "-w", "-t", str(START_S), "-D", str(self._data), "-o", options, "-l", log)
+        self._run("pg_ctl", "start", "-w", "-t", str(START_DEADLINE_S), "-D", str(self._data), "-o", options, "-l", log)
 
     def stop(self) -> None:
-        """Every connection breaks at once."""
+        """Stop the server immediately, which breaks every connection."""
         self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self._data))
 
     def remove(self) -> None:
         shutil.rmtree(self._root)
 
     def new_database(self) -> str:
-        """URL of an empty database, as `database_url` has it."""
+        """Create a database; return its URL for `database_url`."""
         self._num_databases += 1
         name = f"test{self._num_databases}"
         self._run("createdb", "-h", str(self._root), "-U", SERVER_USER, name)
@@ -62,6 +62,8 @@ class PostgresqlServer:
         command = [str(self._programs / program), *arguments]
         if os.getuid() == 0:
             command = ["runuser", "-u", SERVER_USER, "--", *command]
-        done = subprocess.run(command, cwd="/", check=False, capture_output=True, text=True, timeout=2 * START_S)
+        done = subprocess.run(
+            command, cwd="/", check=False, capture_output=True, text=True, timeout=2 * START_DEADLINE_S
+        )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stdout}{done.stderr}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intaglio.settings import PREFIX
-from tests.helpers.kernels import VARIABLE
+from tests.helpers.kernels import KERNELS_VARIABLE
 
 START_DEADLINE_S = 90
 STOP_DEADLINE_S = 20
@@ -23,46 +23,48 @@ _READY = r"^Intaglio is ready: .* at (http://\S+)"
 
 
 class ServerLog:
-    """What a server has printed so far. Reading goes on in a thread, so that the server never waits for a reader."""
+    """What a server has printed so far. A thread reads its output, so that the server never waits for a reader."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._text = ""
         self._ended = False
-        self._news = threading.Condition()
-        threading.Thread(target=self._pump, daemon=True).start()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
 
     @property
     def text(self) -> str:
         return self._text
 
     def wait_for(self, pattern: str, deadline_s: float = LINE_DEADLINE_S) -> re.Match[str]:
-        """The first match, as soon as it is there. Raises RuntimeError with the whole output if it does not come."""
+        """Wait for the first match. Raises RuntimeError with the whole output if there is none by the deadline."""
 
         def found() -> re.Match[str] | None:
             return re.search(pattern, self._text, re.MULTILINE)
 
-        with self._news:
-            self._news.wait_for(lambda: found() or self._ended, deadline_s)
+        with self._changed:
+            self._changed.wait_for(lambda: found() or self._ended, deadline_s)
             match = found()
         if match is None:
-            raise RuntimeError(f"the server {'ended' if self._ended else 'said no'} {pattern!r}:\n{self._text}")
+            raise RuntimeError(
+                f"the server {'ended' if self._ended else 'goes on'} without a line like {pattern!r}:\n{self._text}"
+            )
         return match
 
     def wait_for_end(self, deadline_s: float = LINE_DEADLINE_S) -> None:
-        """Until nothing more can come: the server has ended."""
-        with self._news:
-            assert self._news.wait_for(lambda: self._ended, deadline_s), f"the server goes on:\n{self._text}"
+        """Wait until the server has ended and all of its output is read."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended, deadline_s), f"the server goes on:\n{self._text}"
 
-    def _pump(self) -> None:
+    def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with self._news:
+            with self._changed:
                 self._text += line
-                self._news.notify_all()
-        with self._news:
+                self._changed.notify_all()
+        with self._changed:
             self._ended = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +105,7 @@ def serve(arguments: Sequence[str], data_dir: Path) -> Iterator[LiveServer]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without settings of ours but for the kernels that the tests were asked to compute with."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name == VARIABLE}
+    """This process's environment without settings, except the kernels that the tests were asked to use."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name == KERNELS_VARIABLE
+    }

@@ -13,11 +13,11 @@ import pytest
 
 @contextmanager
 def small_disk(path: Path, size_bytes: int) -> Iterator[Path]:
-    """A file system of its own; the test is skipped where mounting is not allowed."""
+    """Mount a small file system at `path`; the test is skipped where mounting is not allowed."""
     path.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(path)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system cannot be mounted here (it takes root)")
+        pytest.skip("a small file system cannot be mounted here (it needs root)")
     try:
         yield path
     finally:
@@ -25,8 +25,8 @@ def small_disk(path: Path, size_bytes: int) -> Iterator[Path]:
 
 
 @contextmanager
-def ballast(disk: Path, free_bytes: int) -> Iterator[None]:
-    """While the block runs so much is free on the disk and no more."""
+def fill_disk(disk: Path, free_bytes: int) -> Iterator[None]:
+    """While the block runs, only `free_bytes` are free on the disk."""
     path = disk / "ballast"
     path.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - free_bytes)))
     try:

@@ -1,4 +1,4 @@
-"""What a tiny model's 256 token ids stand for where an answer has to follow a grammar: ASCII, and pieces of JSON."""
+"""Texts for a tiny model's 256 token ids, for tests of grammars: ASCII characters and pieces of JSON."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def tiny_matchers(path: Path, end_ids: tuple[int, ...] = (1,), vocab_size: int =
 
 
 def text_of(tokens: list[int]) -> str:
-    """The answer that these tokens are."""
+    """The text of the tokens."""
     pieces = tiny_table().pieces
     return b"".join(pieces[token] for token in tokens).decode()

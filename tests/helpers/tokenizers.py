@@ -1,7 +1,7 @@
-"""A small vocabulary of Gemma's kind, and writers for every kind of file that a tokenizer comes in.
+"""A small vocabulary like Gemma's, and writers for every file format of tokenizers.
 
-The writers are made from the descriptions of the formats alone, so that the readers in `intaglio.text` have a
-second opinion to agree with.
+The writers follow the descriptions of the formats and share no code with the readers in `intaglio.text`, so a test
+that reads what they wrote checks both.
 """
 
 from __future__ import annotations

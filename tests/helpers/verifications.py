@@ -1,4 +1,4 @@
-"""A verification to be kept and read back, where nothing is verified."""
+"""A constant verification, for tests that store and read one."""
 
 from __future__ import annotations
 

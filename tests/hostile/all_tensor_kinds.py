@@ -1,7 +1,7 @@
-"""Good adapters that have between them every kind of tensor, and what their files say the adapter is.
+"""Two valid adapters that together have every kind of tensor, and a check that an adapter equals its file.
 
-The expectation is computed from the official reader's tensors and the config's few numbers, one line per kind, without
-a line of ours: whatever a file has become, an adapter that is read from it must be this one.
+The expected values are computed from the tensors of the official reader and a few numbers of the config, one line per
+kind, without code of the package: an adapter that is read from a damaged file must have the values of that file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.hostile.good_adapter import PREFIX, Files
 
 RANK, ALPHA = 4, 6
 VOCAB, HIDDEN = 64, 48
-IDS = [9, 2, 33]  # not in order: rows go with the order of the config
+IDS = [9, 2, 33]  # not sorted: the rows of the file are in the order of the config
 
 _MODEL = "base_model.model.model"
 _HEAD = "base_model.model.lm_head"
@@ -35,11 +35,11 @@ def small_base() -> ModelConfig:
 
 
 def adapter_with(kinds: str, base: ModelConfig) -> Files:
-    """ "bias": biases, norms and token rows. "magnitude": DoRA, LoRA on the embedding, a head of its own."""
+    """ "bias": biases, norms and token rows. "magnitude": DoRA, LoRA on the embedding, a whole head."""
     tensors = adapter_tensors(base, rank=RANK, targets=_TARGETS, seed=4)
     more: dict[str, Any]
     if kinds == "bias":
-        _beside(tensors, "lora_B.bias")
+        _add_vectors(tensors, "lora_B.bias")
         for name in ("norm", *(f"layers.{layer}.input_layernorm" for layer in range(base.num_layers))):
             tensors[f"{_MODEL}.{name}.weight"] = _random(HIDDEN)
         tensors[f"{_MODEL}.embed_tokens.token_adapter.trainable_tokens_delta"] = _random(len(IDS), HIDDEN)
@@ -48,7 +48,7 @@ def adapter_with(kinds: str, base: ModelConfig) -> Files:
     else:
         tensors[f"{_MODEL}.embed_tokens.lora_embedding_A"] = _random(RANK, VOCAB)
         tensors[f"{_MODEL}.embed_tokens.lora_embedding_B"] = _random(HIDDEN, RANK)
-        _beside(tensors, "lora_magnitude_vector")
+        _add_vectors(tensors, "lora_magnitude_vector")
         tensors[f"{_MODEL}.embed_tokens.lora_magnitude_vector"] = _random(HIDDEN)
         tensors[f"{_HEAD}.weight"] = _random(VOCAB, HIDDEN)
         targets = [*_TARGETS, "embed_tokens"]
@@ -57,17 +57,17 @@ def adapter_with(kinds: str, base: ModelConfig) -> Files:
     return Files(json.dumps(config).encode(), save(tensors, {"format": "pt"}))
 
 
-def check_is_what_the_files_say(adapter: LoraAdapter, weights: bytes) -> None:
-    """Each tensor of the file stands where its name says, with its values, and the adapter has nothing else."""
+def check_equals_file(adapter: LoraAdapter, weights: bytes) -> None:
+    """Each tensor of the file is in the adapter, at the place its name says, and the adapter has no others."""
     found = dict(_parts(adapter))
     for name, values in load(weights).items():
         place, expected = _expected(name, values.astype(np.float32))
         np.testing.assert_array_equal(found.pop(place), expected, err_msg=name)
-    assert set(found) <= {("rows", (-1, "lm_head"))}, "of a tied base the rows are the head's too"
+    assert set(found) <= {("rows", (-1, "lm_head"))}, "if the base is tied, the rows are the head's too"
 
 
 def _expected(name: str, values: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-    """(where it stands, as `_parts` has it; what stands there)."""
+    """The place of a tensor, as `_parts` names it, and the values that must be there."""
     path, _, _ = name.removeprefix("base_model.model.").removeprefix("model.").partition(".lora_")
     layer, _, module = path.removeprefix("layers.").partition(".")
     key = (int(layer), module) if path.startswith("layers.") else (-1, path)
@@ -100,7 +100,7 @@ def _parts(adapter: LoraAdapter) -> Any:
     yield from ((("rows", (-1, name)), rows.rows) for name, rows in tensors.rows.items())
 
 
-def _beside(tensors: dict[str, NDArray[Any]], suffix: str) -> None:
+def _add_vectors(tensors: dict[str, NDArray[Any]], suffix: str) -> None:
     for name, values in list(tensors.items()):
         if name.startswith(PREFIX) and name.endswith("lora_B.weight"):
             tensors[name.replace("lora_B.weight", suffix)] = _random(len(values))

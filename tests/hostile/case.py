@@ -1,8 +1,7 @@
-"""What a hostile case is: how its two files are made, and what the refusal has to say.
+"""Hostile and unusual adapters as test cases: how the two files are made, and what the error message must contain.
 
-Cases are kept as makers and not as bytes, so that a reader sees what is wrong with each, and a file of two megabytes
-costs a line. A case spoils a good adapter in one respect; everything else about it is as it should be, so that the
-refusal can have no other cause.
+A case is a function that makes the files, not their bytes, so that its fault can be read, and a file of two megabytes
+takes one line. It spoils one thing of a valid adapter, so that the refusal can have no other cause.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class HostileCase:
-    """Two files of which one is at fault.
+    """Two files, one of which is invalid.
 
     name       what is wrong, as a test id
-    make       the good files -> these
-    complaint  an expression that the refusal must match: what is wrong, its value, the bound
-    bad        the file that is at fault
-    alone      whether that shows without the other file
-    slow       it takes a while
+    make       turns the valid files into those of the case
+    complaint  a regular expression for the error message: what is wrong, its value, the bound
+    bad        name of the invalid file
+    alone      whether it can be refused without the other file
+    slow       whether the case runs with the slow tests only
     """
 
     name: str
@@ -37,10 +36,10 @@ class HostileCase:
     slow: bool = False
 
 
-class HonestCase(NamedTuple):
-    """Two files that are odd and right: to be taken, and to be computed with exactly as `expected` says.
+class ValidCase(NamedTuple):
+    """Two unusual files that are valid: they must be accepted.
 
-    expected  path of a module -> the factor that its B is to be multiplied with
+    expected  path of a module -> the factor that its B must be multiplied with
     """
 
     name: str
@@ -51,12 +50,12 @@ class HonestCase(NamedTuple):
 def bad_weights(
     name: str, complaint: str, make: Callable[[bytes], bytes], *, alone: bool = True, slow: bool = False
 ) -> HostileCase:
-    """The weights are at fault."""
+    """A case whose weights are invalid."""
     return HostileCase(name, lambda good: good._replace(weights=make(good.weights)), complaint, WEIGHTS, alone, slow)
 
 
 def bad_config(name: str, complaint: str, *, alone: bool = True, slow: bool = False, **changes: Any) -> HostileCase:
-    """Keys of the config are at fault; `...` as a value takes the key away."""
+    """A case with invalid keys of the config; `...` as a value removes the key."""
 
     def make(good: Files) -> Files:
         return good._replace(config=changed(good.config, changes))
@@ -65,10 +64,11 @@ def bad_config(name: str, complaint: str, *, alone: bool = True, slow: bool = Fa
 
 
 def bad_config_text(name: str, complaint: str, make: Callable[[bytes], bytes], *, slow: bool = False) -> HostileCase:
-    """The config's bytes are at fault."""
+    """A case whose config has invalid bytes."""
     return HostileCase(name, lambda good: good._replace(config=make(good.config)), complaint, CONFIG, slow=slow)
 
 
 def changed(config: bytes, changes: dict[str, Any]) -> bytes:
+    """The config with keys replaced, added or (value `...`) removed."""
     keys = json.loads(config) | changes
     return json.dumps({key: value for key, value in keys.items() if value is not ...}).encode()

@@ -1,4 +1,4 @@
-"""One good adapter to spoil; the server in process, its model a fake; a whole server on a tiny model."""
+"""The valid adapter that cases spoil, the API in process with a fake model, and a whole server with a tiny model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def base() -> ModelConfig:
 
 @pytest.fixture(scope="session")
 def good(base: ModelConfig) -> Files:
-    """What every case spoils."""
+    """The valid files that every case spoils."""
     return good_files(base)
 
 
@@ -41,8 +41,8 @@ def data(settings: Settings) -> Path:
 
 @pytest.fixture(scope="module")
 def client(settings: Settings, base: ModelConfig) -> Iterator[TestClient]:
-    """One server for all tests of a file: what a case left behind would show in the next. Every answer that it gets is
-    held against the OpenAPI document.
+    """One server for all tests of a file, so that anything a case leaves behind disturbs the next. Every response is
+    checked against the OpenAPI document.
     """
     app = create_app(fake_state(settings, base))
     with TestClient(app) as plain:
@@ -64,6 +64,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
 
 @pytest.fixture
 def unharmed(live: TinyServer) -> Iterator[None]:
-    """After the test the whole server answers, has logged no traceback, and has nothing half done."""
+    """After the test the server still responds, has logged no traceback and has no unfinished upload."""
     yield
-    live.is_unharmed()
+    live.check_unharmed()

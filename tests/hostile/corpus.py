@@ -1,4 +1,4 @@
-"""All families of hostile and honest adapters."""
+"""All families of hostile adapters, and of unusual valid ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.case import HonestCase, HostileCase
+from tests.hostile.case import HostileCase, ValidCase
 from tests.hostile.cases import (
     configs,
     containers,
@@ -34,18 +34,18 @@ FAMILIES: tuple[tuple[HostileCase, ...], ...] = tuple(
     )
 )
 HOSTILE: tuple[HostileCase, ...] = tuple(case for family in FAMILIES for case in family)
-HONEST_FAMILIES: tuple[tuple[HonestCase, ...], ...] = (values.HONEST, unusual.HONEST)
-HONEST: tuple[HonestCase, ...] = tuple(case for family in HONEST_FAMILIES for case in family)
+VALID_FAMILIES: tuple[tuple[ValidCase, ...], ...] = (values.VALID, unusual.VALID)
+VALID: tuple[ValidCase, ...] = tuple(case for family in VALID_FAMILIES for case in family)
 
 
-def every(cases: Sequence[HostileCase]) -> list[Any]:
-    """Parameters of a test that meets all cases in the default suite, but for those that take a while."""
+def all_cases(cases: Sequence[HostileCase]) -> list[Any]:
+    """Parameters for a test of all cases. Slow cases are marked slow."""
     return [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else []) for case in cases]
 
 
-def one_of_each(families: Sequence[Sequence[HostileCase]] | Sequence[Sequence[HonestCase]]) -> list[Any]:
-    """Parameters of a test that takes its time with each case: the first of each family in the default suite, all with
-    the slow ones. `test_reader.py` gives all of them to the reader, on every run.
+def first_of_each_family(families: Sequence[Sequence[HostileCase]] | Sequence[Sequence[ValidCase]]) -> list[Any]:
+    """Parameters for a test that is slow with each case: the first of each family in the default suite, the others are
+    marked slow. `test_reader.py` runs all of them in the default suite.
     """
     return [
         pytest.param(case, id=case.name, marks=[pytest.mark.slow] if number else [])

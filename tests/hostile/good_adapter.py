@@ -1,4 +1,4 @@
-"""The good adapter that every case spoils, and its file taken apart and put together."""
+"""The valid adapter that every case spoils, and functions that take its weights file apart and change it."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def good_files(base: ModelConfig, seed: int = 0) -> Files:
     return Files(json.dumps(config).encode(), save(tensors, {"format": "pt"}))
 
 
-def packed(header: object, data: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file with any header, JSON or raw bytes; `length` lies about its size."""
+def join_file(header: object, data: bytes = b"", length: int | None = None) -> bytes:
+    """A safetensors file with any header, an object or raw bytes. `length` is written as its size, if given."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def apart(weights: bytes) -> tuple[Header, bytes]:
-    """Header and data of a good file."""
+def split_file(weights: bytes) -> tuple[Header, bytes]:
+    """Header and data of a valid file."""
     (length,) = struct.unpack("<Q", weights[:8])
     return json.loads(weights[8 : 8 + length]), weights[8 + length :]
 
 
-def stored(weights: bytes) -> Tensors:
-    """The tensors of a sound file by name, bfloat16 too."""
-    header, data = apart(weights)
+def tensors_of(weights: bytes) -> Tensors:
+    """The tensors of a valid file by name; bfloat16 is supported."""
+    header, data = split_file(weights)
     header.pop("__metadata__", None)
     tensors: Tensors = {}
     for name, fields in header.items():
@@ -73,9 +73,9 @@ def with_header(change: Callable[[Header], Any]) -> Callable[[bytes], bytes]:
     """The good file with its header changed in place."""
 
     def make(weights: bytes) -> bytes:
-        header, data = apart(weights)
+        header, data = split_file(weights)
         change(header)
-        return packed(header, data)
+        return join_file(header, data)
 
     return make
 
@@ -86,18 +86,18 @@ def with_entry(name: str = A, **fields: Any) -> Callable[[bytes], bytes]:
 
 
 def with_tensors(change: Callable[[Tensors], Any]) -> Callable[[bytes], bytes]:
-    """The good file with its tensors changed in place, written as they should be."""
+    """The good file with its tensors changed in place, written as a valid file."""
 
     def make(weights: bytes) -> bytes:
-        tensors = {name: values.copy() for name, values in stored(weights).items()}
+        tensors = {name: values.copy() for name, values in tensors_of(weights).items()}
         change(tensors)
         return save(tensors, {"format": "pt"})
 
     return make
 
 
-def with_more(**shapes: tuple[int, ...]) -> Callable[[bytes], bytes]:
-    """The good file with more tensors of ones; in their names `__` stands for a dot."""
+def with_extra_tensors(**shapes: tuple[int, ...]) -> Callable[[bytes], bytes]:
+    """The good file with additional tensors of ones; in their names `__` stands for a dot."""
 
     def add(tensors: Tensors) -> None:
         for name, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""Adapter folders with links, pipes and devices: only regular files are read, and no open waits for ever."""
+"""Adapter folders with links, pipes and devices: only regular files are read, and no open blocks for ever."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, good: Files) -> Iterator[Path]:
 
 
 def read(folder: Path, base: ModelConfig) -> LoraAdapter:
-    """In a thread, since an open that waits for a pipe's other end cannot be interrupted."""
+    """Read the adapter in a thread, since an open that waits for a pipe's other end cannot be interrupted."""
     return in_thread(lambda: read_peft_adapter(folder, base, AdapterLimits())).result(DEADLINE_S)
 
 

@@ -1,4 +1,4 @@
-"""Uploads with a hostile form: one quick response with the reason, and nothing kept."""
+"""Uploads with a hostile form: a quick response with the reason, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.finetunes.calls import FINETUNES, create, error_of, read
-from tests.hostile.cases.forms import FORM, FORMS, HONEST, HostileForm, form
-from tests.hostile.data_folder import kept
+from tests.hostile.cases.forms import FORM, FORMS, VALID, HostileForm, form
+from tests.hostile.data_folder import folder_contents
 from tests.hostile.good_adapter import Files
 
 CPU_SECONDS = 2.0  # of all threads of this process
@@ -36,7 +36,7 @@ def post(client: TestClient, body: bytes, headers: dict[str, str], finetune: str
 def test_a_hostile_form_is_refused_and_not_kept(
     client: TestClient, data: Path, good: Files, hostile: HostileForm
 ) -> None:
-    body, before = hostile.make(good.config), kept(data)
+    body, before = hostile.make(good.config), folder_contents(data)
     began = time.process_time()
     response = post(client, body, hostile.headers)
     assert time.process_time() - began < CPU_SECONDS
@@ -44,13 +44,13 @@ def test_a_hostile_form_is_refused_and_not_kept(
     assert (response.status_code, error["code"]) == (400, 5006), response.text
     assert re.search(hostile.complaint, error["message"]), error["message"]
     assert len(error["message"]) < 1000
-    assert kept(data) == before
+    assert folder_contents(data) == before
 
 
-@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("name", VALID)
 def test_an_unusual_valid_form_is_accepted(client: TestClient, good: Files, name: str) -> None:
     create(client, "odd")
-    response = post(client, HONEST[name](good.config), {"content-type": FORM}, "odd")
+    response = post(client, VALID[name](good.config), {"content-type": FORM}, "odd")
     assert response.status_code == 200, response.text
     assert read(client, "odd")["files"][0]["size"] == len(good.config)
     client.delete(f"{FINETUNES}/odd")
@@ -58,16 +58,16 @@ def test_an_unusual_valid_form_is_accepted(client: TestClient, good: Files, name
 
 @pytest.mark.slow
 def test_a_body_cut_at_any_byte_is_refused(client: TestClient, data: Path) -> None:
-    body, before = form(b"{}"), kept(data)
+    body, before = form(b"{}"), folder_contents(data)
     for length in range(len(body) - 2):  # the last line break may be missing
         response = post(client, body[:length], {"content-type": FORM})
         assert (response.status_code, error_of(response)["code"]) == (400, 5006), length
         assert "ends before the closing boundary" in error_of(response)["message"]
-    assert kept(data) == before
+    assert folder_contents(data) == before
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1 << 20])
-def test_pieces_of_any_size_are_the_same_form(client: TestClient, good: Files, size: int) -> None:
+def test_a_form_is_read_the_same_in_pieces_of_any_size(client: TestClient, good: Files, size: int) -> None:
     body = form(good.config)
     create(client, "pieces")
     pieces = (body[start : start + size] for start in range(0, len(body), size))
@@ -91,12 +91,12 @@ def test_pieces_of_any_size_are_the_same_form(client: TestClient, good: Files, s
 def test_impossible_query_values_are_refused(
     client: TestClient, data: Path, good: Files, query: str, text: str
 ) -> None:
-    before = kept(data)
+    before = folder_contents(data)
     response = post(client, form(good.config), {"content-type": FORM}, query=query)
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
     assert text in error_of(response)["message"]
     assert len(error_of(response)["message"]) < 1000
-    assert kept(data) == before
+    assert folder_contents(data) == before
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_impossible_query_values_are_refused(
 def test_an_upload_to_an_unknown_finetune_or_file_is_not_found(
     client: TestClient, data: Path, good: Files, finetune: str
 ) -> None:
-    before = kept(data)
+    before = folder_contents(data)
     response = post(client, form(good.config), {"content-type": FORM}, quote(finetune, safe=""))
     assert response.status_code == 404
     assert error_of(response)["code"] in (3037, 7000)
-    assert kept(data) == before
+    assert folder_contents(data) == before

@@ -1,4 +1,4 @@
-"""Good files of every kind of tensor, damaged at random: refused, or read as exactly what they have become."""
+"""Files with every kind of tensor, damaged at random: refused, or read with exactly the values they now have."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from tests.hostile.all_tensor_kinds import adapter_with, check_is_what_the_files_say, small_base
+from tests.hostile.all_tensor_kinds import adapter_with, check_equals_file, small_base
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.good_adapter import Files, apart, packed
+from tests.hostile.good_adapter import Files, join_file, split_file
 
 MUTATED = settings(max_examples=30, deadline=None)
 
@@ -38,7 +38,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(scratch: Path, base: ModelConfig, files: Files) -> LoraAdapter | None:
-    """The adapter, which must be what its file says; None where it is refused."""
+    """The adapter, whose values must be those of its file; None if it is refused."""
     (scratch / CONFIG).write_bytes(files.config)
     (scratch / WEIGHTS).write_bytes(files.weights)
     try:
@@ -47,7 +47,7 @@ def read(scratch: Path, base: ModelConfig, files: Files) -> LoraAdapter | None:
         assert CONFIG in str(refusal) or WEIGHTS in str(refusal)
         return None
     try:
-        check_is_what_the_files_say(adapter, files.weights)
+        check_equals_file(adapter, files.weights)
     except SafetensorError as error:
         raise AssertionError(f"read here, but the official reader says {error}") from error
     return adapter
@@ -63,7 +63,7 @@ def test_files_with_flipped_bits_are_refused_or_read_exactly(
     scratch: Path, base: ModelConfig, good: Files, data: Any
 ) -> None:
     spoiled = bytearray(good.weights)
-    header_bytes = len(spoiled) - len(apart(good.weights)[1])
+    header_bytes = len(spoiled) - len(split_file(good.weights)[1])
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, header_bytes - 1) | st.integers(0, len(spoiled) - 1))
         spoiled[place] ^= 1 << data.draw(st.integers(0, 7))
@@ -87,8 +87,8 @@ def test_files_cut_or_with_a_hole_or_extra_bytes_are_refused(
 def test_files_with_an_edited_header_are_refused_or_read_exactly(
     scratch: Path, base: ModelConfig, good: Files, data: Any
 ) -> None:
-    """Two swapped tensors of one size cannot be noticed; every other change is."""
-    header, content = apart(good.weights)
+    """Swapped tensors of the same shape cannot be noticed, but they must be read as swapped."""
+    header, content = split_file(good.weights)
     names = sorted(name for name in header if name != "__metadata__")
     name, other = data.draw(st.sampled_from(names)), data.draw(st.sampled_from(names))
     match data.draw(st.sampled_from(["leave out", "rename", "exchange", "number", "kind", "twice"])):
@@ -119,7 +119,7 @@ def test_files_with_an_edited_header_are_refused_or_read_exactly(
             header[name]["dtype"] = data.draw(st.sampled_from(["F16", "BF16", "F64", "I32"]))
         case "twice":
             header["module." + name] = header[other]
-    read(scratch, base, good._replace(weights=packed(header, content)))
+    read(scratch, base, good._replace(weights=join_file(header, content)))
 
 
 @MUTATED
@@ -127,7 +127,7 @@ def test_files_with_an_edited_header_are_refused_or_read_exactly(
 def test_files_with_an_edited_config_are_refused_or_read_exactly(
     scratch: Path, base: ModelConfig, good: Files, data: Any
 ) -> None:
-    """The keys that change what the tensors mean; of the others `configs.py` has every wrong value."""
+    """Edits the keys that change the meaning of the tensors; `configs.py` has wrong values of the other keys."""
     config = json.loads(good.config)
     keys = (
         "target_modules",

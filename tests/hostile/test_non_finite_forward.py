@@ -1,6 +1,4 @@
-"""Adapters that pass every check of a file and are absurd when they run: refused by the verification, or stopped
-alone.
-"""
+"""Adapters with valid files whose forward is not finite: refused by the verification, or only their request fails."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import pytest
 
 from tests.hostile.case import CONFIG, WEIGHTS
 from tests.hostile.cases.non_finite_forward import LARGE_VOCAB, NO_CHANGE, NOT_FINITE, POISONED_TOKEN, ZEROS, poisoned
-from tests.hostile.data_folder import kept
+from tests.hostile.data_folder import folder_contents
 from tests.hostile.good_adapter import Files
 from tests.hostile.tiny_server import DEADLINE_S, MODEL, TinyServer, body, tiny_server
 
@@ -26,12 +24,12 @@ def test_verification_refuses_adapters_that_no_file_check_can_refuse(live: TinyS
     finetune = f"absurd-{name.replace(' ', '-')}"
     live.create(finetune)
     assert live.upload(finetune, CONFIG, files.config).status_code == 200
-    before = kept(live.server.data_dir)
+    before = folder_contents(live.server.data_dir)
     response = live.upload(finetune, WEIGHTS, files.weights)
     (error,) = response.json()["errors"]
     assert (response.status_code, error["code"]) == (400, 5006), error
     assert ("not finite" if name in NOT_FINITE else "changes nothing") in error["message"]
-    assert kept(live.server.data_dir) == before
+    assert folder_contents(live.server.data_dir) == before
     found = live.read(finetune)
     assert (found["state"], found["missing_files"]) == ("refused", [WEIGHTS])
     assert found["reason"] in error["message"]
@@ -58,7 +56,7 @@ def large_vocabulary(tmp_path: Path) -> Iterator[TinyServer]:
     ):
         live = TinyServer(server, http)
         yield live
-        live.is_unharmed()
+        live.check_unharmed()
 
 
 def test_a_fault_on_one_token_only_ends_that_request_and_no_other(large_vocabulary: TinyServer, good: Files) -> None:
@@ -69,7 +67,7 @@ def test_a_fault_on_one_token_only_ends_that_request_and_no_other(large_vocabula
     harmless = live.text("poisoned", 20)[0]
     with live.stream("neighbour") as pieces:
         text = next(pieces)
-        for _ in range(20):  # enough to leave their traces in much of the cache
+        for _ in range(20):  # enough to write NaN into much of the KV cache
             prompt = [2, *range(100, 300), POISONED_TOKEN, *range(100, 300)]
             answer = run(live, "poisoned", prompt)
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (500, 3043), answer.text

@@ -1,4 +1,4 @@
-"""Simultaneous uploads, deletes, replacements and streams on a whole server: each response is right or a reason."""
+"""Simultaneous uploads, deletes, replacements and streams on a whole server: each gets the right response."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from tests.helpers.paused_check import in_thread
 from tests.hostile.case import CONFIG, WEIGHTS
-from tests.hostile.data_folder import kept
+from tests.hostile.data_folder import folder_contents
 from tests.hostile.good_adapter import Files, good_files
-from tests.hostile.tiny_server import DEADLINE_S, TinyServer, at_once
+from tests.hostile.tiny_server import DEADLINE_S, TinyServer, run_at_once
 
 NUMBERS = count()
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 
 @pytest.fixture
 def name() -> str:
-    """A finetune of this test alone."""
+    """A finetune name that only this test uses."""
     return f"race-{next(NUMBERS)}"
 
 
@@ -37,7 +37,7 @@ def one(base: ModelConfig) -> Files:
 
 @pytest.fixture(scope="module")
 def two(base: ModelConfig) -> Files:
-    """Another training; either of its files fits to the other's."""
+    """The files of another training; each could be paired with the other file of `one`."""
     return good_files(base, seed=2)
 
 
@@ -53,7 +53,7 @@ def test_the_same_file_uploaded_twice_at_once_is_stored_once(
 ) -> None:
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
-    answers = at_once([lambda: live.upload(name, WEIGHTS, one.weights)] * 4)
+    answers = run_at_once([lambda: live.upload(name, WEIGHTS, one.weights)] * 4)
     assert [answer.status_code for answer in answers] == [200] * 4, [answer.text for answer in answers]
     found = live.read(name)
     assert (found["state"], found["version"]) == ("ready", 1)
@@ -64,11 +64,13 @@ def test_the_same_file_uploaded_twice_at_once_is_stored_once(
 def test_the_same_files_uploaded_to_two_finetunes_at_once_are_one_adapter(
     live: TinyServer, one: Files, name: str
 ) -> None:
-    before = len(kept(live.server.data_dir).files)
+    before = len(folder_contents(live.server.data_dir).files)
     names = [f"{name}-{n}" for n in range(4)]
-    digests = at_once([lambda each=each: live.publish(each, one) for each in names])  # type: ignore[misc]
+    digests = run_at_once([lambda each=each: live.publish(each, one) for each in names])  # type: ignore[misc]
     assert len(set(digests)) == 1
-    assert len(kept(live.server.data_dir).files) <= before + 4, "one copy of each file, and its name in one folder"
+    assert len(folder_contents(live.server.data_dir).files) <= before + 4, (
+        "one copy of each file, and its name in one folder"
+    )
     assert len({live.text(each) for each in names}) == 1
 
 
@@ -77,7 +79,7 @@ def test_of_two_trainings_uploaded_at_once_one_is_served_and_never_a_mixture(
 ) -> None:
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
-    answers = at_once(
+    answers = run_at_once(
         [lambda: live.upload(name, WEIGHTS, one.weights), lambda: live.upload(name, WEIGHTS, two.weights)]
     )
     assert [answer.status_code for answer in answers] == [200, 200]
@@ -93,7 +95,7 @@ def test_a_delete_ends_no_stream_and_changes_no_bit_of_it(live: TinyServer, one:
     expected, _ = live.text(name, 400)
     with live.stream(name) as pieces:
         text = next(pieces)
-        with live.engine_held():  # so that the stream cannot be over before the finetune is
+        with live.engine_stopped():  # so that the stream cannot end before the finetune is deleted
             assert live.http.delete(f"{live.finetunes}/{name}").status_code == 200
         gone = live.http.post(f"{live.server.account()}/ai/run/@local/tiny", json={"prompt": "x", "lora": name})
         assert (gone.status_code, gone.json()["errors"][0]["code"]) == (404, 3037)
@@ -121,23 +123,23 @@ def test_a_replacement_leaves_running_streams_the_old_bits(live: TinyServer, one
     assert not new_text.startswith(expected[:50])
 
 
-def held_upload(live: TinyServer, name: str, files: Files) -> Future[httpx.Response]:
-    """An upload that has come to its verification, whose engine stands still."""
+def upload_until_verifying(live: TinyServer, name: str, files: Files) -> Future[httpx.Response]:
+    """Begin an upload, and wait until it is being verified by an engine that was stopped."""
     upload = in_thread(lambda: live.upload(name, WEIGHTS, files.weights))
     live.wait_for_step(name, "verifying")
     return upload
 
 
 def test_a_delete_during_a_verification_leaves_nothing(live: TinyServer, one: Files, name: str) -> None:
-    before = kept(live.server.data_dir)
+    before = folder_contents(live.server.data_dir)
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
-    with live.engine_held():
-        upload = held_upload(live, name, one)
+    with live.engine_stopped():
+        upload = upload_until_verifying(live, name, one)
         assert live.http.delete(f"{live.finetunes}/{name}").status_code == 200
     answer = upload.result(DEADLINE_S)
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, 3037)
-    assert kept(live.server.data_dir) == before
+    assert folder_contents(live.server.data_dir) == before
 
 
 def test_a_replacement_under_verification_does_not_affect_other_requests(
@@ -145,8 +147,8 @@ def test_a_replacement_under_verification_does_not_affect_other_requests(
 ) -> None:
     old = live.publish(name, one)
     assert live.upload(name, CONFIG, two.config).status_code == 200
-    with live.engine_held():
-        upload = held_upload(live, name, two)
+    with live.engine_stopped():
+        upload = upload_until_verifying(live, name, two)
         found = live.read(name)
         assert (found["state"], found["digest"]) == ("ready", old)
         assert found["pending"]["state"] == "checking"
@@ -159,14 +161,14 @@ def test_an_engine_killed_during_a_verification_fails_that_upload_only(
 ) -> None:
     live.create(name)
     assert live.upload(name, CONFIG, one.config).status_code == 200
-    before = kept(live.server.data_dir)
-    with live.engine_held() as pid:
-        upload = held_upload(live, name, one)
+    before = folder_contents(live.server.data_dir)
+    with live.engine_stopped() as pid:
+        upload = upload_until_verifying(live, name, one)
         os.kill(pid, signal.SIGKILL)
     answer = upload.result(DEADLINE_S)
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (500, 3043)
     assert answer.headers["retry-after"]
-    assert kept(live.server.data_dir) == before
+    assert folder_contents(live.server.data_dir) == before
     found = live.read(name)
     assert (found["state"], found["missing_files"]) == ("awaiting files", [WEIGHTS])
     live.text(None)  # is answered once the engine is back
@@ -175,13 +177,13 @@ def test_an_engine_killed_during_a_verification_fails_that_upload_only(
 
 
 @pytest.mark.slow
-def test_fifty_adapters_uploaded_at_once_are_fifty_adapters(
+def test_fifty_adapters_uploaded_at_once_are_all_served_with_their_own_weights(
     live: TinyServer, base: ModelConfig, name: str, tmp_path: Path
 ) -> None:
     trainings = [good_files(base, seed=100 + n) for n in range(50)]
     uploads = [lambda n=n, files=files: live.publish(f"{name}-{n}", files) for n, files in enumerate(trainings)]  # type: ignore[misc]
-    digests = at_once(uploads)
+    digests = run_at_once(uploads)
     assert digests == [digest_of(files, base, tmp_path) for files in trainings]
-    texts = at_once([lambda n=n: live.text(f"{name}-{n}") for n in range(50)])  # type: ignore[misc]
+    texts = run_at_once([lambda n=n: live.text(f"{name}-{n}") for n in range(50)])  # type: ignore[misc]
     assert [digest for _, digest in texts] == digests
     assert len({text for text, _ in texts}) == 50

@@ -1,4 +1,4 @@
-"""Every case given to the reader: refused with the reason, quickly and in little memory; or read exactly."""
+"""Every case given to the reader: refused with the reason, in little time and memory, or read exactly."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import pytest
 from intaglio.errors import AdapterError
 from intaglio.lora.peft.reader import AdapterLimits, check_config_file, check_weights_file, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from tests.hostile.case import CONFIG, WEIGHTS, HonestCase, HostileCase
-from tests.hostile.corpus import HONEST, HOSTILE, every
-from tests.hostile.good_adapter import Files, stored
+from tests.hostile.case import CONFIG, WEIGHTS, HostileCase, ValidCase
+from tests.hostile.corpus import HOSTILE, VALID, all_cases
+from tests.hostile.good_adapter import Files, tensors_of
 
-# Of one thread, so that a busy machine changes nothing.
-CPU_SECONDS = 3.0
-# What Python makes of a header of two megabytes; a claim of terabytes must not come near.
+CPU_SECONDS = 3.0  # of the thread, so that other load on the machine does not count
+# Enough for Python's objects for a header of two megabytes; a claim of terabytes must not allocate more.
 PEAK_BYTES = 40_000_000
-LIARS = [case for case in HOSTILE if re.search("terabytes|length of|overflow|bomb|metadata|nested|digits", case.name)]
+FALSE_SIZES = [
+    case for case in HOSTILE if re.search("terabytes|length of|overflow|bomb|metadata|nested|digits", case.name)
+]
 MAX_MESSAGE_CHARS = 2000
 
 
@@ -37,7 +38,7 @@ def write(folder: Path, files: Files) -> None:
 
 
 def refusal(read: Callable[[], object]) -> str:
-    """The message with which `read` refuses, soon. Any other exception fails the test."""
+    """The message of the AdapterError that `read` raises within CPU_SECONDS. Any other exception fails the test."""
     began = time.thread_time()
     with pytest.raises(AdapterError) as refused:
         read()
@@ -57,7 +58,7 @@ def peak_bytes(read: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("case", every(HOSTILE))
+@pytest.mark.parametrize("case", all_cases(HOSTILE))
 def test_a_hostile_adapter_is_refused_with_the_reason(
     folder: Path, base: ModelConfig, good: Files, case: HostileCase
 ) -> None:
@@ -73,7 +74,7 @@ def test_a_hostile_adapter_is_refused_with_the_reason(
         check(folder / case.bad, AdapterLimits())
 
 
-@pytest.mark.parametrize("case", every(LIARS))
+@pytest.mark.parametrize("case", all_cases(FALSE_SIZES))
 def test_a_header_that_claims_terabytes_allocates_no_memory(
     folder: Path, base: ModelConfig, good: Files, case: HostileCase
 ) -> None:
@@ -81,16 +82,16 @@ def test_a_header_that_claims_terabytes_allocates_no_memory(
     assert peak_bytes(lambda: read_peft_adapter(folder, base, AdapterLimits())) < PEAK_BYTES
 
 
-@pytest.mark.parametrize("case", HONEST, ids=[case.name for case in HONEST])
+@pytest.mark.parametrize("case", VALID, ids=[case.name for case in VALID])
 def test_an_unusual_valid_adapter_is_read_exactly(
-    folder: Path, base: ModelConfig, good: Files, case: HonestCase
+    folder: Path, base: ModelConfig, good: Files, case: ValidCase
 ) -> None:
     files = case.make(good)
     write(folder, files)
     check_config_file(folder / CONFIG, AdapterLimits())
     check_weights_file(folder / WEIGHTS, AdapterLimits())
     adapter = read_peft_adapter(folder, base, AdapterLimits())
-    tensors = stored(files.weights)
+    tensors = tensors_of(files.weights)
     assert 2 * len(adapter.pairs) == len(tensors), "every tensor is used"
     for name, values in tensors.items():
         path, _, half = name.replace(".default", "").removesuffix(".weight").rpartition(".lora_")
@@ -105,5 +106,5 @@ def test_an_unusual_valid_adapter_is_read_exactly(
 
 
 def test_case_names_are_unique() -> None:
-    names = [case.name for case in (*HOSTILE, *HONEST)]
+    names = [case.name for case in (*HOSTILE, *VALID)]
     assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""Every case given to the store without HTTP: refused, nothing kept, the finetune unchanged."""
+"""Every case given to the store without HTTP: refused, nothing is stored, the finetune is unchanged."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import add, create
 from tests.hostile.case import CONFIG, WEIGHTS, HostileCase
-from tests.hostile.corpus import FAMILIES, one_of_each
-from tests.hostile.data_folder import kept
+from tests.hostile.corpus import FAMILIES, first_of_each_family
+from tests.hostile.data_folder import folder_contents
 from tests.hostile.good_adapter import Files
 
 OTHER = {CONFIG: WEIGHTS, WEIGHTS: CONFIG}
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path, base: ModelConfig, good: Files) -> Iterator[FinetuneStore]:
-    """Three finetunes: two that wait for one file each, and one that answers."""
+    """A store with two finetunes, each with one valid file. At the end the other file makes each of them ready."""
     store = FinetuneStore(folder / "data", AdapterLimits(), max_finetunes=9)
     for needed in (CONFIG, WEIGHTS):
         create(store, needed)
@@ -52,7 +52,7 @@ def put(
 def finetune_for(
     store: FinetuneStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase
 ) -> Iterator[str]:
-    """A finetune that has the case's other file: a waiting one, or one of its own where that is not the good one."""
+    """A finetune that has the case's other file: one of the two above if that file is the valid one, else a new one."""
     files, other = case.make(good), OTHER[case.bad]
     if (files.config == good.config) if other == CONFIG else (files.weights == good.weights):
         yield case.bad
@@ -63,15 +63,15 @@ def finetune_for(
     store.delete("acc", "own")
 
 
-@pytest.mark.parametrize("case", one_of_each(FAMILIES))
+@pytest.mark.parametrize("case", first_of_each_family(FAMILIES))
 def test_a_hostile_file_is_refused_and_only_the_reason_is_kept(
     store: FinetuneStore, folder: Path, base: ModelConfig, good: Files, case: HostileCase
 ) -> None:
     with finetune_for(store, folder, base, good, case) as name:
-        before, rows = store.find("acc", name), kept(folder / "data")
+        before, rows = store.find("acc", name), folder_contents(folder / "data")
         with pytest.raises(AdapterError, match=case.complaint) as refused:
             put(store, folder, base, name, case.bad, case.make(good))
-        assert kept(folder / "data") == rows
+        assert folder_contents(folder / "data") == rows
         now = store.find("acc", name)
         assert now.candidate is not None and before.candidate is not None
         assert (now.state, now.candidate.reason) == (FinetuneState.REFUSED, str(refused.value))

@@ -18,7 +18,7 @@ from tests.api.finetunes.calls import FINETUNES
 from tests.helpers.live_server import live_server
 from tests.helpers.log_lines import log_lines
 from tests.hostile.cases.forms import FORM, form, part
-from tests.hostile.data_folder import kept
+from tests.hostile.data_folder import folder_contents
 
 DEADLINE_S = 20.0
 MAX_FILE_BYTES = 100_000
@@ -37,7 +37,7 @@ def address(settings: Settings, base: ModelConfig) -> Iterator[str]:
         yield address
         body, headers = form(b"{}"), {"content-type": FORM}
         refused = httpx.post(f"{address}{FINETUNES}/mine/finetune-assets", content=body, headers=headers)
-        assert "peft_type is missing" in refused.text, "an honest form is read as ever"
+        assert "peft_type is missing" in refused.text, "a valid form is still read"
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +48,23 @@ def http() -> Iterator[httpx.Client]:
 
 @pytest.fixture(autouse=True)
 def unharmed(address: str, http: httpx.Client, settings: Settings) -> Iterator[None]:
-    """After each test the server answers, and has kept nothing."""
-    before = kept(settings.data_path)
+    """After each test the server still responds, and has stored nothing."""
+    before = folder_contents(settings.data_path)
     yield
     assert http.get(f"{address}/health").status_code == 200
-    assert kept(settings.data_path) == before
+    assert folder_contents(settings.data_path) == before
 
 
 @pytest.fixture
 def left() -> Iterator[queue.Queue[str]]:
-    """The log's lines of clients that left before their request was read, as they come."""
+    """A queue of the log lines about clients that disconnected before their request was read."""
     with log_lines("intaglio.api.http.middleware", "the client disconnected") as lines:
         yield lines
 
 
 @contextmanager
 def connected(address: str, *headers: str) -> Iterator[socket.socket]:
-    """A connection on which an upload has begun: its head is sent."""
+    """A connection on which the head of an upload request has been sent."""
     host, port = address.removeprefix("http://").split(":")
     lines = [
         f"POST {FINETUNES}/mine/finetune-assets HTTP/1.1",
@@ -80,8 +80,8 @@ def connected(address: str, *headers: str) -> Iterator[socket.socket]:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """The first piece of what comes back: status and head, often all of it. Empty where the connection was closed with
-    something unread, under which an answer can get lost.
+    """The first piece of the response, with its status line. Empty if the connection was reset: a response can get lost
+    if the server closes the connection before it has read everything.
     """
     try:
         return connection.recv(1 << 16)
@@ -94,7 +94,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def test_an_endless_chunked_body_is_refused_at_the_limit_and_not_kept(address: str, settings: Settings) -> None:
-    """What comes after the answer is read and forgotten: hanging up would cost an honest sender the answer."""
+    """The server reads and discards the rest: if it closed the connection, the sender could lose the response."""
     piece = chunk(b"x" * 10_000)
     with connected(address, "Transfer-Encoding: chunked") as connection:
         connection.sendall(chunk(part('name="file"', b"")[:-2]) + piece * (2 * MAX_FILE_BYTES // 10_000))

@@ -1,4 +1,4 @@
-"""A whole server on a tiny model, and calls of it from many threads at once."""
+"""A whole server with a tiny model, and requests to it from many threads at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.hostile.good_adapter import Files
 
 MODEL = "@local/tiny"
 DEADLINE_S = 60.0
-NO_END = {"1": -100, "8": -100}  # no <eos>, no <end_of_turn>: an answer is as long as a test wants it
+NO_END = {"1": -100, "8": -100}  # no <eos>, no <end_of_turn>: a completion always has max_tokens tokens
 WINDOW = 16_384
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ def tiny_server(root: Path, data_dir: Path, *arguments: str, vocab_size: int = 5
 
 @dataclass(frozen=True, slots=True)
 class TinyServer:
-    """Calls of a running server. Any thread may make them."""
+    """Requests to a running server. The methods may be called from any thread."""
 
     server: LiveServer
     http: httpx.Client
@@ -61,7 +61,7 @@ class TinyServer:
         return self.http.post(f"{self.finetunes}/{name}/finetune-assets", files=parts)  # type: ignore[arg-type]
 
     def publish(self, name: str, files: Files) -> str:
-        """Create a finetune and upload both of its files, which must be taken. Returns its digest."""
+        """Create a finetune and upload both of its files, which must be accepted. Returns its digest."""
         self.create(name)
         for file_name, content in ((CONFIG, files.config), (WEIGHTS, files.weights)):
             response = self.upload(name, file_name, content)
@@ -75,7 +75,7 @@ class TinyServer:
         return result
 
     def wait_for_step(self, name: str, step: str) -> None:
-        """Until an upload's check is at the step."""
+        """Wait until the check of an upload is at the step."""
         deadline = threading.Event()
         timer = threading.Timer(DEADLINE_S, deadline.set)
         timer.start()
@@ -86,40 +86,38 @@ class TinyServer:
         timer.cancel()
 
     def text(self, name: str | None, max_tokens: int = 40) -> tuple[str, str | None]:
-        """A completion with an adapter, or of the base, and the digest that the answer names."""
+        """A completion with an adapter, or of the base, and the digest in the response's headers."""
         response = self.http.post(f"{self.server.account()}/ai/v1/completions", json=body(name, max_tokens))
         assert response.status_code == 200, response.text
         return response.json()["choices"][0]["text"], response.headers.get("intaglio-adapter-digest")
 
     @contextmanager
     def stream(self, name: str) -> Iterator[Iterator[str]]:
-        """The pieces of an answer that goes on for thousands of tokens; it is cut off when the block ends."""
+        """The pieces of a completion of thousands of tokens; the client disconnects when the block ends."""
         url = f"{self.server.account()}/ai/v1/completions"
         with self.http.stream("POST", url, json=body(name, WINDOW - 100, stream=True)) as response:
             assert response.status_code == 200
             yield _pieces(response)
 
     @contextmanager
-    def engine_held(self) -> Iterator[int]:
-        """While the block runs the engine process stands still, so that what needs it is under way and goes no further.
-        The value is its id.
-        """
+    def engine_stopped(self) -> Iterator[int]:
+        """Stop the engine process (SIGSTOP) while the block runs: requests that need it wait. The value is its id."""
         pid = engine_pid(self.server.pid)
         os.kill(pid, signal.SIGSTOP)
         try:
             yield pid
         finally:
-            with suppress(ProcessLookupError):  # the block may have killed it, and the server may know already
+            with suppress(ProcessLookupError):  # the block may have killed it
                 os.kill(pid, signal.SIGCONT)
 
-    def is_unharmed(self) -> None:
+    def check_unharmed(self) -> None:
         assert self.http.get(f"{self.server.url}/health").status_code == 200
         assert "Traceback" not in self.server.log.text, self.server.log.text
         assert list((self.server.data_dir / "incoming").iterdir()) == []
 
 
 def body(name: str | None, max_tokens: int, **fields: Any) -> dict[str, Any]:
-    """Random draws of a fixed seed: the slightest change of a logit would soon show in the text."""
+    """A request that samples with a fixed seed: any change of a logit soon changes the text."""
     asked = {"model": MODEL, "prompt": "hello there", "max_tokens": max_tokens, "temperature": 1, "seed": 7}
     return asked | {"logit_bias": NO_END} | ({} if name is None else {"lora": name}) | fields
 
@@ -133,12 +131,12 @@ def _pieces(response: httpx.Response) -> Iterator[str]:
 
 
 def engine_pid(server_pid: int) -> int:
-    """The server's one engine: the child that was started last."""
+    """The process of the server's only engine: the child that was started last."""
     return max(int(child) for child in Path(f"/proc/{server_pid}/task/{server_pid}/children").read_text().split())
 
 
-def at_once(acts: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of all acts, which begin together."""
+def run_at_once(acts: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of all functions, which start at the same time, in threads."""
     start = threading.Barrier(len(acts))
 
     def begin(act: Callable[[], T]) -> T:

@@ -1,6 +1,6 @@
-"""Ways to get an adapter wrong that is more than matrices beside projections. None raises an error.
+"""Faults in the arithmetic of DoRA, biases, embeddings, heads, token rows, norms and tables. None raises an error.
 
-Each is made where a programmer would make it: in what is read, in DoRA's gain, or in how an op combines.
+Each fault is placed where a programmer would make it: in reading, in DoRA's gain, or in how an op combines results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EMBEDDING, HEAD = (MODEL, "embed_tokens"), (MODEL, "lm_head")
 
 @dataclass(frozen=True, slots=True)
 class AdapterMutation:
-    """change is applied to what was read of the golden adapter `adapter` of `base`; ops computes with it."""
+    """change: applied to the golden adapter `adapter` of `base`, as read; ops: the backend that computes with it."""
 
     name: str
     base: str
@@ -54,7 +54,7 @@ def _scaled(pair: LoraPair, factor: float) -> LoraPair:
 
 
 def _turned(pair: LoraPair) -> LoraPair:
-    """For the other end of one table."""
+    """An embedding's pair as a head's, or the reverse."""
     return LoraPair(np.ascontiguousarray(pair.b.T), np.ascontiguousarray(pair.a.T))
 
 
@@ -79,10 +79,10 @@ def _norms(factor: float, add: float) -> Callable[[AdapterTensors, Parts], Adapt
 
 
 class _WrongGain(ReferenceOps):
-    """DoRA with another gain: `made` from W, b · a and m, all as for a linear."""
+    """DoRA with a wrong gain, computed by `wrong_gain` from W, b · a and m, all in the shape of a linear layer."""
 
     @staticmethod
-    def made(w: F32, delta: F32, magnitude: F32) -> F32:
+    def wrong_gain(w: F32, delta: F32, magnitude: F32) -> F32:
         raise NotImplementedError
 
     def _gain(self, weight: Any, pair: LoraPair | None) -> F32 | None:
@@ -90,46 +90,46 @@ class _WrongGain(ReferenceOps):
             return None
         w = weight.rows(np.arange(weight.shape[0], dtype=np.int32))
         delta = pair.b @ pair.a
-        return self.made(w if w.shape == delta.shape else w.T, delta, pair.magnitude)
+        return self.wrong_gain(w if w.shape == delta.shape else w.T, delta, pair.magnitude)
 
 
 class GainWithoutDelta(_WrongGain):
     @staticmethod
-    def made(w: F32, delta: F32, magnitude: F32) -> F32:
+    def wrong_gain(w: F32, delta: F32, magnitude: F32) -> F32:
         return magnitude / np.linalg.norm(w, axis=1)
 
 
 class GainOfTheDelta(_WrongGain):
     @staticmethod
-    def made(w: F32, delta: F32, magnitude: F32) -> F32:
+    def wrong_gain(w: F32, delta: F32, magnitude: F32) -> F32:
         return magnitude / np.linalg.norm(delta, axis=1)
 
 
 class GainOverTheOutputs(_WrongGain):
-    """One length for each input, of which there may be fewer or more than outputs."""
+    """A length for each input instead of each output; repeated or cut to the number of outputs."""
 
     @staticmethod
-    def made(w: F32, delta: F32, magnitude: F32) -> F32:
+    def wrong_gain(w: F32, delta: F32, magnitude: F32) -> F32:
         return magnitude / np.resize(np.linalg.norm(w + delta, axis=0), magnitude.shape)
 
 
 class GainNotDivided(_WrongGain):
     @staticmethod
-    def made(w: F32, delta: F32, magnitude: F32) -> F32:
+    def wrong_gain(w: F32, delta: F32, magnitude: F32) -> F32:
         return magnitude
 
 
 class GainForTheDeltaAlone(ReferenceOps):
     """y = x · Wᵀ + g ⊙ delta."""
 
-    def linears(self, x: Array, weights: Any, plan: Any = None, call: int = 0) -> tuple[Array, ...]:
+    def linears(self, x: Array, weights: Any, plan: Any = None, projection: int = 0) -> tuple[Array, ...]:
         base = super().linears(x, weights)
-        changed = super().linears(x, weights, plan, call)
+        changed = super().linears(x, weights, plan, projection)
         out = []
         for i, (plain, total) in enumerate(zip(base, changed, strict=True)):
             result = total.copy()
             for segment in plan or ():
-                gain, rows = segment.weights.gains[call][i], slice(segment.start, segment.stop)
+                gain, rows = segment.weights.gains[projection][i], slice(segment.start, segment.stop)
                 if gain is not None:
                     result[rows] = plain[rows] + total[rows] - gain * plain[rows]
             out.append(result)
@@ -255,7 +255,7 @@ ADAPTER_MUTATIONS = (
     ),
 )
 
-# Of an adapter of all seven projections: those that are computed together taken for each other.
+# For an adapter of all seven projections: two projections of one fused product exchanged.
 FUSED_MUTATIONS = (
     AdapterMutation("k for v", "gemma", "rs_patterns", _swapped("self_attn.k_proj", "self_attn.v_proj")),
     AdapterMutation("gate for up", "gemma", "rs_patterns", _swapped("mlp.gate_proj", "mlp.up_proj")),

@@ -1,7 +1,7 @@
-"""Ways to get Gemma or LoRA wrong that raise no error: each a small change of the config, of one op, or of an adapter.
+"""Faults of Gemma or LoRA that raise no error: each a small change of the config, of one op, or of an adapter.
 
-`known` is the largest logit difference that each made when the list was drawn up, on other random weights (None where
-the fault was added later): the size to expect, not a bound.
+`known` is the largest logit difference that the fault caused when the list was made, on other random weights: the size
+to expect, not a bound. None: the fault was added later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.helpers.checkpoints import Family
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A fault of the model: apply to `tests.golden.models.Parts.build`."""
+    """A fault of the model: arguments for `tests.golden.models.Parts.build`."""
 
     name: str
     known: float | None
@@ -36,7 +36,7 @@ class Mutation:
 
 
 class InterleavedRope(ReferenceOps):
-    """Pairs (2i, 2i + 1) in place of (i, i + dim/2)."""
+    """Rotates pairs (2i, 2i + 1) instead of (i, i + dim/2)."""
 
     def rope(self, x: Array, positions: Array, theta: float, factor: float) -> Array:
         split = np.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
@@ -46,7 +46,7 @@ class InterleavedRope(ReferenceOps):
 
 
 class ExactGelu(ReferenceOps):
-    """x · Φ(x) in place of its tanh form."""
+    """x · Φ(x) instead of its tanh form."""
 
     def gelu_gate(self, gate: Array, up: Array) -> Array:
         phi = np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))), otypes=[np.float32])(gate)
@@ -62,7 +62,7 @@ def _local(change: Callable[[LayerConfig], LayerConfig]) -> Callable[[ModelConfi
 
 
 def _window(change: int | None) -> Callable[[ModelConfig], ModelConfig]:
-    """Windows larger by `change`; None takes them away."""
+    """Windows larger by `change`; None removes them."""
     return _local(lambda layer: replace(layer, window=None if change is None else (layer.window or 0) + change))
 
 
@@ -162,7 +162,7 @@ def _with_config(**changes: object) -> Callable[[Path, Path, ModelConfig], Adapt
 
 
 def _scaled_as_if(rank_used: Callable[[int, int], int]) -> Callable[[Path, Path, ModelConfig], AdapterTensors]:
-    """The scaling of every module from another rank than its own: (its own, the config's r) -> the one taken."""
+    """Scales every module with another rank than its own. rank_used: (own rank, r of the config) -> the wrong rank."""
 
     def read(folder: Path, aside: Path, config: ModelConfig) -> AdapterTensors:
         settings = json.loads((folder / "adapter_config.json").read_text())

@@ -1,4 +1,4 @@
-"""Whole models on the C++ kernels: golden logits in float32, and how far the quantized formats stray on real text.
+"""Whole models on the C++ kernels: golden logits in float32, and how far quantized formats are from them on real text.
 
 `pytest tests/model/test_accuracy.py -m slow -rP` prints the figures of docs/accuracy.md, "Quantized kernels".
 """
@@ -23,7 +23,7 @@ from tests.golden.models import golden_adapters, tiny_parts
 from tests.helpers.checkpoints import FAMILIES, Family
 from tests.helpers.distributions import distance
 from tests.helpers.forward import F32, Prompt, run_prompts
-from tests.helpers.numpy_quantized_ops import RoundsByNumpy
+from tests.helpers.numpy_quantized_ops import RoundingOps
 from tests.ops.backends import BACKENDS, KERNELS
 from tests.ops.quantized import assert_is_product, bfloat16_activations, bfloat16_weights, rounded_activations, rows_of
 
@@ -57,8 +57,8 @@ def test_float32_kernels_give_the_mixed_batch_of_peft(family: Family, name: str)
 # ------------------------------------------------------------------------------------------------------ the real 270M
 
 
-class ChecksItsProducts(CpuOps):
-    """The kernels, each product with a quantized matrix of at most 4,096 outputs held to exact arithmetic."""
+class CheckedOps(CpuOps):
+    """The kernels, with each product compared with exact arithmetic, for up to 4,096 outputs of a quantized matrix."""
 
     def __init__(self, name: str) -> None:
         super().__init__(2, name)
@@ -71,12 +71,12 @@ class ChecksItsProducts(CpuOps):
         return weight
 
     def linears(
-        self, x: Array, weights: Sequence[CpuWeight], plan: LoraPlan | None = None, call: int = 0
+        self, x: Array, weights: Sequence[CpuWeight], plan: LoraPlan | None = None, projection: int = 0
     ) -> tuple[Array, ...]:
-        outputs = super().linears(x, weights, plan, call)
+        outputs = super().linears(x, weights, plan, projection)
         for out, weight in zip(outputs, weights, strict=True):
             if len(x) == 0:
-                continue  # the head, when no row's logits are wanted
+                continue  # the head, if no logits are wanted
             matrix = self._matrices[id(weight)]
             some = slice(None, None, -(-matrix.shape[0] // 4096))
             assert_is_product(np.ascontiguousarray(out[:, some]), x, rows_of(matrix, some), kernels=self)
@@ -105,60 +105,60 @@ def text_logits(ops: Ops, fmt: WeightFormat) -> F32:
 
 @pytest.fixture(scope="module")
 def float32_logits() -> F32:
-    """Every row of the 700 tokens: float32 on the values that the file's numbers stand for."""
-    return text_logits(RoundsByNumpy(), "f32")
+    """Logits of all 700 tokens in float32, with the dequantized weights of the file."""
+    return text_logits(RoundingOps(), "f32")
 
 
-# What an arithmetic costs in mean KL over the 700 rows, in nats: figures of the arithmetic, not of a kernel or a
-# machine. They are those of its copies in NumPy, run several times with activations whose last bit was moved at
-# random, see docs/accuracy.md, "What rounding costs". Roundings of weights and of activations are independent, so that
+# The cost of an arithmetic in mean KL over the 700 rows, in nats. It does not depend on a kernel or a machine: it was
+# measured with copies of the arithmetic in NumPy, in several runs with the last bit of activations changed at random
+# (docs/accuracy.md, "What rounding costs"). Roundings of weights and of activations are independent, so that
 # their squares add up, and KL is half a mean square.
 Arithmetic = Literal["float32", "int8", "bfloat16 tiles"]
 WEIGHTS_KL: dict[WeightFormat, float] = {"f32": 0.0, "bf16": 6.5e-5, "auto": 1.15e-4, "w8": 2.9e-4, "w4": 0.165}
 ACTIVATIONS_KL: dict[Arithmetic, float] = {"float32": 0.0, "int8": 2.07e-3, "bfloat16 tiles": 1.27e-4}
 
-# From run to run such a mean over 700 rows varies by 3 % (standard deviation): this is eight of these. In float32 only
-# the order of sums is left: 1.0e-11 between one BLAS and the kernels, and ten times as much is allowed for any other.
+# From run to run such a mean over 700 rows has a standard deviation of 3 %; this allows eight of them. In float32 only
+# the order of sums differs: 1.0e-11 between one BLAS and the kernels, and ten times as much is allowed for others.
 MOST_KL = 1.25
 MOST_KL_OF_FLOAT32 = 1e-10
 
-# Rounding moves the two best logits of a row against each other by a random number, whose standard deviation is 2.6
-# times the root of the mean KL in every arithmetic that was measured. It turns near-ties, and how many of these there
-# are is a property of the text.
+# Rounding changes the difference of the two best logits of a row by a random number. Its standard deviation was 2.6
+# times the root of the mean KL in every arithmetic that was measured. It changes the best token in near-ties, whose
+# number depends on the text.
 DEVIATION_BY_ROOT_OF_KL = 2.6
-MOST_DEVIATIONS = 8  # by which a row's best token may be ahead and still turn; the tail is heavy (kurtosis 6)
+MOST_DEVIATIONS = 8  # by which a best token may lead and still lose to another; the tail is heavy (kurtosis 6)
 
 
 def arithmetic_of(kernels: str, fmt: WeightFormat) -> Arithmetic:
-    """Of a backend's products with the matrices of a format."""
+    """The arithmetic of a backend's products with matrices of a format."""
     if fmt in ("f32", "bf16"):
         return "float32"
     return "bfloat16 tiles" if kernels == "amx" else "int8"
 
 
 def check_distance(what: str, expected: F32, logits: F32, fmt: WeightFormat, arithmetic: Arithmetic) -> None:
-    """Mean KL, and which best tokens may differ and how many, of one arithmetic on one format of weights."""
+    """Check the mean KL, and which and how many best tokens differ, for one arithmetic and format of weights."""
     found = distance(expected, logits)
     most_kl = MOST_KL * (WEIGHTS_KL[fmt] + ACTIVATIONS_KL[arithmetic]) + MOST_KL_OF_FLOAT32
-    turned = found.expected_other_best(DEVIATION_BY_ROOT_OF_KL * found.mean_kl**0.5)
+    expected_changed = found.expected_best_changed(DEVIATION_BY_ROOT_OF_KL * found.mean_kl**0.5)
     sys.stdout.write(
         f"{what}: mean KL {found.mean_kl:.2e} of {most_kl:.1e}, same best token {found.same_best:.1%}: "
-        f"{found.num_other_best} differ, {turned:.0f} expected, by up to {found.lead.max():.2f} nats\n"
+        f"{found.num_best_changed} differ, {expected_changed:.0f} expected, by up to {found.lead.max():.2f} nats\n"
     )
     assert found.mean_kl <= most_kl
     assert found.lead.max() <= MOST_DEVIATIONS * DEVIATION_BY_ROOT_OF_KL * most_kl**0.5
     # Five standard deviations above the mean: rare events that are independent have a variance like their mean.
-    assert found.num_other_best <= turned + 5 * turned**0.5
+    assert found.num_best_changed <= expected_changed + 5 * expected_changed**0.5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("name", "fmt"),
-    # Only the best set meets every format: `plain` takes 25 times as long as `avx2`, and `auto` has w4, w5 and w8.
+    # Only the best set is tested with every format: `plain` takes 25 times as long as `avx2`; `auto` has w4, w5 and w8.
     [(name, fmt) for name in KERNELS for fmt in WEIGHTS_KL if fmt == "auto" or name == instruction_sets()[0]],
 )
-def test_the_real_270m_strays_from_float32_as_far_as_its_arithmetic_says(
+def test_the_real_270m_is_as_far_from_float32_as_its_arithmetic_implies(
     float32_logits: F32, name: str, fmt: WeightFormat
 ) -> None:
     logits = text_logits(CpuOps(2, name), fmt)
@@ -171,14 +171,14 @@ def test_the_real_270m_strays_from_float32_as_far_as_its_arithmetic_says(
 @pytest.mark.parametrize(
     ("arithmetic", "fmt"), [("float32", "auto"), ("float32", "w8"), ("int8", "auto"), ("bfloat16 tiles", "auto")]
 )
-def test_a_copy_of_the_arithmetic_in_numpy_strays_as_far(
+def test_a_copy_of_the_arithmetic_in_numpy_is_as_far_from_float32(
     float32_logits: F32, arithmetic: Arithmetic, fmt: WeightFormat
 ) -> None:
-    """As far as the kernels do, so their distance is that of the arithmetic."""
+    """It is as far as the kernels are, so their distance is caused by the arithmetic."""
     copies: dict[Arithmetic, Ops] = {
-        "float32": RoundsByNumpy(),
-        "int8": RoundsByNumpy(rounded_activations),
-        "bfloat16 tiles": RoundsByNumpy(bfloat16_activations, bfloat16_weights),
+        "float32": RoundingOps(),
+        "int8": RoundingOps(rounded_activations),
+        "bfloat16 tiles": RoundingOps(bfloat16_activations, bfloat16_weights),
     }
     logits = text_logits(copies[arithmetic], fmt)
     check_distance(f"NumPy, {arithmetic}, {fmt}", float32_logits, logits, fmt, arithmetic)
@@ -191,8 +191,8 @@ def test_a_copy_of_the_arithmetic_in_numpy_strays_as_far(
 def test_every_quantized_product_of_the_real_270m_is_exact_over_its_rounded_values(
     name: str, fmt: WeightFormat
 ) -> None:
-    """The real scales, the real activations with their outliers: what strays is the rounding, not a kernel."""
-    ops = ChecksItsProducts(name)
+    """With real scales and activations with outliers: the distance is caused by rounding, not by a kernel."""
+    ops = CheckedOps(name)
     model = load_gemma(bundled_model_path(Settings().cache_path), ops, fmt)
     ids = cases.load("gemma3_270m")["ids"].tolist()[:40]
     run_prompts(model, [Prompt(ids)], ops=ops, chunk=33, wanted=[39])

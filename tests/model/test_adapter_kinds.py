@@ -1,7 +1,7 @@
 """Adapters with DoRA, biases, an embedding, a head, token rows, norms and tables, each against PEFT's stored logits;
-and each slip of `adapter_mutations` is far beyond the tolerance.
+and each fault of `adapter_mutations` is far beyond the tolerance.
 
-`pytest tests/model/test_adapter_kinds.py -rP` prints what each one measures.
+`pytest tests/model/test_adapter_kinds.py -rP` prints the difference that each fault causes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.helpers.kernels import ENGINE_BACKENDS
 from tests.helpers.kernels import backend as make_backend
 from tests.model.adapter_mutations import ADAPTER_MUTATIONS, FUSED_MUTATIONS, AdapterMutation
 
-MARGIN = 10  # how far beyond the tolerance a slip has to be to count as seen
+MARGIN = 10  # a fault must be this many times the tolerance away
 
 CASES = [(base, adapter) for base, adapters in cases.WHOLE.items() for adapter in adapters]
 
@@ -79,13 +79,13 @@ def test_adapters_of_every_kind_share_a_batch_with_the_base(
         assert np.abs(logits - expected).max() <= cases.tiny_tolerance(expected)
 
 
-def test_the_tiny_models_are_those_of_the_stored_logits(bases: dict[str, Parts]) -> None:
+def test_the_stored_logits_were_made_with_these_tiny_models(bases: dict[str, Parts]) -> None:
     for base, parts in bases.items():
         assert cases.load(f"whole_{base}")["weights_sha256"] == cases.checksum(parts.checkpoint.tensors)
 
 
 @pytest.mark.parametrize("mutation", ADAPTER_MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_stored_logits_notice(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
+def test_the_stored_logits_reveal_each_fault(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
     parts = bases[mutation.base]
     tensors = mutation.change(read(mutation.base, mutation.adapter, parts), parts)
     far, allowed = distance(mutation.base, mutation.adapter, parts, tensors, ops=mutation.ops)
@@ -94,7 +94,7 @@ def test_the_stored_logits_notice(bases: dict[str, Parts], mutation: AdapterMuta
 
 
 @pytest.mark.parametrize("mutation", FUSED_MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_mixed_batch_notices(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
+def test_the_mixed_batch_reveals_exchanged_projections(bases: dict[str, Parts], mutation: AdapterMutation) -> None:
     parts, golden = bases["gemma"], cases.load("mixed_gemma")
     row = cases.MIXED["gemma"].index(mutation.adapter)
     tensors = golden_adapters("gemma", parts.config)[mutation.adapter]

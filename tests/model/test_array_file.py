@@ -1,4 +1,4 @@
-"""The contract of the array file itself, beyond what `test_packed.py` tests through packed weights."""
+"""Properties of array files that `test_packed.py` does not test through packed weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_arrays_read_into_memory_keep_no_file_open_and_stay_valid_when_it_change
 
 @pytest.fixture
 def few_descriptors() -> Iterator[int]:
-    """A limit that leaves hardly any beyond those in use and those that are not mapped with."""
+    """A limit of open files that leaves five for maps, besides those in use and RESERVED_DESCRIPTORS."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     in_use = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     few = in_use + array_file.RESERVED_DESCRIPTORS + 5

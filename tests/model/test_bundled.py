@@ -1,4 +1,4 @@
-"""The default model is joined completely or not at all, and once, even if several processes start together."""
+"""The default model is joined completely or not at all, and only once if several processes start together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_model_is_joined_once_and_then_reused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The package with four pieces of a few bytes, and the pins to match."""
+    """The package with four pieces of a few bytes, and pinned size and hash that match them."""
     pieces = [b"one", b"two ", b"three", b"4"]
     paths = [tmp_path / f"part{i}" for i in range(4)]
     for path, piece in zip(paths, pieces, strict=True):

@@ -1,4 +1,4 @@
-"""Configs of the published models, in each spelling, and what is refused."""
+"""Configs of the published models, in each spelling, and invalid ones."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_gemma_7b_is_wider_inside_its_attention_than_outside() -> None:
     assert not config.has_qk_norm
 
 
-def test_gemma_2_alternates_from_a_local_layer_on_and_caps() -> None:
+def test_gemma_2_alternates_local_and_global_layers_and_has_soft_caps() -> None:
     config = config_from_hf(GEMMA2_27B)
     assert [layer.window for layer in config.layers[:4]] == [4096, None, 4096, None]
     assert {layer.rope_theta for layer in config.layers} == {10_000.0}
@@ -216,7 +216,7 @@ def gguf(architecture: str = "gemma3", **changes: Any) -> dict[str, Any]:
     return {"general.architecture": architecture, "tokenizer.ggml.eos_token_id": 1} | raw
 
 
-def test_gguf_and_hugging_face_say_the_same_of_the_270m() -> None:
+def test_gguf_and_hugging_face_give_the_same_config_for_the_270m() -> None:
     from_hf = config_from_hf(GEMMA3_270M | {"max_position_embeddings": 32768})
     assert config_from_gguf(gguf(), 262_144) == from_hf
 
@@ -225,7 +225,7 @@ def layers_of(raw: dict[str, Any]) -> list[LayerConfig]:
     return list(config_from_gguf(raw, 262_144).layers)
 
 
-def test_what_gguf_files_leave_out_is_filled_in_as_llama_cpp_does() -> None:
+def test_values_missing_from_gguf_files_get_the_defaults_of_llama_cpp() -> None:
     assert set(layers_of(gguf("gemma", **{"attention.sliding_window": None, "rope.freq_base": None}))) == {
         LayerConfig(None, 10_000.0, 1.0)
     }

@@ -1,4 +1,4 @@
-"""The predicted memory of a model against what loading it really takes."""
+"""The predicted memory of a model against what loading it takes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECE = 1 << 14
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As small beside these weights as the usual ones are beside a real model's."""
+    """Pieces that are as small, relative to these weights, as the usual pieces relative to a real model's."""
     monkeypatch.setattr(quantize, "PIECE_WEIGHTS", PIECE)
     monkeypatch.setattr(footprint, "PIECE_WEIGHTS", PIECE)
 
@@ -52,7 +52,7 @@ def predicted(path: Path, fmt: WeightFormat, ops: Ops, *, is_packed: bool = Fals
 
 
 def traced(path: Path, fmt: WeightFormat, ops: Ops, packed_dir: Path) -> tuple[int, int]:
-    """Bytes that loading leaves held, and the most it held on the way; mapped files count in neither."""
+    """Bytes in use after loading, and the peak while loading; mapped files count in neither."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -80,7 +80,7 @@ def test_loading_needs_the_memory_that_was_predicted(
     assert peak <= found.weights + found.loading + SLACK
     if held > found.weights / 2:  # else they are mapped
         assert found.weights == pytest.approx(held, abs=SLACK)
-        assert found.weights + found.loading <= 1.6 * peak + SLACK, "far more than is taken"
+        assert found.weights + found.loading <= 1.6 * peak + SLACK, "the prediction is far too high"
 
 
 def test_packed_weights_need_no_further_memory(checkpoint_path: Path, ops: Ops, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Gemma 1, 2 and 3 against stored logits of transformers and PEFT (`tests/golden`), on every way through the cache."""
+"""Gemma 1, 2 and 3 against stored logits of transformers and PEFT (`tests/golden`), with every use of the cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def distance(one: F32, other: F32) -> float:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Gemma]:
-    """Each family, written to a folder and loaded from it as a user's would be."""
+    """Each family, written to a folder and loaded from it like a user's model."""
     folder = tmp_path_factory.mktemp("tiny")
     return {
         family: load_gemma(write_hf_folder(folder / family, *cases.tiny_model(family)), ReferenceOps())
@@ -47,9 +47,7 @@ def test_weights_are_the_ones_the_golden_logits_were_made_with(name: str) -> Non
 
 @family_cases
 @pytest.mark.parametrize("chunk", [None, 1, 7, 13], ids=["whole", "token_by_token", "by_7", "by_13"])
-def test_logits_equal_transformers_however_the_prompt_is_cut(
-    tiny: dict[str, Gemma], family: Family, chunk: int
-) -> None:
+def test_logits_equal_transformers_for_every_chunk_size(tiny: dict[str, Gemma], family: Family, chunk: int) -> None:
     golden = cases.load(f"tiny_{family}")
     (logits,) = run_prompts(tiny[family], [Prompt(golden["ids"].tolist())], chunk=chunk)
     assert distance(logits, golden["logits"]) <= cases.tiny_tolerance(golden["logits"])

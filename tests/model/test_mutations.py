@@ -1,6 +1,6 @@
-"""The golden comparison notices each fault of `mutations`: it moves the logits far beyond the tolerance.
+"""The golden comparison reveals each fault of `mutations`: it changes the logits by far more than the tolerance.
 
-`pytest tests/model/test_mutations.py -rP` prints what each one measures; docs/accuracy.md has the table.
+`pytest tests/model/test_mutations.py -rP` prints the difference that each fault causes; docs/accuracy.md has the table.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tests.helpers.checkpoints import FAMILIES, Family
 from tests.helpers.forward import Prompt, run_prompts
 from tests.model.mutations import LORA_MUTATIONS, MUTATIONS, MUTATIONS_270M, LoraMutation, Mutation
 
-MARGIN = 10  # how far beyond the tolerance a fault has to be to count as seen
+MARGIN = 10  # a fault must be this many times the tolerance away
 
 
-def must_be_seen(name: str, distance: float, tolerance: float, known: float | None) -> None:
+def check_revealed(name: str, distance: float, tolerance: float, known: float | None) -> None:
     expected = "" if known is None else f" (known: {known:g})"
     sys.stdout.write(f"{name}: max abs {distance:.3g}{expected}, tolerance {tolerance:.1g}\n")
     assert distance > MARGIN * tolerance, f"{name} moves the logits by only {distance}"
@@ -39,17 +39,17 @@ def tiny() -> dict[str, Parts]:
     ("family", "mutation"),
     [pytest.param(family, m, id=f"{family}: {m.name}") for family in FAMILIES for m in MUTATIONS[family]],
 )
-def test_golden_comparison_fails_on(tiny: dict[str, Parts], family: Family, mutation: Mutation) -> None:
+def test_the_golden_logits_reveal_each_fault(tiny: dict[str, Parts], family: Family, mutation: Mutation) -> None:
     golden = cases.load(f"tiny_{family}")
     model = tiny[family].build(mutation.change, mutation.new_ops(), mutation.norm_includes_one)
     (logits,) = run_prompts(model, [Prompt(golden["ids"].tolist())], ops=mutation.new_ops())
     distance = float(np.abs(logits - golden["logits"]).max())
-    must_be_seen(mutation.name, distance, cases.tiny_tolerance(golden["logits"]), mutation.known)
+    check_revealed(mutation.name, distance, cases.tiny_tolerance(golden["logits"]), mutation.known)
 
 
 @pytest.mark.parametrize("family", list(cases.MIXED))
 @pytest.mark.parametrize("mutation", LORA_MUTATIONS, ids=lambda mutation: mutation.name)
-def test_golden_adapters_fail_on(
+def test_the_golden_adapters_reveal_each_fault(
     tiny: dict[str, Parts], tmp_path: Path, family: Family, mutation: LoraMutation
 ) -> None:
     golden, row = cases.load(f"mixed_{family}"), cases.MIXED[family].index("rs_patterns")
@@ -58,24 +58,24 @@ def test_golden_adapters_fail_on(
     (logits,) = run_prompts(tiny[family].build(), [prompt], wanted=cases.MIXED_ROWS)
     expected = golden["logits"][row]
     distance = float(np.abs(logits - expected).max())
-    must_be_seen(mutation.name, distance, cases.tiny_tolerance(expected), mutation.known)
+    check_revealed(mutation.name, distance, cases.tiny_tolerance(expected), mutation.known)
 
 
 @pytest.mark.parametrize("family", list(cases.MIXED))
-def test_every_row_of_the_mixed_batch_sees_another_rows_adapter(tiny: dict[str, Parts], family: Family) -> None:
+def test_every_row_of_the_mixed_batch_reveals_another_rows_adapter(tiny: dict[str, Parts], family: Family) -> None:
     golden, names = cases.load(f"mixed_{family}"), cases.MIXED[family]
     adapters = golden_adapters(family, tiny[family].config)
-    wrong = names[2:] + names[:2]  # no name meets itself
+    wrong = names[2:] + names[:2]  # no row gets its own adapter
     prompts = [Prompt(ids.tolist(), adapters[name]) for ids, name in zip(golden["ids"], wrong, strict=True)]
     logits = run_prompts(tiny[family].build(), prompts, wanted=cases.MIXED_ROWS)
     for name, ours, theirs in zip(names, logits, golden["logits"], strict=True):
         distance = float(np.abs(ours - theirs).max())
-        must_be_seen(f"{name} with another row's adapter", distance, cases.tiny_tolerance(theirs), None)
+        check_revealed(f"{name} with another row's adapter", distance, cases.tiny_tolerance(theirs), None)
 
 
 # -------------------------------------------------------------------------------------------------- the real 270M
 
-_NUM_ROWS = 5  # rows 5 to 513; up to there 514 tokens are enough
+_NUM_ROWS = 5  # rows 5 to 513, for which 514 tokens are enough
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,6 @@ def test_the_real_270m_without_a_fault_passes(real: Parts) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS_270M, ids=lambda mutation: mutation.name)
-def test_the_real_270m_fails_on(real: Parts, mutation: Mutation) -> None:
+def test_the_real_270m_reveals_each_fault(real: Parts, mutation: Mutation) -> None:
     distance = distance_270m(real, change=mutation.change, norm_includes_one=mutation.norm_includes_one)
-    must_be_seen(mutation.name, distance, cases.BIG_TOLERANCE, mutation.known)
+    check_revealed(mutation.name, distance, cases.BIG_TOLERANCE, mutation.known)

@@ -1,4 +1,4 @@
-"""From stored tensors to w8, w5 and w4: what is kept exactly, what is rounded and by how much, and what is refused."""
+"""From stored tensors to w8, w5 and w4: numbers that are kept, errors of rounding, and tensors that are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEPT: list[tuple[str, QuantizedFormat]] = [
     ("Q4_1", "w4"),
     ("Q4_K", "w4"),
     ("Q5_K", "w5"),
-]  # the last two but for their scales
+]  # of the last two, not the scales
 ROUNDING = {"w8": round_to_w8, "w5": round_to_w5, "w4": round_to_w4}
 MOST = {"w8": 127, "w5": 31, "w4": 15}
 
@@ -73,7 +73,7 @@ def test_k_quants_lose_only_the_last_bits_of_their_scales(
     minima = np.repeat(np.abs(matrix.minima.astype(np.float32)), GROUP, axis=1)
     bound = (matrix.values * steps(matrix) + minima) * half_ulp * 1.001 + MOST[fmt] * least + least
     assert (np.abs(dequantized(matrix) - dequantize(raw)) <= bound).all()
-    # The whole numbers are the file's own: with them, the scales are found again.
+    # The whole numbers are those of the file.
     for place, halves in enumerate((raw.blocks()["q"] & 15, raw.blocks()["q"] >> 4)):
         assert np.array_equal(matrix.values.reshape(-1, 4, 2, 32)[:, :, place] & 15, halves)
 
@@ -90,7 +90,7 @@ def test_k_quants_lose_only_the_last_bits_of_their_scales(
     shift=st.sampled_from([0.0, 3.0, -3.0]),
     seed=st.integers(0, 2**32),
 )
-def test_everything_else_is_rounded_by_half_a_step_at_most(
+def test_other_values_are_rounded_by_half_a_step_at_most(
     fmt: QuantizedFormat, rows: int, width: int, magnitude: float, shift: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def test_everything_else_is_rounded_by_half_a_step_at_most(
 
 
 @pytest.mark.parametrize("fmt", QUANTIZED)
-def test_a_step_is_as_small_as_its_group_allows(fmt: QuantizedFormat) -> None:
+def test_the_scale_of_a_group_is_the_smallest_that_covers_its_values(fmt: QuantizedFormat) -> None:
     values = np.random.default_rng(1).standard_normal((133, 133)).astype(np.float32)
     matrix = ROUNDING[fmt](values)
     groups = np.pad(values, ((0, 0), (0, 27))).reshape(133, 5, GROUP)

@@ -1,4 +1,4 @@
-"""The base that is trained against is the one that is served, from either kind of checkpoint."""
+"""Training uses the same base as serving, from a folder or a GGUF file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_base_in_float32_has_the_checkpoint_s_own_values_and_one_in_bfloat16_t
 
 @pytest.mark.parametrize("spelling", ["old", "new"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_our_config_says_is_read_back_from_the_keys_made_of_it(family: Family, spelling: str) -> None:
+def test_a_config_is_read_back_from_its_hugging_face_keys(family: Family, spelling: str) -> None:
     config = config_from_hf(tiny_config(family, spelling))  # type: ignore[arg-type]
     keys = {"model_type": family} | hugging_face_config(config)
     assert config_from_hf(keys) == config

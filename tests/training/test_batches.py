@@ -16,7 +16,7 @@ def example(length: int, *answers: tuple[int, int]) -> Tokens:
     return Tokens(list(range(100, 100 + length)), answers or ((length - 1, length),), is_chat=True)
 
 
-def test_a_label_is_the_token_that_must_follow_and_padding_carries_none() -> None:
+def test_a_label_is_the_token_that_must_follow_and_padding_has_none() -> None:
     batch = pad([example(6, (2, 4), (5, 6)), example(3, (1, 3))])
     assert batch.ids == [[100, 101, 102, 103, 104, 105], [100, 101, 102, 0, 0, 0]]
     assert batch.labels == [
@@ -26,7 +26,7 @@ def test_a_label_is_the_token_that_must_follow_and_padding_carries_none() -> Non
 
 
 @given(st.lists(st.integers(2, 60), min_size=1, max_size=50), st.integers(1, 9), st.integers(0, 99))
-def test_each_pass_holds_every_example_once_in_an_order_of_its_own(lengths: list[int], size: int, seed: int) -> None:
+def test_each_pass_has_every_example_once_in_a_new_order(lengths: list[int], size: int, seed: int) -> None:
     examples = [example(length) for length in lengths]
     per_epoch = steps_per_epoch(len(examples), size)
     feed = endless_batches(examples, size, random.Random(seed))
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_batches() -> None:
     assert one != list(islice(endless_batches(examples, 4, random.Random(4)), 25))
 
 
-def test_little_is_padded() -> None:
+def test_batches_have_little_padding() -> None:
     rng = random.Random(0)
     examples = [example(rng.randint(2, 200)) for _ in range(300)]
     batches = list(islice(endless_batches(examples, 8, random.Random(0)), steps_per_epoch(300, 8)))

@@ -19,7 +19,7 @@ def write(path: Path, *lines: object) -> Path:
     return path
 
 
-def test_three_forms_are_read_in_order_and_empty_lines_passed_over(tmp_path: Path) -> None:
+def test_three_forms_are_read_in_order_and_empty_lines_are_skipped(tmp_path: Path) -> None:
     file = write(tmp_path / "d.jsonl", {"prompt": "a", "completion": "b"}, "", {"messages": TALK}, {"text": "once"})
     (pair, talk, text), sha256 = read_examples(file)
     assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -60,7 +60,7 @@ def test_a_line_that_cannot_be_used_is_refused_by_number_and_reason(tmp_path: Pa
     assert reason in str(refused.value)
 
 
-def test_bytes_that_are_no_utf8_are_refused_where_they_stand(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_refused_by_line_and_position(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     file.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
     with pytest.raises(TrainingDataError, match="line 2: not UTF-8 at byte 10 of the line"):
@@ -73,7 +73,7 @@ def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
     assert [example.text for example in read_examples(file).examples] == ["a"]
 
 
-def test_a_line_without_end_is_refused_by_its_bound(tmp_path: Path) -> None:
+def test_a_line_that_is_too_long_is_refused_with_the_bound(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     file.write_bytes(b" " * (MAX_LINE_BYTES + 1))
     with pytest.raises(TrainingDataError, match=f"line 1: longer than {MAX_LINE_BYTES} bytes"):
@@ -88,6 +88,6 @@ def test_a_file_without_examples_is_refused(tmp_path: Path, content: str) -> Non
         read_examples(file)
 
 
-def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match=r"nowhere\.jsonl cannot be read: No such file"):
         read_examples(tmp_path / "nowhere.jsonl")

@@ -1,4 +1,4 @@
-"""docs/adapters.md does what it says: its commands run in order against a live server, the training cut short."""
+"""The commands of docs/adapters.md run in order against a live server, with a shorter training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PAGE_URL = "http://127.0.0.1:8080"
-# The page's training, and what the test makes of it: as much as shows that it works.
+# The options of the page's training, and those of the test, which are enough to show that it works.
 FULL, SHORT = "--steps 40", "--steps 12 --batch-size 4 --held-out 0.02 --threads 2"
 QUESTION = "My parcel never came."
 
@@ -58,7 +58,7 @@ def ask(server: LiveServer, **body: Any) -> str:
 
 
 def run(command: str, server: LiveServer, folder: Path) -> str:
-    """Standard output of a block, in `folder`, with the page's server and environments exchanged for the test's."""
+    """Standard output of a block that runs in `folder`, with the test's server and environment."""
     command = command.replace(PAGE_URL, server.url).replace(".venv-train/bin/", "").replace(FULL, SHORT)
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "INTAGLIO_URL": server.url}
     environment.setdefault("OMP_WAIT_POLICY", "passive")  # other tests may run on the same cores; the page has it too
@@ -88,7 +88,7 @@ def test_the_page_leads_from_an_adapter_and_from_data_to_answers(server: LiveSer
         if FULL in block.command:
             shown = output
             check_effect(server)
-    check_what_was_shown(shown)
+    check_output(shown)
 
 
 def check_effect(server: LiveServer) -> None:
@@ -97,8 +97,8 @@ def check_effect(server: LiveServer) -> None:
     assert with_adapter != ask(server)
 
 
-def check_what_was_shown(output: str) -> None:
-    """The dtype and the speeds it was chosen by, both judgements with a loss that fell, and the server's verdict."""
+def check_output(output: str) -> None:
+    """The dtype and the measured speeds, both evaluations, whose loss must fall, and the server's verification."""
     speed = r"\S+ GMAC/s forward and \S+ backward"
     dtype = rf"^the base computes in (float32|bfloat16) \(measured here: float32 {speed}, bfloat16 {speed}\)$"
     assert re.search(dtype, output, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What is trained on is what is served: the same ids for the same messages, loss on answers only."""
+"""Training uses the same ids as serving for the same messages, and has loss on answers only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def chat(*messages: tuple[str, str]) -> Example:
     return Example(1, messages=tuple({"role": role, "content": text} for role, text in messages))
 
 
-def test_a_prompt_stands_as_the_server_renders_it_and_the_answer_with_its_end_of_turn_follows(
+def test_a_prompt_is_rendered_as_by_the_server_and_followed_by_the_answer_and_end_of_turn(
     tokenizer: Tokenizer,
 ) -> None:
     tokens = encode_example(chat(("user", " What is  it?\n"), ("assistant", "rain ")), tokenizer)
@@ -47,7 +47,7 @@ _TURNS = st.lists(st.tuples(_TEXTS, _TEXTS), min_size=1, max_size=4)
 
 
 @given(_TURNS, st.none() | _TEXTS)
-def test_before_every_answer_stand_the_ids_of_the_request_that_asks_for_it(
+def test_the_ids_before_every_answer_are_those_of_the_request_for_it(
     tokenizer: Tokenizer, talk: Sequence[tuple[str, str]], system: str | None
 ) -> None:
     messages: list[Mapping[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
@@ -74,7 +74,7 @@ def test_a_raw_text_begins_as_a_raw_request_and_ends_with_the_end_token(tokenize
     assert encode_example(Example(1, text=" once upon<eos>"), tokenizer).ids == tokens.ids
 
 
-def test_an_example_that_is_too_long_is_refused_by_line_and_bound_or_left_out_when_asked(tokenizer: Tokenizer) -> None:
+def test_an_example_that_is_too_long_is_refused_by_line_and_bound_or_skipped_if_requested(tokenizer: Tokenizer) -> None:
     short, long = Example(3, text="a"), Example(7, text="b " * 99)
     with pytest.raises(TrainingDataError, match=r"d.jsonl, line 7: \d+ tokens.* --max-length 16"):
         encode_all([short, long], tokenizer, PATH, 16, skip_long=False)

@@ -1,4 +1,4 @@
-"""What is minimised and reported: transformers' own loss over the answers, and what the model itself would say."""
+"""The loss is that of transformers over the answers, and `exact` counts answers that the model would generate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.oracle.transformers_peft import hf_logits
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
-# Two answers in one talk longer than the tiny models' window of 8, and a text of which all but the first token counts.
+# A chat with two answers, longer than the tiny models' window of 8, a short one, and a text of which all tokens but the
+# first have loss.
 EXAMPLES = [
     Tokens([2, 7, 5, 200, 33, 41, 9, 77, 120, 5, 6], ((2, 4), (8, 11)), is_chat=True),
     Tokens([2, 14, 3, 9], ((3, 4),), is_chat=True),
@@ -49,9 +50,9 @@ def transformers_loss(model: Any, examples: list[Tokens]) -> float:
 def test_the_loss_is_that_of_transformers_over_the_answer_tokens_alone(tmp_path: Path, family: Family) -> None:
     model = load(tmp_path, family)
     wanted = transformers_loss(model, EXAMPLES)
-    judged = evaluate(model, EXAMPLES, batch_size=2)
-    assert judged.loss == pytest.approx(wanted, rel=1e-4)
-    assert judged.perplexity == pytest.approx(np.exp(wanted), rel=1e-3)
+    evaluation = evaluate(model, EXAMPLES, batch_size=2)
+    assert evaluation.loss == pytest.approx(wanted, rel=1e-4)
+    assert evaluation.perplexity == pytest.approx(np.exp(wanted), rel=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -72,11 +73,11 @@ def test_the_loss_and_its_gradient_are_those_of_all_positions_at_once(
     torch.testing.assert_close(norm.grad, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_exact_counts_the_chats_whose_every_answer_the_model_would_give(tmp_path: Path) -> None:
+def test_exact_counts_the_chats_whose_answers_the_model_would_all_generate(tmp_path: Path) -> None:
     model = load(tmp_path, "gemma3_text")
 
     def answered(prompt: list[int], wrong_at: int | None = None) -> Tokens:
-        """Four tokens as the model goes on at temperature 0, one of them wrong if asked."""
+        """The prompt and the model's next four tokens at temperature 0, the one at `wrong_at` changed."""
         ids = list(prompt)
         for index in range(4):
             likeliest = int(hf_logits(model, np.array(ids, np.int32))[-1].argmax())

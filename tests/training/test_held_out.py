@@ -1,4 +1,4 @@
-"""What is held out was never trained on."""
+"""Held-out examples are not trained on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def texts(*contents: str) -> list[Example]:
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40), st.floats(0.01, 0.9), st.integers(0, 9))
-def test_no_question_stands_on_both_sides_and_none_is_lost(letters: list[str], fraction: float, seed: int) -> None:
+def test_no_question_is_on_both_sides_of_the_split_and_no_example_is_lost(
+    letters: list[str], fraction: float, seed: int
+) -> None:
     if len(set(letters)) == 1:
         with pytest.raises(TrainingDataError, match="only one question"):
             split_examples(texts(*letters), fraction, seed, PATH)
@@ -48,7 +50,7 @@ def test_a_fraction_of_zero_holds_out_nothing() -> None:
     assert split_examples(texts("a"), 0, 0, PATH) == (texts("a"), [])
 
 
-def test_chats_that_ask_the_same_stay_together_whatever_is_answered() -> None:
+def test_chats_with_the_same_question_and_other_answers_stay_together() -> None:
     def ask(line: int, answer: str) -> Example:
         return Example(line, messages=({"role": "user", "content": "a"}, {"role": "assistant", "content": answer}))
 

@@ -1,4 +1,4 @@
-"""Without the extra, one sentence says how to install it."""
+"""If the packages of the extra `train` are missing, the message says how to install them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from intaglio.training.run import PACKAGES, check_installed
 
 
 def test_a_missing_package_is_named_with_both_install_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {name: importlib.util.find_spec("json") for name in PACKAGES} | {"peft": None}
-    monkeypatch.setattr(importlib.util, "find_spec", there.__getitem__)
+    specs = {name: importlib.util.find_spec("json") for name in PACKAGES} | {"peft": None}
+    monkeypatch.setattr(importlib.util, "find_spec", specs.__getitem__)
     with pytest.raises(TrainingError) as refused:
         check_installed()
     said = str(refused.value)

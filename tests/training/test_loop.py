@@ -10,7 +10,7 @@ from intaglio.training.loop import learning_rate, num_steps
 from tests.training.test_options import options
 
 
-def test_steps_come_from_the_epochs_unless_given(tmp_path: Path) -> None:
+def test_the_number_of_steps_follows_from_the_epochs_unless_given(tmp_path: Path) -> None:
     assert num_steps(options(tmp_path, batch_size=8), 100) == 39  # 13 batches, 3 times
     assert num_steps(options(tmp_path, batch_size=8, epochs=0.5), 100) == 6
     assert num_steps(options(tmp_path, epochs=0.01), 3) == 1

@@ -1,4 +1,4 @@
-"""The memory of a training is known before anything is loaded."""
+"""The memory that a training needs is computed before anything is loaded."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from intaglio.training.options import TrainingOptions
 from tests.helpers.checkpoints import FAMILIES, Family, random_weights, tiny_config, write_hf_folder
 
 SHAPE = BatchShape(rows=2, width=200)
-# The widths of the tiny models differ from each other much less than those of real ones, and each coefficient is for
-# all widths; what is reserved may be this much more than what torch keeps, and never clearly less.
+# Bounds of the computed bytes, relative to what torch keeps: they may be somewhat more, because the widths of the tiny
+# models differ much less from each other than those of real models, but never clearly less.
 LEAST, MOST = 0.97, 1.35
 
 
@@ -29,7 +29,7 @@ def options(folder: Path, **changes: Any) -> TrainingOptions:
 
 
 def kept_bytes(model: Any, shape: BatchShape) -> int:
-    """Bytes that a forward pass keeps for the backward pass, each storage once, the weights not counted."""
+    """Bytes that a forward pass keeps for the backward pass, without the weights; each storage counts once."""
     import torch
 
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
@@ -52,27 +52,27 @@ def kept_bytes(model: Any, shape: BatchShape) -> int:
 @pytest.mark.parametrize("extra", ["plain", "dora"])
 @pytest.mark.parametrize("dtype", BASE_DTYPES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_reserved_for_a_step_is_what_torch_keeps(
+def test_the_bytes_computed_for_a_step_are_those_that_torch_keeps(
     tmp_path: Path, family: Family, dtype: BaseDtype, extra: str
 ) -> None:
     raw = tiny_config(family)
     chosen = options(tmp_path, dora=extra == "dora")
     model = add_adapter(load_base(write_hf_folder(tmp_path / "m", raw, random_weights(raw)), dtype), chosen).train()
     kept = kept_bytes(model, SHAPE)
-    reserved = activation_bytes(config_from_hf(raw), chosen, SHAPE, dtype)
-    assert LEAST * kept < reserved < (MOST if extra == "plain" else 2) * kept
+    computed = activation_bytes(config_from_hf(raw), chosen, SHAPE, dtype)
+    assert LEAST * kept < computed < (MOST if extra == "plain" else 2) * kept
 
 
 def config() -> ModelConfig:
     return config_from_hf(tiny_config("gemma3_text"))
 
 
-def test_the_base_in_bfloat16_takes_half_of_what_it_takes_in_float32(tmp_path: Path) -> None:
+def test_the_base_in_bfloat16_takes_half_the_memory_of_float32(tmp_path: Path) -> None:
     float32, bfloat16 = (memory_need(config(), options(tmp_path), SHAPE, dtype) for dtype in BASE_DTYPES)
     assert float32.weights == 2 * bfloat16.weights > 0
 
 
-def test_wider_batches_and_larger_vocabularies_take_more(tmp_path: Path) -> None:
+def test_wider_batches_and_larger_vocabularies_take_more_memory(tmp_path: Path) -> None:
     need = memory_need(config(), options(tmp_path), SHAPE, "float32")
     wide = memory_need(config(), options(tmp_path), replace(SHAPE, width=400), "float32")
     many = memory_need(replace(config(), vocab_size=262_144), options(tmp_path), SHAPE, "float32")
@@ -93,7 +93,7 @@ def test_the_refusal_names_the_need_the_bound_and_what_can_be_lowered(dtype: Bas
 
 
 @pytest.mark.oracle
-def test_the_command_asks_the_process_s_own_limit_before_it_loads_the_base(tmp_path: Path) -> None:
+def test_the_command_checks_the_limit_of_the_process_before_it_loads_the_base(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
     limit_kib = 1_200_000  # the bundled model needs more than that even in bfloat16

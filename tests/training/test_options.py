@@ -44,7 +44,7 @@ def test_options_in_bounds_are_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ADAPTER_FILES)
-def test_an_adapter_that_is_there_is_only_replaced_when_asked(tmp_path: Path, name: str) -> None:
+def test_an_existing_adapter_is_replaced_only_with_overwrite(tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("{}")
     with pytest.raises(TrainingError, match=f"{name} .*--overwrite"):
@@ -52,7 +52,7 @@ def test_an_adapter_that_is_there_is_only_replaced_when_asked(tmp_path: Path, na
     check_options(options(tmp_path, overwrite=True))
 
 
-def test_a_file_cannot_be_the_folder(tmp_path: Path) -> None:
+def test_a_file_as_output_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(TrainingError, match="out is a file"):
         check_options(options(tmp_path))

@@ -1,4 +1,4 @@
-"""Whole runs on a tiny Gemma: it learns, what it learnt is served, and nothing is half made."""
+"""Whole runs on a tiny Gemma: it learns, the adapter is served, and a failed run leaves a usable folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from intaglio.training.memory import Available, MemoryNeed
 from intaglio.training.options import ADAPTER_FILES, TrainingOptions
 from intaglio.training.report import Evaluation
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
-from tests.helpers.small_disk import ballast, small_disk
+from tests.helpers.small_disk import fill_disk, small_disk
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_model
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore"), pytest.m
 ANSWERS = {"the dog": "the fox", "the fox": "a bear", "the sun": "north of", "the rain": "is over"}
 
 
-class Notes:
-    """A report that remembers. on_step may raise."""
+class RecordingReport:
+    """A report that records its calls. on_step may raise."""
 
     def __init__(self, on_step: Callable[[int], None] = lambda number: None) -> None:
         self.losses: list[float] = []
@@ -94,7 +94,7 @@ def contents(folder: Path) -> list[bytes]:
 @pytest.mark.parametrize("form", ["plain", "rslora", "dora"])
 def test_the_engine_generates_what_was_trained(base: BaseModel, data: Path, form: str) -> None:
     chosen = options(data, form, steps=120, batch_size=4, **({} if form == "plain" else {form: True}))
-    notes = Notes()
+    notes = RecordingReport()
     trained = run.train(chosen, base, notes)
     assert notes.evaluations["before"].exact == 0
     assert notes.evaluations["after"].exact == 1
@@ -109,7 +109,9 @@ def test_the_engine_generates_what_was_trained(base: BaseModel, data: Path, form
 
 
 def test_the_files_say_what_was_trained_and_anyone_can_read_them(base: BaseModel, data: Path) -> None:
-    trained = run.train(options(data, "out", rank=3, targets=("q_proj", "down_proj"), alpha=5.0), base, Notes())
+    trained = run.train(
+        options(data, "out", rank=3, targets=("q_proj", "down_proj"), alpha=5.0), base, RecordingReport()
+    )
     config = json.loads((trained.folder / "adapter_config.json").read_text())
     card = json.loads((trained.folder / "card.json").read_text())
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (3, 5.0, ["down_proj", "q_proj"])
@@ -123,7 +125,7 @@ def test_the_files_say_what_was_trained_and_anyone_can_read_them(base: BaseModel
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(base: BaseModel, data: Path) -> None:
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
-        run.train(options(data, name, seed=seed), base, Notes())
+        run.train(options(data, name, seed=seed), base, RecordingReport())
     one, same, other = (contents(data.parent / name) for name in ("one", "same", "other"))
     assert one == same
     assert one[1] != other[1]
@@ -136,7 +138,7 @@ BFLOAT16_LOSS = 0.02
 
 
 def test_a_base_in_either_dtype_is_trained_to_about_the_same_losses(base: BaseModel, data: Path) -> None:
-    float32, bfloat16 = Notes(), Notes()
+    float32, bfloat16 = RecordingReport(), RecordingReport()
     trained = run.train(options(data, "one", steps=60, batch_size=4), base, float32)
     other = run.train(options(data, "two", steps=60, batch_size=4, dtype="bfloat16"), base, bfloat16)
     assert (trained.dtype, other.dtype) == ("float32", "bfloat16")
@@ -150,7 +152,7 @@ def test_a_base_in_either_dtype_is_trained_to_about_the_same_losses(base: BaseMo
 
 
 def test_the_dtype_that_auto_chooses_is_printed_with_the_measured_speeds(base: BaseModel, data: Path) -> None:
-    notes = Notes()
+    notes = RecordingReport()
     trained = run.train(options(data, "out", dtype="auto"), base, notes)
     said = next(note for note in notes.notes if note.startswith("the base computes in"))
     speed = r"[\d.e+-]+ GMAC/s forward and [\d.e+-]+ backward"
@@ -161,7 +163,7 @@ def test_the_dtype_that_auto_chooses_is_printed_with_the_measured_speeds(base: B
 
 
 def test_the_pace_counts_the_tokens_of_the_examples_without_padding(base: BaseModel, data: Path) -> None:
-    notes = Notes()
+    notes = RecordingReport()
     trained = run.train(options(data, "out", batch_size=4, steps=3), base, notes)
     prompts = [base.render_prompt(prompt, raw=False) for prompt in ANSWERS]
     answers = [base.tokenizer.encode(answer) for answer in ANSWERS.values()]
@@ -179,7 +181,7 @@ def test_where_float32_does_not_fit_auto_chooses_bfloat16_and_prints_why(
         return MemoryNeed(weights=1000 if dtype == "bfloat16" else 2000, step=500)
 
     monkeypatch.setattr(run, "memory_need", need)
-    notes, memory = Notes(), Available(1999, "memory limit of the control group")
+    notes, memory = RecordingReport(), Available(1999, "memory limit of the control group")
     trained = run.train(options(data, "out", dtype="auto"), base, notes, memory)
     assert trained.dtype == "bfloat16"
     assert any("are available: memory limit of the control group" in note for note in notes.notes)
@@ -193,21 +195,21 @@ def test_too_little_memory_is_refused_by_its_bound_before_the_base_is_loaded(
     memory = Available(2_000_000, "RLIMIT_DATA of the process")
     said = r"training needs about .* GB .*, and 0\.00 GB are available \(RLIMIT_DATA of the process\).*batch-size"
     with pytest.raises(NotEnoughMemoryError, match=said):
-        run.train(options(data, "out", dtype=dtype), base, Notes(), memory)
+        run.train(options(data, "out", dtype=dtype), base, RecordingReport(), memory)
 
 
 def test_a_shortlist_of_the_whole_vocabulary_changes_nothing(base: BaseModel, data: Path) -> None:
-    whole, listed = Notes(), Notes()
+    whole, listed = RecordingReport(), RecordingReport()
     run.train(options(data, "whole"), base, whole)
     run.train(options(data, "listed", shortlist=511), base, listed)
-    assert listed.losses == pytest.approx(whole.losses, rel=1e-3)  # but for one token
+    assert listed.losses == pytest.approx(whole.losses, rel=1e-3)  # all tokens but one
 
 
 def test_a_short_shortlist_does_not_change_the_evaluation(base: BaseModel, data: Path) -> None:
-    whole, listed = Notes(), Notes()
+    whole, listed = RecordingReport(), RecordingReport()
     run.train(options(data, "whole"), base, whole)
     run.train(options(data, "listed", shortlist=8), base, listed)
-    assert listed.losses[0] < whole.losses[0]  # fewer rivals
+    assert listed.losses[0] < whole.losses[0]  # fewer tokens share the probability
     assert listed.evaluations["before"] == whole.evaluations["before"]
 
 
@@ -216,10 +218,10 @@ def test_ctrl_c_leaves_the_last_checkpoint_and_says_so(base: BaseModel, data: Pa
         if number == 3:
             raise KeyboardInterrupt
 
-    notes = Notes(interrupt)
+    notes = RecordingReport(interrupt)
     card = data.parent / "out" / "card.json"
     card.parent.mkdir()
-    card.write_text("{}")  # of a run before
+    card.write_text("{}")  # of an earlier run
     with pytest.raises(TrainingInterruptedError, match=r"out .*step 2 of 4"):
         run.train(options(data, "out"), base, notes)
     assert notes.ended == 1
@@ -227,26 +229,26 @@ def test_ctrl_c_leaves_the_last_checkpoint_and_says_so(base: BaseModel, data: Pa
     assert read_peft_adapter(data.parent / "out", base.config, AdapterLimits()).rank == 8
 
 
-def test_ctrl_c_before_the_first_checkpoint_says_that_nothing_was_written(base: BaseModel, data: Path) -> None:
+def test_ctrl_c_before_the_first_checkpoint_writes_no_adapter_and_says_so(base: BaseModel, data: Path) -> None:
     def interrupt(number: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(TrainingInterruptedError, match=r"out .*nothing of this run.* step 2"):
-        run.train(options(data, "out"), base, Notes(interrupt))
+    with pytest.raises(TrainingInterruptedError, match=r"out .*no adapter of this run.* step 2"):
+        run.train(options(data, "out"), base, RecordingReport(interrupt))
     assert list((data.parent / "out").iterdir()) == []
     with pytest.raises(TrainingInterruptedError, match="comes after step 4"):  # the last step is a checkpoint too
-        run.train(options(data, "out", checkpoint_every=50), base, Notes(interrupt))
+        run.train(options(data, "out", checkpoint_every=50), base, RecordingReport(interrupt))
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(base: BaseModel, data: Path, tmp_path: Path) -> None:
     def fill_the_disk(number: int) -> None:
         if number == 3:
-            full.enter_context(ballast(disk, free_bytes=4096))
+            full.enter_context(fill_disk(disk, free_bytes=4096))
 
     said = r"/out cannot be written: .*No space left on device.*step 2 of 4"
     with small_disk(tmp_path / "disk", 1 << 20) as disk, ExitStack() as full:
         with pytest.raises(TrainingError, match=said):
-            run.train(options(data, "disk/out"), base, Notes(fill_the_disk))
+            run.train(options(data, "disk/out"), base, RecordingReport(fill_the_disk))
         assert sorted(file.name for file in (disk / "out").iterdir()) == sorted(ADAPTER_FILES)
         assert read_peft_adapter(disk / "out", base.config, AdapterLimits()).rank == 8
 
@@ -256,10 +258,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_base_is_loaded(
 ) -> None:
     monkeypatch.setattr(run, "load_base", lambda path, dtype: pytest.fail("too late"))
     with pytest.raises(TrainingError, match=r"--out .*data\.jsonl/out cannot be written: Not a directory"):
-        run.train(options(data, "data.jsonl/out"), base, Notes())
+        run.train(options(data, "data.jsonl/out"), base, RecordingReport())
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(
     base: BaseModel, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = run.load_base
@@ -271,13 +273,13 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
             bases[0].get_parameter("model.norm.weight").fill_(float("nan"))
 
     with pytest.raises(TrainingError, match=r"loss is nan at step 3.*step 2"):
-        run.train(options(data, "out", eval_data=None, held_out=0), base, Notes(spoil))
+        run.train(options(data, "out", eval_data=None, held_out=0), base, RecordingReport(spoil))
 
 
 def test_texts_are_evaluated_by_perplexity_only(base: BaseModel, tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text('{"text": "the sun is in the north"}\n{"text": "once upon a time"}\n{"text": "a small house"}\n')
-    notes = Notes()
+    notes = RecordingReport()
     run.train(options(file, "out", eval_data=None, held_out=0.4, steps=30), base, notes)
     before, after = notes.evaluations["before"], notes.evaluations["after"]
     assert (before.exact, before.num_examples) == (None, 1)
@@ -286,7 +288,7 @@ def test_texts_are_evaluated_by_perplexity_only(base: BaseModel, tmp_path: Path)
 
 
 def test_without_held_out_examples_nothing_is_evaluated(base: BaseModel, data: Path) -> None:
-    notes = Notes()
+    notes = RecordingReport()
     trained = run.train(options(data, "out", eval_data=None, held_out=0), base, notes)
     assert (trained.before, trained.after, notes.evaluations) == (None, None, {})
 
@@ -294,13 +296,13 @@ def test_without_held_out_examples_nothing_is_evaluated(base: BaseModel, data: P
 def test_an_example_longer_than_the_bound_stops_the_run_before_the_base_is_loaded(base: BaseModel, data: Path) -> None:
     data.write_text(json.dumps({"prompt": "the rain " * 30, "completion": "x"}) + "\n" + data.read_text())
     with pytest.raises(TrainingDataError, match=r"data.jsonl, line 1: \d+ tokens.* --max-length 40"):
-        run.train(options(data, "out", max_length=40), base, Notes())
-    notes = Notes()
+        run.train(options(data, "out", max_length=40), base, RecordingReport())
+    notes = RecordingReport()
     run.train(options(data, "out", max_length=40, skip_long=True), base, notes)
-    assert "2 examples longer than 40 tokens are left out" in notes.notes  # it stands in both files
+    assert "2 examples longer than 40 tokens are left out" in notes.notes  # the example is in both files
     assert "5 held-out examples repeat questions of the training data: they measure memorization" in notes.notes
 
 
 def test_a_bound_above_the_context_window_is_refused(base: BaseModel, data: Path) -> None:
     with pytest.raises(TrainingError, match=r"--max-length is 2000.* 640"):
-        run.train(options(data, "out", max_length=2000), base, Notes())
+        run.train(options(data, "out", max_length=2000), base, RecordingReport())

@@ -87,7 +87,7 @@ test("whatever a server or a proxy before it answers becomes an Error that can b
     [JSON.stringify(envelope), "InferenceUpstreamError: 10000: Authentication error"],
     ["<h1>502</h1>", "InferenceUpstreamError: <h1>502</h1>"],
     ["null", "InferenceUpstreamError: null"],
-    ["", "InferenceUpstreamError: the server answered 502"],
+    ["", "InferenceUpstreamError: the server responded with status 502"],
   ]) {
     assert.equal(String(await failure(new Response(body, { status: 502 }))), text);
   }

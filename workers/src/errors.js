@@ -1,16 +1,16 @@
-// Failures as Errors, worded and named as the Workers AI binding does.
+// Failures as Errors with the messages and names of the Workers AI binding.
 
-/** What a failed run threw: "<code>: <description>". A body that is no such JSON, say a proxy's, is shown as it is. */
+/** The Error of a failed run: "<code>: <description>". Another body, such as a proxy's, is the message itself. */
 export async function failure(response) {
   const text = await response.text();
   const body = parsed(text);
   const item = body?.errors?.[0];
   if (body?.internalCode) return named(body.name, `${body.internalCode}: ${body.description}`);
   if (item) return named("InferenceUpstreamError", `${item.code}: ${item.message}`);
-  return named("InferenceUpstreamError", text || `the server answered ${response.status}`);
+  return named("InferenceUpstreamError", text || `the server responded with status ${response.status}`);
 }
 
-/** What a failed catalogue search threw. */
+/** The Error of a failed model search. */
 export async function modelsFailure(response) {
   const text = await response.text();
   return named("AiInternalError", parsed(text)?.errors?.[0]?.message ?? text);

@@ -1,10 +1,10 @@
 // A Workers AI binding over an Intaglio server: bind this entrypoint as a service named AI, and env.AI.run() works.
 //
-//   INTAGLIO_URL      where the server is, e.g. https://intaglio.example.com
-//   INTAGLIO_ACCOUNT  whose finetunes `lora` may name; `local` if not set
-//   INTAGLIO_TOKEN    one of the server's API tokens, as a secret, if it asks for one
+//   INTAGLIO_URL      address of the server, e.g. https://intaglio.example.com
+//   INTAGLIO_ACCOUNT  account whose finetunes `lora` may name; `local` if not set
+//   INTAGLIO_TOKEN    one of the server's API tokens, as a secret, if the server requires one
 //
-// Streams and Response objects cross the service binding as they are, so text is seen as it is made.
+// Streams and Response objects cross the service binding unchanged, so text arrives while it is generated.
 
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { failure, modelsFailure } from "./errors.js";
@@ -17,7 +17,7 @@ export class IntaglioAI extends WorkerEntrypoint {
    * @param {object} inputs   {prompt} or {messages}, and settings: lora, stream, max_tokens, temperature, ...
    * @param {object} options  lora, queueRequest, rejectIfBusy, returnRawResponse, extraHeaders, signal
    * @returns {Promise<object | ReadableStream<Uint8Array> | Response>}  the result; with `stream` its server-sent
-   *   events; with `returnRawResponse` the whole HTTP response, also of a failure
+   *   events; with `returnRawResponse` the whole HTTP response, also if it is an error
    * @throws {Error} named InferenceUpstreamError, with the text "<code>: <what is wrong>"
    */
   async run(model, inputs, options = {}) {

@@ -22,7 +22,7 @@ export function modelsRequest(env, params) {
 }
 
 function endpoint(env, path) {
-  if (!env.INTAGLIO_URL) throw named("AiInternalError", "INTAGLIO_URL is not set: say where the Intaglio server is");
+  if (!env.INTAGLIO_URL) throw named("AiInternalError", "INTAGLIO_URL is not set; set it to the address of the Intaglio server");
   return new URL(path, env.INTAGLIO_URL.replace(/\/*$/, "/"));
 }
 
@@ -33,7 +33,7 @@ function identity(env) {
   return headers;
 }
 
-// JSON would make an empty object of a stream, and the model would answer a question nobody asked.
+// In JSON a stream would become an empty object, and the model would run without that input.
 function refuseStreams(inputs) {
   for (const [name, value] of Object.entries(inputs)) {
     for (const one of [value, value?.body]) {

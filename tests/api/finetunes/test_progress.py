@@ -35,7 +35,7 @@ def test_a_running_check_is_shown_with_its_step(
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     weights = (adapter_folder / WEIGHTS).read_bytes()
     uploading = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     found = read(client)
     assert (found["state"], found["missing_files"]) == ("checking", [WEIGHTS])
     check = found["check"]
@@ -44,7 +44,7 @@ def test_a_running_check_is_shown_with_its_step(
     assert client.get(FINETUNES).json()["result"][0]["state"] == "checking"
     answer = client.post(RUN, json={"prompt": "x", "lora": "mine"})
     assert (answer.status_code, error_of(answer)["code"]) == (400, 3039)
-    held.go.set()
+    held.resume.set()
     assert uploading.result(DEADLINE_S).json()["result"]["state"] == "ready"
     assert "check" not in read(client)
 
@@ -57,12 +57,12 @@ def test_a_replacements_check_is_shown_beside_the_version_that_serves(
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     config = (adapter_folder / CONFIG).read_bytes() + b"\n"
     uploading = in_thread(lambda: upload(client, "mine", CONFIG, config, keep_other_file="true"))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     found = read(client)
     assert (found["state"], found["version"], "check" in found) == ("ready", 1, False)
     assert (found["pending"]["state"], found["pending"]["check"]["step"]) == ("checking", "shapes")
     assert client.post(RUN, json={"prompt": "x", "lora": "mine"}).status_code == 200
-    held.go.set()
+    held.resume.set()
     assert uploading.result(DEADLINE_S).json()["result"]["version"] == 2
 
 
@@ -74,9 +74,9 @@ def test_a_delete_during_a_check_answers_at_once_and_the_upload_is_not_found(
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     weights = (adapter_folder / WEIGHTS).read_bytes()
     uploading = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     assert client.delete(f"{FINETUNES}/mine").status_code == 200
-    held.go.set()
+    held.resume.set()
     late = uploading.result(DEADLINE_S)
     assert (late.status_code, error_of(late)["code"]) == (404, 3037)
     assert stored_files(settings.data_path) == []
@@ -98,9 +98,9 @@ def test_the_second_of_two_uploads_of_one_file_waits_and_both_get_a_response(
     held = PausedCheck(monkeypatch, ReadStep.SHAPES)
     weights, others = ((folder / WEIGHTS).read_bytes() for folder in (adapter_folder, other))
     first = in_thread(lambda: upload(client, "mine", WEIGHTS, weights))
-    assert held.inside.wait(DEADLINE_S)
+    assert held.reached.wait(DEADLINE_S)
     later = in_thread(lambda: upload(client, "mine", WEIGHTS, others))
-    held.go.set()
+    held.resume.set()
     answers = [uploading.result(DEADLINE_S) for uploading in (first, later)]
     assert [answer.status_code for answer in answers] == [200, 200]
     found = read(client)

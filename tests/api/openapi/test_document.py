@@ -16,7 +16,7 @@ from intaglio.api.state import ServerState
 from intaglio.model.config import ModelConfig
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, MODEL, fake_state
-from tests.helpers.openapi_conformance import Declared, GivenResponse
+from tests.helpers.openapi_conformance import Declared, ReceivedResponse
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,6 @@ def test_the_document_needs_no_token_and_declares_that_other_routes_do(
 def test_the_checks_notice_an_undeclared_response(
     declared: Declared, status: int, headers: dict[str, str], body: bytes, gap: str
 ) -> None:
-    answer = GivenResponse(status, {"content-type": "application/json", **headers}, body)
+    answer = ReceivedResponse(status, {"content-type": "application/json", **headers}, body)
     with pytest.raises(AssertionError, match=re.escape(gap)):
         declared.check("GET", f"{ACCOUNT}/ai/authors/search", answer)

@@ -1,4 +1,4 @@
-// Runs the functions of an example one after the other and prints what each gave, as one line of JSON.
+// Runs the functions of an example one after the other and prints what they returned, as one line of JSON.
 
 // Prints {name of the function: {"value": what it returned} or {"error": its stack}}.
 export async function report(...functions) {
@@ -7,7 +7,7 @@ export async function report(...functions) {
     try {
       outcomes[one.name] = { value: (await one()) ?? null };
     } catch (error) {
-      // Whatever a client throws is for the test to judge, and the next function still runs.
+      // The test reports the error, and the next function still runs.
       outcomes[one.name] = { error: `${error?.stack ?? error}` };
     }
   }

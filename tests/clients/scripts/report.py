@@ -1,4 +1,4 @@
-"""Runs the functions of an example one after the other and prints what each gave, as one line of JSON."""
+"""Runs the functions of an example one after the other and prints what they returned, as one line of JSON."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def report(*functions: Callable[[], Any]) -> None:
 def _outcome(function: Callable[[], Any]) -> dict[str, Any]:
     try:
         return {"value": function()}
-    except Exception:  # noqa: BLE001 - whatever a client raises is for the test to judge, and the next one still runs
+    except Exception:  # noqa: BLE001 - the test reports the error, and the next function still runs
         return {"error": traceback.format_exc()}

@@ -1,1 +1,1 @@
-"""What strangers send: one module per family, each case a maker of files or bodies."""
+"""Hostile uploads, one module per family; each case has a function that makes its files or its body."""

@@ -1,4 +1,4 @@
-"""adapter_config.json with keys missing, of wrong types, out of bounds, unknown, or of what is no plain LoRA."""
+"""adapter_config.json with keys that are missing, of wrong types, out of bounds, unknown or unsupported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.hostile.case import HostileCase, bad_config, bad_config_text, changed
 
 INFINITE = 10**400  # JSON has whole numbers of any length; this one is beyond float64
 
-# key -> values that it cannot have, one of each kind. Every one must be refused by the key's name.
+# key -> invalid values, one of each kind. The message must name the key.
 WRONG: dict[str, list[Any]] = {
     "peft_type": [..., None, "lora", "LOHA", "PROMPT_TUNING", ["LORA"]],
     "task_type": ["SEQ_CLS", "", []],
@@ -58,7 +58,7 @@ def wrong_values() -> Iterator[HostileCase]:
 
 
 def spelt(key: str, text: str) -> HostileCase:
-    """A key with a value that JSON writers do not write."""
+    """A case whose key has a literal text as its value, which no JSON writer would write."""
     marker = '"the value"'
     return bad_config_text(
         f"{key} {text}",
@@ -112,7 +112,7 @@ TEXTS = (
     spelt("alpha_pattern", '{"q_proj": 1e999}'),
 )
 
-# Expressions: none may take long, whatever Python's own engine would make of them.
+# Regular expressions: none may take long, even if it would in Python's own engine.
 PATTERNS = (
     *(
         bad_config(

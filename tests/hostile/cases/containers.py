@@ -1,4 +1,4 @@
-"""Files that are something else: archives, bombs, pickles, other formats, pages."""
+"""Files of another format: archives, decompression bombs, pickles, web pages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import HostileCase, bad_config_text, bad_weights
-from tests.hostile.good_adapter import apart, packed
+from tests.hostile.good_adapter import join_file, with_header
 
-BOMB_BYTES = 1 << 24  # unpacked; packed it is a thousandth
+BOMB_BYTES = 1 << 24  # decompressed; a thousandth of that compressed
 
 
 class Trap:
@@ -32,7 +32,7 @@ class Trap:
 
 
 def pickles(trap: Path) -> dict[str, bytes]:
-    """Pickles in every wrapping that loaders look into."""
+    """Pickles in every container that loaders open."""
     bare = pickle.dumps(Trap(trap))
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:  # what torch.save writes
@@ -46,7 +46,7 @@ def pickles(trap: Path) -> dict[str, bytes]:
         "torch's zip": archive.getvalue(),
         "torch's old form": pickle.dumps(0x1950A86A20F9469CFC6C) + pickle.dumps(1001) + bare,
         "an array of objects": array.getvalue(),
-        "behind a header": packed({"__metadata__": {"format": "pt"}}, bare),
+        "behind a header": join_file({"__metadata__": {"format": "pt"}}, bare),
         "in the length of the header": struct.pack("<Q", len(bare)) + bare,
     }
 
@@ -84,7 +84,7 @@ MAKERS: dict[str, Callable[[bytes], bytes]] = {
     "an index of shards": lambda good: json.dumps({"metadata": {}, "weight_map": {"a": "b"}}).encode(),
     "a zip behind the good file": lambda good: good + zipped(**{"a": b"b"}),
     "a zip before the good file": lambda good: zipped(**{"a": b"b"}) + good,
-    "a zip in the header": lambda good: packed({**apart(good)[0], "zip": zipped(a=b"b").hex()}, apart(good)[1]),
+    "a zip in the header": with_header(lambda header: header.update(zip=zipped(a=b"b").hex())),
 }
 
 CASES: tuple[HostileCase, ...] = (
@@ -98,5 +98,5 @@ CASES: tuple[HostileCase, ...] = (
         if name in ("a zip of the file", "a gzip bomb", "a pointer of git LFS", "a page of a web site")
     ),
     bad_config_text("an index of shards for a config", "peft_type is missing", MAKERS["an index of shards"]),
-    bad_config_text("the weights for a config", "not valid JSON", lambda good: packed({"a": 1}, bytes(100))),
+    bad_config_text("the weights for a config", "not valid JSON", lambda good: join_file({"a": 1}, bytes(100))),
 )

@@ -1,7 +1,7 @@
 """Adapter folders on the server's own disk that hold links, pipes and devices where files are expected.
 
-A link to a regular file is no trick: the hub keeps its downloads so, every name in a snapshot a link into a store of
-contents. So links are followed; what they lead to must be a regular file.
+A link to a regular file is valid: the Hugging Face Hub stores downloads this way, each name in a snapshot is a link to
+a file with its content. So links are followed; the target must be a regular file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class HostileFolder(NamedTuple):
-    """name: what takes the file's place. make: puts it there. complaint: what the refusal has to say."""
+    """name: what is in place of the file. make: creates it. complaint: a regular expression for the message."""
 
     name: str
     make: Callable[[Path], object]
@@ -63,7 +63,7 @@ FOLDERS = (
     HostileFolder("noise without end", lambda path: path.symlink_to("/dev/urandom"), NOT_REGULAR),
     HostileFolder("the null device", lambda path: path.symlink_to("/dev/null"), NOT_REGULAR),
     HostileFolder(
-        "a file outside that is no adapter",
+        "a link to a file outside that is not an adapter",
         lambda path: path.symlink_to("/etc/passwd"),
         "is not a safetensors file|not valid JSON",
     ),
@@ -82,7 +82,7 @@ FOLDERS = (
 
 @contextmanager
 def released(folder: Path) -> Iterator[None]:
-    """At the end readers that wait at a pipe of the folder are released, so a failing test does not hang others."""
+    """At the end, unblock readers that wait at a pipe of the folder, so that a failing test does not hang others."""
     try:
         yield
     finally:
@@ -90,5 +90,5 @@ def released(folder: Path) -> Iterator[None]:
             if path.is_fifo():
                 try:
                     os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-                except OSError:  # no reader waits, as it should be
+                except OSError:  # no reader waits, as expected
                     continue

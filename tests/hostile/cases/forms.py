@@ -1,4 +1,4 @@
-"""Bodies of uploads that are not a valid form: parts twice, missing, misnamed, cut, endless, smuggled."""
+"""Upload bodies that are not a valid form: duplicate, missing, misnamed, truncated or oversized parts."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ END = f"--{BOUNDARY}--\r\n".encode()
 
 
 def part(disposition: str, content: bytes, *headers: str) -> bytes:
-    """One part. disposition: what stands behind `form-data; `."""
+    """One part. disposition: the text after `form-data; `."""
     lines = [f"--{BOUNDARY}", f"Content-Disposition: form-data; {disposition}", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1") + content + b"\r\n"
 
 
 def form(file: bytes, file_name: str = CONFIG) -> bytes:
-    """An honest form."""
+    """A valid form."""
     return part('name="file_name"', file_name.encode()) + part('name="file"; filename="blob"', file) + END
 
 
 @dataclass(frozen=True, slots=True)
 class HostileForm:
-    """A body for the upload of one file. make: the good file -> the body. complaint: what the answer has to say."""
+    """An upload of one file. make: valid file -> body. complaint: a regular expression for the message."""
 
     name: str
     complaint: str
@@ -47,12 +47,12 @@ def file(good: bytes) -> bytes:
 
 
 def named(name: bytes) -> Callable[[bytes], bytes]:
-    """A form whose part `file_name` holds this."""
+    """A form whose part `file_name` has this value."""
     return lambda good: part('name="file_name"', name) + file(good) + END
 
 
 def dispositions(*values: str) -> Callable[[bytes], bytes]:
-    """A form whose file has these headers of disposition."""
+    """A form whose file has these content-disposition headers."""
     lines = "".join(f"Content-Disposition: {value}\r\n" for value in values).encode("latin-1")
     return lambda good: NAME + f"--{BOUNDARY}\r\n".encode() + lines + b"\r\n" + good + b"\r\n" + END
 
@@ -222,8 +222,8 @@ BOUNDARIES = (
 
 FORMS: tuple[HostileForm, ...] = COUNTS + NAMES + BOUNDARIES
 
-# Odd, and honest: their file is taken.
-HONEST: dict[str, Callable[[bytes], bytes]] = {
+# Unusual valid forms: their file must be accepted.
+VALID: dict[str, Callable[[bytes], bytes]] = {
     "the name behind the file": lambda good: file(good) + NAME + END,
     "white space around the name": named(b" adapter_config.json\n"),
     "other parts": lambda good: part('name="x"', b"y") + NAME + part('name="x"', b"") + file(good) + END,

@@ -1,4 +1,4 @@
-"""safetensors headers that are wrong: about their length, their tensors' places, shapes, types and names."""
+"""Invalid safetensors headers: their length, and the offsets, shapes, types and names of tensors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from typing import Any
 from intaglio.files.safetensors_header import MAX_NAME_CHARS
 from intaglio.lora.peft.safetensors_file import MAX_HEADER_BYTES
 from tests.hostile.case import HostileCase, bad_weights
-from tests.hostile.good_adapter import A, B, Header, apart, packed, renamed, with_entry, with_header, with_tensors
+from tests.hostile.good_adapter import (
+    A,
+    B,
+    Header,
+    join_file,
+    renamed,
+    split_file,
+    with_entry,
+    with_header,
+    with_tensors,
+)
 
 
 def entry(shape: Any = (1,), start: Any = 0, stop: Any = 4, dtype: Any = "F32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
 
 
-def says(length: int) -> HostileCase:
+def false_length(length: int) -> HostileCase:
     return bad_weights(
         f"a header length of {length}",
         f"says it has {length} bytes, but only",
@@ -25,15 +35,15 @@ def says(length: int) -> HostileCase:
 
 
 def raw(name: str, complaint: str, text: bytes) -> HostileCase:
-    return bad_weights(name, complaint, lambda good: packed(text))
+    return bad_weights(name, complaint, lambda good: join_file(text))
 
 
 def spliced(old: bytes, new: bytes) -> Any:
     """The good file with the first occurrence of a text in its header replaced, as no JSON writer would."""
 
     def make(good: bytes) -> bytes:
-        header, data = apart(good)
-        return packed(json.dumps(header).encode().replace(old, new, 1), data)
+        header, data = split_file(good)
+        return join_file(json.dumps(header).encode().replace(old, new, 1), data)
 
     return make
 
@@ -52,15 +62,15 @@ def _moved(header: Header, name: str, by: int) -> None:
 
 
 def _gap_in_front(good: bytes) -> bytes:
-    header, data = apart(good)
+    header, data = split_file(good)
     for name, fields in header.items():
         if name != "__metadata__":
             fields["data_offsets"] = [offset + 4 for offset in fields["data_offsets"]]
-    return packed(header, bytes(4) + data)
+    return join_file(header, bytes(4) + data)
 
 
 def _twice(header: Header) -> None:
-    """The same half once more, under another of its spellings, with bytes of its own."""
+    """Adds the same matrix again, under another spelling of its name."""
     other = max(name for name in header if name != "__metadata__" and name not in (A, B) and "lora_A" in name)
     header["module." + A] = header.pop(other)
 
@@ -71,9 +81,9 @@ def _two_adapters(header: Header) -> None:
 
 
 def _many(count: int) -> bytes:
-    """Numbers with names as short as they can be."""
+    """A file of `count` scalars, their names as short as possible."""
     entries = (f'"{n}":{{"dtype":"F32","shape":[],"data_offsets":[{4 * n},{4 * n + 4}]}}' for n in range(count))
-    return packed(f"{{{','.join(entries)}}}".encode(), bytes(4 * count))
+    return join_file(f"{{{','.join(entries)}}}".encode(), bytes(4 * count))
 
 
 LENGTHS = (
@@ -82,7 +92,7 @@ LENGTHS = (
     bad_weights("eight bytes", "but only 0 follow", lambda good: good[:8]),
     bad_weights("zeros", "header is not valid JSON", lambda good: bytes(len(good))),
     bad_weights("a header length of 0", "header is not valid JSON", lambda good: bytes(8) + good[8:]),
-    *(says(length) for length in (10**6, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)),
+    *(false_length(length) for length in (10**6, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)),
     bad_weights("a header cut by one byte", "header is not valid JSON", lambda good: _shifted(good, -1)),
     bad_weights("a header longer by one byte", "header is not valid JSON", lambda good: _shifted(good, 1)),
     bad_weights("a big-endian length", "bytes, but only", lambda good: good[7::-1] + good[8:]),
@@ -169,7 +179,7 @@ OFFSETS = (
     bad_weights(
         "two tensors on one place",
         "lora_B.weight' at byte .* overlaps",
-        lambda good: packed({A: entry([4, 48], 0, 768), B: entry([128, 4], 0, 2048)}, bytes(2048)),
+        lambda good: join_file({A: entry([4, 48], 0, 768), B: entry([128, 4], 0, 2048)}, bytes(2048)),
     ),
     bad_weights(
         "a tensor over the end of another", "overlaps|leaves a gap", with_header(lambda header: _moved(header, A, -4))
@@ -181,7 +191,7 @@ OFFSETS = (
     bad_weights("a byte too many", "1 bytes follow tensor", lambda good: good + b"\x00"),
     bad_weights("a second file behind the first", "bytes follow tensor", lambda good: good + good),
     bad_weights("a byte too few", "ends at byte .*, the file at", lambda good: good[:-1]),
-    bad_weights("the header alone", "ends at byte .*, the file at", lambda good: packed(apart(good)[0])),
+    bad_weights("the header alone", "ends at byte .*, the file at", lambda good: join_file(split_file(good)[0])),
 )
 
 METADATA = (

@@ -1,7 +1,7 @@
-"""Adapters of finite numbers whose forward is not finite: the reader accepts them, the verification must find them.
+"""Adapters of finite numbers whose forward is not finite: the reader accepts them, the verification must refuse them.
 
-Of the last kind not even that can: an adapter may be harmless on every token of a verification's text and absurd on
-another.
+The last one passes the verification too: its forward is finite on every token of the verification's text, but not on
+another token.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LARGE_VOCAB = 2048
 
 
 def filled(part: str, value: float) -> Callable[[Tensors], None]:
-    """One value in every tensor whose name has the part."""
+    """Fill every tensor whose name contains `part` with one value."""
 
     def fill(tensors: Tensors) -> None:
         for name, old in tensors.items():
@@ -42,7 +42,7 @@ def filled(part: str, value: float) -> Callable[[Tensors], None]:
     return fill
 
 
-def absurd(*changes: Callable[[Tensors], Any], **config: Any) -> Callable[[Files], Files]:
+def spoilt(*changes: Callable[[Tensors], Any], **config: Any) -> Callable[[Files], Files]:
     def make(good: Files) -> Files:
         weights = good.weights
         for change in changes:
@@ -58,28 +58,28 @@ def _one_token(tensors: Tensors) -> None:
 
 
 NOT_FINITE: dict[str, Callable[[Files], Files]] = {
-    "a huge A": absurd(filled("lora_A", 3e38)),
-    "a huge B": absurd(filled("lora_B", 1.6e38)),
-    "a product beyond float32": absurd(filled("lora_A", 1e20), filled("lora_B", 1e20)),
-    "a huge bias": absurd(BIAS, filled("B.bias", 1.6e38), lora_bias=True),
-    "a huge magnitude": absurd(DORA, filled("magnitude", 3e38), use_dora=True),
-    "a huge norm": absurd(put(NORM, HIDDEN), filled("model.norm", 3e38), modules_to_save=["norm"]),
-    "a huge table": absurd(put(TABLE, VOCAB, HIDDEN), filled("embed_tokens", 3e38), **SAVED),
-    "a huge head": absurd(put(HEAD_TABLE, VOCAB, HIDDEN), filled("lm_head", 3e38), modules_to_save=["lm_head"]),
-    "huge rows": absurd(put(ROWS, 2, HIDDEN), filled("tokens_delta", 3e38), **TOKENS),
-    "a huge LoRA on the embedding": absurd(
+    "a huge A": spoilt(filled("lora_A", 3e38)),
+    "a huge B": spoilt(filled("lora_B", 1.6e38)),
+    "a product beyond float32": spoilt(filled("lora_A", 1e20), filled("lora_B", 1e20)),
+    "a huge bias": spoilt(BIAS, filled("B.bias", 1.6e38), lora_bias=True),
+    "a huge magnitude": spoilt(DORA, filled("magnitude", 3e38), use_dora=True),
+    "a huge norm": spoilt(put(NORM, HIDDEN), filled("model.norm", 3e38), modules_to_save=["norm"]),
+    "a huge table": spoilt(put(TABLE, VOCAB, HIDDEN), filled("embed_tokens", 3e38), **SAVED),
+    "a huge head": spoilt(put(HEAD_TABLE, VOCAB, HIDDEN), filled("lm_head", 3e38), modules_to_save=["lm_head"]),
+    "huge rows": spoilt(put(ROWS, 2, HIDDEN), filled("tokens_delta", 3e38), **TOKENS),
+    "a huge LoRA on the embedding": spoilt(
         table_pair((4, VOCAB), (HIDDEN, 4)), filled("embedding", 1e20), **WITH_EMBEDDING
     ),
-    "a token that the canary has not": absurd(table_pair((4, VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING),
+    "a huge row of one token": spoilt(table_pair((4, VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING),
 }
 
 NO_CHANGE: dict[str, Callable[[Files], Files]] = {
-    "a product below float32": absurd(filled("lora_A", 1e-25), filled("lora_B", 1e-25)),
-    "a change that rounding swallows": absurd(filled("lora_B", 1e-30)),
+    "a product below float32": spoilt(filled("lora_A", 1e-25), filled("lora_B", 1e-25)),
+    "a change that rounding swallows": spoilt(filled("lora_B", 1e-30)),
 }
 
-# Absurd, and exactly what it says: of the base nothing is left, and every token is as likely as any other.
-ZEROS = absurd(put(TABLE, VOCAB, HIDDEN), filled("embed_tokens", 0), **SAVED)
+# Valid: it replaces the embedding by zeros, so that every token is equally likely.
+ZEROS = spoilt(put(TABLE, VOCAB, HIDDEN), filled("embed_tokens", 0), **SAVED)
 
 # For a base of LARGE_VOCAB tokens.
-poisoned = absurd(table_pair((4, LARGE_VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING)
+poisoned = spoilt(table_pair((4, LARGE_VOCAB), (HIDDEN, 4)), _one_token, **WITH_EMBEDDING)

@@ -1,4 +1,4 @@
-"""What other servers accept and compute wrongly, or drop without a word: here each is exactly right or refused.
+"""Files that other servers accept and compute wrongly, or in part: this server refuses them.
 
 Sources: the converters and loaders of vLLM, SGLang, LoRAX, TGI, llama.cpp and mlx, and reports against them.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import HostileCase, bad_config, bad_weights
-from tests.hostile.good_adapter import PREFIX, RANK, A, B, Tensors, with_more, with_tensors
+from tests.hostile.good_adapter import PREFIX, RANK, A, B, Tensors, with_extra_tensors, with_tensors
 
 Q0 = "model__layers__0__self_attn__q_proj"
 HIDDEN, VOCAB, Q_OUT = 48, 512, 128
@@ -31,7 +31,7 @@ def shaped(name: str, change: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
 
 
 def rank_changed(module: str, rank: int) -> Callable[[bytes], bytes]:
-    """Both halves of one module with another rank than the config gives it."""
+    """A and B of one module with another rank than in the config."""
 
     def change(tensors: Tensors) -> None:
         a, b = f"{PREFIX}.{module}.lora_A.weight", f"{PREFIX}.{module}.lora_B.weight"
@@ -40,9 +40,9 @@ def rank_changed(module: str, rank: int) -> Callable[[bytes], bytes]:
     return with_tensors(change)
 
 
-def alien(name: str, complaint: str, tensor: str, shape: tuple[int, ...], *, alone: bool = True) -> HostileCase:
-    """A tensor beside the good ones. `tensor` stands behind `base_model.model.`, its dots as `__`."""
-    return bad_weights(name, complaint, with_more(**{tensor: shape}), alone=alone)
+def extra_tensor(name: str, complaint: str, tensor: str, shape: tuple[int, ...], *, alone: bool = True) -> HostileCase:
+    """A tensor beside the good ones. `tensor` is its name after `base_model.model.`, with `__` for dots."""
+    return bad_weights(name, complaint, with_extra_tensors(**{tensor: shape}), alone=alone)
 
 
 HALVES = (
@@ -65,83 +65,85 @@ HALVES = (
 )
 
 KINDS = (
-    alien("KaSA's diagonal", "KaSA|lora_diag", f"{Q0}__lora_diag", (RANK,)),
-    alien("DoRA's vector without use_dora", "magnitude", f"{Q0}__lora_magnitude_vector", (Q_OUT,), alone=False),
-    alien(
+    extra_tensor("KaSA's diagonal", "KaSA|lora_diag", f"{Q0}__lora_diag", (RANK,)),
+    extra_tensor("DoRA's vector without use_dora", "magnitude", f"{Q0}__lora_magnitude_vector", (Q_OUT,), alone=False),
+    extra_tensor(
         "DoRA's vector of another adapter",
         "holds the adapters",
         f"{Q0}__lora_magnitude_vector__default__weight",
         (Q_OUT,),
     ),
-    alien("a bias of B without lora_bias", "bias", f"{Q0}__lora_B__bias", (Q_OUT,), alone=False),
-    alien("a bias of A", "bias", f"{Q0}__lora_A__bias", (RANK,)),
-    alien("a bias of the base", "bias", f"{Q0}__base_layer__bias", (Q_OUT,)),
-    alien("a whole projection", "tensor", f"{Q0}__weight", (Q_OUT, HIDDEN)),
-    alien("a whole projection of the base", "base", f"{Q0}__base_layer__weight", (Q_OUT, HIDDEN)),
-    alien(
+    extra_tensor("a bias of B without lora_bias", "bias", f"{Q0}__lora_B__bias", (Q_OUT,), alone=False),
+    extra_tensor("a bias of A", "bias", f"{Q0}__lora_A__bias", (RANK,)),
+    extra_tensor("a bias of the base", "bias", f"{Q0}__base_layer__bias", (Q_OUT,)),
+    extra_tensor("a whole projection", "tensor", f"{Q0}__weight", (Q_OUT, HIDDEN)),
+    extra_tensor("a whole projection of the base", "base", f"{Q0}__base_layer__weight", (Q_OUT, HIDDEN)),
+    extra_tensor(
         "a projection saved whole", "modules_to_save|tensor", f"{Q0}__modules_to_save__default__weight", (Q_OUT, HIDDEN)
     ),
-    alien("a norm that no key asks for", "norm", "model__norm__weight", (HIDDEN,), alone=False),
-    alien("mergekit's norm of a layer", "norm", "model__layers__0__input_layernorm__weight", (HIDDEN,), alone=False),
-    alien(
+    extra_tensor("a norm that no key asks for", "norm", "model__norm__weight", (HIDDEN,), alone=False),
+    extra_tensor(
+        "mergekit's norm of a layer", "norm", "model__layers__0__input_layernorm__weight", (HIDDEN,), alone=False
+    ),
+    extra_tensor(
         "an embedding that no key asks for", "embed_tokens", "model__embed_tokens__weight", (VOCAB, HIDDEN), alone=False
     ),
-    alien("a head that no key asks for", "lm_head", "lm_head__weight", (VOCAB, HIDDEN), alone=False),
-    alien("half a LoRA of the embedding", "embed", "model__embed_tokens__lora_embedding_A", (RANK, VOCAB)),
-    alien("the other half of it", "embed", "model__embed_tokens__lora_embedding_B", (HIDDEN, RANK)),
-    alien("half a LoRA of the head", "lm_head", "lm_head__lora_A__weight", (RANK, HIDDEN)),
-    alien("a linear's halves on the embedding", "embed", "model__embed_tokens__lora_A__weight", (RANK, VOCAB)),
-    alien(
+    extra_tensor("a head that no key asks for", "lm_head", "lm_head__weight", (VOCAB, HIDDEN), alone=False),
+    extra_tensor("half a LoRA of the embedding", "embed", "model__embed_tokens__lora_embedding_A", (RANK, VOCAB)),
+    extra_tensor("the other half of it", "embed", "model__embed_tokens__lora_embedding_B", (HIDDEN, RANK)),
+    extra_tensor("half a LoRA of the head", "lm_head", "lm_head__lora_A__weight", (RANK, HIDDEN)),
+    extra_tensor("a linear's halves on the embedding", "embed", "model__embed_tokens__lora_A__weight", (RANK, VOCAB)),
+    extra_tensor(
         "a resized vocabulary",
         "base_layer|embed_tokens",
         "model__embed_tokens__base_layer__weight",
         (VOCAB + 1, HIDDEN),
         alone=False,
     ),
-    alien(
+    extra_tensor(
         "a resized vocabulary of the head",
         "base_layer|lm_head",
         "lm_head__base_layer__weight",
         (VOCAB + 1, HIDDEN),
         alone=False,
     ),
-    alien(
+    extra_tensor(
         "token rows that no key asks for",
         "token",
         "model__embed_tokens__token_adapter__trainable_tokens_delta",
         (2, HIDDEN),
         alone=False,
     ),
-    alien(
+    extra_tensor(
         "the whole base beside token rows",
         "token|base",
         "model__embed_tokens__token_adapter__base_layer__weight",
         (VOCAB, HIDDEN),
         alone=False,
     ),
-    alien(
+    extra_tensor(
         "a vision tower",
         "vision",
         "model__vision_tower__vision_model__encoder__layers__0__self_attn__q_proj__lora_A__weight",
         (RANK, HIDDEN),
     ),
-    alien(
+    extra_tensor(
         "an image projector",
         "projector",
         "model__multi_modal_projector__mm_input_projection__lora_A__weight",
         (RANK, HIDDEN),
     ),
-    alien("a classifier's head", "score", "score__weight", (2, HIDDEN)),
-    alien("a value head", "v_head", "v_head__summary__weight", (1, HIDDEN)),
-    alien("AdaLoRA's values", "lora_E", f"{Q0}__lora_E", (RANK, 1)),
-    alien("LoHa", "hada_w1_a", f"{Q0}__hada_w1_a", (Q_OUT, RANK)),
-    alien("a prompt", "prompt_embeddings", "prompt_embeddings", (8, HIDDEN)),
-    alien("an optimizer's state", "exp_avg", f"{Q0}__lora_A__weight__exp_avg", (RANK, HIDDEN)),
-    alien("a rotary buffer", "inv_freq", "model__layers__0__self_attn__rotary_emb__inv_freq", (16,)),
+    extra_tensor("a classifier's head", "score", "score__weight", (2, HIDDEN)),
+    extra_tensor("a value head", "v_head", "v_head__summary__weight", (1, HIDDEN)),
+    extra_tensor("AdaLoRA's values", "lora_E", f"{Q0}__lora_E", (RANK, 1)),
+    extra_tensor("LoHa", "hada_w1_a", f"{Q0}__hada_w1_a", (Q_OUT, RANK)),
+    extra_tensor("a prompt", "prompt_embeddings", "prompt_embeddings", (8, HIDDEN)),
+    extra_tensor("an optimizer's state", "exp_avg", f"{Q0}__lora_A__weight__exp_avg", (RANK, HIDDEN)),
+    extra_tensor("a rotary buffer", "inv_freq", "model__layers__0__self_attn__rotary_emb__inv_freq", (16,)),
 )
 
-# One training's config with another's weights, where that can be seen.
-STRANGERS = (
+# The config of one training with the weights of another, where the difference can be noticed.
+MISMATCHED = (
     bad_config(
         "targets without the module",
         "does not adapt model.layers.0.mlp.down_proj|does not adapt model.layers.0.self_attn.q_proj",
@@ -179,7 +181,7 @@ STRANGERS = (
     bad_config("token rows that are not there", "trainable_token|token", alone=False, trainable_token_indices=[5, 6]),
 )
 
-# Accepted, they would answer as the base does, without an error.
+# If accepted, these would give the base model's completions, without an error.
 NOTHING = (
     bad_config("alpha 0", "would change nothing", alone=False, lora_alpha=0),
     bad_weights(
@@ -202,4 +204,4 @@ NOTHING = (
     ),
 )
 
-CASES: tuple[HostileCase, ...] = NOTHING + HALVES + KINDS + STRANGERS
+CASES: tuple[HostileCase, ...] = NOTHING + HALVES + KINDS + MISMATCHED

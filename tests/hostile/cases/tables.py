@@ -1,4 +1,4 @@
-"""Embedding and head: whole tables, single rows and LoRA on them, with something wrong in it."""
+"""Embedding and head: invalid whole tables, single rows and LoRA on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.hostile.case import HostileCase
-from tests.hostile.cases.vectors_and_norms import HIDDEN, MODEL, TARGETS, both, extra, put, spot
+from tests.hostile.cases.vectors_and_norms import HIDDEN, MODEL, TARGETS, both, extra, put, set_last
 from tests.hostile.good_adapter import RANK, Tensors
 
 VOCAB = 512
@@ -31,7 +31,7 @@ TABLES = (
         "a table with NaN",
         "embed_tokens.weight' holds values that are NaN",
         put(TABLE, VOCAB, HIDDEN),
-        spot(TABLE, np.nan),
+        set_last(TABLE, np.nan),
         alone=True,
         **SAVED,
     ),
@@ -65,7 +65,7 @@ TABLES = (
         "tied tables that differ",
         "ensure_weight_tying is on, but what .* differs",
         both(put(TABLE, VOCAB, HIDDEN), put(HEAD_TABLE, VOCAB, HIDDEN)),
-        spot(TABLE, 2.0),
+        set_last(TABLE, 2.0),
         ensure_weight_tying=True,
         **SAVED,
     ),
@@ -108,7 +108,7 @@ TOKEN_ROWS = (
         "rows with NaN",
         "trainable_tokens_delta' holds values that are NaN",
         put(ROWS, 2, HIDDEN),
-        spot(ROWS, np.nan),
+        set_last(ROWS, np.nan),
         alone=True,
         **TOKENS,
     ),
@@ -206,7 +206,7 @@ PAIRS_OF_TABLES = (
         "a LoRA on the embedding with NaN",
         "lora_embedding_A' holds values that are NaN",
         table_pair((RANK, VOCAB), (HIDDEN, RANK)),
-        spot(f"{EMBEDDING}.lora_embedding_A", np.nan),
+        set_last(f"{EMBEDDING}.lora_embedding_A", np.nan),
         alone=True,
         **WITH_EMBEDDING,
     ),

@@ -1,4 +1,4 @@
-"""Tensors for modules that this base does not have, or under names that other tools give them."""
+"""Tensors for modules that this base does not have, or with the names that other tools give them."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from typing import Any
 from safetensors.numpy import save
 
 from tests.helpers.adapters import ALL_TARGETS, adapter_tensors
-from tests.hostile.case import HonestCase, changed
+from tests.hostile.case import ValidCase, changed
 from tests.hostile.good_adapter import ALPHA, RANK, Files, renamed, tiny_base
 
 
 def trained(factor: Callable[[str], float], layers: list[int], targets: list[str] | None = None, **config: Any) -> Any:
-    """Makers of an adapter with this config, as PEFT would have trained it."""
+    """A function that makes the files of a PEFT training with this config, and `factor`."""
     targets = targets or list(ALL_TARGETS)
 
     def make(good: Files) -> Files:
@@ -27,29 +27,27 @@ def trained(factor: Callable[[str], float], layers: list[int], targets: list[str
     return make, factor
 
 
-def honest(
+def valid(
     name: str, factor: Callable[[str], float], layers: list[int], targets: list[str] | None = None, **config: Any
-) -> HonestCase:
-    return HonestCase(name, *trained(factor, layers, targets, **config))
+) -> ValidCase:
+    return ValidCase(name, *trained(factor, layers, targets, **config))
 
 
-def _spelt(name: str, old: str, new: str) -> HonestCase:
-    return HonestCase(
-        name, lambda good: Files(good.config, renamed(old, new)(good.weights)), lambda _path: ALPHA / RANK
-    )
+def _spelt(name: str, old: str, new: str) -> ValidCase:
+    return ValidCase(name, lambda good: Files(good.config, renamed(old, new)(good.weights)), lambda _path: ALPHA / RANK)
 
 
-HONEST: tuple[HonestCase, ...] = (
-    honest("one layer of one projection", lambda _path: 2.0, [1], ["k_proj"]),
-    honest("every projection but in one layer", lambda _path: 2.0, [2]),
-    honest("rsLoRA", lambda _path: ALPHA / math.sqrt(RANK), [0, 1, 2], use_rslora=True),
-    honest("a negative alpha", lambda _path: -0.75, [0], lora_alpha=-3),
-    honest("a fractional alpha", lambda _path: 0.125, [0], lora_alpha=0.5),
-    honest(
+VALID: tuple[ValidCase, ...] = (
+    valid("one layer of one projection", lambda _path: 2.0, [1], ["k_proj"]),
+    valid("every projection but in one layer", lambda _path: 2.0, [2]),
+    valid("rsLoRA", lambda _path: ALPHA / math.sqrt(RANK), [0, 1, 2], use_rslora=True),
+    valid("a negative alpha", lambda _path: -0.75, [0], lora_alpha=-3),
+    valid("a fractional alpha", lambda _path: 0.125, [0], lora_alpha=0.5),
+    valid(
         "an alpha pattern", lambda path: 0.25 if path.endswith("q_proj") else 2.0, [0, 2], alpha_pattern={"q_proj": 1}
     ),
-    honest("a rank pattern", lambda path: 4.0 if path.endswith("v_proj") else 2.0, [0, 2], rank_pattern={"v_proj": 2}),
-    honest(
+    valid("a rank pattern", lambda path: 4.0 if path.endswith("v_proj") else 2.0, [0, 2], rank_pattern={"v_proj": 2}),
+    valid(
         "both patterns and rsLoRA",
         lambda path: 3 / math.sqrt(2) if path.endswith("v_proj") else 4.0,
         [1],
@@ -57,27 +55,27 @@ HONEST: tuple[HonestCase, ...] = (
         alpha_pattern={"self_attn.v_proj": 3},
         use_rslora=True,
     ),
-    honest(
+    valid(
         "the first of two patterns that match",
         lambda path: 1.0 if "layers.0" in path else 2.0,
         [0, 1],
         alpha_pattern={r"layers\.0\..*": 4, ".*": 8},
     ),
-    honest(
+    valid(
         "a pattern anchored in front",
         lambda path: 0.5 if "layers.1." in path else 2.0,
         [0, 1],
         alpha_pattern={r"^model\.layers\.1\..*": 2},
     ),
-    honest("a pattern that is part of a name", lambda _path: 2.0, [0], alpha_pattern={"proj": 100, "_proj": 100}),
-    honest(
+    valid("a pattern that is part of a name", lambda _path: 2.0, [0], alpha_pattern={"proj": 100, "_proj": 100}),
+    valid(
         "ranks of 12, which some round up",
         lambda path: 8 / 12 if "mlp" in path else 2.0,
         [0],
         rank_pattern={"gate_proj": 12, "up_proj": 12, "down_proj": 12},
     ),
-    honest("all-linear", lambda _path: 2.0, [0, 1, 2], target_modules="all-linear", layers_to_transform=None),
-    honest(
+    valid("all-linear", lambda _path: 2.0, [0, 1, 2], target_modules="all-linear", layers_to_transform=None),
+    valid(
         "keys of training",
         lambda _path: 2.0,
         [0],
@@ -91,7 +89,7 @@ HONEST: tuple[HonestCase, ...] = (
         inference_mode="?",
         auto_mapping={"a": [1]},
     ),
-    honest(
+    valid(
         "unknown keys that are off",
         lambda _path: 2.0,
         [0],

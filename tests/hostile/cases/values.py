@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.hostile.case import HonestCase, HostileCase, bad_config, bad_weights
+from tests.hostile.case import HostileCase, ValidCase, bad_config, bad_weights
 from tests.hostile.good_adapter import ALPHA, DTYPES, RANK, A, B, Files, Tensors, with_tensors
 
 NOT_FINITE = "lora_.* holds values that are NaN or infinite"
@@ -20,7 +20,7 @@ BITS = {
 
 
 def with_bits(dtype: str, bits: int, name: str, index: int) -> Any:
-    """The good adapter in the type, with the bits in one place of one tensor."""
+    """The good adapter in another dtype, with `bits` as one value of one tensor."""
 
     def spoil(tensors: Tensors) -> None:
         for each in tensors:
@@ -32,7 +32,7 @@ def with_bits(dtype: str, bits: int, name: str, index: int) -> Any:
 
 
 def filled(value: float, dtype: str = "F32") -> Any:
-    """The good adapter with one value in all of B."""
+    """The good adapter with every B filled with one value."""
 
     def fill(tensors: Tensors) -> None:
         for name, old in tensors.items():
@@ -42,8 +42,8 @@ def filled(value: float, dtype: str = "F32") -> Any:
     return with_tensors(fill)
 
 
-def honest(name: str, value: float, dtype: str = "F32") -> HonestCase:
-    return HonestCase(
+def valid(name: str, value: float, dtype: str = "F32") -> ValidCase:
+    return ValidCase(
         name, lambda good: Files(good.config, filled(value, dtype)(good.weights)), lambda _path: ALPHA / RANK
     )
 
@@ -76,10 +76,10 @@ CASES: tuple[HostileCase, ...] = (
     bad_config("a negative alpha beyond float32", "beyond float32", lora_alpha=-1e300, alone=False),
 )
 
-HONEST: tuple[HonestCase, ...] = (
-    honest("subnormal float32", 1e-44),
-    honest("subnormal float16", 6e-8, "F16"),
-    honest("subnormal bfloat16", 1e-40, "BF16"),
-    honest("the largest float16", 65504.0, "F16"),
-    honest("the largest bfloat16 that the scaling leaves finite", 1.5e38, "BF16"),
+VALID: tuple[ValidCase, ...] = (
+    valid("subnormal float32", 1e-44),
+    valid("subnormal float16", 6e-8, "F16"),
+    valid("subnormal bfloat16", 1e-40, "BF16"),
+    valid("the largest float16", 65504.0, "F16"),
+    valid("the largest bfloat16 that the scaling leaves finite", 1.5e38, "BF16"),
 )

@@ -1,4 +1,4 @@
-"""What an adapter may have beside its matrices (a bias, DoRA's vector, whole norms), with something wrong in it."""
+"""Invalid biases, DoRA magnitudes and norms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def extra(
     alone: bool = False,
     **config: Any,
 ) -> HostileCase:
-    """The good adapter with something added as PEFT would, under the config that goes with it, and then spoilt."""
+    """The good adapter with a tensor added as PEFT would, the config that goes with it, and then a fault."""
 
     def make(good: Files) -> Files:
         weights = good.weights
@@ -38,7 +38,7 @@ def extra(
 
 
 def vectors(suffix: str) -> Callable[[Tensors], None]:
-    """A vector of ones for the outputs of every module."""
+    """Add a vector of ones for the outputs of every module."""
 
     def add(tensors: Tensors) -> None:
         for name, values in list(tensors.items()):
@@ -49,12 +49,12 @@ def vectors(suffix: str) -> Callable[[Tensors], None]:
 
 
 def put(name: str, *shape: int) -> Callable[[Tensors], None]:
-    """A tensor of ones, new or in place of another."""
+    """Add a tensor of ones, or replace one."""
     return lambda tensors: tensors.update({name: np.ones(shape, np.float32)})
 
 
-def spot(name: str, value: float) -> Callable[[Tensors], None]:
-    """One value of one tensor."""
+def set_last(name: str, value: float) -> Callable[[Tensors], None]:
+    """Set the last value of a tensor."""
 
     def change(tensors: Tensors) -> None:
         tensors[name].reshape(-1)[-1] = value
@@ -105,7 +105,7 @@ VECTORS = (
         "a magnitude with NaN",
         "magnitude_vector' holds values that are NaN",
         DORA,
-        spot(MAGNITUDE, np.nan),
+        set_last(MAGNITUDE, np.nan),
         use_dora=True,
         alone=True,
     ),
@@ -113,7 +113,7 @@ VECTORS = (
         "an infinite magnitude",
         "magnitude_vector' holds values that are NaN or infinite",
         DORA,
-        spot(MAGNITUDE, -np.inf),
+        set_last(MAGNITUDE, -np.inf),
         use_dora=True,
         alone=True,
     ),
@@ -133,7 +133,7 @@ VECTORS = (
         "a bias with NaN",
         "lora_B.bias' holds values that are NaN",
         BIAS,
-        spot(B_BIAS, np.nan),
+        set_last(B_BIAS, np.nan),
         lora_bias=True,
         alone=True,
     ),
@@ -141,7 +141,7 @@ VECTORS = (
         "a bias beyond float32 when it is scaled",
         "lora_B.bias' beyond float32",
         BIAS,
-        spot(B_BIAS, 3e38),
+        set_last(B_BIAS, 3e38),
         lora_bias=True,
     ),
 )
@@ -161,7 +161,7 @@ NORMS = (
         "a norm with NaN",
         "norm.weight' holds values that are NaN",
         put(NORM, HIDDEN),
-        spot(NORM, np.nan),
+        set_last(NORM, np.nan),
         modules_to_save=["norm"],
         alone=True,
     ),

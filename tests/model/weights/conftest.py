@@ -1,4 +1,4 @@
-"""The default model as a file, joined once and kept between runs where `make serve` keeps it too."""
+"""The default model as a file, joined once in the cache that `make serve` uses too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF files byte by byte, so that a test can lie in any one field."""
+"""GGUF files byte by byte, so that a test can write a false value into any field."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ U8, U32, F32, BOOL, STRING, ARRAY, U64 = 0, 4, 6, 7, 8, 9, 10
 
 
 def string(text: str | bytes, length: int | None = None) -> bytes:
-    """A GGUF string. `length` is what its header says, the truth if None."""
+    """A GGUF string. `length` is written in its header; None: the true length."""
     encoded = text.encode() if isinstance(text, str) else text
     return struct.pack("<Q", len(encoded) if length is None else length) + encoded
 

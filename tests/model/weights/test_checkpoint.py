@@ -1,4 +1,4 @@
-"""What callers of a checkpoint rely on, whatever its format."""
+"""The interface of a checkpoint, which is the same for all formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Q0 = "model.layers.0.self_attn.q_proj.weight"
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_formats_give_the_same_tensors_and_differ_by_one_in_norms(family: Family, tmp_path: Path) -> None:
-    """Names matter here: a norm under the wrong name of another norm would have other values."""
+    """Checks the names too: a norm under the name of another norm would have other values."""
     config = tiny_config(family)
     weights = random_weights(config)
     from_folder = open_checkpoint(write_hf_folder(tmp_path / "hf", config, weights))

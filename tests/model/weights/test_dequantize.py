@@ -33,7 +33,7 @@ def random_tensor(dtype: str, shape: tuple[int, ...], seed: int) -> RawTensor:
     return RawTensor("blk.0.test.weight", dtype, shape, data)
 
 
-def judged(raw: RawTensor) -> NDArray[np.float32]:
+def decoded_by_gguf(raw: RawTensor) -> NDArray[np.float32]:
     rows = raw.data.reshape(int(np.prod(raw.shape[:-1])), -1)
     return quants.dequantize(rows, gguf.GGMLQuantizationType[raw.dtype]).reshape(raw.shape)
 
@@ -47,13 +47,13 @@ def test_every_type_decodes_bit_for_bit_like_ggml(dtype: str, rows: int, width: 
     assert values.dtype == np.float32
     assert values.shape == raw.shape
     assert values.flags.c_contiguous
-    np.testing.assert_array_equal(values.view(np.uint32), judged(raw).view(np.uint32))
+    np.testing.assert_array_equal(values.view(np.uint32), decoded_by_gguf(raw).view(np.uint32))
 
 
 @pytest.mark.parametrize("dtype", ["Q8_0", "Q6_K", "BF16"])
 def test_a_tensor_large_enough_for_threads_decodes_the_same(dtype: str) -> None:
     raw = random_tensor(dtype, (2741, 512), seed=5)
-    np.testing.assert_array_equal(dequantize(raw).view(np.uint32), judged(raw).view(np.uint32))
+    np.testing.assert_array_equal(dequantize(raw).view(np.uint32), decoded_by_gguf(raw).view(np.uint32))
 
 
 @pytest.mark.parametrize("dtype", ALL_TYPES)

@@ -23,13 +23,13 @@ from tests.model.weights.gguf_bytes import STRING, gguf_file, key, string, strin
 def test_header_and_bytes_are_those_that_the_gguf_package_reads(family: Family, tmp_path: Path) -> None:
     config = tiny_config(family, hidden_size=64)
     path = write_gguf(tmp_path / "tiny.gguf", config, random_weights(config), types="Q5_1")
-    ours, judge = read_gguf(path), gguf.GGUFReader(path)
-    assert list(ours.tensors) == [tensor.name for tensor in judge.tensors]
-    for tensor in judge.tensors:
+    ours, expected = read_gguf(path), gguf.GGUFReader(path)
+    assert list(ours.tensors) == [tensor.name for tensor in expected.tensors]
+    for tensor in expected.tensors:
         raw = ours.tensors[tensor.name]
         assert (raw.dtype, raw.shape) == (tensor.tensor_type.name, tuple(map(int, reversed(tensor.shape))))
         np.testing.assert_array_equal(raw.data, np.ascontiguousarray(tensor.data).view(np.uint8).ravel())
-    fields = {name: field for name, field in judge.fields.items() if not name.startswith("GGUF.")}
+    fields = {name: field for name, field in expected.fields.items() if not name.startswith("GGUF.")}
     assert list(ours.metadata) == list(fields)
     for name, field in fields.items():
         value = ours.metadata[name]
@@ -122,8 +122,8 @@ def test_default_model_tensors_are_bit_equal_to_ggml(default_model: Path, name: 
         raw, values = checkpoint.raw(name), checkpoint.tensor(name)
     assert raw.dtype == dtype
     rows = raw.data.reshape(int(np.prod(raw.shape[:-1])), -1)
-    judge = quants.dequantize(rows, gguf.GGMLQuantizationType[dtype]).reshape(raw.shape)
-    np.testing.assert_array_equal(values.view(np.uint32), judge.view(np.uint32))
+    expected = quants.dequantize(rows, gguf.GGMLQuantizationType[dtype]).reshape(raw.shape)
+    np.testing.assert_array_equal(values.view(np.uint32), expected.view(np.uint32))
 
 
 @pytest.mark.slow  # takes 671 MB
@@ -133,8 +133,8 @@ def test_default_embedding_rows_are_bit_equal_to_ggml(default_model: Path) -> No
     assert (raw.dtype, raw.shape) == ("Q8_0", (262144, 640))
     rows = raw.data.reshape(262144, -1)
     for token_id in (0, 105, 131071, 131072, 262143):
-        judge = quants.dequantize(rows[token_id : token_id + 1], gguf.GGMLQuantizationType.Q8_0)
-        np.testing.assert_array_equal(values[token_id], judge[0])
+        expected = quants.dequantize(rows[token_id : token_id + 1], gguf.GGMLQuantizationType.Q8_0)
+        np.testing.assert_array_equal(values[token_id], expected[0])
 
 
 @pytest.mark.slow  # takes 1.1 GB, and a clock says little while other tests run

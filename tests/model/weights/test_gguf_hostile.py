@@ -98,14 +98,14 @@ def test_hostile_file_is_refused_with_the_reason(case: str, tmp_path: Path) -> N
 
 
 def test_the_same_file_without_the_fault_is_read(tmp_path: Path) -> None:
-    """Guards the table above: its builder makes files that are good when nothing in them is bad."""
+    """The functions that make the files of the table above make valid files if nothing in them is false."""
     layout = tensor(NORM, [4]), tensor("token_embd.weight", [4], offset=32)
     (tmp_path / "good.gguf").write_bytes(with_tensors(*layout))
     assert open_checkpoint(tmp_path / "good.gguf").names() == ["model.norm.weight", "model.embed_tokens.weight"]
 
 
 def test_a_sparse_file_of_zeros_is_refused_at_once(tmp_path: Path) -> None:
-    """Ten gigabytes that take no space on disk, read as empty strings: as many as one array may have."""
+    """Ten gigabytes that take no space on disk, read as an array of as many empty strings as is allowed."""
     path = tmp_path / "sparse.gguf"
     long_array = key("a", ARRAY, array(STRING, 1 << 22))
     with path.open("wb") as file:

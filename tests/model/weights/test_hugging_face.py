@@ -1,4 +1,4 @@
-"""Hugging Face folders: dtypes, shards, multimodal wrappers, the tied head, and what is refused."""
+"""Hugging Face folders: dtypes, shards, multimodal wrappers, the tied head, and invalid folders."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-// A stream of Workers AI: server-sent events, each one `data: ` and a line of JSON, the last one `data: [DONE]`.
+// A stream of Workers AI: server-sent events, each `data: ` with a line of JSON, the last one `data: [DONE]`.
 
-/** The events of a response's body, parsed. Throws if the stream ends without [DONE]: the answer is then cut. */
+/** The events of a response's body, parsed. Throws if the stream ends without [DONE], because the completion is then incomplete. */
 export async function* events(body) {
   for await (const line of lines(body)) {
     if (line === "data: [DONE]") return;
@@ -9,7 +9,7 @@ export async function* events(body) {
   throw new Error("the stream ended early");
 }
 
-// A chunk may end anywhere, even inside of a letter or of a line's end.
+// A chunk may end anywhere, also inside a character or a line break.
 async function* lines(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -22,6 +22,6 @@ async function* lines(body) {
       yield* parts;
     }
   } finally {
-    reader.cancel().catch(() => {}); // who stops reading tells the sender; of a broken stream there is nothing to tell
+    reader.cancel().catch(() => {}); // tells the server that reading has stopped; fails if the stream is broken
   }
 }

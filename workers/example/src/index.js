@@ -1,4 +1,4 @@
-// A Worker that asks env.AI as it would ask Workers AI, and a page (../public) that shows the answer as it is made.
+// A Worker that uses env.AI as with Workers AI, and a page (../public) that shows the text while it is generated.
 
 export { IntaglioAI } from "../../src/index.js"; // in a project of your own: from "intaglio-workers"
 
