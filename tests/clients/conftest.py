@@ -20,7 +20,7 @@ from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.clients.clients import HERE, Client
 from tests.clients.script_runner import Outcomes, run_script
-from tests.clients.table import FAILS, WORKS, Cell, render, checked_cells, write_table
+from tests.clients.table import FAILS, WORKS, Cell, checked_cells, render, write_table
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.servers import LiveServer, serve
 

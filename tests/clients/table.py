@@ -29,13 +29,13 @@ def shows(feature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def checked_cells() -> dict[Cell, list[str]]:
     """Every cell that is checked by tests, with the tests' names."""
-    tested: dict[Cell, list[str]] = {}
+    checked: dict[Cell, list[str]] = {}
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(f"tests.clients.{path.stem}")
         for name, feature in _marked_tests(module):
             for client in module.CLIENTS:
-                tested.setdefault((client.title, feature), []).append(f"{path.stem}::{name}")
-    return tested
+                checked.setdefault((client.title, feature), []).append(f"{path.stem}::{name}")
+    return checked
 
 
 def _marked_tests(module: ModuleType) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.clients import CLIENTS, CURL, FEATURES, HERE, NODE_FOLDER, ROOT, Client
-from tests.clients.table import PAGE, WORKS, render, table_of_page, checked_cells
+from tests.clients.table import PAGE, WORKS, checked_cells, render, table_of_page
 
 LINE = re.compile(
     r"^\| (?P<name>\S[^|]*?) \| (?P<set>[^|]*) \| .*\]\(\.\./(?P<example>tests/clients/[^)]*)\) \|$", re.MULTILINE
@@ -17,12 +17,12 @@ LINE = re.compile(
 
 
 def test_each_cell_has_a_test_or_a_reason_and_not_both() -> None:
-    tested = checked_cells()
+    checked = checked_cells()
     wrong = [
         (client.title, feature)
         for client in CLIENTS
         for feature in FEATURES
-        if ((client.title, feature) in tested) == (feature in client.cannot)
+        if ((client.title, feature) in checked) == (feature in client.cannot)
     ]
     assert wrong == []
 

@@ -12,9 +12,7 @@ CLIENTS = (WORKERS_AI_PROVIDER,)
 
 
 @shows("chat")
-def test_generate_text_gets_text_usage_and_the_reason_for_its_end(
-    client: Client, shown: Outcomes, plain: Plain
-) -> None:
+def test_generate_text_gets_text_usage_and_finish_reason(client: Client, shown: Outcomes, plain: Plain) -> None:
     wanted = plain(messages=MESSAGES)
     assert shown["chat"] == {
         "text": wanted["response"],
@@ -45,7 +43,7 @@ def test_an_unknown_adapter_is_an_error_that_is_not_retried(client: Client, show
 
 
 @shows("structured")
-def test_generate_object_gets_what_fits_the_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_generate_object_gets_an_object_that_fits_the_schema(client: Client, shown: Outcomes, plain: Plain) -> None:
     assert_fits_schema(plain, shown["structured"])
 
 

@@ -17,7 +17,7 @@ def test_whoami_finds_a_user_and_an_account(client: Client, shown: Outcomes) -> 
 
 
 @shows("finetunes")
-def test_a_finetune_is_made_filled_and_listed(client: Client, shown: Outcomes, plain: Plain) -> None:
+def test_a_finetune_is_created_uploaded_and_listed(client: Client, shown: Outcomes, plain: Plain) -> None:
     finetunes = shown["finetunes"]
     (made,) = [item for item in finetunes["json"] if item["name"].startswith("by-wrangler")]
     assert f'finetune "{made["name"]}" is ready to use' in finetunes["created"]["stdout"]
@@ -32,7 +32,7 @@ def test_models_and_their_schemas_are_listed(client: Client, shown: Outcomes) ->
 
 
 @shows("errors")
-def test_errors_can_be_read(client: Client, shown: Outcomes) -> None:
+def test_errors_have_a_message(client: Client, shown: Outcomes) -> None:
     assert shown["errors"]["code"] == 1
     assert "No such model @cf/no/such-model or task [code: 5007]" in shown["errors"]["stderr"]
     assert "by-wrangler" in shown["name_taken"]["stderr"]

@@ -151,13 +151,13 @@ def test_constrained_and_free_requests_in_one_batch_do_not_affect_each_other(htt
 
 
 @pytest.mark.slow
-def test_a_call_and_its_result_go_back_into_the_conversation(http: httpx.Client) -> None:
+def test_a_call_and_its_result_can_be_sent_back_in_messages(http: httpx.Client) -> None:
     question = {"role": "user", "content": "Paris"}
     call = run_model(http, **CALL, seed=7)["tool_calls"]
-    told = [question, {"role": "assistant", "content": None, "tool_calls": call}]
+    with_call = [question, {"role": "assistant", "content": None, "tool_calls": call}]
     result = {"role": "tool", "name": "describe", "content": "A big city."}
     counts = [
         run_model(http, messages=messages, max_tokens=1)["usage"]["prompt_tokens"]
-        for messages in ([question], told, [*told, result])
+        for messages in ([question], with_call, [*with_call, result])
     ]
     assert counts[0] + 10 < counts[1] < counts[2] - 5

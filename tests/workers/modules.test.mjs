@@ -36,7 +36,7 @@ test("a stream without [DONE] is cut, and that is an error", async () => {
   await assert.rejects(read(body(bytes)), /ended early/);
 });
 
-test("who stops reading cancels the stream", async () => {
+test("ending the iteration cancels the stream", async () => {
   const cancelled = Promise.withResolvers();
   const endless = new ReadableStream({
     pull: (controller) => controller.enqueue(new TextEncoder().encode('data: {"response":"x"}\n\n')),
@@ -51,7 +51,7 @@ test("who stops reading cancels the stream", async () => {
 
 const ENV = { INTAGLIO_URL: "http://host/below/", INTAGLIO_ACCOUNT: "acme", INTAGLIO_TOKEN: "secret" };
 
-test("a run goes to the configured server, whose account and token no caller replaces", async () => {
+test("a run goes to the configured server, and a caller cannot replace its account and token", async () => {
   const extraHeaders = { authorization: "Bearer other", "intaglio-account": "other", "x-mine": "1" };
   const options = { extraHeaders, prefix: "fast", lora: "mine", signal: AbortSignal.timeout(1000) };
   const request = runRequest(ENV, "@cf/a/b", { prompt: "x" }, options);

@@ -1,4 +1,4 @@
-"""The safetensors reader: what the library writes is read, and inconsistent headers are refused."""
+"""The safetensors reader: files of the library are read, and inconsistent headers are refused."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def entry(dtype: Any = "F32", shape: Any = (2, 3), offsets: Any = (0, 24)) -> di
 
 
 def safetensors_file(header: Any, data: bytes = bytes(24), length: int | None = None) -> bytes:
-    """`header` as JSON, or as the bytes that stand for it; `length` is what the file says, the truth if None."""
+    """A file with `header` as JSON, or as raw bytes. `length` is written as its size; None: the true size."""
     encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(encoded) if length is None else length) + encoded + data
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
-def test_what_the_library_writes_is_read_exactly(dtype: Any, tmp_path: Path) -> None:
+def test_files_of_the_safetensors_library_are_read_exactly(dtype: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     written = {name: rng.standard_normal(shape).astype(dtype) for name, shape in {"a": (7,), "b": (3, 133)}.items()}
     save_file(written, tmp_path / "t.safetensors", metadata={"format": "pt"})
