@@ -43,7 +43,7 @@ class Home:
         """The .gguf file of a model; it is written if missing."""
         if model == "270m":
             return bundled_model_path(load_settings().cache_path)
-        return _made(self.path / "models" / "gemma-2b-shape-q4_0.gguf", _write_2b)
+        return _written_once(self.path / "models" / "gemma-2b-shape-q4_0.gguf", _write_2b)
 
     def config(self, model: Model) -> ModelConfig:
         with open_checkpoint(self.model(model)) as checkpoint:
@@ -53,7 +53,7 @@ class Home:
         """PEFT folders of NUM_ADAPTERS adapters of rank 8 on all seven projections, in float16."""
         folder = self.path / "adapters" / model
         return [
-            _made(folder / f"adapter-{i}", lambda path, i=i: self._write_adapter(path, model, i))
+            _written_once(folder / f"adapter-{i}", lambda path, i=i: self._write_adapter(path, model, i))
             for i in range(NUM_ADAPTERS)
         ]
 
@@ -69,12 +69,14 @@ class Home:
             (path / "adapter_config.json").write_text(config)
 
         folder = self.path / "adapters" / "270m-many"
-        return [_made(folder / f"adapter-{i}", lambda path, i=i: write(path, i)) for i in range(count)]
+        return [_written_once(folder / f"adapter-{i}", lambda path, i=i: write(path, i)) for i in range(count)]
 
     def lora_gguf(self, model: Model) -> list[Path]:
         """The adapters as GGUF files, as llama.cpp's convert_lora_to_gguf.py writes them, but without torch."""
         return [
-            _made(folder.with_suffix(".gguf"), lambda path, folder=folder: _write_lora_gguf(path, folder, model))
+            _written_once(
+                folder.with_suffix(".gguf"), lambda path, folder=folder: _write_lora_gguf(path, folder, model)
+            )
             for folder in self.adapters(model)
         ]
 
@@ -89,7 +91,7 @@ def references(folders: list[Path], config: ModelConfig) -> list[AdapterRef]:
     return [AdapterRef(read_peft_adapter(folder, config, AdapterLimits()).digest, str(folder)) for folder in folders]
 
 
-def _made(path: Path, write: Callable[[Path], None]) -> Path:
+def _written_once(path: Path, write: Callable[[Path], None]) -> Path:
     """The path, after writing it if it is missing (under another name, then renamed)."""
     if not path.exists():
         aside = path.with_name(f"{path.name}.partial")

@@ -97,10 +97,10 @@ def read_arrays(
     """
     try:
         with path.open("rb", buffering=0) as file:
-            content = _mapped(file) if mapped else _read(file)
+            content = _map_file(file) if mapped else _read_file(file)
     except (OSError, ValueError):  # missing, unreadable or empty
         return None
-    header = _header(content)
+    header = _parse_header(content)
     if header is None or header.version != version or header.key != key or header.data_bytes > len(content):
         logger.warning("%s is not a packed file of this version; it is made again", path)
         return None
@@ -113,17 +113,17 @@ def read_arrays(
     }
 
 
-def _mapped(file: io.FileIO) -> memoryview:
+def _map_file(file: io.FileIO) -> memoryview:
     """Map the file and read all its pages now, in the loading thread, not in the step that first uses them."""
     flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
     try:
         if sys.version_info >= (3, 13):
             return memoryview(mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ, trackfd=False))
         if _few_descriptors_are_left(file):
-            return _read(file)
+            return _read_file(file)
         return memoryview(mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ))
     except OSError:  # the limit of maps is reached
-        return _read(file)
+        return _read_file(file)
 
 
 def _few_descriptors_are_left(file: io.FileIO) -> bool:
@@ -137,16 +137,16 @@ def _few_descriptors_are_left(file: io.FileIO) -> bool:
     return limit != resource.RLIM_INFINITY and number >= limit - RESERVED_DESCRIPTORS
 
 
-def _read(file: io.FileIO) -> memoryview:
+def _read_file(file: io.FileIO) -> memoryview:
     size = os.fstat(file.fileno()).st_size
-    content = _large_pages(size) if size >= _LARGE_BYTES else _aligned(size)
+    content = _large_page_memory(size) if size >= _LARGE_BYTES else _aligned_memory(size)
     filled = 0
     while count := file.readinto(content[filled : filled + _LARGE_BYTES]):
         filled += count
     return content[:filled].toreadonly()
 
 
-def _large_pages(size: int) -> memoryview:
+def _large_page_memory(size: int) -> memoryview:
     """Memory outside the allocator, returned to the system as soon as the arrays are freed."""
     content = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -155,14 +155,14 @@ def _large_pages(size: int) -> memoryview:
     return memoryview(content)
 
 
-def _aligned(size: int) -> memoryview:
+def _aligned_memory(size: int) -> memoryview:
     """Memory from the allocator, which may reuse pages: new pages cost more than reading the file into them."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].data
 
 
-def _header(content: memoryview) -> _Header | None:
+def _parse_header(content: memoryview) -> _Header | None:
     if len(content) < _TAIL_BYTES:
         return None
     tail = bytes(content[-_TAIL_BYTES:])

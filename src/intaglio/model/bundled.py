@@ -44,9 +44,9 @@ def bundled_model_path(cache_dir: Path) -> Path:
     chunks = _chunk_paths()
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(cache_dir / f"{FILE_NAME}.lock"):
+        with _file_lock(cache_dir / f"{FILE_NAME}.lock"):
             if not _is_complete(target):  # another process may have joined it while we waited
-                _join(chunks, target)
+                _join_chunks(chunks, target)
     except OSError as error:
         raise ModelFormatError(f"cannot write the default model to {target}: {error}") from error
     return target
@@ -97,14 +97,14 @@ def _chunk_paths() -> list[Path]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`. The system releases it when the process ends, however it ends."""
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _join(chunks: list[Path], target: Path) -> None:
+def _join_chunks(chunks: list[Path], target: Path) -> None:
     """Write the pieces as one file, which gets its name only if the hash is right."""
     aside = target.with_name(f"{target.name}.partial")  # a fixed name: the caller holds the lock
     digest = hashlib.sha256()

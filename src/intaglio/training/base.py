@@ -34,7 +34,7 @@ def load_base(path: Path, dtype: BaseDtype) -> torch.nn.Module:
             # transformers' fused attention has no soft cap.
             attention = "eager" if config.attn_softcap is not None else "sdpa"
             model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention)
-        _fill(model, checkpoint, config, getattr(torch, dtype))
+        _load_weights(model, checkpoint, config, getattr(torch, dtype))
     return model.eval().requires_grad_(False)
 
 
@@ -55,7 +55,7 @@ def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
     full = next((layer for layer in config.layers if layer.window is None), config.layers[0])
     local = next((layer for layer in config.layers if layer.window is not None), full)
     if config.family == "gemma":
-        return keys | {"rope_parameters": _rope(full)}
+        return keys | {"rope_parameters": _rope_parameters(full)}
     keys |= {
         "query_pre_attn_scalar": round(config.score_scale**-2),
         "sliding_window": local.window,
@@ -68,17 +68,19 @@ def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
             f"query_pre_attn_scalar is {config.score_scale**-2}; transformers trains with whole numbers only"
         )
     if config.family == "gemma2":
-        return keys | {"rope_parameters": _rope(full)}
-    return keys | {"rope_parameters": {"full_attention": _rope(full), "sliding_attention": _rope(local)}}
+        return keys | {"rope_parameters": _rope_parameters(full)}
+    return keys | {
+        "rope_parameters": {"full_attention": _rope_parameters(full), "sliding_attention": _rope_parameters(local)}
+    }
 
 
-def _rope(layer: LayerConfig) -> dict[str, Any]:
+def _rope_parameters(layer: LayerConfig) -> dict[str, Any]:
     if layer.rope_factor == 1:
         return {"rope_type": "default", "rope_theta": layer.rope_theta}
     return {"rope_type": "linear", "factor": layer.rope_factor, "rope_theta": layer.rope_theta}
 
 
-def _fill(model: Any, checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype) -> None:
+def _load_weights(model: Any, checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype) -> None:
     """Give a model without storage its weights, one tensor at a time, and compute its buffers."""
     import torch
 

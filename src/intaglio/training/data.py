@@ -93,24 +93,26 @@ def _read_line(where: str, number: int, line: bytes) -> Example:
     if not isinstance(value, dict):
         raise TrainingDataError(f"{where}: a JSON {type(value).__name__}; an object is needed")
     if value.keys() not in _FORMS:
-        raise TrainingDataError(f"{where}: the keys are {_listed(value)}; {_forms_text()} are needed")
+        raise TrainingDataError(f"{where}: the keys are {_quoted_keys(value)}; {_forms_text()} are needed")
     if "text" in value:
-        return Example(number, text=_text(where, value, "text"))
+        return Example(number, text=_checked_text(where, value, "text"))
     if "messages" in value:
-        return Example(number, messages=_messages(where, value["messages"]))
-    asked = {"role": "user", "content": _text(where, value, "prompt")}
-    return Example(number, messages=(asked, {"role": "assistant", "content": _text(where, value, "completion")}))
+        return Example(number, messages=_checked_messages(where, value["messages"]))
+    question = {"role": "user", "content": _checked_text(where, value, "prompt")}
+    return Example(
+        number, messages=(question, {"role": "assistant", "content": _checked_text(where, value, "completion")})
+    )
 
 
 def _forms_text() -> str:
     return "prompt and completion, or messages, or text"
 
 
-def _listed(keys: Mapping[str, Any]) -> str:
+def _quoted_keys(keys: Mapping[str, Any]) -> str:
     return ", ".join(repr(key) for key in sorted(keys)) or "none"
 
 
-def _text(where: str, value: Mapping[str, Any], key: str) -> str:
+def _checked_text(where: str, value: Mapping[str, Any], key: str) -> str:
     text = value[key]
     if not isinstance(text, str):
         raise TrainingDataError(f"{where}: {key} is a JSON {type(text).__name__}; a string is needed")
@@ -119,7 +121,7 @@ def _text(where: str, value: Mapping[str, Any], key: str) -> str:
     return text
 
 
-def _messages(where: str, messages: object) -> tuple[Mapping[str, Any], ...]:
+def _checked_messages(where: str, messages: object) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(messages, list):
         raise TrainingDataError(f"{where}: messages is a JSON {type(messages).__name__}; an array is needed")
     for index, message in enumerate(messages):

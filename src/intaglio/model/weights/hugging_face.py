@@ -37,7 +37,7 @@ def open_hugging_face(folder: Path) -> Checkpoint:
     single = folder / WEIGHTS_FILE
     stored = read_safetensors(single) if single.exists() else _read_shards(folder)
     with errors_prefixed_with(folder):
-        tensors = without_tied_head(_renamed(stored, family, multimodal))
+        tensors = without_tied_head(_with_internal_names(stored, family, multimodal))
         tied = config.get("tie_word_embeddings", text_config.get("tie_word_embeddings", True))
         if tied and HEAD in tensors:
             raise ModelFormatError(
@@ -98,13 +98,13 @@ def _shard_file(folder: Path, name: str, file: object) -> str:
     return file
 
 
-def _renamed(stored: dict[str, RawTensor], family: Family, multimodal: bool) -> dict[str, RawTensor]:
+def _with_internal_names(stored: dict[str, RawTensor], family: Family, multimodal: bool) -> dict[str, RawTensor]:
     tensors: dict[str, RawTensor] = {}
     for name, raw in stored.items():
-        inside = name_from_hugging_face(family, name, multimodal)
-        if inside is None:
+        internal = name_from_hugging_face(family, name, multimodal)
+        if internal is None:
             continue
-        if inside in tensors:
-            raise ModelFormatError(f"tensors {tensors[inside].name!r} and {name!r} are both {inside!r}")
-        tensors[inside] = raw
+        if internal in tensors:
+            raise ModelFormatError(f"tensors {tensors[internal].name!r} and {name!r} are both {internal!r}")
+        tensors[internal] = raw
     return tensors

@@ -85,14 +85,14 @@ def name_from_hugging_face(family: Family, name: str, multimodal: bool) -> str |
     """
     if multimodal and name.startswith(_VISION_PREFIXES):
         return None
-    inside = name
+    internal = name
     for prefix, replacement in _TEXT_PREFIXES:
         if name.startswith(prefix):
-            inside = replacement + name.removeprefix(prefix)
+            internal = replacement + name.removeprefix(prefix)
             break
-    if inside in (EMBEDDING, HEAD, _FINAL_NORM):
-        return inside
-    match = _HF_LAYER.fullmatch(inside)
+    if internal in (EMBEDDING, HEAD, _FINAL_NORM):
+        return internal
+    match = _HF_LAYER.fullmatch(internal)
     if match is None or match[2] not in _LAYER_NAMES[family].values():
         raise ModelFormatError(f"tensor {name!r} is not part of a {family} model")
-    return inside
+    return internal
