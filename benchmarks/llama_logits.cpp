@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
     params.n_ctx = params.n_batch = ids.size();
     params.n_threads = params.n_threads_batch = std::atoi(argv[2]);
     llama_context* context = llama_init_from_model(model, params);
-    check(context, "there is no context of this size");
+    check(context, "the context cannot be created");
 
     llama_batch batch = llama_batch_init(ids.size(), 0, 1);
     batch.n_tokens = ids.size();

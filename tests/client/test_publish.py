@@ -78,7 +78,7 @@ def test_a_refused_adapter_raises_the_servers_reason(
     given: dict[str, Any], folders: list[Path], tmp_path: Path
 ) -> None:
     shutil.copytree(folders[0], tmp_path / "bad")
-    (tmp_path / "bad" / WEIGHTS_FILE).write_bytes(b"no safetensors")
+    (tmp_path / "bad" / WEIGHTS_FILE).write_bytes(b"not safetensors")
     with pytest.raises(ServerRefusedError, match=r"^adapter_model.safetensors: ") as refused:
         publish(tmp_path / "bad", **given)
     assert (refused.value.status, refused.value.code) == (400, 5006)

@@ -43,7 +43,7 @@ ENGINE_BACKENDS = BACKENDS[:1]
 VARIANT = (pytest.mark.slow, pytest.mark.variant)
 
 
-Arithmetic = Literal["float32", "bfloat16", "int8"]  # what activations are rounded to where they meet a matrix
+Arithmetic = Literal["float32", "bfloat16", "int8"]  # to which activations are rounded before a product
 
 # How far that moves an activation, as a part of its size, root mean square.
 #   float32   an error of at most half of the last bit, uniformly distributed

@@ -47,14 +47,16 @@ class ServerLog:
             match = found()
         if match is None:
             raise RuntimeError(
-                f"the server {'ended' if self._ended else 'goes on'} without a line like {pattern!r}:\n{self._text}"
+                f"the server {'ended' if self._ended else 'is running'} and printed no {pattern!r}:\n{self._text}"
             )
         return match
 
     def wait_for_end(self, deadline_s: float = LINE_DEADLINE_S) -> None:
         """Wait until the server has ended and all of its output is read."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._ended, deadline_s), f"the server goes on:\n{self._text}"
+            assert self._changed.wait_for(lambda: self._ended, deadline_s), (
+                f"the server is still running:\n{self._text}"
+            )
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -39,7 +39,7 @@ def tiny_pieces(vocab_size: int = 512) -> Pieces:
     """A Gemma-like vocabulary of at least 400 tokens, laid out as Gemma's is.
 
     Control tokens (`<pad> <eos> <bos> <unk>` at 0..3), turn tokens, runs of newlines, spaces and tabs, tags, the 256
-    bytes, merged pieces (`user` and `model` among them), single characters; `<unusedN>` fills what is left.
+    bytes, merged pieces (`user` and `model` among them), single characters; `<unusedN>` for the remaining ids.
     """
     given = [(text, CONTROL) for text in (*_CONTROL, *_TURNS)]
     given += [(text, USER_DEFINED) for text in (*_RUNS, *_TAGS)]

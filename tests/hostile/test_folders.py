@@ -1,4 +1,4 @@
-"""Adapter folders with links, pipes and devices: only regular files are read, and no open blocks for ever."""
+"""Adapter folders with links, pipes and devices: only regular files are read, and opening never blocks."""
 
 from __future__ import annotations
 

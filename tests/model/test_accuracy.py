@@ -167,7 +167,7 @@ def test_the_real_270m_is_as_far_from_float32_as_its_arithmetic_implies(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif("reference" not in BACKENDS, reason="NumPy alone: it is the same whatever the kernels are")
+@pytest.mark.skipif("reference" not in BACKENDS, reason="NumPy only: does not depend on the kernels")
 @pytest.mark.parametrize(
     ("arithmetic", "fmt"), [("float32", "auto"), ("float32", "w8"), ("int8", "auto"), ("bfloat16 tiles", "auto")]
 )

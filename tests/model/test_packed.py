@@ -93,7 +93,7 @@ def test_a_model_from_its_packed_file_computes_the_same_bits(tmp_path: Path, fmt
 
 
 def damaged(path: Path, key: str) -> dict[str, bytes]:
-    """What may lie where the packed file of a key is expected, by name."""
+    """Invalid contents of the packed file of a key, by name."""
     good = path.read_bytes()
     arrays = {"model.embed_tokens/values": np.arange(64, dtype=np.uint8)}
     made = {}

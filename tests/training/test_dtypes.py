@@ -13,9 +13,9 @@ from tests.helpers.checkpoints import FAMILIES, Family, tiny_config
     ("bfloat16", "chosen"),
     [
         (Speed(1.8, 0.15), "float32"),  # emulated, measured on AMD EPYC with AVX2
-        (Speed(50.0, 0.15), "float32"),  # one direction alone is no gain
+        (Speed(50.0, 0.15), "float32"),  # faster in one direction only
         (Speed(30.0, 30.0), "float32"),
-        (Speed(40.0, 40.0), "float32"),  # faster by a third: float32 is worth more
+        (Speed(40.0, 40.0), "float32"),  # faster by a third, which is not enough
         (Speed(100.0, 100.0), "bfloat16"),
     ],
 )

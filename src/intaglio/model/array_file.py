@@ -83,7 +83,7 @@ def write_arrays(path: Path, version: int, key: str, arrays: Arrays) -> None:
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    """In C order; copied only if the array is not C-contiguous."""
+    """The array in C order; copied only if it is not C-contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 

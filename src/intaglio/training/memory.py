@@ -1,4 +1,4 @@
-"""How much memory a training needs, computed from shapes before anything is loaded."""
+"""The memory that a training needs, computed from shapes before anything is loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PER_RANK = 28
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """How many bytes may be used, and what sets that limit, for messages."""
+    """size_bytes: how many bytes may be used; bound: what sets that limit, for messages."""
 
     size_bytes: int = sys.maxsize
     bound: str = "no limit is known"

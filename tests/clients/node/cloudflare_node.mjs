@@ -6,7 +6,7 @@ import { report } from "./report.mjs";
 
 const { ACCOUNT, ADAPTER, ADAPTER_FOLDER, BASE_URL, DEMO_ADAPTER, MODEL, NEW_ADAPTER, PROMPT, QUESTION } = process.env;
 
-// The only line that differs from a program for Workers AI.
+// The only difference from a program for Workers AI.
 const client = new Cloudflare({ baseURL: BASE_URL, apiToken: "any", maxRetries: 0 });
 
 const account_id = ACCOUNT;
@@ -16,7 +16,7 @@ const raw = { ...greedy, prompt: PROMPT, raw: true };
 
 const prompt = () => client.ai.run(MODEL, raw);
 
-// With the address in the environment the program itself does not differ at all.
+// With the address in the environment the program needs no change.
 function prompt_by_environment() {
   process.env.CLOUDFLARE_BASE_URL = BASE_URL;
   return new Cloudflare({ apiToken: "any", maxRetries: 0 }).ai.run(MODEL, raw);
@@ -26,7 +26,7 @@ const chat = () => client.ai.run(MODEL, { ...greedy, messages });
 const adapter = () => client.ai.run(MODEL, { ...raw, lora: ADAPTER });
 const demo_adapter = () => client.ai.run(MODEL, { ...greedy, messages, lora: DEMO_ADAPTER });
 
-// run() with stream: true resolves to undefined, whatever the server answers. The response itself can be read.
+// run() with stream: true resolves to undefined for every response. The response itself can be read.
 async function stream() {
   const response = await client.ai.run(MODEL, { ...raw, stream: true }).asResponse();
   const events = (await response.text()).split("\n\n").filter(Boolean).map((event) => event.replace("data: ", ""));

@@ -6,7 +6,7 @@ import { report } from "./report.mjs";
 
 const { ACCOUNT, ADAPTER, BASE_URL, DEMO_ADAPTER, MODEL, PROMPT, QUESTION } = process.env;
 
-// The only line that differs from a program for Workers AI.
+// The only difference from a program for Workers AI.
 const address = `${BASE_URL}/accounts/${ACCOUNT}/ai/v1`;
 const client = new OpenAI({ baseURL: address, apiKey: "any", maxRetries: 0 });
 
@@ -15,7 +15,7 @@ const greedy = { model: MODEL, temperature: 0, max_tokens: 12 };
 
 const prompt = () => client.completions.create({ ...greedy, prompt: PROMPT });
 
-// With the address in the environment the program itself does not differ at all.
+// With the address in the environment the program needs no change.
 async function prompt_by_environment() {
   process.env.OPENAI_BASE_URL = address;
   const other = new OpenAI({ apiKey: "any", maxRetries: 0 });

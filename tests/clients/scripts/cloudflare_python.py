@@ -12,7 +12,7 @@ import cloudflare
 from cloudflare import Cloudflare
 from report import report
 
-# The only line that differs from a program for Workers AI.
+# The only difference from a program for Workers AI.
 client = Cloudflare(base_url=os.environ["BASE_URL"], api_token="any", max_retries=0)
 
 ACCOUNT = os.environ["ACCOUNT"]
@@ -31,7 +31,7 @@ def prompt() -> Any:
 
 
 def prompt_by_environment() -> Any:
-    """With the address in the environment the program itself does not differ at all."""
+    """With the address in the environment the program needs no change."""
     os.environ["CLOUDFLARE_BASE_URL"] = os.environ["BASE_URL"]
     return Cloudflare(api_token="any", max_retries=0).ai.run(MODEL, prompt=PROMPT, raw=True, **GREEDY)
 
@@ -41,7 +41,7 @@ def chat() -> Any:
 
 
 def stream() -> list[str]:
-    """run(stream=True) fails inside the SDK, whatever the server answers. This way works."""
+    """run(stream=True) fails inside the SDK for every response. This way works."""
     with client.ai.with_streaming_response.run(MODEL, prompt=PROMPT, raw=True, stream=True, **GREEDY) as response:
         lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
     assert lines.pop() == "[DONE]"

@@ -20,7 +20,7 @@ TOOL = json.loads(os.environ["TOOL"])
 
 
 def model(max_tokens: int = 12, **fields: Any) -> ChatCloudflareWorkersAI:
-    """base_url is all that differs from a program for Workers AI. Fields it does not know go through model_kwargs."""
+    """base_url is the only difference from a program for Workers AI. Other fields go into model_kwargs."""
     return ChatCloudflareWorkersAI(
         base_url=os.environ["BASE_URL"],
         account_id=os.environ["ACCOUNT"],

@@ -23,7 +23,7 @@ TOOL = json.loads(os.environ["TOOL"])
 
 
 def completion(max_tokens: int = 12, **fields: Any) -> Any:
-    """api_base is all that differs from a program for Workers AI."""
+    """api_base is the only difference from a program for Workers AI."""
     return litellm.completion(
         model=MODEL,
         api_base=ADDRESS,
@@ -42,7 +42,7 @@ def chat() -> list[Any]:
 
 
 def chat_by_environment() -> str:
-    """With the address in the environment the program itself does not differ at all."""
+    """With the address in the environment the program needs no change."""
     os.environ["CLOUDFLARE_API_BASE"] = ADDRESS
     answer = litellm.completion(model=MODEL, api_key="any", messages=MESSAGES, temperature=0, max_tokens=12)
     return answer.choices[0].message.content

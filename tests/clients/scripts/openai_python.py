@@ -11,7 +11,7 @@ from openai import OpenAI
 from pydantic import BaseModel
 from report import report
 
-# The only line that differs from a program for Workers AI.
+# The only difference from a program for Workers AI.
 ADDRESS = f"{os.environ['BASE_URL']}/accounts/{os.environ['ACCOUNT']}/ai/v1"
 client = OpenAI(base_url=ADDRESS, api_key="any", max_retries=0)
 
@@ -34,7 +34,7 @@ def prompt() -> Any:
 
 
 def prompt_by_environment() -> str:
-    """With the address in the environment the program itself does not differ at all."""
+    """With the address in the environment the program needs no change."""
     os.environ["OPENAI_BASE_URL"] = ADDRESS
     return OpenAI(api_key="any", max_retries=0).completions.create(prompt=PROMPT, **GREEDY).choices[0].text
 

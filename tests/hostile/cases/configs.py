@@ -58,7 +58,7 @@ def wrong_values() -> Iterator[HostileCase]:
 
 
 def spelt(key: str, text: str) -> HostileCase:
-    """A case whose key has a literal text as its value, which no JSON writer would write."""
+    """A case whose key has a literal text as its value, which JSON libraries do not write."""
     marker = '"the value"'
     return bad_config_text(
         f"{key} {text}",

@@ -39,7 +39,7 @@ def raw(name: str, complaint: str, text: bytes) -> HostileCase:
 
 
 def spliced(old: bytes, new: bytes) -> Any:
-    """The good file with the first occurrence of a text in its header replaced, as no JSON writer would."""
+    """The good file with the first occurrence of a text in its header replaced, also by invalid JSON."""
 
     def make(good: bytes) -> bytes:
         header, data = split_file(good)

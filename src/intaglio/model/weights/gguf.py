@@ -1,4 +1,4 @@
-"""Read a GGUF file: its metadata and where each tensor lies. Nothing is decoded here.
+"""Read a GGUF file: its metadata and the position of each tensor. Nothing is decoded here.
 
 The file is untrusted. Every count and length is compared with the bytes that are left before it is used, so that no
 header can cause a long loop or an allocation larger than the file.

@@ -16,7 +16,7 @@ _MAX_HEADER_BYTES = 4 << 20
 
 
 def read_safetensors(path: Path) -> dict[str, RawTensor]:
-    """Check the header of a safetensors file and map its tensors, in the order in which they lie in the file.
+    """Check the header of a safetensors file and map its tensors, in the order of the file.
 
     Raises ModelFormatError naming the file and the tensor.
     """
