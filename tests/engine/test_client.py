@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -49,15 +50,41 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-def with_client(path: Path, act: Callable[[EngineClient], Awaitable[None]], max_in_flight: int = 8) -> None:
-    async def backend() -> None:
+Act = Callable[[EngineClient], Awaitable[None]]
+
+
+def with_client(path: Path, act: Act, max_in_flight: int = 8) -> None:
+    """Run `act` with an engine process of its own."""
+
+    async def start_and_act() -> None:
         client = await EngineClient.start(make_spec(path), max_in_flight=max_in_flight)
         try:
             await asyncio.wait_for(act(client), timeout=60)
         finally:
             await client.close()
 
-    asyncio.run(backend())
+    asyncio.run(start_and_act())
+
+
+@contextmanager
+def shared_client(path: Path) -> Iterator[Callable[[Act], None]]:
+    """Runs functions one after the other with one engine process: starting one takes longer than most tests."""
+    with asyncio.Runner() as runner:
+        client = runner.run(EngineClient.start(make_spec(path), max_in_flight=8))
+
+        def with_shared_client(act: Act) -> None:
+            runner.run(asyncio.wait_for(act(client), timeout=60))  # type: ignore[arg-type]
+            assert client.num_in_flight == 0
+            assert client.num_starts == 1
+
+        yield with_shared_client
+        runner.run(client.close())
+
+
+@pytest.fixture(scope="module")
+def with_shared_client(model_path: Path) -> Iterator[Callable[[Act], None]]:
+    with shared_client(model_path) as run_with_client:
+        yield run_with_client
 
 
 async def collect(stream: TokenStream) -> list[TokenOutput]:
@@ -68,7 +95,9 @@ async def first(stream: TokenStream) -> TokenOutput:
     return await anext(aiter(stream))
 
 
-def test_the_process_answers_as_the_engine_in_process_does(model_path: Path) -> None:
+def test_the_process_answers_as_the_engine_in_process_does(
+    model_path: Path, with_shared_client: Callable[[Act], None]
+) -> None:
     requests = [request(str(i), [2, 10 + i, 20, 30], ignore_stop_tokens=True) for i in range(3)]
     ops = chosen_ops(1)
     engine = make_engine(load_gemma(model_path, ops, "auto"), LIMITS, ops=ops)
@@ -81,17 +110,17 @@ def test_the_process_answers_as_the_engine_in_process_does(model_path: Path) -> 
             assert outputs[-1].finish_reason is FinishReason.LENGTH
         assert client.num_in_flight == 0
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
-def test_an_aborted_request_ends_with_abort(model_path: Path) -> None:
+def test_an_aborted_request_ends_with_abort(with_shared_client: Callable[[Act], None]) -> None:
     async def act(client: EngineClient) -> None:
         stream = await client.submit(request("r", [2, 5], **LONG))
         await first(stream)
         await stream.abort()
         assert (await collect(stream))[-1].finish_reason is FinishReason.ABORT
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_when_the_process_is_killed_running_requests_fail_and_new_ones_are_served(model_path: Path) -> None:
@@ -126,13 +155,13 @@ def test_more_requests_than_the_queue_holds_are_refused_at_once(model_path: Path
     with_client(model_path, act, max_in_flight=2)
 
 
-def test_a_request_that_cannot_be_sent_is_not_in_flight(model_path: Path) -> None:
+def test_a_request_that_cannot_be_sent_is_not_in_flight(with_shared_client: Callable[[Act], None]) -> None:
     async def act(client: EngineClient) -> None:
         with pytest.raises(UnicodeEncodeError):
             await client.submit(request("r", [2, 50], grammar='start: "\ud800"'))  # half a surrogate pair
         assert client.num_in_flight == 0
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_batch_requests_do_not_count_against_the_limit_of_interactive_ones(model_path: Path) -> None:
@@ -148,7 +177,9 @@ def test_batch_requests_do_not_count_against_the_limit_of_interactive_ones(model
     with_client(model_path, act, max_in_flight=2)
 
 
-def test_with_reject_if_busy_a_request_is_refused_when_max_running_requests_run(model_path: Path) -> None:
+def test_with_reject_if_busy_a_request_is_refused_when_max_running_requests_run(
+    with_shared_client: Callable[[Act], None],
+) -> None:
     async def act(client: EngineClient) -> None:
         running = [await client.submit(request(str(i), [2, 5], **LONG), reject_if_busy=True) for i in range(4)]
         with pytest.raises(CapacityError, match=r"4 requests .* 4"):
@@ -160,7 +191,7 @@ def test_with_reject_if_busy_a_request_is_refused_when_max_running_requests_run(
             await stream.abort()
             await collect(stream)
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_a_model_that_cannot_be_loaded_is_reported_with_the_reason(tmp_path: Path) -> None:
