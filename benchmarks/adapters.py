@@ -146,5 +146,5 @@ def _first_token_s(engine: Engine, number: int, adapter: AdapterRef) -> float:
     while engine.has_work:
         engine.step()
     took = time.perf_counter() - begin
-    engine.rest()  # as the engine's process does before it waits for the next request
+    engine.preallocate_adapter_memory()  # as the engine's process does before it waits for the next request
     return took

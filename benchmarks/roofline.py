@@ -109,5 +109,5 @@ def bound(workload: Workload, cost: Cost, lora_macs: float, roof: Roofline) -> f
 
 
 def lora_macs(config: ModelConfig) -> int:
-    """Multiply-adds per token of one adapter on all seven projections, which is also the number of its weights."""
-    return config.num_layers * sum(RANK * (out + into) for out, into in config.projection_shapes().values())
+    """Multiply-adds per token of one adapter on all seven linear layers, which is also the number of its weights."""
+    return config.num_layers * sum(RANK * (out + into) for out, into in config.linear_layer_shapes().values())

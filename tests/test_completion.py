@@ -23,7 +23,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def build(
     tokenizer: Tokenizer, ids: list[int], stop: tuple[str, ...] = (), end: FinishReason = FinishReason.LENGTH
 ) -> list[TextDelta]:
-    """The deltas of an answer. The i-th token's log-probability is -i, and it is the only best one."""
+    """The deltas of a completion. The i-th token's log-probability is -i, and it is the only best one."""
     builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer, stop))
     deltas = []
     for index, token_id in enumerate(ids):
@@ -35,13 +35,9 @@ def build(
     return deltas
 
 
-def answer(deltas: list[TextDelta]) -> Completion:
-    return join_deltas(deltas)
-
-
 def test_every_token_is_listed_with_its_text_and_its_best(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("the user asks")
-    found = answer(build(tokenizer, ids))
+    found = join_deltas(build(tokenizer, ids))
     assert "".join(one.text for one in found.logprobs) == found.text == "the user asks"
     assert [one.logprob for one in found.logprobs] == [-float(index) for index in range(len(ids))]
     assert all(one.best == ((one.text, one.raw, one.logprob),) for one in found.logprobs)
@@ -51,20 +47,20 @@ def test_parts_of_a_character_are_listed_with_it(tokenizer: Tokenizer) -> None:
     deltas = build(tokenizer, tokenizer.encode("a🙂b"))
     assert [delta.text for delta in deltas] == ["a", "", "", "", "🙂", "b"]
     assert [len(delta.logprobs) for delta in deltas] == [1, 0, 0, 0, 4, 1]
-    found = answer(deltas)
+    found = join_deltas(deltas)
     assert b"".join(one.raw for one in found.logprobs) == "a🙂b".encode()
     assert [one.text for one in found.logprobs] == ["a", *"\ufffd" * 4, "b"]
 
 
 def test_a_stop_token_is_not_listed(tokenizer: Tokenizer) -> None:
     ids = [*tokenizer.encode("so"), tokenizer.eos_id]
-    found = answer(build(tokenizer, ids, end=FinishReason.STOP))
+    found = join_deltas(build(tokenizer, ids, end=FinishReason.STOP))
     assert (found.text, found.usage.completion_tokens) == ("so", len(ids))
     assert "".join(one.text for one in found.logprobs) == "so"
 
 
-def test_a_control_token_in_the_answer_has_its_name_and_no_bytes(tokenizer: Tokenizer) -> None:
-    found = answer(build(tokenizer, [*tokenizer.encode("a"), tokenizer.bos_id, *tokenizer.encode("b")]))
+def test_a_control_token_in_the_completion_has_its_name_and_no_bytes(tokenizer: Tokenizer) -> None:
+    found = join_deltas(build(tokenizer, [*tokenizer.encode("a"), tokenizer.bos_id, *tokenizer.encode("b")]))
     assert [(one.text, one.raw) for one in found.logprobs] == [("a", b"a"), ("<bos>", b""), ("b", b"b")]
 
 
@@ -73,19 +69,19 @@ def test_what_a_stop_string_holds_back_comes_with_its_logprobs_or_not_at_all(tok
     kept = build(tokenizer, ids, stop=("12y",))
     assert [delta.text for delta in kept] == ["a", "b", "", "", "12x", "", "", "12z"]
     assert [len(delta.logprobs) for delta in kept] == [1, 1, 0, 0, 3, 0, 0, 3]
-    cut = answer(build(tokenizer, ids, stop=("12z",)))
+    cut = join_deltas(build(tokenizer, ids, stop=("12z",)))
     assert (cut.text, cut.finish_reason) == ("ab12x", FinishReason.STOP)
     assert "".join(one.text for one in cut.logprobs) == "ab12x"
-    again = answer(build(tokenizer, [token for char in "112z" for token in tokenizer.encode(char)], stop=("12z",)))
+    again = join_deltas(build(tokenizer, [token for char in "112z" for token in tokenizer.encode(char)], stop=("12z",)))
     assert again.text == "1", "the first 1 came out when the second one made it certain"
     assert [one.text for one in again.logprobs] == ["1"]
-    ended = answer(build(tokenizer, ids[:4], stop=("12y",)))
+    ended = join_deltas(build(tokenizer, ids[:4], stop=("12y",)))
     assert "".join(one.text for one in ended.logprobs) == ended.text == "ab12"
 
 
 def test_a_token_that_a_stop_string_cuts_is_listed_whole(tokenizer: Tokenizer) -> None:
     (token,) = tokenizer.encode("model")
-    found = answer(build(tokenizer, [token], stop=("del",)))
+    found = join_deltas(build(tokenizer, [token], stop=("del",)))
     assert found.text == "mo"
     assert [one.text for one in found.logprobs] == ["model"]
 
@@ -95,7 +91,7 @@ def test_the_listed_tokens_are_the_first_ones_and_cover_the_text(tokenizer: Toke
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), min_size=1, max_size=12))
     stop = tuple(data.draw(st.lists(st.sampled_from(["a", "ab", " t", "\ufffd", "x"]), max_size=2)))
     deltas = build(tokenizer, ids, stop)
-    found = answer(deltas)
+    found = join_deltas(deltas)
     assert [one.logprob for one in found.logprobs] == [-float(index) for index in range(len(found.logprobs))]
     covered = b"".join(one.raw for one in found.logprobs).decode("utf-8", "replace")
     assert covered.startswith(found.text)
@@ -114,11 +110,11 @@ def test_without_logprobs_nothing_is_listed(tokenizer: Tokenizer) -> None:
 
 
 def test_an_end_without_a_token_adds_nothing(tokenizer: Tokenizer) -> None:
-    """As an answer to a grammar ends, when nothing more may come."""
+    """As a completion with a grammar ends, when nothing more may come."""
     builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer))
     first = builder.push(TokenOutput("r", tokenizer.encode("a")[0], logprobs=TokenLogprobs(-1.0, [])))
     last = builder.push(TokenOutput("r", None, FinishReason.STOP))
-    assert answer([first, last]) == Completion(
+    assert join_deltas([first, last]) == Completion(
         "a",
         FinishReason.STOP,
         last.usage,

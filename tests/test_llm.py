@@ -37,10 +37,10 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
     return LLM(folder, cache_dir=folder / "cache", kv_cache_bytes=1 << 24)
 
 
-def test_prompts_of_one_batch_are_answered_in_order_as_each_alone(llm: LLM) -> None:
+def test_prompts_of_one_batch_are_completed_in_order_as_each_alone(llm: LLM) -> None:
     prompts = ["one", "two and more", "three"]
     together = llm.generate(prompts, GREEDY, raw=True)
-    assert [answer.text for answer in together] == [
+    assert [completion.text for completion in together] == [
         llm.generate([prompt], GREEDY, raw=True)[0].text for prompt in prompts
     ]
 
@@ -64,7 +64,7 @@ def test_adapters_are_scaled_and_added_up_as_each_prompt_asks(llm: LLM, tmp_path
         ScaledAdapter(one, 0.0),
         [ScaledAdapter(two), ScaledAdapter(one)],
     ]
-    texts = [answer.text for answer in llm.generate(["the answer"] * len(choices), GREEDY, adapters=choices)]
+    texts = [completion.text for completion in llm.generate(["the answer"] * len(choices), GREEDY, adapters=choices)]
     assert texts == [llm.generate(["the answer"], GREEDY, adapters=[choice])[0].text for choice in choices]
     assert texts[5] == texts[0], "nothing of an adapter is the base"
     assert texts[6] == texts[3], "the order says nothing"
@@ -104,7 +104,7 @@ def test_loading_an_adapter_verifies_it(llm: LLM, tmp_path: Path) -> None:
         llm.load_adapter(write_peft_adapter(tmp_path / "b", llm.config, alpha=1e-30))
 
 
-def test_a_stop_string_ends_the_answer_before_it(llm: LLM) -> None:
+def test_a_stop_string_ends_the_completion_before_it(llm: LLM) -> None:
     params = SamplingParams(temperature=0, max_tokens=24)
     (free,) = llm.generate(["one"], params)
     stop = free.text[3:8]
@@ -114,10 +114,14 @@ def test_a_stop_string_ends_the_answer_before_it(llm: LLM) -> None:
     assert stopped.finish_reason is FinishReason.STOP
 
 
-def test_max_tokens_zero_gives_an_empty_answer_and_counts_the_prompt(llm: LLM) -> None:
-    (answer,) = llm.generate(["the answer"], SamplingParams(max_tokens=0))
-    assert (answer.text, answer.finish_reason, answer.usage.completion_tokens) == ("", FinishReason.LENGTH, 0)
-    assert answer.usage.prompt_tokens > 0
+def test_max_tokens_zero_gives_an_empty_completion_and_counts_the_prompt(llm: LLM) -> None:
+    (completion,) = llm.generate(["the answer"], SamplingParams(max_tokens=0))
+    assert (completion.text, completion.finish_reason, completion.usage.completion_tokens) == (
+        "",
+        FinishReason.LENGTH,
+        0,
+    )
+    assert completion.usage.prompt_tokens > 0
 
 
 def test_a_prompt_over_the_window_is_refused_with_the_numbers(llm: LLM) -> None:
@@ -136,7 +140,7 @@ def test_sampling_values_out_of_bounds_are_refused_by_name(field: str) -> None:
         SamplingParams(**{field: -1})
 
 
-def test_without_a_seed_two_answers_differ_and_with_one_they_do_not(llm: LLM) -> None:
+def test_without_a_seed_two_completions_differ_and_with_one_they_do_not(llm: LLM) -> None:
     free = SamplingParams(temperature=2.0, max_tokens=24)
     seeded = SamplingParams(temperature=2.0, max_tokens=24, seed=5)
     assert llm.generate(["a"], free)[0].text != llm.generate(["a"], free)[0].text
@@ -154,23 +158,23 @@ def test_the_window_can_be_made_smaller(llm: LLM, tmp_path: Path) -> None:
 
 def test_log_probabilities_come_with_the_tokens(llm: LLM) -> None:
     (plain,) = llm.generate(["one"], GREEDY, raw=True)
-    (answer,) = llm.generate(["one"], msgspec.structs.replace(GREEDY, logprobs=3), raw=True)
-    assert answer.text == plain.text
+    (completion,) = llm.generate(["one"], msgspec.structs.replace(GREEDY, logprobs=3), raw=True)
+    assert completion.text == plain.text
     assert plain.logprobs == ()
-    assert "".join(one.text for one in answer.logprobs) == answer.text
-    for one in answer.logprobs:
+    assert "".join(one.text for one in completion.logprobs) == completion.text
+    for one in completion.logprobs:
         assert len(one.best) == 3
         assert one.best[0] == (one.text, one.raw, one.logprob), "greedy takes the best"
         assert one.logprob < 0
 
 
-def test_an_answer_follows_a_grammar_beside_free_ones(llm: LLM, tmp_path: Path) -> None:
+def test_a_completion_follows_its_grammar_beside_unconstrained_ones(llm: LLM, tmp_path: Path) -> None:
     adapter = llm.load_adapter(write_peft_adapter(tmp_path / "a", llm.config, seed=9))
     schema = {"enum": [{"colour": colour} for colour in ("red", "green", "blue")]}
     params = SamplingParams(temperature=1.5, seed=3, max_tokens=80, grammar=json_schema_grammar(schema))
-    for answer in llm.generate(["one", "two", "three"], params, adapters=[None, adapter, adapter]):
-        assert json.loads(answer.text) in schema["enum"]
-        assert answer.finish_reason is FinishReason.STOP
+    for completion in llm.generate(["one", "two", "three"], params, adapters=[None, adapter, adapter]):
+        assert json.loads(completion.text) in schema["enum"]
+        assert completion.finish_reason is FinishReason.STOP
 
 
 def test_a_grammar_that_cannot_be_served_is_refused_before_anything_runs(llm: LLM) -> None:
@@ -199,7 +203,7 @@ def test_the_default_model_writes_json_that_its_schema_allows() -> None:
         params = SamplingParams(
             temperature=temperature, seed=seed, max_tokens=200, grammar=json_schema_grammar(schema), logprobs=0
         )
-        for answer in llm.generate(prompts, params, raw=True):
-            assert answer.finish_reason is FinishReason.STOP
-            jsonschema_rs.validate(schema, json.loads(answer.text))
-            assert b"".join(one.raw for one in answer.logprobs).decode() == answer.text
+        for completion in llm.generate(prompts, params, raw=True):
+            assert completion.finish_reason is FinishReason.STOP
+            jsonschema_rs.validate(schema, json.loads(completion.text))
+            assert b"".join(one.raw for one in completion.logprobs).decode() == completion.text

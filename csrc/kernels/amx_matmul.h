@@ -1,19 +1,19 @@
-// Products of quantized weights on matrix tiles (AMX): a group of weights becomes bfloat16 and meets up to 32 rows at once.
+// Products of quantized weights on matrix tiles (AMX): a group of weights becomes bfloat16 and is multiplied with up to 32 rows.
 //
 // The arithmetic, the same for every row of every batch:
 //
 //   weight      bf16(f16(value * 2^k)); k is chosen per output so that its largest scale lies in [2^-9, 2^-8), and smaller where
-//               a minimum would be too large for f16. What is then below 2^-14, 1/64 to 1/32 of that output's largest step, is
-//               zero. f16 rounds half to even, bf16 half away from zero. (k is 5 at most: where all scales are below 2^-14,
-//               which real weights are not, small numbers become zeros too.)
+//               a minimum would be too large for f16. Values that are then below 2^-14, 1/64 to 1/32 of that output's largest
+//               step, become zero. f16 rounds half to even, bf16 half away from zero. (k is 5 at most: if all scales were below
+//               2^-14, as no real weights have them, small numbers would become zeros too.)
 //   activation  bf16(x * 2^n), half to even; n is chosen per row so that its largest magnitude lies in [2^64, 2^65)
 //   y           float32 sums in a tile register, the groups of 32 inputs in order, one tile product per group; * 2^(-k - n)
 //
-// Powers of two cost no bits: rounding is that of the values themselves. They are there because a bfloat16 is made of an f16 by
-// moving its bits right by three, which leaves a factor of 2^-112 behind, and because tiles take denormal numbers for zeros.
+// Scaling by powers of two loses no bits. It is needed because an f16 becomes a bfloat16 by moving its bits right by three, which
+// leaves a factor of 2^-112 behind, and because tiles treat denormal numbers as zeros.
 //
 // Why bfloat16 and not int8: int32 sums would have to leave the tile after every group of 32 inputs, to be scaled, and that costs
-// more than the product (docs/experiments.md). Here the sums stay where they are until the row is done.
+// more than the product (docs/experiments.md). Float32 sums stay in the tile until the row is done.
 #pragma once
 
 #include <memory>
@@ -28,7 +28,7 @@ namespace intaglio::ISA {
 
 // ------------------------------------------------------------------------------------------------------- tile registers
 
-// The tile intrinsics do not tell the compiler what they read: without this it drops or moves the stores to it.
+// The tile intrinsics do not tell the compiler what they read: without this it drops or moves stores to that memory.
 inline void stores_come_first(const void* read) { asm volatile("" ::"r"(read) : "memory"); }
 
 // tmm0 ... 3: sums of (rows 0, outputs 0), (rows 0, outputs 1), (rows 1, outputs 0), (rows 1, outputs 1); tmm4, 5: rows; tmm6, 7:
@@ -51,11 +51,11 @@ inline void configure(int64_t rows) {
 
 // --------------------------------------------------------------------------------------------------------------- products
 
-constexpr int64_t kFewRows = 32;  // go through the tile registers at once
-constexpr int64_t kRing = 4;      // groups of two tiles of outputs that few rows keep
+constexpr int64_t kFewRows = 32;  // as many as the tile registers hold at once
+constexpr int64_t kRing = 4;      // dequantized groups of two tiles of outputs that are kept for few rows
 constexpr int64_t kLag = 3;       // groups between dequantization and product: the stores reach the cache meanwhile
 
-// Memory of one thread: two times two dequantized tiles of outputs (many rows) or a ring of groups (few), and sums.
+// Memory of one thread: two pairs of dequantized tiles of outputs (many rows) or a ring of groups (few rows), and sums.
 struct Scratch {
     explicit Scratch(int64_t groups)
         : memory((std::max<int64_t>(groups, kRing) * 4 + 4) * kBlock * 2 + 64, 0),
@@ -78,7 +78,7 @@ struct Product {
     int64_t groups = group_count(w.in);
     const uint16_t* x = (const uint16_t*)q.values;
 
-    // Tiles of outputs come in pairs. The second may not exist: then it is the first again.
+    // Tiles of outputs are computed in pairs. If there is no second tile, the pair has the first one twice.
     struct Pair {
         int64_t tile[2];
         bool has_second;
@@ -94,7 +94,7 @@ struct Product {
         return p;
     }
 
-    // Group g of one tile of a pair; the same place of the next pair is fetched meanwhile.
+    // Dequantizes group g of one tile of a pair, and prefetches the same group of the next pair.
     void dequantize_group(const Pair& pair, int i, int64_t g, uint16_t* to) const {
         constexpr int64_t kBytes = group_bytes(F);
         const int64_t at = pair.tile[i] * groups + g;
@@ -104,7 +104,7 @@ struct Product {
         dequantize<F>(from, w.scales + at * kTile, w.minima ? w.minima + at * kTile : nullptr, pair.powers[i].up, to);
     }
 
-    // The sums in the tile registers, to rows [row, row + count) of y.
+    // Stores the sums in the tile registers to rows [row, row + count) of y.
     void store_sums(const Pair& pair, int64_t row, int64_t count, float* sums) const {
         _tile_stored(0, sums, 64);
         _tile_stored(1, sums + 512, 64);
@@ -150,7 +150,7 @@ INTAGLIO_INLINE void multiply(const uint16_t* x, int64_t next, const uint16_t* w
     }
 }
 
-// Few rows: a group is multiplied while later ones are dequantized.
+// For few rows: a group is multiplied while later ones are dequantized.
 template <Format F>
 void Product<F>::few_rows(int64_t begin, int64_t end, Scratch& scratch) const {
     configure(rows);
@@ -158,7 +158,7 @@ void Product<F>::few_rows(int64_t begin, int64_t end, Scratch& scratch) const {
         const Pair two = pair(tile, end);
         rows > 16 ? clear<true>() : clear<false>();
         for (int64_t g = 0; g < groups + kLag; g++) {
-            stores_come_first(scratch.weights);  // and loads before the stores that reuse their place
+            stores_come_first(scratch.weights);  // also keeps loads before the stores that reuse their memory
             if (g < groups)
                 for (int i = 0; i < 2; i++) dequantize_group(two, i, g, scratch.weights + (g % kRing * 2 + i) * kBlock);
             stores_come_first(scratch.weights);
@@ -174,7 +174,7 @@ void Product<F>::few_rows(int64_t begin, int64_t end, Scratch& scratch) const {
     }
 }
 
-// Many rows, [first, first + count): two tiles of outputs are dequantized while all rows meet the two before them.
+// For many rows, [first, first + count): a pair of tiles is dequantized while all rows are multiplied with the pair before.
 template <Format F>
 void Product<F>::many_rows(int64_t first, int64_t count, int64_t begin, int64_t end, Scratch& scratch) const {
     uint16_t *ready = scratch.weights, *coming = scratch.weights + 2 * groups * kBlock;
@@ -188,7 +188,8 @@ void Product<F>::many_rows(int64_t first, int64_t count, int64_t begin, int64_t 
         stores_come_first(ready);
         for (int64_t row = 0; row < count; row += 32) {
             const int64_t left = std::min<int64_t>(count - row, 32);
-            // The first rows take one tile of the next pair along, the second the other; the last of all take what is left.
+            // The first 32 rows dequantize one tile of the next pair meanwhile, the second 32 rows the other; the last rows do
+            // what is left.
             const int from = row == 0 ? 0 : row == 32 ? 1 : 2, to = !more ? from : row == 0 && count > 32 ? 1 : 2;
             const uint16_t* rows_at = x + (first + row) / kTile * groups * kBlock;
             if (left < 32) configure(left);
@@ -216,7 +217,7 @@ void product_of_format(const Product<F>& product, int64_t begin, int64_t end) {
     if (product.rows <= kFewRows) {
         product.few_rows(begin, end, *scratch);
     } else {
-        // In equal pieces of rows that stay in the second-level cache while the weights go by.
+        // In equal pieces of rows that stay in the second-level cache while all weights are multiplied with them.
         const int64_t fit = std::max<int64_t>(2, 768 / product.groups), tiles = (product.rows + kTile - 1) / kTile;
         const int64_t pieces = (tiles + fit - 1) / fit, step = ((tiles + pieces - 1) / pieces + 1) / 2 * 32;
         for (int64_t row = 0; row < product.rows; row += step)

@@ -1,4 +1,4 @@
-// Activations and weights as the bfloat16 that matrix tiles multiply; amx_matmul.h has the arithmetic.
+// Activations and weights as bfloat16 for matrix tiles; amx_matmul.h describes the arithmetic.
 #pragma once
 
 #include <cmath>
@@ -10,14 +10,14 @@
 
 namespace intaglio::ISA {
 
-constexpr int64_t kBlock = 512;  // weights of one tile of outputs and one group of inputs: a tile register of bfloat16
+constexpr int64_t kBlock = 512;  // weights of one tile of outputs and one group of inputs, which fill a tile register
 
 // ---------------------------------------------------------------------------------------------------------------- activations
 
 // Bytes of bfloat16 rows: tiles of 16 rows, [rows / 16][groups][16][32].
 inline int64_t quantized_size(int64_t rows, int64_t in) { return (rows + kTile - 1) / kTile * group_count(in) * kBlock * 2; }
 
-// The largest magnitude of a row as its bits; an infinity or a NaN has an exponent of 255.
+// The bits of a row's largest magnitude; an infinity or a NaN has an exponent of 255.
 inline uint32_t largest_bits(const float* x, int64_t in) {
     __m512i largest = _mm512_setzero_si512();
     for (int64_t i = 0; i < in; i += 16)
@@ -28,7 +28,7 @@ inline uint32_t largest_bits(const float* x, int64_t in) {
 
 inline float power_of_two(int exponent) { return std::ldexp(1.0f, exponent); }
 
-// Of each four inputs the order is 0, 2, 1, 3: that of the weights, see `dequantize`.
+// Each four inputs are stored in the order 0, 2, 1, 3, as `dequantize` stores the weights.
 inline void quantize_rows(const float* x, int64_t in, const QuantizedRows& to, int64_t begin, int64_t end) {
     const int64_t groups = group_count(in);
     for (int64_t row = begin; row < end; row++) {
@@ -48,7 +48,7 @@ inline void quantize_rows(const float* x, int64_t in, const QuantizedRows& to, i
 
 // ------------------------------------------------------------------------------------------------------------- dequantization
 
-inline __m512h twice(const uint16_t* p) {  // sixteen halves, each for both inputs that an output has in a row of the tile
+inline __m512h twice(const uint16_t* p) {  // sixteen halves, each twice: a row of the tile has two inputs of every output
     const __m512i order = _mm512_set_epi16(15, 15, 14, 14, 13, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8, 7, 7, 6, 6, 5, 5, 4, 4,
                                            3, 3, 2, 2, 1, 1, 0, 0);
     return (__m512h)_mm512_permutexvar_epi16(order, _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)p)));
@@ -59,13 +59,13 @@ inline __m512i bfloat_of_half(__m512h h) {
     return _mm512_and_si512(moved, _mm512_set1_epi16((short)0x8fff));
 }
 
-// What a tile of outputs is scaled with. p = k + 24, because a byte is read as a half: byte * 2^-24.
+// The scaling of a tile of outputs. p = k + 24, because a byte is read as a half: byte * 2^-24.
 struct Powers {
-    __m512h up;   // p: the scales before dequantization
-    __m512 back;  // 2^(72 - p): its sums at the end; 72 = 112 - 64 + 24
+    __m512h up;   // p: scales are multiplied with 2^p before dequantization
+    __m512 back;  // 2^(72 - p), the factor on the sums at the end; 72 = 112 - 64 + 24
 };
 
-// The exponents, as f16 stores them, of the largest magnitude that each output has in any group; 1 at least.
+// For each output the exponent, as f16 stores it, of the largest magnitude in any group; 1 at least.
 inline __m512i largest_exponents(const uint16_t* numbers, int64_t groups) {
     __m256i largest = _mm256_set1_epi16(1 << 10);
     for (int64_t g = 0; g < groups; g++) {
@@ -83,7 +83,7 @@ inline Powers find_powers(const uint16_t* scales, const uint16_t* minima, int64_
     return {_mm512_cvtepi16_ph(_mm512_or_si512(p, _mm512_slli_epi32(p, 16))), _mm512_castsi512_ps(_mm512_slli_epi32(back, 23))};
 }
 
-// The numbers of a group as bytes, a register per quad.
+// Unpacks the numbers of a group into bytes, a register per quad.
 template <Format F>
 inline void unpack(const uint8_t* from, __m512i* quads) {
     const __m512i mask = _mm512_set1_epi8(15);
@@ -98,9 +98,9 @@ inline void unpack(const uint8_t* from, __m512i* quads) {
     }
 }
 
-// 512 weights to 16 rows of 16 outputs x 2 inputs. A byte with a zero byte above it is, read as a half, byte * 2^-24: nothing
-// needs converting. While tiles are at work, whatever multiplies or converts has one port instead of two: here that is two
-// instructions per 32 weights.
+// Dequantizes 512 weights to 16 rows of 16 outputs x 2 inputs. A byte with a zero byte above it, read as a half, is byte * 2^-24, so
+// no instruction converts it. While tiles multiply, instructions that multiply or convert have one port instead of two; here there
+// are two of them per 32 weights.
 template <Format F>
 inline void dequantize(const uint8_t* from, const uint16_t* scales, const uint16_t* minima, __m512h up, uint16_t* to) {
     constexpr float kCentre = F == Format::w8 ? 128 : F == Format::w5 ? 16 : 8;

@@ -1,7 +1,7 @@
 // Attention of a step's queries over paged keys and values.
 //
 // A piece is a few tokens of one sequence times the heads that share one key and value head; each of these (token, head)
-// pairs is a query here. Four queries meet several keys at a time in registers, so that what is loaded serves many products:
+// pairs is a query here. Four queries are multiplied with several keys at a time, so that each load serves many products:
 //
 //     scores   16 dot products at once: sixteen lanes each, then one tree that folds all of them (`sums_of_lanes`)
 //     weigh    per query: the largest score, the exponentials, their sum
@@ -21,8 +21,8 @@
 
 namespace intaglio::ISA {
 
-constexpr int kSpan = 32;   // keys that all queries of a piece meet before the next, so that they stay in the nearest cache
-constexpr int kStrip = 64;  // dims of the values, likewise
+constexpr int kSpan = 32;   // keys that are used for all queries of a piece before the next keys, to stay in the nearest cache
+constexpr int kStrip = 64;  // dims of the values, for the same reason
 
 inline void softcap(float* x, float cap, int64_t begin, int64_t end) {
     by_sixteen(x, begin, end,
@@ -31,8 +31,8 @@ inline void softcap(float* x, float cap, int64_t begin, int64_t end) {
 
 // ------------------------------------------------------------------------------------------------------------- a piece
 
-// One token and head. It sees the keys from `first` up to, not including, `stop`. Its numbers lie in scratch memory, where
-// vectors do not straddle cache lines; dims are filled up with zeros.
+// One token and head. It sees the keys [first, stop). Its vectors lie in scratch memory, where they do not straddle cache lines;
+// dims are padded with zeros.
 struct Query {
     float* q;       // [dim]
     float* sums;    // [dim], of the weighted values
@@ -70,7 +70,7 @@ struct Piece {
     }
 };
 
-// Where the keys and values of up to kSpan keys lie.
+// The offsets of up to kSpan keys and their values in the cache.
 struct Span {
     int64_t begin, end;
     int64_t offsets[kSpan];
@@ -115,8 +115,8 @@ INTAGLIO_INLINE void dot_tile(const float* const* q, const float* const* keys, i
     fold_all(parts, sums);
 }
 
-// Scores of `count` queries, count <= Q, for the keys of the span that any of them sees. Where the tile is larger than what is
-// left, its last query or key stands again.
+// Scores of `count` queries, count <= Q, for the keys of the span that any of them sees. If fewer queries or keys are left than
+// the tile has, the last one is repeated.
 template <int Q>
 void score_tile(const Piece& piece, const Span& span, const Query* queries, int64_t count) {
     constexpr int K = kSums / Q;
@@ -154,7 +154,7 @@ inline void score(const Piece& piece) {
 
 // -------------------------------------------------------------------------------------------------------------- softmax
 
-// exp(x - largest x) in place. Returns the sum of these, over sixteen lanes from the first one on.
+// exp(x - largest x) in place. Returns their sum, taken over sixteen lanes from the first one on.
 inline float weigh(float* x, int64_t count, float cap) {
     if (cap > 0) softcap(x, cap, 0, count);
     V16 lanes = broadcast(-INFINITY);
@@ -179,8 +179,8 @@ inline float weigh(float* x, int64_t count, float cap) {
 
 // --------------------------------------------------------------------------------------------------------------- values
 
-// sums[i] += weights[i][k] * value k, key by key, for Q queries and D vectors of dims, or, where there are fewer dims than one
-// vector, these. Not inlined: compilers then keep the sums in registers.
+// sums[i] += weights[i][k] * value k, key by key, for Q queries and D vectors of dims; with D = 1 the dims may be fewer than a
+// vector. Not inlined: compilers then keep the sums in registers.
 template <int Q, int D>
 __attribute__((noinline)) void mix_dims(float* const* sums, const float* const* weights, const float* values,
                                         const int64_t* offsets, int64_t count, int64_t dims) {
@@ -192,7 +192,7 @@ __attribute__((noinline)) void mix_dims(float* const* sums, const float* const* 
         for (int d = 0; d < D; d++) acc[i][d] = load_part(sum[i] + d * kLanes);
     }
     int64_t k = 0;
-    do {  // there is a first key: a loop that might have none makes compilers spill all sums
+    do {  // there is always a first key; with a loop that may run zero times compilers spill all sums
         const float* value = values + offsets[k];
         Floats part[D];
         if (D == 1 && dims < kLanes)
@@ -208,7 +208,7 @@ __attribute__((noinline)) void mix_dims(float* const* sums, const float* const* 
         for (int d = 0; d < D; d++) store_part(sum[i] + d * kLanes, acc[i][d]);
 }
 
-// Dims [from, to) of Q queries and the keys [begin, end), which all of them see.
+// Adds the values of the keys [begin, end), which all Q queries see, to dims [from, to) of their sums.
 template <int Q>
 inline void mix_keys(const Piece& piece, const Span& span, const Query* queries, int64_t begin, int64_t end, int64_t from,
                      int64_t to) {
@@ -230,7 +230,7 @@ inline void mix_keys(const Piece& piece, const Span& span, const Query* queries,
     for (; from < to; advance(kLanes)) mix_dims<Q, 1>(sums, weights, values + from, offsets, count, to - from);
 }
 
-// Dims [from, to) of Q queries: the keys that all of them see together, those before and after one query at a time.
+// Dims [from, to) of Q queries: keys that all of them see are computed together, keys before and after these for each query alone.
 template <int Q>
 inline void mix_tile(const Piece& piece, const Span& span, const Query* queries, int64_t from, int64_t to) {
     const int64_t end = std::max(span.begin, std::min(span.end, queries[0].stop));

@@ -1,11 +1,11 @@
-// Numbers of w5 whose four low bits lie in one place and their fifth bits in another, put together in a register.
+// Puts the numbers of w5 together: their four low bits and their fifth bits are stored separately.
 #pragma once
 
 #include "kernels/simd.h"
 
 namespace intaglio::ISA {
 
-// The fifth bits of w5, added to a register of bytes: sixteen where the byte's bit is set.
+// Adds the fifth bits to a register of bytes: sixteen where the byte's bit is set.
 #if defined(__AVX512VNNI__)
 INTAGLIO_INLINE __m512i with_fifth(__m512i bytes, const uint8_t* bits) {
     uint64_t mask;
@@ -17,7 +17,7 @@ INTAGLIO_INLINE __m256i with_fifth(__m256i bytes, const uint8_t* bits) {
     int32_t mask;
     std::memcpy(&mask, bits, 4);
     const __m256i eighth = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bit = _mm256_set1_epi64x(0x8040201008040201);  // of each byte the bit that is its own
+    const __m256i bit = _mm256_set1_epi64x(0x8040201008040201);  // each byte's own bit
     const __m256i own = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(mask), eighth), bit);
     return _mm256_or_si256(bytes, _mm256_and_si256(_mm256_cmpeq_epi8(own, bit), _mm256_set1_epi8(16)));
 }

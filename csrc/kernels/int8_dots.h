@@ -73,7 +73,7 @@ inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums
 #endif
 }
 
-// The same for w4 and, with Five, for w5: unsigned numbers, which the caller puts in their place.
+// The same for w4 and, with Five, for w5: the numbers are unsigned, and the caller subtracts the centre or the minimum.
 template <int R, bool Five>
 inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
     [[maybe_unused]] const uint8_t* bits = w + 256;  // 8 bytes per quad

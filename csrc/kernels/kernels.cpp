@@ -4,7 +4,7 @@
 // same order whether one row is computed or many, and no sum is split between threads. The products of int8 are summed in
 // int32 within a group of 32, which is exact, so there the order does not even matter.
 //
-// The parts are headers for the reader's sake: nothing else includes them.
+// Only this file includes the headers below; they divide it into readable parts.
 #include "kernels/attention.h"
 #include "kernels/kernels.h"
 #include "kernels/logits.h"

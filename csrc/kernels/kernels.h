@@ -1,8 +1,8 @@
 // The kernels of one instruction set, as a table of functions on plain memory.
 //
 // kernels.cpp is compiled once per instruction set and fills one table each; dispatch.cpp picks the best that the machine
-// can run. Every function computes a range of independent pieces [begin, end), so that threads can share the work; what a
-// piece gives does not depend on who computes it or on how many pieces there are.
+// can run. Every function computes a range of independent pieces [begin, end), so that threads can share the work; the result
+// of a piece does not depend on which thread computes it or on how many pieces there are.
 #pragma once
 
 #include <algorithm>
@@ -22,10 +22,9 @@ constexpr bool is_quantized(Format format) { return format >= Format::w8; }
 // Bytes of the values of one group of a tile of 16 outputs.
 constexpr int64_t group_bytes(Format format) { return format == Format::w8 ? 512 : format == Format::w5 ? 320 : 256; }
 
-// A weight matrix [out, in], packed.
+// A weight matrix [out, in], packed. For w8, w4 and w5 the inputs are padded with zeros to whole groups.
 //
 // f32, bf16  values row by row, `in` per row
-//            (for w8, w4 and w5 the inputs are filled up with zeros to whole groups)
 // w8         per tile of 16 outputs, per group of 32 inputs: 8 quads x 16 outputs x 4 inputs, one byte each, value + 128;
 //            scales [tiles, groups, 16] half precision
 // w4         the same with two quads to a byte: quad j in the low half, quad j + 4 in the high half, unsigned;
@@ -42,7 +41,7 @@ struct Matrix {
 
 inline int64_t tile_count(const Matrix& w) { return (w.out + kTile - 1) / kTile; }
 
-// Bytes of its values.
+// Bytes of a matrix's values.
 inline int64_t value_bytes(const Matrix& w) {
     if (!is_quantized(w.format)) return w.out * w.in * (w.format == Format::f32 ? 4 : 2);
     return tile_count(w) * group_count(w.in) * group_bytes(w.format);
@@ -51,7 +50,7 @@ inline int64_t value_bytes(const Matrix& w) {
 // Rows of activations for the quantized formats, in the form that an instruction set multiplies with.
 //
 // int8      values [rows, groups * 32] with one scale per group of 32, [rows, groups], and the groups' sums, [rows, groups].
-//           A group with an infinity or a NaN has the scale NaN, so that it shows in the row's outputs and nowhere else.
+//           A group with an infinity or a NaN has the scale NaN, so that the row's outputs are NaN, and no other row's.
 // bfloat16  see amx_matmul.h; scales [rows]
 struct QuantizedRows {
     int8_t* values;
@@ -59,10 +58,10 @@ struct QuantizedRows {
     int32_t* sums;
 };
 
-// One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], and what their product is
-// multiplied with; see LoraPair in src/intaglio/ops/adapters.py. Rank 0 where the adapter leaves the matrix alone.
+// One adapter's matrices for one weight matrix: A [rank, in] and transposed B [rank, out], with their scales, bias and gain; see
+// LoraPair in src/intaglio/ops/adapters.py. Rank 0 if the adapter does not change the matrix.
 //
-// Packed, inputs and outputs are filled up with zeros to whole sixteens:
+// Packed, inputs and outputs are padded with zeros to multiples of sixteen:
 //
 // a    per block of 4 ranks (the last one may have fewer): [in / 16][ranks][16]
 // bt   [out / 16][rank][16]
@@ -72,7 +71,7 @@ struct LoraPair {
     const float* scales;  // [rank]
     int64_t size;         // bytes of a value: 4 float, 2 half precision, 1 int8
     const float* bias;    // [out], or null
-    const float* gain;    // what the sum is multiplied with: [out], or null
+    const float* gain;    // [out], or null: the factor on the sum of base and adapter (DoRA)
 };
 
 constexpr int kRanks = 4;  // ranks that are shrunk together
@@ -96,14 +95,14 @@ struct Attention {
     int32_t tokens;        // query tokens of a sequence that are computed together
 };
 
-constexpr int kQueries = 32;  // (token, head) pairs that are best computed together, if a step has them
+constexpr int kQueries = 32;  // (token, head) pairs that are computed together at most
 
-// Floats of attention's scratch memory that one query takes for its scores (the last store may reach behind them), and for a
-// vector of `dim` (one cache line more, so that the vectors of many queries do not compete for the same few lines).
+// Floats of attention's scratch memory that one query needs for its scores (the last store may exceed them), and for a vector
+// of `dim` (one cache line more, so that the vectors of many queries do not compete for the same few lines).
 inline int64_t score_width(int64_t keys) { return (keys + 15) / 16 * 16 + 16; }
 inline int64_t vector_width(int64_t dim) { return (dim + 15) / 16 * 16 + 16; }
 
-// Floats of scratch memory for contexts up to `longest`: those of one piece's queries, and some to find a cache line's start.
+// Floats of scratch memory for contexts up to `longest`: for one piece's queries, and for alignment to a cache line.
 inline int64_t attention_scratch(const Attention& a, int64_t longest) {
     const int64_t keys = a.window ? std::min<int64_t>(longest, (int64_t)a.window + a.tokens) : longest;
     return a.heads / a.kv_heads * a.tokens * (score_width(keys) + 2 * vector_width(a.dim)) + 16;
@@ -114,7 +113,7 @@ struct Kernels {
 
     // Bytes of the values of QuantizedRows.
     int64_t (*quantized_size)(int64_t rows, int64_t in);
-    // Rows for the quantized formats from float rows [rows, in]; pieces are rows.
+    // Converts float rows [rows, in] for the quantized formats; pieces are rows.
     void (*quantize_rows)(const float* x, int64_t in, const QuantizedRows& to, int64_t begin, int64_t end);
     // y[rows, out] = x . Wt; pieces are tiles of 16 outputs. x is used by f32 and bf16, quantized by the others.
     void (*matmul)(const Matrix& w, const float* x, const QuantizedRows& quantized, int64_t rows, float* y, int64_t ldy,
@@ -143,7 +142,7 @@ struct Kernels {
     void (*attention)(const Attention& args, const AttentionRow& row, float* scratch, int64_t begin, int64_t end);
     // cap * tanh(x / cap) in place; pieces are elements.
     void (*softcap)(float* x, float cap, int64_t begin, int64_t end);
-    // The largest of x[0 ... n), and where it first stands.
+    // Returns the first index of the largest of x[0 ... n), and its value in `best`; NaN if x has one.
     int64_t (*argmax)(const float* x, int64_t n, float* best);
     // p = exp((x - shift) * factor); returns the sum in double, taken in the order of the elements by 16 lanes.
     double (*exponentials)(const float* x, int64_t n, float shift, float factor, float* p);

@@ -1,4 +1,4 @@
-// Many sums of sixteen lanes at once: one alone would wait for its own last addition.
+// Many sums of sixteen lanes at once, because a single sum waits for its own last addition.
 #pragma once
 
 #include <cstring>
@@ -7,7 +7,7 @@
 
 namespace intaglio::ISA {
 
-// Sums that are held in registers at once: half of them, so that factors find room beside.
+// Sums that are held in registers at once: half of the registers, so that the factors fit too.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kSums = 16;
 #else
@@ -32,8 +32,8 @@ INTAGLIO_INLINE Floats pick(Floats a, Floats b) {
 #endif
 }
 
-// Halves, quarters ... of two vectors, added: each gives half as many sums of its lanes, side by side in one vector. The
-// tree is that of `sum`: lane i and lane i + 8, then i + 4, i + 2, i + 1.
+// fold8 ... fold1 add the halves, quarters ... of two vectors; one vector has the results of both side by side. The tree is
+// that of `sum`: lane i and lane i + 8, then i + 4, i + 2, i + 1.
 #if defined(__AVX512F__)
 INTAGLIO_INLINE Floats fold8(Floats a, Floats b) {
     return pick<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(a, b) +
@@ -74,7 +74,7 @@ INTAGLIO_INLINE Floats sums_of_lanes(const Floats* v) {
     return fold1(fold2(fold_to_quarters(v), fold_to_quarters(v + 1)), fold2(fold_to_quarters(v + 2), fold_to_quarters(v + 3)));
 }
 
-// The sums of kSums V16, whose parts lie as [kParts][kSums]: sums[i] = sum(v[i]).
+// sums[i] = sum(v[i]) for kSums V16 whose parts lie as [kParts][kSums].
 INTAGLIO_INLINE void fold_all(Floats (*parts)[kSums], float* sums) {
     for (int width = kParts / 2; width > 0; width /= 2)
         for (int p = 0; p < width; p++)

@@ -1,4 +1,4 @@
-// What choosing a token (sampler.h) asks of a whole row of logits.
+// The passes over a whole row of logits that sampling (sampler.h) needs.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,7 @@ namespace intaglio::ISA {
 namespace {
 
 int64_t argmax(const float* x, int64_t n, float* best) {
-    // Each lane keeps its largest and where that first stood; a NaN is larger than nothing, so it is looked for apart.
+    // Each lane keeps its largest value and its first index. A NaN never compares as larger, so NaNs are tracked separately.
     V16 largest = broadcast(-INFINITY);
     I16 place, now, nans;
     for (int i = 0; i < kParts; i++)

@@ -1,8 +1,8 @@
-// LoRA: x . At down to the rank, v . Bt up again, of a run of rows with one adapter.
+// LoRA for a run of rows with one adapter: x . At down to the rank (shrink), v . Bt up again (expand).
 //
-// Where every row has an adapter of its own, each number of its matrices is used once, so they are laid out to be read from
-// front to back (see LoraPair), and several sums are taken at once, because one alone waits for its own last addition. Which
-// sums are taken together changes none of them: each runs over the same lanes in the same order.
+// If every row has an adapter of its own, each number of its matrices is used once. So they are laid out to be read from front to
+// back (see LoraPair), and several sums are computed at once, because a single one waits for its own last addition. Which sums are
+// computed together changes none of them: each runs over the same lanes in the same order.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -21,7 +21,7 @@ INTAGLIO_INLINE V16 lora_values(const void* values, int64_t at) {
         return load((const float*)values + at);
 }
 
-// R rows against `Ranks` rows of A, which begin at `at`: v[r, j] for the first of them on.
+// v[r, j] for R rows of x and the `Ranks` rows of A that begin at `at`; v points to the first of these ranks.
 template <int Size, int Ranks, int R>
 inline void shrink_block(const float* x, const LoraPair& pair, int64_t at, const float* scales, float* v) {
     V16 acc[R][Ranks];
@@ -95,7 +95,7 @@ inline void lora_lookup(const LoraPair& pair, const int32_t* ids, int64_t rows, 
     }
 }
 
-// R rows, `Tiles` tiles of sixteen outputs from o on, of which the last may have `count` only.
+// Adds v . Bt to `count` outputs from o on, in `Tiles` tiles of sixteen, for R rows.
 template <int Size, int Tiles, int R>
 inline void expand_block(const float* v, const LoraPair& pair, int64_t o, int64_t count, float* y, int64_t ldy) {
     V16 acc[R][Tiles];

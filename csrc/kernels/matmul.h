@@ -1,7 +1,7 @@
-// x . Wt, tile by tile of 16 outputs, for every format but those that go through matrix tiles (amx_matmul.h).
+// x . Wt, tile by tile of 16 outputs, for the formats that are not computed on matrix tiles (amx_matmul.h).
 //
-// Up to eight rows are computed together, so that what is loaded of W serves all of them; each row's sum is taken in the same
-// order however many there are.
+// Up to eight rows are computed together, so that each load of W serves all of them; each row's sum has the same order however
+// many rows there are.
 #pragma once
 
 #include "kernels/int8_dots.h"
@@ -13,7 +13,7 @@ namespace intaglio::ISA {
 namespace {
 
 // R rows of one tile. The float sum runs over the groups in order, the same for every R. Minima: whether a w4 or w5 has them.
-// With `ahead` the next tile is fetched meanwhile: left alone, the machine waits for memory and computes by turns.
+// With `ahead` the next tile is prefetched meanwhile: otherwise the machine alternates between waiting for memory and computing.
 template <Format F, bool Minima, int R>
 void quantized_rows(const Matrix& w, const QuantizedRows& q, int64_t tile, int64_t row, bool ahead, float* y, int64_t ldy) {
     constexpr int64_t kBytes = group_bytes(F);
@@ -81,7 +81,7 @@ void plain_rows(const Matrix& w, const float* x, int64_t output, int64_t row, fl
 template <Format F, bool Minima = false>
 void matmul_format(const Matrix& w, const float* x, const QuantizedRows& q, int64_t rows, float* y, int64_t ldy, int64_t begin,
                    int64_t end) {
-    // Rows in pieces that stay in the second-level cache while all tiles go over them.
+    // Rows in pieces that stay in the second-level cache while all tiles are multiplied with them.
     const int64_t piece = (w.in > 0 ? (1 << 20) / w.in : 1) / 8 * 8;
     const int64_t step = piece < 8 ? 8 : piece;
     for (int64_t first = 0; first < rows; first += step) {

@@ -1,4 +1,4 @@
-// Activations as int8, for the instruction sets that multiply these.
+// Activations as int8, for the instruction sets that multiply int8.
 #pragma once
 
 #include <cmath>
@@ -26,7 +26,7 @@ void quantize_rows(const float* x, int64_t in, const QuantizedRows& to, int64_t 
             const V16 low = load_some(from, in - g * kGroup), high = load_some(from + 16, in - g * kGroup - 16);
             const float largest = largest_magnitude(low, high);
             if (!(largest >= kSmallest && std::isfinite(largest))) {
-                // Nothing but zeros, or next to it; or an infinity or a NaN, which the whole row's outputs then are.
+                // A group of (nearly) zeros, or one with an infinity or a NaN, which makes all outputs of the row NaN.
                 std::memset(values + at, 0, kGroup);
                 scales[row * groups + g] = std::isfinite(largest) ? 0.0f : NAN;
                 sums[row * groups + g] = 0;

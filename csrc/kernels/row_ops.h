@@ -1,4 +1,4 @@
-// What is done row by row: looking up, norms, sums, rotation, the gate.
+// Operations row by row: embedding lookup, norms, sums, rotation, the gate.
 #pragma once
 
 #include <cmath>

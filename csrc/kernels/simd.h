@@ -42,7 +42,7 @@ struct I16 {
     Ints part[kParts];
 };
 
-// The same function of each part.
+// The vector whose part i is f(i).
 template <class Function>
 INTAGLIO_INLINE V16 by_parts(Function f) {
     V16 v;
@@ -128,7 +128,7 @@ INTAGLIO_INLINE V16 maximum(V16 a, V16 b) {
     return by_parts([&](int i) { return a.part[i] > b.part[i] ? a.part[i] : b.part[i]; });
 }
 
-// The lanes folded in halves: lane i meets lane i + 8, then i + 4, i + 2, i + 1. The same tree on every machine.
+// The lanes combined by f, in halves: lane i with lane i + 8, then i + 4, i + 2, i + 1. The same tree on every machine.
 template <class Function>
 INTAGLIO_INLINE float fold(V16 v, Function f) {
 #if defined(__AVX2__)
@@ -155,8 +155,7 @@ INTAGLIO_INLINE float max(V16 v) {
     return fold(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// The largest without its sign; a NaN counts as larger than everything, because without signs floats are ordered as their
-// bits are.
+// The largest magnitude. A NaN counts as larger than everything, because the bits of floats without sign are compared.
 INTAGLIO_INLINE float largest_magnitude(V16 a, V16 b) {
     I16 larger;
     for (int i = 0; i < kParts; i++) {

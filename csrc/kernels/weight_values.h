@@ -26,7 +26,7 @@ inline float weight_at(const void* values, int64_t at) {
     return ((const float*)values)[at];
 }
 
-// One group of inputs of one output of a quantized matrix, as numbers.
+// The values of one group of inputs of one output of a quantized matrix.
 inline void group_numbers(const Matrix& w, int64_t tile, int64_t lane, int64_t group, float* numbers) {
     const int64_t at = tile * group_count(w.in) + group;
     uint16_t halves[16] = {w.scales[at * kTile + lane]};

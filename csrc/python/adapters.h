@@ -1,4 +1,4 @@
-// Adapters as Python hands them over: their arrays, and the shapes by which they are found again in memory read from disk.
+// Adapters as Python hands them over: arrays, or memory read from disk with the shapes of what is in it.
 #pragma once
 
 #include <nanobind/stl/array.h>
@@ -70,8 +70,8 @@ inline AdapterWeights* pack_adapter(const std::vector<std::pair<nb::list, nb::li
 
 constexpr size_t kPairFields = 6, kNormFields = 2;
 
-// What `attach_adapter` has to know beside the memory: per projection the pairs as (rank, in, out, bytes of a value, has a bias,
-// has a gain), and the sizes of the norms as (0 or 1, width).
+// What `attach_adapter` needs besides the memory: per projection the pairs as (rank, in, out, bytes of a value, has a bias, has a
+// gain), and the norms as (0 or 1, width).
 inline nb::list adapter_shapes(const AdapterWeights& weights) {
     nb::list projections;
     for (const ProjectionWeights& projection : weights.projections()) {
@@ -88,7 +88,7 @@ inline nb::list adapter_shapes(const AdapterWeights& weights) {
 using PairShapes = std::vector<std::array<int64_t, kPairFields>>;
 using NormShapes = std::vector<std::array<int64_t, kNormFields>>;
 
-// The adapter whose shapes, values and vectors these are; the matrices are copied into the spare memory if they fit, else used in place.
+// An adapter from its shapes, values and vectors; the matrices are copied into the spare memory if they fit, else used in place.
 inline AdapterWeights* attach_adapter(const std::vector<std::pair<PairShapes, NormShapes>>& shapes,
                                       Array<const uint8_t, 1> values, Floats1 vectors, std::shared_ptr<Pages> spare) {
     static const float present = 0;
@@ -120,7 +120,7 @@ inline AdapterWeights* attach_adapter(const std::vector<std::pair<PairShapes, No
     return new AdapterWeights(std::move(projections), (const char*)values.data(), vectors.data(), owner, spare);
 }
 
-// Memory for the next adapter, obtained before a request waits for it.
+// Memory for the next adapter, allocated before a request waits for it.
 inline std::shared_ptr<Pages> touched_pages(int64_t size) {
     check(0 < size && size < (int64_t{1} << 40), "pages: no such size");
     const nb::gil_scoped_release release;

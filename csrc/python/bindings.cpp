@@ -1,4 +1,4 @@
-// The module `_cpu`: what Python sees of the runtime, and by which names. Only csrc/python knows Python.
+// The module `_cpu`: the classes and functions of the runtime under their Python names. Only csrc/python knows Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -57,7 +57,7 @@ NB_MODULE(_cpu, m) {
         .def(nb::init<int, std::optional<std::string>>(), nb::arg("threads"), nb::arg("isa") = nb::none())
         .def_prop_ro("isa", &Device::name)
         .def_prop_ro("threads", &Device::threads)
-        // noconvert: what is written to must be the caller's own memory, never a copy made to fit.
+        // noconvert: an array that is written to must be the caller's own memory, never a converted copy.
         .def("linears", &methods::linears, nb::arg("x"), nb::arg("weights"), nb::arg("plan").none(), nb::arg("projection"),
              nb::arg("outputs").noconvert())
         .def("embed", &methods::embed, nb::arg("table"), nb::arg("ids"), nb::arg("scale"), nb::arg("plan").none(),

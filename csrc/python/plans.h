@@ -1,4 +1,4 @@
-// The plans of a step, from the lists of tuples that Python has.
+// Reads the plans of a step from Python's lists of tuples.
 #pragma once
 
 #include <nanobind/stl/shared_ptr.h>

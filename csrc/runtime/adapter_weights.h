@@ -19,9 +19,9 @@ struct ProjectionWeights {
     std::vector<std::pair<const float*, int64_t>> norms;
 };
 
-// Every vector with its size (0 where there is none), and every matrix, in the order in which they lie.
+// Calls `vector` with every vector and its size (0 if it is missing) and `values` with every matrix, in memory order.
 template <class Vector, class Values>
-void each_tensor(std::vector<ProjectionWeights>& projections, Vector vector, Values values) {
+void for_each_tensor(std::vector<ProjectionWeights>& projections, Vector vector, Values values) {
     for (ProjectionWeights& projection : projections) {
         for (LoraPair& pair : projection.pairs) {
             vector(pair.scales, pair.rank);
@@ -36,25 +36,25 @@ void each_tensor(std::vector<ProjectionWeights>& projections, Vector vector, Val
 
 // Bytes of an adapter's matrices, and floats of its vectors.
 inline void adapter_size(std::vector<ProjectionWeights>& projections, int64_t& bytes, int64_t& floats) {
-    each_tensor(
+    for_each_tensor(
         projections, [&](const float*, int64_t size) { floats += size; },
         [&](const void*, int64_t rows, int64_t width, int64_t, int64_t size) { bytes += rows * lora_width(width) * size; });
 }
 
 // One adapter, its matrices in one piece of memory, in the order in which a forward reads them: of each projection the As,
-// then the Bs. Its vectors lie in another.
+// then the Bs. Its vectors lie in a second piece.
 class AdapterWeights {
 public:
-    // projections: parts with A and Bt row by row, and vectors, all of which are copied; the matrices into `spare`, if it is large
-    // enough and not half empty then.
+    // projections: matrices A and Bt row by row, and vectors. All are copied; the matrices into `spare`, if it is large enough and
+    // at least about half of it is used then.
     AdapterWeights(std::vector<ProjectionWeights> projections, std::shared_ptr<Pages> spare)
         : projections_(std::move(projections)) {
         adapter_size(projections_, num_bytes_, num_floats_);
         pages_ = fits(spare) ? std::move(spare) : std::make_shared<Pages>(std::max<int64_t>(1, num_bytes_));
         char* to = pages_->data();
-        own_vectors_.resize(num_floats_);  // so that what is in it stays where it is
+        own_vectors_.resize(num_floats_);  // never again, because the pairs point into it
         float* floats = own_vectors_.data();
-        each_tensor(
+        for_each_tensor(
             projections_,
             [&](const float*& vector, int64_t size) {
                 if (size) vector = std::copy_n(vector, size, floats) - size, floats += size;
@@ -65,9 +65,9 @@ public:
         values_ = pages_->data(), vectors_ = own_vectors_.data();
     }
 
-    // The adapter whose matrices and vectors lie at `values` and `vectors` as those of another do; the projections say how large
-    // they are. owner keeps them. The matrices are copied into `spare`, where large pages make them quicker to read, if it
-    // fits; without it they are used where they are.
+    // An adapter in existing memory: `values` and `vectors` have the layout that `values()` and `vectors()` of another adapter have,
+    // the projections have the sizes, and `owner` keeps the memory alive. The matrices are copied into `spare` if they fit, because
+    // large pages make them quicker to read; otherwise they are used in place.
     AdapterWeights(std::vector<ProjectionWeights> projections, const char* values, const float* vectors,
                    std::shared_ptr<void> owner, const std::shared_ptr<Pages>& spare)
         : projections_(std::move(projections)), vectors_(vectors), owner_(std::move(owner)) {
@@ -77,7 +77,7 @@ public:
             values = (const char*)std::memcpy(pages_->data(), values, num_bytes_);
         }
         values_ = values;
-        each_tensor(
+        for_each_tensor(
             projections_, [&](const float*& vector, int64_t size) { vector = size ? vectors : nullptr, vectors += size; },
             [&](const void*& matrix, int64_t rows, int64_t width, int64_t, int64_t size) {
                 matrix = values, values += rows * lora_width(width) * size;
@@ -100,7 +100,7 @@ private:
         return spare && spare->size() >= num_bytes_ && spare->size() <= 2 * num_bytes_ + kLargePage;
     }
 
-    // Rows of `width` values of `size` bytes, `together` rows interleaved by 16 values; `values` then says where they are.
+    // Copies rows of `width` values of `size` bytes to `to`, `together` rows interleaved by 16 values; `values` then points there.
     static char* pack(const void*& values, int64_t rows, int64_t width, int64_t together, int64_t size, char* to) {
         const char* from = (const char*)values;
         values = to;
@@ -120,8 +120,8 @@ private:
     std::shared_ptr<void> owner_;
 };
 
-// Begins to load what `lora_expand` reads for outputs [begin, end). Always inlined, because GCC takes a function that only
-// prefetches for one that does nothing, and drops it.
+// Begins to load what `lora_expand` reads for outputs [begin, end). Always inlined, because GCC drops calls of a function that only
+// prefetches.
 inline __attribute__((always_inline)) void prefetch_expand(const LoraPair& pair, int64_t begin, int64_t end) {
     const int64_t size = pair.rank * pair.size;  // bytes per output
     const char* values = (const char*)pair.bt;

@@ -1,4 +1,4 @@
-// The one way to refuse an argument. Python sees a ValueError.
+// How every argument is refused: Python sees a ValueError.
 #pragma once
 
 #include <stdexcept>

@@ -1,4 +1,4 @@
-// The operations: each checks its arguments and has the work done (jobs.h). Throws std::invalid_argument where something does not
+// The operations: each checks its arguments, then runs its jobs (jobs.h). Throws std::invalid_argument if an argument does not
 // fit, before anything is written.
 #pragma once
 
@@ -17,8 +17,8 @@
 
 namespace intaglio {
 
-// The kernels of one instruction set, found by name or the best there is. One operation runs at a time; those of several threads
-// wait for each other.
+// The kernels of one instruction set: the named one, or the best that this machine has. One operation runs at a time; those of
+// several threads wait for each other.
 class Device {
 public:
     Device(int threads, const std::optional<std::string>& name) : jobs_(find(name), threads) {}
@@ -50,7 +50,7 @@ public:
         std::vector<Product> products{{gate, nullptr}, {up, nullptr}};
         const LoraWork lora = check_linears(x, products, plan, projection);
         const std::lock_guard<std::mutex> lock(mutex_);
-        jobs_.multiply_aside(x.data, rows, products, lora);
+        jobs_.multiply_into_scratch(x.data, rows, products, lora);
         jobs_.gelu(products[0].y, products[1].y, out.data, rows * width);
     }
 
@@ -89,7 +89,7 @@ public:
         const std::vector<NormRun> posts = norm_runs(plan, projection, 0, post ? post->data : nullptr, rows, width);
         const std::vector<NormRun> norms = norm_runs(plan, projection, 1, weight.data, rows, width);
         const std::lock_guard<std::mutex> lock(mutex_);
-        jobs_.multiply_aside(y.data, rows, products, lora);
+        jobs_.multiply_into_scratch(y.data, rows, products, lora);
         jobs_.add_and_norm(x.data, products[0].y, posts, norms, eps, rows, width, sum.data, normed.data);
     }
 
@@ -119,7 +119,7 @@ public:
         float* const layer_keys = keys.data + layer * layer_size;
         float* const layer_values = values.data + layer * layer_size;
         const std::lock_guard<std::mutex> lock(mutex_);
-        jobs_.multiply_aside(x.data, tokens, qkv, lora);
+        jobs_.multiply_into_scratch(x.data, tokens, qkv, lora);
         jobs_.rope_and_cache(qkv, a, q_norms, k_norms, eps, angles.data, plan, layer_keys, layer_values);
         a.q = qkv[0].y, a.out = out.data, a.keys = layer_keys, a.values = layer_values;
         jobs_.attention(a, plan);
@@ -147,7 +147,7 @@ private:
         return *kernels;
     }
 
-    // That x and the matrices fit; and what the adapters of the plan add.
+    // Checks that x and the matrices fit. Returns what the adapters of the plan add.
     static LoraWork check_linears(const Rows<const float>& x, const std::vector<Product>& products, const LoraPlan* plan,
                                   int64_t projection) {
         for (const Product& product : products)
@@ -155,7 +155,7 @@ private:
         return lora_work(plan, projection, products, x.rows);
     }
 
-    // That the three matrices make heads that the cache can hold; returns how many, of what size.
+    // Checks that the heads of the three matrices fit the cache. Returns their numbers and size.
     static Attention check_heads(const Matrix& q, const Matrix& k, const Matrix& v, const CacheArray& keys) {
         const int64_t dim = keys.dim;
         Attention a{};
@@ -167,7 +167,7 @@ private:
         return a;
     }
 
-    // That the plan is for these tokens and this cache, and no key that a query sees was released.
+    // Checks that the plan is for these tokens and this cache, and that no key that a query sees was released.
     static void check_plan(const AttentionPlan& plan, int64_t tokens, const Attention& a, int64_t num_blocks) {
         check(plan.tokens() == tokens && plan.block_size == a.block_size && plan.highest_block < num_blocks,
               "self_attention: the plan is for another cache or batch");

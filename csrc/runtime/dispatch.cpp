@@ -43,7 +43,7 @@ extern const Kernels kernels;
 namespace {
 
 #if defined(__x86_64__)
-// By CPUID here and below, because compilers differ in which features __builtin_cpu_supports knows.
+// CPUID is asked here and below, because compilers differ in which features __builtin_cpu_supports knows.
 bool has_f16c() {
     unsigned eax, ebx, ecx, edx;
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & 1u << 29);

@@ -1,4 +1,4 @@
-// The work of a call, cut into pieces for a pool of threads: products, what adapters add to them, norms, attention, sampling.
+// The work of an operation, cut into pieces for a pool of threads: products, what adapters add to them, norms, attention, sampling.
 // All shapes were checked before (device.h).
 #pragma once
 
@@ -18,9 +18,9 @@ namespace intaglio {
 
 constexpr uintptr_t kLine = 64;          // bytes of a cache line
 constexpr int64_t kRows = 8;             // rows that are quantized at a time
-constexpr int64_t kReadAhead = 1 << 19;  // bytes: a quarter of a second-level cache, and more than there is time for
-constexpr int64_t kFewPieces = 4;        // what is done before another thread has come
-constexpr int64_t kElements = 1024;      // of a piece where each element is for itself
+constexpr int64_t kReadAhead = 1 << 19;  // bytes: a quarter of a second-level cache, more than there is time to read
+constexpr int64_t kFewPieces = 4;        // pieces that are computed before another thread could begin
+constexpr int64_t kElements = 1024;      // of one piece in elementwise jobs
 
 // The kernels of one instruction set on a pool of threads, with scratch memory that grows as needed. One call at a time.
 class Jobs {
@@ -59,8 +59,8 @@ public:
         expect_next(products[0].matrix);
     }
 
-    // The same into scratch memory, which the next call overwrites: says where each product is.
-    void multiply_aside(const float* x, int64_t rows, std::vector<Product>& products, const LoraWork& lora) {
+    // `multiply` into scratch memory, which the next call overwrites; sets `y` of each product.
+    void multiply_into_scratch(const float* x, int64_t rows, std::vector<Product>& products, const LoraWork& lora) {
         int64_t size = 0;
         for (const Product& product : products) size += rows * product.matrix.out;
         products_.resize(std::max<size_t>(products_.size(), size));
@@ -78,14 +78,14 @@ public:
         pool_.run(rows, 4, [&](int64_t begin, int64_t end, int) { kernels_.embed(table, ids, scale, out, begin, end); });
         if (plan)
             for (const LoraPlan::Segment& segment : plan->segments)
-                look_up(segment.weights->projections()[projection].pairs[0], ids, scale, segment, out, table.in);
+                add_lookup(segment.weights->projections()[projection].pairs[0], ids, scale, segment, out, table.in);
     }
 
     // ------------------------------------------------------------------------------------------ between two products
 
     void rms_norm(const float* x, const std::vector<NormRun>& norms, float eps, int64_t rows, int64_t width, float* out) {
         pool_.run(rows, 16, [&](int64_t begin, int64_t end, int) {
-            by_runs(norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+            for_each_run(norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
                 kernels_.rms_norm(x, norm, nullptr, eps, width, out, from, to);
             });
         });
@@ -95,19 +95,19 @@ public:
     void add_and_norm(const float* x, const float* projected, const std::vector<NormRun>& posts,
                       const std::vector<NormRun>& norms, float eps, int64_t rows, int64_t width, float* sum, float* normed) {
         pool_.run(rows, 16, [&](int64_t begin, int64_t end, int) {
-            by_runs(posts, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+            for_each_run(posts, begin, end, [&](int64_t from, int64_t to, const float* norm) {
                 if (norm)
                     kernels_.rms_norm(projected, norm, x, eps, width, sum, from, to);
                 else
                     kernels_.add(x, projected, sum, from * width, to * width);
             });
-            by_runs(norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+            for_each_run(norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
                 kernels_.rms_norm(sum, norm, nullptr, eps, width, normed, from, to);
             });
         });
     }
 
-    // gelu(gate) * up. Pieces are multiples of 16, so that a row's elements meet the same lanes wherever they are cut.
+    // gelu(gate) * up. Pieces are multiples of 16, so that an element is in the same lane however they are cut.
     void gelu(const float* gate, const float* up, float* out, int64_t size) {
         pool_.run((size + kElements - 1) / kElements, 4, [&](int64_t begin, int64_t end, int) {
             kernels_.gelu_gate(gate, up, out, begin * kElements, std::min(end * kElements, size));
@@ -130,10 +130,10 @@ public:
         const int64_t width = a.kv_heads * a.dim;
         float *const q = qkv[0].y, *const k = qkv[1].y, *const v = qkv[2].y;
         pool_.run(plan.tokens(), 8, [&](int64_t begin, int64_t end, int) {
-            by_runs(q_norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+            for_each_run(q_norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
                 kernels_.rope(q, norm, eps, angles, plan.positions.data(), heads, dim, from, to);
             });
-            by_runs(k_norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
+            for_each_run(k_norms, begin, end, [&](int64_t from, int64_t to, const float* norm) {
                 kernels_.rope(k, norm, eps, angles, plan.positions.data(), kv_heads, dim, from, to);
             });
             for (int64_t token = begin; token < end; token++) {
@@ -144,12 +144,12 @@ public:
         });
     }
 
-    // Of every token over its own sequence. Sets a.tokens.
+    // Attention of every token over its own sequence. Sets a.tokens.
     void attention(Attention& a, const AttentionPlan& plan) {
         // The more queries a piece has, the more often it uses what it loads; but every thread needs pieces.
         const int64_t shared = plan.tokens() * a.kv_heads / (2 * pool_.threads());
         a.tokens = std::clamp<int64_t>(shared, 1, std::max<int64_t>(1, kQueries * a.kv_heads / a.heads));
-        std::vector<int64_t> first{0};  // pieces before each row's
+        std::vector<int64_t> first{0};  // the first piece of each row
         for (const AttentionRow& row : plan.rows)
             first.push_back(first.back() + (row.stop - row.start + a.tokens - 1) / a.tokens * a.kv_heads);
         const int64_t scratch = attention_scratch(a, plan.longest);
@@ -175,15 +175,15 @@ public:
     }
 
 private:
-    // Tiles per piece: enough work to be worth the handing out, few enough to share evenly.
+    // Tiles per piece: enough that sharing the work pays, few enough that it is shared evenly.
     int64_t grain(int64_t tiles, int64_t work_per_output) const {
         const int64_t enough = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, kTile * work_per_output));
         const int64_t tiles_each = std::max<int64_t>(enough, std::min<int64_t>(64, tiles / (pool_.threads() * 8)));
-        return (tiles_each + 1) / 2 * 2;  // some kernels work on two together
+        return (tiles_each + 1) / 2 * 2;  // some kernels compute two tiles together
     }
 
-    // What the matrices read: x as rows for the quantized formats (if there are any), and v = x . At for every segment
-    // and matrix, into v_. One job, because each job costs a few microseconds.
+    // Prepares what the products read: x as rows for the quantized formats (if a matrix has one), and v = x . At for every
+    // segment and matrix, into v_. One job, because each job costs a few microseconds.
     QuantizedRows prepare(const float* x, int64_t rows, int64_t in, bool quantized, const LoraWork& lora) {
         const int64_t groups = group_count(in), row_pieces = quantized ? (rows + kRows - 1) / kRows : 0;
         QuantizedRows q{};
@@ -203,8 +203,8 @@ private:
         return q;
     }
 
-    // A forward multiplies with the same matrices in the same order every time: what followed this one last time will follow
-    // again, and threads that wait for it can read it ahead.
+    // A forward multiplies with the same matrices in the same order every time: the matrix that followed this one last time will
+    // follow again, and waiting threads can read it ahead.
     void expect_next(const Matrix& matrix) {
         follower_[last_] = matrix;
         last_ = matrix.values;
@@ -212,7 +212,7 @@ private:
         if (next != follower_.end()) pool_.read_ahead(next->second.values, std::min(kReadAhead, value_bytes(next->second)));
     }
 
-    // Blocks of ranks that are taken at a time: few enough to share evenly.
+    // Blocks of ranks that a thread takes at a time: few enough to share evenly.
     int64_t shrink_grain(int64_t pieces) const { return std::max<int64_t>(1, pieces / (pool_.threads() * 8)); }
 
     // One piece of all shrinks: a block of ranks of one pair.
@@ -236,12 +236,12 @@ private:
             if (i + count < lora.shrinks.size()) prefetch_expand(*lora.shrinks[i + count].pair, begin, end);
             if (!s.pair->rank) continue;
             kernels_.lora_expand(v_.data() + s.offset, s.rows, *s.pair, y + s.start * w.out, w.out, begin, end);
-            if (s.pair->bias || s.pair->gain) finish(s, y + s.start * w.out, w.out, begin, end);
+            if (s.pair->bias || s.pair->gain) add_bias_and_gain(s, y + s.start * w.out, w.out, begin, end);
         }
     }
 
-    // A bias is added, and the sum of base and adapter multiplied with DoRA's gain, for outputs [begin, end).
-    static void finish(const Shrink& s, float* y, int64_t ldy, int64_t begin, int64_t end) {
+    // Adds the bias, then multiplies the sum of base and adapter with DoRA's gain, for outputs [begin, end).
+    static void add_bias_and_gain(const Shrink& s, float* y, int64_t ldy, int64_t begin, int64_t end) {
         for (int64_t row = 0; row < s.rows; row++, y += ldy) {
             if (s.pair->bias)
                 for (int64_t o = begin; o < end; o++) y[o] += s.scale * s.pair->bias[o];
@@ -250,9 +250,9 @@ private:
         }
     }
 
-    // What an adapter adds to the rows of its segment that were looked up in a table, scale being the table's.
-    void look_up(const LoraPair& pair, const int32_t* ids, float scale, const LoraPlan::Segment& segment, float* out,
-                 int64_t width) {
+    // Adds a segment's adapter to its rows, which were looked up in a table and multiplied with scale.
+    void add_lookup(const LoraPair& pair, const int32_t* ids, float scale, const LoraPlan::Segment& segment, float* out,
+                    int64_t width) {
         if (!pair.rank) return;
         v_.resize(std::max<size_t>(v_.size(), pair.rank * (segment.stop - segment.start)));
         pool_.run(segment.stop - segment.start, 4, [&](int64_t begin, int64_t end, int) {
@@ -272,7 +272,7 @@ private:
     std::vector<int8_t> bytes_;
     std::vector<float> scales_, v_, scratch_, products_;
     std::vector<int32_t> sums_;
-    const void* last_ = nullptr;  // the values of the matrix multiplied with last
+    const void* last_ = nullptr;  // the values of the last matrix that was multiplied with
     std::unordered_map<const void*, Matrix> follower_;
 };
 

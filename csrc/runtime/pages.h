@@ -8,8 +8,8 @@
 
 namespace intaglio {
 
-// Zeroed memory in pages of its own, which the system gets back as soon as it is gone. Large pages where the system has
-// them: of the small ones a step would have to look up thousands, which takes longer than reading what they hold.
+// Zeroed memory in pages of its own, which the destructor gives back to the system. Large pages where the system has them:
+// with small ones a step needs thousands of address translations, which take longer than reading the data.
 class Pages {
 public:
     explicit Pages(int64_t bytes) {
@@ -31,14 +31,14 @@ public:
 
     int64_t size() const { return size_ - kLarge; }
 
-    // Has the system give the memory now, and not when it is first used.
+    // Makes the system provide the memory now, not at its first use.
     void touch() {
         for (int64_t at = 0; at < size(); at += kSmall) ((volatile char*)data())[at] = 0;
     }
 
 private:
     static constexpr int64_t kSmall = 4096;       // bytes of a page, where there are no large ones
-    static constexpr uintptr_t kLarge = 1 << 21;  // bytes of a large page, at whose multiple the memory begins
+    static constexpr uintptr_t kLarge = 1 << 21;  // bytes of a large page; data() is a multiple of it
     char* start_;
     int64_t size_;
 };

@@ -1,4 +1,4 @@
-// What the projections of one step have in common: which rows have which adapter, and which sequence.
+// Plans that all projections of one step share: which rows have which adapter, and which sequence.
 #pragma once
 
 #include <algorithm>
@@ -50,7 +50,7 @@ struct AttentionPlan {
         std::vector<size_t> starts;
         for (const auto& [start, stop, context, first_key, table] : sequences) {
             check(start == tokens() && start <= stop && stop - start <= context,
-                  "attention: rows follow each other, and a sequence has no more of them than tokens");
+                  "attention: rows are contiguous, and a sequence has at most as many rows as tokens");
             check(0 <= first_key && first_key <= context - (stop - start) && first_key % block_size == 0 &&
                       (int64_t)table.size() * block_size >= context - first_key,
                   "attention: a sequence is larger than its blocks");

@@ -25,8 +25,8 @@ struct NormRun {
     const float* weight;
 };
 
-// All rows, by the weights that the projection's norm `slot` has for them: those of their adapter, or the base's. Throws if an
-// adapter's do not fit.
+// All rows in runs with the same weights of the projection's norm `slot`: the adapter's or the base's. Throws if an adapter's
+// weights do not fit.
 inline std::vector<NormRun> norm_runs(const LoraPlan* plan, int64_t projection, size_t slot, const float* base, int64_t rows,
                                       int64_t width) {
     std::vector<NormRun> others;
@@ -50,9 +50,9 @@ inline std::vector<NormRun> norm_runs(const LoraPlan* plan, int64_t projection, 
     return runs;
 }
 
-// do(begin, end, weight) for the rows [begin, end) of each run.
+// f(first, last, weight) for each run's part of the rows [begin, end).
 template <class F>
-void by_runs(const std::vector<NormRun>& runs, int64_t begin, int64_t end, F f) {
+void for_each_run(const std::vector<NormRun>& runs, int64_t begin, int64_t end, F f) {
     for (const NormRun& run : runs)
         if (run.start < end && begin < run.stop) f(std::max(begin, run.start), std::min(end, run.stop), run.weight);
 }
@@ -63,7 +63,7 @@ struct Product {
     float* y;
 };
 
-// What one segment adds to one matrix: where its x . At stands among the pieces of work, and in the scratch memory.
+// The shrink of one segment for one matrix, x . At: its first piece of work, and its offset in the scratch memory.
 struct Shrink {
     int64_t start, rows;
     const LoraPair* pair;
@@ -71,7 +71,7 @@ struct Shrink {
     float scale;  // of the segment
 };
 
-// All of them in one projection, by segment, then by matrix.
+// All shrinks of one projection, by segment, then by matrix.
 struct LoraWork {
     std::vector<Shrink> shrinks;
     int64_t pieces = 0, floats = 0;

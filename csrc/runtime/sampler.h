@@ -1,7 +1,7 @@
 // Choosing one token from one row of logits; src/intaglio/ops/sampling.py is the specification, with the same order of steps.
 //
-// 262,144 logits a row make this a kernel: whole-row work is a few vector passes, and only the few tokens that top-k and top-p
-// may keep are ever sorted.
+// It is C++ because a row has 262,144 logits: whole rows are read in a few vector passes, and only the few tokens that top-k and
+// top-p may keep are sorted.
 #pragma once
 
 #include <algorithm>
@@ -20,13 +20,13 @@ struct SamplingParams {
     double uniform;     // in [0, 1)
 };
 
-// Ids and weights of the tokens still in the race, ids ascending.
+// Ids, ascending, and weights of the tokens that may still be chosen.
 struct Kept {
     std::vector<int32_t> ids;
     std::vector<float> weights;
 };
 
-// The k-th largest value: a heap of the k best so far, which nearly no element gets into.
+// The k-th largest value, by a heap of the k best so far, which few elements enter.
 inline float kth_largest(const float* x, int64_t n, int64_t k) {
     std::vector<float> best(x, x + k);
     std::make_heap(best.begin(), best.end(), std::greater<>());
@@ -50,7 +50,7 @@ inline Kept keep_top_k(const float* logits, const float* weights, int64_t n, int
     return kept;
 }
 
-// The fewest best ones whose weight reaches p of the total; of equal ones the lower id first.
+// The fewest best tokens whose weight reaches p of the total; of equal ones the lower id first.
 inline Kept keep_top_p(const int32_t* ids, const float* weights, int64_t n, double total, double p) {
     const double wanted = p * total;
     // Only heavy tokens can be among the best: take those above a bound, and lower the bound until they reach p.

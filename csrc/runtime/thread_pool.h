@@ -3,11 +3,11 @@
 // The caller works too, so `threads` counts it. Workers spin for a few microseconds after a job, because the next one usually
 // follows at once, and then sleep, so that an idle engine costs nothing and the API process gets the cores it needs.
 // Pieces are handed out as they are asked for, to workers from the front and to the caller from the back; a piece's result
-// does not depend on who computes it. A worker that has not come by the time all pieces are taken is not waited for: on a
-// busy machine it may not get a core for milliseconds.
+// does not depend on which thread computes it. The caller does not wait for a worker that has not begun when all pieces are
+// taken: on a busy machine it may not get a core for milliseconds.
 //
-// Between two jobs the memory would be idle while the caller is busy alone. A worker that waits therefore reads ahead what the
-// caller says is needed next: the front of it, where its own pieces will be.
+// Between two jobs the memory would be idle while the caller works alone. So a waiting worker reads ahead the memory that the
+// caller names, from its front, where the worker's own pieces will be.
 #pragma once
 
 #include <algorithm>
@@ -60,7 +60,7 @@ public:
             spin < kSpins ? pause() : std::this_thread::yield();
     }
 
-    // Memory that the next job starts with.
+    // Names the memory that the next job starts with, for waiting workers to read ahead.
     void read_ahead(const void* begin, int64_t bytes) {
         ahead_end_.store(0, std::memory_order_relaxed);
         ahead_.store((intptr_t)begin, std::memory_order_relaxed);
@@ -81,7 +81,7 @@ private:
 #endif
     }
 
-    // Joins the current job, unless it is over. Its pieces and function stay valid while any thread is inside.
+    // Joins the current job; false if it is over. Its pieces and function stay valid while any thread is inside.
     bool enter() {
         int count = inside_.load(std::memory_order_relaxed);
         while (!(count & kClosed))
@@ -89,8 +89,8 @@ private:
         return false;
     }
 
-    // Takes one grain of pieces and computes it; false if none is left. What is untaken is [front, back), in one word. A job
-    // that throws ends the process: the others would go on with memory that is no longer theirs.
+    // Takes one grain of pieces and computes it; false if none is left. The grains left are [front, back), in one word. A job
+    // that throws ends the process, because the other threads would go on with memory that is no longer valid.
     bool take_piece(int thread) noexcept {
         uint64_t untaken = untaken_.load(std::memory_order_relaxed);
         uint64_t front, back;
@@ -104,7 +104,7 @@ private:
         return true;
     }
 
-    // One page of what is read ahead. A stale address does no harm: a prefetch never faults.
+    // Reads ahead one page; false if none is left. A stale address does no harm: a prefetch never faults.
     bool read_page() {
         intptr_t page = ahead_.load(std::memory_order_relaxed);
         if (page >= ahead_end_.load(std::memory_order_relaxed)) return false;
@@ -142,7 +142,7 @@ private:
     int64_t pieces_ = 0, grain_ = 1;
     std::atomic<uint64_t> untaken_{0};
     std::atomic<intptr_t> ahead_{0}, ahead_end_{0};
-    std::atomic<int> inside_{kClosed};  // workers at the job, and whether it is over
+    std::atomic<int> inside_{kClosed};  // how many workers are in the job, and kClosed when it is over
     std::atomic<uint32_t> epoch_{0};
     std::atomic<bool> stopping_{false};
 };

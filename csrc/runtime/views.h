@@ -1,4 +1,4 @@
-// Arrays in memory of the caller's, as plain addresses and sizes. Rows lie one behind the other.
+// Views of the caller's arrays: addresses and sizes. Rows are contiguous.
 #pragma once
 
 #include <cstdint>

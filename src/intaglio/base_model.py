@@ -44,7 +44,7 @@ class BaseModel:
 
     @classmethod
     def open(cls, path: Path, settings: Settings) -> BaseModel:
-        """Raises ModelFormatError naming what is missing or cannot be used."""
+        """Open and check a checkpoint. Raises ModelFormatError naming what is missing or cannot be used."""
         if not path.exists():
             raise ModelFormatError(f"{path} does not exist")
         with open_checkpoint(path) as checkpoint:
@@ -143,7 +143,7 @@ def _check_ids(what: str, ids: Collection[int], vocab_size: int) -> None:
 
 
 def _tokenizer_source(path: Path, settings: Settings) -> Path:
-    """The model's own tokenizer; where a folder has none, the one the settings name by model id or path."""
+    """The path of the model's own tokenizer, or, if a folder has none, of the one that the settings name."""
     has_own = path.is_file() or any(any(path.glob(name)) for name in ("tokenizer.json", "tokenizer.model", "*.gguf"))
     if has_own:
         return path
@@ -158,7 +158,7 @@ def _tokenizer_source(path: Path, settings: Settings) -> Path:
 
 
 def _generation_eos_ids(path: Path) -> list[int]:
-    """End tokens that a Hugging Face folder names in generation_config.json, beside those of config.json."""
+    """End tokens that a Hugging Face folder names in generation_config.json, besides those of config.json."""
     file = path / "generation_config.json"
     if not path.is_dir() or not file.is_file():
         return []

@@ -1,4 +1,4 @@
-"""A completion from the engine's tokens: detokenized text with stop strings applied, usage and finish reason.
+"""From the engine's tokens to a completion: detokenized text up to a stop string, usage and finish reason.
 
 `IncrementalDetokenizer` (text/detokenizer.py) finds the stop strings; `CompletionBuilder.push` ends the completion
 there.
@@ -49,7 +49,7 @@ class TextDelta:
     """A piece of a completion. The last one, and only it, has a finish reason and usage; with ERROR `failure` says why.
 
     logprobs  of the tokens whose text begins in this piece; empty unless asked for. A stop token, and tokens that begin
-              behind the start of a stop string, are not part of the completion and are not listed
+              after the start of a stop string, are not part of the completion and are not listed
     """
 
     text: str
@@ -78,7 +78,7 @@ class CompletionBuilder:
         self._num_tokens = 0
         self._num_cached = 0
         self._num_chars = 0  # in deltas so far
-        self._unlisted: deque[tuple[int, TokenLogprob]] = deque()  # each with where its text begins
+        self._unlisted: deque[tuple[int, TokenLogprob]] = deque()  # each with the character at which its text begins
 
     def push(self, output: TokenOutput) -> TextDelta:
         """The delta for one engine output.
@@ -93,30 +93,31 @@ class CompletionBuilder:
             if output.finish_reason is not FinishReason.STOP:  # a stop token's own text is not part of the completion
                 text = self._push_token(output.token_id, output.logprobs)
         if self._detokenizer.stopped is not None:
-            return self._last(text, FinishReason.STOP)
+            return self._last_delta(text, FinishReason.STOP)
         if output.finish_reason is None:
-            return TextDelta(text, logprobs=self._logprobs(text))
+            return TextDelta(text, logprobs=self._pop_logprobs(text))
         text += self._detokenizer.finish()
         reason = FinishReason.STOP if self._detokenizer.stopped is not None else output.finish_reason
-        return self._last(text, reason, _failure(output))
+        return self._last_delta(text, reason, _failure(output))
 
     def _push_token(self, token_id: int, logprobs: TokenLogprobs | None) -> str:
         if logprobs is not None:
             begin = self._num_chars + self._detokenizer.num_held
-            self._unlisted.append((begin, _described(self._detokenizer.tokenizer, token_id, logprobs)))
+            self._unlisted.append((begin, _token_logprob(self._detokenizer.tokenizer, token_id, logprobs)))
         return self._detokenizer.push(token_id)
 
-    def _logprobs(self, text: str, *, rest: bool = False) -> tuple[TokenLogprob, ...]:
+    def _pop_logprobs(self, text: str, *, all_left: bool = False) -> tuple[TokenLogprob, ...]:
         """Count the text of a delta. Returns the tokens that begin in the text so far, or all that are left."""
         self._num_chars += len(text)
         listed = []
-        while self._unlisted and (rest or self._unlisted[0][0] < self._num_chars):
+        while self._unlisted and (all_left or self._unlisted[0][0] < self._num_chars):
             listed.append(self._unlisted.popleft()[1])
         return tuple(listed)
 
-    def _last(self, text: str, reason: FinishReason, failure: IntaglioError | None = None) -> TextDelta:
+    def _last_delta(self, text: str, reason: FinishReason, failure: IntaglioError | None = None) -> TextDelta:
         usage = Usage(self._num_prompt_tokens, self._num_tokens, self._num_cached)
-        return TextDelta(text, reason, usage, failure, self._logprobs(text, rest=self._detokenizer.stopped is None))
+        logprobs = self._pop_logprobs(text, all_left=self._detokenizer.stopped is None)
+        return TextDelta(text, reason, usage, failure, logprobs)
 
 
 def _failure(output: TokenOutput) -> IntaglioError | None:
@@ -126,7 +127,7 @@ def _failure(output: TokenOutput) -> IntaglioError | None:
     return AdapterUseError(reason) if output.refused else EngineError(reason)
 
 
-def _described(tokenizer: Tokenizer, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
+def _token_logprob(tokenizer: Tokenizer, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
     best = tuple((*_text_and_bytes(tokenizer, other), logprob) for other, logprob in logprobs.best)
     return TokenLogprob(*_text_and_bytes(tokenizer, token_id), logprobs.chosen, best)
 
@@ -137,8 +138,8 @@ def _text_and_bytes(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:
 
 
 def join_deltas(deltas: Sequence[TextDelta]) -> Completion:
-    """The whole completion. Raises EngineError if the request failed, AdapterUseError if its adapters cannot be
-    used so.
+    """The whole completion. Raises EngineError if the request failed, AdapterUseError if its adapters cannot be used
+    as it asks.
     """
     last = deltas[-1]
     assert last.finish_reason is not None, "the last delta says why it is the last"

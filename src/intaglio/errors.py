@@ -40,7 +40,7 @@
         ├── EngineDeadError         the engine process ended while the request ran
         └── EngineStepError         one forward or one sequence failed inside the engine
 
-The HTTP status and the Workers AI code of each stand in one table, `api/http/errors.py`.
+One table, in `api/http/errors.py`, has the HTTP status and the Workers AI code of each.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def json_schema_grammar(schema: Mapping[str, Any] | bool) -> str:
     try:
         grammar = f"start: %json {json.dumps(document)}"
     except RecursionError:
-        raise _too_deep() from None
-    except ValueError as error:  # a whole number of more digits than Python writes
+        raise _depth_error() from None
+    except ValueError as error:  # an integer of more digits than Python writes
         raise GrammarError(f"the JSON schema cannot be written as JSON: {error}") from None
     check_grammar(grammar)
     return grammar
@@ -62,7 +62,7 @@ def json_object_grammar() -> str:
 def check_grammar(grammar: str) -> None:
     """Raise GrammarError unless the grammar can be compiled within the limits and allows some text.
 
-    As costly as `json_schema_grammar`, which has called it.
+    As costly as `json_schema_grammar`, which calls it.
     """
     size = len(grammar.encode("utf-8", "surrogatepass"))
     if size > MAX_GRAMMAR_BYTES:
@@ -71,10 +71,10 @@ def check_grammar(grammar: str) -> None:
         _check_schema(schema)
     matcher = new_matcher(llguidance.LLTokenizer("byte", slices=[]), grammar)
     if matcher.is_error():
-        raise GrammarError(f"the grammar or JSON schema cannot be served: {_reason(matcher.get_error())}")
+        raise GrammarError(f"the grammar or JSON schema cannot be served: {_short_reason(matcher.get_error())}")
     matcher.compute_bitmask()
     if matcher.is_error():
-        reason = _reason(matcher.get_error())
+        reason = _short_reason(matcher.get_error())
         raise GrammarError(f"the grammar or JSON schema allows no text: {reason}")
 
 
@@ -85,7 +85,7 @@ def new_matcher(vocabulary: llguidance.LLTokenizer, grammar: str) -> llguidance.
         initial_lexer_fuel=500_000,
         step_lexer_fuel=100_000,
         step_max_items=50_000,
-        max_lexer_states=20_000,  # of up to 2 kB
+        max_lexer_states=20_000,  # of up to 2 kB each
         max_grammar_size=100_000,
         verbose_errors=False,
     )
@@ -100,16 +100,16 @@ def _embedded_schemas(grammar: str) -> Iterator[object]:
         except ValueError:
             continue  # not JSON: llguidance reports it, or it is inside a string
         except RecursionError:
-            raise _too_deep() from None
+            raise _depth_error() from None
 
 
 def _check_schema(schema: object) -> None:
     """Check the bounds that llguidance does not have."""
     divisors: list[Decimal] = []
     pairs = 0
-    for depth, node in _nodes(schema):
+    for depth, node in _walk_values(schema):
         if depth > _MAX_DEPTH:
-            raise _too_deep()
+            raise _depth_error()
         if not isinstance(node, dict):
             continue
         pairs += sum(len(listed) ** 2 for name in ("anyOf", "oneOf") if isinstance(listed := node.get(name), list))
@@ -126,7 +126,7 @@ def _check_schema(schema: object) -> None:
 
 
 def _check_divisors(divisors: list[Decimal]) -> None:
-    """The least common multiple of the divisors, in units of the finest, is the size of the largest automaton."""
+    """Bound the least common multiple of the divisors in units of the finest: the largest automaton has that size."""
     finest = min(int(divisor.as_tuple().exponent) for divisor in divisors)
     multiple = 1
     for divisor in divisors:
@@ -139,8 +139,8 @@ def _check_divisors(divisors: list[Decimal]) -> None:
             )
 
 
-def _nodes(schema: object) -> Iterator[tuple[int, object]]:
-    """Every value inside, with its depth. Not recursive: the depth is not known yet."""
+def _walk_values(schema: object) -> Iterator[tuple[int, object]]:
+    """(depth, value) of every value in the schema. Not recursive, because the depth is not bounded yet."""
     waiting: list[tuple[int, object]] = [(1, schema)]
     while waiting:
         depth, node = waiting.pop()
@@ -149,11 +149,11 @@ def _nodes(schema: object) -> Iterator[tuple[int, object]]:
         waiting.extend((depth + 1, child) for child in children if isinstance(child, dict | list | tuple))
 
 
-def _too_deep() -> GrammarError:
+def _depth_error() -> GrammarError:
     return GrammarError(f"the JSON schema is nested more than {_MAX_DEPTH} deep")
 
 
-def _reason(error: str) -> str:
+def _short_reason(error: str) -> str:
     """llguidance's message without the state of its parser and the lines of the grammar."""
     text = _MESSAGE_DETAILS.split(error, maxsplit=1)[0]
     _, _, after = text.partition("failed to compile JSON schema: ")

@@ -218,9 +218,9 @@ class LLM:
         selections = _selections(adapters, len(prompts))
         if len(selections) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts but {len(selections)} adapter selections")
-        ids = [self._render(prompt, raw) for prompt in prompts]
+        ids = [self._prompt_ids(prompt, raw) for prompt in prompts]
         requests = [
-            make_request(prompt_ids, params, _mix(selection), self.window, self.tokenizer.vocab_size)
+            make_request(prompt_ids, params, _scaled(selection), self.window, self.tokenizer.vocab_size)
             for prompt_ids, selection in zip(ids, selections, strict=True)
         ]
         if params.max_tokens == 0:
@@ -232,15 +232,15 @@ class LLM:
             detokenizer = IncrementalDetokenizer(self.tokenizer, stop)
             builders[request.request_id] = CompletionBuilder(len(request.prompt_ids), detokenizer)
             self._engine.add(request)
-        self._run(builders, deltas)
+        self._run_engine(builders, deltas)
         return [join_deltas(of_request) for of_request in deltas.values()]
 
-    def _render(self, prompt: str | Sequence[Mapping[str, Any]], raw: bool) -> list[int]:
+    def _prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]], raw: bool) -> list[int]:
         if isinstance(prompt, str):
             return self._base.render_prompt(prompt, raw=raw)
         return self._base.render_messages(prompt)
 
-    def _run(self, builders: dict[str, CompletionBuilder], deltas: dict[str, list[TextDelta]]) -> None:
+    def _run_engine(self, builders: dict[str, CompletionBuilder], deltas: dict[str, list[TextDelta]]) -> None:
         while self._engine.has_work:
             for output in self._engine.step():
                 request_id = output.request_id
@@ -256,9 +256,9 @@ def _selections(adapters: OneAdapter | Sequence[AdapterSelection], count: int) -
     return list(adapters)
 
 
-def _mix(selection: AdapterSelection) -> list[ScaledAdapter]:
-    """The selection for one prompt in the form that requests have."""
+def _scaled(selection: AdapterSelection) -> list[ScaledAdapter]:
+    """The adapters of one prompt in the form that requests have."""
     if selection is None:
         return []
-    several = [selection] if isinstance(selection, AdapterRef | ScaledAdapter) else selection
-    return [ScaledAdapter(one) if isinstance(one, AdapterRef) else one for one in several]
+    adapters = [selection] if isinstance(selection, AdapterRef | ScaledAdapter) else selection
+    return [ScaledAdapter(one) if isinstance(one, AdapterRef) else one for one in adapters]

@@ -110,7 +110,7 @@ class AdapterRef(msgspec.Struct, frozen=True):
 
 
 class ScaledAdapter(msgspec.Struct, frozen=True):
-    """An adapter in a request and its scale: what it adds is multiplied by that."""
+    """An adapter in a request, and the factor on what it adds."""
 
     ref: AdapterRef
     scale: float = 1.0
@@ -136,7 +136,7 @@ def canonical_mix(adapters: Sequence[ScaledAdapter]) -> tuple[ScaledAdapter, ...
 def check_scales(adapters: Sequence[tuple[str, float]]) -> None:
     """Raise BadInputError for a scale out of bounds.
 
-    adapters  each one's name for the message, and its scale
+    adapters  (name for the message, scale) of each
     """
     for shown, scale in adapters:
         if not abs(scale) <= MAX_ADAPTER_SCALE:  # not abs(scale) > ..., so that NaN is refused too
@@ -161,11 +161,11 @@ def mix_identity(adapters: Sequence[ScaledAdapter]) -> str | None:
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured when an adapter ran on a short text, beside the reference computed from its files.
+    """What was measured when an adapter ran on a short text and was compared with the reference from its files.
 
     num_modules     how many modules of the base it changes
     rank            the largest of their ranks
-    scalable        it only adds to the base's outputs, so a request may scale it and mix it with others
+    scalable        whether it only adds to the base's outputs, so that a request may scale it and mix it with others
     largest_change  largest difference of a logit with and without it
     mean_change     mean difference, over all logits of the text. If rounding would hide the effect of a weak adapter,
                     both are measured at a larger scale and divided by that.

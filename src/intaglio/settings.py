@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         None,
         repr=False,  # there may be a password in it
         description="PostgreSQL for finetunes and batches, postgresql+psycopg://USER@HOST/NAME; none: SQLite in "
-        "data_dir, where the adapters' files lie either way",
+        "data_dir; the adapters' files are in data_dir either way",
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
@@ -158,15 +158,15 @@ class ClientSettings(BaseSettings):
     token: str | None = Field(None, description="API token, if the server requires one")
 
 
-def _refusal(field: FieldInfo, name: str, fault: ErrorDetails) -> str:
+def _value_message(field: FieldInfo, name: str, fault: ErrorDetails) -> str:
     """The error message: value, what is allowed, meaning. Not in pydantic's words, which change with its version."""
-    ours = fault.get("ctx", {}).get("error")  # what a validator of ours has raised
-    allowed = str(ours) if isinstance(ours, ValueError) else _allowed(field)
+    ours = fault.get("ctx", {}).get("error")  # raised by a validator of this module
+    allowed = str(ours) if isinstance(ours, ValueError) else _allowed_values(field)
     shown = repr(fault["input"]) if field.repr else "not shown here"
     return f"setting {name!r} is {shown}; {allowed} ({field.description})"
 
 
-def _allowed(field: FieldInfo) -> str:
+def _allowed_values(field: FieldInfo) -> str:
     """The values that a setting may have, from its declared type and bounds."""
     hint = field.annotation
     choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
@@ -184,7 +184,7 @@ def _allowed(field: FieldInfo) -> str:
     return "a path is needed" if hint is Path else "a string is needed"
 
 
-def _not_json(kind: type[BaseSettings], error: SettingsParseError) -> str:
+def _json_message(kind: type[BaseSettings], error: SettingsParseError) -> str:
     """The error message: which variable of a list setting is not JSON."""
     for name, field in kind.model_fields.items():
         variable = PREFIX + name.upper()
@@ -211,7 +211,7 @@ def load_settings(**options: Any) -> Settings:
 
 
 def load_client_settings(**options: Any) -> ClientSettings:
-    """The same for commands that talk to a running server."""
+    """Settings of commands that talk to a running server; otherwise as `load_settings`."""
     return _load(ClientSettings, options)
 
 
@@ -230,6 +230,6 @@ def _load(kind: type[_Kind], options: dict[str, Any]) -> _Kind:
         name = str(first["loc"][0])
         if name not in kind.model_fields:
             raise SettingsError(f"unknown setting {name!r}; known: {', '.join(kind.model_fields)}") from error
-        raise SettingsError(_refusal(kind.model_fields[name], name, first)) from error
+        raise SettingsError(_value_message(kind.model_fields[name], name, first)) from error
     except SettingsParseError as error:
-        raise SettingsError(_not_json(kind, error)) from error
+        raise SettingsError(_json_message(kind, error)) from error

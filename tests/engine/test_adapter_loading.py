@@ -50,7 +50,7 @@ def alone(tiny: TinyModel, ref: AdapterRef | None) -> list[int]:
     return run(tiny.engine(ROOMY), [request("r", PROMPT, ref, **LONG)]).tokens["r"]
 
 
-def test_others_run_while_an_adapter_is_being_read_and_all_answers_stay_the_same(
+def test_others_run_while_an_adapter_is_being_read_and_all_completions_stay_the_same(
     tiny: TinyModel, adapters: list[AdapterRef]
 ) -> None:
     slow = SlowAdapter(tiny, adapters[0])
@@ -208,7 +208,7 @@ class Cache:
         packed = PackedAdapters(self.folder, dtype, served_by)
         return AdapterLoader(tiny.model, tiny.ops, AdapterLimits(max_rank=max_rank), packed, verifier)
 
-    def answer(self, ref: AdapterRef) -> list[int]:
+    def generate(self, ref: AdapterRef) -> list[int]:
         """Of a new engine."""
         engine = self.tiny.engine(ROOMY, load=self.loader().load)
         return run(engine, [request("r", PROMPT, ref, **LONG)]).tokens["r"]
@@ -222,9 +222,9 @@ def cache(tiny: TinyModel, tmp_path: Path) -> Cache:
 def test_the_second_load_is_from_the_packed_file_and_gives_the_same_tokens(
     tiny: TinyModel, adapters: list[AdapterRef], cache: Cache, tmp_path: Path
 ) -> None:
-    first = cache.answer(adapters[2])
+    first = cache.generate(adapters[2])
     without_files = AdapterRef(adapters[2].digest, str(tmp_path / "nothing here"))
-    assert cache.answer(without_files) == first == alone(tiny, adapters[2])
+    assert cache.generate(without_files) == first == alone(tiny, adapters[2])
     assert cache.verified == [adapters[2].digest]
 
 
@@ -280,11 +280,11 @@ def test_a_small_adapter_gives_nearly_the_exact_logits(tiny: TinyModel, adapters
 
 
 def test_a_damaged_packed_file_is_made_again_and_verified_again(adapters: list[AdapterRef], cache: Cache) -> None:
-    first = cache.answer(adapters[1])
+    first = cache.generate(adapters[1])
     (path,) = cache.folder.iterdir()
     path.write_bytes(path.read_bytes()[:-100])
-    assert cache.answer(adapters[1]) == first
-    assert cache.answer(adapters[1]) == first
+    assert cache.generate(adapters[1]) == first
+    assert cache.generate(adapters[1]) == first
     assert cache.verified == [adapters[1].digest] * 2
 
 

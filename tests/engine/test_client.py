@@ -95,7 +95,7 @@ async def first(stream: TokenStream) -> TokenOutput:
     return await anext(aiter(stream))
 
 
-def test_the_process_answers_as_the_engine_in_process_does(
+def test_the_engine_process_gives_the_same_tokens_as_an_engine_in_this_process(
     model_path: Path, with_shared_client: Callable[[Act], None]
 ) -> None:
     requests = [request(str(i), [2, 10 + i, 20, 30], ignore_stop_tokens=True) for i in range(3)]

@@ -256,7 +256,7 @@ def test_a_failing_step_ends_its_sequences_with_an_error_and_the_loop_goes_on(ti
     assert run(engine, [request("c", prompt(3, 5), **NO_STOP)]).reasons == {"c": FinishReason.LENGTH}
 
 
-def test_the_same_seed_gives_the_same_answer_and_another_seed_another(tiny: TinyModel) -> None:
+def test_the_same_seed_gives_the_same_completion_and_another_seed_another(tiny: TinyModel) -> None:
     params: dict[str, object] = {"temperature": 2.0, "max_tokens": 12}
     first = alone(tiny, 5, 1, None, seed=11, **params)
     assert alone(tiny, 5, 1, None, seed=11, **params) == first

@@ -41,7 +41,7 @@ from tests.helpers.engines import (
     write_tiny_model,
 )
 from tests.helpers.kernels import ENGINE_BACKENDS, KERNELS, VARIANT
-from tests.helpers.token_tables import tiny_matchers
+from tests.helpers.token_tables import tiny_grammar_compiler
 from tests.ops.row_dependent_backends import SplitsTheSum, StartsAtTheChunk
 
 # Ten blocks for the sliding layers of Gemma 3: few sequences can stay together, so they preempt each other.
@@ -133,8 +133,8 @@ class Workshop:
             ]
             for family, model in models.items()
         }
-        self.matchers = {
-            family: tiny_matchers(folder / f"{family}-tokens", vocab_size=tiny_config(family)["vocab_size"])
+        self.grammar_compilers = {
+            family: tiny_grammar_compiler(folder / f"{family}-tokens", vocab_size=tiny_config(family)["vocab_size"])
             for family in FAMILIES
         }
         self.model = cache(self._model)
@@ -167,8 +167,10 @@ class Workshop:
         model, ops, load = self.model(family, fmt, backend, threads, name or ENGINE_BACKENDS[0])
         recorder = RecordingOps(ops)
         # A few of the adapters at a time: they are evicted and loaded again.
-        matchers = self.matchers[family]
-        engine = make_engine(model, limits, ops=recorder, adapter_bytes=adapter_bytes, matchers=matchers, load=load)
+        grammar_compiler = self.grammar_compilers[family]
+        engine = make_engine(
+            model, limits, ops=recorder, adapter_bytes=adapter_bytes, grammar_compiler=grammar_compiler, load=load
+        )
         collected, step = Collected(), 0
         waiting = [(ask.delay, ask.to_request(seed, self.adapters[family])) for seed, ask in asks]
         while engine.has_work or waiting:

@@ -65,7 +65,7 @@ class _TensorMaker:
         return {
             (layer, name): self.pair(*shape, bias=bias, magnitude=magnitude)
             for layer in range(self._config.num_layers)
-            for name, shape in self._config.projection_shapes().items()
+            for name, shape in self._config.linear_layer_shapes().items()
         }
 
     def norms(self) -> dict[ModuleKey, F32]:

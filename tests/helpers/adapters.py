@@ -77,7 +77,7 @@ def adapter_tensors(
     random = np.random.default_rng(seed)
     tensors: dict[str, NDArray[Any]] = {}
     for layer in range(config.num_layers) if layers is None else layers:
-        for projection, (out_features, in_features) in config.projection_shapes().items():
+        for projection, (out_features, in_features) in config.linear_layer_shapes().items():
             if projection.rpartition(".")[2] not in targets:
                 continue
             path = f"model.layers.{layer}.{projection}"

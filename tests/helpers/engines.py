@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.engine.engine import Engine, EngineLimits
-from intaglio.engine.grammar import Matchers
+from intaglio.engine.grammar import GrammarCompiler
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype, pack_tensors
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
@@ -74,7 +74,7 @@ def make_engine(
     stop_ids: Sequence[int] = (STOP_ID,),
     ops: Ops | None = None,
     load: LoadAdapter | None = None,
-    matchers: Matchers | None = None,
+    grammar_compiler: GrammarCompiler | None = None,
 ) -> Engine:
     return Engine(
         model,
@@ -83,7 +83,7 @@ def make_engine(
         limits,
         stop_ids=frozenset(stop_ids),
         vocab_size=model.config.vocab_size,
-        matchers=matchers,
+        grammar_compiler=grammar_compiler,
     )
 
 

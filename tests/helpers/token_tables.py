@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from intaglio.engine.grammar import Matchers
+from intaglio.engine.grammar import GrammarCompiler
 from intaglio.request import TokenTable
 
 CONTROLS = (0, 1, 2, 3, 4)  # <pad> <eos> <bos> <unk> <mask>
@@ -26,8 +26,8 @@ def write_tiny_table(path: Path, vocab_size: int = 256) -> Path:
     return path
 
 
-def tiny_matchers(path: Path, end_ids: tuple[int, ...] = (1,), vocab_size: int = 256) -> Matchers:
-    return Matchers(write_tiny_table(path, vocab_size), end_ids)
+def tiny_grammar_compiler(path: Path, end_ids: tuple[int, ...] = (1,), vocab_size: int = 256) -> GrammarCompiler:
+    return GrammarCompiler(write_tiny_table(path, vocab_size), end_ids)
 
 
 def text_of(tokens: list[int]) -> str:

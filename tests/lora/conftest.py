@@ -19,5 +19,5 @@ def base() -> ModelConfig:
 
 @pytest.fixture
 def folder(tmp_path: Path, base: ModelConfig) -> Path:
-    """A good adapter on all seven projections of all layers."""
+    """A good adapter on all seven linear layers of all layers."""
     return write_peft_adapter(tmp_path / "adapter", base)

@@ -58,7 +58,7 @@ def test_tensors_of_a_published_model_hold_its_published_number_of_parameters(ra
 def test_gemma_7b_is_wider_inside_its_attention_than_outside() -> None:
     config = config_from_hf(GEMMA_7B)
     assert (config.hidden_size, config.q_size, config.kv_size) == (3072, 4096, 4096)
-    assert config.projection_shapes()["self_attn.o_proj"] == (3072, 4096)
+    assert config.linear_layer_shapes()["self_attn.o_proj"] == (3072, 4096)
     assert config.score_scale == 256**-0.5
     assert set(config.layers) == {LayerConfig(None, 10_000.0, 1.0)}
     assert (config.attn_softcap, config.final_softcap) == (None, None)

@@ -275,7 +275,7 @@ def test_a_row_that_is_not_finite_stays_so_and_changes_no_other_row(
 
 
 def test_nan_propagates_through_every_other_op(kernels: CpuOps) -> None:
-    """Swallowed on its way it would end as a fluent, wrong answer instead of an error."""
+    """If it were lost on the way, the text would be fluent and wrong instead of an error."""
     x = numbers(1, 3, 37)
     x[1, 5] = np.nan
     ones = np.ones(37, np.float32)
@@ -305,8 +305,8 @@ def test_an_adapter_has_the_same_bits_in_preallocated_memory(name: str, last: in
 
     fresh = adapted(rank)
     adapted(last)
-    kernels.rest()
-    kernels.rest()
+    kernels.preallocate_adapter_memory()
+    kernels.preallocate_adapter_memory()
     assert np.array_equal(adapted(rank), fresh)
     assert np.array_equal(adapted(rank), fresh)
 
@@ -323,7 +323,7 @@ def test_a_machine_without_memory_to_preallocate_works_without_it(
 
     monkeypatch.setattr("intaglio.ops.cpu.backend.Pages", refuse)
     adapter_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
-    kernels.rest()
+    kernels.preallocate_adapter_memory()
     assert len(asked) == 1
     adapter_weights(kernels, [[LoraPair(numbers(3, 8, 640), numbers(4, 1000, 8))]])
 

@@ -248,7 +248,7 @@ def test_top_p_is_the_smallest_set_that_reaches_p(
 
 
 @pytest.mark.parametrize(
-    ("counter", "key", "answer"),
+    ("counter", "key", "expected"),
     [
         ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
         ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
@@ -261,9 +261,9 @@ def test_top_p_is_the_smallest_set_that_reaches_p(
     ids=["zeros", "ones", "digits of pi"],
 )
 def test_philox_gives_the_published_values(
-    counter: tuple[int, int, int, int], key: tuple[int, int], answer: tuple[int, int, int, int]
+    counter: tuple[int, int, int, int], key: tuple[int, int], expected: tuple[int, int, int, int]
 ) -> None:
-    assert philox4x32(counter, key) == answer
+    assert philox4x32(counter, key) == expected
 
 
 def test_uniform_numbers_fill_zero_to_one_evenly() -> None:

@@ -120,7 +120,7 @@ def add_token(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (change("model.merges", [["a", "b", "c"]]), "merge 0 is .* not a pair"),
         (change("model.merges", [7]), "merge 0 is 7, not a pair"),
         (change("model.merges", [["q", "q"]]), "a merge makes 'qq', which is not a piece"),
-        (swap_far_merges, "as an earlier merge that is not adjacent does"),
+        (swap_far_merges, "an earlier merge that is not adjacent"),
         (drop_a_merge, "no merge of 'us' and 'er', though 'user' is a piece"),
         (change("added_tokens", "x"), "added_tokens is not a list"),
         (add_token(id=512), "lacks id, content or special"),

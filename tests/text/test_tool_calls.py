@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from intaglio.errors import BadInputError, ChatError
 from intaglio.text import fold_messages
-from intaglio.text.tool_calls import CallHold, begins_call, parse_tool_calls, tool_grammar
+from intaglio.text.tool_calls import ToolCallBuffer, begins_call, parse_tool_calls, tool_grammar
 from intaglio.text.tools import ToolCall, ToolUse, call_text, parse_tools
 
 NUMBER = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
@@ -43,7 +43,7 @@ def use_of(**named: Any) -> ToolUse:
 
 
 def accepts(grammar: str, text: str) -> bool:
-    """Whether the grammar allows the text as a whole answer. One token per byte."""
+    """Whether the grammar allows the text as a whole completion. One token per byte."""
     matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar)
     assert not matcher.is_error(), matcher.get_error()
     content = list(text.encode())
@@ -73,7 +73,7 @@ def test_several_calls_are_an_array_unless_the_caller_forbids_it() -> None:
 
 
 @pytest.mark.parametrize("text", PLAIN)
-def test_plain_answers_stay_possible_unless_a_call_is_required(text: str) -> None:
+def test_plain_text_stays_possible_unless_a_call_is_required(text: str) -> None:
     assert accepts(tool_grammar(use_of()), text)
     assert not accepts(tool_grammar(use_of(choice="required")), text)
     assert parse_tool_calls(text, use_of()) is None
@@ -107,7 +107,7 @@ def test_a_named_choice_allows_only_that_tool() -> None:
     assert not accepts(grammar, call_text([CALLS[2], CALLS[2]]))
 
 
-def test_an_answer_schema_applies_when_no_tool_is_called() -> None:
+def test_the_text_schema_applies_when_no_tool_is_called() -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}}, "required": ["n"]}
     grammar = tool_grammar(use_of(), schema)
     for text in (
@@ -147,8 +147,8 @@ def test_text_that_is_not_a_call_is_not_read_as_one(text: str) -> None:
     assert parse_tool_calls(text, use_of()) is None
 
 
-def push_all(hold: CallHold, pieces: list[str]) -> str:
-    return "".join(hold.push(piece) for piece in pieces)
+def push_all(buffer: ToolCallBuffer, pieces: list[str]) -> str:
+    return "".join(buffer.push(piece) for piece in pieces)
 
 
 @given(st.text('[{`json\nxtool_cd "', max_size=16), st.data())
@@ -157,21 +157,21 @@ def test_held_and_released_text_is_complete_and_calls_are_held_however_it_is_cut
 ) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    hold = CallHold()
-    given_on = push_all(hold, pieces)
-    assert given_on + hold.held == text
-    assert not (given_on and hold.held)
-    assert hold.held == text or not begins_call(text)
+    buffer = ToolCallBuffer()
+    given_on = push_all(buffer, pieces)
+    assert given_on + buffer.held == text
+    assert not (given_on and buffer.held)
+    assert buffer.held == text or not begins_call(text)
 
 
 def test_plain_text_is_held_back_for_no_longer_than_it_may_become_a_call() -> None:
-    hold = CallHold()
-    assert [hold.push(piece) for piece in ("`", "`", "`", "j", "s", "!", "{")] == ["", "", "", "", "", "```js!", "{"]
-    hold = CallHold()
-    assert [hold.push(piece) for piece in ("[", "1", "]")] == ["", "[1", "]"]
-    hold = CallHold()
-    assert push_all(hold, list(json.dumps({"name": "x"}))) == ""
-    assert hold.held == '{"name": "x"}'
+    buffer = ToolCallBuffer()
+    assert [buffer.push(piece) for piece in ("`", "`", "`", "j", "s", "!", "{")] == ["", "", "", "", "", "```js!", "{"]
+    buffer = ToolCallBuffer()
+    assert [buffer.push(piece) for piece in ("[", "1", "]")] == ["", "[1", "]"]
+    buffer = ToolCallBuffer()
+    assert push_all(buffer, list(json.dumps({"name": "x"}))) == ""
+    assert buffer.held == '{"name": "x"}'
 
 
 # -- calls that callers send back with the conversation
@@ -212,10 +212,10 @@ def test_a_call_may_have_no_arguments(arguments: Any) -> None:
     assert texts(called({"name": "now", "arguments": arguments})) == [("model", '{"name": "now", "parameters": {}}')]
 
 
-def test_a_result_is_headed_by_the_tools_name_or_by_that_of_the_call_it_answers() -> None:
+def test_a_result_is_headed_by_the_tools_name_or_by_the_name_in_its_call() -> None:
     assert texts({"role": "tool", "name": "add", "content": "10"}) == [("user", "Result of add:\n10")]
-    answered = texts(called(OPENAI), {"role": "tool", "tool_call_id": "call-1", "content": "10"})
-    assert answered == [("model", CALL), ("user", "Result of add:\n10")]
+    shown = texts(called(OPENAI), {"role": "tool", "tool_call_id": "call-1", "content": "10"})
+    assert shown == [("model", CALL), ("user", "Result of add:\n10")]
     unknown = texts(called(OPENAI), {"role": "tool", "tool_call_id": "call-2", "content": "10"})
     assert unknown == [("model", CALL), ("user", "10")]
 

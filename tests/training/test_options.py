@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from intaglio.errors import TrainingError
-from intaglio.training.options import ADAPTER_FILES, PROJECTIONS, TrainingOptions, check_options
+from intaglio.training.options import ADAPTER_FILES, LINEAR_LAYERS, TrainingOptions, check_options
 
 
 def options(folder: Path, **changes: Any) -> TrainingOptions:
@@ -40,7 +40,7 @@ def test_an_option_out_of_bounds_is_refused_by_name(tmp_path: Path, change: dict
 
 
 def test_options_in_bounds_are_accepted(tmp_path: Path) -> None:
-    check_options(options(tmp_path, targets=PROJECTIONS[:2], steps=1, alpha=16.0))
+    check_options(options(tmp_path, targets=LINEAR_LAYERS[:2], steps=1, alpha=16.0))
 
 
 @pytest.mark.parametrize("name", ADAPTER_FILES)

@@ -1,4 +1,8 @@
-"""The `intaglio` command. Wiring only: options to settings, settings to a server."""
+"""The `intaglio` command: reads options, calls the package that does the work, prints results and errors.
+
+`serve` starts the API, `adapters` talks to a running server through `client`, `train` runs `training` in this process.
+Does not know how anything is computed, stored or sent.
+"""
 
 from __future__ import annotations
 

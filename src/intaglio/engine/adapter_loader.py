@@ -68,8 +68,8 @@ class AdapterLoader:
         return VerifiedAdapter(adapter.digest, packed.verification)
 
     def _read_packed(self, digest: str) -> tuple[PackedAdapter, AdapterWeights] | None:
-        """The adapter from its packed file. None if there is none, or it does not fit the model or the limits: then
-        reading the adapter's own files gives the reason, or a new packed file.
+        """The adapter from its packed file. None if the file does not exist or does not fit the model or the limits:
+        then reading the adapter's own files gives the reason, or a new packed file.
         """
         packed = self._packed.read(digest)
         if packed is None or packed.verification.rank > self._limits.max_rank:
@@ -99,7 +99,7 @@ class AdapterLoader:
 
 
 def serving_identity(model_path: Path, fmt: str, ops: Ops) -> str:
-    """What a packed adapter and its verification depend on beside its own files: the base and its format, the kernels,
+    """What a packed adapter and its verification depend on besides its own files: the base and its format, the kernels,
     and the version of Intaglio.
     """
     return f"{packed_key(model_path, fmt, ops.layout)} {ops.name} {__version__}"

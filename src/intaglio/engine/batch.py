@@ -30,17 +30,17 @@ def build_batch(
 ) -> StepBatch:
     """Lay out one step. adapter_of gives a resident adapter by digest."""
     ordered = sorted(scheduled, key=lambda item: item.sequence.digest or "")
-    spans = _spans(ordered)
+    spans = _row_spans(ordered)
     ids: list[int] = []
     for item in ordered:
         sequence, first = item.sequence, item.sequence.num_computed
         ids.extend(sequence.tokens[first : first + item.num_tokens])
     num_groups = len(ordered[0].sequence.tables)
     sampling = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
-    adapters = ops.lora_plan(_segments(ordered, [item.num_tokens for item in ordered], adapter_of))
+    adapters = ops.lora_plan(_lora_segments(ordered, [item.num_tokens for item in ordered], adapter_of))
     logit_adapters = adapters  # if every row gives logits, as when all sequences decode
     if len(sampling) < len(ids):
-        logit_adapters = ops.lora_plan(_segments([item for item, _ in sampling], [1] * len(sampling), adapter_of))
+        logit_adapters = ops.lora_plan(_lora_segments([item for item, _ in sampling], [1] * len(sampling), adapter_of))
     forward = ForwardBatch(
         ids=ops.integers(ids),
         adapters=adapters,
@@ -51,7 +51,7 @@ def build_batch(
     return StepBatch(forward, [item for item, _ in sampling])
 
 
-def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
+def _row_spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
     spans, start = [], 0
     for item in ordered:
         spans.append((start, start + item.num_tokens))
@@ -59,7 +59,7 @@ def _spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
     return spans
 
 
-def _segments(
+def _lora_segments(
     ordered: list[Scheduled], counts: list[int], adapter_of: Callable[[str], AdapterWeights]
 ) -> list[LoraSegment]:
     """counts: how many contiguous rows each sequence has."""

@@ -1,4 +1,4 @@
-"""The API process's end of the engine: submit a request, read its tokens, abort it; have an adapter verified.
+"""The API process's client of the engine: submit a request, read its tokens, abort it; have an adapter verified.
 
 What happens when an engine dies: `EngineClient._supervise` sees the process end, `_fail_all` ends every running request
 and verification with an error at once, and a new process is started. Requests that arrive meanwhile wait for it. An
@@ -31,7 +31,7 @@ from intaglio.engine.protocol import (
     Shutdown,
     Submit,
     ToEngine,
-    Verified,
+    VerificationResult,
     Verify,
 )
 from intaglio.engine.token_stream import TokenStream
@@ -123,8 +123,8 @@ class EngineClient:
     def _check_capacity(self, priority: Priority, max_in_flight: int) -> None:
         if priority is Priority.INTERACTIVE and self.num_interactive >= max_in_flight:
             raise CapacityError(
-                f"{self.num_interactive} requests are running or waiting, and this one is accepted only beside fewer "
-                f"than {max_in_flight}; try again shortly"
+                f"{self.num_interactive} requests are running or waiting; for this one the limit is {max_in_flight}; "
+                "try again shortly"
             )
 
     async def abort(self, request_id: str) -> None:
@@ -205,11 +205,11 @@ class EngineClient:
         )
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(self._spec) + b"\n")
-        reader = asyncio.create_task(self._read(self._socket), name="engine-reader")
+        reader = asyncio.create_task(self._read_messages(self._socket), name="engine-reader")
         exited = asyncio.create_task(self._process.wait(), name="engine-exit")
         try:
             await asyncio.wait({reader, exited}, return_when=asyncio.FIRST_COMPLETED)
-            if reader.done():  # ended by an error of ours: without a reader the engine is of no use
+            if reader.done():  # it failed, which is our bug; without a reader the engine is of no use
                 self._process.kill()
                 await exited
                 return f"the engine's messages could not be read: {reader.exception()!r}"
@@ -225,7 +225,7 @@ class EngineClient:
             self._socket.close()
             self._socket = None
 
-    async def _read(self, socket: zmq.asyncio.Socket) -> None:
+    async def _read_messages(self, socket: zmq.asyncio.Socket) -> None:
         while True:
             self._handle(await socket.recv())
 
@@ -239,11 +239,11 @@ class EngineClient:
                 self._start_failure = reason
             case Outputs(outputs):
                 for output in outputs:
-                    self._deliver(output)
-            case Verified() as result:
+                    self._deliver_output(output)
+            case VerificationResult() as result:
                 self._deliver_verification(result)
 
-    def _deliver(self, output: TokenOutput) -> None:
+    def _deliver_output(self, output: TokenOutput) -> None:
         stream = self._streams.get(output.request_id)
         if stream is None:
             return  # it ended with an error when an earlier engine died
@@ -251,7 +251,7 @@ class EngineClient:
             del self._streams[output.request_id]
         stream.put(output)
 
-    def _deliver_verification(self, result: Verified) -> None:
+    def _deliver_verification(self, result: VerificationResult) -> None:
         waiting = self._verifications.get(result.request_id)
         if waiting is None or waiting.done():
             return  # the caller went away, or got an error when an earlier engine died
@@ -268,16 +268,16 @@ class EngineClient:
             if not waiting.done():
                 waiting.set_exception(EngineDeadError(reason))
         for request_id in list(self._streams):
-            self._deliver(TokenOutput(request_id, None, FinishReason.ERROR, 0, reason))
+            self._deliver_output(TokenOutput(request_id, None, FinishReason.ERROR, 0, reason))
 
     def _give_up(self, reason: str) -> None:
         logger.error("%s; it will not be started again", reason)
         self._refuse_requests(reason)
 
     def _refuse_requests(self, reason: str) -> None:
-        """From now on, with this reason."""
+        """Refuse every request from now on, for this reason."""
         self._stopped = self._stopped or reason
-        self._ready.set()  # wakes those who wait; they find _stopped
+        self._ready.set()  # wakes waiting requests, which then read _stopped
 
     async def close(self) -> None:
         """Stop the process. Running requests end with an error output."""

@@ -22,8 +22,8 @@ import zmq
 
 from intaglio.engine.adapter_loader import AdapterLoader, serving_identity
 from intaglio.engine.engine import Engine
-from intaglio.engine.grammar import Matchers
-from intaglio.engine.memory.open_files import allow_open_files
+from intaglio.engine.grammar import GrammarCompiler
+from intaglio.engine.memory.open_files import raise_open_file_limit
 from intaglio.engine.protocol import (
     Abort,
     EngineSpec,
@@ -77,7 +77,7 @@ def build_engine(spec: EngineSpec) -> ServedModel:
         spec.limits,
         stop_ids=frozenset(spec.stop_ids),
         vocab_size=spec.vocab_size,
-        matchers=Matchers(Path(spec.token_table) if spec.token_table else None, spec.stop_ids),
+        grammar_compiler=GrammarCompiler(Path(spec.token_table) if spec.token_table else None, spec.stop_ids),
     )
     return ServedModel(engine, loader)
 
@@ -112,7 +112,7 @@ class EngineSocket:
 
     def __init__(self, endpoint: str) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
-        self._socket.setsockopt(zmq.LINGER, 1000)  # ms: a last Failed message still leaves
+        self._socket.setsockopt(zmq.LINGER, 1000)  # ms, so that a last Failed message is sent
         self._socket.connect(endpoint)
         self._wake_receiver, self._wake_sender = socketpair()
         for end in (self._wake_receiver, self._wake_sender):
@@ -129,7 +129,7 @@ class EngineSocket:
     def receive(self, *, wait: bool) -> list[ToEngine]:
         """Every message that has arrived. With `wait` it waits for one, or until `wake` is called."""
         messages: list[ToEngine] = []
-        if wait and self._wake_receiver.fileno() in dict(self._poller.poll()):  # sockets of others by file number
+        if wait and self._wake_receiver.fileno() in dict(self._poller.poll()):  # it lists other sockets by file number
             self._drain_wakes()
         while self._socket.poll(0):
             messages.append(self._decoder.decode(self._socket.recv()))
@@ -137,7 +137,7 @@ class EngineSocket:
 
     def wake(self) -> None:
         """End a waiting `receive`, or the next one."""
-        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
+        with contextlib.suppress(BlockingIOError):  # the buffer is full, so `receive` wakes anyway
             self._wake_sender.send(b"!")
 
     def _drain_wakes(self) -> None:
@@ -159,7 +159,7 @@ def serve(engine: Engine, verifications: VerificationQueue, socket: EngineSocket
         outputs = []
         messages = socket.receive(wait=False)
         if not messages and not engine.has_work:
-            engine.rest()
+            engine.preallocate_adapter_memory()
             messages = socket.receive(wait=True)
         for message in messages:
             match message:
@@ -196,7 +196,7 @@ def main() -> None:
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineSpec)
     logging.basicConfig(level=spec.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     _end_with_parent(sys.stdin.fileno())
-    allow_open_files(spec.adapter_cache_bytes)
+    raise_open_file_limit(spec.adapter_cache_bytes)
     socket = EngineSocket(endpoint)
     try:
         engine, adapters = build_engine(spec)

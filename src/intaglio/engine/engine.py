@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from intaglio.engine.batch import build_batch
-from intaglio.engine.grammar import Matchers
+from intaglio.engine.grammar import GrammarCompiler
 from intaglio.engine.kv_cache import KVCacheManager, longest_sequence, plan_blocks
 from intaglio.engine.sampler import SampledToken, sample_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
@@ -34,7 +34,7 @@ _NO_LOGITS = "the model gave no finite logits for this sequence"
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What bounds a step and the cache; the defaults and units stand in `Settings` under the same names."""
+    """The bounds of a step and of the cache; `Settings` describes the fields, which have the same names there."""
 
     max_running: int = 32
     step_tokens: int = 512
@@ -46,9 +46,9 @@ class EngineLimits:
 class Engine:
     """One base model and the sequences that use it.
 
-    stop_ids    tokens that end a completion
-    vocab_size  ids that may be sampled (the model may have padding rows above)
-    matchers    makes the matchers that enforce grammars; None refuses requests that have a grammar
+    stop_ids          tokens that end a completion
+    vocab_size        ids that may be sampled (the model may have padding rows above)
+    grammar_compiler  makes the matchers that enforce grammars; None refuses requests that have a grammar
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Engine:
         *,
         stop_ids: frozenset[int],
         vocab_size: int,
-        matchers: Matchers | None = None,
+        grammar_compiler: GrammarCompiler | None = None,
     ) -> None:
         config = model.config
         blocks = plan_blocks(
@@ -74,7 +74,7 @@ class Engine:
         self.max_sequence_tokens = longest_sequence(groups, blocks, limits.kv_block_size, config.context_length)
         self._model = model
         self._adapters = adapters
-        self._matchers = matchers or Matchers(None, stop_ids)
+        self._grammar_compiler = grammar_compiler or GrammarCompiler(None, stop_ids)
         self._ops = ops
         self._block_size = limits.kv_block_size
         self._stop_ids = stop_ids
@@ -110,35 +110,35 @@ class Engine:
     def abort(self, request_id: str) -> list[TokenOutput]:
         """End a request now; unknown ids are ignored (it may have ended a moment ago)."""
         sequence = self._sequences.get(request_id)
-        return [] if sequence is None else [self._end(sequence, FinishReason.ABORT)]
+        return [] if sequence is None else [self._end_sequence(sequence, FinishReason.ABORT)]
 
-    def rest(self) -> None:
-        """Call it once when there is no work, before waiting for messages: kernels use the few milliseconds ahead."""
-        self._ops.rest()
+    def preallocate_adapter_memory(self) -> None:
+        """Call it once when there is no work, before waiting for messages. Takes a few milliseconds."""
+        self._ops.preallocate_adapter_memory()
 
     def step(self) -> list[TokenOutput]:
         """Run one forward for everything that is scheduled. Returns an output for each sampled token and each sequence
         that ended.
 
-        Without outputs it may have waited for an adapter or a grammar: look for new requests and call again.
+        If it returns nothing, it may have waited for an adapter or a grammar: receive new requests and call it again.
         """
-        self._prepare()
+        self._prepare_upcoming()
         scheduled = self.scheduler.schedule()
-        outputs = [self._refuse(sequence, error) for sequence, error in self._refused]
+        outputs = [self._refuse_sequence(sequence, error) for sequence, error in self._refused]
         self._refused.clear()
         if not scheduled:
             if not outputs:
-                self._matchers.wait(IDLE_WAIT_S)
+                self._grammar_compiler.wait(IDLE_WAIT_S)
             return outputs
         try:
-            return outputs + self._run(scheduled)
+            return outputs + self._run_step(scheduled)
         except (IntaglioError, ArithmeticError, ValueError, MemoryError, IndexError, AssertionError) as error:
             # Our fault or the machine's: these sequences end with an error that says so, and the loop goes on.
             logger.exception("a step of %d sequences failed", len(scheduled))
             reason = f"the engine could not run this step: {type(error).__name__}: {error}"
-            return outputs + [self._end(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
+            return outputs + [self._end_sequence(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
 
-    def _run(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
+    def _run_step(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
         batch = build_batch(scheduled, self._block_size, self._ops, self._adapter_of)
         logits = self._model.forward(batch.forward, self._kv)
         sequences = [item.sequence for item in batch.sampling]
@@ -146,9 +146,9 @@ class Engine:
         for item in scheduled:
             self._cache.commit(item.sequence, item.num_tokens)
         pairs = zip(sequences, sampled, strict=True)
-        return [output for sequence, token in pairs for output in self._append(sequence, token)]
+        return [output for sequence, token in pairs for output in self._append_token(sequence, token)]
 
-    def _append(self, sequence: Sequence, sampled: SampledToken) -> list[TokenOutput]:
+    def _append_token(self, sequence: Sequence, sampled: SampledToken) -> list[TokenOutput]:
         """Append the sampled token, and end the sequence if it was the last one. Where a grammar is complete, the end
         is an output of its own: the token before it is part of the completion.
         """
@@ -156,56 +156,56 @@ class Engine:
         if matcher is not None and matcher.error is None and token >= 0:
             matcher.advance(token)
         if matcher is not None and matcher.error is not None:
-            return [self._end(sequence, FinishReason.ERROR, error=matcher.error)]
+            return [self._end_sequence(sequence, FinishReason.ERROR, error=matcher.error)]
         if token < 0:
-            return [self._end(sequence, FinishReason.ERROR, error=_NO_LOGITS)]
+            return [self._end_sequence(sequence, FinishReason.ERROR, error=_NO_LOGITS)]
         sequence.tokens.append(token)
         stops = token in self._stop_ids and (matcher is not None or not sequence.params.ignore_stop_tokens)
         if stops:
-            return [self._end(sequence, FinishReason.STOP, sampled)]
+            return [self._end_sequence(sequence, FinishReason.STOP, sampled)]
         if matcher is not None and matcher.is_complete:
-            return [self._output(sequence, sampled, None), self._end(sequence, FinishReason.STOP)]
+            return [self._make_output(sequence, sampled, None), self._end_sequence(sequence, FinishReason.STOP)]
         if sequence.num_output >= sequence.params.max_tokens:
-            return [self._end(sequence, FinishReason.LENGTH, sampled)]
-        return [self._output(sequence, sampled, None)]
+            return [self._end_sequence(sequence, FinishReason.LENGTH, sampled)]
+        return [self._make_output(sequence, sampled, None)]
 
-    def _end(
+    def _end_sequence(
         self, sequence: Sequence, reason: FinishReason, sampled: SampledToken | None = None, error: str | None = None
     ) -> TokenOutput:
         self.scheduler.finish(sequence, reason)
-        self._matchers.drop(sequence.request_id)
+        self._grammar_compiler.drop(sequence.request_id)
         del self._sequences[sequence.request_id]
-        return self._output(sequence, sampled, reason, error)
+        return self._make_output(sequence, sampled, reason, error)
 
-    def _refuse(self, sequence: Sequence, error: IntaglioError) -> TokenOutput:
-        output = self._end(sequence, FinishReason.ERROR, error=str(error))
+    def _refuse_sequence(self, sequence: Sequence, error: IntaglioError) -> TokenOutput:
+        output = self._end_sequence(sequence, FinishReason.ERROR, error=str(error))
         return msgspec.structs.replace(output, refused=isinstance(error, AdapterUseError))
 
-    def _output(
+    def _make_output(
         self, sequence: Sequence, sampled: SampledToken | None, reason: FinishReason | None, error: str | None = None
     ) -> TokenOutput:
         token, logprobs = (None, None) if sampled is None else (sampled.token, sampled.logprobs)
         return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs=logprobs)
 
-    # -- what a sequence needs beside blocks: its adapters, and the matcher of its grammar
+    # -- what a sequence needs besides blocks: its adapters, and the matcher of its grammar
 
-    def _prepare(self) -> None:
-        """Have the adapters and grammars of the next sequences read and compiled before these can be admitted."""
+    def _prepare_upcoming(self) -> None:
+        """Start to read the adapters and compile the grammars of the next sequences, before these can be admitted."""
         upcoming = self.scheduler.next_to_admit(READ_AHEAD)
-        self._matchers.prepare(sequence.request for sequence in upcoming if sequence.matcher is None)
+        self._grammar_compiler.prepare(sequence.request for sequence in upcoming if sequence.matcher is None)
         mixes = [sequence.adapters for sequence in upcoming if sequence.adapters]
         self._adapters.prepare(mixes, idle=not self.scheduler.running and len(mixes) == len(upcoming))
 
     def _acquire(self, sequence: Sequence) -> AcquireResult:
         try:
             if sequence.params.grammar is not None and sequence.matcher is None:
-                sequence.matcher = self._matchers.acquire(sequence.request)
+                sequence.matcher = self._grammar_compiler.acquire(sequence.request)
                 if sequence.matcher is None:
                     return AcquireResult.LOADING
             return self._adapters.acquire(sequence.adapters)
         except (AdapterError, AdapterUseError, GrammarError, EngineStepError) as error:
             self._refused.append((sequence, error))
-            return AcquireResult.LOADING  # it ends in this step, and until then must not block those behind it
+            return AcquireResult.LOADING  # it ends in this step and must not block the sequences behind it
 
     def _release(self, sequence: Sequence) -> None:
         self._adapters.release(sequence.adapters)
@@ -217,5 +217,5 @@ class Engine:
         """Raise AssertionError unless every part agrees with the others."""
         self.scheduler.check()
         self._adapters.check(Counter(one.ref.digest for seq in self.scheduler.running for one in seq.adapters))
-        self._matchers.check(seq.request_id for seq in self.scheduler.waiting)
+        self._grammar_compiler.check(seq.request_id for seq in self.scheduler.waiting)
         assert set(self._sequences) == {seq.request_id for seq in [*self.scheduler.running, *self.scheduler.waiting]}

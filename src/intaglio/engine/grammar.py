@@ -1,7 +1,7 @@
 """Grammars enforced while sampling: a matcher per sequence says which tokens may come next. llguidance does the work.
 
 A grammar is about bytes and the model about tokens, so the engine is given the bytes of every token in a file that
-`text/tokenizer.py` wrote; it still knows no text. The first request with a grammar reads the file and builds
+`text/token_table.py` wrote; it still knows no text. The first request with a grammar reads the file and builds
 llguidance's index of 262,144 tokens: about 50 MB and one to two seconds, in which every sequence waits once, because
 llguidance holds the GIL meanwhile. Grammars are compiled in threads, because a hostile one may take as long as many
 steps.
@@ -29,10 +29,10 @@ _COMPILERS = 2  # threads
 # How long a step waits for compilations that have just begun. An ordinary grammar is compiled within this time, so its
 # request still joins the step.
 _COMPILE_WAIT_S = 0.005
-# The mask of an ordinary grammar takes less than a tenth of it. A sequence that exceeds it ends, so as not to slow
-# others.
+# The mask of an ordinary grammar takes less than a tenth of this. A sequence whose mask takes longer ends with an
+# error, because it would slow the others.
 _MAX_MASK_S = 0.25
-# The part of the vocabulary whose tokens are checked as one inside a JSON string; each such part costs 16 MB.
+# Tokens that match this are checked together inside a JSON string; each such group costs 16 MB.
 _SLICES = ['[^"\\\\\\x00-\\x1F\\x7F]{1,30}']
 
 
@@ -64,13 +64,13 @@ class Matcher:
         return mask if self.error is None else None
 
     def advance(self, token: int) -> None:
-        """Go on by the token that was sampled."""
+        """Advance over the token that was sampled."""
         if not self._inner.consume_token(token):
             self.error = f"token {token} does not follow the grammar"
 
 
-class Matchers:
-    """Compiles grammars to matchers, in threads.
+class GrammarCompiler:
+    """Compiles the grammars of requests to matchers, in threads.
 
     table_path  a TokenTable as msgpack
     end_ids     tokens that end a completion
@@ -124,12 +124,12 @@ class Matchers:
         assert set(self._compiling) <= set(waiting), "a grammar is compiled for a request that does not wait"
 
     def _compile(self, grammar: str) -> Matcher:
-        inner = new_matcher(self._tokens(), grammar)
+        inner = new_matcher(self._load_vocabulary(), grammar)
         if inner.is_error():
             raise GrammarError(f"the grammar cannot be served: {inner.get_error()[:300]}")
         return Matcher(inner)
 
-    def _tokens(self) -> llguidance.LLTokenizer:
+    def _load_vocabulary(self) -> llguidance.LLTokenizer:
         with self._vocabulary_lock:
             if self._vocabulary is None:
                 if self._table_path is None:
@@ -137,12 +137,12 @@ class Matchers:
                         "this engine was started without a token table, so it cannot enforce grammars"
                     )
                 began = time.monotonic()
-                self._vocabulary = _vocabulary(self._table_path, self._end_ids)
+                self._vocabulary = _read_vocabulary(self._table_path, self._end_ids)
                 logger.info("token index for grammars made in %.1f s", time.monotonic() - began)
             return self._vocabulary
 
 
-class _Vocabulary(llguidance.TokenizerWrapper):
+class _TokenTableWrapper(llguidance.TokenizerWrapper):
     """The token table in the form that llguidance reads."""
 
     def __init__(self, table: TokenTable, end_ids: list[int]) -> None:
@@ -153,13 +153,13 @@ class _Vocabulary(llguidance.TokenizerWrapper):
         self.bos_token_id = None
 
     def __call__(self, text: str) -> list[int]:
-        """llguidance calls this only to choose the tokens of fixed text itself, which `new_matcher` switches off."""
+        """llguidance would call this to choose the tokens of fixed text, but `new_matcher` switches that off."""
         raise NotImplementedError("the engine samples every token; llguidance tokenizes nothing")
 
 
-def _vocabulary(path: Path, end_ids: list[int]) -> llguidance.LLTokenizer:
+def _read_vocabulary(path: Path, end_ids: list[int]) -> llguidance.LLTokenizer:
     table = msgspec.msgpack.decode(path.read_bytes(), type=TokenTable)
-    wrapper = _Vocabulary(table, end_ids)
-    made = llguidance.LLTokenizer(wrapper, len(table.pieces), end_ids, _SLICES)
+    wrapper = _TokenTableWrapper(table, end_ids)
+    vocabulary = llguidance.LLTokenizer(wrapper, len(table.pieces), end_ids, _SLICES)
     wrapper.tokens = []  # llguidance keeps the wrapper, but has copied the tokens
-    return made
+    return vocabulary

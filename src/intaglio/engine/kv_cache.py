@@ -50,7 +50,7 @@ class KVCacheManager:
         # One pass over the keys, because this runs at every attempt to admit the sequence. runs: for each group, how
         # many cached blocks without a gap end here.
         runs = [0] * len(self.groups)
-        for end, key in enumerate(self._keys(sequence, usable), 1):
+        for end, key in enumerate(self._block_keys(sequence, usable), 1):
             runs = [0 if pool.find(key) is None else run + 1 for run, pool in zip(runs, self.pools, strict=True)]
             if any(group.window is None and run < end for group, run in zip(self.groups, runs, strict=True)):
                 break
@@ -62,12 +62,12 @@ class KVCacheManager:
     def can_admit(self, sequence: Sequence, num_cached: int) -> bool:
         """Whether all tokens the sequence has could be computed, `num_cached` of them taken from the cache."""
         for group, pool in zip(self.groups, self.pools, strict=True):
-            first, end = self._first_needed(group, num_cached), self._blocks_for(num_cached)
+            first, end = self._first_needed(group, num_cached), self._num_blocks_for(num_cached)
             shared = [pool.find(key) for key in sequence.block_keys[first:end]]
             num_idle_shared = sum(block is not None and pool.is_idle(block) for block in shared)
-            total = self._blocks_for(len(sequence.tokens))
+            total = self._num_blocks_for(len(sequence.tokens))
             if group.window is not None:  # blocks that left the window are freed while the prompt is computed
-                total = min(total, end + self._blocks_for(group.window) + 1)
+                total = min(total, end + self._num_blocks_for(group.window) + 1)
             if pool.num_idle - num_idle_shared < total - end:
                 return False
         return True
@@ -91,12 +91,14 @@ class KVCacheManager:
         """Whether there are blocks for the next `num_tokens` tokens."""
         return all(
             pool.num_idle >= missing
-            for pool, missing in zip(self.pools, self._missing(sequence, num_tokens), strict=True)
+            for pool, missing in zip(self.pools, self._missing_blocks(sequence, num_tokens), strict=True)
         )
 
     def grow(self, sequence: Sequence, num_tokens: int) -> None:
         """Allocate the blocks for the sequence's next `num_tokens` tokens."""
-        for pool, table, missing in zip(self.pools, sequence.tables, self._missing(sequence, num_tokens), strict=True):
+        for pool, table, missing in zip(
+            self.pools, sequence.tables, self._missing_blocks(sequence, num_tokens), strict=True
+        ):
             table.blocks.extend(pool.allocate() for _ in range(missing))
 
     def commit(self, sequence: Sequence, num_tokens: int) -> None:
@@ -104,7 +106,7 @@ class KVCacheManager:
         before = sequence.num_computed // self.block_size
         sequence.num_computed += num_tokens
         full = sequence.num_computed // self.block_size
-        keys = self._keys(sequence, full) if self._prefix_cache else []
+        keys = self._block_keys(sequence, full) if self._prefix_cache else []
         for group, pool, table in zip(self.groups, self.pools, sequence.tables, strict=True):
             for index in range(max(before, table.first_block), len(keys)):
                 pool.set_key(table.blocks[index - table.first_block], keys[index])
@@ -134,15 +136,15 @@ class KVCacheManager:
 
     # -- arithmetic
 
-    def _blocks_for(self, tokens: int) -> int:
+    def _num_blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
 
     def _first_needed(self, group: KVGroupShape, position: int) -> int:
         """The first block that the token at `position` can see."""
         return 0 if group.window is None else max(0, position - group.window + 1) // self.block_size
 
-    def _missing(self, sequence: Sequence, num_tokens: int) -> list[int]:
-        end = self._blocks_for(sequence.num_computed + num_tokens)
+    def _missing_blocks(self, sequence: Sequence, num_tokens: int) -> list[int]:
+        end = self._num_blocks_for(sequence.num_computed + num_tokens)
         return [max(0, end - table.end_block) for table in sequence.tables]
 
     def _release_before(self, pool: BlockPool, table: BlockTable, first: int) -> None:
@@ -153,7 +155,7 @@ class KVCacheManager:
             del table.blocks[:count]
             table.first_block += count
 
-    def _keys(self, sequence: Sequence, count: int) -> list[bytes]:
+    def _block_keys(self, sequence: Sequence, count: int) -> list[bytes]:
         """Keys of the first `count` blocks, which must be full of tokens; computed once per block."""
         keys = sequence.block_keys
         while len(keys) < count:

@@ -1,7 +1,7 @@
 """The messages between the API process and the engine process: msgpack over one ZeroMQ pair of sockets.
 
     to the engine     Submit, Abort, Verify, Shutdown
-    from the engine   Ready (once, or Failed), Outputs (after each step that has any), Verified (one for each Verify)
+    from the engine   Ready (once, or Failed), Outputs (after steps that have any), VerificationResult (for each Verify)
 
 The engine's spec goes to its standard input, which then stays open: when it closes, the API process is gone and the
 engine ends too.
@@ -46,7 +46,7 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
 
 
 class Verify(msgspec.Struct, frozen=True, tag=True):
-    """Read, check and verify the adapter in a folder. Several may be asked for at once; each gets a `Verified`.
+    """Read, check and verify the adapter in a folder. Several may be queued; each gets a `VerificationResult`.
 
     digest  what the adapter must have; None for an upload, whose digest is not known before it is read
     """
@@ -72,7 +72,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-class Verified(msgspec.Struct, frozen=True, tag=True):
+class VerificationResult(msgspec.Struct, frozen=True, tag=True):
     """The result of a `Verify`: exactly one of the three.
 
     refused  what is wrong with the adapter
@@ -90,4 +90,4 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
 
 
 ToEngine = Submit | Abort | Verify | Shutdown
-FromEngine = Ready | Failed | Outputs | Verified
+FromEngine = Ready | Failed | Outputs | VerificationResult

@@ -26,8 +26,8 @@ class SampledToken:
 def sample_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops: Ops) -> list[SampledToken]:
     """One token per sequence. The logits have one row per sequence, in the same order, and may be overwritten.
 
-    Logits past `vocab_size` are padding and never sampled. A matcher that fails says so itself (`Matcher.error`);
-    the token of its sequence means nothing then.
+    Logits past `vocab_size` are padding and never sampled. If a matcher fails, it sets `Matcher.error`, and the token
+    of its sequence is meaningless.
     """
     asking = [row for row, sequence in enumerate(sequences) if sequence.params.logprobs is not None]
     raw = ops.distributions(logits, asking, vocab_size) if asking else None
@@ -35,9 +35,8 @@ def sample_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops
         allowed = sequence.matcher.allowed() if sequence.matcher else None
         if allowed is not None:
             ops.mask_tokens(logits, row, allowed)
-    sampled = [
-        SampledToken(token) for token in ops.sample(logits, [_row(sequence) for sequence in sequences], vocab_size)
-    ]
+    rows = [_sampling_row(sequence) for sequence in sequences]
+    sampled = [SampledToken(token) for token in ops.sample(logits, rows, vocab_size)]
     if asking:
         # A row without a token asks for token 0: the result is dropped, because its sequence ends in an error.
         queries = [LogprobsQuery(max(sampled[row].token, 0), sequences[row].params.logprobs or 0) for row in asking]
@@ -46,7 +45,7 @@ def sample_tokens(sequences: list[Sequence], logits: Array, vocab_size: int, ops
     return sampled
 
 
-def _row(sequence: Sequence) -> SamplingRow:
+def _sampling_row(sequence: Sequence) -> SamplingRow:
     params = sequence.params
     has_penalty = params.repetition_penalty not in (0.0, 1.0) or params.frequency_penalty or params.presence_penalty
     return SamplingRow(

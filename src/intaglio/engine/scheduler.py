@@ -1,4 +1,4 @@
-"""Who runs in the next step, and with how many tokens: continuous batching with chunked prefill, in two classes.
+"""Which sequences run in the next step, with how many tokens: continuous batching with chunked prefill, in two classes.
 
 Each step has a budget of tokens. Interactive sequences come first: those that decode take one each, what is left goes
 to prompts, in order of arrival, cut into pieces as needed (chunked prefill); then waiting ones are admitted while there
@@ -47,8 +47,8 @@ class _Step:
 class Scheduler:
     """The queue of waiting sequences, by class and then by arrival, and the list of running ones, by admission.
 
-    acquire  called at admission for what a sequence needs beside blocks: its grammar's matcher, its adapters in memory
-    release  gives back what `acquire` acquired: the sequence was finished, aborted or preempted, or cannot be admitted
+    acquire  called at admission for what a sequence needs besides blocks: its grammar's matcher, its adapters in memory
+    release  gives that back: the sequence was finished, aborted or preempted, or cannot be admitted
     """
 
     def __init__(
@@ -81,45 +81,46 @@ class Scheduler:
         return self.waiting[: self._max_running - staying + more]
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.insert(bisect_right(self.waiting, sequence.priority, key=_class), sequence)
+        self.waiting.insert(bisect_right(self.waiting, sequence.priority, key=_priority_of), sequence)
 
     def schedule(self) -> list[Scheduled]:
         """The next step. Empty only if nothing waits or runs, or what every waiting sequence needs is still loading."""
         step = _Step(self._step_tokens)
         for priority in Priority:
-            self._advance(priority, step)
+            self._schedule_running(priority, step)
             if not self._admit(priority, step):
                 break
         return step.scheduled
 
-    def _advance(self, priority: Priority, step: _Step) -> None:
+    def _schedule_running(self, priority: Priority, step: _Step) -> None:
         """Give the running sequences of a class their next tokens."""
-        mine = [sequence for sequence in self.running if sequence.priority is priority]
-        for sequence in sorted(mine, key=lambda sequence: sequence.num_pending > 1):  # decoding first; stable
+        of_class = [sequence for sequence in self.running if sequence.priority is priority]
+        for sequence in sorted(of_class, key=lambda sequence: sequence.num_pending > 1):  # decoding first; stable
             if sequence.state is not SequenceState.RUNNING or step.budget == 0:
                 continue  # preempted for one that came before it, or out of budget
             if self._preempt_until_it_fits(sequence, min(sequence.num_pending, step.budget), step):
-                self._grow(sequence, step)
+                self._add_to_step(sequence, step)
 
     def _preempt_until_it_fits(self, sequence: Sequence, num_tokens: int, step: _Step) -> bool:
         """Free blocks for the sequence's next tokens. False if the sequence itself was preempted."""
         while not self.cache.can_grow(sequence, num_tokens):
-            victim = self._youngest(Priority.BATCH, step) or self._youngest(Priority.INTERACTIVE, step)
+            victim = self._last_admitted(Priority.BATCH, step) or self._last_admitted(Priority.INTERACTIVE, step)
             assert victim is not None, "the sequence itself is not in the step yet"
             self._preempt(victim, step)
             if victim is sequence:
                 return False
         return True
 
-    def _grow(self, sequence: Sequence, step: _Step) -> None:
+    def _add_to_step(self, sequence: Sequence, step: _Step) -> None:
+        """Schedule as many of the sequence's pending tokens as the budget allows, and allocate their blocks."""
         num_tokens = min(sequence.num_pending, step.budget)
         self.cache.grow(sequence, num_tokens)
         step.scheduled.append(Scheduled(sequence, num_tokens))
         step.budget -= num_tokens
 
     def _admit(self, priority: Priority, step: _Step) -> bool:
-        """Admit waiting sequences of a class. False if there is no capacity for one: those behind it wait too, or they
-        would take the capacity that it waits for.
+        """Admit waiting sequences of a class. False if there is no capacity for one: the sequences behind it wait too,
+        because they would take the capacity that it needs.
         """
         for sequence in [sequence for sequence in self.waiting if sequence.priority is priority]:
             if step.budget == 0 or sequence in step.preempted:
@@ -139,21 +140,21 @@ class Scheduler:
             self.running.append(sequence)
             if not self.cache.can_grow(sequence, min(sequence.num_pending, step.budget)):
                 return False  # its cached prefix holds the last free blocks; it runs and grows in a later step
-            self._grow(sequence, step)
+            self._add_to_step(sequence, step)
         return True
 
     def _acquire_all(self, sequence: Sequence, step: _Step) -> AcquireResult:
-        """Acquire what the sequence needs to run, and see to it that there are a row and blocks for it. For an
-        interactive one batch sequences are preempted, youngest first, but not while its adapter or grammar is loading.
+        """Acquire what the sequence needs to run, a row and blocks for it included. For an interactive sequence, batch
+        sequences are preempted, the last admitted first, but not while its adapter or grammar is loading.
         """
         may_preempt = sequence.priority is Priority.INTERACTIVE
-        if not self._has_capacity(sequence) and not (may_preempt and self._youngest(Priority.BATCH, step)):
+        if not self._has_capacity(sequence) and not (may_preempt and self._last_admitted(Priority.BATCH, step)):
             return AcquireResult.NO_CAPACITY
         result = self._acquire(sequence)
         while result is AcquireResult.NO_CAPACITY or (
             result is AcquireResult.ACQUIRED and not self._has_capacity(sequence)
         ):
-            victim = self._youngest(Priority.BATCH, step) if may_preempt else None
+            victim = self._last_admitted(Priority.BATCH, step) if may_preempt else None
             if victim is None:
                 if result is AcquireResult.ACQUIRED:
                     self._release(sequence)
@@ -168,18 +169,18 @@ class Scheduler:
             return False
         return self.cache.can_admit(sequence, self.cache.find_prefix(sequence))
 
-    def _youngest(self, priority: Priority, step: _Step) -> Sequence | None:
+    def _last_admitted(self, priority: Priority, step: _Step) -> Sequence | None:
         """The running sequence of a class that was admitted last, of those that have no tokens in this step yet."""
         in_step = {id(item.sequence) for item in step.scheduled}
-        mine = (one for one in reversed(self.running) if one.priority is priority and id(one) not in in_step)
-        return next(mine, None)
+        of_class = (one for one in reversed(self.running) if one.priority is priority and id(one) not in in_step)
+        return next(of_class, None)
 
     def _preempt(self, sequence: Sequence, step: _Step) -> None:
         self.num_preemptions += 1
         self._stop_running(sequence)
         sequence.state = SequenceState.WAITING
         step.preempted.append(sequence)
-        self.waiting.insert(bisect_left(self.waiting, sequence.priority, key=_class), sequence)
+        self.waiting.insert(bisect_left(self.waiting, sequence.priority, key=_priority_of), sequence)
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a waiting or running sequence; its blocks are free at once."""
@@ -206,5 +207,5 @@ class Scheduler:
         self.cache.check([*self.running, *self.waiting])
 
 
-def _class(sequence: Sequence) -> Priority:
+def _priority_of(sequence: Sequence) -> Priority:
     return sequence.priority

@@ -20,11 +20,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from intaglio.errors import IntaglioError
 from intaglio.files.json_object import parse_json_object
 
 MAX_NAME_CHARS = 512
-ITEM_BYTES: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}  # the types that are read
+# How values of the accepted types are stored. NumPy has no bfloat16, the upper half of a float32.
+STORED_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +95,9 @@ class HeaderReader:
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise self._fault(f"tensor {name!r} is {reprlib.repr(entry)}; dtype, shape and data_offsets are needed")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        if not isinstance(dtype, str) or dtype not in STORED_DTYPES:
             raise self._fault(
-                f"tensor {name!r} has dtype {reprlib.repr(dtype)}; save it as one of {', '.join(ITEM_BYTES)}"
+                f"tensor {name!r} has dtype {reprlib.repr(dtype)}; save it as one of {', '.join(STORED_DTYPES)}"
             )
         if not _is_size_list(shape) or len(shape) > self.max_dimensions:
             raise self._fault(
@@ -98,7 +105,7 @@ class HeaderReader:
             )
         if not _is_size_list(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
             raise self._fault(f"tensor {name!r} has data_offsets {reprlib.repr(offsets)}; [begin, end] is needed")
-        needed, given = math.prod(shape) * ITEM_BYTES[dtype], offsets[1] - offsets[0]
+        needed, given = math.prod(shape) * STORED_DTYPES[dtype].itemsize, offsets[1] - offsets[0]
         if needed != given:
             raise self._fault(
                 f"tensor {name!r}, {dtype} of shape {shape}, needs {needed} bytes; its offsets span {given}"

@@ -78,7 +78,7 @@ class ModelConfig:
     def kv_size(self) -> int:
         return self.num_kv_heads * self.head_dim
 
-    def projection_shapes(self) -> dict[str, tuple[int, int]]:
+    def linear_layer_shapes(self) -> dict[str, tuple[int, int]]:
         """[out, in] of the seven linear layers of every block, by their Hugging Face path within the layer."""
         return {
             "self_attn.q_proj": (self.q_size, self.hidden_size),
@@ -101,7 +101,7 @@ class ModelConfig:
             shapes |= {f"{prefix}{norm}.weight": (self.hidden_size,) for norm in norms}
             if self.has_qk_norm:
                 shapes |= {f"{prefix}self_attn.{qk}_norm.weight": (self.head_dim,) for qk in "qk"}
-            shapes |= {f"{prefix}{name}.weight": shape for name, shape in self.projection_shapes().items()}
+            shapes |= {f"{prefix}{name}.weight": shape for name, shape in self.linear_layer_shapes().items()}
         shapes["model.norm.weight"] = (self.hidden_size,)
         if not self.tied_head:
             shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)

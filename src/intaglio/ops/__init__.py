@@ -84,13 +84,13 @@ class Ops(Protocol):
         """[n] int32 from integers."""
 
     def vector(self, values: Array, add: float = 0.0) -> Array:
-        """[n] float32 copy of a host vector, plus a constant (norm weights of safetensors files lack their +1)."""
+        """[n] float32 copy of a host vector plus a constant (safetensors files store norm weights without their +1)."""
 
     def weight(self, matrix: Array, fmt: Format) -> Weight:
         """Prepare a host matrix [out, in] float32 or bfloat16 for `linears`, `embedding` and `logits`."""
 
     def quantized_weight(self, matrix: QuantizedMatrix) -> Weight:
-        """The same for a quantized matrix."""
+        """Prepare a quantized matrix for the same operations."""
 
     def packed_arrays(self, weight: Weight) -> dict[str, Array]:
         """The host arrays of a quantized weight, to be stored for the next start."""
@@ -113,8 +113,8 @@ class Ops(Protocol):
         Raises ValueError if they do not fit.
         """
 
-    def rest(self) -> None:
-        """Called when the engine is idle: prepare, such as memory, what loading the next adapter would wait for."""
+    def preallocate_adapter_memory(self) -> None:
+        """Allocate memory for the next adapter in advance, so that loading it does not wait. Called when idle."""
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> LoraPlan:
         """Prepare which rows have which adapter; made once per step and used by every projection."""
@@ -207,16 +207,16 @@ class Ops(Protocol):
     # -- sampling, in the order of use --------------------------------------------------------------------------
 
     def distributions(self, logits: Array, rows: Sequence[int], vocab_size: int) -> Distributions:
-        """The softmax of these rows of logits [rows, vocab] over the ids below vocab_size, before they are
-        changed. Copies what it needs.
+        """The softmax of these rows of logits [rows, vocab] over the ids below vocab_size. Keeps no view of the logits,
+        which sampling changes.
         """
 
     def logprobs(self, distributions: Distributions, queries: Sequence[LogprobsQuery]) -> list[LogprobsRow]:
         """One report per row that `distributions` was given, in that order. Tokens of probability 0 are left out."""
 
     def mask_tokens(self, logits: Array, row: int, allowed: bytes) -> None:
-        """Set the logits of one row to -inf where token i is not allowed, in place: bit i % 8 of byte i // 8, the
-        lowest bit first. Ids past the end of the mask are not allowed.
+        """Set the logits of one row to -inf, in place, for tokens that are not allowed. Token i is allowed if bit i % 8
+        of byte i // 8 is set, the lowest bit first. Ids past the end of the mask are not allowed.
         """
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:

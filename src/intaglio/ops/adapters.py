@@ -23,9 +23,9 @@ class LoraPair:
     magnitude  [out_features] float32, DoRA's m: g = m / |rows of W + scale · b · a|. None: g is 1.
                Source: DoRA (arXiv 2402.09353)
 
-    Of the embedding table a is [rank, vocab] and b [hidden, rank], as PEFT has them: token t gets
-    E[t] + scale · a[:, t]ᵀ · bᵀ. Its magnitude and g are [hidden]: PEFT uses the norms of the columns of the
-    changed table, over all tokens, g = m / |columns of E + scale · (b · a)ᵀ|. There is no bias.
+    For the embedding table, a is [rank, vocab] and b [hidden, rank], as in PEFT: token t gets
+    E[t] + scale · a[:, t]ᵀ · bᵀ. Its magnitude and g are [hidden], because PEFT uses the norms of the columns of the
+    changed table, over all tokens: g = m / |columns of E + scale · (b · a)ᵀ|. There is no bias.
     """
 
     a: Array
@@ -58,12 +58,12 @@ class TokenRows:
 class AdapterTensors:
     """All changes of one adapter to a base, as read from its files.
 
-    pairs   module -> LoRA matrices; keys are projections of a layer, (MODEL, "embed_tokens") and (MODEL, "lm_head"),
-            which are separate even if the base has one table for both
+    pairs   module -> LoRA matrices; keys are the linear layers of a block, (MODEL, "embed_tokens") and
+            (MODEL, "lm_head"), which are separate even if the base has one table for both
     norms   module -> [n] float32 in place of the module's weights, Gemma's +1 added: (3, "input_layernorm"),
             (3, "self_attn.q_norm"), (MODEL, "norm")
     tables  "embed_tokens" or "lm_head" -> [vocab, hidden] float32 in place of the whole table on that path
-    rows    the same -> single rows in place of the table's
+    rows    "embed_tokens" or "lm_head" -> single rows in place of the table's
     """
 
     pairs: Mapping[ModuleKey, LoraPair]
@@ -87,7 +87,7 @@ class AdapterProjection(NamedTuple):
 
     weights  the matrices of the base that the projection multiplies with, or the table that it looks up
     pairs    one per matrix; None if the adapter does not change it
-    norms    replacements of the norm weights that the projection gets, in their order; None keeps the base's
+    norms    replacements of the projection's norm weights, in their order; None keeps the base's
     table    replacement of the projection's table
     rows     replacements of single rows of the table
     """

@@ -12,7 +12,7 @@ from intaglio.ops import Array
 
 @dataclass(frozen=True, slots=True)
 class RowDistance:
-    """The difference of two rows: its length, its largest magnitude and the mean one; and the length of the second."""
+    """The difference of two rows: length, largest and mean magnitude. size: the length of the second row."""
 
     length: float
     largest: float
@@ -21,7 +21,7 @@ class RowDistance:
 
 
 def row_distance(row: Array, other: Array) -> RowDistance:
-    """Of two [values] float32 arrays. NaN if a value is NaN, so compare with `<=` and expect False then."""
+    """The distance of two [values] float32 arrays. NaN if a value is NaN, so that `distance <= bound` is False then."""
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(row - other)
         return RowDistance(length(apart), float(apart.max()), float(apart.mean(dtype=np.float64)), length(other))

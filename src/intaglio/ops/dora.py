@@ -17,7 +17,7 @@ from intaglio.ops import LoraPair
 
 F32 = npt.NDArray[np.float32]
 
-# Elements of W in memory at a time: they fit into the cache, and other threads wait for less than a millisecond.
+# Elements of W in memory at a time: they fit into the cache, and computing them delays other threads by less than 1 ms.
 _CHUNK_ELEMENTS = 1 << 18
 
 

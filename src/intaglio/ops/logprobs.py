@@ -38,7 +38,7 @@ class HostDistributions:
         return [_distribution(logits[row, :vocab_size].copy()) for row in rows]
 
     def logprobs(self, distributions: Sequence[Distribution], queries: Sequence[LogprobsQuery]) -> list[LogprobsRow]:
-        return [_report(one, query) for one, query in zip(distributions, queries, strict=True)]
+        return [_logprobs_row(one, query) for one, query in zip(distributions, queries, strict=True)]
 
     def mask_tokens(self, logits: F32, row: int, allowed: bytes) -> None:
         values = logits[row]
@@ -60,7 +60,7 @@ def best_tokens(logits: F32, count: int) -> list[int]:
     return [int(token) for token in candidates[order]]
 
 
-def _report(found: Distribution, query: LogprobsQuery) -> LogprobsRow:
+def _logprobs_row(found: Distribution, query: LogprobsQuery) -> LogprobsRow:
     best = [(token, found.logprob(token)) for token in best_tokens(found.logits, query.num_best)]
     return LogprobsRow(found.logprob(query.chosen), best)
 

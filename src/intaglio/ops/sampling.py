@@ -2,7 +2,7 @@
 
 The order of the steps is that of Hugging Face and vLLM: bias, penalties, temperature, top-k, top-p, draw. The
 random number comes from Philox4x32-10, a counter-based generator: the key is the request's seed, the counter the
-token's position, so a draw depends on nothing but these two. Source: Salmon et al., "Parallel random numbers: as easy
+token's position, so a draw depends on these two only. Source: Salmon et al., "Parallel random numbers: as easy
 as 1, 2, 3" (SC 2011).
 """
 
@@ -30,7 +30,7 @@ def sample_row(logits: F32, row: SamplingRow) -> int:
     temperature = np.float32(row.temperature)  # a tiny value rounds to 0
     if temperature == 0 or row.top_k == 1 or row.top_p == 0:
         return int(logits.argmax())
-    # Shifted by the maximum, the same distribution: the best is at 0, and the others may go to -inf but never to inf.
+    # Subtracting the maximum keeps the distribution: the best becomes 0, the others may become -inf but never inf.
     with np.errstate(over="ignore"):
         scaled = (logits - logits.max()) / temperature
     kept = top_k(logits, row.top_k)  # before the division, which may round two logits to one value
@@ -39,9 +39,8 @@ def sample_row(logits: F32, row: SamplingRow) -> int:
 
 
 def penalized(logits: F32, row: SamplingRow) -> F32:
-    """Bias; repetition over prompt and output, once per distinct token; frequency and presence over the output alone.
-
-    A copy if anything changes.
+    """The logits with bias and penalties; a copy if anything changes. The repetition penalty applies once per distinct
+    token of prompt and output, frequency and presence to the output alone.
     """
     if not changes_logits(row):
         return logits
@@ -52,7 +51,8 @@ def penalized(logits: F32, row: SamplingRow) -> F32:
         if token < logits.shape[0]:
             logits[token] += np.float32(bias)
     if repeats:
-        seen = _known(np.union1d(_ids(row.prompt_ids), _ids(row.output_ids)), logits)
+        seen = np.union1d(_ids(row.prompt_ids), _ids(row.output_ids))
+        seen = seen[seen < logits.shape[0]]
         with np.errstate(over="ignore"):  # a tiny penalty may make an infinity, which ends the request
             logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
     tokens, counts = np.unique(_ids(row.output_ids), return_counts=True)
@@ -73,7 +73,7 @@ def changes_logits(row: SamplingRow) -> bool:
 
 
 def top_k(logits: F32, k: int | None) -> Int:
-    """Ids, ascending, of the k best; all that tie with the k-th stay."""
+    """Ids, ascending, of the k best logits and of all that tie with the k-th."""
     if k is None or k >= logits.shape[0]:
         return np.arange(logits.shape[0])
     kth_best = np.partition(logits, -k)[-k]
@@ -81,7 +81,7 @@ def top_k(logits: F32, k: int | None) -> Int:
 
 
 def top_p(scaled: F32, kept: Int, p: float | None) -> Int:
-    """Of the kept ids the fewest best ones whose probability, among the kept, reaches p. Ascending; never empty."""
+    """The fewest of the best kept ids whose share of the kept probability reaches p. Ascending; never empty."""
     if p is None or p >= 1:
         return kept
     values = scaled[kept]
@@ -131,8 +131,3 @@ def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tupl
 
 def _ids(ids: Sequence[int]) -> Int:
     return np.asarray(ids, dtype=np.int64)
-
-
-def _known(ids: Int, logits: F32) -> Int:
-    known: Int = ids[ids < logits.shape[0]]
-    return known

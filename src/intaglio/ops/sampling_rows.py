@@ -30,7 +30,7 @@ class SamplingRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LogprobsQuery:
-    """What to report of one row's distribution: the log-probability of `chosen`, and the `num_best` best tokens."""
+    """What to report about one row: the log-probability of the token `chosen`, and the `num_best` best tokens."""
 
     chosen: int
     num_best: int

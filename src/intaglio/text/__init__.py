@@ -1,12 +1,13 @@
-"""Text to token ids and back. Begin with `load_tokenizer`.
+"""Text to token ids and back, chats and tool calls included. Begin with `load_tokenizer`.
 
-  chat.py                  messages to ids in Gemma's turn format; tools.py, tool_calls.py: what tools add to both sides
-  detokenizer.py           ids to text while they arrive; finds stop strings
-  tokenizer.py             encode and decode; token_table.py: the bytes of every token, in a file for the engine
-  gguf_vocabulary.py       readers of tokenizer files, beside hf_vocabulary.py and sentencepiece_model.py; each gives
-  vocabulary.py            the one form of all of them; tokenizer_cache.py: kept on disk for the next start
+  chat.py                messages to ids in Gemma's turn format
+  tools.py               the tools of a request, and the prompt that describes them; tool_calls.py: the model's calls
+  tokenizer.py           encode and decode; detokenizer.py: ids to text as they arrive, and stop strings
+  token_table.py         the bytes of every token, in a file that the engine reads to enforce grammars
+  vocabulary.py          what every tokenizer file contains; tokenizer_cache.py keeps it on disk for the next start
+  gguf_vocabulary.py, hf_vocabulary.py, sentencepiece_model.py   readers of the three kinds of tokenizer files
 
-Does not know the engine, which sees ids only, adapters or HTTP.
+Does not know the engine, adapters or HTTP.
 """
 
 from intaglio.text.chat import Turn, fold_messages, render_chat, render_prompt

@@ -3,11 +3,11 @@
     <bos> <start_of_turn>user \\n text <end_of_turn> \\n <start_of_turn>model \\n ...
 
 The prompt is built from ids: the template's parts are tokens by id, and the contents are encoded separately, as plain
-text. So a user's text cannot leave the user's turn. The ids are the same as those of the official template's text run
-through a tokenizer: contents are trimmed, and no piece joins a newline with a letter.
+text. So a user's text cannot leave the user's turn. The ids are the same as if the official template's text were
+tokenized: contents are trimmed, and no piece joins a newline with a letter.
 
-The template has no tools. A call is put into the model's turn as the model writes it, a tool's result into the user's
-turn, after a line with the name of the tool.
+The template has no tools. A tool call is put into the model's turn in the form that the model writes, a tool's result
+into the user's turn, after a line with the name of the tool.
 
 Sources: the chat templates published with Gemma's instruction-tuned checkpoints, Gemma 3's for system texts.
 """
@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from intaglio.errors import ChatError
 from intaglio.text.tokenizer import Tokenizer
-from intaglio.text.tool_calls import read_sent_calls
+from intaglio.text.tool_calls import read_message_calls
 from intaglio.text.tools import call_text
 
 _ROLES = ("system", "user", "assistant", "tool")
@@ -47,7 +47,7 @@ def render_chat(
     messages   each with `role` (system, user, assistant, tool) and `content`: a string, a list of
                `{"type": "text", "text": ...}`, or None for an assistant. An assistant's `tool_calls` are
                `{name, arguments}` or `{id, function: {name, arguments}}`; a tool's message may have the `name`
-               of the tool or the `tool_call_id` of the call that it answers
+               of the tool or the `tool_call_id` of its call
     strict     True refuses, as the official template does, system messages and roles that do not alternate,
                beginning with user. False puts all system texts first, into the first user turn or a user turn of
                their own, and joins adjacent messages of one role, with a blank line between them. Either way
@@ -87,17 +87,17 @@ def fold_messages(messages: Sequence[Mapping[str, Any]], *, strict: bool = False
     if not messages:
         raise ChatError("messages is empty; it needs at least one message")
     tool_of_call: dict[str, str] = {}  # id of a call -> name of its tool
-    checked = [_check_message(index, message, tool_of_call) for index, message in enumerate(messages)]
+    read = [_read_message(index, message, tool_of_call) for index, message in enumerate(messages)]
     if strict:
-        _check_strictly([role for role, _ in checked])
-    system = _SEPARATOR.join(text for role, text in checked if role == "system" and text)
-    turns = [_turn(role, text) for role, text in checked if role != "system"]
+        _check_roles([role for role, _ in read])
+    system = _SEPARATOR.join(text for role, text in read if role == "system" and text)
+    turns = [_to_turn(role, text) for role, text in read if role != "system"]
     if system or not turns:
         turns.insert(0, Turn("user", system))  # merged below with a user turn that follows
     return _merge_neighbours(turns)
 
 
-def _turn(role: str, text: str) -> Turn:
+def _to_turn(role: str, text: str) -> Turn:
     return Turn("model" if role == "assistant" else "user", text)
 
 
@@ -112,8 +112,8 @@ def _merge_neighbours(turns: Sequence[Turn]) -> list[Turn]:
     return merged
 
 
-def _check_message(index: int, message: object, tool_of_call: dict[str, str]) -> tuple[str, str]:
-    """The message's role and trimmed text. Adds the calls in it to `tool_of_call`."""
+def _read_message(index: int, message: object, tool_of_call: dict[str, str]) -> tuple[str, str]:
+    """The message's role and trimmed text. Adds its tool calls to `tool_of_call`."""
     if not isinstance(message, Mapping):
         raise ChatError(f"message {index} is a {type(message).__name__}, not an object with role and content")
     role = message.get("role")
@@ -121,7 +121,7 @@ def _check_message(index: int, message: object, tool_of_call: dict[str, str]) ->
         raise ChatError(f"message {index} has the role {role!r}; allowed are {', '.join(_ROLES)}")
     text = _content_text(index, role, message.get("content")).strip()
     if role == "assistant" and message.get("tool_calls"):
-        calls = read_sent_calls(index, message["tool_calls"])
+        calls = read_message_calls(index, message["tool_calls"])
         tool_of_call |= {call_id: call.name for call_id, call in calls if call_id is not None}
         text = _SEPARATOR.join(part for part in (text, call_text([call for _, call in calls])) if part)
     elif role == "tool":
@@ -137,22 +137,23 @@ def _content_text(index: int, role: str, content: object) -> str:
     if content is None and role == "assistant":  # a turn that only called tools
         return ""
     if not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
-        raise ChatError(f"{where} is {_json_name(content)}; it must be a string or an array of text parts")
+        raise ChatError(f"{where} is {_describe(content)}; it must be a string or an array of text parts")
     return "".join(_part_text(where, number, part) for number, part in enumerate(content))
 
 
 def _part_text(where: str, number: int, part: object) -> str:
     if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-        shown = repr(part.get("type")) if isinstance(part, Mapping) else _json_name(part)
+        shown = repr(part.get("type")) if isinstance(part, Mapping) else _describe(part)
         raise ChatError(f'part {number} of the {where} is {shown}; only {{"type": "text", "text": ...}} is served')
     return str(part["text"])
 
 
-def _json_name(value: object) -> str:
+def _describe(value: object) -> str:
     return "missing or null" if value is None else f"a {type(value).__name__}"
 
 
-def _check_strictly(roles: Sequence[str]) -> None:
+def _check_roles(roles: Sequence[str]) -> None:
+    """Raise ChatError unless the roles alternate, beginning with user."""
     for index, role in enumerate(roles):
         if role == "system":
             raise ChatError(f"System role not supported (message {index})")

@@ -1,8 +1,8 @@
-"""Token ids to text while they arrive, and where stop strings are found: whole characters only, nothing of a stop
-string.
+"""Turns token ids into text as they arrive, and finds stop strings.
 
 A token may be part of a character, and a stop string may begin in one token and end in another. Text is returned as
-soon as neither can change it any more. `completion.CompletionBuilder.push` ends the completion at a stop string.
+soon as neither can change it any more, so it has whole characters only and no part of a stop string.
+`completion.CompletionBuilder.push` ends the completion at a stop string.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class IncrementalDetokenizer:
 class _StopMatcher:
     """Knuth-Morris-Pratt search, one character at a time: the cost does not grow with the stop string.
 
-    matched   how many first characters of `text` the input ends with, which are held back
+    matched   length of the longest beginning of `text` that the input ends with; these characters are held back
     """
 
     __slots__ = ("_fallback", "matched", "text")
@@ -84,7 +84,7 @@ class _StopMatcher:
     def __init__(self, text: str) -> None:
         self.text = text
         self.matched = 0
-        # _fallback[n]: after n characters matched and no n+1, the longest shorter match that may go on
+        # _fallback[n]: the length of match to go on with when n characters matched and the next one does not
         self._fallback = [0, 0]
         length = 0
         for char in text[1:]:

@@ -54,19 +54,19 @@ def gguf_vocabulary(metadata: Mapping[str, Any], source: str) -> Vocabulary:
         raise ModelFormatError(f"{source}: {_PREFIX}model is {kind!r}; Gemma 1, 2 and 3 have 'llama'")
     if len(metadata.get(f"{_PREFIX}precompiled_charsmap", ())):
         raise ModelFormatError(f"{source}: {_PREFIX}precompiled_charsmap is set; Gemma's tokenizers have none")
-    tokens = _required(metadata, "tokens", source)
+    tokens = _required_list(metadata, "tokens", source)
     if not all(isinstance(token, str) for token in tokens):
         raise ModelFormatError(f"{source}: {_PREFIX}tokens must be strings only")
     try:
-        types = [PieceType(kind) for kind in _required(metadata, "token_type", source)]
+        types = [PieceType(kind) for kind in _required_list(metadata, "token_type", source)]
     except ValueError as err:
         raise ModelFormatError(f"{source}: {_PREFIX}token_type: {err}") from err
-    scores = np.asarray(_required(metadata, "scores", source))
+    scores = np.asarray(_required_list(metadata, "scores", source))
     if scores.dtype.kind not in "fiu":
         raise ModelFormatError(f"{source}: {_PREFIX}scores must be numbers only")
     return build_vocabulary(
         source,
-        [_respell(token, kind) for token, kind in zip(tokens, types, strict=False)],
+        [_with_space_symbol(token, kind) for token, kind in zip(tokens, types, strict=False)],
         scores.tolist(),
         types,
         bos_id=metadata.get(f"{_PREFIX}bos_token_id"),
@@ -76,12 +76,12 @@ def gguf_vocabulary(metadata: Mapping[str, Any], source: str) -> Vocabulary:
     )
 
 
-def _respell(token: str, kind: PieceType) -> str:
-    """GGUF keeps user-defined pieces with real spaces; matching happens after space has become ▁."""
+def _with_space_symbol(token: str, kind: PieceType) -> str:
+    """GGUF stores user-defined pieces with real spaces, but they are matched against text in which spaces are ▁."""
     return token.replace(" ", SPACE_SYMBOL) if kind == PieceType.USER_DEFINED else token
 
 
-def _required(metadata: Mapping[str, Any], name: str, source: str) -> Sequence[Any]:
+def _required_list(metadata: Mapping[str, Any], name: str, source: str) -> Sequence[Any]:
     values = metadata.get(_PREFIX + name)
     if values is None or isinstance(values, str | bytes) or not hasattr(values, "__len__"):
         raise ModelFormatError(f"{source}: {_PREFIX}{name} is missing or not a list, so the file has no tokenizer")
@@ -124,7 +124,7 @@ def _read_numbers(data: mmap.mmap, pos: int, kind: int, count: int) -> tuple[lis
     dtype = np.dtype(_SCALARS[kind])
     end = pos + count * dtype.itemsize
     if end > len(data):
-        raise ValueError(f"{count} values at byte {pos} end behind the file's {len(data)} bytes")
+        raise ValueError(f"{count} values at byte {pos} end after the file's {len(data)} bytes")
     return np.frombuffer(data[pos:end], dtype).tolist(), end
 
 
@@ -135,6 +135,6 @@ def _read_strings(data: mmap.mmap, pos: int, count: int) -> tuple[list[str], int
         start = pos + 8
         pos = start + size_of(data, pos)[0]
         if pos > total:
-            raise ValueError(f"a string at byte {start} ends behind the file's {total} bytes")
+            raise ValueError(f"a string at byte {start} ends after the file's {total} bytes")
         strings.append(data[start:pos].decode("utf-8"))
     return strings, pos

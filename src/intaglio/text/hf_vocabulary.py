@@ -2,7 +2,7 @@
 
 That file is a translation of Gemma's SentencePiece model, and this module translates it back. A merge list can express
 more than scores can, so it is translated only if that is exact: every possible split of a piece must be a merge, and
-the merges of one piece must be adjacent. Anything else is refused by name.
+the merges of one piece must be adjacent. Anything else is refused, and the message names it.
 
 Known files differ in which reserved pieces they list as added tokens; one lists four of them. The others are recognised
 by their position in the vocabulary and their text.
@@ -70,7 +70,7 @@ def _check_settings(source: str, document: Mapping[str, Any], model: Mapping[str
 
 
 def _added_tokens(source: str, entries: object) -> dict[int, tuple[str, bool]]:
-    """id -> (text, is it special), for tokens that match the way SentencePiece's do."""
+    """id -> (text, whether it is special). Refuses tokens that are matched in another way than SentencePiece's."""
     if entries is not None and not isinstance(entries, list):
         raise ModelFormatError(f"{source}: added_tokens is not a list")
     added: dict[int, tuple[str, bool]] = {}
@@ -122,13 +122,13 @@ def _merge_ranks(source: str, merges: object) -> dict[str, int]:
     ranks: dict[str, int] = {}
     last = ""
     for index, merge in enumerate(merges):
-        halves = _halves(merge)
+        halves = _split_merge(merge)
         if len(halves) != 2:
             raise ModelFormatError(f"{source}: merge {index} is {merge!r}, not a pair of pieces")
         piece = halves[0] + halves[1]
         if piece != last and piece in ranks:
             raise ModelFormatError(
-                f"{source}: merge {index} makes {piece!r}, as an earlier merge that is not adjacent does; "
+                f"{source}: merge {index} makes {piece!r}, and so does an earlier merge that is not adjacent; "
                 "SentencePiece scores cannot express that"
             )
         ranks.setdefault(piece, len(ranks))
@@ -136,7 +136,7 @@ def _merge_ranks(source: str, merges: object) -> dict[str, int]:
     return ranks
 
 
-def _halves(merge: object) -> list[str]:
+def _split_merge(merge: object) -> list[str]:
     """Older files write a merge as "left right", newer ones as ["left", "right"]. Empty if it is neither."""
     if isinstance(merge, str):
         return merge.split(" ")
@@ -155,7 +155,7 @@ def _piece_types(pieces: list[str], added: Mapping[int, tuple[str, bool]], ranks
             kind = PieceType.BYTE
         elif token_id in added:
             kind = PieceType.CONTROL if added[token_id][1] else PieceType.USER_DEFINED
-        elif token_id < num_reserved or _WHITESPACE_RUN.fullmatch(piece) or _is_lone_tag(piece, ranks):
+        elif token_id < num_reserved or _WHITESPACE_RUN.fullmatch(piece) or _is_unmerged_tag(piece, ranks):
             kind = PieceType.USER_DEFINED
         else:
             kind = PieceType.NORMAL
@@ -163,15 +163,15 @@ def _piece_types(pieces: list[str], added: Mapping[int, tuple[str, bool]], ranks
     return types
 
 
-def _is_lone_tag(piece: str, ranks: Mapping[str, int]) -> bool:
-    """Whether it looks like a tag that no merge makes: such a piece is user-defined and matches as a whole."""
+def _is_unmerged_tag(piece: str, ranks: Mapping[str, int]) -> bool:
+    """Whether a piece looks like a tag and no merge makes it: then it is user-defined and matches as a whole."""
     return piece not in ranks and _BRACKETED.fullmatch(piece) is not None
 
 
 def _check_merges_complete(source: str, pieces: list[str], types: list[PieceType], merges: list[Any]) -> None:
-    """SentencePiece joins any two neighbours whose joint text is a piece; the merges must say the same."""
+    """SentencePiece joins any two neighbours whose joint text is a piece, so every such pair must be a merge."""
     normal = {piece for piece, kind in zip(pieces, types, strict=True) if kind == PieceType.NORMAL}
-    known = {tuple(_halves(merge)) for merge in merges}
+    known = {tuple(_split_merge(merge)) for merge in merges}
     every = set(pieces)
     for left, right in known:
         if left + right not in every:

@@ -1,8 +1,8 @@
 """The file format of `tokenizer.model`: a protobuf message of pieces and a few settings.
 
-Written here so that every kind of tokenizer file is run by the library that defines Gemma's tokenization; read here
-because that library neither gives its settings nor lets the type of a piece be corrected. Eight fields of the message
-matter, so a hundred lines replace the protobuf package.
+It is written so that the sentencepiece library, which defines Gemma's tokenization, runs every kind of tokenizer file.
+It is read here because that library neither exposes the settings nor lets the type of a piece be corrected. Few fields
+of the message matter, so a hundred lines replace the protobuf package.
 Field numbers: google/sentencepiece, src/sentencepiece_model.proto.
 """
 
@@ -26,27 +26,27 @@ _Fields = dict[int, int | bytes]
 
 
 def write_model(vocabulary: Vocabulary) -> bytes:
-    """The vocabulary as a serialized ModelProto: BPE, byte fallback, text untouched but for space to ▁."""
+    """The vocabulary as a serialized ModelProto: BPE with byte fallback, text unchanged except that a space is ▁."""
     parts = [
-        _message(_PIECES, _piece(text, score, kind))
+        _encode_field(_PIECES, _encode_piece(text, score, kind))
         for text, score, kind in zip(vocabulary.pieces, vocabulary.scores, vocabulary.types, strict=True)
     ]
     pad_id = -1 if vocabulary.pad_id is None else vocabulary.pad_id
     trainer = (
-        _number(_MODEL_TYPE, _BPE)
-        + _number(_BYTE_FALLBACK, 1)
-        + _number(_UNK_ID, vocabulary.unk_id)
-        + _number(_BOS_ID, vocabulary.bos_id)
-        + _number(_EOS_ID, vocabulary.eos_id)
-        + _number(_PAD_ID, pad_id)
+        _encode_number(_MODEL_TYPE, _BPE)
+        + _encode_number(_BYTE_FALLBACK, 1)
+        + _encode_number(_UNK_ID, vocabulary.unk_id)
+        + _encode_number(_BOS_ID, vocabulary.bos_id)
+        + _encode_number(_EOS_ID, vocabulary.eos_id)
+        + _encode_number(_PAD_ID, pad_id)
     )
     normalizer = (
-        _message(_NAME, b"identity")
-        + _number(_DUMMY_PREFIX, 0)
-        + _number(_REMOVE_SPACES, 0)
-        + _number(_ESCAPE_SPACES, 1)
+        _encode_field(_NAME, b"identity")
+        + _encode_number(_DUMMY_PREFIX, 0)
+        + _encode_number(_REMOVE_SPACES, 0)
+        + _encode_number(_ESCAPE_SPACES, 1)
     )
-    return b"".join([*parts, _message(_TRAINER, trainer), _message(_NORMALIZER, normalizer)])
+    return b"".join([*parts, _encode_field(_TRAINER, trainer), _encode_field(_NORMALIZER, normalizer)])
 
 
 def read_model(data: bytes, source: str) -> Vocabulary:
@@ -57,16 +57,16 @@ def read_model(data: bytes, source: str) -> Vocabulary:
     trainer: _Fields = {}
     normalizer: _Fields = {}
     try:
-        for field, value in _fields(data):
+        for field, value in _read_fields(data):
             if field == _PIECES:
                 text, score, kind = _read_piece(_as_bytes(value))
                 pieces.append(text)
                 scores.append(score)
                 types.append(kind)
             elif field == _TRAINER:
-                trainer = dict(_fields(_as_bytes(value)))
+                trainer = dict(_read_fields(_as_bytes(value)))
             elif field == _NORMALIZER:
-                normalizer = dict(_fields(_as_bytes(value)))
+                normalizer = dict(_read_fields(_as_bytes(value)))
     except (ValueError, struct.error) as err:
         raise ModelFormatError(f"{source}: not a SentencePiece model ({err})") from err
     _check_settings(source, trainer, normalizer)
@@ -90,7 +90,7 @@ def _check_settings(source: str, trainer: _Fields, normalizer: _Fields) -> None:
 
 
 def _read_piece(data: bytes) -> tuple[str, float, PieceType]:
-    fields = dict(_fields(data))
+    fields = dict(_read_fields(data))
     text = _as_bytes(fields.get(_TEXT, b"")).decode("utf-8")
     (score,) = struct.unpack("<f", _as_bytes(fields.get(_SCORE, b"\0\0\0\0")))
     kind = fields.get(_TYPE, int(PieceType.NORMAL))
@@ -105,7 +105,7 @@ def _as_bytes(value: int | bytes) -> bytes:
     return value
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Number and value of each field: int for a varint, raw bytes for the rest. Raises ValueError."""
     pos = 0
     while pos < len(data):
@@ -122,7 +122,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         else:
             raise ValueError(f"wire type {wire_type} at byte {pos}")
         if pos + size > len(data):
-            raise ValueError(f"a field of {size} bytes at byte {pos} ends behind the file's {len(data)} bytes")
+            raise ValueError(f"a field of {size} bytes at byte {pos} ends after the file's {len(data)} bytes")
         yield tag >> 3, data[pos : pos + size]
         pos += size
 
@@ -140,20 +140,20 @@ def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
         shift += 7
 
 
-def _piece(text: str, score: float, kind: PieceType) -> bytes:
-    head = _message(_TEXT, text.encode("utf-8"))
-    return head + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", score) + _number(_TYPE, kind)
+def _encode_piece(text: str, score: float, kind: PieceType) -> bytes:
+    head = _encode_field(_TEXT, text.encode("utf-8"))
+    return head + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", score) + _encode_number(_TYPE, kind)
 
 
-def _message(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | _BYTES) + _varint(len(content)) + content
+def _encode_field(field: int, content: bytes) -> bytes:
+    return _encode_varint(field << 3 | _BYTES) + _encode_varint(len(content)) + content
 
 
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3 | _VARINT) + _varint(value & (1 << 64) - 1)  # negative: two's complement
+def _encode_number(field: int, value: int) -> bytes:
+    return _encode_varint(field << 3 | _VARINT) + _encode_varint(value & (1 << 64) - 1)  # negative: two's complement
 
 
-def _varint(value: int) -> bytes:
+def _encode_varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

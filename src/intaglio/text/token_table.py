@@ -1,5 +1,5 @@
-"""The bytes of every token, in a file beside the prepared tokenizer. The engine reads it to enforce grammars. Its name
-has the vocabulary's digest, so an existing file is the right one.
+"""The bytes of every token, in a file beside the prepared tokenizer. The engine reads it to enforce grammars. The
+file's name contains the vocabulary's digest, so a file that exists is never outdated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from intaglio.files.atomic_write import PRIVATE, atomic_write
 from intaglio.text.tokenizer import Tokenizer
 
-_FORMAT = 1  # count up when TokenTable changes
+_FORMAT = 1  # increase it when TokenTable changes
 
 _log = logging.getLogger(__name__)
 

@@ -57,7 +57,7 @@ class Tokenizer:
         self._control_splitter = ControlTokenSplitter(prepared.control_ids)
         self._bytes_of: dict[int, bytes] = {}
         turn_ends = (prepared.control_ids[name] for name in _TURN_ENDS if name in prepared.control_ids)
-        self.stop_ids = frozenset((self.eos_id, *turn_ends, *self._checked(eos_ids)))
+        self.stop_ids = frozenset((self.eos_id, *turn_ends, *self._checked_ids(eos_ids)))
 
     def encode(self, text: str, *, special: bool = False, add_bos: bool = False) -> list[int]:
         """The token ids of `text`.
@@ -86,7 +86,7 @@ class Tokenizer:
         """
         found = self._bytes_of.get(token_id)
         if found is None:
-            found = self._bytes_of[token_id] = self._make_bytes(token_id)
+            found = self._bytes_of[token_id] = self._token_bytes(token_id)
         return found
 
     def piece_name(self, token_id: int) -> str:
@@ -95,7 +95,7 @@ class Tokenizer:
 
     def token_table(self) -> TokenTable:
         """The bytes of every token, for the engine's grammars. Computed at each call: 0.2 s for 262,144 tokens."""
-        pieces = [self._make_bytes(token_id) for token_id in range(self.vocab_size)]
+        pieces = [self._token_bytes(token_id) for token_id in range(self.vocab_size)]
         return TokenTable(pieces, sorted(self._control_id_set))
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -106,7 +106,7 @@ class Tokenizer:
         """The id of a control token by its text, None if the vocabulary has no such control token."""
         return self._control_ids.get(piece)
 
-    def _make_bytes(self, token_id: int) -> bytes:
+    def _token_bytes(self, token_id: int) -> bytes:
         if token_id < 0:
             raise ValueError(f"token id {token_id} is negative")
         if token_id >= self.vocab_size or token_id in self._control_id_set:
@@ -118,7 +118,7 @@ class Tokenizer:
             return bytes([value])
         return piece.replace(SPACE_SYMBOL, " ").encode("utf-8")
 
-    def _checked(self, eos_ids: Iterable[int]) -> list[int]:
+    def _checked_ids(self, eos_ids: Iterable[int]) -> list[int]:
         ids = list(eos_ids)
         for token_id in ids:
             if not 0 <= token_id < self.vocab_size:
@@ -191,19 +191,19 @@ def _read_vocabulary(file: Path) -> Vocabulary:
         return read_hf_vocabulary(file)
     if file.suffix == ".model":
         vocabulary = read_model(file.read_bytes(), str(file))
-        _check_nothing_added(file.with_name("added_tokens.json"), vocabulary)
+        _check_no_added_tokens(file.with_name("added_tokens.json"), vocabulary)
         return vocabulary
     with file.open("rb") as opened:
         head = opened.read(4)
     if head != b"GGUF":
         raise ModelFormatError(
-            f"{file}: not a tokenizer file; it must be *.json, *.model or GGUF, and this begins with {head!r}"
+            f"{file}: not a tokenizer file; it begins with {head!r} and must be *.json, *.model or GGUF"
         )
     return gguf_vocabulary(read_gguf_metadata(file), str(file))
 
 
-def _check_nothing_added(file: Path, vocabulary: Vocabulary) -> None:
-    """A fine-tune with tokens of its own may keep them beside an unchanged tokenizer.model."""
+def _check_no_added_tokens(file: Path, vocabulary: Vocabulary) -> None:
+    """Raise ModelFormatError if added_tokens.json has tokens that are not in tokenizer.model, as fine-tunes may."""
     if not file.is_file():
         return
     try:
@@ -219,12 +219,10 @@ def _check_nothing_added(file: Path, vocabulary: Vocabulary) -> None:
 
 
 class ControlTokenSplitter:
-    """Splits a text at control tokens written in it, such as `<start_of_turn>`. If several begin at one place, the
-    longest one counts.
-    """
+    """Splits a text at control tokens written in it, such as `<start_of_turn>`; the longest that matches counts."""
 
     def __init__(self, ids: Mapping[str, int]) -> None:
-        """ids: text -> token id, at least one, no text empty."""
+        """ids: text -> token id, not empty; no text is empty."""
         self._ids = ids
         self._first = re.compile("[" + "".join(re.escape(c) for c in sorted({p[0] for p in ids})) + "]")
         self._lengths = sorted({len(piece) for piece in ids}, reverse=True)
@@ -234,7 +232,7 @@ class ControlTokenSplitter:
         plain_start = search_start = 0
         while match := self._first.search(text, search_start):
             begin = match.start()
-            length = self._length_at(text, begin)
+            length = self._token_length(text, begin)
             if length == 0:
                 search_start = begin + 1
                 continue
@@ -245,7 +243,8 @@ class ControlTokenSplitter:
         if plain_start < len(text):
             yield text[plain_start:]
 
-    def _length_at(self, text: str, begin: int) -> int:
+    def _token_length(self, text: str, begin: int) -> int:
+        """Characters of the control token that begins at this place; 0 if there is none."""
         return next((n for n in self._lengths if text[begin : begin + n] in self._ids), 0)
 
 

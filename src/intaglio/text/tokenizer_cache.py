@@ -16,7 +16,7 @@ import msgspec
 
 from intaglio.files.atomic_write import PRIVATE, atomic_write
 
-_MAGIC = b"intaglio tokenizer 1\n"  # count up when PreparedTokenizer or how it is made changes
+_MAGIC = b"intaglio tokenizer 1\n"  # increase the number when PreparedTokenizer, or how it is made, changes
 _DIGEST_BYTES = 32
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class PreparedTokenizer(msgspec.Struct, frozen=True):
     """All that a `Tokenizer` is built from.
 
     model        a SentencePiece model, serialized
-    control_ids  text and id of every piece that plain text must never become
+    control_ids  text -> id of every piece that plain text is never encoded to
     """
 
     model: bytes
@@ -56,8 +56,8 @@ def prepare_cached(source: Path, cache_dir: Path | None, prepare: Callable[[], P
 
 def _cache_name(source: Path) -> str:
     status = source.stat()
-    look = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-    return f"tokenizer-{hashlib.sha256(_MAGIC + os.fsencode(look)).hexdigest()[:32]}.bin"
+    identity = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    return f"tokenizer-{hashlib.sha256(_MAGIC + os.fsencode(identity)).hexdigest()[:32]}.bin"
 
 
 def _load(file: Path) -> PreparedTokenizer | None:
@@ -69,15 +69,15 @@ def _load(file: Path) -> PreparedTokenizer | None:
         _log.warning("the cached tokenizer %s cannot be read and is made again: %s", file, err)
         return None
     head = len(_MAGIC) + _DIGEST_BYTES
-    body = memoryview(data)[head:]
-    if data[:head] != _MAGIC + hashlib.sha256(body).digest():
+    content = memoryview(data)[head:]
+    if data[:head] != _MAGIC + hashlib.sha256(content).digest():
         _log.warning("the cached tokenizer %s is damaged and is made again", file)
         return None
-    return msgspec.msgpack.decode(body, type=PreparedTokenizer)  # the checksum has been verified
+    return msgspec.msgpack.decode(content, type=PreparedTokenizer)  # the checksum has been verified
 
 
 def _store(file: Path, prepared: PreparedTokenizer) -> None:
-    body = msgspec.msgpack.encode(prepared)
+    content = msgspec.msgpack.encode(prepared)
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file, mode=PRIVATE) as out:
-        out.write(_MAGIC + hashlib.sha256(body).digest() + body)
+        out.write(_MAGIC + hashlib.sha256(content).digest() + content)

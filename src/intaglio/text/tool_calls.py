@@ -1,8 +1,8 @@
-"""Tool calls in completions, and calls that callers send back with the conversation.
+"""Tool calls in completions, and in the messages of a conversation.
 
-In a completion the first characters decide: one that begins with `{`, with `[{`, or with either in a fenced block of
-JSON, is a call and nothing else; every other beginning is plain text. The grammar enforces that, so streamed text has
-to be held back for a few characters at most. `tools.py` describes the tools to the model.
+The first characters of a completion decide: if it begins with `{` or `[{`, alone or in a fenced block of JSON, it
+consists of calls and nothing else; otherwise it is plain text. The grammar enforces that, so streamed text is held back
+for a few characters at most. `tools.py` describes the tools to the model.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _FENCES = ("```json\n", "```tool_call\n", "```tool_code\n", "```\n")
 _FENCE_END = "\n```"
 _OPENINGS = tuple(fence + opening for fence in ("", *_FENCES) for opening in ("{", "[{"))
 
-# Exactly one layout of a call is allowed, because weak models tend to repeat spaces without end.
+# A call has exactly one layout, because weak models tend to repeat spaces without end.
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 # Any text that is not read as a call, with or without leading spaces.
 _PLAIN_TEXT = r"/(.|\n)*/ & ~/[ \n\r\t]*(```(json|tool_call|tool_code)?[ \n\r\t]*)?(\[[ \n\r\t]*)?\{(.|\n)*/"
 
 
-def tool_grammar(use: ToolUse, answer_schema: Mapping[str, Any] | None = None) -> str:
+def tool_grammar(use: ToolUse, text_schema: Mapping[str, Any] | None = None) -> str:
     """A grammar, in llguidance's Lark, of the completions that `use` allows.
 
-    answer_schema   JSON schema of a completion that is not a call; None is any text. Unused if a call is required.
+    text_schema   JSON schema of a completion that is not a call; None is any text. Unused if a call is required.
 
     `grammar.check_grammar` checks whether it can be served. Raises GrammarError for schemas nested too deeply.
     """
@@ -39,10 +39,10 @@ def tool_grammar(use: ToolUse, answer_schema: Mapping[str, Any] | None = None) -
     if not use.required:
         rules[0] += f" | FENCE calls {_literal(_FENCE_END)} | answer"
         rules.append(f"FENCE: {' | '.join(_literal(fence) for fence in _FENCES)}")
-        if answer_schema is None:
+        if text_schema is None:
             rules += ["answer: TEXT", f"TEXT: {_PLAIN_TEXT}"]
         else:
-            rules.append(f"answer: {_json_rule(answer_schema)}")
+            rules.append(f"answer: {_json_rule(text_schema)}")
     rules.append('calls: call | "[" call (", " call)* "]"' if use.parallel else "calls: call")
     for number, tool in enumerate(use.callable_tools):
         opening = " ".join(_literal(part) for part in _opening_parts(tool.name))
@@ -64,14 +64,14 @@ def parse_tool_calls(text: str, use: ToolUse) -> list[ToolCall] | None:
 
 
 def begins_call(text: str) -> bool:
-    """Whether a completion that begins so is a call, complete or not."""
+    """Whether a completion that begins with this text is a call, complete or not."""
     return text.startswith(_OPENINGS)
 
 
-class CallHold:
+class ToolCallBuffer:
     """Passes on the text of a completion as it arrives, but holds back what is or may become a call.
 
-    held   the text held back; at the end it is empty or the whole completion
+    held   the text that is held back; at the end it is empty or the whole completion
     """
 
     __slots__ = ("_is_text", "held")
@@ -124,7 +124,7 @@ def _literal(text: str) -> str:
 # -- calls in messages
 
 
-def read_sent_calls(index: int, calls: object) -> list[tuple[str | None, ToolCall]]:
+def read_message_calls(index: int, calls: object) -> list[tuple[str | None, ToolCall]]:
     """The `tool_calls` of message `index`, each with its id if it has one.
 
     A call is `{name, arguments}` or OpenAI's `{id, type, function: {name, arguments}}`; arguments are an object or JSON
@@ -132,23 +132,22 @@ def read_sent_calls(index: int, calls: object) -> list[tuple[str | None, ToolCal
     """
     if not isinstance(calls, list):
         raise ChatError(f"tool_calls of message {index} is not an array")
-    return [_sent_call(f"tool_calls[{number}] of message {index}", call) for number, call in enumerate(calls)]
+    return [_read_message_call(f"tool_calls[{number}] of message {index}", call) for number, call in enumerate(calls)]
 
 
-def _sent_call(where: str, call: object) -> tuple[str | None, ToolCall]:
+def _read_message_call(where: str, call: object) -> tuple[str | None, ToolCall]:
     if not isinstance(call, Mapping):
         raise ChatError(f"{where} is not an object")
-    made = call.get("function", call)
-    name = made.get("name") if isinstance(made, Mapping) else None
+    function = call.get("function", call)
+    name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str) or not name:
         raise ChatError(f"{where} has no name")
     call_id = call.get("id")
-    return (call_id if isinstance(call_id, str) else None), ToolCall(
-        name, _sent_arguments(where, made.get("arguments"))
-    )
+    arguments = _read_arguments(where, function.get("arguments"))
+    return (call_id if isinstance(call_id, str) else None), ToolCall(name, arguments)
 
 
-def _sent_arguments(where: str, arguments: object) -> Mapping[str, Any]:
+def _read_arguments(where: str, arguments: object) -> Mapping[str, Any]:
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
         return {}
     if isinstance(arguments, str):

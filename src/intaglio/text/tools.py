@@ -41,7 +41,7 @@ class ToolUse:
     """The tools of a request, and how they may be used.
 
     tools     all tools in the prompt, at least one
-    required  whether the completion has to be a call
+    required  whether the completion must be a call
     only      the one tool that may be called; None allows all
     parallel  whether a completion may have several calls
     """
@@ -94,10 +94,10 @@ def parse_tools(
 
 
 def with_tools(messages: Sequence[Mapping[str, Any]], use: ToolUse) -> list[Mapping[str, Any]]:
-    """The conversation and a system message that describes the tools.
+    """The conversation with a system message that describes the tools.
 
-    It is added at the end, so that error messages have the caller's own message numbers; `fold_messages` puts every
-    system text first anyway.
+    It is added at the end, so that message numbers in errors are the caller's own; `fold_messages` puts every system
+    text first anyway.
     """
     return [*messages, {"role": "system", "content": tool_prompt(use)}] if messages else []
 
@@ -115,27 +115,26 @@ def tool_prompt(use: ToolUse) -> str:
         ask = f"Call one of the functions: answer with {form}"
     else:
         ask = f"If one of them helps, call it: answer with {form}. If none does, answer in plain words"
-    listed = "\n".join(_shown(tool) for tool in use.tools)
+    listed = "\n".join(_tool_json(tool) for tool in use.tools)
     return f"You can call functions. {ask}. Add no other text to a call.\n\nThe functions are:\n{listed}"
 
 
 def call_text(calls: Sequence[ToolCall]) -> str:
-    """Calls in the form that the prompt describes, the model writes, and later turns repeat. Raises BadInputError for
-    arguments that are nested too deeply."""
+    """Calls in the form that the prompt asks the model for. Raises BadInputError if arguments are nested too deeply."""
     written = [{"name": call.name, "parameters": call.arguments} for call in calls]
-    return _json(written[0] if len(written) == 1 else written)
+    return _to_json(written[0] if len(written) == 1 else written)
 
 
-def _shown(tool: Tool) -> str:
+def _tool_json(tool: Tool) -> str:
     about = {"name": tool.name}
     if tool.description:
         about["description"] = tool.description
     if tool.code:
-        return _json({**about, "code": tool.code})
-    return _json({**about, "parameters": tool.parameters})
+        return _to_json({**about, "code": tool.code})
+    return _to_json({**about, "parameters": tool.parameters})
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError as error:
@@ -160,8 +159,8 @@ def _read_tool(where: str, item: object) -> Tool:
 
 
 def _read_parameters(name: str, schema: object) -> Mapping[str, Any]:
-    """The schema of the arguments. If it lists properties and does not mention others, others are not allowed:
-    otherwise a model invents arguments."""
+    """The schema of the arguments. If it lists properties and says nothing about others, others are not allowed,
+    because a model would invent arguments."""
     if schema is None:
         return _NO_ARGUMENTS
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":

@@ -1,4 +1,4 @@
-"""The one form of every tokenizer file's content: pieces, scores, types, ids with a role.
+"""What every tokenizer file contains: pieces, scores, types, and the ids of bos, eos, unk and pad.
 
 Every reader of this package returns it, and `sentencepiece_model.write_model` takes it. This module knows which pieces
 are control tokens; it does not know files or the encoding algorithm.
@@ -65,7 +65,7 @@ class Vocabulary:
 
     @property
     def control_ids(self) -> dict[str, int]:
-        """Text and id of every piece that plain text must never become."""
+        """Text -> id of every piece that plain text is never encoded to."""
         kinds = (PieceType.CONTROL, PieceType.UNKNOWN)
         return {self.pieces[i]: i for i, kind in enumerate(self.types) if kind in kinds}
 
@@ -83,7 +83,7 @@ def build_vocabulary(
 ) -> Vocabulary:
     """Check and complete what was read; ids that are None are looked up by text (`<bos>` and so on).
 
-    Pieces that are control tokens by name become CONTROL whatever the file calls them: Gemma's own
+    Pieces with the name of a control token become CONTROL whatever type the file gives them: Gemma's own
     SentencePiece model types the turn tokens as user-defined, so that any user text could write them.
     `source` names the file in messages. Raises ModelFormatError.
     """

@@ -1,4 +1,7 @@
-"""From examples to an adapter that this server serves: LoRA over a frozen Gemma, by PEFT and torch.
+"""Trains an adapter from examples: LoRA over a frozen Gemma, by PEFT and torch. Begin with `run`.
+
+Knows the served checkpoint, tokenizer and prompt format, so that training sees the tokens that serving will see. Does
+not know the engine, finetunes or HTTP.
 
     options    every option, with its bounds
     data       examples read from JSONL, checked line by line, and the split into training and held-out examples
@@ -12,7 +15,7 @@
     loop       how many steps, the learning rate of each, the optimizer's steps
     save       PEFT's two files and the card
     report     the interface for progress messages
-    run        the whole training, in order; begin here
+    run        the whole training, in order
 
 torch, transformers and peft are imported inside functions of this package and nowhere else: the server needs none of
 them.

@@ -67,7 +67,7 @@ def measure_speeds(config: ModelConfig) -> dict[BaseDtype, Speed]:
     The dtypes alternate at each shape, so that other load on the machine affects both.
     """
     seconds: dict[BaseDtype, list[float]] = {dtype: [0.0, 0.0] for dtype in BASE_DTYPES}
-    shapes = sorted({_within_max_width(shape) for shape in config.projection_shapes().values()})
+    shapes = sorted({_within_max_width(shape) for shape in config.linear_layer_shapes().values()})
     for shape in shapes:
         for dtype in BASE_DTYPES:
             for direction, product in enumerate(_products(shape, dtype)):

@@ -9,7 +9,7 @@ from typing import Any
 
 from intaglio.errors import TrainingError
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DTYPES = ("auto", "float32", "bfloat16")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -42,7 +42,7 @@ class TrainingOptions:
     learning_rate: float = _option(5e-4, "its peak, after a linear warm-up; then it falls to a tenth", 1e-9, 1)
     rank: int = _option(8, "LoRA's rank", 1, 256)
     alpha: float | None = _option(None, "LoRA's alpha [default: twice the rank]", 1e-6, 10**6)
-    targets: tuple[str, ...] = _option(PROJECTIONS, "linear layers that are adapted, with commas between them")
+    targets: tuple[str, ...] = _option(LINEAR_LAYERS, "linear layers that are adapted, with commas between them")
     rslora: bool = _option(False, "scale by alpha / sqrt(rank) instead of alpha / rank")
     dora: bool = _option(False, "train the length of each output's weights apart from their direction")
     dropout: float = _option(0.0, "part of the adapter's inputs that is left out at random", 0, 0.9)
@@ -78,10 +78,10 @@ def check_options(options: TrainingOptions) -> None:
             raise TrainingError(f"--{one.name.replace('_', '-')} is {value!r}; one of {', '.join(choices)} is allowed")
     if options.steps is not None and options.epochs is not None:
         raise TrainingError(f"--steps {options.steps} and --epochs {options.epochs:g} are both given; one is needed")
-    unknown = sorted(set(options.targets) - set(PROJECTIONS))
+    unknown = sorted(set(options.targets) - set(LINEAR_LAYERS))
     if unknown or not options.targets:
         named = ", ".join(unknown) or "nothing"
-        raise TrainingError(f"--targets names {named}; the linear layers are {', '.join(PROJECTIONS)}")
+        raise TrainingError(f"--targets names {named}; the linear layers are {', '.join(LINEAR_LAYERS)}")
     _check_folder(options)
 
 

@@ -20,8 +20,8 @@ FEW, MANY = 10_000_000, 1 << 30  # bytes of a cache: 14 small adapters, and abou
 def allowed(soft: int, hard: int, cache_bytes: int) -> tuple[list[int], str]:
     """What a process that may open so many files makes of it: its limits afterwards, and what it logs."""
     code = (
-        "import logging, resource; from intaglio.engine.memory.open_files import allow_open_files\n"
-        f"logging.basicConfig(); limit = allow_open_files({cache_bytes})\n"
+        "import logging, resource; from intaglio.engine.memory.open_files import raise_open_file_limit\n"
+        f"logging.basicConfig(); limit = raise_open_file_limit({cache_bytes})\n"
         "print(limit, *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     run = subprocess.run(

@@ -57,7 +57,7 @@ def random_adapter(model: Gemma, size: float) -> AdapterTensors:
         a = random.normal(0, inputs**-0.5, (8, inputs)).astype(np.float32)
         return LoraPair(a, random.normal(0, size, (out, 8)).astype(np.float32))
 
-    shapes = model.config.projection_shapes().items()
+    shapes = model.config.linear_layer_shapes().items()
     return AdapterTensors(
         {(layer, name): pair(*shape) for layer in range(model.config.num_layers) for name, shape in shapes}
     )

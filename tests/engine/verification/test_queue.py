@@ -72,8 +72,8 @@ def test_an_idle_engine_verifies_and_caches_the_result(model_path: Path, config:
         assert (verification.rank, verification.num_modules, verification.scalable) == (4, 49, True)
         assert verification.agreement > 0.9
         assert await verify(client, ref) == verification, "with the same duration: it was not run again"
-        answer = await collect(await client.submit(request("r", [2, 5], ref, ignore_stop_tokens=True)))
-        assert answer[-1].finish_reason is FinishReason.LENGTH
+        outputs = await collect(await client.submit(request("r", [2, 5], ref, ignore_stop_tokens=True)))
+        assert outputs[-1].finish_reason is FinishReason.LENGTH
 
     with_client(model_path, act)
 

@@ -51,7 +51,7 @@ def test_every_projection_of_every_layer_is_read_with_the_scaling_in_b(folder: P
         np.testing.assert_array_equal(pair.b, tensors[f"{name}.lora_B.weight"] * 2)  # alpha 8 / rank 4
         assert pair.a.dtype == pair.b.dtype == np.float32
         assert pair.a.flags.c_contiguous and pair.b.flags.c_contiguous
-        assert (pair.b.shape[0], pair.a.shape[1]) == base.projection_shapes()[projection]
+        assert (pair.b.shape[0], pair.a.shape[1]) == base.linear_layer_shapes()[projection]
 
 
 def test_ranks_and_alphas_by_pattern_and_rslora_are_honoured_together(tmp_path: Path, base: ModelConfig) -> None:
@@ -178,7 +178,7 @@ TENSOR_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "a whole projection": (
         lambda t: t.update({f"{Q0}.weight": np.ones((128, 48), np.float32)}),
-        f"'{Q0}.weight' replaces a whole projection",
+        f"'{Q0}.weight' replaces a whole linear layer",
     ),
     "zeros": (
         lambda t: t.update({n: np.zeros_like(t[n]) for n in t if "lora_B" in n}),
@@ -349,11 +349,11 @@ def test_a_pair_is_checked_without_its_values(folder: Path, base: ModelConfig) -
 def test_a_rank_pattern_with_every_module_by_name_is_read_quickly(tmp_path: Path, base: ModelConfig) -> None:
     """EVA writes one key per module; a 27B has 434."""
     deep = replace(base, num_layers=62, layers=base.layers[:1] * 62)
-    names = [f"model.layers.{n}.{projection}" for n in range(62) for projection in base.projection_shapes()]
+    names = [f"model.layers.{n}.{projection}" for n in range(62) for projection in base.linear_layer_shapes()]
     write_peft_adapter(tmp_path, deep, rank=1, rank_pattern={name: 1 + len(name) % 3 for name in names})
     assert read(tmp_path, deep).num_modules == len(names) == 434
 
 
 def test_the_tables_of_the_helper_name_every_projection(base: ModelConfig) -> None:
-    assert set(ALL_TARGETS) == {projection.rpartition(".")[2] for projection in base.projection_shapes()}
+    assert set(ALL_TARGETS) == {projection.rpartition(".")[2] for projection in base.linear_layer_shapes()}
     assert peft_config()["target_modules"] == list(ALL_TARGETS)

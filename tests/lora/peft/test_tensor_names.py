@@ -95,8 +95,8 @@ def test_wrappers_inside_a_path_are_taken_out() -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("model.layers.0.self_attn.q_proj.weight", "replaces a whole projection"),
-        ("model.layers.0.self_attn.q_proj.modules_to_save.default.weight", "replaces a whole projection"),
+        ("model.layers.0.self_attn.q_proj.weight", "replaces a whole linear layer"),
+        ("model.layers.0.self_attn.q_proj.modules_to_save.default.weight", "replaces a whole linear layer"),
         ("model.layers.0.self_attn.q_proj.original_module.weight", "is a weight of the base model"),
         ("model.layers.0.input_layernorm.base_layer.weight", "is a weight of the base model"),
         ("model.norm.lora_A.weight", "is not a LoRA weight of a Gemma layer"),

@@ -24,7 +24,7 @@ from intaglio.api.http.event_stream import DONE, EventStream, event
 from intaglio.api.inference.results import IndexedToolCall, RunEvent
 from intaglio.api.inference.running_request import TOOL_CALLS, RunningRequest
 from intaglio.errors import IntaglioError
-from intaglio.text.tool_calls import CallHold
+from intaglio.text.tool_calls import ToolCallBuffer
 
 PADDING_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 MIN_PADDING, MAX_PADDING = 3, 46
@@ -46,20 +46,20 @@ class RunStream(EventStream):
         self._request = running
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        hold = CallHold() if self._request.run_input.tools else None
+        buffer = ToolCallBuffer() if self._request.run_input.tools else None
         async with aclosing(self._request.deltas()) as deltas:
             async for delta in deltas:
-                text = hold.push(delta.text) if hold else delta.text
+                text = buffer.push(delta.text) if buffer else delta.text
                 yield text_event(text) if text else b""
         usage, reason = self._request.log.end()
-        calls = self._request.tool_calls(hold.held) if hold and hold.held else []
+        calls = self._request.tool_calls(buffer.held) if buffer and buffer.held else []
         if calls:
             # The AI SDK's provider merges calls without an index.
             numbered = [IndexedToolCall(index, call.name, call.arguments) for index, call in enumerate(calls)]
             yield event(RunEvent(response="", tool_calls=numbered))
             reason = TOOL_CALLS
-        elif hold and hold.held:
-            yield text_event(hold.held)
+        elif buffer and buffer.held:
+            yield text_event(buffer.held)
         yield event(RunEvent(response="", usage=usage, finish_reason=reason)) + DONE
 
     def error_event(self, error: IntaglioError) -> bytes:

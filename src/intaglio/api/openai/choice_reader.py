@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from intaglio.api.inference.running_request import TOOL_CALLS
 from intaglio.completion import TextDelta, TokenLogprob
-from intaglio.text.tool_calls import CallHold, parse_tool_calls
+from intaglio.text.tool_calls import ToolCallBuffer, parse_tool_calls
 from intaglio.text.tools import ToolCall, ToolUse
 
 
@@ -37,22 +37,22 @@ class ChoiceReader:
     def __init__(self, prefix: str, tools: ToolUse | None) -> None:
         self._prefix = prefix
         self._tools = tools
-        self._hold = CallHold()
+        self._buffer = ToolCallBuffer()
 
     def take(self, delta: TextDelta) -> ChoiceDelta:
         """What can be sent after this delta; all of its fields may be empty.
 
         A call that was cut short is given as the text that it is, with the reason of the cut.
         """
-        text = self._prefix + (delta.text if self._tools is None else self._hold.push(delta.text))
+        text = self._prefix + (delta.text if self._tools is None else self._buffer.push(delta.text))
         self._prefix = ""
         if delta.finish_reason is None:
             return ChoiceDelta(text, tokens=delta.logprobs)
-        if self._tools is not None and self._hold.held:
-            calls = parse_tool_calls(self._hold.held, self._tools)
+        if self._tools is not None and self._buffer.held:
+            calls = parse_tool_calls(self._buffer.held, self._tools)
             if calls:
                 return ChoiceDelta("", TOOL_CALLS, delta.logprobs, calls)
-            text += self._hold.held
+            text += self._buffer.held
         return ChoiceDelta(text, delta.finish_reason.value, delta.logprobs)
 
 

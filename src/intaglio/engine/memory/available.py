@@ -31,23 +31,23 @@ class AvailableMemory:
 def available_memory(
     root: Path = Path("/"), limit_of: Callable[[int], tuple[int, int]] = resource.getrlimit
 ) -> AvailableMemory:
-    """The tightest bound. Where nothing can be read, as outside Linux, there is none.
+    """The tightest bound, or no limit where nothing can be read, as outside Linux.
 
     root, limit_of  where /proc and /sys are and how limits of the process are read, for tests
     """
-    bounds = [*_machine(root), *_control_groups(root), *_process(root, limit_of)]
+    bounds = [*_machine_bound(root), *_control_group_bounds(root), *_process_bounds(root, limit_of)]
     return min(bounds, key=lambda one: one.size_bytes, default=AvailableMemory(sys.maxsize, "no limit is known"))
 
 
-def _machine(root: Path) -> Iterator[AvailableMemory]:
-    available_kib = _fields(root / "proc/meminfo").get("MemAvailable:")
+def _machine_bound(root: Path) -> Iterator[AvailableMemory]:
+    available_kib = _read_fields(root / "proc/meminfo").get("MemAvailable:")
     if available_kib is not None:
         yield AvailableMemory(available_kib * 1024, "memory of this machine that is free")
 
 
-def _control_groups(root: Path) -> Iterator[AvailableMemory]:
+def _control_group_bounds(root: Path) -> Iterator[AvailableMemory]:
     """Lines of /proc/self/cgroup are `0::/path` (version 2) or `4:memory:/path`, the controllers with commas."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in _read_text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
             folder, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
@@ -60,21 +60,21 @@ def _control_groups(root: Path) -> Iterator[AvailableMemory]:
             continue
         # Inside a container the path may be the host's, of which only the root is visible.
         for group in (PurePosixPath(path), *PurePosixPath(path).parents):
-            yield from _control_group(folder / str(group).lstrip("/"), *files)
+            yield from _control_group_bound(folder / str(group).lstrip("/"), *files)
 
 
-def _control_group(folder: Path, limit_file: str, usage_file: str, prefix: str) -> Iterator[AvailableMemory]:
-    limit, usage = _text(folder / limit_file).strip(), _text(folder / usage_file).strip()
+def _control_group_bound(folder: Path, limit_file: str, usage_file: str, prefix: str) -> Iterator[AvailableMemory]:
+    limit, usage = _read_text(folder / limit_file).strip(), _read_text(folder / usage_file).strip()
     if not (limit.isdigit() and usage.isdigit()) or int(limit) >= _UNLIMITED_V1:
         return  # no such group, or "max": no limit
-    pages = _fields(folder / "memory.stat")
+    pages = _read_fields(folder / "memory.stat")
     cached = sum(pages.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
     yield AvailableMemory(max(0, int(limit) - int(usage) + cached), "memory limit of the control group")
 
 
-def _process(root: Path, limit_of: Callable[[int], tuple[int, int]]) -> Iterator[AvailableMemory]:
+def _process_bounds(root: Path, limit_of: Callable[[int], tuple[int, int]]) -> Iterator[AvailableMemory]:
     """What this process uses now stands for what the engine process uses before it loads anything."""
-    status = _fields(root / "proc/self/status")
+    status = _read_fields(root / "proc/self/status")
     for name, used, counts_mappings in (("RLIMIT_AS", "VmSize:", True), ("RLIMIT_DATA", "VmData:", False)):
         limit = limit_of(getattr(resource, name))[0]
         if limit != resource.RLIM_INFINITY:
@@ -82,13 +82,13 @@ def _process(root: Path, limit_of: Callable[[int], tuple[int, int]]) -> Iterator
             yield AvailableMemory(left, f"{name} of the process", counts_mappings)
 
 
-def _fields(file: Path) -> dict[str, int]:
+def _read_fields(file: Path) -> dict[str, int]:
     """Lines of a name and a whole number, such as `MemAvailable:   24038976 kB`; other lines are left out."""
-    rows = [line.split() for line in _text(file).splitlines()]
+    rows = [line.split() for line in _read_text(file).splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return file.read_text()
     except OSError:  # not this version of control groups, or not Linux

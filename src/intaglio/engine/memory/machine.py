@@ -27,13 +27,13 @@ def fit_to_machine(paths: Sequence[Path], settings: Settings, available: Availab
     Raises SettingsError for kernels that this machine lacks, NotEnoughMemoryError with the sum, ModelFormatError for a
     checkpoint that cannot be read.
     """
-    ops = _probe(settings.kernels)
-    needs = [_needs(path, settings, ops) for path in paths]
+    ops = _probe_kernels(settings.kernels)
+    needs = [_engine_needs(path, settings, ops) for path in paths]
     return fit_caches(needs, settings, available or available_memory())
 
 
-def _probe(kernels: Kernels) -> Ops:
-    """The kernels, on one thread: to know that this machine has them, and their layout of weights."""
+def _probe_kernels(kernels: Kernels) -> Ops:
+    """The kernels on one thread, which shows that this machine has them and how they lay out weights."""
     if kernels == "reference":
         return ReferenceOps()
     from intaglio.ops.cpu import CpuOps  # only here is the extension module needed
@@ -44,7 +44,7 @@ def _probe(kernels: Kernels) -> Ops:
         raise SettingsError(f"setting 'kernels': {error}") from error
 
 
-def _needs(path: Path, settings: Settings, ops: Ops) -> EngineNeeds:
+def _engine_needs(path: Path, settings: Settings, ops: Ops) -> EngineNeeds:
     if not path.exists():
         raise ModelFormatError(f"{path} does not exist")
     with open_checkpoint(path) as checkpoint:

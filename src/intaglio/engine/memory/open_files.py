@@ -1,7 +1,7 @@
 """Raises the engine process's limit of open files to the highest value it is allowed.
 
-Adapters are mapped, and before Python 3.13 each map holds a descriptor (`model/array_file.py`). Systems give a process
-1,024 unless it asks for more, because select() cannot handle more; it is not used here.
+Adapters are mapped, and before Python 3.13 each map holds a descriptor (`model/array_file.py`). The usual limit is
+1,024 unless a process raises it, because select() cannot handle more; nothing here uses select().
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SMALL_ADAPTER_BYTES = 700_000  # rank 8 on q and v of a 270M, in float16
 _MAX_IF_UNLIMITED = 10_240  # what macOS accepts if its hard limit is infinite
 
 
-def allow_open_files(adapter_cache_bytes: int) -> int:
+def raise_open_file_limit(adapter_cache_bytes: int) -> int:
     """Raise the limit to the hard limit; log a warning if the adapter cache may hold more adapters than that.
 
     Returns the limit. With too few, adapters are read into memory instead, which takes longer and shares no pages.

@@ -1,8 +1,8 @@
 """The short text that adapters are verified on, and its logits computed in two ways.
 
-`served` computes as the engine does: sequences in one batch, laid out by `build_batch`, with blocks from the KV cache
-manager and the adapter as it was packed and prepared. Each step has three sequences, so that rows of the base, of the
-adapter and of a mix are neighbours:
+`served_logits` computes as the engine does: sequences in one batch, laid out by `build_batch`, with blocks from the KV
+cache manager and the adapter as it was packed and prepared. Each step has three sequences, so that rows of the base, of
+the adapter and of a mix are neighbours:
 
     step    base          adapter       the adapter again, as two halves if it is additive
     1       0 ... n-4     0 ... n-4     0
@@ -10,7 +10,7 @@ adapter and of a mix are neighbours:
     3       n-2           n-2           n-2
     4       n-1           n-1           n-1
 
-`plain` is one forward with all tokens, laid out by hand.
+`plain_logits` runs one forward with all tokens, laid out by hand.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ _FIRST, _SECOND = AdapterRef("first", ""), AdapterRef("second", "")  # one adapt
 
 
 def canary_ids(vocab_size: int, own: Seq[int] = ()) -> list[int]:
-    """Token ids: BOS and a fixed selection; before the last four, which attend to them, some that the adapter has
-    rows for.
+    """Token ids: BOS and a fixed selection. Before the last four, so that these attend to them, come some of `own`, the
+    tokens that the adapter has rows for.
     """
     first, end = min(1000, vocab_size // 2), min(vocab_size, _END_COMMON)
     fixed = [first + k * _MULTIPLIER % (end - first) for k in range(1, _NUM_FIXED)]
     return [min(_BOS, vocab_size - 1), *fixed[:-4], *own[:_NUM_OWN], *fixed[-4:]]
 
 
-def positions(num_tokens: int) -> list[int]:
-    """The positions whose logits the steps give, in ascending order."""
+def logit_positions(num_tokens: int) -> list[int]:
+    """The positions at which both ways give logits, in ascending order."""
     return [0, *range(num_tokens - 4, num_tokens)]
 
 
-def served(
+def served_logits(
     model: Gemma, ops: Ops, block_size: int, ids: Seq[int], weights: AdapterWeights, scale: float, *, is_sum: bool
 ) -> list[Logits]:
-    """Logits of the three sequences, each at some of the positions."""
+    """Logits of the three sequences, each at some of `logit_positions`."""
     n = len(ids)
     again = [ScaledAdapter(_FIRST, scale / 2), ScaledAdapter(_SECOND, scale / 2)] if is_sum else [ScaledAdapter(_FIRST)]
     mixes = [[], [ScaledAdapter(_FIRST, scale)], again]
@@ -84,9 +84,11 @@ def served(
     return list(found)
 
 
-def plain(model: Gemma, ops: Ops, ids: Seq[int], adapters: Seq[tuple[AdapterWeights, float] | None]) -> list[Logits]:
-    """Logits at `positions` of the text under each adapter with its scale; None is the base."""
-    n, wanted = len(ids), positions(len(ids))
+def plain_logits(
+    model: Gemma, ops: Ops, ids: Seq[int], adapters: Seq[tuple[AdapterWeights, float] | None]
+) -> list[Logits]:
+    """Logits at `logit_positions` under each adapter with its scale; None is the base."""
+    n, wanted = len(ids), logit_positions(len(ids))
     starts = range(0, n * len(adapters), n)
     rows = [start + position for start in starts for position in wanted]
     chosen = [(index, *adapter) for index, adapter in enumerate(adapters) if adapter is not None]

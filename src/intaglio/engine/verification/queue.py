@@ -11,7 +11,7 @@ import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from intaglio.engine.protocol import Verified
+from intaglio.engine.protocol import VerificationResult
 from intaglio.errors import AdapterError
 from intaglio.request import VerifiedAdapter
 
@@ -29,13 +29,13 @@ class VerificationQueue:
     def __init__(self, verify: Callable[[str, str | None], VerifiedAdapter], on_finished: Callable[[], None]) -> None:
         self._verify = verify
         self._on_finished = on_finished
-        self._results: queue.SimpleQueue[Verified] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[VerificationResult] = queue.SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "verifier")
 
     def add(self, request_id: str, folder: str, digest: str | None) -> None:
-        self._thread.submit(self._run, request_id, folder, digest)
+        self._thread.submit(self._verify_and_report, request_id, folder, digest)
 
-    def pop_results(self) -> list[Verified]:
+    def pop_results(self) -> list[VerificationResult]:
         """The results since the last call."""
         return [self._results.get_nowait() for _ in range(self._results.qsize())]
 
@@ -43,13 +43,13 @@ class VerificationQueue:
         """Begin no further verification; one that runs is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, request_id: str, folder: str, digest: str | None) -> None:
+    def _verify_and_report(self, request_id: str, folder: str, digest: str | None) -> None:
         try:
-            result = Verified(request_id, verified=self._verify(folder, digest))
+            result = VerificationResult(request_id, verified=self._verify(folder, digest))
         except AdapterError as error:
-            result = Verified(request_id, refused=str(error))
+            result = VerificationResult(request_id, refused=str(error))
         except Exception as error:  # the machine's fault or ours; it is reported, and the next verification begins
             logger.exception("the adapter in %s could not be verified", folder)
-            result = Verified(request_id, failed=f"verification failed: {type(error).__name__}: {error}")
+            result = VerificationResult(request_id, failed=f"verification failed: {type(error).__name__}: {error}")
         self._results.put(result)
         self._on_finished()

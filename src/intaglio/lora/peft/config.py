@@ -74,7 +74,7 @@ HARMLESS_KEYS = frozenset(
 REFUSED_KEYS = {
     "fan_in_fan_out": ("transposed base weights, which no Gemma has", "Train with fan_in_fan_out=False"),
     "layer_replication": ("another stack of layers than the base's", "Train without layer_replication"),
-    "target_parameters": ("LoRA on raw parameters", "Name the projections in target_modules instead"),
+    "target_parameters": ("LoRA on raw parameters", "Name the linear layers in target_modules instead"),
     "alora_invocation_tokens": ("activated LoRA, on for part of the prompt only", "Train a plain LoRA"),
     "use_qalora": ("QA-LoRA", "Train with use_qalora=False"),
     "use_bdlora": ("block-diagonal LoRA", "Train without use_bdlora"),
@@ -94,7 +94,7 @@ class PeftConfig:
     """The part of an adapter config that its arithmetic needs.
 
     rank_pattern, alpha_pattern  expression -> value, in file order: the first that matches a module applies
-    target_modules               a list of names, or one expression; "all-linear" is all seven projections
+    target_modules               a list of names, or one expression; "all-linear" is all seven linear layers
     layers_to_transform          None is every layer
     layers_pattern               names allowed in front of the layer's number; empty allows any
     lora_bias, use_dora          a bias added to B's output; DoRA's magnitude per output

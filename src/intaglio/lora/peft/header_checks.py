@@ -67,7 +67,7 @@ def _pair_shape(key: ModuleKey, config: ModelConfig) -> tuple[int, int]:
     """(out, in) of the pair; for a LoRA on the embedding `in` is the vocabulary."""
     layer, name = key
     if layer != MODEL:
-        return config.projection_shapes()[name]
+        return config.linear_layer_shapes()[name]
     sizes = (config.hidden_size, config.vocab_size)
     return sizes if name == EMBEDDING else (sizes[1], sizes[0])
 

@@ -16,15 +16,13 @@ import numpy.typing as npt
 
 from intaglio.errors import AdapterError
 from intaglio.files.regular_file import open_regular
-from intaglio.files.safetensors_header import HeaderReader, TensorEntry
+from intaglio.files.safetensors_header import STORED_DTYPES, HeaderReader, TensorEntry
 
-# Seven projections of 62 layers, two tensors each, need 0.2 MB; some trainers keep their settings in __metadata__.
+# Two tensors for each of 7 · 62 linear layers need 0.2 MB; some trainers keep their settings in __metadata__.
 MAX_HEADER_BYTES = 2 << 20
 _MAX_DIMENSIONS = 8
 
 _CHUNK_ELEMENTS = 1 << 20  # converted at a time, to bound the memory beside the result
-
-_STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
 class SafetensorsFile:
@@ -66,7 +64,7 @@ class SafetensorsFile:
     def read_rows(self, name: str, first: int, last: int) -> npt.NDArray[np.float32]:
         """Rows first ... last - 1 of a matrix as float32, like `read`."""
         entry = self.entries[name]
-        row_bytes = entry.shape[1] * _STORED[entry.dtype].itemsize
+        row_bytes = entry.shape[1] * STORED_DTYPES[entry.dtype].itemsize
         start = entry.start + first * row_bytes
         return self._values(entry, start, start + (last - first) * row_bytes).reshape(last - first, entry.shape[1])
 
@@ -77,7 +75,7 @@ class SafetensorsFile:
             pass
 
     def _values(self, entry: TensorEntry, start: int, stop: int) -> npt.NDArray[np.float32]:
-        values = np.empty((stop - start) // _STORED[entry.dtype].itemsize, np.float32)
+        values = np.empty((stop - start) // STORED_DTYPES[entry.dtype].itemsize, np.float32)
         filled = 0
         for chunk in self._chunks(entry, start, stop):
             values[filled : filled + chunk.size] = chunk
@@ -86,7 +84,7 @@ class SafetensorsFile:
 
     def _chunks(self, entry: TensorEntry, start: int, stop: int) -> Iterator[npt.NDArray[np.float32]]:
         """The values between two byte offsets of the file."""
-        stored = _STORED[entry.dtype]
+        stored = STORED_DTYPES[entry.dtype]
         self._file.seek(start)
         left = stop - start
         while left:
@@ -104,6 +102,6 @@ class SafetensorsFile:
 
 
 def _to_float32(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
-    if dtype == "BF16":  # the upper half of a float32
+    if dtype == "BF16":
         return (stored.astype(np.uint32) << 16).view(np.float32)
     return stored.astype(np.float32)

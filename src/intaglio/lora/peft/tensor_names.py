@@ -32,23 +32,23 @@ _LORA_KINDS = ("A", "B", "bias", "magnitude")
 _WRAPPERS = re.compile(r"(?:^module\.)|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 _INSIDE = r"(?:model\.language_model\.|language_model\.model\.|language_model\.|model\.|)"
-_PROJECTION = r"self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
+_LINEAR_LAYER = r"self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
 _LAYER_NORM = r"input_layernorm|post_attention_layernorm|(?:pre|post)_feedforward_layernorm|self_attn\.[qk]_norm"
 _ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"  # `weight` or `bias` at the end is not an adapter's name
 
 _MODULES = {
-    "projection": rf"{_INSIDE}layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_PROJECTION})",
+    "linear layer": rf"{_INSIDE}layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_LINEAR_LAYER})",
     "norm": rf"{_INSIDE}(?:layers\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<name>{_LAYER_NORM})|(?P<last>norm))",
     EMBEDDING: rf"{_INSIDE}(?P<name>{EMBEDDING})",
     HEAD: rf"{_INSIDE}(?P<name>{HEAD})",
 }
 _PARTS: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
-    ("A", rf"lora_A{_ADAPTER}\.weight", ("projection", HEAD)),
-    ("B", rf"lora_B{_ADAPTER}\.weight", ("projection", HEAD)),
-    ("bias", rf"lora_B{_ADAPTER}\.bias", ("projection", HEAD)),
+    ("A", rf"lora_A{_ADAPTER}\.weight", ("linear layer", HEAD)),
+    ("B", rf"lora_B{_ADAPTER}\.weight", ("linear layer", HEAD)),
+    ("bias", rf"lora_B{_ADAPTER}\.bias", ("linear layer", HEAD)),
     ("A", rf"lora_embedding_A{_ADAPTER}", (EMBEDDING,)),
     ("B", rf"lora_embedding_B{_ADAPTER}", (EMBEDDING,)),
-    ("magnitude", rf"lora_magnitude_vector{_ADAPTER}", ("projection", EMBEDDING, HEAD)),
+    ("magnitude", rf"lora_magnitude_vector{_ADAPTER}", ("linear layer", EMBEDDING, HEAD)),
     ("rows", rf"token_adapter\.trainable_tokens_delta{_ADAPTER}", (EMBEDDING, HEAD)),
     ("base", r"(?:token_adapter\.)?(?:base_layer|original_module)\.weight", (EMBEDDING, HEAD)),
     ("saved", rf"(?:modules_to_save{_ADAPTER}\.)?weight", ("norm", EMBEDDING, HEAD)),
@@ -73,7 +73,7 @@ _SAVABLE = tuple(
 )
 
 _SAVE_PLAIN = (
-    "Train a plain LoRA on the seven projections (q, k, v, o, gate, up, down) and save it with save_pretrained"
+    "Train a plain LoRA on the seven linear layers (q, k, v, o, gate, up, down) and save it with save_pretrained"
 )
 _NOT_LORA = f"is not a LoRA weight of a Gemma layer. {_SAVE_PLAIN}"
 
@@ -87,7 +87,7 @@ _REFUSED_KINDS = (
     ("score.", "belongs to a classification head; this server generates text. Train with task_type CAUSAL_LM"),
     ("lora_", _NOT_LORA),
     (".bias", "is a bias, which no Gemma has. Train with bias='none'"),
-    ("_proj.", "replaces a whole projection, which is not served. Name it in target_modules, not in modules_to_save"),
+    ("_proj.", "replaces a whole linear layer, which is not served. Name it in target_modules, not in modules_to_save"),
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """One adapter in the C++ backend, and a step's plan of which rows have which adapter.
 
 The low-rank matrices, their vectors and the norms are in C++ memory, which every kernel call reads. Replacements of
-whole tables and of rows are rare and used twice in a forward: they stay in Python, as weights like those of the base.
+whole tables and of rows are rare and used at most twice in a forward, so they stay in Python, as `CpuWeight`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ F32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ReplacedRows:
-    """Rows of a table: ids [n] ascending, the same rows as a matrix [n, hidden] to multiply with."""
+    """The rows that replace rows of a table: ids [n], ascending, and the new rows as a matrix [n, hidden]."""
 
     ids: npt.NDArray[np.int32]
     matrix: CpuWeight
 
-    def of(self, tokens: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.bool_], F32]:
-        """Whether each token has a replaced row [tokens], and these rows, in the order of the tokens."""
+    def look_up(self, tokens: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.bool_], F32]:
+        """Whether each token has a new row [tokens], and these rows, in the order of the tokens."""
         found = np.minimum(np.searchsorted(self.ids, tokens), len(self.ids) - 1)
-        have = self.ids[found] == tokens
-        rows: F32 = self.matrix.arrays["values"][found[have]]
-        return have, rows
+        is_replaced = self.ids[found] == tokens
+        rows: F32 = self.matrix.arrays["values"][found[is_replaced]]
+        return is_replaced, rows
 
 
 @dataclass(frozen=True, slots=True)
 class CpuAdapter:
-    """tables, rows: by the index of the projection whose table they replace."""
+    """An adapter in the kernels' layout. tables, rows: replacements, by the index of the table's projection."""
 
     lora: AdapterWeights
     tables: Mapping[int, CpuWeight]
@@ -46,7 +46,7 @@ class CpuAdapter:
 
 
 class CpuPlan(LoraPlan):
-    """The adapters of a step. `replacing`: the segments whose adapters also replace tables or rows, done in Python."""
+    """The adapters of a step. replacing: the segments whose adapters also replace tables or rows, in Python."""
 
     def __init__(self, segments: Sequence[LoraSegment]) -> None:
         super().__init__([(start, stop, adapter.lora, scale) for start, stop, adapter, scale in segments])
@@ -65,7 +65,7 @@ def pack_adapter(
     """
     arrays = [
         (
-            [_part(weight, pair, gain_of) for weight, pair in zip(projection.weights, projection.pairs, strict=True)],
+            [_pair_arrays(*both, gain_of) for both in zip(projection.weights, projection.pairs, strict=True)],
             [None if norm is None else np.ascontiguousarray(norm, np.float32) for norm in projection.norms],
         )
         for projection in projections
@@ -84,7 +84,7 @@ def pack_adapter(
     return CpuAdapter(AdapterWeights(arrays, spare), tables, rows)
 
 
-def _part(
+def _pair_arrays(
     weight: CpuWeight, pair: LoraPair | None, gain_of: Callable[[CpuWeight, LoraPair], F32]
 ) -> tuple[Any, ...] | None:
     if pair is None:

@@ -42,7 +42,7 @@ F32 = npt.NDArray[np.float32]
 
 _LINE = 64  # bytes of a cache line
 _MAX_THREADS = 256
-_MAX_SPARE_BYTES = 128 << 20  # allocating it blocks the engine for some tens of milliseconds
+_MAX_SPARE_BYTES = 128 << 20  # allocating this much blocks the engine for some tens of milliseconds
 _ANGLE_PAGE = 1024  # positions by which the table of angles grows
 
 
@@ -109,7 +109,7 @@ class CpuOps(HostDistributions):
         return CpuWeight(fmt, shape, arrays)
 
     def adapter_weights(self, projections: Sequence[AdapterProjection]) -> CpuAdapter:
-        adapter = pack_adapter(projections, self._take_spare(), self._gain)
+        adapter = pack_adapter(projections, self._take_spare(), self._dora_gain)
         self._adapter_size = adapter.lora.size
         return adapter
 
@@ -121,12 +121,12 @@ class CpuOps(HostDistributions):
         self._adapter_size = adapter.lora.size
         return adapter
 
-    def _gain(self, weight: CpuWeight, pair: LoraPair) -> F32:
+    def _dora_gain(self, weight: CpuWeight, pair: LoraPair) -> F32:
         """The DoRA gain of a pair with a magnitude. The rows of W + scale · b · a come from a lookup in W with an
         adapter that has the two matrices.
         """
         a, b = (pair.a, pair.b) if is_table_pair(weight.shape, pair) else (pair.b.T, pair.a.T)
-        adapter = pack_adapter([AdapterProjection([weight], [LoraPair(a, b, pair.scale)])], None, self._gain)
+        adapter = pack_adapter([AdapterProjection([weight], [LoraPair(a, b, pair.scale)])], None, self._dora_gain)
 
         def changed(ids: npt.NDArray[np.int32]) -> F32:
             rows: F32 = self.embedding(weight, ids, 1.0, self.lora_plan([LoraSegment(0, len(ids), adapter)]))
@@ -139,7 +139,7 @@ class CpuOps(HostDistributions):
             spare, self._spare = self._spare, None
         return spare
 
-    def rest(self) -> None:
+    def preallocate_adapter_memory(self) -> None:
         """Allocate memory for another adapter of the last one's size: allocating takes longer than reading its file."""
         if self._spare is None and 0 < self._adapter_size <= _MAX_SPARE_BYTES:
             try:
@@ -170,8 +170,8 @@ class CpuOps(HostDistributions):
             if projection in adapter.tables:
                 out[start:stop] = self.embedding(adapter.tables[projection], ids[start:stop], scale)
             if projection in adapter.rows:
-                places, rows = adapter.rows[projection].of(ids[start:stop])
-                out[start:stop][places] = rows * np.float32(scale)
+                is_replaced, rows = adapter.rows[projection].look_up(ids[start:stop])
+                out[start:stop][is_replaced] = rows * np.float32(scale)
         return out
 
     def rms_norm(self, x: Array, weight: Array, eps: float, plan: CpuPlan | None = None, projection: int = 0) -> Array:
@@ -253,7 +253,7 @@ class CpuOps(HostDistributions):
         for index, row in enumerate(rows):
             if changes_logits(row):
                 logits[index, :vocab_size] = penalized(logits[index, :vocab_size], row)
-        return list(self._device.sample(logits, vocab_size, [_choice(row) for row in rows]))
+        return list(self._device.sample(logits, vocab_size, [_kernel_arguments(row) for row in rows]))
 
     def _angles_up_to(self, kind: RopeKind, position: int, dim: int) -> F32:
         """[positions, dim] cosines and sines of each position; grows by pages as contexts grow."""
@@ -284,7 +284,7 @@ def _angle_page(kind: RopeKind, page: int, half: int) -> F32:
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def _choice(row: SamplingRow) -> tuple[float, int, float, float]:
+def _kernel_arguments(row: SamplingRow) -> tuple[float, int, float, float]:
     """The sampling kernel's arguments: temperature, top_k (0 off), top_p (1 off), the random number."""
     temperature = float(np.float32(row.temperature))  # a value that rounds to 0 is greedy: no random number is drawn
     top_p = 1.0 if row.top_p is None or row.top_p >= 1 else row.top_p

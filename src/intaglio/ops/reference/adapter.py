@@ -13,7 +13,7 @@ from intaglio.ops.reference.weight import MatrixWeight, products
 
 F32 = npt.NDArray[np.float32]
 
-_MOST_NORMS = 2  # of one projection
+_MAX_NORMS = 2  # of one projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _projection_from_arrays(
         else None
         for i in places
     ]
-    norms = [arrays.get(f"norm {place}") for place in range(_MOST_NORMS)]
+    norms = [arrays.get(f"norm {place}") for place in range(_MAX_NORMS)]
     table = MatrixWeight(arrays["table"], "f32") if "table" in arrays else None
     rows = TokenRows(arrays["ids"], arrays["rows"]) if "ids" in arrays else None
     return AdapterProjection(weights, pairs, norms, table, rows), [arrays.get(f"gain {i}") for i in places]

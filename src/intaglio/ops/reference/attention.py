@@ -46,7 +46,7 @@ def paged_attention(q: F32, cache: KVGroup, layer: int, plan: Sequence[Attention
         keys = _gather(cache.keys[layer], row.block_table, held)
         values = _gather(cache.values[layer], row.block_table, held)
         for index in range(row.start, row.stop):
-            end = held - (row.stop - 1 - index)  # of the keys up to the query's own
+            end = held - (row.stop - 1 - index)  # of the keys that the query sees
             start = 0 if kind.window is None else max(0, end - kind.window)
             out[index] = _attend(q[index], keys[start:end], values[start:end], kind.scale, kind.softcap)
     return out

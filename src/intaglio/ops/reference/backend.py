@@ -69,12 +69,12 @@ class ReferenceOps(HostDistributions):
         return ReferenceAdapter(
             projections,
             [
-                [self._gain(*item) for item in zip(projection.weights, projection.pairs, strict=True)]
+                [self._dora_gain(*item) for item in zip(projection.weights, projection.pairs, strict=True)]
                 for projection in projections
             ],
         )
 
-    def _gain(self, weight: MatrixWeight, pair: LoraPair | None) -> F32 | None:
+    def _dora_gain(self, weight: MatrixWeight, pair: LoraPair | None) -> F32 | None:
         if pair is None or pair.magnitude is None:
             return None
         a, b = np.asarray(pair.a, np.float32), np.asarray(pair.b, np.float32)
@@ -90,8 +90,8 @@ class ReferenceOps(HostDistributions):
     ) -> ReferenceAdapter:
         return adapter_from_arrays(arrays, projections)
 
-    def rest(self) -> None:
-        """Does nothing: this backend prepares nothing in advance."""
+    def preallocate_adapter_memory(self) -> None:
+        """Does nothing: this backend keeps an adapter in the arrays that it was read into."""
 
     def lora_plan(self, segments: Sequence[LoraSegment]) -> Sequence[LoraSegment]:
         return segments
@@ -161,7 +161,7 @@ class ReferenceOps(HostDistributions):
 
     def _product(self, x: F32, weight: MatrixWeight) -> F32:
         """x · Wᵀ of a matrix of the base."""
-        return weight.project(x)
+        return weight.product(x)
 
     def _rows(self, weight: MatrixWeight, ids: npt.NDArray[np.int32]) -> F32:
         """[n, in] float32, rows of a matrix of the base."""

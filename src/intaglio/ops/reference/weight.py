@@ -1,4 +1,4 @@
-"""A matrix of the base in the reference backend: plain numbers, also if the file is quantized."""
+"""A matrix of the base in the reference backend: plain numbers, even if the file is quantized."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MatrixWeight:
         rows: F32 = self._data[ids].astype(np.float32)
         return rows
 
-    def project(self, x: F32) -> F32:
+    def product(self, x: F32) -> F32:
         """x · Wᵀ: [tokens, in] -> [tokens, out]."""
         return products(x, self._data)
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from intaglio.engine.verification.canary import Logits, canary_ids, plain, served
+from intaglio.engine.verification.canary import Logits, canary_ids, plain_logits, served_logits
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.model.gemma import DOWN, EMBEDDING, GATE_UP, HEAD, OUT, QKV, Gemma
 from intaglio.ops import AdapterWeights, Ops
-from intaglio.ops.cross_check import Checked, CrossCheckedOps, StepCheck
+from intaglio.ops.cross_check import CheckKind, CrossCheckedOps, StepCheck
 from intaglio.ops.distance import RowDistance, row_distance
 from intaglio.ops.reference.adapter_ops import ReferenceAdapterOps
 
@@ -21,14 +21,14 @@ _PROJECTIONS = (QKV, OUT, GATE_UP, DOWN)  # the fused projections of one layer, 
 # amplifies that rounding.
 _USABLE_CHANGE = (0.02, 0.15)
 _TARGET_CHANGE = 0.05
-# For an adapter that cannot be scaled, the amplification of rounding is measured: by how much the adapter is increased.
-_PERTURBATION = 2**-8
+_PERTURBATION = 2**-8  # the relative increase of an adapter with which the amplification of rounding is measured
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLogits:
-    """The base's and the adapter's, at the same positions; perturbed: the adapter's after a very small change of its
-    scale, if that was measured.
+    """The reference's logits of the base and of the adapter, at the same positions.
+
+    perturbed  the adapter's after a very small change of its scale; None if it was not measured
     """
 
     base: Logits
@@ -43,8 +43,13 @@ class ReferenceLogits:
         return 0.0 if self.perturbed is None else distance(self.perturbed, self.adapted, position).length
 
 
-class TrialRun:
-    """adapter: as in its files, in float32. weights: as it will be served. ids: the canary text."""
+class CanaryRun:
+    """One adapter on the canary text.
+
+    adapter  as in its files, in float32
+    weights  as it will be served
+    ids      the canary text
+    """
 
     def __init__(self, model: Gemma, ops: Ops, block_size: int, adapter: LoraAdapter, weights: AdapterWeights) -> None:
         self.adapter = adapter
@@ -60,51 +65,52 @@ class TrialRun:
 
     @property
     def checks(self) -> list[StepCheck]:
-        """Each product and each step of the reference's forwards so far."""
+        """The comparisons of each product and each step in the reference's forwards so far."""
         return self._reference_ops.checks
 
-    def reference(self, scale: float) -> ReferenceLogits:
+    def reference_logits(self, scale: float) -> ReferenceLogits:
         adapters = [None, (self._tensors, scale)]
-        base, adapted = plain(self._reference_model, self._reference_ops, self.ids, adapters)
+        base, adapted = plain_logits(self._reference_model, self._reference_ops, self.ids, adapters)
         if self.adapter.tensors.is_sum:
             return ReferenceLogits(base, adapted)
         unchecked = ReferenceAdapterOps(self._ops)
-        (perturbed,) = plain(self._model.with_ops(unchecked), unchecked, self.ids, [(self._tensors, 1 + _PERTURBATION)])
+        (perturbed,) = plain_logits(
+            self._model.with_ops(unchecked), unchecked, self.ids, [(self._tensors, 1 + _PERTURBATION)]
+        )
         return ReferenceLogits(base, adapted, perturbed)
 
     @cached_property
     def base_alone(self) -> Logits:
         """The served base's logits, with no adapter in the batch."""
-        return plain(self._model, self._ops, self.ids, [None])[0]
+        return plain_logits(self._model, self._ops, self.ids, [None])[0]
 
-    def served(self, scale: float) -> list[Logits]:
-        """Logits of three sequences in one batch: the base, then the adapter in two ways. See `canary.served`."""
+    def served_logits(self, scale: float) -> list[Logits]:
+        """Logits of three sequences in one batch: the base, then the adapter in two ways; see `canary`."""
         is_sum = self.adapter.tensors.is_sum
-        return served(self._model, self._ops, self._block_size, self.ids, self._weights, scale, is_sum=is_sum)
+        return served_logits(self._model, self._ops, self._block_size, self.ids, self._weights, scale, is_sum=is_sum)
 
     def best_scale(self) -> float:
         """A scale at which the adapter's change is usable, from its change at scale 1. 1 if it cannot be scaled."""
-        products = [check for check in self.checks if check.of is Checked.PRODUCT and check.size]
+        products = [check for check in self.checks if check.kind is CheckKind.PRODUCT and check.size]
         change = sum((check.change / check.size) ** 2 for check in products)
         if not self.adapter.tensors.is_sum or not change:
             return 1.0
-        num_products = 2 + self._model.config.num_layers * sum(
-            map(len, _PROJECTIONS)
-        )  # with the embedding and the head
+        num_products_per_layer = sum(map(len, _PROJECTIONS))
+        num_products = 2 + self._model.config.num_layers * num_products_per_layer  # 2: the embedding and the head
         relative_change = math.sqrt(change / num_products)
         low, high = _USABLE_CHANGE
         if low <= relative_change <= high:
             return 1.0
         return _TARGET_CHANGE / relative_change
 
-    def name(self, check: StepCheck) -> str:
-        """The module of the base that a product belongs to, or the modules of a step."""
+    def describe(self, check: StepCheck) -> str:
+        """The base's module whose product was compared, or the modules of the compared step."""
         if check.projection == 0:
             return EMBEDDING
         layer, projection = divmod(check.projection - 1, len(_PROJECTIONS))
         if layer == self._model.config.num_layers:
             return HEAD
-        if check.of is Checked.PRODUCT:
+        if check.kind is CheckKind.PRODUCT:
             return f"layers.{layer}.{_PROJECTIONS[projection][check.place]}"
         return f"layers.{layer}: the step of {', '.join(_PROJECTIONS[projection])} with its norms"
 
