@@ -85,7 +85,7 @@ class _WrongGain(ReferenceOps):
     def wrong_gain(w: F32, delta: F32, magnitude: F32) -> F32:
         raise NotImplementedError
 
-    def _gain(self, weight: Any, pair: LoraPair | None) -> F32 | None:
+    def _dora_gain(self, weight: Any, pair: LoraPair | None) -> F32 | None:
         if pair is None or pair.magnitude is None:
             return None
         w = weight.rows(np.arange(weight.shape[0], dtype=np.int32))
