@@ -47,10 +47,8 @@ def died(act: str, folder: Path, adapters: tuple[Path, Path], url: str | None) -
     return [folder / f"step{number}" for number in range(int(done.stdout) + 1)]
 
 
-QUICK = "second file"  # joins the halves, verifies, keeps and promotes
-
-
-@pytest.mark.parametrize("act", [act if act == QUICK else pytest.param(act, marks=pytest.mark.slow) for act in ACTS])
+@pytest.mark.slow
+@pytest.mark.parametrize("act", ACTS)
 def test_killed_at_any_step_leaves_the_old_state_or_the_new_one(
     tmp_path: Path, adapter_folder: Path, new_folder: Path, database_url: str | None, act: str
 ) -> None:

@@ -19,7 +19,7 @@ PARTS = [
     b'Content-Disposition: form-data; name="file_name"', b"Content-Type: application/octet-stream", CONFIG.encode(),
     WEIGHTS.encode(), b"\x00", b'"', b": ", b"{}",
 ]  # fmt: skip
-ONCE_PER_CLIENT = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONCE_PER_CLIENT = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +18,32 @@ from intaglio.model.config import ModelConfig
 from intaglio.model.loader import load_gemma
 from intaglio.ops.reference import ReferenceOps
 from intaglio.request import AdapterRef, FinishReason, Verification, VerifiedAdapter
-from tests.engine.test_client import LONG, collect, first, make_spec
+from tests.engine.test_client import LONG, Act, collect, first, shared_client, with_client
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.engines import request, write_tiny_model
 
 
 @pytest.fixture
 def model_path(tmp_path: Path) -> Path:
-    """One for each test, since verifications are kept beside it."""
+    """For tests that change the packed adapters beside it, or end its engine."""
     return write_tiny_model(tmp_path / "model")
 
 
-@pytest.fixture
-def config(model_path: Path) -> ModelConfig:
-    return load_gemma(model_path, ReferenceOps(), "auto").config
+@pytest.fixture(scope="module")
+def shared_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests whose adapters differ from each other's, since verifications are kept beside the model."""
+    return write_tiny_model(tmp_path_factory.mktemp("shared") / "model")
+
+
+@pytest.fixture(scope="module")
+def with_shared_client(shared_path: Path) -> Iterator[Callable[[Act], None]]:
+    with shared_client(shared_path) as run_with_client:
+        yield run_with_client
+
+
+@pytest.fixture(scope="module")
+def config(shared_path: Path) -> ModelConfig:
+    return load_gemma(shared_path, ReferenceOps(), "auto").config
 
 
 def adapter(folder: Path, config: ModelConfig, seed: int = 0, **options: float) -> AdapterRef:
@@ -53,19 +65,10 @@ async def never_read_again(client: EngineClient, ref: AdapterRef, model_path: Pa
     os.mkfifo(packed)
 
 
-def with_client(path: Path, act: Callable[[EngineClient], Awaitable[None]]) -> None:
-    async def backend() -> None:
-        client = await EngineClient.start(make_spec(path), max_in_flight=8)
-        try:
-            await asyncio.wait_for(act(client), timeout=60)
-        finally:
-            await client.close()
-
-    asyncio.run(backend())
-
-
-def test_an_idle_engine_verifies_and_caches_the_result(model_path: Path, config: ModelConfig, tmp_path: Path) -> None:
-    ref = adapter(tmp_path / "a", config)
+def test_an_idle_engine_verifies_and_caches_the_result(
+    with_shared_client: Callable[[Act], None], config: ModelConfig, tmp_path: Path
+) -> None:
+    ref = adapter(tmp_path / "a", config, seed=10)
 
     async def act(client: EngineClient) -> None:
         verification = await verify(client, ref)
@@ -75,26 +78,26 @@ def test_an_idle_engine_verifies_and_caches_the_result(model_path: Path, config:
         outputs = await collect(await client.submit(request("r", [2, 5], ref, ignore_stop_tokens=True)))
         assert outputs[-1].finish_reason is FinishReason.LENGTH
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_an_adapter_that_was_not_read_before_gets_its_digest_from_the_engine(
-    model_path: Path, config: ModelConfig, tmp_path: Path
+    with_shared_client: Callable[[Act], None], config: ModelConfig, tmp_path: Path
 ) -> None:
-    ref = adapter(tmp_path / "a", config)
+    ref = adapter(tmp_path / "a", config, seed=11)
 
     async def act(client: EngineClient) -> None:
         uploaded = await client.verify(ref.folder)
         assert uploaded.digest == ref.digest
         assert await client.verify(ref.folder) == uploaded, "with the same duration: it was read, and not run again"
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_several_verifications_go_on_beside_running_requests(
-    model_path: Path, config: ModelConfig, tmp_path: Path
+    with_shared_client: Callable[[Act], None], config: ModelConfig, tmp_path: Path
 ) -> None:
-    refs = [adapter(tmp_path / str(seed), config, seed) for seed in range(4)]
+    refs = [adapter(tmp_path / str(seed), config, seed) for seed in range(20, 24)]
 
     async def act(client: EngineClient) -> None:
         streams = [await client.submit(request(name, [2, 5], **LONG)) for name in "ab"]
@@ -106,14 +109,14 @@ def test_several_verifications_go_on_beside_running_requests(
         for stream in streams:
             assert (await collect(stream))[-1].finish_reason is FinishReason.LENGTH
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_a_refusal_has_its_reason_and_the_next_adapter_is_verified(
-    model_path: Path, config: ModelConfig, tmp_path: Path
+    with_shared_client: Callable[[Act], None], config: ModelConfig, tmp_path: Path
 ) -> None:
     idle, changed = adapter(tmp_path / "idle", config, alpha=1e-30), AdapterRef("0" * 64, str(tmp_path / "idle"))
-    good = adapter(tmp_path / "good", config)
+    good = adapter(tmp_path / "good", config, seed=12)
 
     async def act(client: EngineClient) -> None:
         refused = await asyncio.gather(
@@ -126,7 +129,7 @@ def test_a_refusal_has_its_reason_and_the_next_adapter_is_verified(
         assert (output.finish_reason, output.token_id) == (FinishReason.ERROR, None)
         assert "changes nothing" in (output.error or ""), "a refused adapter is not served either"
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_verifications_that_wait_fail_when_the_engine_dies(
@@ -168,9 +171,9 @@ def test_closing_does_not_wait_for_a_verification(model_path: Path, config: Mode
 
 
 def test_a_cancelled_verification_does_not_hold_up_others(
-    model_path: Path, config: ModelConfig, tmp_path: Path
+    with_shared_client: Callable[[Act], None], config: ModelConfig, tmp_path: Path
 ) -> None:
-    good, other = adapter(tmp_path / "good", config), adapter(tmp_path / "other", config, 1)
+    good, other = adapter(tmp_path / "good", config, 13), adapter(tmp_path / "other", config, 14)
 
     async def act(client: EngineClient) -> None:
         given_up = asyncio.create_task(verify(client, good))
@@ -181,7 +184,7 @@ def test_a_cancelled_verification_does_not_hold_up_others(
         assert (await verify(client, other)).agreement > 0.9
         assert (await verify(client, good)).agreement > 0.9
 
-    with_client(model_path, act)
+    with_shared_client(act)
 
 
 def test_a_failure_of_the_machine_is_not_reported_as_a_bad_adapter(

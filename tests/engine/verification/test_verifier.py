@@ -129,7 +129,10 @@ def least_agreement(ops: Ops, fmt: WeightFormat, dtype: AdapterDtype) -> float:
 
 @pytest.mark.parametrize("name", ENGINE_BACKENDS)
 @pytest.mark.parametrize(("size", "rank"), [(1e-5, 1), (1e-3, 7), (0.03, 1), (0.3, 7), (3.0, 1)])
-@pytest.mark.parametrize(("fmt", "dtype"), [("f32", "float32"), ("w8", "float16"), ("w4", "float16"), ("w4", "int8")])
+@pytest.mark.parametrize(
+    ("fmt", "dtype"),
+    [("f32", "float32"), ("w8", "float16"), pytest.param("w4", "float16", marks=VARIANT), ("w4", "int8")],
+)
 def test_a_good_adapter_of_any_size_is_verified(
     bench: Bench, fmt: WeightFormat, dtype: AdapterDtype, size: float, rank: int, name: str
 ) -> None:
@@ -482,7 +485,14 @@ def test_a_slip_around_the_products_is_refused(bench: Bench, slip: type, size: f
 @pytest.mark.parametrize("name", ENGINE_BACKENDS)
 @pytest.mark.parametrize(
     ("fmt", "dtype"),
-    [("f32", "float32"), ("bf16", "float32"), ("w8", "float16"), ("w5", "float16"), ("w4", "float16"), ("w4", "int8")],
+    [
+        ("f32", "float32"),
+        pytest.param("bf16", "float32", marks=VARIANT),
+        ("w8", "float16"),
+        pytest.param("w5", "float16", marks=VARIANT),
+        pytest.param("w4", "float16", marks=VARIANT),
+        ("w4", "int8"),
+    ],
 )
 def test_an_adapter_whose_changes_are_below_rounding_is_refused(
     bench: Bench, fmt: WeightFormat, dtype: AdapterDtype, name: str
