@@ -66,9 +66,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # its hundreds of databases would wait for fsync. A TMPDIR of your own is respected.
 IN_MEMORY := $(if $(TMPDIR),,$(shell grep -qs ' /dev/shm [^ ]* [^ ]*noexec' /proc/mounts || df -Pk /dev/shm 2>/dev/null \
   | awk 'NR == 2 && $$4 > 1000000 {print "TMPDIR=/dev/shm"}'))
-# One process more than there are cores, because tests wait for servers; nine at most, because each takes half a gigabyte. In a
-# container with a CPU quota: make test PROCESSES=2.
-PROCESSES := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 9)))
+# A process for each core; eight at most, because each takes half a gigabyte. In a container with a CPU quota: make test PROCESSES=2.
+PROCESSES := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores : 8)))
 DEFAULT_SUITE := -m pytest -n $(PROCESSES) --dist loadfile
 
 test: $(TEST_STAMP)  ## the default suite, no network (ARGS=tests/text: a part of it)
@@ -112,14 +111,14 @@ test-newest: $(UV_STAMP)  ## default suite and tests of the bundled model, with 
 	@echo "Installing the newest versions that pyproject.toml allows in $(NEWEST) ..."
 	@$(VENV)/bin/python -m venv --clear --without-pip $(NEWEST)
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade --config-settings build-dir=build/newest -e '.[default-model,test]'
-	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --junitxml=$(RESULTS)/newest.xml \
+	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --hypothesis-profile fixed --junitxml=$(RESULTS)/newest.xml \
 	  -m 'bundled_model or not (slow or oracle or clients)' $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
-	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --junitxml=$(RESULTS)/slow.xml $(ARGS)
+	$(VENV)/bin/python -m pytest -m slow --hypothesis-profile fixed -n 2 --dist loadfile --junitxml=$(RESULTS)/slow.xml $(ARGS)
 
 test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft (installs them in .venv-oracle)
-	$(ORACLE)/bin/python -m pytest -n 2 --dist worksteal -m oracle --junitxml=$(RESULTS)/oracle.xml $(ARGS)
+	$(ORACLE)/bin/python -m pytest --hypothesis-profile fixed -n 2 --dist worksteal -m oracle --junitxml=$(RESULTS)/oracle.xml $(ARGS)
 
 test-clients: $(TEST_STAMP) $(PYTHON_CLIENTS) $(NODE_PACKAGES)  ## the clients people use, against a live server (installs them in .venv-clients)
 	$(VENV)/bin/python -m pytest -m clients --junitxml=$(RESULTS)/clients.xml $(ARGS)

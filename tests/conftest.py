@@ -17,13 +17,14 @@ from intaglio.settings import PREFIX, Kernels
 from tests.helpers.postgresql import PostgresqlServer, server_programs
 
 # No deadlines: a slow machine must not fail a test. Cases are the same on every run, since chance must not decide
-# whether a commit passes; `make test-random` draws new ones and prints how to repeat a failure. Neither profile
-# stores cases between runs.
+# whether a commit passes; `make test-random` draws new ones and prints how to repeat a failure. The default suite draws
+# a third as many cases as the others: see tests/helpers/drawn_cases.py. No profile stores cases between runs.
 settings.register_profile(
     "fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 settings.register_profile("random", settings.get_profile("fixed"), derandomize=False, print_blob=True)
-settings.load_profile("fixed")
+settings.register_profile("quick", settings.get_profile("fixed"), max_examples=33)
+settings.load_profile("quick")
 
 # A developer's own settings (a database, a token) must not reach the tests. What --kernels sets may, and so may the
 # folder of the packed model.
@@ -68,6 +69,7 @@ def pytest_runtestloop() -> None:
     """Exclude the thousands of collected tests from garbage collection; each full collection would traverse them."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # collections by the default of 700 objects take 4 % of the suite's time
     gc.enable()
 
 

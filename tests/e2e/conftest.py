@@ -27,19 +27,18 @@ RUN = f"{ACCOUNT}/ai/run/{MODEL}"
 
 FOLDER = Path(__file__).parent
 TINY = ("test_own_base.py", "test_packed_weights.py")  # they serve a model of some thousand weights
-QUICK = (*TINY, "test_clients.py")
 SLOW_KERNELS = ("plain", "reference")
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A server with the bundled model costs a quarter of the default suite's time: one file of such tests is in it, the
-    others are slow. With kernels that take a second and more for a token of that model, they are skipped.
+    """The tests of a server with the bundled model are slow: they took a quarter of the default suite's time. With
+    kernels that take a second and more for a token of that model, they are skipped.
     """
     reason = f"the bundled model is too slow with --kernels {CHOSEN_KERNELS}"
     for item in items:
         marked = item.get_closest_marker("slow") is not None
-        if item.path.parent == FOLDER and item.path.name not in QUICK and not marked:
+        if item.path.parent == FOLDER and item.path.name not in TINY and not marked:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.bundled_model)
         if CHOSEN_KERNELS in SLOW_KERNELS and item.path.parent == FOLDER and item.path.name not in TINY:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
@@ -15,11 +15,12 @@ from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
+from tests.helpers.drawn_cases import drawn_cases
 from tests.hostile.all_tensor_kinds import adapter_with, check_equals_file, small_base
 from tests.hostile.case import CONFIG, WEIGHTS
 from tests.hostile.good_adapter import Files, join_file, split_file
 
-MUTATED = settings(max_examples=30, deadline=None)
+MUTATED = drawn_cases(30)
 
 
 @pytest.fixture(scope="module")

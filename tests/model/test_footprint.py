@@ -19,6 +19,8 @@ from intaglio.ops.reference import ReferenceOps
 from tests.helpers.checkpoints import random_weights, tiny_config, write_gguf
 from tests.helpers.kernels import VARIANT
 
+pytestmark = pytest.mark.slow  # tracemalloc follows each allocation
+
 SLACK = 800_000  # bytes of the vocabulary, of Python's own objects, and of pieces that do not grow with the weights
 PIECE = 1 << 14
 

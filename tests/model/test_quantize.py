@@ -19,6 +19,7 @@ from intaglio.model.weights.formats import TYPE_BY_NAME
 from intaglio.ops import GROUP, QuantizedFormat, QuantizedMatrix
 from intaglio.ops.reference.weight import dequantized
 from intaglio.settings import Settings
+from tests.helpers.drawn_cases import drawn_cases
 from tests.model.weights.test_dequantize import ALL_TYPES, random_tensor
 from tests.ops.quantized import QUANTIZED
 
@@ -82,7 +83,7 @@ def test_k_quants_lose_only_the_last_bits_of_their_scales(
 
 
 @pytest.mark.parametrize("fmt", QUANTIZED)
-@settings(max_examples=60, deadline=None)
+@drawn_cases(60)
 @given(
     rows=st.sampled_from([1, 2, 7, 17]),
     width=st.sampled_from([1, 7, 31, 32, 33, 133]),

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.ops import AttentionRow
+from tests.helpers.drawn_cases import drawn_cases
 from tests.ops import float64_reference
 from tests.ops.backends import BACKENDS, shared_kernels
 from tests.ops.fused_op_parts import Heads
@@ -53,7 +54,7 @@ cases = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@drawn_cases(40)
 @given(case=cases)
 def test_attention_equals_one_query_at_a_time(case: Case) -> None:
     check(case)

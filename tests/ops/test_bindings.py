@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.ops._cpu import AdapterWeights, AttentionPlan, Device, LoraPlan, pack
+from tests.helpers.drawn_cases import drawn_cases
 from tests.ops.backends import KERNELS
 
 F32 = np.float32
@@ -249,7 +250,7 @@ small = st.integers(0, 5)
 
 
 @pytest.mark.parametrize("isa", KERNELS)
-@settings(max_examples=75, deadline=None)
+@drawn_cases(75)
 @given(data=st.data())
 def test_arguments_of_any_shape_are_computed_or_refused(isa: str, data: st.DataObject) -> None:
     device = Device(2, isa)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ from intaglio.ops import LoraPair, LoraSegment, Ops, QuantizedMatrix
 from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
 from intaglio.ops.reference.weight import dequantized
+from tests.helpers.drawn_cases import drawn_cases
 from tests.ops.backends import KERNELS, SIZES, adapter_weights, shared_kernels
 from tests.ops.fused_op_parts import add_norms, gelu_gate
 from tests.ops.quantized import (
@@ -64,7 +65,7 @@ def test_quantized_products_are_exact_over_the_rounded_values(
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=60, deadline=None)
+@drawn_cases(60)
 @given(
     fmt=st.sampled_from(KINDS),
     rows=st.integers(1, 20),

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.ops import Ops, SamplingRow
 from intaglio.ops.sampling import draw, penalized, philox4x32, sample_row, top_k, top_p, uniform
+from tests.helpers.drawn_cases import drawn_cases
 
 F32 = NDArray[np.float32]
 
@@ -219,7 +220,7 @@ def test_top_p_comes_after_temperature(ops: Ops) -> None:
     assert chosen(ops, logits, PLAIN._replace(top_p=0.65, temperature=0.2)) == {0}
 
 
-@settings(max_examples=60, deadline=None)
+@drawn_cases(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     vocab=st.sampled_from([1, 2, 3, 7, 133, 1025, 3000]),

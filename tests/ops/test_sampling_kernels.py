@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.ops import SamplingRow
 from intaglio.ops.sampling import draw, penalized, sample_row, top_k, top_p, uniform
+from tests.helpers.drawn_cases import drawn_cases
 from tests.ops.backends import KERNELS, shared_kernels
 from tests.ops.test_sampling import F32, PLAIN, one, random_logits
 
@@ -49,7 +50,7 @@ sampling_rows = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@drawn_cases(150)
 @given(
     vocab=st.sampled_from([1, 2, 3, 7, 15, 16, 17, 133, 1025, 5000]),
     flatness=st.sampled_from([0.0, 0.01, 1.0, 8.0]),

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from intaglio.settings import Settings
 from tests.api.finetunes.calls import CONFIG, FINETUNES, WEIGHTS, create, read, stored_files, upload
+from tests.helpers.drawn_cases import drawn_cases
 
 BOUNDARY = b"b0undary"
 MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
@@ -19,7 +20,7 @@ PARTS = [
     b'Content-Disposition: form-data; name="file_name"', b"Content-Type: application/octet-stream", CONFIG.encode(),
     WEIGHTS.encode(), b"\x00", b'"', b": ", b"{}",
 ]  # fmt: skip
-ONCE_PER_CLIENT = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONCE_PER_CLIENT = drawn_cases(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.api.http.errors import wire_error
@@ -17,6 +17,7 @@ from intaglio.errors import BadInputError, IntaglioError
 from intaglio.request import SamplingParams
 from tests.api.conftest import MODEL
 from tests.api.openai.wire import CHAT, COMPLETIONS, body_of, chat, complete, refusal_of
+from tests.helpers.drawn_cases import drawn_cases
 from tests.helpers.fakes import FakeLLM
 
 CHAT_CHECK, COMPLETIONS_CHECK = chat_check(), completions_check()
@@ -219,7 +220,7 @@ JSON = st.recursive(
 FIELDS = sorted({*CHAT_SCHEMA["properties"], *COMPLETIONS_SCHEMA["properties"]})
 
 
-@settings(max_examples=300, deadline=None)
+@drawn_cases(300)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_any_value_of_a_field_is_read_or_refused(fields: dict[str, Any]) -> None:
     base = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "prompt": "x"}

@@ -9,12 +9,13 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.errors import ModelFormatError
 from intaglio.model.weights import StringArray, open_checkpoint
 from tests.helpers.checkpoints import random_weights, tiny_config, write_gguf
+from tests.helpers.drawn_cases import drawn_cases
 from tests.model.weights.gguf_bytes import ARRAY, BOOL, F32, STRING, U8, U32, gguf_file, key, string, tensor
 
 ARCHITECTURE = key("general.architecture", STRING, string("gemma"))
@@ -135,7 +136,7 @@ def open_and_read_all(content: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@drawn_cases(300)
 def test_a_file_cut_anywhere_is_refused(data: st.DataObject) -> None:
     content = small_file()
     padding = 32  # the writer pads after the last tensor; without that the file is still whole
@@ -145,7 +146,7 @@ def test_a_file_cut_anywhere_is_refused(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@drawn_cases(500)
 def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_reader(data: st.DataObject) -> None:
     content = bytearray(small_file())
     header = content.index(b"output_norm.weight") + 100

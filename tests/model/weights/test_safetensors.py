@@ -11,13 +11,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from intaglio.errors import ModelFormatError
 from intaglio.model.weights.dequantize import dequantize
 from intaglio.model.weights.safetensors import read_safetensors
+from tests.helpers.drawn_cases import drawn_cases
 
 
 def entry(dtype: Any = "F32", shape: Any = (2, 3), offsets: Any = (0, 24)) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def test_the_same_file_without_the_fault_is_read(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@drawn_cases(300)
 def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_reader(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
