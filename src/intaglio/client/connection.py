@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +19,12 @@ RESPONSE_TIMEOUT_S = 600.0  # an upload's response comes after its verification,
 _MAX_SHOWN_CHARACTERS = 200  # in the message about a response that is not from this API
 # Prefixes of the service's messages, which are not shown to the user.
 _PREFIXES = ("AiError: ", "AiError: ", "Bad input: ", "Error: ")
+
+
+@cache
+def _trusted_certificates() -> ssl.SSLContext:
+    """Read once: it takes longer than most requests."""
+    return httpx2.create_ssl_context()
 
 
 class Connection:
@@ -33,7 +41,7 @@ class Connection:
         self.url = url.rstrip("/")
         base = f"{self.url}/client/v4/accounts/{quote(account, safe='')}/ai/"
         try:
-            self._http = httpx2.Client(base_url=base, headers=headers, timeout=timeout)
+            self._http = httpx2.Client(base_url=base, headers=headers, timeout=timeout, verify=_trusted_certificates())
         except (httpx2.InvalidURL, UnicodeEncodeError) as error:
             raise ServerUnreachableError(
                 f"{url!r} is not a valid address, or the token not a valid header value: {error}"
