@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from intaglio.base_model import BaseModel, make_request
-from intaglio.errors import BadInputError
+from intaglio.errors import BadInputError, ModelFormatError
 from intaglio.request import MAX_LOGIT_BIAS, Priority, SamplingParams
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import random_weights, tiny_config, write_gguf, write_hf_folder
@@ -28,6 +30,23 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = tiny_config("gemma", vocab_size=512)
     path = tmp_path_factory.mktemp("quantized") / "model.gguf"
     return write_gguf(path, config, random_weights(config, 1), types="Q8_0")
+
+
+def test_a_folder_whose_tokenizer_lists_the_image_token_opens(plain: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(plain, tmp_path / "model")
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["added_tokens"].append({"id": 512, "content": "<image_soft_token>", "special": True})
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    assert BaseModel.open(folder, load_settings(cache_dir=tmp_path)).tokenizer.vocab_size == 512
+
+
+def test_a_tokenizer_with_more_pieces_than_the_embedding_is_refused_with_both_numbers(
+    plain: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(plain, tmp_path / "model")
+    write_tokenizer_json(folder / "tokenizer.json", tiny_pieces(520))
+    with pytest.raises(ModelFormatError, match=r"520 tokens, the model's embedding 512"):
+        BaseModel.open(folder, load_settings(cache_dir=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ class BaseModel:
             cache_dir=settings.cache_path / "tokenizers",
             checkpoint_metadata=metadata if source == path else None,
             eos_ids=eos_ids,
+            num_rows=config.vocab_size,
         )
         if tokenizer.vocab_size > config.vocab_size:
             raise ModelFormatError(

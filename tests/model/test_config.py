@@ -125,6 +125,35 @@ def test_absent_keys_get_the_defaults_of_transformers() -> None:
     assert config.tied_head
 
 
+@pytest.mark.parametrize(
+    ("model_type", "shape"),
+    [
+        ("gemma", (256_000, 3072, 24_576, 28, 16, 16, 256, 8192)),
+        ("gemma2", (256_000, 2304, 9216, 26, 8, 4, 256, 8192)),
+        ("gemma3_text", (262_208, 2304, 9216, 26, 8, 4, 256, 131_072)),
+    ],
+)
+def test_a_shape_that_a_config_leaves_out_is_that_of_its_class(model_type: str, shape: tuple[int, ...]) -> None:
+    """`GemmaConfig().to_dict()` and so on of transformers 5.23."""
+    found = config_from_hf({"model_type": model_type})
+    assert shape == (
+        found.vocab_size, found.hidden_size, found.intermediate_size, found.num_layers, found.num_heads,
+        found.num_kv_heads, found.head_dim, found.context_length,
+    )  # fmt: skip
+
+
+def test_the_published_config_of_gemma_3_4b_has_the_values_of_its_class_where_it_has_none() -> None:
+    text: dict[str, Any] = {
+        "hidden_size": 2560, "intermediate_size": 10_240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024,
+    }  # fmt: skip
+    config = config_from_hf({"model_type": "gemma3", "eos_token_id": [1, 106], "text_config": text})
+    assert (config.num_heads, config.num_kv_heads, config.head_dim) == (8, 4, 256)
+    assert (config.vocab_size, config.context_length, config.eos_ids) == (262_208, 131_072, (1, 106))
+    assert config.layers[5] == LayerConfig(None, 1_000_000.0, 8.0)
+    assert config.layers[:5] == (LayerConfig(1024, 10_000.0),) * 5
+
+
 def test_text_part_of_the_multimodal_wrapper_is_read() -> None:
     text = tiny_config("gemma3_text")
     assert config_from_hf({"model_type": "gemma3", "text_config": text}) == config_from_hf(text)

@@ -59,6 +59,25 @@ def test_a_fine_tunes_own_tokens_are_kept(document: dict[str, Any], tmp_path: Pa
     assert tokenizer.decode([512, 513]) == "<think>"
 
 
+def test_an_added_token_beyond_the_embedding_is_left_out_and_is_text_when_it_is_typed(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    """As in Google's folders of Gemma 3 270M and 1B, which list the image token of the multimodal models."""
+    common = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    without = load_tokenizer(save(document, tmp_path), cache_dir=None)
+    document["added_tokens"] += [{"id": 512, "content": "<image_soft_token>", "special": True, **common}]
+    cache = tmp_path / "cache"
+    tokenizer = load_tokenizer(save(document, tmp_path), cache_dir=cache, num_rows=512)
+    assert tokenizer.vocab_size == 512
+    assert tokenizer.encode("<image_soft_token>", special=True) == without.encode("<image_soft_token>")
+    assert load_tokenizer(tmp_path, cache_dir=cache, num_rows=513).vocab_size == 513, "another cached tokenizer"
+    assert load_tokenizer(tmp_path, cache_dir=cache).encode("<image_soft_token>", special=True) == [512]
+
+
+def test_a_piece_of_the_vocabulary_itself_is_never_left_out(document: dict[str, Any], tmp_path: Path) -> None:
+    assert load_tokenizer(save(document, tmp_path), cache_dir=None, num_rows=500).vocab_size == 512
+
+
 def test_a_tab_at_the_position_of_its_byte_piece_is_that_byte(document: dict[str, Any], tmp_path: Path) -> None:
     vocab = document["model"]["vocab"]
     tab_id = vocab.pop("<0x09>")

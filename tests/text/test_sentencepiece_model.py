@@ -87,6 +87,8 @@ def test_tokens_added_beside_an_unchanged_model_are_refused_by_name(model_file: 
     beside.write_text(json.dumps({"<think>": 512}))
     with pytest.raises(ModelFormatError, match=r"token 512 is '<think>', which tokenizer\.model does not have"):
         load_tokenizer(model_file, cache_dir=None)
+    tokenizer = load_tokenizer(model_file, cache_dir=None, num_rows=512)
+    assert tokenizer.vocab_size == 512, "the model has no embedding for token 512"
     beside.write_text("[]")
     with pytest.raises(ModelFormatError, match="not an object of token ids"):
         load_tokenizer(model_file, cache_dir=None)

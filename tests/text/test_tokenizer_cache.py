@@ -34,25 +34,27 @@ def source(tmp_path: Path) -> Path:
 def test_second_time_comes_from_the_cache(source: Path, tmp_path: Path) -> None:
     make = Maker()
     cache_dir = tmp_path / "made" / "when needed"
-    assert prepare_cached(source, cache_dir, make) == prepare_cached(source, cache_dir, make) == PREPARED
+    assert (
+        prepare_cached([source], None, cache_dir, make) == prepare_cached([source], None, cache_dir, make) == PREPARED
+    )
     assert make.num_made == 1
     assert [file.suffix for file in cache_dir.iterdir()] == [".bin"]  # nothing written aside is left
 
 
 def test_no_cache_folder_means_no_cache(source: Path) -> None:
     make = Maker()
-    assert prepare_cached(source, None, make) == prepare_cached(source, None, make) == PREPARED
+    assert prepare_cached([source], None, None, make) == prepare_cached([source], None, None, make) == PREPARED
     assert make.num_made == 2
 
 
 def test_changed_source_is_read_again(source: Path, tmp_path: Path) -> None:
     make = Maker()
-    prepare_cached(source, tmp_path / "cache", make)
+    prepare_cached([source], None, tmp_path / "cache", make)
     source.write_text("another length")
-    prepare_cached(source, tmp_path / "cache", make)
+    prepare_cached([source], None, tmp_path / "cache", make)
     status = source.stat()
     os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    prepare_cached(source, tmp_path / "cache", make)
+    prepare_cached([source], None, tmp_path / "cache", make)
     assert make.num_made == 3
 
 
@@ -62,7 +64,7 @@ def test_damaged_cache_is_made_again_and_mended(
 ) -> None:
     make = Maker()
     cache_dir = tmp_path / "cache"
-    prepare_cached(source, cache_dir, make)
+    prepare_cached([source], None, cache_dir, make)
     (file,) = cache_dir.iterdir()
     data = bytearray(file.read_bytes())
     if damage in ("empty", "cut"):
@@ -71,9 +73,9 @@ def test_damaged_cache_is_made_again_and_mended(
         data[{"first byte": 0, "digest": 30, "last byte": -1}[damage]] ^= 1
     file.write_bytes(data)
     with caplog.at_level(logging.WARNING):
-        assert prepare_cached(source, cache_dir, make) == PREPARED
+        assert prepare_cached([source], None, cache_dir, make) == PREPARED
     assert "is damaged and is made again" in caplog.text
-    assert prepare_cached(source, cache_dir, make) == PREPARED
+    assert prepare_cached([source], None, cache_dir, make) == PREPARED
     assert make.num_made == 2
 
 

@@ -113,6 +113,38 @@ class ModelConfig:
 
 _MODEL_TYPES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3"}
 
+# What a config.json leaves out has the default of its class in transformers. Google's own files rely on it: the text
+# part of Gemma 3 4B has no heads, no vocabulary and no context length.
+_CLASS_DEFAULTS: dict[Family, dict[str, int]] = {
+    "gemma": {
+        "vocab_size": 256_000,
+        "hidden_size": 3072,
+        "intermediate_size": 24_576,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "max_position_embeddings": 8192,
+    },
+    "gemma2": {
+        "vocab_size": 256_000,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 8192,
+    },
+    "gemma3": {
+        "vocab_size": 262_208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 131_072,
+    },
+}
+
 
 def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> ModelConfig:
     """Read a Hugging Face config.
@@ -121,7 +153,8 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
     Raises ModelFormatError naming the key.
     """
     if raw.get("model_type") == "gemma3" and "text_config" in raw:  # the multimodal wrapper
-        raw = {"tie_word_embeddings": raw.get("tie_word_embeddings", True)} | raw["text_config"]
+        outer = {key: raw[key] for key in ("tie_word_embeddings", "eos_token_id") if key in raw}
+        raw = {**outer, **raw["text_config"]}
     model_type = str(raw.get("model_type"))
     if model_type not in _MODEL_TYPES:
         raise ModelFormatError(
@@ -129,6 +162,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
         )
     family = _MODEL_TYPES[model_type]
     _refuse_unknown_arithmetic(raw)
+    raw = {**_CLASS_DEFAULTS[family], **raw}
     hidden, heads = _integer(raw, "hidden_size"), _integer(raw, "num_attention_heads")
     head_dim = _integer(raw, "head_dim", 256)
     scalar = _number(raw, "query_pre_attn_scalar", 256.0) if family != "gemma" else float(head_dim)
@@ -143,7 +177,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
             num_heads=heads,
             num_kv_heads=_integer(raw, "num_key_value_heads", heads),
             head_dim=head_dim,
-            context_length=_integer(raw, "max_position_embeddings", 8192),
+            context_length=_integer(raw, "max_position_embeddings"),
             rms_norm_eps=_number(raw, "rms_norm_eps", 1e-6),
             score_scale=1.0 / math.sqrt(scalar),
             embed_scale=rounded_embed_scale(hidden, weight_dtype),

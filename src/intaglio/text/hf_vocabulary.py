@@ -10,8 +10,9 @@ by their position in the vocabulary and their text.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import msgspec
 
 from intaglio.errors import ModelFormatError
 from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, build_vocabulary, byte_value
+
+logger = logging.getLogger(__name__)
 
 _WHITESPACE_RUN = re.compile(rf"\n+|\t+|{SPACE_SYMBOL}{{2,}}")
 _BRACKETED = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
@@ -32,8 +35,12 @@ _SPLIT_WITHOUT_EFFECT = {
 }
 
 
-def read_hf_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary of a `tokenizer.json` made from a SentencePiece BPE model. Raises ModelFormatError."""
+def read_hf_vocabulary(path: Path, num_rows: int | None = None) -> Vocabulary:
+    """The vocabulary of a `tokenizer.json` made from a SentencePiece BPE model. Raises ModelFormatError.
+
+    num_rows  rows of the model's embedding. Added tokens beyond them are left out: Google's text models of Gemma 3 list
+              the image token of the multimodal ones. None keeps all.
+    """
     source = str(path)
     try:
         document = msgspec.json.decode(path.read_bytes())
@@ -44,13 +51,24 @@ def read_hf_vocabulary(path: Path) -> Vocabulary:
         raise ModelFormatError(f"{source}: no object `model`, so this is not a tokenizer.json")
     _check_settings(source, document, model)
     added = _added_tokens(source, document.get("added_tokens"))
+    beyond = beyond_embedding({text: token_id for token_id, (text, _) in added.items()}, num_rows, source)
+    added = {token_id: token for token_id, token in added.items() if token_id not in beyond}
     pieces = _pieces_by_id(source, model.get("vocab"), added)
     _restore_tab_byte(pieces)
-    ranks = _merge_ranks(source, model.get("merges"))
+    ranks = _merge_ranks(source, model.get("merges"), {text for text, _ in added.values()})
     types = _piece_types(pieces, added, ranks)
     _check_merges_complete(source, pieces, types, model["merges"])
     scores = [-float(ranks.get(piece, len(ranks))) for piece in pieces]
     return build_vocabulary(source, pieces, scores, types)
+
+
+def beyond_embedding(added: Mapping[str, int], num_rows: int | None, source: str) -> set[int]:
+    """The ids of added tokens for which the embedding has no row, so that no prompt can contain them."""
+    beyond = {text: token_id for text, token_id in added.items() if num_rows is not None and token_id >= num_rows}
+    if beyond:
+        names = ", ".join(f"{text} ({token_id})" for text, token_id in beyond.items())
+        logger.info("%s: left out, since the embedding has %d rows: %s", source, num_rows, names)
+    return set(beyond.values())
 
 
 def _check_settings(source: str, document: Mapping[str, Any], model: Mapping[str, Any]) -> None:
@@ -115,8 +133,12 @@ def _restore_tab_byte(pieces: list[str]) -> None:
         pieces[place] = "<0x09>"
 
 
-def _merge_ranks(source: str, merges: object) -> dict[str, int]:
-    """Joined piece -> its order among all joined pieces, 0 first. Merges of one piece must be adjacent."""
+def _merge_ranks(source: str, merges: object, added: Set[str]) -> dict[str, int]:
+    """Joined piece -> its order among all joined pieces, 0 first. Merges of one piece must be adjacent.
+
+    Left out are pieces that match as a whole before any merge: added tokens and runs of white space, whose merges stand
+    in any order in the files of Gemma 2 and 3.
+    """
     if not isinstance(merges, list):
         raise ModelFormatError(f"{source}: model.merges is not a list")
     ranks: dict[str, int] = {}
@@ -126,6 +148,8 @@ def _merge_ranks(source: str, merges: object) -> dict[str, int]:
         if len(halves) != 2:
             raise ModelFormatError(f"{source}: merge {index} is {merge!r}, not a pair of pieces")
         piece = halves[0] + halves[1]
+        if piece in added or _WHITESPACE_RUN.fullmatch(piece):
+            continue
         if piece != last and piece in ranks:
             raise ModelFormatError(
                 f"{source}: merge {index} makes {piece!r}, and so does an earlier merge that is not adjacent; "

@@ -19,11 +19,12 @@ import sentencepiece
 from intaglio.errors import ModelFormatError
 from intaglio.request import TokenTable
 from intaglio.text.gguf_vocabulary import gguf_vocabulary, read_gguf_metadata
-from intaglio.text.hf_vocabulary import read_hf_vocabulary
+from intaglio.text.hf_vocabulary import beyond_embedding, read_hf_vocabulary
 from intaglio.text.sentencepiece_model import read_model, write_model
 from intaglio.text.tokenizer_cache import PreparedTokenizer, prepare_cached
 from intaglio.text.vocabulary import SPACE_SYMBOL, Vocabulary, byte_value
 
+ADDED_TOKENS_FILE = "added_tokens.json"  # beside a tokenizer.model
 _TURN_ENDS = ("<end_of_turn>", "<turn|>")  # Gemma 1 to 3, and later ones
 
 
@@ -134,6 +135,7 @@ def load_tokenizer(
     cache_dir: Path | None,
     checkpoint_metadata: Mapping[str, Any] | None = None,
     eos_ids: Iterable[int] = (),
+    num_rows: int | None = None,
 ) -> Tokenizer:
     """The tokenizer of a checkpoint.
 
@@ -142,6 +144,7 @@ def load_tokenizer(
     cache_dir            where the prepared tokenizer is kept for the next start; None keeps nothing
     checkpoint_metadata  the `tokenizer.ggml.*` metadata of `path`, if it was read already; other keys are ignored
     eos_ids              end tokens that the model's configuration names
+    num_rows             rows of the model's embedding: added tokens beyond them are left out. None keeps all
 
     Raises ModelFormatError if there is no tokenizer, or one that cannot be reproduced exactly.
     """
@@ -150,10 +153,11 @@ def load_tokenizer(
     def prepare() -> PreparedTokenizer:
         if checkpoint_metadata is not None:
             return prepare_tokenizer(gguf_vocabulary(checkpoint_metadata, str(file)))
-        return prepare_tokenizer(_read_vocabulary(file))
+        return prepare_tokenizer(_read_vocabulary(file, num_rows))
 
     try:
-        return Tokenizer(prepare_cached(file, cache_dir, prepare), eos_ids=eos_ids)
+        sources = [file, file.with_name(ADDED_TOKENS_FILE)] if file.suffix == ".model" else [file]
+        return Tokenizer(prepare_cached(sources, num_rows, cache_dir, prepare), eos_ids=eos_ids)
     except OSError as err:
         raise ModelFormatError(f"{file}: cannot be read ({err})") from err
 
@@ -186,12 +190,12 @@ def _tokenizer_file(path: Path) -> Path:
     return found[0]
 
 
-def _read_vocabulary(file: Path) -> Vocabulary:
+def _read_vocabulary(file: Path, num_rows: int | None) -> Vocabulary:
     if file.suffix == ".json":
-        return read_hf_vocabulary(file)
+        return read_hf_vocabulary(file, num_rows)
     if file.suffix == ".model":
         vocabulary = read_model(file.read_bytes(), str(file))
-        _check_no_added_tokens(file.with_name("added_tokens.json"), vocabulary)
+        _check_no_added_tokens(file.with_name(ADDED_TOKENS_FILE), vocabulary, num_rows)
         return vocabulary
     with file.open("rb") as opened:
         head = opened.read(4)
@@ -202,15 +206,20 @@ def _read_vocabulary(file: Path) -> Vocabulary:
     return gguf_vocabulary(read_gguf_metadata(file), str(file))
 
 
-def _check_no_added_tokens(file: Path, vocabulary: Vocabulary) -> None:
-    """Raise ModelFormatError if added_tokens.json has tokens that are not in tokenizer.model, as fine-tunes may."""
+def _check_no_added_tokens(file: Path, vocabulary: Vocabulary, num_rows: int | None) -> None:
+    """Raise ModelFormatError if added_tokens.json, which fine-tunes may have, lists tokens of the embedding that are
+    not in tokenizer.model.
+    """
     if not file.is_file():
         return
     try:
         added = msgspec.json.decode(file.read_bytes(), type=dict[str, int])
     except msgspec.DecodeError as err:
         raise ModelFormatError(f"{file}: not an object of token ids ({err})") from err
+    beyond = beyond_embedding(added, num_rows, str(file))
     for piece, token_id in added.items():
+        if token_id in beyond:
+            continue
         if not 0 <= token_id < len(vocabulary.pieces) or vocabulary.pieces[token_id] != piece:
             raise ModelFormatError(
                 f"{file}: token {token_id} is {piece!r}, which tokenizer.model does not have; "

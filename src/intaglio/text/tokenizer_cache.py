@@ -1,7 +1,7 @@
 """Prepared tokenizers on disk, so that later starts do not parse the tokenizer's file again.
 
-The name of a cache file is a hash of the source's path, size and time of change; its content has a checksum. A damaged,
-old or missing file is rebuilt.
+The name of a cache file is a hash of the sources' paths, sizes and times of change; its content has a checksum. A
+damaged, old or missing file is rebuilt.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,28 +36,36 @@ class PreparedTokenizer(msgspec.Struct, frozen=True):
     pad_id: int | None
 
 
-def prepare_cached(source: Path, cache_dir: Path | None, prepare: Callable[[], PreparedTokenizer]) -> PreparedTokenizer:
-    """The prepared tokenizer of `source`: from `cache_dir` if it is there undamaged, else made and stored there.
+def prepare_cached(
+    sources: Sequence[Path], num_rows: int | None, cache_dir: Path | None, prepare: Callable[[], PreparedTokenizer]
+) -> PreparedTokenizer:
+    """The prepared tokenizer: from `cache_dir` if it is there undamaged, else made and stored there.
+
+    sources   the files that `prepare` reads; all but the first may be missing
+    num_rows  what else it depends on: see `load_tokenizer`
 
     Without a `cache_dir`, or if it cannot be written, it is made each time (the latter is logged).
     """
     if cache_dir is None:
         return prepare()
-    file = cache_dir / _cache_name(source)
+    file = cache_dir / _cache_name(sources, num_rows)
     prepared = _load(file)
     if prepared is None:
         prepared = prepare()
         try:
             _store(file, prepared)
         except OSError as err:
-            _log.warning("the tokenizer of %s is not cached in %s: %s", source, cache_dir, err)
+            _log.warning("the tokenizer of %s is not cached in %s: %s", sources[0], cache_dir, err)
     return prepared
 
 
-def _cache_name(source: Path) -> str:
-    status = source.stat()
-    identity = f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-    return f"tokenizer-{hashlib.sha256(_MAGIC + os.fsencode(identity)).hexdigest()[:32]}.bin"
+def _cache_name(sources: Sequence[Path], num_rows: int | None) -> str:
+    identity = [str(num_rows)]
+    for source in sources:
+        if source is sources[0] or source.exists():
+            status = source.stat()
+            identity.append(f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}")
+    return f"tokenizer-{hashlib.sha256(_MAGIC + os.fsencode(chr(0).join(identity))).hexdigest()[:32]}.bin"
 
 
 def _load(file: Path) -> PreparedTokenizer | None:
