@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from intaglio.errors import IntaglioError
+from intaglio.files.lfs_pointer import LFS_ADVICE, is_lfs_pointer
 from intaglio.files.regular_file import open_regular
 
 
@@ -32,6 +33,8 @@ def parse_json_object(data: bytes, label: str, error: type[IntaglioError]) -> di
     label  names the bytes in messages
     error  raised when they are not valid JSON, a key occurs twice, or the value is not an object
     """
+    if is_lfs_pointer(data):
+        raise error(f"{label}: {LFS_ADVICE}")
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except RecursionError:

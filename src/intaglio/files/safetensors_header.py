@@ -24,6 +24,7 @@ import numpy as np
 
 from intaglio.errors import IntaglioError
 from intaglio.files.json_object import parse_json_object
+from intaglio.files.lfs_pointer import LFS_ADVICE, NUM_BYTES, is_lfs_pointer
 
 MAX_NAME_CHARS = 512
 # How values of the accepted types are stored. NumPy has no bfloat16, the upper half of a float32.
@@ -76,6 +77,8 @@ class HeaderReader:
         if len(start) < 8:
             raise self._fault(f"{len(start)} bytes are too few; a safetensors file begins with an 8-byte header length")
         (length,) = struct.unpack("<Q", start)
+        if length > size - 8 and is_lfs_pointer(start + file.read(NUM_BYTES)):
+            raise self._fault(LFS_ADVICE)
         if length > size - 8:
             raise self._fault(
                 f"the header says it has {length} bytes, but only {size - 8} follow; "

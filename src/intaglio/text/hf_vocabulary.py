@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from intaglio.errors import ModelFormatError
+from intaglio.files.lfs_pointer import LFS_ADVICE, is_lfs_pointer
 from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, build_vocabulary, byte_value
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,11 @@ def read_hf_vocabulary(path: Path, num_rows: int | None = None) -> Vocabulary:
               the image token of the multimodal ones. None keeps all.
     """
     source = str(path)
+    content = path.read_bytes()
+    if is_lfs_pointer(content):
+        raise ModelFormatError(f"{source}: {LFS_ADVICE}")
     try:
-        document = msgspec.json.decode(path.read_bytes())
+        document = msgspec.json.decode(content)
     except msgspec.DecodeError as err:
         raise ModelFormatError(f"{source}: not JSON ({err})") from err
     model = document.get("model") if isinstance(document, dict) else None

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from intaglio.errors import ModelFormatError
+from intaglio.files.lfs_pointer import LFS_ADVICE, is_lfs_pointer
 from intaglio.text.vocabulary import PieceType, Vocabulary, build_vocabulary
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
@@ -51,6 +52,8 @@ def write_model(vocabulary: Vocabulary) -> bytes:
 
 def read_model(data: bytes, source: str) -> Vocabulary:
     """The vocabulary in the bytes of a `tokenizer.model`. Raises ModelFormatError, naming `source`."""
+    if is_lfs_pointer(data):
+        raise ModelFormatError(f"{source}: {LFS_ADVICE}")
     pieces: list[str] = []
     scores: list[float] = []
     types: list[PieceType] = []

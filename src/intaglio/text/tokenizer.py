@@ -17,6 +17,7 @@ import msgspec
 import sentencepiece
 
 from intaglio.errors import ModelFormatError
+from intaglio.files.lfs_pointer import LFS_ADVICE, NUM_BYTES, is_lfs_pointer
 from intaglio.request import TokenTable
 from intaglio.text.gguf_vocabulary import gguf_vocabulary, read_gguf_metadata
 from intaglio.text.hf_vocabulary import beyond_embedding, read_hf_vocabulary
@@ -198,10 +199,12 @@ def _read_vocabulary(file: Path, num_rows: int | None) -> Vocabulary:
         _check_no_added_tokens(file.with_name(ADDED_TOKENS_FILE), vocabulary, num_rows)
         return vocabulary
     with file.open("rb") as opened:
-        head = opened.read(4)
-    if head != b"GGUF":
+        head = opened.read(NUM_BYTES)
+    if is_lfs_pointer(head):
+        raise ModelFormatError(f"{file}: {LFS_ADVICE}")
+    if head[:4] != b"GGUF":
         raise ModelFormatError(
-            f"{file}: not a tokenizer file; it begins with {head!r} and must be *.json, *.model or GGUF"
+            f"{file}: not a tokenizer file; it begins with {head[:4]!r} and must be *.json, *.model or GGUF"
         )
     return gguf_vocabulary(read_gguf_metadata(file), str(file))
 

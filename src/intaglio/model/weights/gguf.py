@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelFormatError
+from intaglio.files.lfs_pointer import LFS_ADVICE, NUM_BYTES, is_lfs_pointer
 from intaglio.model.weights.formats import (
     MAX_DIMENSIONS,
     TYPE_BY_GGML_ID,
@@ -131,6 +132,8 @@ def read_gguf(path: Path) -> GgufFile:
 def _parse(data: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, RawTensor]]:
     cursor = _Cursor(data[:_MAX_HEADER_BYTES])
     if cursor.take(4) != _MAGIC:
+        if is_lfs_pointer(data[:NUM_BYTES].tobytes()):
+            raise ModelFormatError(LFS_ADVICE)
         raise ModelFormatError(f"not a GGUF file: it begins with {data[:4].tobytes()!r}")
     version = cursor.number("<I")
     if version not in _VERSIONS:
