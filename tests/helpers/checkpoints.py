@@ -176,17 +176,20 @@ def write_gguf(
     weights: Mapping[str, NDArray[np.float32]],
     types: str | Mapping[str, str] = "F32",
     vocabulary: Vocabulary | None = None,
+    tensors_per_part: int = 0,
 ) -> Path:
     """Write a GGUF file as llama.cpp's converter does: 1 added to every norm, names from its own table.
 
     types  one of F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 for all matrices, or by Hugging Face name (F32 for the rest).
            Norms stay F32; a matrix whose rows are not a whole number of blocks becomes F16.
+    tensors_per_part  0 writes one file; else `path` is NAME.gguf, the parts are NAME-00001-of-0000N.gguf and so on; the
+                      first of them is returned
     GGUF has no key for query_pre_attn_scalar, and readers use head_dim: if logits matter, set it to that in the config.
     """
     architecture = str(config["model_type"]).removesuffix("_text")
     arch_enum = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
     table = gguf.get_tensor_name_map(arch_enum, config["num_hidden_layers"])
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
     _add_hyperparameters(writer, architecture, config)
     _add_vocabulary(writer, vocabulary or filler_vocabulary(config["vocab_size"]))
     for name, values in weights.items():
@@ -204,7 +207,7 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return min(path.parent.glob(f"{path.stem}-*-of-*.gguf")) if tensors_per_part else path
 
 
 def _add_hyperparameters(writer: gguf.GGUFWriter, architecture: str, config: Mapping[str, Any]) -> None:

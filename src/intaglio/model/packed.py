@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from intaglio.model.array_file import Arrays, read_arrays, write_arrays
+from intaglio.model.weights import part_paths
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ VERSION = 2
 
 def packed_key(path: Path, fmt: str, kernels: str) -> str:
     """Changes with the checkpoint's files (by name, size and time), the format and the kernels' layout."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = sorted(path.iterdir()) if path.is_dir() else part_paths(path)
     facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     return hashlib.sha256(repr((VERSION, fmt, kernels, facts)).encode()).hexdigest()
 

@@ -18,6 +18,7 @@ import sentencepiece
 
 from intaglio.errors import ModelFormatError
 from intaglio.files.lfs_pointer import LFS_ADVICE, NUM_BYTES, is_lfs_pointer
+from intaglio.model.weights import part_paths
 from intaglio.request import TokenTable
 from intaglio.text.gguf_vocabulary import gguf_vocabulary, read_gguf_metadata
 from intaglio.text.hf_vocabulary import beyond_embedding, read_hf_vocabulary
@@ -183,12 +184,12 @@ def _tokenizer_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     found = sorted(path.glob("*.gguf"))
-    if len(found) != 1:
+    if not found or not set(found) <= set(part_paths(found[0])):
         names = ", ".join(file.name for file in found) or "none"
         raise ModelFormatError(
             f"{path}: no tokenizer.json, no tokenizer.model and not exactly one .gguf file ({names})"
         )
-    return found[0]
+    return part_paths(found[0])[0]  # the first part has the vocabulary
 
 
 def _read_vocabulary(file: Path, num_rows: int | None) -> Vocabulary:

@@ -5,7 +5,7 @@ cannot be used is refused by name: nothing in a checkpoint is skipped silently. 
 
     formats      the storage types, and a tensor as it is stored
     dequantize   decoding to float32
-    gguf, safetensors, hugging_face    the file formats
+    gguf, gguf_parts, safetensors, hugging_face    the file formats
     mapped_file  files as arrays of bytes
     names        from a file's names to Hugging Face names
     checkpoint   the interface to an open checkpoint, the same for all formats
@@ -19,18 +19,20 @@ from intaglio.errors import ModelFormatError
 from intaglio.model.config import Family
 from intaglio.model.weights.checkpoint import Checkpoint, check_shapes, without_tied_head
 from intaglio.model.weights.formats import RawTensor, TensorInfo
-from intaglio.model.weights.gguf import StringArray, read_gguf
+from intaglio.model.weights.gguf import StringArray
+from intaglio.model.weights.gguf_parts import part_paths, read_gguf_model
 from intaglio.model.weights.hugging_face import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, open_hugging_face
 from intaglio.model.weights.mapped_file import errors_prefixed_with
 from intaglio.model.weights.names import name_from_gguf
 
-__all__ = ["Checkpoint", "RawTensor", "StringArray", "TensorInfo", "check_shapes", "open_checkpoint"]
+__all__ = ["Checkpoint", "RawTensor", "StringArray", "TensorInfo", "check_shapes", "open_checkpoint", "part_paths"]
 
 _ARCHITECTURES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3"}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a .gguf file, a folder with config.json and safetensors, or a folder with exactly one .gguf file.
+    """Open a .gguf file (of several parts: any of them), a folder with config.json and safetensors, or a folder with
+    exactly one GGUF model.
 
     Does not check that the tensors fit the config: `check_shapes` does. Raises ModelFormatError naming the file, key or
     tensor that is wrong.
@@ -40,7 +42,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if any((path / file).exists() for file in (WEIGHTS_FILE, INDEX_FILE)):
         return open_hugging_face(path)
     gguf_files = sorted(file for file in path.iterdir() if file.suffix == ".gguf")
-    if len(gguf_files) == 1:
+    if gguf_files and set(gguf_files) <= set(part_paths(gguf_files[0])):
         return _open_gguf(gguf_files[0])
     if gguf_files:
         raise ModelFormatError(
@@ -53,14 +55,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _open_gguf(path: Path) -> Checkpoint:
-    file = read_gguf(path)
+    file = read_gguf_model(path)
     architecture = file.metadata.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
         raise ModelFormatError(
             f"{path}: general.architecture is {architecture!r}; {', '.join(_ARCHITECTURES)} are read"
         )
-    if file.metadata.get("split.count", 1) not in (0, 1):
-        raise ModelFormatError(f"{path} is one of {file.metadata['split.count']} parts (split.count); merge them first")
     family = _ARCHITECTURES[architecture]
     with errors_prefixed_with(path):
         tensors = {name_from_gguf(family, name): raw for name, raw in file.tensors.items()}
