@@ -32,9 +32,11 @@ KEPT: list[tuple[str, QuantizedFormat]] = [
     ("Q5_1", "w5"),
     ("Q4_0", "w4"),
     ("Q4_1", "w4"),
+    ("IQ4_NL", "w8"),
     ("Q4_K", "w4"),
     ("Q5_K", "w5"),
-]  # of the last two, not the scales
+    ("IQ4_XS", "w8"),
+]  # of the last three, not the scales
 ROUNDING = {"w8": round_to_w8, "w5": round_to_w5, "w4": round_to_w4}
 MOST = {"w8": 127, "w5": 31, "w4": 15}
 
@@ -48,7 +50,7 @@ def steps(matrix: QuantizedMatrix) -> F32:
 # ----------------------------------------------------------------------------------------------------------------- kept
 
 
-@pytest.mark.parametrize(("dtype", "fmt"), KEPT[:6])
+@pytest.mark.parametrize(("dtype", "fmt"), KEPT[:7])
 @settings(max_examples=25, deadline=None)
 @given(rows=st.sampled_from([1, 2, 7, 17]), width=st.integers(1, 5), seed=st.integers(0, 2**32))
 def test_numbers_with_one_scale_a_group_are_kept_exactly(
@@ -188,6 +190,8 @@ AUTO = {
     "Q5_1": "w5",
     "Q5_K": "w5",
     "Q6_K": "w8",
+    "IQ4_NL": "w8",
+    "IQ4_XS": "w8",
     "Q8_0": "w8",
 }
 

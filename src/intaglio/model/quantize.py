@@ -1,7 +1,8 @@
 """From a checkpoint's tensor to integers with a scale per 32 inputs: the formats w8, w5 and w4.
 
-If a tensor is quantized already, its own numbers are used: Q8_0 as w8; Q5_0, Q5_1 and Q5_K as w5; Q4_0, Q4_1 and
-Q4_K as w4. Only the last bits of scales are lost, which become float16. Everything else is decoded and rounded here.
+If a tensor is quantized already, its own numbers are used: Q8_0, IQ4_NL and IQ4_XS as w8; Q5_0, Q5_1 and Q5_K as w5;
+Q4_0, Q4_1 and Q4_K as w4. Only the last bits of scales are lost, which become float16. Everything else is decoded and
+rounded here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from intaglio.model.weights.dequantize import (
     dequantize,
     five_bit_numbers,
     four_bit_numbers,
+    iq4_nl_numbers,
+    iq4_xs_numbers,
+    iq4_xs_scales,
     nibbles,
     sub_block_scales,
     with_fifth_bits,
@@ -38,6 +42,8 @@ _KEPT: dict[str, QuantizedFormat] = {
     "Q4_0": "w4",
     "Q4_1": "w4",
     "Q4_K": "w4",
+    "IQ4_NL": "w8",
+    "IQ4_XS": "w8",
 }
 _PLAIN: dict[str, Format] = {"F32": "f32", "F16": "f32", "BF16": "bf16"}
 
@@ -154,6 +160,10 @@ def _whole_numbers(dtype: str, blocks: Blocks) -> tuple[NDArray[Any], ...]:
             values, scales = nibbles(blocks["q"]), (blocks["d"], -blocks["m"])
         case "Q4_K":
             values, scales = four_bit_numbers(blocks), sub_block_scales(blocks)
+        case "IQ4_NL":
+            values, scales = iq4_nl_numbers(blocks), (blocks["d"],)
+        case "IQ4_XS":
+            values, scales = iq4_xs_numbers(blocks), (iq4_xs_scales(blocks),)
         case _:
             raise AssertionError(f"{dtype} is not kept")
     return (values, *scales)

@@ -64,7 +64,7 @@ HOSTILE = {
     "alignment zero": (gguf_file([ARCHITECTURE, key("general.alignment", U32, bytes(4))]), "alignment is 0"),
     "alignment 24": (gguf_file([ARCHITECTURE, key("general.alignment", U32, b"\x18\0\0\0")]), "alignment is 24"),
     "alignment a string": (gguf_file([ARCHITECTURE, key("general.alignment", STRING, string("32"))]), "'32'"),
-    "unknown type": (with_tensors(tensor(NORM, [16], type_id=10)), f"'{NORM}' has the ggml type 10"),
+    "unknown type": (with_tensors(tensor(NORM, [16], type_id=10)), f"'{NORM}' has the ggml type Q2_K (10)"),
     "no dimensions": (with_tensors(tensor(NORM, [])), "has 0 dimensions"),
     "five dimensions": (with_tensors(tensor(NORM, [1] * 5)), "has 5 dimensions"),
     "dimension of zero": (with_tensors(tensor(NORM, [0])), "shape [0]"),

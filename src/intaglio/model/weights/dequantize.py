@@ -128,6 +128,42 @@ def _q5_1(blocks: Blocks, out: Floats) -> None:
     out += _column(blocks["m"])
 
 
+# The sixteen values of the IQ4 types, denser around zero.
+_IQ4_VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8)
+
+
+def iq4_nl_numbers(blocks: Blocks) -> NDArray[np.int8]:
+    """IQ4_NL: [blocks, 32], each half byte an index of the table."""
+    return _IQ4_VALUES[nibbles(blocks["q"])]
+
+
+def _iq4_nl(blocks: Blocks, out: Floats) -> None:
+    """d · table[q]"""
+    out[...] = iq4_nl_numbers(blocks)
+    out *= _column(blocks["d"])
+
+
+def iq4_xs_numbers(blocks: Blocks) -> NDArray[np.int8]:
+    """IQ4_XS: [blocks, 8, 32]; each 16 bytes are a sub-block as in IQ4_NL."""
+    q = blocks["q"]
+    return _IQ4_VALUES[np.concatenate((q & 15, q >> 4), axis=2)]
+
+
+def iq4_xs_scales(blocks: Blocks) -> Floats:
+    """The scales of the 8 sub-blocks, [blocks, 8, 1]: d times six bits less 32, four of them low and two high."""
+    low = np.stack((blocks["scales_low"] & 15, blocks["scales_low"] >> 4), axis=2).reshape(-1, 8)
+    high = (blocks["scales_high"][:, None] >> np.arange(0, 16, 2, dtype=np.uint16)).astype(np.uint8) & 3
+    numbers = (low | high << 4).astype(np.float32) - 32
+    scales: Floats = (_column(blocks["d"]) * numbers)[:, :, None]
+    return scales
+
+
+def _iq4_xs(blocks: Blocks, out: Floats) -> None:
+    sub_blocks = out.reshape(-1, 8, 32)
+    sub_blocks[...] = iq4_xs_numbers(blocks)
+    sub_blocks *= iq4_xs_scales(blocks)
+
+
 def _q8_0(blocks: Blocks, out: Floats) -> None:
     """d · q"""
     out[...] = blocks["q"]
@@ -208,5 +244,7 @@ _DECODERS: MappingProxyType[str, Callable[[Blocks, Floats], None]] = MappingProx
         "Q4_K": _q4_k,
         "Q5_K": _q5_k,
         "Q6_K": _q6_k,
+        "IQ4_NL": _iq4_nl,
+        "IQ4_XS": _iq4_xs,
     }
 )

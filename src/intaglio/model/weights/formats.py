@@ -1,4 +1,4 @@
-"""The layout of a tensor's numbers in a file: the eleven storage types, and one stored tensor.
+"""The layout of a tensor's numbers in a file: the storage types, and one stored tensor.
 
 A storage type is a sequence of equal blocks. The plain types (F32, F16, BF16) are blocks of one element; the
 quantized ones pack 32 or 256 elements of one row with the scales they share. Each layout below is written
@@ -73,7 +73,21 @@ _STORAGE_TYPES = (
         256,
         np.dtype([("low", "u1", (2, 2, 32)), ("high", "u1", (2, 32)), ("scales", "i1", (16,)), ("d", _F16)]),
     ),
+    StorageType("IQ4_NL", 20, 32, np.dtype([("d", _F16), ("q", "u1", (16,))])),
+    StorageType(
+        "IQ4_XS",
+        23,
+        256,
+        np.dtype([("d", _F16), ("scales_high", "<u2"), ("scales_low", "u1", (4,)), ("q", "u1", (8, 16))]),
+    ),
 )
+
+# Types of ggml that are not read, by id: named in the refusal.
+UNREAD_TYPES = MappingProxyType({
+    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
+    22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0",
+    39: "MXFP4", 40: "NVFP4",
+})  # fmt: skip
 
 TYPE_BY_NAME = MappingProxyType({kind.name: kind for kind in _STORAGE_TYPES})
 TYPE_BY_GGML_ID = MappingProxyType({kind.ggml_id: kind for kind in _STORAGE_TYPES})

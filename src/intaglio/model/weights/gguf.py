@@ -29,6 +29,7 @@ from intaglio.files.lfs_pointer import LFS_ADVICE, NUM_BYTES, is_lfs_pointer
 from intaglio.model.weights.formats import (
     MAX_DIMENSIONS,
     TYPE_BY_GGML_ID,
+    UNREAD_TYPES,
     RawTensor,
     StorageType,
     stored_bytes,
@@ -273,7 +274,11 @@ def _read_layout(cursor: _Cursor) -> _Layout:
     type_id = cursor.number("<I")
     if type_id not in TYPE_BY_GGML_ID:
         known = ", ".join(kind.name for kind in TYPE_BY_GGML_ID.values())
-        raise ModelFormatError(f"tensor {name!r} has the ggml type {type_id}; supported types are {known}")
+        named = f"{UNREAD_TYPES[type_id]} ({type_id})" if type_id in UNREAD_TYPES else str(type_id)
+        raise ModelFormatError(
+            f"tensor {name!r} has the ggml type {named}; supported types are {known}. Take another file of the model, "
+            "such as its Q4_K_M or Q8_0"
+        )
     kind, shape = TYPE_BY_GGML_ID[type_id], tuple(reversed(fastest_first))
     return _Layout(name, kind, shape, cursor.number("<Q"), stored_bytes(name, kind, shape))
 
