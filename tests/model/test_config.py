@@ -154,6 +154,12 @@ def test_the_published_config_of_gemma_3_4b_has_the_values_of_its_class_where_it
     assert config.layers[:5] == (LayerConfig(1024, 10_000.0),) * 5
 
 
+def test_quantized_weights_of_a_multimodal_folder_are_refused_too() -> None:
+    raw = {"model_type": "gemma3", "text_config": tiny_config("gemma3_text")}
+    with pytest.raises(ModelFormatError, match="method 'bitsandbytes'"):
+        config_from_hf(raw | {"quantization_config": {"quant_method": "bitsandbytes"}})
+
+
 def test_text_part_of_the_multimodal_wrapper_is_read() -> None:
     text = tiny_config("gemma3_text")
     assert config_from_hf({"model_type": "gemma3", "text_config": text}) == config_from_hf(text)
@@ -200,7 +206,7 @@ def test_embedding_scale_is_rounded_as_the_weights_are(hidden: int, bfloat16: fl
         ("gemma", {"num_hidden_layers": 5000}, "5000 layers"),
         ("gemma", {"hidden_act": "silu"}, "hidden_act is 'silu'"),
         ("gemma", {"attention_bias": True}, "attention_bias"),
-        ("gemma", {"quantization_config": {"bits": 4}}, "quantization_config"),
+        ("gemma", {"quantization_config": {"bits": 4, "quant_method": "gptq"}}, "with the method 'gptq'"),
         ("gemma", {"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
         ("gemma", {"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
         ("gemma", {"rope_theta": -1.0}, "rope_theta is -1.0"),

@@ -111,6 +111,8 @@ class ModelConfig:
 # ---------------------------------------------------------------------------------------------- Hugging Face
 # config.json
 
+# Keys that a multimodal config has beside its `text_config`, and that hold for the text part.
+_OF_THE_WRAPPER = ("tie_word_embeddings", "eos_token_id", "quantization_config")
 _MODEL_TYPES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3"}
 
 # What a config.json leaves out has the default of its class in transformers. Google's own files rely on it: the text
@@ -153,7 +155,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
     Raises ModelFormatError naming the key.
     """
     if raw.get("model_type") == "gemma3" and "text_config" in raw:  # the multimodal wrapper
-        outer = {key: raw[key] for key in ("tie_word_embeddings", "eos_token_id") if key in raw}
+        outer = {key: raw[key] for key in _OF_THE_WRAPPER if key in raw}
         raw = {**outer, **raw["text_config"]}
     model_type = str(raw.get("model_type"))
     if model_type not in _MODEL_TYPES:
@@ -202,8 +204,13 @@ def _refuse_unknown_arithmetic(raw: Mapping[str, Any]) -> None:
         raise ModelFormatError(
             "config.json: attn_logit_softcapping is set; no Gemma 3 has one and transformers ignores it"
         )
-    if raw.get("quantization_config"):
-        raise ModelFormatError("config.json: quantization_config is set; use an unquantized folder or a GGUF file")
+    quantization = raw.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        raise ModelFormatError(
+            f"config.json: quantization_config is set, with the method {method!r}; take the model's unquantized folder "
+            "(--format w8, w5 or w4 quantizes it at the start) or a GGUF file"
+        )
 
 
 def _hf_layers(raw: Mapping[str, Any], family: Family, num_layers: int) -> tuple[LayerConfig, ...]:
