@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -224,8 +225,9 @@ def test_a_database_of_an_unknown_version_is_refused_and_untouched(
         ("PRAGMA journal_mode = WAL; CREATE TABLE notes (text TEXT)", "the table 'notes'"),
         ("CREATE TABLE batches_version (version_num TEXT)", "the table 'batches_version'"),
         ("PRAGMA application_id = 0x1234", "the application_id 0x1234"),
+        ("CREATE TABLE finetunes_version (number INT)", "the table 'finetunes_version'"),
     ],
-    ids=["tables", "write-ahead log", "batches", "application id"],
+    ids=["tables", "write-ahead log", "batches", "application id", "a table of the same name"],
 )
 def test_a_database_of_another_program_is_refused_and_untouched(tmp_path: Path, statements: str, found: str) -> None:
     path = tmp_path / "finetunes.db"
@@ -235,6 +237,41 @@ def test_a_database_of_another_program_is_refused_and_untouched(tmp_path: Path, 
     message = rf"finetunes\.db is a database of another program: it has {found} and no finetunes"
     with pytest.raises(DataFolderError, match=message):
         open_database(FINETUNES, path, None)
+    assert files_of(tmp_path) == before
+
+
+def test_a_database_of_another_program_whose_tables_are_in_the_log_only_is_refused_and_untouched(
+    tmp_path: Path,
+) -> None:
+    """As after a crash of the other program."""
+    (tmp_path / "running").mkdir()
+    (tmp_path / "crashed").mkdir()
+    path = tmp_path / "crashed" / "finetunes.db"
+    with closing(sqlite3.connect(tmp_path / "running" / "finetunes.db")) as database:
+        database.executescript("PRAGMA journal_mode = WAL; CREATE TABLE notes (text TEXT)")
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / "running" / f"finetunes.db{suffix}", f"{path}{suffix}")
+    before = files_of(path.parent)
+    with pytest.raises(DataFolderError, match="a database of another program: it has the table 'notes'"):
+        open_database(FINETUNES, path, None)
+    assert files_of(path.parent) == before
+
+
+@SCHEMAS
+@pytest.mark.parametrize("damage", ["DROP TABLE {table}", "ALTER TABLE {table} RENAME COLUMN {column} TO other"])
+def test_a_database_whose_tables_are_not_those_of_its_revision_is_refused_and_untouched(
+    tmp_path: Path, schema: Schema, damage: str
+) -> None:
+    path = tmp_path / "some.db"
+    open_database(schema, path, None).close()
+    table = schema.metadata.sorted_tables[-1]
+    column = next(column for column in table.columns if not column.primary_key)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(damage.format(table=table.name, column=column.name))
+        database.commit()
+    before = files_of(tmp_path)
+    with pytest.raises(DataFolderError, match=rf"unreleased build .* revision 'first' and no {table.name}\."):
+        open_database(schema, path, None)
     assert files_of(tmp_path) == before
 
 
@@ -256,5 +293,6 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "finetunes.db"
     path.write_bytes(b"not a database, but long enough to be asked for its header " * 20)
+    path.with_name("finetunes.db-wal").write_bytes(b"nor a log")
     with pytest.raises(DataFolderError, match=r"finetunes\.db cannot be used as the database of finetunes"):
         open_database(FINETUNES, path, None)

@@ -49,7 +49,7 @@ def sqlite_engine(path: Path) -> sa.Engine:
 def untouched_sqlite_engine(path: Path) -> sa.Engine:
     """Reads the file as it lies there: it is not changed, not locked, and no -wal or -shm file appears beside it.
 
-    Does not see what is only in the write-ahead log. A statement may fail while another process writes the file.
+    Does not read the write-ahead log. A statement may fail while another process writes the file.
     """
     return sa.create_engine(_sqlite_url(path, mode="ro", immutable="1"), poolclass=sa.pool.NullPool)
 

@@ -54,7 +54,8 @@ def upgrade_tables(connection: sa.Connection, schema: Schema, label: str, *, alo
 def check_revision(connection: sa.Connection, schema: Schema, label: str) -> str | None:
     """The revision of the tables; None if the database is empty. Changes nothing.
 
-    Raises DataFolderError if the revision is unknown, or for another program's SQLite file.
+    Raises DataFolderError if the revision is unknown, the tables are not those of the revision, or it is another
+    program's SQLite file.
     """
     current = _read_revision(connection, schema)
     if current is None:
@@ -62,7 +63,14 @@ def check_revision(connection: sa.Connection, schema: Schema, label: str) -> str
             raise _unknown_revision(label, "no revision", schema.head)
         if connection.dialect.name == "sqlite":
             _check_empty(connection, schema, label)
-    elif current != schema.head and current not in _known_revisions(schema):
+    elif current == schema.head:
+        missing = schema.missing_columns(connection)
+        if missing:
+            raise DataFolderError(
+                f"{label} was written by an unreleased build of Intaglio: its tables have revision {current!r} and no "
+                f"{missing[0]}. Start the build that wrote it, or give another --data-dir or --database-url"
+            )
+    elif current not in _known_revisions(schema):
         raise _unknown_revision(label, f"revision {current!r}", schema.head)
     return current
 
@@ -107,7 +115,8 @@ def _version_table(schema: Schema) -> sa.Table:
 
 
 def _read_revision(connection: sa.Connection, schema: Schema) -> str | None:
-    if not sa.inspect(connection).has_table(schema.version_table):
+    inspector, table = sa.inspect(connection), schema.version_table
+    if not inspector.has_table(table) or "version_num" not in {one["name"] for one in inspector.get_columns(table)}:
         return None
     return connection.scalar(sa.select(_version_table(schema).c.version_num))
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -54,8 +58,28 @@ def _checked_sqlite_engine(path: Path, schema: Schema) -> sa.Engine:
 def _check_untouched(path: Path, schema: Schema) -> None:
     """Refuse a file of another version or program before it is opened for writing, which turns it to WAL mode."""
     # What else is wrong with the file is reported when it is opened for writing.
-    with contextlib.suppress(SQLAlchemyError), untouched_sqlite_engine(path).connect() as connection:
+    with (
+        contextlib.suppress(SQLAlchemyError, sqlite3.Error, OSError),
+        _as_last_written(path) as file,
+        untouched_sqlite_engine(file).connect() as connection,
+    ):
         check_revision(connection, schema, str(path))
+
+
+@contextlib.contextmanager
+def _as_last_written(path: Path) -> Iterator[Path]:
+    """The file, or if a write-ahead log lies beside it, as after a crash, a copy into which that was written back."""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or log.stat().st_size == 0:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        shutil.copy(path, copy)
+        shutil.copy(log, Path(folder) / log.name)
+        with contextlib.closing(sqlite3.connect(copy)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")  # writes the log back
+        yield copy
 
 
 def _checked_postgresql_engine(url: str) -> sa.Engine:

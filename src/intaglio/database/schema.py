@@ -30,6 +30,19 @@ class Schema:
         """The table with alembic's revision: one per schema, since on PostgreSQL schemas share a database."""
         return f"{self.name}_version"
 
+    def missing_columns(self, connection: sa.Connection) -> list[str]:
+        """The columns that the database does not have, as table.column."""
+        inspector = sa.inspect(connection)
+        found: set[tuple[str, str]] = set()
+        for table in set(self.metadata.tables) & set(inspector.get_table_names()):
+            found |= {(table, column["name"]) for column in inspector.get_columns(table)}
+        return [
+            f"{table.name}.{column.name}"
+            for table in self.metadata.sorted_tables
+            for column in table.columns
+            if (table.name, column.name) not in found
+        ]
+
     def has_tables(self, connection: sa.Connection) -> bool:
         """Whether the database has any of these tables."""
         return not set(self.metadata.tables).isdisjoint(sa.inspect(connection).get_table_names())
