@@ -5,6 +5,7 @@ Joins `text` and `model`; `LLM` and `AsyncLLM` are built on it.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -29,6 +30,8 @@ from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt,
 
 _MAX_GENERATION_CONFIG_BYTES = 1 << 20
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
@@ -51,6 +54,8 @@ class BaseModel:
             config = read_config(checkpoint)
             is_quantized = holds_quantized(checkpoint)
             metadata = checkpoint.raw_config if checkpoint.source == "gguf" else None
+            if "text_config" in checkpoint.raw_config:
+                logger.info("%s is a multimodal model; its text part is served", path)
         eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(path)})
         source = _tokenizer_source(path, settings)
         tokenizer = load_tokenizer(

@@ -163,6 +163,8 @@ def test_quantized_weights_of_a_multimodal_folder_are_refused_too() -> None:
 def test_text_part_of_the_multimodal_wrapper_is_read() -> None:
     text = tiny_config("gemma3_text")
     assert config_from_hf({"model_type": "gemma3", "text_config": text}) == config_from_hf(text)
+    without_type = {key: value for key, value in text.items() if key != "model_type"}
+    assert config_from_hf({"model_type": "gemma3", "text_config": without_type}) == config_from_hf(text)
 
 
 @pytest.mark.parametrize("value", [None, "gelu", "gelu_pytorch_tanh"])

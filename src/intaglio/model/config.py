@@ -156,7 +156,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
     """
     if raw.get("model_type") == "gemma3" and "text_config" in raw:  # the multimodal wrapper
         outer = {key: raw[key] for key in _OF_THE_WRAPPER if key in raw}
-        raw = {**outer, **raw["text_config"]}
+        raw = {"model_type": "gemma3_text", **outer, **raw["text_config"]}  # older wrappers leave the inner type out
     model_type = str(raw.get("model_type"))
     if model_type not in _MODEL_TYPES:
         raise ModelFormatError(
