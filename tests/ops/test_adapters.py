@@ -13,12 +13,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from intaglio.ops import AdapterProjection, AdapterWeights, LoraPair, LoraSegment, Ops, TokenRows, Weight
+from intaglio.ops import (
+    AdapterProjection,
+    AdapterWeights,
+    AttentionRow,
+    LoraPair,
+    LoraSegment,
+    Ops,
+    QKNorms,
+    TokenRows,
+    Weight,
+)
 from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from tests.ops import float64_reference
 from tests.ops.backends import SIZES
-from tests.ops.fused_op_parts import picks
+from tests.ops.fused_op_parts import Heads, picks
 from tests.ops.test_backends import close, numbers
 
 F32 = NDArray[np.float32]
@@ -187,6 +197,24 @@ def test_replaced_norms_apply_to_the_rows_of_their_adapter_only(ops: Ops, make: 
         exact_normed[rows] = float64_reference.rms_norm(exact_total[rows].astype(np.float32), norm, EPS)
     close(total, exact_total)
     close(normed, exact_normed, 1e-4)
+
+
+def test_replaced_norms_of_queries_and_keys_are_told_apart(ops: Ops, make: AdapterMaker) -> None:
+    """Two sequences; the second has the adapter, and gets what it gets from a model with these norms."""
+    x, rows = numbers(1, 5, 3 * 16), [AttentionRow(0, 3, 3, 0, [1]), AttentionRow(3, 5, 2, 0, [0])]
+    base, theirs = (QKNorms(numbers(seed, 16), numbers(seed + 1, 16), EPS) for seed in (2, 4))
+
+    def attend(norms: QKNorms, adapted: bool = False) -> tuple[F32, F32]:
+        heads, cache = Heads.of(ops, 1, 1, 16, norms=norms), ops.new_kv(1, 2, 3, 1, 16)
+        adapter = make(ops, AdapterProjection(heads.qkv, [None] * 3, [theirs.q, theirs.k]))
+        plan = ops.lora_plan([LoraSegment(3, 5, adapter)] if adapted else [])
+        out = ops.self_attention(x, heads.qkv, heads.kind, cache, 0, ops.attention_plan(rows, 3), plan)
+        return out, cache.keys[0, :, :, 0]
+
+    of_base, of_theirs = attend(base), attend(theirs)
+    out, keys = attend(base, adapted=True)
+    close(out, np.vstack([of_base[0][:3], of_theirs[0][3:]]).astype(float))
+    close(keys, np.stack([of_theirs[1][0], of_base[1][1]]).astype(float))
 
 
 def test_an_adapter_that_only_adds_leaves_every_norm_to_the_base(ops: Ops, make: AdapterMaker) -> None:

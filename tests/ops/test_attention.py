@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from intaglio.ops import AttentionRow
 from tests.helpers.drawn_cases import drawn_cases
 from tests.ops import float64_reference
-from tests.ops.backends import BACKENDS, shared_kernels
+from tests.ops.backends import BACKENDS, KERNELS, shared_kernels
 from tests.ops.fused_op_parts import Heads
 from tests.ops.row_independence import Attention, check_attention, numbers, same_bits
 
@@ -69,6 +69,36 @@ def test_attention_of_a_long_sequence(window: int | None) -> None:
 def test_attention_of_wide_heads_and_of_many_that_share_keys(shape: tuple[int, int, int]) -> None:
     kv_heads, heads_per_kv, dim = shape
     check(Case(((30, 5), (0, 9), (63, 2), (64, 1)), kv_heads, heads_per_kv, dim, 16, 33, None, True, 1))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_scores_whose_exponentials_no_float_holds_are_weighed(name: str) -> None:
+    """float32 holds exp(x) for x from -87 to 88. Here most queries have scores above, and those of head 0 are below."""
+    ops, n, scale = shared_kernels(name, 2), 40, 30.0
+    q, k, v = numbers(1, n, 4, 16), numbers(2, n, 4, 16), numbers(3, n, 4, 16)
+    q[:, 0], k[:, 0] = np.abs(q[:, 0]), -np.abs(k[:, 0])
+    heads = Heads.of(ops, 4, 4, 16, scale=scale)
+    out = heads.run(q, k, v, ops.new_kv(1, 3, 16, 4, 16), 0, [AttentionRow(0, n, n, 0, [2, 0, 1])])
+    for token, head in np.ndindex(n, 4):
+        exact = float64_reference.attend(
+            q[token, head], token, k[:, head], v[:, head], scale=scale, window=None, cap=None
+        )
+        np.testing.assert_allclose(out[token, head], exact, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_weight_of_a_key_is_as_exact_as_an_exponential_in_float32(name: str) -> None:
+    """Two keys with the scores x and 0, and the values 1 and 0: the result is exp(x) / (exp(x) + 1)."""
+    ops, scores = shared_kernels(name, 2), np.linspace(-80, 0, 1025, dtype=np.float32)
+    n = len(scores)
+    zeros, cache = np.zeros((n, 1, 2), np.float32), ops.new_kv(1, n, 2, 1, 2)
+    q = zeros.copy()
+    q[:, 0, 0] = scores
+    cache.keys[0, :, 0, 0, 0] = cache.values[0, :, 0, 0, 0] = 1
+    rows = [AttentionRow(i, i + 1, 2, 0, [i]) for i in range(n)]
+    out = Heads.of(ops, 1, 1, 2, scale=1.0).run(q, zeros, zeros, cache, 0, rows)[:, 0, 0]
+    e = np.exp(scores.astype(np.float64))
+    np.testing.assert_allclose(out, e / (e + 1), rtol=5e-7)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -19,6 +19,8 @@ from tests.ops.fused_op_parts import Heads, add_norms, gelu_gate
 
 F32 = NDArray[np.float32]
 
+EPS = 0.25  # so large that a norm without it, or with it outside the root, is far off
+
 
 def numbers(seed: int, *shape: int) -> F32:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
@@ -81,12 +83,12 @@ def test_rms_norm_of_zeros_is_zero(ops: Ops) -> None:
 def test_the_output_of_a_half_layer_is_added_normed_or_not_and_the_sum_is_normed(ops: Ops, size: int) -> None:
     x, y, post, weight = numbers(1, 7, size), numbers(2, 7, size), numbers(3, size), numbers(4, size)
     cases = (
-        (*add_norms(ops, x, y, post, weight), x + float64_reference.rms_norm(y, post, 1e-6)),
-        (*add_norms(ops, x, y, None, weight), x + y),
+        (*add_norms(ops, x, y, post, weight, EPS), x + float64_reference.rms_norm(y, post, EPS)),
+        (*add_norms(ops, x, y, None, weight, EPS), x + y),
     )
     for total, normed, exact in cases:
         close(total, exact)
-        assert np.array_equal(normed, ops.rms_norm(total, weight, 1e-6))
+        assert np.array_equal(normed, ops.rms_norm(total, weight, EPS))
 
 
 def turned_keys(ops: Ops, x: F32, positions: list[int], kind: RopeKind, norms: QKNorms | None = None) -> F32:
@@ -149,10 +151,10 @@ def test_rope_keeps_position_zero_and_every_length(ops: Ops) -> None:
 @pytest.mark.parametrize("dim", [2, 6, 256])
 def test_heads_are_normed_before_they_are_rotated(ops: Ops, dim: int) -> None:
     x, positions, kind = numbers(1, 3, 2, dim), [dim + 5, dim, 700], RopeKind(10_000.0, 1.0)
-    norms = QKNorms(numbers(2, dim), numbers(3, dim), 1e-6)
+    norms = QKNorms(numbers(2, dim), numbers(3, dim), EPS)
     exact = [
         float64_reference.rope(
-            float64_reference.rms_norm(x, weight, 1e-6).astype(np.float32),
+            float64_reference.rms_norm(x, weight, EPS).astype(np.float32),
             np.array(positions, np.int32),
             kind.theta,
             kind.factor,
@@ -175,8 +177,9 @@ def test_keys_and_values_go_to_their_slots_of_their_layer_only(ops: Ops) -> None
     assert np.count_nonzero(cache.values) == 4
 
 
-def test_the_gate_is_the_tanh_form_times_up(ops: Ops) -> None:
-    gate, up = numbers(1, 7, 133) * 3, numbers(2, 7, 133)
+@pytest.mark.parametrize("rows", [7, 40])  # 40 rows are so many that threads share them
+def test_the_gate_is_the_tanh_form_times_up(ops: Ops, rows: int) -> None:
+    gate, up = numbers(1, rows, 133) * 3, numbers(2, rows, 133)
     close(gelu_gate(ops, gate, up), float64_reference.gelu_gate(gate, up), 2e-6)
 
 
@@ -208,6 +211,11 @@ def test_logits_multiply_by_the_table_and_cap_the_result(ops: Ops, cap: float | 
     logits = ops.logits(x, ops.weight(table, "f32"), cap)
     close(logits, exact)
     assert cap is None or np.abs(logits).max() <= cap
+
+
+def test_every_logit_is_capped_where_threads_share_a_row(ops: Ops) -> None:
+    x, table = numbers(1, 2, 1) * 100, numbers(2, 20_001, 1)
+    close(ops.logits(x, ops.weight(table, "f32"), 30.0), 30 * np.tanh(x.astype(float) @ table.T.astype(float) / 30))
 
 
 def test_vector_adds_its_constant_to_a_copy(ops: Ops) -> None:

@@ -183,6 +183,10 @@ def test_top_k_keeps_all_that_tie_with_the_last() -> None:
     assert top_k(f32(1, 3, 2, 2, 0, 2), 1).tolist() == [1]
 
 
+def test_all_that_tie_with_the_last_of_the_top_k_are_drawn(ops: Ops) -> None:
+    assert chosen(ops, f32(1, 3, 2, 2, 0, 2), PLAIN._replace(top_k=2)) == {1, 2, 3, 5}
+
+
 def test_top_k_at_or_over_the_vocabulary_keeps_all() -> None:
     for k in (None, 3, 4, 2**31 - 1):
         assert top_k(f32(1, 2, 3), k).tolist() == [0, 1, 2]
