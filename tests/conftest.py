@@ -69,7 +69,7 @@ def pytest_runtestloop() -> None:
     """Exclude the thousands of collected tests from garbage collection; each full collection would traverse them."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)  # collections by the default of 700 objects take 4 % of the suite's time
+    gc.set_threshold(20_000, 20, 50)  # collections after every 700 objects take some 4 % of the time
     gc.enable()
 
 
