@@ -87,13 +87,15 @@ MAKERS: dict[str, Callable[[bytes], bytes]] = {
     "a zip in the header": with_header(lambda header: header.update(zip=zipped(a=b"b").hex())),
 }
 
+NO_JSON = "not valid JSON|more than 1048576 bytes|run git lfs pull"
+
 CASES: tuple[HostileCase, ...] = (
     *(
         bad_weights(f"{name} for weights", "adapter_model.safetensors", make, slow="bomb" in name)
         for name, make in MAKERS.items()
     ),
     *(
-        bad_config_text(f"{name} for a config", "not valid JSON|more than 1048576 bytes", make, slow="bomb" in name)
+        bad_config_text(f"{name} for a config", NO_JSON, make, slow="bomb" in name)
         for name, make in MAKERS.items()
         if name in ("a zip of the file", "a gzip bomb", "a pointer of git LFS", "a page of a web site")
     ),
