@@ -21,7 +21,7 @@ from tests.hostile.tiny_server import DEADLINE_S, TinyServer, run_at_once
 
 NUMBERS = count()
 
-pytestmark = pytest.mark.usefixtures("unharmed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unharmed")]
 
 
 @pytest.fixture

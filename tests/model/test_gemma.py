@@ -165,6 +165,7 @@ def real() -> Iterator[Gemma]:
     yield load_gemma(bundled_model_path(Settings().cache_path), ReferenceOps(), "f32")
 
 
+@pytest.mark.slow
 def test_the_real_270m_continues_the_capital_of_france_as_transformers_does(real: Gemma) -> None:
     golden = cases.load("gemma3_270m")
     ids = golden["short_ids"].tolist()
