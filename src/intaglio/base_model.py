@@ -21,7 +21,7 @@ from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
 from intaglio.files.json_object import read_json_object
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.bundled import bundled_model_path
-from intaglio.model.config import ModelConfig
+from intaglio.model.config import ModelConfig, is_multimodal
 from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
@@ -54,7 +54,7 @@ class BaseModel:
             config = read_config(checkpoint)
             is_quantized = holds_quantized(checkpoint)
             metadata = checkpoint.raw_config if checkpoint.source == "gguf" else None
-            if "text_config" in checkpoint.raw_config:
+            if is_multimodal(checkpoint.raw_config):
                 logger.info("%s is a multimodal model; its text part is served", path)
         eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(path)})
         source = _tokenizer_source(path, settings)

@@ -53,7 +53,7 @@ def test_a_rollback_to_a_version_that_is_not_kept_is_refused(
     with pytest.raises(FinetuneError, match=r"version is 1, .*: none"):
         store.roll_back("acc", "mine")
     with pytest.raises(FinetuneNotFoundError):
-        store.roll_back("acc", "nobody")
+        store.roll_back("acc", "unknown")
     theirs = create(store, "theirs", account="other", public=True)
     with pytest.raises(FinetuneError, match="another account"):
         store.roll_back("acc", theirs.id)

@@ -59,6 +59,21 @@ def test_a_fine_tunes_own_tokens_are_kept(document: dict[str, Any], tmp_path: Pa
     assert tokenizer.decode([512, 513]) == "<think>"
 
 
+@pytest.mark.parametrize("added_ids", [None, {0, 1, 2, 3}], ids=["runs are added tokens", "runs are pieces"])
+def test_merges_of_white_space_runs_may_stand_in_any_order(tmp_path: Path, added_ids: set[int] | None) -> None:
+    """As published for Gemma 2 and 3: the merges of a run stand among those of other runs."""
+    path = tmp_path / "tokenizer.json"
+    write_tokenizer_json(path, tiny_pieces(), added_ids=added_ids)
+    before, tokenizer = read_hf_vocabulary(path), load_tokenizer(tmp_path, cache_dir=None)
+    document = json.loads(path.read_text())
+    runs = [[mark * (n - k), mark * k] for n in range(5, 2, -1) for k in range(1, n) for mark in ("\n", "\u2581")]
+    document["model"]["merges"] = [*runs, *document["model"]["merges"]]
+    after = read_hf_vocabulary(save(document, tmp_path))
+    assert (after.pieces, after.types) == (before.pieces, before.types)
+    text = "a\n\n\n\n\n\n\n b    c\n  d"
+    assert load_tokenizer(tmp_path, cache_dir=None).encode(text) == tokenizer.encode(text)
+
+
 def test_an_added_token_beyond_the_embedding_is_left_out_and_is_text_when_it_is_typed(
     document: dict[str, Any], tmp_path: Path
 ) -> None:

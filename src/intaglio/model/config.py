@@ -154,9 +154,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
     weight_dtype  "float32", "bfloat16" or "float16": the type of the checkpoint's embedding, which rounds embed_scale
     Raises ModelFormatError naming the key.
     """
-    if raw.get("model_type") == "gemma3" and "text_config" in raw:  # the multimodal wrapper
-        outer = {key: raw[key] for key in _OF_THE_WRAPPER if key in raw}
-        raw = {"model_type": "gemma3_text", **outer, **raw["text_config"]}  # older wrappers leave the inner type out
+    raw = text_part(raw)
     model_type = str(raw.get("model_type"))
     if model_type not in _MODEL_TYPES:
         raise ModelFormatError(
@@ -164,7 +162,8 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
         )
     family = _MODEL_TYPES[model_type]
     _refuse_unknown_arithmetic(raw)
-    raw = {**_CLASS_DEFAULTS[family], **raw}
+    defaults = _CLASS_DEFAULTS[family]
+    raw = {**defaults, **raw}
     hidden, heads = _integer(raw, "hidden_size"), _integer(raw, "num_attention_heads")
     head_dim = _integer(raw, "head_dim", 256)
     scalar = _number(raw, "query_pre_attn_scalar", 256.0) if family != "gemma" else float(head_dim)
@@ -179,7 +178,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
             num_heads=heads,
             num_kv_heads=_integer(raw, "num_key_value_heads", heads),
             head_dim=head_dim,
-            context_length=_integer(raw, "max_position_embeddings"),
+            context_length=_integer(raw, "max_position_embeddings", defaults["max_position_embeddings"]),
             rms_norm_eps=_number(raw, "rms_norm_eps", 1e-6),
             score_scale=1.0 / math.sqrt(scalar),
             embed_scale=rounded_embed_scale(hidden, weight_dtype),
@@ -190,6 +189,22 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
             eos_ids=_ids(raw.get("eos_token_id", 1)),
         )
     )
+
+
+def is_multimodal(raw: Mapping[str, Any]) -> bool:
+    """Whether a Hugging Face config is of a model that has a text model in it."""
+    return raw.get("model_type") == "gemma3"
+
+
+def text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of the text model. Raises ModelFormatError if a multimodal one has none."""
+    if not is_multimodal(raw):
+        return raw
+    text_config = raw.get("text_config")
+    if not isinstance(text_config, dict):
+        raise ModelFormatError("text_config of a multimodal gemma3 is not an object")
+    outer = {key: raw[key] for key in _OF_THE_WRAPPER if key in raw}
+    return {"model_type": "gemma3_text", **outer, **text_config}  # older wrappers leave the inner type out
 
 
 def _refuse_unknown_arithmetic(raw: Mapping[str, Any]) -> None:

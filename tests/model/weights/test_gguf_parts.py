@@ -12,7 +12,7 @@ import pytest
 from intaglio.base_model import BaseModel
 from intaglio.errors import ModelFormatError
 from intaglio.model.packed import packed_key
-from intaglio.model.weights import open_checkpoint
+from intaglio.model.weights import open_checkpoint, part_paths
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import Vocabulary, random_weights, tiny_config, write_gguf
 from tests.helpers.tokenizers import tiny_pieces
@@ -82,6 +82,14 @@ def test_parts_that_do_not_make_a_model_are_refused_with_the_part(
     damage(parts)
     with pytest.raises(ModelFormatError, match=complaint):
         open_checkpoint(parts[0].with_name(named))
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00000.gguf", "model-00004-of-00003.gguf", "model-1-of-3.gguf"])
+def test_a_name_that_is_not_that_of_a_part_names_a_file_alone(tmp_path: Path, name: str) -> None:
+    path = write_gguf(tmp_path / "one.gguf", CONFIG, WEIGHTS).rename(tmp_path / name)
+    assert part_paths(path) == [path]
+    with open_checkpoint(path) as checkpoint:
+        assert sorted(checkpoint.names()) == sorted(WEIGHTS)
 
 
 def test_packed_weights_belong_to_every_part(parts: list[Path]) -> None:

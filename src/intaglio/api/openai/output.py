@@ -27,6 +27,7 @@ from intaglio.api.openai.responses import (
     CompletionChunk,
     CompletionChunkChoice,
     FunctionCall,
+    TextLogprobs,
     ToolCallObject,
     ToolCallPiece,
 )
@@ -135,15 +136,16 @@ class TextForm(ResponseForm):
 
     def choice(self, index: int, choice: ChoiceDelta) -> CompletionChoice:
         assert choice.reason is not None, "a whole choice has ended"
-        logprobs = text_logprobs(choice.tokens, self._offsets[index]) if self.with_logprobs else None
-        return CompletionChoice(index, choice.text, logprobs, choice.reason)
+        return CompletionChoice(index, choice.text, self._logprobs(index, choice), choice.reason)
 
     def piece(self, index: int, choice: ChoiceDelta) -> CompletionChunkChoice:
-        logprobs = text_logprobs(choice.tokens, self._offsets[index]) if self.with_logprobs else None
-        return CompletionChunkChoice(index, choice.text, logprobs, choice.reason)
+        return CompletionChunkChoice(index, choice.text, self._logprobs(index, choice), choice.reason)
 
     def last(self, index: int, reason: str) -> CompletionChunkChoice:
         return CompletionChunkChoice(index, "", None, reason)
+
+    def _logprobs(self, index: int, choice: ChoiceDelta) -> TextLogprobs | None:
+        return text_logprobs(choice.tokens, self._offsets[index]) if self.with_logprobs else None
 
 
 def _tool_call(call: ToolCall) -> ToolCallObject:

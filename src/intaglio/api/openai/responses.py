@@ -46,10 +46,9 @@ class LikelyToken(Struct, frozen=True):
     bytes: Sequence[int]
 
 
-class ChatToken(Struct, frozen=True):
-    token: str
-    logprob: LogProbability
-    bytes: Sequence[int]
+class ChatToken(LikelyToken, frozen=True):
+    """A token of the completion, and the likeliest in its place."""
+
     top_logprobs: Sequence[LikelyToken]
 
 

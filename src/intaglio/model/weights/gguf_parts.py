@@ -25,7 +25,8 @@ def part_paths(path: Path) -> list[Path]:
     if found is None:
         return [path]
     count = found["count"]
-    return [path.with_name(f"{found['stem']}-{number:05}-of-{count}.gguf") for number in range(1, int(count) + 1)]
+    paths = [path.with_name(f"{found['stem']}-{number:05}-of-{count}.gguf") for number in range(1, int(count) + 1)]
+    return paths if path in paths else [path]  # as -00004-of-00003 is not
 
 
 def read_gguf_model(path: Path) -> GgufFile:

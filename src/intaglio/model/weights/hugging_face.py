@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from intaglio.errors import ModelFormatError
 from intaglio.files.json_object import read_json_object
-from intaglio.model.config import Family
+from intaglio.model.config import Family, is_multimodal, text_part
 from intaglio.model.weights.checkpoint import Checkpoint, without_tied_head
 from intaglio.model.weights.formats import RawTensor
 from intaglio.model.weights.mapped_file import errors_prefixed_with
@@ -32,7 +33,7 @@ def open_hugging_face(folder: Path) -> Checkpoint:
     """Open a folder that has a config.json. Raises ModelFormatError naming the file, key or tensor."""
     config = _read_object(folder / CONFIG_FILE, _MAX_CONFIG_BYTES)
     with errors_prefixed_with(folder / CONFIG_FILE):
-        text_config, multimodal = _text_config(config)
+        text_config, multimodal = text_part(config), is_multimodal(config)
         family = _family(text_config)
     single = folder / WEIGHTS_FILE
     stored = read_safetensors(single) if single.exists() else _read_shards(folder)
@@ -47,18 +48,7 @@ def open_hugging_face(folder: Path) -> Checkpoint:
     return Checkpoint(folder, "safetensors", config, tensors)
 
 
-def _text_config(config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The part that describes the text model, and whether it was inside a multimodal config."""
-    if config.get("model_type") != "gemma3":
-        return config, False
-    text_config = config.get("text_config")
-    if not isinstance(text_config, dict):
-        raise ModelFormatError("text_config of a multimodal gemma3 is not an object")
-    # Older wrappers leave the inner model_type out.
-    return {"model_type": "gemma3_text"} | text_config, True
-
-
-def _family(text_config: dict[str, Any]) -> Family:
+def _family(text_config: Mapping[str, Any]) -> Family:
     model_type = text_config.get("model_type")
     if not isinstance(model_type, str) or model_type not in _FAMILIES:
         raise ModelFormatError(
