@@ -67,6 +67,17 @@ def test_adapters_are_exact_beside_exact_weights_and_small_beside_quantized_ones
     assert found == [beside_plain, beside_quantized]
 
 
+@pytest.mark.parametrize(
+    ("asked", "beside_plain", "beside_quantized"), [("auto", "f32", "bf16"), ("int8", "int8", "int8")]
+)
+def test_the_engine_gets_the_format_of_keys_and_values(
+    plain: Path, quantized: Path, tmp_path: Path, asked: str, beside_plain: str, beside_quantized: str
+) -> None:
+    settings = load_settings(kv_format=asked, cache_dir=tmp_path)
+    found = [BaseModel.open(path, settings).engine_spec(settings).limits.kv_format for path in (plain, quantized)]
+    assert found == [beside_plain, beside_quantized]
+
+
 @pytest.mark.parametrize(("asked", "dtype"), [("f32", "float32"), ("f16", "float16"), ("int8", "int8")])
 def test_adapters_are_held_as_the_setting_asks_whatever_the_base(
     plain: Path, quantized: Path, tmp_path: Path, asked: str, dtype: str

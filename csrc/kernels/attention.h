@@ -4,17 +4,20 @@
 // pairs is a query here. Four queries are multiplied with several keys at a time, so that each load serves many products:
 //
 //     scores   16 dot products at once: sixteen lanes each, then one tree that folds all of them (`sums_of_lanes`)
-//     weigh    per query: the largest score, the exponentials, their sum
+//     weigh    per query: the largest score, the exponentials, their sum; times the values' scales, if they have any
 //     mix      four queries times 64 dims of the values at once, key by key in order
 //
 // A query's result does not depend on the other queries, on its tile or on where keys are split into spans:
 // a score is one sum over the dims in every path; the sum of the exponentials starts at the query's own first key;
 // and the weighted sum of the values adds the query's keys in order, and is stored in memory where a span ends. Scores of
 // keys that a query does not see may be computed, but are never read: a NaN there stays there.
+//
+// Keys and values may be stored in fewer bits (`Stored`); they are widened as they are loaded, in registers.
 #pragma once
 
 #include <algorithm>
 
+#include "kernels/cache_values.h"
 #include "kernels/kernels.h"
 #include "kernels/lane_sums.h"
 #include "kernels/simd.h"
@@ -70,17 +73,18 @@ struct Piece {
     }
 };
 
-// The offsets of up to kSpan keys and their values in the cache.
+// Where up to kSpan keys and their values are in the cache: which heads they are, and the offset of a head's first number.
 struct Span {
     int64_t begin, end;
-    int64_t offsets[kSpan];
+    int64_t heads[kSpan], offsets[kSpan];
 
     Span(const Piece& piece, int64_t begin_) : begin(begin_), end(std::min<int64_t>(piece.end, begin_ + kSpan)) {
         const Attention& a = piece.a;
-        const int64_t held = begin - piece.row.first_key, width = (int64_t)a.kv_heads * a.dim;
+        const int64_t held = begin - piece.row.first_key;
         int64_t index = held / a.block_size, slot = held % a.block_size;
         for (int64_t i = 0; i < end - begin; i++) {
-            offsets[i] = ((int64_t)piece.row.blocks[index] * a.block_size + slot) * width + piece.kv_head * a.dim;
+            heads[i] = ((int64_t)piece.row.blocks[index] * a.block_size + slot) * a.kv_heads + piece.kv_head;
+            offsets[i] = heads[i] * a.dim;
             if (++slot == a.block_size) slot = 0, index++;
         }
     }
@@ -89,8 +93,8 @@ struct Span {
 // -------------------------------------------------------------------------------------------------------------- scores
 
 // The dot products of Q queries and kSums / Q keys: sums[query][key].
-template <int Q>
-INTAGLIO_INLINE void dot_tile(const float* const* q, const float* const* keys, int64_t dim, float* sums) {
+template <int Q, class Stored>
+INTAGLIO_INLINE void dot_tile(const float* const* q, const Stored* const* keys, int64_t dim, float* sums) {
     constexpr int K = kSums / Q;
     const int64_t whole = dim / 16 * 16;
     Floats parts[kParts][kSums];
@@ -98,12 +102,12 @@ INTAGLIO_INLINE void dot_tile(const float* const* q, const float* const* keys, i
         Floats acc[Q][K] = {};
         if (whole < dim)
             for (int j = 0; j < K; j++) {
-                const Floats key = load_some(keys[j] + whole, dim - whole).part[p];
+                const Floats key = load_some_widened(keys[j] + whole + p * kLanes, dim - whole - p * kLanes);
                 for (int i = 0; i < Q; i++) acc[i][j] = fma(load_part(q[i] + whole + p * kLanes), key, acc[i][j]);
             }
         for (int64_t d = p * kLanes; d < whole; d += 16) {
             Floats key[K];
-            for (int j = 0; j < K; j++) key[j] = load_part(keys[j] + d);
+            for (int j = 0; j < K; j++) key[j] = load_widened(keys[j] + d);
             for (int i = 0; i < Q; i++) {
                 const Floats part = load_part(q[i] + d);
                 for (int j = 0; j < K; j++) acc[i][j] = fma(part, key[j], acc[i][j]);
@@ -117,11 +121,12 @@ INTAGLIO_INLINE void dot_tile(const float* const* q, const float* const* keys, i
 
 // Scores of `count` queries, count <= Q, for the keys of the span that any of them sees. If fewer queries or keys are left than
 // the tile has, the last one is repeated.
-template <int Q>
+template <int Q, class Stored>
 void score_tile(const Piece& piece, const Span& span, const Query* queries, int64_t count) {
     constexpr int K = kSums / Q;
     const int64_t begin = std::max(span.begin, queries[0].first), end = std::min(span.end, queries[count - 1].stop);
-    const float *q[Q], *keys[K];
+    const float* q[Q];
+    const Stored* keys[K];
     float* scores[Q];
     for (int i = 0; i < Q; i++) {
         const Query& query = queries[std::min<int64_t>(i, count - 1)];
@@ -129,10 +134,15 @@ void score_tile(const Piece& piece, const Span& span, const Query* queries, int6
         scores[i] = query.scores + (begin - piece.begin);
     }
     for (int64_t key = begin; key < end; key += K) {
-        for (int j = 0; j < K; j++) keys[j] = piece.a.keys + span.offsets[std::min(key + j, end - 1) - span.begin];
+        float scales[K];
+        for (int j = 0; j < K; j++) {
+            const int64_t at = std::min(key + j, end - 1) - span.begin;
+            keys[j] = (const Stored*)piece.a.keys.data + span.offsets[at];
+            scales[j] = has_scales<Stored> ? piece.a.scale * piece.a.keys.scales[span.heads[at]] : piece.a.scale;
+        }
         float sums[kSums];
         dot_tile<Q>(q, keys, piece.a.dim, sums);
-        for (float& x : sums) x *= piece.a.scale;
+        for (int i = 0; i < kSums; i++) sums[i] *= scales[i % K];
         // Past the last key this writes scores that the next span overwrites or that are never read.
         for (int i = 0; i < Q; i++) {
             std::memcpy(scores[i], sums + i * K, K * sizeof(float));
@@ -141,14 +151,15 @@ void score_tile(const Piece& piece, const Span& span, const Query* queries, int6
     }
 }
 
+template <class Stored>
 inline void score(const Piece& piece) {
     for (int64_t begin = piece.begin; begin < piece.end; begin += kSpan) {
         const Span span(piece, begin);
         const Query* queries = piece.queries;
         int64_t left = piece.count;
-        for (; left > 2; queries += 4, left -= 4) score_tile<4>(piece, span, queries, std::min<int64_t>(4, left));
-        if (left == 2) score_tile<2>(piece, span, queries, 2);
-        if (left == 1) score_tile<1>(piece, span, queries, 1);
+        for (; left > 2; queries += 4, left -= 4) score_tile<4, Stored>(piece, span, queries, std::min<int64_t>(4, left));
+        if (left == 2) score_tile<2, Stored>(piece, span, queries, 2);
+        if (left == 1) score_tile<1, Stored>(piece, span, queries, 1);
     }
 }
 
@@ -181,8 +192,8 @@ inline float weigh(float* x, int64_t count, float cap) {
 
 // sums[i] += weights[i][k] * value k, key by key, for Q queries and D vectors of dims; with D = 1 the dims may be fewer than a
 // vector. Not inlined: compilers then keep the sums in registers.
-template <int Q, int D>
-__attribute__((noinline)) void mix_dims(float* const* sums, const float* const* weights, const float* values,
+template <int Q, int D, class Stored>
+__attribute__((noinline)) void mix_dims(float* const* sums, const float* const* weights, const Stored* values,
                                         const int64_t* offsets, int64_t count, int64_t dims) {
     Floats acc[Q][D];
     const float* weight[Q];
@@ -193,12 +204,12 @@ __attribute__((noinline)) void mix_dims(float* const* sums, const float* const* 
     }
     int64_t k = 0;
     do {  // there is always a first key; with a loop that may run zero times compilers spill all sums
-        const float* value = values + offsets[k];
+        const Stored* value = values + offsets[k];
         Floats part[D];
         if (D == 1 && dims < kLanes)
-            part[0] = load_some(value, dims).part[0];
+            part[0] = load_some_widened(value, dims);
         else
-            for (int d = 0; d < D; d++) part[d] = load_part(value + d * kLanes);
+            for (int d = 0; d < D; d++) part[d] = load_widened(value + d * kLanes);
         for (int i = 0; i < Q; i++) {
             const Floats factor = every(weight[i][k]);
             for (int d = 0; d < D; d++) acc[i][d] = fma(factor, part[d], acc[i][d]);
@@ -209,13 +220,14 @@ __attribute__((noinline)) void mix_dims(float* const* sums, const float* const* 
 }
 
 // Adds the values of the keys [begin, end), which all Q queries see, to dims [from, to) of their sums.
-template <int Q>
+template <int Q, class Stored>
 inline void mix_keys(const Piece& piece, const Span& span, const Query* queries, int64_t begin, int64_t end, int64_t from,
                      int64_t to) {
     constexpr int D = kSums / Q;
     if (begin >= end) return;
     const int64_t *offsets = span.offsets + (begin - span.begin), count = end - begin;
-    const float *weights[Q], *values = piece.a.values;
+    const Stored* const values = (const Stored*)piece.a.values.data;
+    const float* weights[Q];
     float* sums[Q];
     for (int i = 0; i < Q; i++) {
         weights[i] = queries[i].scores + (begin - piece.begin);
@@ -231,16 +243,29 @@ inline void mix_keys(const Piece& piece, const Span& span, const Query* queries,
 }
 
 // Dims [from, to) of Q queries: keys that all of them see are computed together, keys before and after these for each query alone.
-template <int Q>
+template <int Q, class Stored>
 inline void mix_tile(const Piece& piece, const Span& span, const Query* queries, int64_t from, int64_t to) {
     const int64_t end = std::max(span.begin, std::min(span.end, queries[0].stop));
     const int64_t begin = std::min(end, std::max(span.begin, queries[Q - 1].first));
-    for (int i = 0; i < Q; i++) mix_keys<1>(piece, span, queries + i, std::max(span.begin, queries[i].first), begin, from, to);
-    mix_keys<Q>(piece, span, queries, begin, end, from, to);
     for (int i = 0; i < Q; i++)
-        mix_keys<1>(piece, span, queries + i, std::max(end, queries[i].first), std::min(span.end, queries[i].stop), from, to);
+        mix_keys<1, Stored>(piece, span, queries + i, std::max(span.begin, queries[i].first), begin, from, to);
+    mix_keys<Q, Stored>(piece, span, queries, begin, end, from, to);
+    for (int i = 0; i < Q; i++)
+        mix_keys<1, Stored>(piece, span, queries + i, std::max(end, queries[i].first), std::min(span.end, queries[i].stop),
+                            from, to);
 }
 
+// Multiplies each weight of the queries with the scale of the key's value.
+inline void apply_value_scales(const Piece& piece) {
+    for (int64_t begin = piece.begin; begin < piece.end; begin += kSpan) {
+        const Span span(piece, begin);
+        for (const Query* query = piece.queries; query < piece.queries + piece.count; query++)
+            for (int64_t key = std::max(span.begin, query->first); key < std::min(span.end, query->stop); key++)
+                query->scores[key - piece.begin] *= piece.a.values.scales[span.heads[key - span.begin]];
+    }
+}
+
+template <class Stored>
 inline void mix(const Piece& piece) {
     const int64_t dim = piece.a.dim, strip = piece.count > 4 ? kStrip : dim;
     for (int64_t begin = piece.begin; begin < piece.end; begin += kSpan) {
@@ -248,21 +273,23 @@ inline void mix(const Piece& piece) {
         for (int64_t from = 0; from < dim; from += strip) {
             const int64_t to = std::min(dim, from + strip);
             const Query *queries = piece.queries, *end = queries + piece.count;
-            for (; queries + 4 <= end; queries += 4) mix_tile<4>(piece, span, queries, from, to);
-            for (; queries + 2 <= end; queries += 2) mix_tile<2>(piece, span, queries, from, to);
-            for (; queries < end; queries++) mix_tile<1>(piece, span, queries, from, to);
+            for (; queries + 4 <= end; queries += 4) mix_tile<4, Stored>(piece, span, queries, from, to);
+            for (; queries + 2 <= end; queries += 2) mix_tile<2, Stored>(piece, span, queries, from, to);
+            for (; queries < end; queries++) mix_tile<1, Stored>(piece, span, queries, from, to);
         }
     }
 }
 
+template <class Stored>
 inline void attend(const Piece& piece) {
     float totals[kQueries];
-    score(piece);
+    score<Stored>(piece);
     for (int64_t n = 0; n < piece.count; n++) {
         const Query& query = piece.queries[n];
         totals[n] = weigh(query.scores + (query.first - piece.begin), query.stop - query.first, piece.a.softcap);
     }
-    mix(piece);
+    if (has_scales<Stored>) apply_value_scales(piece);
+    mix<Stored>(piece);
     for (int64_t n = 0; n < piece.count; n++) {
         const float* sums = piece.queries[n].sums;
         const V16 inverse = broadcast(1.0f / totals[n]);
@@ -270,14 +297,23 @@ inline void attend(const Piece& piece) {
     }
 }
 
-inline void attention(const Attention& a, const AttentionRow& row, float* scratch, int64_t begin, int64_t end) {
+template <class Stored>
+void attention_of(const Attention& a, const AttentionRow& row, float* scratch, int64_t begin, int64_t end) {
     const int64_t sharing = a.heads / a.kv_heads;
     scratch += -((uintptr_t)scratch / sizeof(float)) % 16;
     for (int64_t i = begin; i < end; i++) {
         const int64_t token = row.start + i / a.kv_heads * a.tokens, tokens = std::min<int64_t>(a.tokens, row.stop - token);
         const int64_t first = i % a.kv_heads * sharing;
         for (int64_t head = 0; head < sharing; head += kQueries)  // more only if there is one token
-            attend(Piece(a, row, token, tokens, first + head, std::min<int64_t>(kQueries, sharing - head), scratch));
+            attend<Stored>(Piece(a, row, token, tokens, first + head, std::min<int64_t>(kQueries, sharing - head), scratch));
+    }
+}
+
+inline void attention(const Attention& a, const AttentionRow& row, float* scratch, int64_t begin, int64_t end) {
+    switch (a.format) {
+        case KVFormat::f32: return attention_of<float>(a, row, scratch, begin, end);
+        case KVFormat::bf16: return attention_of<Bfloat>(a, row, scratch, begin, end);
+        case KVFormat::int8: return attention_of<int8_t>(a, row, scratch, begin, end);
     }
 }
 

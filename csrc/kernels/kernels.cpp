@@ -6,6 +6,7 @@
 //
 // Only this file includes the headers below; they divide it into readable parts.
 #include "kernels/attention.h"
+#include "kernels/cache_values.h"
 #include "kernels/kernels.h"
 #include "kernels/logits.h"
 #include "kernels/lora.h"
@@ -46,9 +47,9 @@ void matmul(const Matrix& w, const float* x, const QuantizedRows& q, int64_t row
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    INTAGLIO_NAME(ISA), quantized_size, quantize_rows, matmul,       lora_shrink, lora_expand,
-    lora_lookup,        embed,          rms_norm,      add,          rope,        gelu_gate,
-    attention,          softcap,        argmax,        exponentials,
+    INTAGLIO_NAME(ISA), quantized_size, quantize_rows, matmul, lora_shrink,  lora_expand,
+    lora_lookup,        embed,          rms_norm,      add,    rope,         store_heads,
+    gelu_gate,          attention,      softcap,       argmax, exponentials,
 };
 
 }  // namespace intaglio::ISA

@@ -84,11 +84,22 @@ struct AttentionRow {
     const int32_t* blocks;
 };
 
+// How the cache holds keys and values. int8: value = scale * q, with a scale for each head of a token.
+enum class KVFormat : int { f32 = 0, bf16 = 1, int8 = 2 };
+
+constexpr int64_t value_bytes(KVFormat format) { return format == KVFormat::f32 ? 4 : format == KVFormat::bf16 ? 2 : 1; }
+
+// The keys or the values of one layer: [num_blocks, block_size, kv_heads, dim]; scales [num_blocks, block_size, kv_heads].
+struct CachedLayer {
+    void* data;
+    float* scales;  // null unless int8
+};
+
 struct Attention {
-    const float* q;     // [tokens, heads, dim]
-    float* out;         // [tokens, heads, dim]
-    const float* keys;  // [num_blocks, block_size, kv_heads, dim]
-    const float* values;
+    const float* q;  // [tokens, heads, dim]
+    float* out;      // [tokens, heads, dim]
+    CachedLayer keys, values;
+    KVFormat format;
     int32_t heads, kv_heads, dim, block_size;
     int32_t window;        // 0: none
     float scale, softcap;  // softcap 0: none
@@ -135,6 +146,8 @@ struct Kernels {
     // the cosines, then the sines.
     void (*rope)(float* x, const float* norm, float eps, const float* angles, const int32_t* positions, int32_t heads,
                  int32_t dim, int64_t begin, int64_t end);
+    // Writes heads [count, dim] into the cache, from head `first` of the layer on.
+    void (*store_heads)(const float* x, int64_t count, int32_t dim, KVFormat format, const CachedLayer& to, int64_t first);
     // gelu(gate) * up; pieces are elements.
     void (*gelu_gate)(const float* gate, const float* up, float* out, int64_t begin, int64_t end);
     // Attention of one sequence's queries; pieces are (`tokens` query tokens, kv head) pairs: the first tokens with each of

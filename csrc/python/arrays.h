@@ -3,6 +3,9 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <optional>
 
 #include "runtime/checks.h"
 #include "runtime/views.h"
@@ -27,9 +30,25 @@ Rows<T> view(const Array<T, 2>& array) {
     return {array.data(), (int64_t)array.shape(0), (int64_t)array.shape(1)};
 }
 
-inline CacheArray view(const Array<float, 5>& array) {
+// Keys or values: float32, bfloat16 (as uint16, which NumPy can hand over) or int8.
+using CachedValues = nb::ndarray<nb::ndim<5>, nb::c_contig, nb::device::cpu>;
+using CacheScales = std::optional<Array<float, 4>>;
+
+inline CacheArray view(const CachedValues& array, const CacheScales& scales) {
+    const bool is_float = array.dtype() == nb::dtype<float>(), is_bfloat = array.dtype() == nb::dtype<uint16_t>();
+    if (!is_float && !is_bfloat && array.dtype() != nb::dtype<int8_t>())
+        throw nb::type_error("keys and values are float32, bfloat16 (as uint16) or int8");
+    const KVFormat format = is_float ? KVFormat::f32 : is_bfloat ? KVFormat::bf16 : KVFormat::int8;
     const auto size = [&](int axis) { return (int64_t)array.shape(axis); };
-    return {array.data(), size(0), size(1), size(2), size(3), size(4)};
+    return {array.data(),
+            format,
+            size(0),
+            size(1),
+            size(2),
+            size(3),
+            size(4),
+            scales ? scales->data() : nullptr,
+            scales ? (int64_t)scales->size() : 0};
 }
 
 }  // namespace intaglio

@@ -71,8 +71,9 @@ NB_MODULE(_cpu, m) {
              nb::arg("normed").noconvert())
         .def("self_attention", &methods::self_attention, nb::arg("x"), nb::arg("q"), nb::arg("k"), nb::arg("v"),
              nb::arg("lora").none(), nb::arg("projection"), nb::arg("q_norm").none(), nb::arg("k_norm").none(), nb::arg("eps"),
-             nb::arg("angles"), nb::arg("keys").noconvert(), nb::arg("values").noconvert(), nb::arg("layer"), nb::arg("plan"),
-             nb::arg("scale"), nb::arg("window"), nb::arg("softcap"), nb::arg("out").noconvert())
+             nb::arg("angles"), nb::arg("keys").noconvert(), nb::arg("values").noconvert(),
+             nb::arg("key_scales").noconvert().none(), nb::arg("value_scales").noconvert().none(), nb::arg("layer"),
+             nb::arg("plan"), nb::arg("scale"), nb::arg("window"), nb::arg("softcap"), nb::arg("out").noconvert())
         .def("softcap", &methods::softcap, nb::arg("x").noconvert(), nb::arg("cap"))
         .def("sample", &methods::sample);
 }

@@ -66,12 +66,13 @@ inline void add_projection(Device& device, Floats2 x, Floats2 y, const PackedMat
 
 inline void self_attention(Device& device, Floats2 x, const PackedMatrix& q, const PackedMatrix& k, const PackedMatrix& v,
                            const LoraPlan* lora_plan, int64_t projection, std::optional<Floats1> q_norm,
-                           std::optional<Floats1> k_norm, float eps, Floats2 angles, Array<float, 5> keys,
-                           Array<float, 5> values, int64_t layer, const AttentionPlan& plan, float scale, int window,
-                           float softcap, Output out) {
+                           std::optional<Floats1> k_norm, float eps, Floats2 angles, CachedValues keys, CachedValues values,
+                           CacheScales key_scales, CacheScales value_scales, int64_t layer, const AttentionPlan& plan,
+                           float scale, int window, float softcap, Output out) {
+    const CacheArray cached_keys = view(keys, key_scales), cached_values = view(values, value_scales);
     const WithoutGil released;
     device.self_attention(view(x), q.matrix, k.matrix, v.matrix, lora_plan, projection, view_if_given(q_norm),
-                          view_if_given(k_norm), eps, view(angles), view(keys), view(values), layer, plan, scale, window,
+                          view_if_given(k_norm), eps, view(angles), cached_keys, cached_values, layer, plan, scale, window,
                           softcap, view(out));
 }
 

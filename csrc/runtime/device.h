@@ -101,8 +101,8 @@ public:
                         CacheArray values, int64_t layer, const AttentionPlan& plan, float scale, int window, float softcap,
                         Rows<float> out) {
         const int64_t tokens = x.rows, dim = keys.dim;
-        check(values.size() == keys.size() && 0 <= layer && layer < keys.layers && window >= 0,
-              "self_attention: the cache has another shape");
+        check_cache(keys, values, layer);
+        check(window >= 0, "self_attention: a window has at least one token");
         Attention a = check_heads(q, k, v, keys);
         a.scale = scale, a.window = window, a.softcap = softcap;
         check(out.has_shape(tokens, q.out), "self_attention: matrices, cache and output do not fit");
@@ -115,13 +115,11 @@ public:
         const LoraWork lora = check_linears(x, qkv, lora_plan, projection);
         const std::vector<NormRun> q_norms = norm_runs(lora_plan, projection, 0, q_norm ? q_norm->data : nullptr, tokens, dim);
         const std::vector<NormRun> k_norms = norm_runs(lora_plan, projection, 1, k_norm ? k_norm->data : nullptr, tokens, dim);
-        const int64_t layer_size = keys.layer_size();
-        float* const layer_keys = keys.data + layer * layer_size;
-        float* const layer_values = values.data + layer * layer_size;
+        a.format = keys.format, a.keys = keys.layer(layer), a.values = values.layer(layer);
         const std::lock_guard<std::mutex> lock(mutex_);
         jobs_.multiply_into_scratch(x.data, tokens, qkv, lora);
-        jobs_.rope_and_cache(qkv, a, q_norms, k_norms, eps, angles.data, plan, layer_keys, layer_values);
-        a.q = qkv[0].y, a.out = out.data, a.keys = layer_keys, a.values = layer_values;
+        jobs_.rope_and_cache(qkv, a, q_norms, k_norms, eps, angles.data, plan);
+        a.q = qkv[0].y, a.out = out.data;
         jobs_.attention(a, plan);
     }
 
@@ -153,6 +151,14 @@ private:
         for (const Product& product : products)
             check(product.matrix.in == x.width, "linears: shapes of x, matrix and output do not fit");
         return lora_work(plan, projection, products, x.rows);
+    }
+
+    static void check_cache(const CacheArray& keys, const CacheArray& values, int64_t layer) {
+        check(values.size() == keys.size() && values.format == keys.format && 0 <= layer && layer < keys.layers,
+              "self_attention: the cache has another shape");
+        const int64_t num_scales = keys.format == KVFormat::int8 ? keys.layers * keys.layer_heads() : 0;
+        check(keys.num_scales == num_scales && values.num_scales == num_scales,
+              "self_attention: int8 keys and values have a scale for each head, others have none");
     }
 
     // Checks that the heads of the three matrices fit the cache. Returns their numbers and size.

@@ -124,8 +124,7 @@ public:
 
     // Norms (if given) and rotates q and k in place, then stores k and v in their slots. qkv: [tokens, heads, dim] each.
     void rope_and_cache(const std::vector<Product>& qkv, const Attention& a, const std::vector<NormRun>& q_norms,
-                        const std::vector<NormRun>& k_norms, float eps, const float* angles, const AttentionPlan& plan,
-                        float* keys, float* values) {
+                        const std::vector<NormRun>& k_norms, float eps, const float* angles, const AttentionPlan& plan) {
         const auto [heads, kv_heads, dim] = std::tuple((int32_t)a.heads, (int32_t)a.kv_heads, (int32_t)a.dim);
         const int64_t width = a.kv_heads * a.dim;
         float *const q = qkv[0].y, *const k = qkv[1].y, *const v = qkv[2].y;
@@ -137,9 +136,9 @@ public:
                 kernels_.rope(k, norm, eps, angles, plan.positions.data(), kv_heads, dim, from, to);
             });
             for (int64_t token = begin; token < end; token++) {
-                const int64_t at = (int64_t)plan.slots[token] * width;
-                std::copy_n(k + token * width, width, keys + at);
-                std::copy_n(v + token * width, width, values + at);
+                const int64_t first = (int64_t)plan.slots[token] * a.kv_heads;
+                kernels_.store_heads(k + token * width, a.kv_heads, a.dim, a.format, a.keys, first);
+                kernels_.store_heads(v + token * width, a.kv_heads, a.dim, a.format, a.values, first);
             }
         });
     }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/kernels.h"
+
 namespace intaglio {
 
 template <class T>
@@ -19,13 +21,22 @@ struct Rows {
     bool has_shape(int64_t wanted_rows, int64_t wanted_width) const { return rows == wanted_rows && width == wanted_width; }
 };
 
-// The keys or the values of the layers that share one set of block tables: [layers, blocks, block_size, kv_heads, dim].
+// The keys or the values of the layers that share one set of block tables: [layers, blocks, block_size, kv_heads, dim], and for
+// int8 their scales [layers, blocks, block_size, kv_heads].
 struct CacheArray {
-    float* data;
+    void* data;
+    KVFormat format;
     int64_t layers, blocks, block_size, kv_heads, dim;
+    float* scales;       // null unless int8
+    int64_t num_scales;  // 0 unless int8
 
-    int64_t layer_size() const { return blocks * block_size * kv_heads * dim; }
-    int64_t size() const { return layers * layer_size(); }
+    int64_t layer_heads() const { return blocks * block_size * kv_heads; }
+    int64_t size() const { return layers * layer_heads() * dim; }
+
+    CachedLayer layer(int64_t index) const {
+        const int64_t head = index * layer_heads();
+        return {(char*)data + head * dim * value_bytes(format), scales ? scales + head : nullptr};
+    }
 };
 
 }  // namespace intaglio

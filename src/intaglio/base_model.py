@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from intaglio.engine.engine import EngineLimits
+from intaglio.engine.memory.machine import kv_format
 from intaglio.engine.protocol import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
 from intaglio.files.json_object import read_json_object
@@ -72,7 +73,9 @@ class BaseModel:
         return cls(path, config, tokenizer, is_quantized)
 
     def engine_spec(self, settings: Settings) -> EngineSpec:
-        """What the engine process needs to load and run this model."""
+        """What the engine process needs to load and run this model. Without `kv_cache_bytes` in the settings (see
+        `plan_for_machine`) the KV cache has the size of `EngineLimits`.
+        """
         return EngineSpec(
             model_path=str(self.path),
             packed_dir=str(settings.cache_path / "packed"),
@@ -84,7 +87,8 @@ class BaseModel:
                 max_running=settings.max_running,
                 step_tokens=settings.step_tokens,
                 kv_block_size=settings.kv_block_size,
-                kv_cache_bytes=settings.kv_cache_bytes,
+                kv_cache_bytes=settings.kv_cache_bytes or EngineLimits().kv_cache_bytes,
+                kv_format=kv_format(settings, self.is_quantized),
                 prefix_cache=settings.prefix_cache,
             ),
             stop_ids=sorted(self.tokenizer.stop_ids),

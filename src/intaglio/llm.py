@@ -10,6 +10,7 @@ the sequence, because it knows token ids only.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from intaglio.base_model import BaseModel, make_request
 from intaglio.completion import Completion, CompletionBuilder, TextDelta, TokenLogprob, Usage, join_deltas
 from intaglio.engine.client import EngineClient
 from intaglio.engine.core_process import adapter_limits, build_engine
-from intaglio.engine.memory.machine import fit_to_machine
+from intaglio.engine.memory.machine import plan_for_machine
 from intaglio.engine.token_stream import TokenStream
 from intaglio.grammar import check_grammar
 from intaglio.model.bundled import bundled_model_path
@@ -34,6 +35,8 @@ from intaglio.request import (
 )
 from intaglio.settings import Settings, load_settings
 from intaglio.text import IncrementalDetokenizer, Tokenizer
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["LLM", "AsyncLLM", "Completion", "RequestHandle", "TextDelta", "TokenLogprob", "Usage"]
 
@@ -85,11 +88,12 @@ class AsyncLLM:
 
         Raises SettingsError for what this machine cannot run or hold, before any model is loaded, and as `start` does.
         """
-        fitting = await asyncio.to_thread(fit_to_machine, list(paths.values()), settings)
+        plan = await asyncio.to_thread(plan_for_machine, list(paths.values()), settings)
+        logger.info("%s", plan.table(list(paths)))
         models: dict[str, AsyncLLM] = {}
         try:
-            for model_id, path in paths.items():
-                models[model_id] = await cls.start(model_id, path, fitting)
+            for index, (model_id, path) in enumerate(paths.items()):
+                models[model_id] = await cls.start(model_id, path, plan.of_model(index))
         except BaseException:
             await asyncio.gather(*(llm.close() for llm in models.values()))
             raise
@@ -172,7 +176,9 @@ class LLM:
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
         settings = load_settings(**options)
         path = Path(model) if model is not None else bundled_model_path(settings.cache_path)
-        self._settings = fit_to_machine([path], settings)
+        plan = plan_for_machine([path], settings)
+        logger.info("%s", plan.table([path.name]))
+        self._settings = plan.of_model(0)
         self._base = BaseModel.open(path, self._settings)
         spec = self._base.engine_spec(self._settings)
         self._limits = adapter_limits(spec)

@@ -27,6 +27,7 @@ DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
 
 WeightFormat = Literal["auto", "f32", "bf16", "w8", "w5", "w4"]
 AdapterFormat = Literal["auto", "f32", "f16", "int8"]
+KVCacheFormat = Literal["auto", "f32", "bf16", "int8"]
 Kernels = Literal["auto", "reference", "amx", "avx512vnni", "avx2", "neon", "plain"]
 
 
@@ -86,7 +87,14 @@ class Settings(BaseSettings):
         description="tokens in one forward at most: decodes, then chunks of prompts (vLLM: max_num_batched_tokens)",
     )
     kv_block_size: int = Field(16, ge=1, le=256, description="tokens in one block of the KV cache (vLLM: block_size)")
-    kv_cache_bytes: int = Field(1 << 30, ge=1 << 16, description="bytes for keys and values of all sequences")
+    kv_cache_bytes: int | None = Field(
+        None, ge=1 << 16, description="bytes for keys and values of all sequences; none: what the machine can spare"
+    )
+    kv_format: KVCacheFormat = Field(
+        "auto",
+        description="how keys and values are held: f32, bf16, int8 (a scale per head and token), or auto: bf16 beside "
+        "quantized weights, f32 beside others",
+    )
     prefix_cache: bool = Field(
         True, description="reuse blocks of earlier prompts in requests that begin alike (vLLM: enable_prefix_caching)"
     )

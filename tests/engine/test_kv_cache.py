@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from intaglio.engine.kv_cache import KVCacheManager, longest_sequence, plan_blocks
+from intaglio.engine.kv_cache import CacheShape, KVCacheManager, longest_sequence
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import SettingsError
 from intaglio.model.config import config_from_hf
@@ -116,13 +116,13 @@ def test_without_the_prefix_cache_nothing_is_found() -> None:
 def test_too_few_bytes_are_refused_with_the_sum() -> None:
     config = config_from_hf(tiny_config("gemma3_text"))
     with pytest.raises(SettingsError, match=r"kv_cache_bytes is 70000.*needs about \d+"):
-        plan_blocks(config, cache_bytes=70000, block_size=16, max_running=4, step_tokens=128)
+        CacheShape(config, "f32", block_size=16, max_running=4, step_tokens=128).plan_blocks(70000)
 
 
 def test_the_plan_stays_within_the_bytes_given() -> None:
     config = config_from_hf(tiny_config("gemma3_text"))
     cache_bytes = 3_000_000
-    blocks = plan_blocks(config, cache_bytes=cache_bytes, block_size=4, max_running=3, step_tokens=16)
+    blocks = CacheShape(config, "f32", block_size=4, max_running=3, step_tokens=16).plan_blocks(cache_bytes)
     per_token = 2 * config.kv_size * 4
     used = sum(count * 4 * per_token * layers for count, layers in zip(blocks, (1, 6), strict=True))
     assert used <= cache_bytes

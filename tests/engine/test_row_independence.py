@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from intaglio.engine.engine import Engine, EngineLimits
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.packing import AdapterDtype
+from intaglio.model.config import ModelConfig
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat as Format
-from intaglio.ops import Ops
+from intaglio.ops import KVFormat, Ops
+from intaglio.ops.cached_values import token_bytes
 from intaglio.ops.cpu import CpuOps, instruction_sets
 from intaglio.ops.reference import ReferenceOps
 from intaglio.request import AdapterRef, EngineRequest, Priority, ScaledAdapter, TokenLogprobs
@@ -59,6 +61,8 @@ DTYPES: Mapping[Format, AdapterDtype] = {
     "w8": "float16", "w5": "float16", "w4": "int8", "bf16": "float32", "f32": "float32"
 }  # fmt: skip
 FORMATS = tuple(DTYPES)
+# Keys and values in every format too.
+KV_FORMATS: Mapping[Format, KVFormat] = {"w8": "bf16", "w5": "int8", "w4": "int8", "bf16": "bf16", "f32": "f32"}
 # The layers of a family do not depend on the format, nor the products of a format on the family. `asks` draws any.
 QUICK = {("gemma3_text", "w8"), ("gemma3_text", "w4"), ("gemma3_text", "f32"), ("gemma2", "w8")}
 FAMILIES_AND_FORMATS = [
@@ -164,6 +168,7 @@ class Workshop:
     ) -> Result:
         """asks: (seed, ask), in order of arrival among those of one delay."""
         model, ops, load = self.model(family, fmt, backend, threads, name or ENGINE_BACKENDS[0])
+        limits = _in_kv_format(limits, KV_FORMATS[fmt] if backend is CpuOps else "f32", model.config)
         recorder = RecordingOps(ops)
         # A few of the adapters at a time: they are evicted and loaded again.
         grammar_compiler = self.grammar_compilers[family]
@@ -196,6 +201,12 @@ class Workshop:
             assert not differing, f"request {seed}, {ask}: logits differ from token {differing[0][1]} on"
             assert result.tokens[f"r{seed}"] == alone.tokens[f"r{seed}"]
             assert result.logprobs[f"r{seed}"] == alone.logprobs[f"r{seed}"]
+
+
+def _in_kv_format(limits: EngineLimits, fmt: KVFormat, config: ModelConfig) -> EngineLimits:
+    """The same number of tokens in the cache, held in the format."""
+    ours, plain = (token_bytes(kind, config.num_kv_heads, config.head_dim) for kind in (fmt, "f32"))
+    return replace(limits, kv_format=fmt, kv_cache_bytes=-(-limits.kv_cache_bytes * ours // plain))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.model.gemma import ForwardBatch, Gemma, kv_groups
-from intaglio.ops import AdapterTensors, AttentionRow, KVGroup, LoraPair, LoraSegment, ModuleKey, Ops
+from intaglio.ops import AdapterTensors, AttentionRow, KVFormat, KVGroup, LoraPair, LoraSegment, ModuleKey, Ops
 from intaglio.ops.reference import ReferenceOps
 
 F32 = NDArray[np.float32]
@@ -61,6 +61,7 @@ def run_prompts(
     block_size: int = 5,
     seed: int = 0,
     keep_window_only: bool = True,
+    kv_format: KVFormat = "f32",
 ) -> list[F32]:
     """Logits of each prompt: [tokens, vocab], or [len(wanted), vocab] for the ascending positions `wanted`.
 
@@ -68,7 +69,7 @@ def run_prompts(
     keep_window_only  release blocks that a sliding window has moved past, as the engine does
     """
     ops = ops or ReferenceOps()
-    cache = _Cache(model, prompts, ops, block_size, seed, keep_window_only)
+    cache = _Cache(model, prompts, ops, block_size, seed, keep_window_only, kv_format)
     # Rows of one adapter must be consecutive.
     running = [_Running(index, prompt) for index, prompt in enumerate(prompts)]
     first: dict[int, int] = {id(None): -1}  # the prompt where an adapter appears first; the base is before all
@@ -88,14 +89,21 @@ class _Cache:
     """Keys and values of all prompts, and a shuffled list of free blocks per group."""
 
     def __init__(
-        self, model: Gemma, prompts: Sequence[Prompt], ops: Ops, block_size: int, seed: int, keep_window_only: bool
+        self,
+        model: Gemma,
+        prompts: Sequence[Prompt],
+        ops: Ops,
+        block_size: int,
+        seed: int,
+        keep_window_only: bool,
+        kv_format: KVFormat,
     ) -> None:
         config = model.config
         self.ops, self.block_size, self.keep_window_only = ops, block_size, keep_window_only
         self.groups = kv_groups(config)
         count = sum(-(-len(prompt.ids) // block_size) for prompt in prompts) + 3  # three that stay unused
         self.kv: list[KVGroup] = [
-            ops.new_kv(len(group.layers), count, block_size, config.num_kv_heads, config.head_dim)
+            ops.new_kv(len(group.layers), count, block_size, config.num_kv_heads, config.head_dim, kv_format)
             for group in self.groups
         ]
         shuffle = random.Random(seed).sample

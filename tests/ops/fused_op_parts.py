@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.ops import AttentionKind, AttentionRow, KVGroup, Ops, QKNorms, RopeKind, Weight
+from tests.ops.cached_arrays import widened
 
 F32 = NDArray[np.float32]
 
@@ -69,7 +70,8 @@ class Heads:
 
     def over(self, q: F32, cache: KVGroup, layer: int, rows: Sequence[AttentionRow]) -> F32:
         """As `run`, over keys and values that are all in the cache already: the rows' own are written once more."""
-        return self.run(q, cached(cache.keys, layer, rows), cached(cache.values, layer, rows), cache, layer, rows)
+        k, v = widened(cache.keys, cache.key_scales), widened(cache.values, cache.value_scales)
+        return self.run(q, cached(k, layer, rows), cached(v, layer, rows), cache, layer, rows)
 
 
 def cached(values: F32, layer: int, rows: Sequence[AttentionRow]) -> F32:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from intaglio.ops import (
     Array,
     AttentionRow,
+    KVFormat,
     KVGroup,
     LoraPair,
     LoraSegment,
@@ -26,6 +27,7 @@ from intaglio.ops import (
     Weight,
 )
 from tests.ops.backends import adapter_weights
+from tests.ops.cached_arrays import fill
 from tests.ops.fused_op_parts import Heads, add_norms, gelu_gate
 from tests.ops.quantized import KINDS, random_matrix
 
@@ -114,6 +116,7 @@ class Attention:
     window: int | None
     cap: float | None
     seed: int
+    fmt: KVFormat = "f32"
 
     def on(self, ops: Ops) -> Heads:
         heads = self.kv_heads * self.heads_per_kv
@@ -158,14 +161,14 @@ def _cache(
     ops: Ops, case: Attention, keys: Sequence[F32], values: Sequence[F32], order: Any
 ) -> tuple[KVGroup, list[list[int]]]:
     counts = [-(-len(k) // case.block_size) for k in keys]
-    cache = ops.new_kv(1, sum(counts), case.block_size, case.kv_heads, case.dim)
-    cache.keys[:], cache.values[:] = np.nan, np.nan
+    cache = ops.new_kv(1, sum(counts), case.block_size, case.kv_heads, case.dim, case.fmt)
+    fill(cache, ..., np.nan, np.nan)
     free = order(sum(counts)).tolist()
     tables = [[free.pop() for _ in range(count)] for count in counts]
     for k, v, table in zip(keys, values, tables, strict=True):
         for position in range(len(k)):
             block, offset = table[position // case.block_size], position % case.block_size
-            cache.keys[0, block, offset], cache.values[0, block, offset] = k[position], v[position]
+            fill(cache, (0, block, offset), k[position], v[position])
     return cache, tables
 
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from intaglio.ops import AttentionRow
+from intaglio.ops import AttentionRow, KVFormat
 from tests.helpers.drawn_cases import drawn_cases
 from tests.ops import float64_reference
 from tests.ops.backends import BACKENDS, KERNELS, shared_kernels
+from tests.ops.cached_arrays import KV_FORMATS, fill, rounded, widened
 from tests.ops.fused_op_parts import Heads
 from tests.ops.row_independence import Attention, check_attention, numbers, same_bits
 
@@ -36,6 +37,7 @@ class Case:
     cap: float | None
     drop_old: bool
     seed: int
+    fmt: KVFormat = "f32"
 
 
 cases = st.builds(
@@ -51,6 +53,7 @@ cases = st.builds(
     cap=st.sampled_from([None, 50.0, 1.5]),
     drop_old=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
+    fmt=st.sampled_from(KV_FORMATS),
 )
 
 
@@ -61,14 +64,52 @@ def test_attention_equals_one_query_at_a_time(case: Case) -> None:
 
 
 @pytest.mark.parametrize("window", [None, 1, 7, 132, 133, 134])
-def test_attention_of_a_long_sequence(window: int | None) -> None:
-    check(Case(((133, 3), (0, 133)), 2, 2, 6, 16, window, None, True, 1))
+@pytest.mark.parametrize("fmt", KV_FORMATS)
+def test_attention_of_a_long_sequence(fmt: KVFormat, window: int | None) -> None:
+    check(Case(((133, 3), (0, 133)), 2, 2, 6, 16, window, None, True, 1, fmt))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 256), (1, 8, 64), (2, 33, 16), (4, 2, 128), (3, 1, 142)])
-def test_attention_of_wide_heads_and_of_many_that_share_keys(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("fmt", KV_FORMATS)
+def test_attention_of_wide_heads_and_of_many_that_share_keys(fmt: KVFormat, shape: tuple[int, int, int]) -> None:
     kv_heads, heads_per_kv, dim = shape
-    check(Case(((30, 5), (0, 9), (63, 2), (64, 1)), kv_heads, heads_per_kv, dim, 16, 33, None, True, 1))
+    check(Case(((30, 5), (0, 9), (63, 2), (64, 1)), kv_heads, heads_per_kv, dim, 16, 33, None, True, 1, fmt))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("fmt", KV_FORMATS)
+@pytest.mark.parametrize("dim", [2, 22, 256])
+def test_keys_and_values_are_rounded_to_the_type_of_the_cache(name: str, fmt: KVFormat, dim: int) -> None:
+    ops = shared_kernels(name, 2)
+    k, v = numbers(1, 9, 3, dim), numbers(2, 9, 3, dim) * np.float32(1e3)
+    k[0, 0], v[1, 2], v[2, 1, :-1] = 0, 1e-38, 0  # zeros; tiny numbers; one number alone
+    k[3, 0, 0] = np.float32(1.00390625)  # half-way between two bfloat16: to even
+    cache = ops.new_kv(2, 4, 3, 3, dim, fmt)
+    Heads.of(ops, 3, 3, dim).run(k, k, v, cache, 1, [AttentionRow(0, 9, 9, 0, [2, 0, 3])])
+    for stored, scales, exact in ((cache.keys, cache.key_scales, k), (cache.values, cache.value_scales, v)):
+        kept = widened(stored, scales)[1][[2, 0, 3]].reshape(exact.shape)
+        assert same_bits(kept, rounded(exact, fmt))
+        assert not np.count_nonzero(stored[0])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("fmt", ["bf16", "int8"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_key_that_is_not_finite_spoils_only_what_sees_it(name: str, fmt: KVFormat, bad: float) -> None:
+    ops, n = shared_kernels(name, 2), 20
+    q, k, v = numbers(1, 2 * n, 2, 16), numbers(2, 2 * n, 2, 16), numbers(3, 2 * n, 2, 16)
+    rows = [AttentionRow(0, n, n, 0, [1, 3]), AttentionRow(n, 2 * n, n, 0, [0, 2])]
+
+    def attend(k: F32, v: F32) -> F32:
+        with np.errstate(invalid="ignore"):
+            return Heads.of(ops, 2, 2, 16).run(q, k, v, ops.new_kv(1, 4, 16, 2, 16, fmt), 0, rows)
+
+    clean, spoilt_key, spoilt_value = attend(k, v), k.copy(), v.copy()
+    spoilt_key[7, 1, 5] = spoilt_value[7, 1, 5] = bad
+    for out in (attend(spoilt_key, v), attend(k, spoilt_value)):
+        assert not np.isfinite(out[7:n, 1]).all(axis=-1).any()
+        assert same_bits(out[:7], clean[:7])
+        assert same_bits(out[n:], clean[n:])
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -113,8 +154,9 @@ def test_a_long_prompt_in_odd_chunks_has_the_same_bits_as_whole(
     name: str, heads_per_kv: int, chunk: int, window: int | None
 ) -> None:
     """`chunk` 1 is decode: a sequence's queries come one by one. More sequences and threads give smaller pieces."""
-    case = Attention((97, 31, 66), chunk, 1, heads_per_kv, 22, 16, window, None, 7)
-    check_attention(shared_kernels(name, 3), shared_kernels(name, 1), case)
+    for fmt in KV_FORMATS:
+        case = Attention((97, 31, 66), chunk, 1, heads_per_kv, 22, 16, window, None, 7, fmt)
+        check_attention(shared_kernels(name, 3), shared_kernels(name, 1), case)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -182,6 +224,7 @@ def check(case: Case) -> None:
         slots = [table[(p - first_key) // case.block_size] * case.block_size + p % case.block_size for p in positions]
         cached_keys[layer].reshape(-1, case.kv_heads, case.dim)[slots] = keys[first_key:]
         cached_values[layer].reshape(-1, case.kv_heads, case.dim)[slots] = values[first_key:]
+        keys, values = rounded(keys, case.fmt), rounded(values, case.fmt)
         rows.append(AttentionRow(start, start + new, length, first_key, table))
         for index, head in np.ndindex(new, num_heads):
             own_keys, own_values = keys[:, head // case.heads_per_kv], values[:, head // case.heads_per_kv]
@@ -192,8 +235,8 @@ def check(case: Case) -> None:
         start += new
     for name in BACKENDS:
         ops = shared_kernels(name, 2)
-        cache = ops.new_kv(*shape)
-        cache.keys[:], cache.values[:] = cached_keys, cached_values
+        cache = ops.new_kv(*shape, case.fmt)
+        fill(cache, ..., cached_keys, cached_values)
         heads = Heads.of(ops, num_heads, case.kv_heads, case.dim, scale=scale, window=case.window, cap=case.cap)
         out = heads.over(q, cache, layer, rows)
         assert out.dtype == np.float32

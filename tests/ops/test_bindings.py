@@ -79,6 +79,10 @@ def project(device: Device, **changes: Any) -> None:
     device.add_projection(**(arguments | changes))
 
 
+def int8(*shape: int) -> Any:
+    return np.zeros(shape, np.int8)
+
+
 def attend(device: Device, **changes: Any) -> None:
     """self_attention of two rows of 5: four heads of 8 over two of keys, the last two of six tokens."""
     arguments = {
@@ -94,6 +98,8 @@ def attend(device: Device, **changes: Any) -> None:
         "angles": zeros(6, 8),
         "keys": zeros(2, 3, 4, 2, 8),
         "values": zeros(2, 3, 4, 2, 8),
+        "key_scales": None,
+        "value_scales": None,
         "layer": 1,
         "plan": plan([(0, 2, 6, 0, [2, 0])]),
         "scale": 1.0,
@@ -173,6 +179,16 @@ REFUSED: dict[str, Callable[[Device], object]] = {
     "k of other heads": lambda d: attend(d, k=plain(24, 5)),
     "v of other heads": lambda d: attend(d, v=plain(8, 5)),
     "q of other inputs": lambda d: attend(d, q=plain(32, 4)),
+    "int8 without scales": lambda d: attend(d, keys=int8(2, 3, 4, 2, 8), values=int8(2, 3, 4, 2, 8)),
+    "scales of another shape": lambda d: attend(
+        d,
+        keys=int8(2, 3, 4, 2, 8),
+        values=int8(2, 3, 4, 2, 8),
+        key_scales=zeros(2, 3, 4, 2),
+        value_scales=zeros(2, 3, 4, 1),
+    ),
+    "scales of float32": lambda d: attend(d, key_scales=zeros(2, 3, 4, 2), value_scales=zeros(2, 3, 4, 2)),
+    "keys and values of two types": lambda d: attend(d, values=np.zeros((2, 3, 4, 2, 8), np.uint16)),
     "cache of other heads": lambda d: attend(d, keys=zeros(2, 3, 4, 1, 8), values=zeros(2, 3, 4, 1, 8)),
     "values of another shape": lambda d: attend(d, values=zeros(2, 2, 4, 2, 8)),
     "q norm width": lambda d: attend(d, q_norm=zeros(3)),

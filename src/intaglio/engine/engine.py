@@ -17,14 +17,14 @@ import msgspec
 
 from intaglio.engine.batch import build_batch
 from intaglio.engine.grammar import GrammarCompiler
-from intaglio.engine.kv_cache import KVCacheManager, longest_sequence, plan_blocks
+from intaglio.engine.kv_cache import CacheShape, KVCacheManager, longest_sequence
 from intaglio.engine.sampler import SampledToken, sample_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, AdapterUseError, EngineStepError, GrammarError, IntaglioError
 from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AcquireResult, AdapterPool
-from intaglio.model.gemma import Gemma, kv_groups
-from intaglio.ops import AdapterWeights, KVGroup, Ops
+from intaglio.model.gemma import Gemma
+from intaglio.ops import AdapterWeights, KVFormat, KVGroup, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class EngineLimits:
     step_tokens: int = 512
     kv_block_size: int = 16
     kv_cache_bytes: int = 1 << 30
+    kv_format: KVFormat = "f32"
     prefix_cache: bool = True
 
 
@@ -63,14 +64,8 @@ class Engine:
         grammar_compiler: GrammarCompiler | None = None,
     ) -> None:
         config = model.config
-        blocks = plan_blocks(
-            config,
-            cache_bytes=limits.kv_cache_bytes,
-            block_size=limits.kv_block_size,
-            max_running=limits.max_running,
-            step_tokens=limits.step_tokens,
-        )
-        groups = kv_groups(config)
+        shape = CacheShape(config, limits.kv_format, limits.kv_block_size, limits.max_running, limits.step_tokens)
+        groups, blocks = shape.groups, shape.plan_blocks(limits.kv_cache_bytes)
         self.max_sequence_tokens = longest_sequence(groups, blocks, limits.kv_block_size, config.context_length)
         self._model = model
         self._adapters = adapters
@@ -80,7 +75,9 @@ class Engine:
         self._stop_ids = stop_ids
         self._vocab_size = min(vocab_size, config.vocab_size)
         self._kv: list[KVGroup] = [
-            ops.new_kv(len(group.layers), count, limits.kv_block_size, config.num_kv_heads, config.head_dim)
+            ops.new_kv(
+                len(group.layers), count, limits.kv_block_size, config.num_kv_heads, config.head_dim, limits.kv_format
+            )
             for group, count in zip(groups, blocks, strict=True)
         ]
         self._cache = KVCacheManager(groups, blocks, limits.kv_block_size, prefix_cache=limits.prefix_cache)

@@ -18,14 +18,15 @@ import hashlib
 from array import array
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 
 from intaglio.engine.block_pool import BlockPool
 from intaglio.engine.sequence import BlockTable, Sequence
 from intaglio.errors import SettingsError
 from intaglio.model.config import ModelConfig
 from intaglio.model.gemma import KVGroupShape, kv_groups
-
-_BYTES_PER_VALUE = 4  # float32
+from intaglio.ops import KVFormat
+from intaglio.ops.cached_values import token_bytes
 
 
 class KVCacheManager:
@@ -166,53 +167,76 @@ class KVCacheManager:
         return keys[:count]
 
 
-def plan_blocks(
-    config: ModelConfig, *, cache_bytes: int, block_size: int, max_running: int, step_tokens: int
-) -> list[int]:
-    """How many blocks each KV group gets out of `cache_bytes`.
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What the size of a KV cache follows from; `Settings` describes the last three fields."""
 
-    A group with a window never needs more than every running sequence's window plus one step's new tokens; it gets
-    that, but at most half of the bytes, and the groups without a window get the rest.
-    Raises SettingsError with the sum if not even one sequence of a useful length fits.
-    """
-    groups = kv_groups(config)
-    per_token = 2 * config.kv_size * _BYTES_PER_VALUE
-    block_bytes = [len(group.layers) * block_size * per_token for group in groups]
-    windowed = [index for index, group in enumerate(groups) if group.window is not None]
-    blocks = [0] * len(groups)
-    remaining = cache_bytes
-    for index in windowed:
-        window = groups[index].window or 0
-        wanted = max_running * (window // block_size + 2) + step_tokens // block_size + 1
+    config: ModelConfig
+    fmt: KVFormat
+    block_size: int
+    max_running: int
+    step_tokens: int
+
+    @property
+    def groups(self) -> tuple[KVGroupShape, ...]:
+        return kv_groups(self.config)
+
+    def block_bytes(self, group: KVGroupShape) -> int:
+        per_layer = token_bytes(self.fmt, self.config.num_kv_heads, self.config.head_dim)
+        return len(group.layers) * self.block_size * per_layer
+
+    def plan_blocks(self, cache_bytes: int) -> list[int]:
+        """How many blocks each KV group gets.
+
+        A group with a window never needs more than every running sequence's window plus one step's new tokens; it gets
+        that, but at most half of the bytes, and the groups without a window get the rest.
+        Raises SettingsError with the sum if not even one sequence of a useful length fits.
+        """
+        groups, blocks = self.groups, [0] * len(self.groups)
+        windowed = [index for index, group in enumerate(groups) if group.window is not None]
         share = cache_bytes if len(windowed) == len(groups) else cache_bytes // 2
-        blocks[index] = min(wanted, share // len(windowed) // block_bytes[index])
-        remaining -= blocks[index] * block_bytes[index]
-    for index in range(len(groups)):
-        if index not in windowed:
-            blocks[index] = remaining // block_bytes[index]
-    needed = [_least_blocks(group, block_size, step_tokens) for group in groups]
-    if any(have < need for have, need in zip(blocks, needed, strict=True)):
-        least = least_cache_bytes(config, block_size, step_tokens)
-        raise SettingsError(
-            f"kv_cache_bytes is {cache_bytes}, too little for one sequence: this model with step_tokens {step_tokens} "
-            f"needs about {least}"
+        remaining = cache_bytes
+        for index in windowed:
+            affordable = share // len(windowed) // self.block_bytes(groups[index])
+            blocks[index] = min(self._wanted_blocks(groups[index]), affordable)
+            remaining -= blocks[index] * self.block_bytes(groups[index])
+        for index in range(len(groups)):
+            if index not in windowed:
+                blocks[index] = remaining // self.block_bytes(groups[index])
+        if any(have < self._least_blocks(group) for have, group in zip(blocks, groups, strict=True)):
+            raise SettingsError(
+                f"kv_cache_bytes is {cache_bytes}, too little for one sequence: this model with step_tokens "
+                f"{self.step_tokens} needs about {self.least_bytes()}"
+            )
+        return blocks
+
+    def least_bytes(self) -> int:
+        """Bytes with which every group gets the blocks for one sequence that fills a step."""
+        # twice, because a group with a window gets at most half
+        return 2 * sum(self._least_blocks(group) * self.block_bytes(group) for group in self.groups)
+
+    def bytes_for(self, num_sequences: int, length: int) -> int:
+        """Bytes with which `num_sequences` of `length` tokens fit into the groups without a window."""
+        whole = sum(
+            num_sequences * -(-length // self.block_size) * self.block_bytes(group)
+            for group in self.groups
+            if group.window is None
         )
-    return blocks
+        windows = sum(
+            self._wanted_blocks(group) * self.block_bytes(group) for group in self.groups if group.window is not None
+        )
+        needed = whole + min(windows, whole) if whole else windows
+        return max(needed, self.least_bytes())
 
+    def _wanted_blocks(self, group: KVGroupShape) -> int:
+        """Blocks of a group with a window that are enough, whatever runs."""
+        window = group.window or 0
+        return self.max_running * (window // self.block_size + 2) + self.step_tokens // self.block_size + 1
 
-def least_cache_bytes(config: ModelConfig, block_size: int, step_tokens: int) -> int:
-    """Bytes with which `plan_blocks` gives every group the blocks for one sequence that fills a step."""
-    per_token = 2 * config.kv_size * _BYTES_PER_VALUE
-    groups = kv_groups(config)
-    return 2 * sum(  # twice, because a group with a window gets at most half
-        _least_blocks(group, block_size, step_tokens) * len(group.layers) * block_size * per_token for group in groups
-    )
-
-
-def _least_blocks(group: KVGroupShape, block_size: int, step_tokens: int) -> int:
-    if group.window is None:
-        return -(-step_tokens // block_size)
-    return (group.window + step_tokens) // block_size + 2
+    def _least_blocks(self, group: KVGroupShape) -> int:
+        if group.window is None:
+            return -(-self.step_tokens // self.block_size)
+        return (group.window + self.step_tokens) // self.block_size + 2
 
 
 def longest_sequence(groups: Seq[KVGroupShape], blocks: Seq[int], block_size: int, context_length: int) -> int:

@@ -29,6 +29,7 @@ from intaglio.ops.arrays import (
     AttentionPlan,
     Distributions,
     Format,
+    KVFormat,
     LoraPlan,
     QuantizedFormat,
     QuantizedMatrix,
@@ -49,6 +50,7 @@ __all__ = [
     "AttentionRow",
     "Distributions",
     "Format",
+    "KVFormat",
     "KVGroup",
     "LogprobsQuery",
     "LogprobsRow",
@@ -124,7 +126,9 @@ class Ops(Protocol):
         group. The rows of the sequences are contiguous and cover all tokens of the step.
         """
 
-    def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
+    def new_kv(
+        self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int, fmt: KVFormat = "f32"
+    ) -> KVGroup:
         """An empty cache. Its memory is touched only as blocks are written."""
 
     # -- the forward, in the order of the model ------------------------------------------------------------------------
@@ -167,7 +171,8 @@ class Ops(Protocol):
         1. q, k, v by `linears` with the three matrices; heads of q and k normed, if the kind has norms.
         2. q and k rotated: pairs (i, i + dim/2) by position / factor · theta^(-2i/dim). Source: RoFormer
            (arXiv 2104.09864), in half-split order.
-        3. k and v go into the cache, where the plan's block tables have their positions.
+        3. k and v go into the cache, where the plan's block tables have their positions; rounded to the cache's type,
+           to nearest with ties to even. int8: each head of a token by itself, to 127ths of its largest magnitude.
         4. Causal attention of each sequence's rows over its own cached keys. Query p sees key j when j <= p and, with a
            window W, j > p - W. Scores are q·k · scale, then softcap if given, then mask and softmax. Heads share keys
            in groups of heads / kv_heads.

@@ -49,11 +49,15 @@ class AttentionKind:
 class KVGroup:
     """Keys and values of the layers that share one set of block tables.
 
-    keys, values  [layers of the group, num_blocks, block_size, num_kv_heads, head_dim]
+    keys, values  [layers of the group, num_blocks, block_size, num_kv_heads, head_dim] float32, bfloat16 or int8
+    key_scales, value_scales  [layers of the group, num_blocks, block_size, num_kv_heads] float32, what the int8 are
+                  multiplied with; None for the other types
     """
 
     keys: Array
     values: Array
+    key_scales: Array | None = None
+    value_scales: Array | None = None
 
 
 class AttentionRow(NamedTuple):

@@ -23,6 +23,7 @@ from intaglio.ops import (
     AttentionKind,
     AttentionRow,
     Format,
+    KVFormat,
     KVGroup,
     LoraPair,
     LoraSegment,
@@ -32,6 +33,7 @@ from intaglio.ops import (
     SamplingRow,
 )
 from intaglio.ops._cpu import AttentionPlan, Device, Pages, instruction_sets
+from intaglio.ops.cached_values import kv_group
 from intaglio.ops.cpu.adapter import CpuAdapter, CpuPlan, adapter_arrays, adapter_from_arrays, pack_adapter
 from intaglio.ops.cpu.weight import CpuWeight, tiled
 from intaglio.ops.dora import dora_gain, is_table_pair
@@ -155,9 +157,10 @@ class CpuOps(HostDistributions):
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> AttentionPlan:
         return AttentionPlan(list(rows), block_size)
 
-    def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
-        shape = (layers, num_blocks, block_size, kv_heads, head_dim)
-        return KVGroup(_aligned_zeros(shape), _aligned_zeros(shape))
+    def new_kv(
+        self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int, fmt: KVFormat = "f32"
+    ) -> KVGroup:
+        return kv_group((layers, num_blocks, block_size, kv_heads, head_dim), fmt, _aligned_zeros)
 
     # -- the forward
 
@@ -203,8 +206,9 @@ class CpuOps(HostDistributions):
         out = np.empty((x.shape[0], q.shape[0]), np.float32)
         # Positional arguments: this is called once per layer and step, and keyword arguments take longer to parse.
         self._device.self_attention(
-            x, q.packed, k.packed, v.packed, adapters, projection, q_norm, k_norm, eps, angles, cache.keys,
-            cache.values, layer, plan, kind.scale, kind.window or 0, kind.softcap or 0.0, out,
+            x, q.packed, k.packed, v.packed, adapters, projection, q_norm, k_norm, eps, angles, _bits(cache.keys),
+            _bits(cache.values), cache.key_scales, cache.value_scales, layer, plan, kind.scale, kind.window or 0,
+            kind.softcap or 0.0, out,
         )  # fmt: skip
         return out
 
@@ -269,12 +273,17 @@ class CpuOps(HostDistributions):
         return table
 
 
-def _aligned_zeros(shape: tuple[int, ...]) -> F32:
+def _aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """Zeros aligned to a cache line, so that no load crosses two. Memory is allocated when it is touched."""
-    count = math.prod(shape)
-    memory = np.zeros(count + _LINE // 4, np.float32)
-    start = -memory.ctypes.data % _LINE // 4
-    return memory[start : start + count].reshape(shape)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _bits(cached: Array) -> Array:
+    """Keys or values for the kernels: bfloat16 as uint16, because the buffer protocol has no bfloat16."""
+    return cached.view(np.uint16) if cached.itemsize == 2 else cached
 
 
 def _angle_page(kind: RopeKind, page: int, half: int) -> F32:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.ops import AttentionKind, AttentionRow, KVGroup
+from intaglio.ops import Array, AttentionKind, AttentionRow, KVGroup
 
 F32 = npt.NDArray[np.float32]
+
+SMALLEST = 1e-36  # heads whose magnitudes are all below it become zeros: 127 / x would be more than a float32 holds
 
 
 def rotated(x: F32, positions: npt.NDArray[np.integer[Any]], theta: float, factor: float) -> F32:
@@ -26,12 +28,16 @@ def rotated(x: F32, positions: npt.NDArray[np.integer[Any]], theta: float, facto
 
 
 def store(cache: KVGroup, layer: int, row: AttentionRow, k: F32, v: F32) -> None:
-    """Write the keys and values of a sequence's new tokens into its blocks."""
+    """Write the keys and values of a sequence's new tokens into its blocks, rounded to the cache's type."""
     block_size = cache.keys.shape[2]
     table = np.asarray(row.block_table, dtype=np.int32)
     held = np.arange(row.context - (row.stop - row.start), row.context) - row.first_key
     blocks, places = table[held // block_size], held % block_size
-    cache.keys[layer, blocks, places], cache.values[layer, blocks, places] = k, v
+    for x, stored, scales in ((k, cache.keys, cache.key_scales), (v, cache.values, cache.value_scales)):
+        if scales is None:
+            stored[layer, blocks, places] = x
+        else:
+            stored[layer, blocks, places], scales[layer, blocks, places] = _to_int8(x)
 
 
 def paged_attention(q: F32, cache: KVGroup, layer: int, plan: Sequence[AttentionRow], kind: AttentionKind) -> F32:
@@ -43,8 +49,8 @@ def paged_attention(q: F32, cache: KVGroup, layer: int, plan: Sequence[Attention
     out = np.empty_like(q)
     for row in plan:
         held = row.context - row.first_key
-        keys = _gather(cache.keys[layer], row.block_table, held)
-        values = _gather(cache.values[layer], row.block_table, held)
+        keys = _gather(cache.keys, cache.key_scales, layer, row.block_table, held)
+        values = _gather(cache.values, cache.value_scales, layer, row.block_table, held)
         for index in range(row.start, row.stop):
             end = held - (row.stop - 1 - index)  # of the keys that the query sees
             start = 0 if kind.window is None else max(0, end - kind.window)
@@ -52,10 +58,27 @@ def paged_attention(q: F32, cache: KVGroup, layer: int, plan: Sequence[Attention
     return out
 
 
-def _gather(blocks: F32, table: Sequence[int], count: int) -> F32:
+def _gather(stored: Array, scales: Array | None, layer: int, table: Sequence[int], count: int) -> F32:
     """The first `count` cached vectors of the listed blocks: [count, kv_heads, head_dim]."""
-    gathered = blocks[np.asarray(table, dtype=np.int32)]
-    return gathered.reshape(-1, *blocks.shape[2:])[:count]
+    blocks = np.asarray(table, dtype=np.int32)
+    gathered: F32 = stored[layer, blocks].astype(np.float32)
+    if scales is not None:
+        gathered *= scales[layer, blocks][..., None]
+    return gathered.reshape(-1, *gathered.shape[2:])[:count]
+
+
+def _to_int8(x: F32) -> tuple[npt.NDArray[np.int8], F32]:
+    """Each head as int8, with its scale: x [tokens, heads, dim] -> the same shape, [tokens, heads].
+
+    A head with an infinity or a NaN gets the scale NaN, so that what attends to it is NaN.
+    """
+    largest = np.abs(x).max(axis=-1)
+    is_usable = np.isfinite(largest) & (largest >= SMALLEST)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=is_usable)
+    scales = np.where(is_usable, largest / np.float32(127), np.where(np.isfinite(largest), 0, np.nan))
+    with np.errstate(invalid="ignore"):  # infinity times 0
+        scaled = np.where(is_usable[..., None], x * inverse[..., None], 0)
+    return np.rint(scaled).astype(np.int8), scales.astype(np.float32)
 
 
 def _attend(q: F32, keys: F32, values: F32, scale: float, softcap: float | None) -> F32:

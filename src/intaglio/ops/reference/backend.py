@@ -19,6 +19,7 @@ from intaglio.ops import (
     AttentionKind,
     AttentionRow,
     Format,
+    KVFormat,
     KVGroup,
     LoraPair,
     LoraSegment,
@@ -26,6 +27,7 @@ from intaglio.ops import (
     QuantizedMatrix,
     SamplingRow,
 )
+from intaglio.ops.cached_values import kv_group
 from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.reference.adapter import ReferenceAdapter, adapter_arrays, adapter_from_arrays, with_pair
@@ -99,11 +101,11 @@ class ReferenceOps(HostDistributions):
     def attention_plan(self, rows: Sequence[AttentionRow], block_size: int) -> Sequence[AttentionRow]:
         return rows
 
-    def new_kv(self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int) -> KVGroup:
+    def new_kv(
+        self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int, fmt: KVFormat = "f32"
+    ) -> KVGroup:
         shape = (layers, num_blocks, block_size, kv_heads, head_dim)
-        return KVGroup(
-            np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        )  # zeros: pages are allocated when touched
+        return kv_group(shape, fmt, np.zeros)  # zeros: pages are allocated when touched
 
     # -- the forward
 
