@@ -92,22 +92,40 @@ struct Span {
 
 // -------------------------------------------------------------------------------------------------------------- scores
 
+// A cached key: numbers from `d` on, a multiple of kLanes, with their scale.
+template <class Stored>
+struct Key {
+    const Stored* data;
+    const float* scales;  // null unless int8
+
+    INTAGLIO_INLINE Floats at(int64_t d) const { return scaled(load_widened(data + d), d); }
+    INTAGLIO_INLINE Floats some_at(int64_t d, int64_t count) const { return scaled(load_some_widened(data + d, count), d); }
+
+private:
+    INTAGLIO_INLINE Floats scaled(Floats x, int64_t d) const {
+        if constexpr (has_scales<Stored>)
+            return x * every(scales[d / kGroup]);
+        else
+            return x;
+    }
+};
+
 // The dot products of Q queries and kSums / Q keys: sums[query][key].
 template <int Q, class Stored>
-INTAGLIO_INLINE void dot_tile(const float* const* q, const Stored* const* keys, int64_t dim, float* sums) {
+INTAGLIO_INLINE void dot_tile(const float* const* q, const Key<Stored>* keys, int64_t dim, float* sums) {
     constexpr int K = kSums / Q;
     const int64_t whole = dim / 16 * 16;
     Floats parts[kParts][kSums];
     for (int p = 0; p < kParts; p++) {
         Floats acc[Q][K] = {};
-        if (whole < dim)
+        if (const int64_t d = whole + p * kLanes; d < dim)
             for (int j = 0; j < K; j++) {
-                const Floats key = load_some_widened(keys[j] + whole + p * kLanes, dim - whole - p * kLanes);
-                for (int i = 0; i < Q; i++) acc[i][j] = fma(load_part(q[i] + whole + p * kLanes), key, acc[i][j]);
+                const Floats key = keys[j].some_at(d, dim - d);
+                for (int i = 0; i < Q; i++) acc[i][j] = fma(load_part(q[i] + d), key, acc[i][j]);
             }
         for (int64_t d = p * kLanes; d < whole; d += 16) {
             Floats key[K];
-            for (int j = 0; j < K; j++) key[j] = load_widened(keys[j] + d);
+            for (int j = 0; j < K; j++) key[j] = keys[j].at(d);
             for (int i = 0; i < Q; i++) {
                 const Floats part = load_part(q[i] + d);
                 for (int j = 0; j < K; j++) acc[i][j] = fma(part, key[j], acc[i][j]);
@@ -126,23 +144,24 @@ void score_tile(const Piece& piece, const Span& span, const Query* queries, int6
     constexpr int K = kSums / Q;
     const int64_t begin = std::max(span.begin, queries[0].first), end = std::min(span.end, queries[count - 1].stop);
     const float* q[Q];
-    const Stored* keys[K];
     float* scores[Q];
+    const CachedLayer& cached = piece.a.keys;
+    const int64_t groups = group_count(piece.a.dim);
     for (int i = 0; i < Q; i++) {
         const Query& query = queries[std::min<int64_t>(i, count - 1)];
         q[i] = query.q;
         scores[i] = query.scores + (begin - piece.begin);
     }
     for (int64_t key = begin; key < end; key += K) {
-        float scales[K];
+        Key<Stored> keys[K];
         for (int j = 0; j < K; j++) {
             const int64_t at = std::min(key + j, end - 1) - span.begin;
-            keys[j] = (const Stored*)piece.a.keys.data + span.offsets[at];
-            scales[j] = has_scales<Stored> ? piece.a.scale * piece.a.keys.scales[span.heads[at]] : piece.a.scale;
+            keys[j].data = (const Stored*)cached.data + span.offsets[at];
+            keys[j].scales = has_scales<Stored> ? cached.scales + span.heads[at] * groups : nullptr;
         }
         float sums[kSums];
         dot_tile<Q>(q, keys, piece.a.dim, sums);
-        for (int i = 0; i < kSums; i++) sums[i] *= scales[i % K];
+        for (float& x : sums) x *= piece.a.scale;
         // Past the last key this writes scores that the next span overwrites or that are never read.
         for (int i = 0; i < Q; i++) {
             std::memcpy(scores[i], sums + i * K, K * sizeof(float));

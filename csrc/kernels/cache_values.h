@@ -65,21 +65,21 @@ inline Bfloat to_bfloat(float x) {
     return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 
-// int8 with one scale for the `dim` numbers of a head. As in `quantize_rows`, numbers with an infinity or a NaN get the scale NaN.
-inline void to_int8(const float* x, int32_t dim, int8_t* to, float* scale) {
+// int8 with one scale for `count` numbers. As in `quantize_rows`, numbers with an infinity or a NaN get the scale NaN.
+inline void to_int8(const float* x, int32_t count, int8_t* to, float* scale) {
     constexpr float smallest = 1e-36f;  // below it 127 / x is more than a float holds
     float largest = 0;
-    for (int32_t d = 0; d < dim; d += 16) largest = largest_magnitude(load_some(x + d, dim - d), broadcast(largest));
+    for (int32_t i = 0; i < count; i += 16) largest = largest_magnitude(load_some(x + i, count - i), broadcast(largest));
     if (!(largest >= smallest && std::isfinite(largest))) {
-        std::memset(to, 0, dim);
+        std::memset(to, 0, count);
         *scale = std::isfinite(largest) ? 0.0f : NAN;
         return;
     }
     const V16 inverse = broadcast(127.0f / largest);
-    for (int32_t d = 0; d < dim; d += 16) {
+    for (int32_t i = 0; i < count; i += 16) {
         int8_t bytes[16];
-        store_bytes(bytes, nearest(load_some(x + d, dim - d) * inverse));
-        std::memcpy(to + d, bytes, std::min(16, dim - d));
+        store_bytes(bytes, nearest(load_some(x + i, count - i) * inverse));
+        std::memcpy(to + i, bytes, std::min(16, count - i));
     }
     *scale = largest / 127.0f;
 }
@@ -89,9 +89,15 @@ inline void store_heads(const float* x, int64_t count, int32_t dim, KVFormat for
     switch (format) {
         case KVFormat::f32: std::copy_n(x, size, (float*)to.data + at); return;
         case KVFormat::bf16: std::transform(x, x + size, (Bfloat*)to.data + at, to_bfloat); return;
-        case KVFormat::int8:
-            for (int64_t head = 0; head < count; head++)
-                to_int8(x + head * dim, dim, (int8_t*)to.data + at + head * dim, to.scales + first + head);
+        case KVFormat::int8: {
+            const int32_t groups = (dim + to.group_size - 1) / to.group_size;
+            for (int64_t i = 0; i < count * groups; i++) {
+                const int32_t from = i % groups * to.group_size;
+                const int64_t head = i / groups, place = head * dim + from;
+                to_int8(x + place, std::min(to.group_size, dim - from), (int8_t*)to.data + at + place,
+                        to.scales + first * groups + i);
+            }
+        }
     }
 }
 

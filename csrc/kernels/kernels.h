@@ -84,15 +84,17 @@ struct AttentionRow {
     const int32_t* blocks;
 };
 
-// How the cache holds keys and values. int8: value = scale * q, with a scale for each head of a token.
+// How the cache holds keys and values. int8: x = scale * q, with a scale for each 32 numbers of a key, since a few of its numbers are
+// much larger than the others, and one for all numbers of a value.
 enum class KVFormat : int { f32 = 0, bf16 = 1, int8 = 2 };
 
 constexpr int64_t value_bytes(KVFormat format) { return format == KVFormat::f32 ? 4 : format == KVFormat::bf16 ? 2 : 1; }
 
-// The keys or the values of one layer: [num_blocks, block_size, kv_heads, dim]; scales [num_blocks, block_size, kv_heads].
+// The keys or the values of one layer: [num_blocks, block_size, kv_heads, dim], and the scales of each head.
 struct CachedLayer {
     void* data;
-    float* scales;  // null unless int8
+    float* scales;       // [num_blocks, block_size, kv_heads, groups]; null unless int8
+    int32_t group_size;  // numbers that share a scale: kGroup for keys, dim for values
 };
 
 struct Attention {

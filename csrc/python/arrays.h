@@ -32,7 +32,7 @@ Rows<T> view(const Array<T, 2>& array) {
 
 // Keys or values: float32, bfloat16 (as uint16, which NumPy can hand over) or int8.
 using CachedValues = nb::ndarray<nb::ndim<5>, nb::c_contig, nb::device::cpu>;
-using CacheScales = std::optional<Array<float, 4>>;
+using CacheScales = std::optional<Array<float, 5>>;
 
 inline CacheArray view(const CachedValues& array, const CacheScales& scales) {
     const bool is_float = array.dtype() == nb::dtype<float>(), is_bfloat = array.dtype() == nb::dtype<uint16_t>();

@@ -115,7 +115,7 @@ public:
         const LoraWork lora = check_linears(x, qkv, lora_plan, projection);
         const std::vector<NormRun> q_norms = norm_runs(lora_plan, projection, 0, q_norm ? q_norm->data : nullptr, tokens, dim);
         const std::vector<NormRun> k_norms = norm_runs(lora_plan, projection, 1, k_norm ? k_norm->data : nullptr, tokens, dim);
-        a.format = keys.format, a.keys = keys.layer(layer), a.values = values.layer(layer);
+        a.format = keys.format, a.keys = keys.layer(layer, kGroup), a.values = values.layer(layer, dim);
         const std::lock_guard<std::mutex> lock(mutex_);
         jobs_.multiply_into_scratch(x.data, tokens, qkv, lora);
         jobs_.rope_and_cache(qkv, a, q_norms, k_norms, eps, angles.data, plan);
@@ -154,11 +154,11 @@ private:
     }
 
     static void check_cache(const CacheArray& keys, const CacheArray& values, int64_t layer) {
-        check(values.size() == keys.size() && values.format == keys.format && 0 <= layer && layer < keys.layers,
+        check(values.size() == keys.size() && values.dim == keys.dim && keys.dim > 0 && values.format == keys.format &&
+                  0 <= layer && layer < keys.layers,
               "self_attention: the cache has another shape");
-        const int64_t num_scales = keys.format == KVFormat::int8 ? keys.layers * keys.layer_heads() : 0;
-        check(keys.num_scales == num_scales && values.num_scales == num_scales,
-              "self_attention: int8 keys and values have a scale for each head, others have none");
+        check(keys.has_scales_for(kGroup) && values.has_scales_for(values.dim),
+              "self_attention: int8 keys and values have a scale for each 32 numbers and for each head, others have none");
     }
 
     // Checks that the heads of the three matrices fit the cache. Returns their numbers and size.

@@ -22,7 +22,7 @@ struct Rows {
 };
 
 // The keys or the values of the layers that share one set of block tables: [layers, blocks, block_size, kv_heads, dim], and for
-// int8 their scales [layers, blocks, block_size, kv_heads].
+// int8 their scales [layers, blocks, block_size, kv_heads, groups].
 struct CacheArray {
     void* data;
     KVFormat format;
@@ -33,10 +33,19 @@ struct CacheArray {
     int64_t layer_heads() const { return blocks * block_size * kv_heads; }
     int64_t size() const { return layers * layer_heads() * dim; }
 
-    CachedLayer layer(int64_t index) const {
+    // group_size: numbers of a head that share a scale
+    CachedLayer layer(int64_t index, int64_t group_size) const {
         const int64_t head = index * layer_heads();
-        return {(char*)data + head * dim * value_bytes(format), scales ? scales + head : nullptr};
+        return {(char*)data + head * dim * value_bytes(format), scales ? scales + head * groups(group_size) : nullptr,
+                (int32_t)group_size};
     }
+
+    bool has_scales_for(int64_t group_size) const {
+        return num_scales == (format == KVFormat::int8 ? layers * layer_heads() * groups(group_size) : 0);
+    }
+
+private:
+    int64_t groups(int64_t group_size) const { return (dim + group_size - 1) / group_size; }
 };
 
 }  // namespace intaglio

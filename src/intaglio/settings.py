@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
     kv_format: KVCacheFormat = Field(
         "auto",
-        description="how keys and values are held: f32, bf16, int8 (a scale per head and token), or auto: bf16 beside "
+        description="how keys and values are held: f32, bf16, int8 (with scales), or auto: bf16 beside "
         "quantized weights, f32 beside others",
     )
     prefix_cache: bool = Field(

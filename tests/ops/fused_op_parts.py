@@ -70,7 +70,7 @@ class Heads:
 
     def over(self, q: F32, cache: KVGroup, layer: int, rows: Sequence[AttentionRow]) -> F32:
         """As `run`, over keys and values that are all in the cache already: the rows' own are written once more."""
-        k, v = widened(cache.keys, cache.key_scales), widened(cache.values, cache.value_scales)
+        k, v = widened(cache)
         return self.run(q, cached(k, layer, rows), cached(v, layer, rows), cache, layer, rows)
 
 

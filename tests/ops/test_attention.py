@@ -17,7 +17,7 @@ from intaglio.ops import AttentionRow, KVFormat
 from tests.helpers.drawn_cases import drawn_cases
 from tests.ops import float64_reference
 from tests.ops.backends import BACKENDS, KERNELS, shared_kernels
-from tests.ops.cached_arrays import KV_FORMATS, fill, rounded, widened
+from tests.ops.cached_arrays import KEY_GROUP, KV_FORMATS, fill, rounded, widened
 from tests.ops.fused_op_parts import Heads
 from tests.ops.row_independence import Attention, check_attention, numbers, same_bits
 
@@ -78,7 +78,7 @@ def test_attention_of_wide_heads_and_of_many_that_share_keys(fmt: KVFormat, shap
 
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("fmt", KV_FORMATS)
-@pytest.mark.parametrize("dim", [2, 22, 256])
+@pytest.mark.parametrize("dim", [2, 22, 70, 256])
 def test_keys_and_values_are_rounded_to_the_type_of_the_cache(name: str, fmt: KVFormat, dim: int) -> None:
     ops = shared_kernels(name, 2)
     k, v = numbers(1, 9, 3, dim), numbers(2, 9, 3, dim) * np.float32(1e3)
@@ -86,10 +86,9 @@ def test_keys_and_values_are_rounded_to_the_type_of_the_cache(name: str, fmt: KV
     k[3, 0, 0] = np.float32(1.00390625)  # half-way between two bfloat16: to even
     cache = ops.new_kv(2, 4, 3, 3, dim, fmt)
     Heads.of(ops, 3, 3, dim).run(k, k, v, cache, 1, [AttentionRow(0, 9, 9, 0, [2, 0, 3])])
-    for stored, scales, exact in ((cache.keys, cache.key_scales, k), (cache.values, cache.value_scales, v)):
-        kept = widened(stored, scales)[1][[2, 0, 3]].reshape(exact.shape)
-        assert same_bits(kept, rounded(exact, fmt))
-        assert not np.count_nonzero(stored[0])
+    for found, exact, group in zip(widened(cache), (k, v), (KEY_GROUP, dim), strict=True):
+        assert same_bits(found[1][[2, 0, 3]].reshape(exact.shape), rounded(exact, fmt, group))
+        assert not np.count_nonzero(found[0])
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -224,7 +223,7 @@ def check(case: Case) -> None:
         slots = [table[(p - first_key) // case.block_size] * case.block_size + p % case.block_size for p in positions]
         cached_keys[layer].reshape(-1, case.kv_heads, case.dim)[slots] = keys[first_key:]
         cached_values[layer].reshape(-1, case.kv_heads, case.dim)[slots] = values[first_key:]
-        keys, values = rounded(keys, case.fmt), rounded(values, case.fmt)
+        keys, values = rounded(keys, case.fmt, KEY_GROUP), rounded(values, case.fmt, case.dim)
         rows.append(AttentionRow(start, start + new, length, first_key, table))
         for index, head in np.ndindex(new, num_heads):
             own_keys, own_values = keys[:, head // case.heads_per_kv], values[:, head // case.heads_per_kv]

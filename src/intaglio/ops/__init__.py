@@ -172,7 +172,8 @@ class Ops(Protocol):
         2. q and k rotated: pairs (i, i + dim/2) by position / factor · theta^(-2i/dim). Source: RoFormer
            (arXiv 2104.09864), in half-split order.
         3. k and v go into the cache, where the plan's block tables have their positions; rounded to the cache's type,
-           to nearest with ties to even. int8: each head of a token by itself, to 127ths of its largest magnitude.
+           to nearest with ties to even. int8: to 127ths of the largest magnitude of each 32 numbers of a key, and of
+           all numbers of a value, head by head.
         4. Causal attention of each sequence's rows over its own cached keys. Query p sees key j when j <= p and, with a
            window W, j > p - W. Scores are q·k · scale, then softcap if given, then mask and softmax. Heads share keys
            in groups of heads / kv_heads.

@@ -13,7 +13,7 @@ AttentionPlan: TypeAlias = Any  # where one step's attention reads and writes, a
 Distributions: TypeAlias = Any  # softmax of some rows of logits before sampling changes them
 Format: TypeAlias = Literal["f32", "bf16"]
 QuantizedFormat: TypeAlias = Literal["w8", "w5", "w4"]
-KVFormat: TypeAlias = Literal["f32", "bf16", "int8"]  # how the cache holds keys and values; int8 with a scale per head
+KVFormat: TypeAlias = Literal["f32", "bf16", "int8"]  # how the cache holds keys and values; int8 with scales
 
 GROUP = 32  # inputs that share one scale in a quantized matrix
 

@@ -50,8 +50,9 @@ class KVGroup:
     """Keys and values of the layers that share one set of block tables.
 
     keys, values  [layers of the group, num_blocks, block_size, num_kv_heads, head_dim] float32, bfloat16 or int8
-    key_scales, value_scales  [layers of the group, num_blocks, block_size, num_kv_heads] float32, what the int8 are
-                  multiplied with; None for the other types
+    key_scales, value_scales  [layers of the group, num_blocks, block_size, num_kv_heads, groups] float32, factors of
+                  the int8; None for other types. Keys have one for each 32 numbers of a head, since a few of them are
+                  much larger than the others; values have one for each head
     """
 
     keys: Array

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.ops import Array, KVFormat, KVGroup
+from intaglio.ops import GROUP, Array, KVFormat, KVGroup
 
 _SCALE_BYTES = 4  # float32
 _DTYPES: dict[KVFormat, npt.DTypeLike] = {"f32": np.float32, "bf16": ml_dtypes.bfloat16, "int8": np.int8}
@@ -17,7 +17,13 @@ _DTYPES: dict[KVFormat, npt.DTypeLike] = {"f32": np.float32, "bf16": ml_dtypes.b
 
 def token_bytes(fmt: KVFormat, kv_heads: int, head_dim: int) -> int:
     """Bytes of one token's keys and values in one layer."""
-    return 2 * kv_heads * (head_dim * np.dtype(_DTYPES[fmt]).itemsize + _SCALE_BYTES * (fmt == "int8"))
+    scales = num_key_scales(head_dim) + 1 if fmt == "int8" else 0
+    return kv_heads * (2 * head_dim * np.dtype(_DTYPES[fmt]).itemsize + _SCALE_BYTES * scales)
+
+
+def num_key_scales(head_dim: int) -> int:
+    """Scales of one head of an int8 key."""
+    return -(-head_dim // GROUP)
 
 
 def kv_group(
@@ -27,4 +33,5 @@ def kv_group(
     keys, values = zeros(shape, _DTYPES[fmt]), zeros(shape, _DTYPES[fmt])
     if fmt != "int8":
         return KVGroup(keys, values)
-    return KVGroup(keys, values, zeros(shape[:-1], np.float32), zeros(shape[:-1], np.float32))
+    heads = shape[:-1]
+    return KVGroup(keys, values, zeros((*heads, num_key_scales(shape[-1])), np.float32), zeros((*heads, 1), np.float32))

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from intaglio.ops import Array, AttentionKind, AttentionRow, KVGroup
+from intaglio.ops import GROUP, Array, AttentionKind, AttentionRow, KVGroup
 
 F32 = npt.NDArray[np.float32]
 
-SMALLEST = 1e-36  # heads whose magnitudes are all below it become zeros: 127 / x would be more than a float32 holds
+SMALLEST = 1e-36  # groups whose magnitudes are all below it become zeros: 127 / x would be more than a float32 holds
 
 
 def rotated(x: F32, positions: npt.NDArray[np.integer[Any]], theta: float, factor: float) -> F32:
@@ -37,7 +37,7 @@ def store(cache: KVGroup, layer: int, row: AttentionRow, k: F32, v: F32) -> None
         if scales is None:
             stored[layer, blocks, places] = x
         else:
-            stored[layer, blocks, places], scales[layer, blocks, places] = _to_int8(x)
+            stored[layer, blocks, places], scales[layer, blocks, places] = _to_int8(x, scales.shape[-1])
 
 
 def paged_attention(q: F32, cache: KVGroup, layer: int, plan: Sequence[AttentionRow], kind: AttentionKind) -> F32:
@@ -63,21 +63,30 @@ def _gather(stored: Array, scales: Array | None, layer: int, table: Sequence[int
     blocks = np.asarray(table, dtype=np.int32)
     gathered: F32 = stored[layer, blocks].astype(np.float32)
     if scales is not None:
-        gathered *= scales[layer, blocks][..., None]
+        gathered *= _of_each_number(scales[layer, blocks], gathered.shape[-1])
     return gathered.reshape(-1, *gathered.shape[2:])[:count]
 
 
-def _to_int8(x: F32) -> tuple[npt.NDArray[np.int8], F32]:
-    """Each head as int8, with its scale: x [tokens, heads, dim] -> the same shape, [tokens, heads].
+def _of_each_number(scales: F32, dim: int) -> F32:
+    """[..., groups] -> [..., dim]: a value has one group, a key one for each 32 numbers."""
+    return np.repeat(scales, dim if scales.shape[-1] == 1 else GROUP, axis=-1)[..., :dim]
 
-    A head with an infinity or a NaN gets the scale NaN, so that what attends to it is NaN.
+
+def _to_int8(x: F32, groups: int) -> tuple[npt.NDArray[np.int8], F32]:
+    """Each group as int8, with its scale: x [tokens, heads, dim] -> the same shape, [tokens, heads, groups].
+
+    A group with an infinity or a NaN gets the scale NaN, so that what attends to it is NaN.
     """
-    largest = np.abs(x).max(axis=-1)
+    dim = x.shape[-1]
+    size = dim if groups == 1 else GROUP
+    padded = np.zeros((*x.shape[:-1], groups * size), np.float32)
+    padded[..., :dim] = x
+    largest = np.abs(padded).reshape(*x.shape[:-1], groups, size).max(axis=-1)
     is_usable = np.isfinite(largest) & (largest >= SMALLEST)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=is_usable)
     scales = np.where(is_usable, largest / np.float32(127), np.where(np.isfinite(largest), 0, np.nan))
     with np.errstate(invalid="ignore"):  # infinity times 0
-        scaled = np.where(is_usable[..., None], x * inverse[..., None], 0)
+        scaled = np.where(_of_each_number(is_usable, dim), x * _of_each_number(inverse, dim), 0)
     return np.rint(scaled).astype(np.int8), scales.astype(np.float32)
 
 
