@@ -63,6 +63,7 @@ MAY_USE_LIBRARY: dict[str, set[str]] = {
     "tokenizers": {"text"},
     "sentencepiece": {"text"},
     "zmq": {"engine"},
+    "jinja2": {"text"},
     "llguidance": {"grammar", "engine"},
     "threadpoolctl": {"ops"},
 }

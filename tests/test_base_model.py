@@ -13,6 +13,8 @@ from intaglio.base_model import BaseModel, make_request
 from intaglio.errors import BadInputError, ModelFormatError
 from intaglio.request import MAX_LOGIT_BIAS, Priority, SamplingParams
 from intaglio.settings import load_settings
+from intaglio.text import render_chat
+from tests.helpers.chat_templates import CHATML, GEMMA1, GEMMA3, system, user
 from tests.helpers.checkpoints import random_weights, tiny_config, write_gguf, write_hf_folder
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
 
@@ -85,6 +87,76 @@ def test_adapters_are_held_as_the_setting_asks_whatever_the_base(
     settings = load_settings(adapter_format=asked, cache_dir=tmp_path)
     found = [BaseModel.open(path, settings).engine_spec(settings).adapter_dtype for path in (plain, quantized)]
     assert found == [dtype, dtype]
+
+
+# -- chat format
+
+
+def test_a_folder_without_a_template_is_served_in_gemmas_turn_format(plain: Path, tmp_path: Path) -> None:
+    base = BaseModel.open(plain, load_settings(cache_dir=tmp_path))
+    assert base.render_prompt("Hi", raw=False) == render_chat([user("Hi")], base.tokenizer)
+    assert base.render_messages([system(" A"), user("Hi")]) == render_chat([system(" A"), user("Hi")], base.tokenizer)
+
+
+def test_a_folder_with_a_template_of_its_own_is_served_with_it(plain: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(plain, tmp_path / "model")
+    config = {"chat_template": CHATML.replace("<end_of_turn>", "<unused0>"), "eos_token": "<unused0>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    base = BaseModel.open(folder, load_settings(cache_dir=tmp_path))
+    text = "<start_of_turn>user\n Hi<unused0>\n<start_of_turn>assistant\n"
+    expected = base.tokenizer.encode(text, special=True, add_bos=True)
+    assert base.render_prompt(" Hi", raw=False) == base.render_messages([user(" Hi")]) == expected
+    assert base.render_prompt("Hi", raw=True) == base.tokenizer.encode("Hi", add_bos=True)
+    assert base.tokenizer.stop_ids == {1, 8, 5}  # <eos>, <end_of_turn> and the eos_token
+
+
+def test_a_gguf_file_with_a_template_of_its_own_is_served_with_it(tmp_path: Path) -> None:
+    config = tiny_config("gemma3_text", vocab_size=512)
+    path = write_gguf(tmp_path / "model.gguf", config, random_weights(config, 1), chat_template=CHATML)
+    base = BaseModel.open(path, load_settings(cache_dir=tmp_path))
+    text = "<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>assistant\n"
+    assert base.render_messages([user("Hi")]) == base.tokenizer.encode(text, special=True, add_bos=True)
+
+
+@pytest.mark.parametrize("template", [GEMMA1, GEMMA3], ids=["Gemma 1 and 2", "Gemma 3"])
+def test_gemmas_own_template_is_the_turn_format_and_takes_system_messages(
+    plain: Path, tmp_path: Path, template: str
+) -> None:
+    folder = shutil.copytree(plain, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template)
+    base = BaseModel.open(folder, load_settings(cache_dir=tmp_path))
+    messages = [system(" A"), user("Hi"), user("there")]
+    assert base.render_messages(messages) == render_chat(messages, base.tokenizer)
+
+
+def test_a_template_in_a_borrowed_tokenizers_folder_counts_unless_the_model_has_one(
+    plain: Path, tmp_path: Path
+) -> None:
+    folder, lender = shutil.copytree(plain, tmp_path / "model"), shutil.copytree(plain, tmp_path / "lender")
+    (folder / "tokenizer.json").unlink()
+    (lender / "chat_template.jinja").write_text(CHATML)
+    settings = load_settings(cache_dir=tmp_path, tokenizer=str(lender))
+    rendered = BaseModel.open(folder, settings).render_messages([user("Hi")])
+    assert rendered == BaseModel.open(lender, load_settings(cache_dir=tmp_path)).render_messages([user("Hi")])
+    (folder / "chat_template.jinja").write_text(GEMMA3)
+    base = BaseModel.open(folder, settings)
+    assert base.render_messages([user("Hi")]) == render_chat([user("Hi")], base.tokenizer) != rendered
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for", r"model/chat_template\.jinja, line 1: not a chat template"),
+        ("{{ messages | length }}", r"model/chat_template\.jinja: .* does not write what the user says"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused_at_the_start(
+    plain: Path, tmp_path: Path, template: str, words: str
+) -> None:
+    folder = shutil.copytree(plain, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelFormatError, match=words):
+        BaseModel.open(folder, load_settings(cache_dir=tmp_path))
 
 
 # -- requests

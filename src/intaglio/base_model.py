@@ -27,7 +27,15 @@ from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
-from intaglio.text import Tokenizer, load_tokenizer, render_chat, render_prompt, token_table_file
+from intaglio.text import (
+    ChatFormat,
+    Tokenizer,
+    load_tokenizer,
+    open_chat_format,
+    read_tokenizer_config,
+    render_prompt,
+    token_table_file,
+)
 
 _MAX_GENERATION_CONFIG_BYTES = 1 << 20
 
@@ -38,12 +46,14 @@ logger = logging.getLogger(__name__)
 class BaseModel:
     """A checkpoint that was opened and checked, and its tokenizer; no weights are loaded.
 
+    chat          how messages become a prompt: Gemma's turn format, or the checkpoint's own template
     is_quantized  whether the checkpoint's matrices are quantized, whatever format the settings load them in
     """
 
     path: Path
     config: ModelConfig
     tokenizer: Tokenizer
+    chat: ChatFormat
     is_quantized: bool
 
     @classmethod
@@ -59,18 +69,27 @@ class BaseModel:
                 logger.info("%s is a multimodal model; its text part is served", path)
         eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(path)})
         source = _tokenizer_source(path, settings)
+        own = read_tokenizer_config(path, metadata)
+        beside = own if source == path else read_tokenizer_config(source, None)
         tokenizer = load_tokenizer(
             source,
             cache_dir=settings.cache_path / "tokenizers",
             checkpoint_metadata=metadata if source == path else None,
             eos_ids=eos_ids,
+            eos_token=beside.special_tokens.get("eos_token"),
             num_rows=config.vocab_size,
         )
         if tokenizer.vocab_size > config.vocab_size:
             raise ModelFormatError(
                 f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
             )
-        return cls(path, config, tokenizer, is_quantized)
+        chat = open_chat_format(
+            own.template or beside.template,
+            beside.special_tokens | own.special_tokens,
+            tokenizer,
+            takes_system=config.family == "gemma3",
+        )
+        return cls(path, config, tokenizer, chat, is_quantized)
 
     def engine_spec(self, settings: Settings) -> EngineSpec:
         """What the engine process needs to load and run this model. Without `kv_cache_bytes` in the settings (see
@@ -115,11 +134,11 @@ class BaseModel:
 
     def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
         """Token ids of a prompt: unchanged if raw, else as one user turn. Begins with one BOS."""
-        return render_prompt(prompt, self.tokenizer, raw=raw)
+        return render_prompt(prompt, self.tokenizer, raw, self.chat)
 
     def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids of a chat, ready for the model's turn. Raises ChatError naming the message."""
-        return render_chat(messages, self.tokenizer)
+        return self.chat.render(messages)
 
 
 def make_request(

@@ -16,11 +16,18 @@ import pytest
 from intaglio import LLM, SamplingParams
 from intaglio.model.config import config_from_hf
 from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.chat_templates import CHATML, render_with_jinja
 from tests.helpers.checkpoints import Vocabulary, random_weights, tiny_config, write_gguf, write_hf_folder
 from tests.helpers.servers import LiveServer, serve
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json, write_tokenizer_model
 
 SEVEN_B = "@cf/google/gemma-7b-it-lora"
+FINETUNED = "@local/finetuned"
+OWN_TEMPLATE = CHATML.replace(
+    "{% for message in messages %}",
+    "{% if messages[0].role != 'user' %}{{ raise_exception('Begin with a question') }}{% endif %}"
+    "{% for message in messages %}",
+)
 CHAT = {"messages": [{"role": "user", "content": "what is the answer"}], "temperature": 0, "max_tokens": 12}
 
 
@@ -50,7 +57,11 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bases]:
     write_hf_folder(root / "gemma3", gemma3, random_weights(gemma3, 3))
     tokenizer = root / "tokenizer.json"
     write_tokenizer_json(tokenizer, pieces)
-    paths = {SEVEN_B: root / "gemma1", "@local/gemma-2": root / "gemma2.gguf", "@local/gemma-3": root / "gemma3"}
+    write_hf_folder(root / "finetuned", gemma3, random_weights(gemma3, 4))
+    write_tokenizer_json(root / "finetuned" / "tokenizer.json", pieces)
+    (root / "finetuned" / "chat_template.jinja").write_text(OWN_TEMPLATE)
+    paths = {SEVEN_B: root / "gemma1", "@local/gemma-2": root / "gemma2.gguf", FINETUNED: root / "finetuned"}
+    paths["@local/gemma-3"] = root / "gemma3"
     arguments = [f"--model={model_id}={path}" for model_id, path in paths.items()]
     arguments += ["--tokenizer", SEVEN_B, "--kv-cache-bytes", str(1 << 24), "--cache-dir", str(root / "cache")]
     with serve(arguments, root / "data") as server:
@@ -68,6 +79,33 @@ def test_each_version_gives_the_same_completion_over_http_as_in_process(bases: B
     assert answer.status_code == 200
     assert answer.json()["result"]["response"] == expected.text
     assert answer.json()["result"]["usage"]["completion_tokens"] == expected.usage.completion_tokens
+
+
+def test_a_base_with_a_template_of_its_own_is_served_with_it_on_every_route(bases: Bases) -> None:
+    account = bases.server.account()
+    text = render_with_jinja(OWN_TEMPLATE, CHAT["messages"])
+    tokenizer = bases.llm(FINETUNED).tokenizer
+    count = len(tokenizer.encode(text, special=True, add_bos=True))
+    expected = run(bases.server, FINETUNED, {"prompt": text, "raw": True, "temperature": 0, "max_tokens": 12})
+    completion, usage = (expected.json()["result"][name] for name in ("response", "usage"))
+    assert usage["prompt_tokens"] == count
+    messages, prompt = run(bases.server, FINETUNED, CHAT), {**CHAT, "prompt": "what is the answer"}
+    del prompt["messages"]
+    for answer in (messages, run(bases.server, FINETUNED, prompt)):
+        assert answer.json()["result"]["response"] == completion
+        assert answer.json()["result"]["usage"]["prompt_tokens"] == count
+    chat = httpx.post(f"{account}/ai/v1/chat/completions", json={"model": FINETUNED, **CHAT}, timeout=60).json()
+    assert (chat["choices"][0]["message"]["content"], chat["usage"]["prompt_tokens"]) == (completion, count)
+
+
+def test_what_a_template_refuses_is_bad_input_with_its_words(bases: Bases) -> None:
+    body = {"messages": [{"role": "assistant", "content": "a"}]}
+    answer = run(bases.server, FINETUNED, body)
+    words = "AiError: Bad input: Error: the model's chat template refuses the messages: Begin with a question"
+    assert (answer.status_code, answer.json()["errors"]) == (400, [{"code": 5006, "message": words}])
+    url = f"{bases.server.account()}/ai/v1/chat/completions"
+    answer = httpx.post(url, json={"model": FINETUNED, **body}, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, words)
 
 
 def test_an_uploaded_adapter_changes_the_completion_of_its_base(bases: Bases, tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def write_gguf(
     types: str | Mapping[str, str] = "F32",
     vocabulary: Vocabulary | None = None,
     tensors_per_part: int = 0,
+    chat_template: str | None = None,
 ) -> Path:
     """Write a GGUF file as llama.cpp's converter does: 1 added to every norm, names from its own table.
 
@@ -192,6 +193,8 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
     _add_hyperparameters(writer, architecture, config)
     _add_vocabulary(writer, vocabulary or filler_vocabulary(config["vocab_size"]))
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
     for name, values in weights.items():
         gguf_name = table.get_name(name, try_suffixes=(".weight",))
         assert gguf_name is not None, name

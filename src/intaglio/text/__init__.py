@@ -1,6 +1,6 @@
 """Text to token ids and back, chats and tool calls included. Begin with `load_tokenizer`.
 
-  chat.py                messages to ids in Gemma's turn format
+  chat/                  messages to ids: Gemma's turn format, and templates of checkpoints that have another
   tools.py               the tools of a request, and the prompt that describes them; tool_calls.py: the model's calls
   tokenizer.py           encode and decode; detokenizer.py: ids to text as they arrive, and stop strings
   token_table.py         the bytes of every token, in a file that the engine reads to enforce grammars
@@ -10,17 +10,30 @@
 Does not know the engine, adapters or HTTP.
 """
 
-from intaglio.text.chat import Turn, fold_messages, render_chat, render_prompt
+from intaglio.text.chat import (
+    AnsweredChat,
+    ChatFormat,
+    Turn,
+    fold_messages,
+    open_chat_format,
+    read_tokenizer_config,
+    render_chat,
+    render_prompt,
+)
 from intaglio.text.detokenizer import IncrementalDetokenizer
 from intaglio.text.token_table import token_table_file
 from intaglio.text.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
+    "AnsweredChat",
+    "ChatFormat",
     "IncrementalDetokenizer",
     "Tokenizer",
     "Turn",
     "fold_messages",
     "load_tokenizer",
+    "open_chat_format",
+    "read_tokenizer_config",
     "render_chat",
     "render_prompt",
     "token_table_file",

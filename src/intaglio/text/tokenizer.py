@@ -8,8 +8,9 @@ does not know chats (`chat.py`), streaming (`detokenizer.py`) or the model.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from intaglio.text.sentencepiece_model import read_model, write_model
 from intaglio.text.tokenizer_cache import PreparedTokenizer, prepare_cached
 from intaglio.text.vocabulary import SPACE_SYMBOL, Vocabulary, byte_value
 
+logger = logging.getLogger(__name__)
+
 ADDED_TOKENS_FILE = "added_tokens.json"  # beside a tokenizer.model
 _TURN_ENDS = ("<end_of_turn>", "<turn|>")  # Gemma 1 to 3, and later ones
 
@@ -35,7 +38,7 @@ class Tokenizer:
 
     vocab_size  number of tokens; the model's embedding may have more rows, which have no text
     digest      identity of the vocabulary, hex
-    stop_ids    tokens that end a completion: eos, the turn end if the vocabulary has one, and the ids given
+    stop_ids    tokens that end a completion: eos, the turn end if the vocabulary has one, and those given
     pad_id      None where the vocabulary has no padding token
     """
 
@@ -46,8 +49,13 @@ class Tokenizer:
     digest: str
     stop_ids: frozenset[int]
 
-    def __init__(self, prepared: PreparedTokenizer, *, eos_ids: Iterable[int] = ()) -> None:
-        """eos_ids: the end tokens in the model's configuration. Raises ModelFormatError."""
+    def __init__(
+        self, prepared: PreparedTokenizer, *, eos_ids: Iterable[int] = (), eos_token: str | None = None
+    ) -> None:
+        """eos_ids: the end tokens in the model's configuration; eos_token: as for `load_tokenizer`.
+
+        Raises ModelFormatError.
+        """
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=prepared.model)
         except (RuntimeError, ValueError) as err:
@@ -60,7 +68,8 @@ class Tokenizer:
         self._control_splitter = ControlTokenSplitter(prepared.control_ids)
         self._bytes_of: dict[int, bytes] = {}
         turn_ends = (prepared.control_ids[name] for name in _TURN_ENDS if name in prepared.control_ids)
-        self.stop_ids = frozenset((self.eos_id, *turn_ends, *self._checked_ids(eos_ids)))
+        named = () if eos_token is None else self._piece_ids(eos_token)
+        self.stop_ids = frozenset((self.eos_id, *turn_ends, *named, *self._checked_ids(eos_ids)))
 
     def encode(self, text: str, *, special: bool = False, add_bos: bool = False) -> list[int]:
         """The token ids of `text`.
@@ -74,13 +83,17 @@ class Tokenizer:
         text = _without_surrogates(text)
         if special:
             ids: list[int] = []
-            for part in self._control_splitter.split(text):
+            for part in self.split_at_control_tokens(text):
                 ids.extend([part] if isinstance(part, int) else self._processor.encode(part))
         else:
             ids = self._processor.encode(text)
         if add_bos and ids[:1] != [self.bos_id]:
             ids.insert(0, self.bos_id)
         return ids
+
+    def split_at_control_tokens(self, text: str) -> list[str | int]:
+        """The text in order: control tokens written in it as ids, the stretches between them, never empty, as text."""
+        return list(self._control_splitter.split(_without_surrogates(text)))
 
     def piece_bytes(self, token_id: int) -> bytes:
         """The bytes that one token adds to the output: UTF-8 that may begin or end inside a character.
@@ -105,6 +118,11 @@ class Tokenizer:
         """The text of the tokens; invalid UTF-8 becomes U+FFFD as with Python's "replace"."""
         return b"".join(map(self.piece_bytes, ids)).decode("utf-8", errors="replace")
 
+    @property
+    def control_tokens(self) -> Collection[str]:
+        """The texts of all control tokens."""
+        return self._control_ids.keys()
+
     def control_id(self, piece: str) -> int | None:
         """The id of a control token by its text, None if the vocabulary has no such control token."""
         return self._control_ids.get(piece)
@@ -120,6 +138,14 @@ class Tokenizer:
             assert value is not None, f"byte token {token_id} is {piece!r}"
             return bytes([value])
         return piece.replace(SPACE_SYMBOL, " ").encode("utf-8")
+
+    def _piece_ids(self, piece: str) -> tuple[int, ...]:
+        """The id of a piece by its text; empty, and logged, if the vocabulary does not have it."""
+        token_id = int(self._processor.piece_to_id(piece.replace(" ", SPACE_SYMBOL)))
+        if self.piece_name(token_id) == piece.replace(" ", SPACE_SYMBOL):
+            return (token_id,)
+        logger.warning("the vocabulary has no token %r, which tokenizer_config.json names as eos_token", piece)
+        return ()
 
     def _checked_ids(self, eos_ids: Iterable[int]) -> list[int]:
         ids = list(eos_ids)
@@ -137,6 +163,7 @@ def load_tokenizer(
     cache_dir: Path | None,
     checkpoint_metadata: Mapping[str, Any] | None = None,
     eos_ids: Iterable[int] = (),
+    eos_token: str | None = None,
     num_rows: int | None = None,
 ) -> Tokenizer:
     """The tokenizer of a checkpoint.
@@ -146,6 +173,7 @@ def load_tokenizer(
     cache_dir            where the prepared tokenizer is kept for the next start; None keeps nothing
     checkpoint_metadata  the `tokenizer.ggml.*` metadata of `path`, if it was read already; other keys are ignored
     eos_ids              end tokens that the model's configuration names
+    eos_token            the text of the end token that tokenizer_config.json names, which ends a completion too
     num_rows             rows of the model's embedding: added tokens beyond them are left out. None keeps all
 
     Raises ModelFormatError if there is no tokenizer, or one that cannot be reproduced exactly.
@@ -159,7 +187,7 @@ def load_tokenizer(
 
     try:
         sources = [file, file.with_name(ADDED_TOKENS_FILE)] if file.suffix == ".model" else [file]
-        return Tokenizer(prepare_cached(sources, num_rows, cache_dir, prepare), eos_ids=eos_ids)
+        return Tokenizer(prepare_cached(sources, num_rows, cache_dir, prepare), eos_ids=eos_ids, eos_token=eos_token)
     except OSError as err:
         raise ModelFormatError(f"{file}: cannot be read ({err})") from err
 

@@ -96,8 +96,8 @@ def parse_tools(
 def with_tools(messages: Sequence[Mapping[str, Any]], use: ToolUse) -> list[Mapping[str, Any]]:
     """The conversation with a system message that describes the tools.
 
-    It is added at the end, so that message numbers in errors are the caller's own; `fold_messages` puts every system
-    text first anyway.
+    It is added at the end, so that message numbers in errors are the caller's own; the chat formats put
+    every system text first anyway.
     """
     return [*messages, {"role": "system", "content": tool_prompt(use)}] if messages else []
 

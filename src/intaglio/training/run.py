@@ -125,7 +125,9 @@ def _read_data(options: TrainingOptions, base: BaseModel, report: Report) -> _Da
     max_length = _max_length(options, base)
 
     def encoded(examples: list[Example], path: Path) -> list[Tokens]:
-        return encode_all(examples, base.tokenizer, path, max_length, skip_long=options.skip_long) if examples else []
+        if not examples:
+            return []
+        return encode_all(examples, base.tokenizer, base.chat, path, max_length, skip_long=options.skip_long)
 
     training = encoded(split.training, options.data)
     data = _Data(read.sha256, training, encoded(split.held_out, options.eval_data or options.data))

@@ -1,0 +1,28 @@
+"""Messages to prompts. Begin with `open_chat_format`.
+
+  messages.py         what all formats begin with: messages, checked
+  gemma_turns.py      Gemma's turn format, from ids
+  chat_format.py      which format a model has
+  template_files.py   where a checkpoint keeps a template of its own
+  template.py         compiling and running one, in the bounds of sandbox.py
+  template_probes.py  what it can do, and whether it is Gemma's own
+  template_format.py  messages to ids with it; shield.py keeps control tokens in messages from becoming the prompt's
+
+Does not know the engine, adapters or HTTP.
+"""
+
+from intaglio.text.chat.chat_format import ChatFormat, open_chat_format, render_prompt
+from intaglio.text.chat.gemma_turns import Turn, fold_messages, render_chat
+from intaglio.text.chat.messages import AnsweredChat
+from intaglio.text.chat.template_files import read_tokenizer_config
+
+__all__ = [
+    "AnsweredChat",
+    "ChatFormat",
+    "Turn",
+    "fold_messages",
+    "open_chat_format",
+    "read_tokenizer_config",
+    "render_chat",
+    "render_prompt",
+]
