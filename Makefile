@@ -25,9 +25,9 @@ PIP := $(VENV)/bin/python -m pip
 LOCK_NAMES := uv build serve test bench train oracle
 LOCKED_uv := --group uv
 LOCKED_build := --group build
-LOCKED_serve := pyproject.toml --extra default-model
-LOCKED_test := pyproject.toml --extra default-model --extra test
-LOCKED_bench := pyproject.toml --extra default-model --extra test --extra bench
+LOCKED_serve := pyproject.toml --extra default-model --extra hub
+LOCKED_test := pyproject.toml --extra default-model --extra hub --extra test
+LOCKED_bench := pyproject.toml --extra default-model --extra hub --extra test --extra bench
 LOCKED_train := pyproject.toml --extra default-model --extra train
 LOCKED_oracle := pyproject.toml --extra default-model --extra test --extra oracle
 

@@ -30,16 +30,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": BASE | {"ops"},
     "lora": BASE | {"ops", "model"},
     "engine": BASE | {"ops", "model", "lora", "grammar"},
+    "hub": BASE | {"model"},
+    "model_source": BASE | {"model", "hub"},
     "text": BASE | {"model"},
     "finetunes": BASE | {"database", "lora", "model"},
     "batches": BASE | {"database"},
     "client": {"errors", "files"},
-    "base_model": BASE | ENGINE | {"text"},
+    "base_model": BASE | ENGINE | {"text", "model_source"},
     "completion": BASE | {"text"},
-    "llm": BASE | ENGINE | {"text", "base_model", "completion"},
+    "llm": BASE | ENGINE | {"text", "base_model", "completion", "model_source"},
     "training": BASE | {"model", "text", "base_model"},
-    "api": BASE | JOINED | {"finetunes", "batches", "grammar", "lora", "model", "text"},
-    "cli": BASE | ENGINE | JOINED | {"finetunes", "text", "api", "client", "training"},
+    "api": BASE | JOINED | {"finetunes", "batches", "grammar", "lora", "model", "model_source", "text"},
+    "cli": BASE | ENGINE | JOINED | {"finetunes", "text", "api", "client", "training", "hub", "model_source"},
     "__main__": {"cli"},
     "__init__": BASE | JOINED,
 }
@@ -56,7 +58,8 @@ MAY_USE_LIBRARY: dict[str, set[str]] = {
     "uvicorn": {"api", "cli"},
     "sqlalchemy": {"database", "finetunes", "batches"},
     "alembic": {"database", "finetunes", "batches"},
-    "httpx2": {"client"},
+    "httpx2": {"client", "hub"},
+    "huggingface_hub": {"hub"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic_settings": {"settings"},
@@ -70,7 +73,14 @@ MAY_USE_LIBRARY: dict[str, set[str]] = {
 
 MAX_MODULES = 13  # beside __init__.py; a package that grows is divided by what a reader looks for
 
-HEAVY = {"torch", "transformers", "peft", "accelerate", "safetensors"}  # the extra `train`
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "huggingface_hub",
+}  # the extras train, hub
 
 # A second kind of device is a second backend of ops, so these know arrays only through it.
 THROUGH_OPS_ONLY = ("engine/*.py", "engine/*/*.py", "model/gemma.py", "model/config.py")

@@ -21,12 +21,12 @@ from intaglio.engine.protocol import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
 from intaglio.files.json_object import read_json_object
 from intaglio.lora.packing import AdapterDtype
-from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig, is_multimodal
 from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.weights import open_checkpoint
+from intaglio.model_source import local_model_path, model_sources
 from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
-from intaglio.settings import DEFAULT_MODEL_ID, Settings
+from intaglio.settings import Settings
 from intaglio.text import (
     ChatFormat,
     Tokenizer,
@@ -180,10 +180,7 @@ def _tokenizer_source(path: Path, settings: Settings) -> Path:
         raise ModelFormatError(
             f"{path} has no tokenizer.json or tokenizer.model; give --tokenizer <id of a served model, or path>"
         )
-    served = dict(entry.split("=", 1) for entry in settings.model if "=" in entry)
-    if settings.tokenizer == DEFAULT_MODEL_ID and settings.tokenizer not in served:
-        return bundled_model_path(settings.cache_path)
-    return Path(served.get(settings.tokenizer, settings.tokenizer)).expanduser()
+    return local_model_path(model_sources(settings.model).get(settings.tokenizer, settings.tokenizer), settings)
 
 
 def _generation_eos_ids(path: Path) -> list[int]:

@@ -23,6 +23,9 @@
     ├── AdapterError            adapter files that are invalid, unsupported or fail verification
     ├── ModelFormatError        weights, config or tokenizer files that cannot be read or are not a Gemma
     │   └── ModelNotInstalledError  the default model's package is not installed
+    ├── HubError                a model of the Hugging Face hub that cannot be fetched
+    │   ├── HubNotInstalledError    the package that talks to the hub is not installed
+    │   └── HubUnreachableError     the hub does not answer, or may not be asked
     ├── DataFolderError         the data folder or its database cannot be used
     ├── DatabaseError           the database is not available now; try again later
     ├── StorageFullError        a disk or quota is full
@@ -149,6 +152,18 @@ class ModelFormatError(IntaglioError):
 
 class ModelNotInstalledError(ModelFormatError):
     """The package that carries the default model is not installed; the message says how to install it."""
+
+
+class HubError(IntaglioError):
+    """A model of the Hugging Face hub cannot be fetched; the message names the repository and what to do."""
+
+
+class HubNotInstalledError(HubError):
+    """The package that talks to the hub is not installed; the message says how to install it."""
+
+
+class HubUnreachableError(HubError):
+    """The hub does not answer, or HF_HUB_OFFLINE forbids asking it."""
 
 
 class DataFolderError(IntaglioError):

@@ -22,8 +22,8 @@ from intaglio.engine.core_process import adapter_limits, build_engine
 from intaglio.engine.memory.machine import plan_for_machine
 from intaglio.engine.token_stream import TokenStream
 from intaglio.grammar import check_grammar
-from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
+from intaglio.model_source import local_model_path
 from intaglio.request import (
     AdapterRef,
     FinishReason,
@@ -33,7 +33,7 @@ from intaglio.request import (
     Verification,
     VerifiedAdapter,
 )
-from intaglio.settings import Settings, load_settings
+from intaglio.settings import DEFAULT_MODEL_ID, Settings, load_settings
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -169,13 +169,13 @@ class LLM:
         adapter = llm.load_adapter("path/to/peft/folder")
         llm.generate(["The capital of France is"], SamplingParams(temperature=0), raw=True)
 
-    model     a Hugging Face folder or a .gguf file; None is the bundled 270M
+    model     a Hugging Face folder, a .gguf file or hf:OWNER/REPO; None is the bundled 270M
     options   fields of `Settings`
     """
 
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
         settings = load_settings(**options)
-        path = Path(model) if model is not None else bundled_model_path(settings.cache_path)
+        path = local_model_path(model or DEFAULT_MODEL_ID, settings)
         plan = plan_for_machine([path], settings)
         logger.info("%s", plan.table([path.name]))
         self._settings = plan.of_model(0)

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     # the models
     model: tuple[str, ...] = Field(
         (),
-        description="models to serve, each ID=PATH: a Hugging Face folder or a .gguf file; "
+        description="models to serve, each ID=PATH, a Hugging Face folder or a .gguf file, or ID=hf:OWNER/REPO; "
         f"{DEFAULT_MODEL_ID} alone, or no entry at all, is the bundled model",
     )
     tokenizer: str | None = Field(

@@ -15,11 +15,11 @@ def settings(*entries: str) -> Settings:
     return load_settings(model=entries)
 
 
-def test_no_entry_and_the_bundled_models_id_alone_both_give_the_bundled_model() -> None:
+def test_no_entry_and_the_bundled_models_id_alone_both_give_the_bundled_model(tmp_path: Path) -> None:
     (bundled,) = model_paths(settings()).items()
     assert bundled[0] == DEFAULT_MODEL_ID
-    beside = model_paths(settings("@local/mine=/some/folder", DEFAULT_MODEL_ID))
-    assert beside == {"@local/mine": Path("/some/folder"), DEFAULT_MODEL_ID: bundled[1]}
+    beside = model_paths(settings(f"@local/mine={tmp_path}", DEFAULT_MODEL_ID))
+    assert beside == {"@local/mine": tmp_path, DEFAULT_MODEL_ID: bundled[1]}
 
 
 @pytest.mark.parametrize("entry", ["", "no-path", "=/path", "id="])

@@ -26,7 +26,11 @@ RUN = f"{ACCOUNT}/ai/run/{MODEL}"
 
 
 FOLDER = Path(__file__).parent
-TINY = ("test_own_base.py", "test_packed_weights.py")  # they serve a model of some thousand weights
+TINY = (
+    "test_own_base.py",
+    "test_packed_weights.py",
+    "test_hub_model.py",
+)  # they serve a model of some thousand weights
 SLOW_KERNELS = ("plain", "reference")
 
 

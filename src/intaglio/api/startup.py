@@ -8,12 +8,11 @@ from pathlib import Path
 
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
-from intaglio.errors import SettingsError
 from intaglio.finetunes import Finetune, FinetuneStore
 from intaglio.finetunes.demos import bundled_demo_folder, read_demo_adapters
 from intaglio.llm import AsyncLLM
 from intaglio.lora.peft.reader import AdapterLimits
-from intaglio.model.bundled import bundled_model_path
+from intaglio.model_source import local_model_path, model_sources
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 
 logger = logging.getLogger(__name__)
@@ -22,7 +21,7 @@ logger = logging.getLogger(__name__)
 async def build_state(settings: Settings) -> ServerState:
     """Load the models of the settings and open the stores. Returns when every engine is ready.
 
-    Raises SettingsError for a model entry that is not ID=PATH and for settings that this machine cannot run,
+    Raises SettingsError for a model entry that is not ID=SOURCE and for settings that this machine cannot run,
     ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken, DataFolderError.
     """
     paths = await asyncio.to_thread(model_paths, settings)
@@ -39,22 +38,12 @@ async def build_state(settings: Settings) -> ServerState:
 
 
 def model_paths(settings: Settings) -> dict[str, Path]:
-    """Model id -> path, from the settings' entries ID=PATH. The bundled model needs only its id, or no entry at all.
+    """Model id -> path, of the settings' models; of the bundled model alone if they name none.
 
-    Raises SettingsError naming the invalid entry, ModelNotInstalledError if the bundled model is not installed.
+    Raises as `model_sources` and `local_model_path`.
     """
-    paths: dict[str, Path] = {}
-    for entry in settings.model or (DEFAULT_MODEL_ID,):
-        model_id, equals, path = entry.partition("=")
-        if model_id in paths:
-            raise SettingsError(f"model {model_id!r} is given twice: {paths[model_id]} and {path}")
-        if entry == DEFAULT_MODEL_ID:
-            paths[entry] = bundled_model_path(settings.cache_path)
-            continue
-        if not (model_id and equals and path):
-            raise SettingsError(f"model {entry!r} is not ID=PATH (nor {DEFAULT_MODEL_ID}, the bundled model)")
-        paths[model_id] = Path(path).expanduser()
-    return paths
+    sources = model_sources(settings.model or (DEFAULT_MODEL_ID,))
+    return {model_id: local_model_path(source, settings) for model_id, source in sources.items()}
 
 
 def open_finetunes(settings: Settings, demos: list[Finetune]) -> FinetuneStore:

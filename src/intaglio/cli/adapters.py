@@ -107,7 +107,7 @@ def upload(
 def check(
     folder: Folder,
     model: Annotated[
-        Path | None, typer.Option(help="the base: a Hugging Face folder or a .gguf file [default: the bundled model]")
+        str | None, typer.Option(help="the base: a folder, a .gguf file or hf:OWNER/REPO [default: the bundled model]")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

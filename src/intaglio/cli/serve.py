@@ -16,20 +16,24 @@ import uvicorn
 from intaglio.api.app import create_app
 from intaglio.api.startup import build_state
 from intaglio.api.state import ServerState
+from intaglio.cli.download_progress import download_progress
 from intaglio.errors import DataFolderError, SettingsError
 from intaglio.model.bundled import terms_notice
+from intaglio.model_source import with_local_models
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 
 
 def serve(settings: Settings) -> None:
-    """Run until interrupted. Raises SettingsError, DataFolderError or ModelFormatError if it cannot start."""
+    """Run until interrupted. Raises SettingsError, DataFolderError, ModelFormatError or HubError if it cannot start."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every start
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs addresses, and the hub's are signed
     _make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)
     with bind(settings) as listener:  # before the model is loaded, so that a port in use is reported at once
         try:
+            settings = with_local_models(settings, download_progress(log=True))  # here, where Ctrl-C ends a download
             asyncio.run(_serve(settings, listener))
         except KeyboardInterrupt:
             print("stopped")

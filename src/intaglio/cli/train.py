@@ -25,7 +25,7 @@ def train(
     data: Annotated[Path, typer.Argument(help="JSONL: prompt and completion, or messages, or text, on each line")],
     out: Annotated[Path, typer.Option(help="folder for the adapter; made if missing")],
     model: Annotated[
-        str, typer.Option(help="the base: a Hugging Face folder, a .gguf file, or the bundled model's id")
+        str, typer.Option(help="the base: a folder, a .gguf file, hf:OWNER/REPO, or the bundled model's id")
     ] = DEFAULT_MODEL_ID,
     publish: Annotated[
         str | None, typer.Option(help="name of a finetune to upload to; made if missing, else it gets a new version")
@@ -106,14 +106,15 @@ def _train(options: TrainingOptions, model: str) -> None:
 
 def _open_base(model: str) -> BaseModel:
     from intaglio.base_model import BaseModel
-    from intaglio.model.bundled import bundled_model_path
+    from intaglio.cli.download_progress import download_progress
+    from intaglio.model_source import local_model_path
 
     settings = load_settings()
-    if model == DEFAULT_MODEL_ID:
-        return BaseModel.open(bundled_model_path(settings.cache_path), settings)
-    if model.startswith("@"):
-        raise SettingsError(f"--model {model} is not bundled; give {DEFAULT_MODEL_ID}, a folder or a .gguf file")
-    return BaseModel.open(Path(model).expanduser(), settings)
+    if model.startswith("@") and model != DEFAULT_MODEL_ID:
+        raise SettingsError(
+            f"--model {model} is not bundled; give {DEFAULT_MODEL_ID}, hf:OWNER/REPO, a folder or a .gguf file"
+        )
+    return BaseModel.open(local_model_path(model, settings, download_progress()), settings)
 
 
 def _publish(folder: Path, target: Mapping[str, Any]) -> None:

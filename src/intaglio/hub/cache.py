@@ -1,0 +1,90 @@
+"""The hub's cache on the disk, in the layout that every program shares which uses huggingface_hub:
+
+    models--OWNER--REPO/
+      refs/main                    the commit that a branch or tag had when it was last seen
+      blobs/HASH                   contents
+      snapshots/COMMIT/NAME        a link to ../../blobs/HASH
+
+A file is in a snapshot only once it is complete and its hash is right.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from intaglio.files.atomic_write import sync_folder
+from intaglio.hub.remote import RemoteFile
+
+
+class RepositoryCache:
+    """The part of the cache that belongs to one repository."""
+
+    def __init__(self, cache_dir: Path, repo: str) -> None:
+        self._root = cache_dir / f"models--{repo.replace('/', '--')}"
+        self._locks = cache_dir / ".locks" / self._root.name
+
+    @property
+    def path(self) -> Path:
+        return self._root
+
+    def snapshot(self, commit: str) -> Path:
+        """The folder of a commit; it need not exist."""
+        return self._root / "snapshots" / commit
+
+    def known_commit(self, revision: str) -> str | None:
+        """The commit that a branch or tag had when it was last seen."""
+        file = self._root / "refs" / revision
+        return file.read_text("utf-8").strip() if file.is_file() else None
+
+    def names(self, commit: str) -> set[str]:
+        """The files of a commit that are here, as the repository names them."""
+        folder = self.snapshot(commit)
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    def blob(self, file: RemoteFile) -> Path:
+        return self._root / "blobs" / file.blob
+
+    def partial(self, file: RemoteFile) -> Path:
+        """Where a content is written until it is complete. The ending is one that the hub's own tools clean up."""
+        return self._root / "blobs" / f"{file.blob}.intaglio.incomplete"
+
+    def holds(self, file: RemoteFile, commit: str) -> bool:
+        """Whether the commit has the file here."""
+        return (self.snapshot(commit) / file.name).is_file()
+
+    def num_bytes_here(self, file: RemoteFile) -> int:
+        """Bytes of the content that need not be fetched."""
+        if self.blob(file).is_file():
+            return file.size
+        partial = self.partial(file)
+        return min(partial.stat().st_size, file.size) if partial.is_file() else 0
+
+    def free_bytes(self) -> int:
+        """Free space on the disk of the cache."""
+        folder = self._root
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    @contextmanager
+    def lock(self, file: RemoteFile) -> Iterator[None]:
+        """Held while a content is fetched: a second process waits, and then finds it here."""
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with (self._locks / f"{file.blob}.intaglio.lock").open("wb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)  # the system releases it when the process ends, however it ends
+            yield
+
+    def put(self, file: RemoteFile, commit: str) -> None:
+        """Show a content that is here as a file of the commit."""
+        place = self.snapshot(commit) / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside = place.with_name(f".{secrets.token_hex(8)}.link")
+        aside.symlink_to(os.path.relpath(self.blob(file), place.parent))
+        aside.replace(place)
+        sync_folder(place.parent)
