@@ -2,15 +2,19 @@
 
 Each field of `Settings` is an option of `intaglio serve` (`kv_cache_bytes` is `--kv-cache-bytes`) and an environment
 variable with the prefix INTAGLIO_ (`INTAGLIO_KV_CACHE_BYTES`); those of `ClientSettings` are options of the commands
-that talk to a running server. The command line wins over the environment. A misspelt variable is an error, because
-finding an option that was silently ignored takes an hour.
+that talk to a running server. The command line wins over the environment, and that over a config file. A misspelt
+variable or key is an error, because finding an option that was silently ignored takes an hour.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import stat
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator
@@ -19,7 +23,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SettingsParseError
 
+from intaglio.config_file import read_config_file
 from intaglio.errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "INTAGLIO_"
 DATABASE_SCHEME = "postgresql+psycopg://"
@@ -35,6 +42,10 @@ class Settings(BaseSettings):
     """All options, frozen. Build it with `load_settings`, which turns mistakes into one readable sentence."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    config: Path | None = Field(
+        None, description="TOML file with any of these settings; the command line and the environment win over it"
+    )
 
     # the address
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -133,7 +144,9 @@ class Settings(BaseSettings):
     )
 
     # the API
-    api_tokens: tuple[str, ...] = Field((), description="accepted API tokens; none: every request is accepted")
+    api_tokens: tuple[str, ...] = Field(
+        (), repr=False, description="accepted API tokens; none: every request is accepted"
+    )
     max_body_bytes: int = Field(10 * 10**6, ge=1, description="largest JSON body accepted, bytes")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
@@ -211,11 +224,31 @@ def _is_json(text: str) -> bool:
 
 
 def load_settings(**options: Any) -> Settings:
-    """Settings from the environment and, over it, the given options.
+    """Settings from a config file, over it the environment, and over that the given options.
 
-    Raises SettingsError naming the first option or variable that is unknown or out of bounds.
+    The file is that of the option `config` or of INTAGLIO_CONFIG; without either there is none.
+    Raises SettingsError naming the first option, variable or key that is unknown or out of bounds.
     """
-    return _load(Settings, options)
+    _refuse_unknown_variables()
+    given = options.get("config", os.environ.get(f"{PREFIX}CONFIG"))
+    if given is None:
+        return _load(Settings, options)
+    path = Path(given).expanduser()
+    in_file = {name: field for name, field in Settings.model_fields.items() if name != "config"}
+    values = read_config_file(path, in_file, DEFAULT_MODEL_ID)
+    _warn_of_readers(path, values)
+    variables = {variable.upper() for variable in os.environ}
+    used = {
+        name: value for name, value in values.items() if name not in options and PREFIX + name.upper() not in variables
+    }
+    return _load(Settings, {**used, **options, "config": path}, dict.fromkeys(used, f"{path}: "))
+
+
+def _warn_of_readers(path: Path, values: dict[str, Any]) -> None:
+    """Warn of secrets in a file that other users may read; no error, since a container's mounted secrets are such."""
+    secrets = [name for name in values if not Settings.model_fields[name].repr]
+    if secrets and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        logger.warning("%s has %s and can be read by other users: chmod 600 %s", path, " and ".join(secrets), path)
 
 
 def load_client_settings(**options: Any) -> ClientSettings:
@@ -226,11 +259,16 @@ def load_client_settings(**options: Any) -> ClientSettings:
 _Kind = TypeVar("_Kind", bound=BaseSettings)
 
 
-def _load(kind: type[_Kind], options: dict[str, Any]) -> _Kind:
+def _refuse_unknown_variables() -> None:
     known = {PREFIX + name.upper() for one in (Settings, ClientSettings) for name in one.model_fields}
     for variable in sorted(os.environ):
         if variable.startswith(PREFIX) and variable not in known:
             raise SettingsError(f"unknown environment variable {variable}; known: {', '.join(sorted(known))}")
+
+
+def _load(kind: type[_Kind], options: dict[str, Any], origins: Mapping[str, str] = MappingProxyType({})) -> _Kind:
+    """origins: what stands before the message about a setting that is out of bounds, by name."""
+    _refuse_unknown_variables()
     try:
         return kind(**options)
     except ValidationError as error:
@@ -238,6 +276,6 @@ def _load(kind: type[_Kind], options: dict[str, Any]) -> _Kind:
         name = str(first["loc"][0])
         if name not in kind.model_fields:
             raise SettingsError(f"unknown setting {name!r}; known: {', '.join(kind.model_fields)}") from error
-        raise SettingsError(_value_message(kind.model_fields[name], name, first)) from error
+        raise SettingsError(origins.get(name, "") + _value_message(kind.model_fields[name], name, first)) from error
     except SettingsParseError as error:
         raise SettingsError(_json_message(kind, error)) from error
