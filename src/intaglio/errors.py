@@ -37,6 +37,7 @@
     ├── TrainingError           a training cannot begin or continue
     │   ├── TrainingDataError       examples that cannot be read; the message names the file and the line
     │   └── TrainingInterruptedError  Ctrl-C; the message says what was written
+    ├── EvaluationError         texts, windows or models that cannot be evaluated or compared
     ├── CapacityError           no capacity now; try again later
     │   └── BatchQueueFullError     the limit of waiting batch items or of kept results is reached
     └── EngineError             our fault
@@ -216,6 +217,10 @@ class TrainingDataError(TrainingError):
 
 class TrainingInterruptedError(TrainingError):
     """A training was ended with Ctrl-C; the message says what was written."""
+
+
+class EvaluationError(IntaglioError):
+    """Texts that cannot be evaluated, windows out of bounds, or models that cannot be compared."""
 
 
 class CapacityError(IntaglioError):

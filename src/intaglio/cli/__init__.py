@@ -1,6 +1,7 @@
 """The `intaglio` command: reads options, calls the package that does the work, prints results and errors.
 
-`serve` starts the API, `adapters` talks to a running server through `client`, `train` runs `training` in this process.
+`serve` starts the API, `adapters` talks to a running server through `client`, `train` runs `training` and `eval` runs
+`evaluation` in this process.
 Does not know how anything is computed, stored or sent.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 import typer
 
 from intaglio.cli.adapters import build_adapters_cli
+from intaglio.cli.evaluate import evaluate
 from intaglio.cli.options import with_settings_options
 from intaglio.cli.train import train
 from intaglio.cli.training_options import with_training_options
@@ -35,6 +37,7 @@ def build_cli() -> typer.Typer:
     cli.command("serve")(with_settings_options(_serve))
     cli.add_typer(build_adapters_cli())
     cli.command("train")(with_training_options(train))
+    cli.command("eval")(evaluate)
     cli.command("version")(_version)
     return cli
 

@@ -1,0 +1,133 @@
+"""From paths and settings to the subjects of a run, after checking that they fit into this machine's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from intaglio.base_model import BaseModel
+from intaglio.engine.core_process import make_ops
+from intaglio.engine.memory.available import AvailableMemory, available_memory
+from intaglio.errors import EvaluationError, NotEnoughMemoryError
+from intaglio.evaluation.evaluate import LOGIT_BYTES, TokenizedText, Windowing
+from intaglio.evaluation.subject import Subject
+from intaglio.evaluation.texts import Text
+from intaglio.lora.packing import pack_tensors
+from intaglio.lora.peft.base_tables import checkpoint_tables
+from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
+from intaglio.model.footprint import weights_footprint
+from intaglio.model.gemma import Gemma
+from intaglio.model.loader import load_gemma
+from intaglio.model.packed import packed_key, packed_path
+from intaglio.model.weights import open_checkpoint
+from intaglio.ops import AdapterWeights, Ops
+from intaglio.settings import Settings
+
+_PROGRAM_BYTES = 300 * 10**6  # Python, libraries, and the arrays of one piece besides its logits
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One side of a run as the user names it. The format is that of its settings; name: of the model, for labels."""
+
+    base: BaseModel
+    settings: Settings
+    name: str
+    adapter: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """reference: None if nothing is compared."""
+
+    evaluated: Subject
+    reference: Subject | None
+
+
+def tokenize(texts: Sequence[Text], choices: Sequence[Choice]) -> list[TokenizedText]:
+    """The texts' token ids. Raises EvaluationError if the models of a comparison have different ones."""
+    first, *others = choices
+    found = [TokenizedText(text.name, first.base.tokenizer.encode(text.content)) for text in texts]
+    for other in others:
+        ours, theirs = first.base.tokenizer, other.base.tokenizer
+        if ours.digest == theirs.digest:
+            continue
+        same = all(theirs.encode(text.content) == one.ids for text, one in zip(texts, found, strict=True))
+        if not same or ours.vocab_size != theirs.vocab_size:
+            raise EvaluationError(
+                f"{first.name} and {other.name} have different tokenizers ({ours.vocab_size} and {theirs.vocab_size} "
+                "tokens): their distributions cannot be compared"
+            )
+    return found
+
+
+def load_subjects(
+    evaluated: Choice, reference: Choice | None, windowing: Windowing, available: AvailableMemory | None = None
+) -> Subjects:
+    """Load both sides; a model that both share is loaded once.
+
+    available  None asks the machine
+    Raises NotEnoughMemoryError with the sum, ModelFormatError, AdapterError for an adapter that does not fit.
+    """
+    choices = [evaluated] if reference is None else [evaluated, reference]
+    ops = make_ops(evaluated.settings.kernels, evaluated.settings.threads)
+    _check_memory(choices, windowing, ops, available or available_memory())
+    models: dict[tuple[Path, str], Gemma] = {}
+    subjects = [_subject(choice, models, ops) for choice in choices]
+    return Subjects(subjects[0], subjects[1] if len(subjects) > 1 else None)
+
+
+def _subject(choice: Choice, models: dict[tuple[Path, str], Gemma], ops: Ops) -> Subject:
+    path, settings = choice.base.path, choice.settings
+    model = models.get(_identity(choice))
+    if model is None:
+        model = load_gemma(path, ops, settings.format, packed_dir=settings.cache_path / "packed")
+        models[_identity(choice)] = model
+    label = f"{choice.name} ({settings.format})"
+    if choice.adapter is None:
+        return Subject(label, model, ops)
+    return Subject(f"{label} + {choice.adapter.name}", model, ops, _adapter(choice, choice.adapter, model))
+
+
+def _adapter(choice: Choice, folder: Path, model: Gemma) -> AdapterWeights:
+    """The adapter in the number type in which it would be served."""
+    settings = choice.settings
+    limits = AdapterLimits(
+        max_rank=settings.max_adapter_rank,
+        max_file_bytes=settings.max_adapter_file_bytes,
+        max_memory_bytes=settings.adapter_cache_bytes,
+    )
+    adapter = read_peft_adapter(folder, model.config, limits, checkpoint_tables(choice.base.path))
+    dtype = choice.base.engine_spec(settings).adapter_dtype
+    return model.prepare_adapter(pack_tensors(adapter.tensors, dtype))
+
+
+def _identity(choice: Choice) -> tuple[Path, str]:
+    return choice.base.path.resolve(), choice.settings.format
+
+
+def _check_memory(choices: Sequence[Choice], windowing: Windowing, ops: Ops, available: AvailableMemory) -> None:
+    """Raise NotEnoughMemoryError if the weights of all models, their caches and their logits do not fit."""
+    weights = loading = 0
+    for choice in {_identity(choice): choice for choice in choices}.values():
+        path, settings = choice.base.path, choice.settings
+        with open_checkpoint(path) as checkpoint:
+            tensors = {name: checkpoint.info(name) for name in checkpoint.names()}
+        packed = packed_path(settings.cache_path / "packed", packed_key(path, settings.format, ops.layout))
+        widened = settings.kernels == "reference"
+        found = weights_footprint(tensors, settings.format, widened=widened, is_packed=packed.exists())
+        weights, loading = weights + found.weights, max(loading, found.loading)
+    caches = sum(_cache_bytes(choice, windowing.context_length) for choice in choices)
+    needed = weights + loading + caches + 2 * len(choices) * LOGIT_BYTES + _PROGRAM_BYTES
+    if needed > available.size_bytes:
+        raise NotEnoughMemoryError(
+            f"not enough memory: {needed / 1e6:,.0f} MB needed, {available.size_bytes / 1e6:,.0f} MB available "
+            f"({available.bound}): weights {weights / 1e6:,.0f} MB (--format, --against-format), loading them "
+            f"{loading / 1e6:,.0f} MB, keys and values {caches / 1e6:,.0f} MB (--context-length)"
+        )
+
+
+def _cache_bytes(choice: Choice, context_length: int) -> int:
+    config = choice.base.config
+    return 2 * 4 * config.num_layers * config.kv_size * context_length  # keys and values in float32
