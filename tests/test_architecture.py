@@ -43,7 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": BASE | {"model", "text", "base_model"},
     "evaluation": BASE | ENGINE | {"text", "base_model"},
     "api": BASE | JOINED | {"finetunes", "batches", "grammar", "lora", "model", "model_source", "text"},
-    "cli": BASE | ENGINE | JOINED | {"finetunes", "text", "api", "client", "training", "evaluation", "hub", "model_source"},
+    "cli": BASE
+    | ENGINE
+    | JOINED
+    | {"finetunes", "text", "api", "client", "training", "evaluation", "hub", "model_source"},
     "__main__": {"cli"},
     "__init__": BASE | JOINED,
 }

@@ -23,7 +23,9 @@ from intaglio.files.json_object import read_json_object
 from intaglio.lora.packing import AdapterDtype
 from intaglio.model.config import ModelConfig, is_multimodal
 from intaglio.model.loader import holds_quantized, read_config
+from intaglio.model.packing.embedded_files import extract_files
 from intaglio.model.weights import open_checkpoint
+from intaglio.model.weights.checkpoint import PackedContents
 from intaglio.model_source import local_model_path, model_sources
 from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
 from intaglio.settings import Settings
@@ -65,16 +67,19 @@ class BaseModel:
             config = read_config(checkpoint)
             is_quantized = holds_quantized(checkpoint)
             metadata = checkpoint.raw_config if checkpoint.source == "gguf" else None
+            files = path
+            if checkpoint.packed is not None:  # its files are read as those beside a checkpoint are
+                files = _extracted(path, checkpoint.packed, settings.cache_path / "unpacked")
             if is_multimodal(checkpoint.raw_config):
                 logger.info("%s is a multimodal model; its text part is served", path)
-        eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(path)})
-        source = _tokenizer_source(path, settings)
-        own = read_tokenizer_config(path, metadata)
-        beside = own if source == path else read_tokenizer_config(source, None)
+        eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(files)})
+        source = _tokenizer_source(files, settings)
+        own = read_tokenizer_config(files, metadata)
+        beside = own if source == files else read_tokenizer_config(source, None)
         tokenizer = load_tokenizer(
             source,
             cache_dir=settings.cache_path / "tokenizers",
-            checkpoint_metadata=metadata if source == path else None,
+            checkpoint_metadata=metadata if source == files else None,
             eos_ids=eos_ids,
             eos_token=beside.special_tokens.get("eos_token"),
             num_rows=config.vocab_size,
@@ -169,6 +174,13 @@ def _check_ids(what: str, ids: Collection[int], vocab_size: int) -> None:
     wrong = next((token_id for token_id in ids if not 0 <= token_id < vocab_size), None)
     if wrong is not None:
         raise BadInputError(f"{what} has token id {wrong}, outside the vocabulary of {vocab_size} tokens")
+
+
+def _extracted(path: Path, contents: PackedContents, parent: Path) -> Path:
+    try:
+        return extract_files(contents, parent)
+    except OSError as error:
+        raise ModelFormatError(f"the files in {path} cannot be written to {parent}: {error.strerror}") from error
 
 
 def _tokenizer_source(path: Path, settings: Settings) -> Path:

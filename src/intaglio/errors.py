@@ -37,6 +37,7 @@
     ├── TrainingError           a training cannot begin or continue
     │   ├── TrainingDataError       examples that cannot be read; the message names the file and the line
     │   └── TrainingInterruptedError  Ctrl-C; the message says what was written
+    ├── PackingError            a checkpoint cannot be packed, or a packed file cannot be written
     ├── EvaluationError         texts, windows or models that cannot be evaluated or compared
     ├── CapacityError           no capacity now; try again later
     │   └── BatchQueueFullError     the limit of waiting batch items or of kept results is reached
@@ -217,6 +218,10 @@ class TrainingDataError(TrainingError):
 
 class TrainingInterruptedError(TrainingError):
     """A training was ended with Ctrl-C; the message says what was written."""
+
+
+class PackingError(IntaglioError):
+    """A checkpoint cannot be packed, or the packed file cannot be written; the message says what is kept."""
 
 
 class EvaluationError(IntaglioError):

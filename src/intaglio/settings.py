@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     # the models
     model: tuple[str, ...] = Field(
         (),
-        description="models to serve, each ID=PATH, a Hugging Face folder or a .gguf file, or ID=hf:OWNER/REPO; "
+        description="models to serve, each ID=PATH, a Hugging Face folder, a .gguf file or a file of `intaglio pack`, "
+        "or ID=hf:OWNER/REPO; "
         f"{DEFAULT_MODEL_ID} alone, or no entry at all, is the bundled model",
     )
     tokenizer: str | None = Field(

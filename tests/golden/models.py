@@ -34,6 +34,8 @@ class MemoryCheckpoint:
         values = self.tensors[name]
         return RawTensor(name, "F32", values.shape, values.reshape(-1).view(np.uint8))
 
+    checked_raw = raw
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

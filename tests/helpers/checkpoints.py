@@ -88,7 +88,7 @@ def random_weights(config: Mapping[str, Any], seed: int = 0) -> Weights:
     rng = np.random.default_rng(seed)
     is_gemma2 = config["model_type"] == "gemma2"  # its attention cap of 50 changes only large scores
     weights: Weights = {}
-    for name, shape in _shapes(config).items():
+    for name, shape in tensor_shapes(config).items():
         if name.endswith("norm.weight"):
             spread = 0.3
         elif len(shape) == 2 and name in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -99,7 +99,7 @@ def random_weights(config: Mapping[str, Any], seed: int = 0) -> Weights:
     return weights
 
 
-def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes by tensor name, written out independently of the code under test."""
     hidden, inner, head_dim = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     q_size, kv_size = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim

@@ -1,7 +1,7 @@
 """The `intaglio` command: reads options, calls the package that does the work, prints results and errors.
 
 `serve` starts the API, `adapters` talks to a running server through `client`, `train` runs `training` and `eval` runs
-`evaluation` in this process.
+`evaluation` in this process, `pack` writes a file of packed weights.
 Does not know how anything is computed, stored or sent.
 """
 
@@ -15,6 +15,7 @@ import typer
 from intaglio.cli.adapters import build_adapters_cli
 from intaglio.cli.evaluate import evaluate
 from intaglio.cli.options import with_settings_options
+from intaglio.cli.pack import pack
 from intaglio.cli.train import train
 from intaglio.cli.training_options import with_training_options
 from intaglio.errors import IntaglioError, TrainingInterruptedError
@@ -38,6 +39,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(build_adapters_cli())
     cli.command("train")(with_training_options(train))
     cli.command("eval")(evaluate)
+    cli.command("pack")(pack)
     cli.command("version")(_version)
     return cli
 

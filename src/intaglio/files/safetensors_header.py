@@ -17,7 +17,7 @@ import os
 import reprlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -33,6 +33,14 @@ STORED_DTYPES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """entries: the tensors by name, in the order in which they lie in the file."""
+
+    entries: dict[str, TensorEntry]
+    metadata: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +60,31 @@ class HeaderReader:
 
     label  names the file in messages
     error  raised when the file is not exactly what its header says; the message names the tensor
+    dtypes how values of the accepted types are stored
     """
 
     label: str
     error: type[IntaglioError]
     max_header_bytes: int
     max_dimensions: int
+    dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=lambda: STORED_DTYPES)
 
     def read(self, file: BinaryIO) -> dict[str, TensorEntry]:
         """The tensors by name, in the order in which they lie in the file, which must be open at its beginning."""
+        return self.read_header(file).entries
+
+    def read_header(self, file: BinaryIO) -> Header:
+        """The same with the header's `__metadata__`."""
         size = os.fstat(file.fileno()).st_size
         header, data_start = self._read_header(file, size)
-        self._check_metadata(header.pop("__metadata__", {}))
+        metadata = header.pop("__metadata__", {})
+        self._check_metadata(metadata)
         entries = sorted(
             (self._read_entry(name, entry, data_start) for name, entry in header.items()),
             key=lambda entry: (entry.start, entry.stop),
         )
         self._check_cover(entries, data_start, size)
-        return {entry.name: entry for entry in entries}
+        return Header({entry.name: entry for entry in entries}, metadata)
 
     def _read_header(self, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
         """(the JSON object, byte offset of the first tensor)."""
@@ -98,9 +113,9 @@ class HeaderReader:
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise self._fault(f"tensor {name!r} is {reprlib.repr(entry)}; dtype, shape and data_offsets are needed")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(dtype, str) or dtype not in STORED_DTYPES:
+        if not isinstance(dtype, str) or dtype not in self.dtypes:
             raise self._fault(
-                f"tensor {name!r} has dtype {reprlib.repr(dtype)}; save it as one of {', '.join(STORED_DTYPES)}"
+                f"tensor {name!r} has dtype {reprlib.repr(dtype)}; save it as one of {', '.join(self.dtypes)}"
             )
         if not _is_size_list(shape) or len(shape) > self.max_dimensions:
             raise self._fault(
@@ -108,7 +123,7 @@ class HeaderReader:
             )
         if not _is_size_list(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
             raise self._fault(f"tensor {name!r} has data_offsets {reprlib.repr(offsets)}; [begin, end] is needed")
-        needed, given = math.prod(shape) * STORED_DTYPES[dtype].itemsize, offsets[1] - offsets[0]
+        needed, given = math.prod(shape) * self.dtypes[dtype].itemsize, offsets[1] - offsets[0]
         if needed != given:
             raise self._fault(
                 f"tensor {name!r}, {dtype} of shape {shape}, needs {needed} bytes; its offsets span {given}"

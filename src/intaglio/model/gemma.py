@@ -238,13 +238,13 @@ class _WeightReader:
         fmt = format_of(raw.dtype, self._fmt, is_table=is_table)
         if fmt == "w8" or fmt == "w5" or fmt == "w4":
             return self._quantized(name, raw, fmt)
-        return self._ops.weight(plain_values(raw), fmt)
+        return self._ops.weight(plain_values(self._checkpoint.checked_raw(f"{name}.weight")), fmt)
 
     def _quantized(self, name: str, raw: RawTensor, fmt: QuantizedFormat) -> Weight:
         arrays = self._packed.get(name) if self._packed else None
         if arrays is not None:
             return self._ops.packed_weight(fmt, (raw.shape[0], raw.shape[1]), arrays)
-        weight = self._ops.quantized_weight(quantize(raw, fmt))
+        weight = self._ops.quantized_weight(quantize(self._checkpoint.checked_raw(f"{name}.weight"), fmt))
         if self._packed:
             self._packed.put(name, self._ops.packed_arrays(weight))
         return weight

@@ -28,7 +28,7 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
         tied = "lm_head.weight" not in checkpoint.names()
         config = config_from_gguf(checkpoint.raw_config, embedding.shape[0], tied)
     else:
-        config = config_from_hf(checkpoint.raw_config, _TORCH_NAMES[embedding.dtype])
+        config = config_from_hf(checkpoint.raw_config, _TORCH_NAMES[checkpoint.embedding_dtype])
     check_shapes(checkpoint, config.tensor_shapes())
     return config
 

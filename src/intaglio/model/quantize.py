@@ -7,7 +7,10 @@ rounded here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import ml_dtypes
@@ -32,7 +35,9 @@ from intaglio.ops import GROUP, Format, QuantizedFormat, QuantizedMatrix
 
 WeightFormat = Literal["auto"] | Format | QuantizedFormat
 
-PIECE_WEIGHTS = 1 << 22  # rounded at a time
+_PIECE_WEIGHTS = 1 << 19  # rounded by one thread at a time, in its core's cache
+_MAX_THREADS = 8
+PIECE_WEIGHTS = _MAX_THREADS * _PIECE_WEIGHTS  # rounded at a time, at most
 # Storage types whose own numbers a format can hold.
 _KEPT: dict[str, QuantizedFormat] = {
     "Q8_0": "w8",
@@ -70,13 +75,26 @@ def plain_values(raw: RawTensor) -> NDArray[Any]:
 
 def quantize(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix:
     """A tensor [out, in] in a quantized format, with the file's own numbers where the format can hold them."""
-    kept = _stored_numbers(raw, fmt)
-    if kept is not None:
-        return kept
+    return _joined(list(quantized_pieces(raw, fmt)))
+
+
+def quantized_pieces(raw: RawTensor, fmt: QuantizedFormat) -> Iterator[QuantizedMatrix]:
+    """The same in runs of rows, a few of which are in memory at a time: rounding takes some twenty bytes of temporary
+    memory per weight, and an embedding has up to 1.4 billion weights.
+    """
+
+    def quantized(piece: RawTensor) -> QuantizedMatrix:
+        with np.errstate(invalid="ignore", over="ignore"):  # a scale too large for float16 is reported by name
+            matrix = _stored_numbers(piece, fmt) if keeps_numbers(raw.dtype, fmt) else rounding(dequantize(piece))
+        return _with_finite_scales(raw, matrix)
+
     rounding = {"w8": round_to_w8, "w5": round_to_w5, "w4": round_to_w4}[fmt]
-    with np.errstate(invalid="ignore", over="ignore"):  # a scale too large for float16 is reported by name
-        pieces = [rounding(dequantize(piece)) for piece in _pieces(raw)]
-    return _with_finite_scales(raw, _joined(pieces))
+    return _in_threads(quantized, _pieces(raw))
+
+
+def keeps_numbers(dtype: str, fmt: QuantizedFormat) -> bool:
+    """Whether a format holds the numbers of a storage type unchanged."""
+    return _KEPT.get(dtype) == fmt or (fmt, dtype) == ("w8", "Q5_0")
 
 
 def round_to_w8(values: NDArray[np.float32]) -> QuantizedMatrix:
@@ -110,12 +128,25 @@ def _rounded_between_extremes(
     return _ungrouped(whole, values.shape[1]), scales, minima
 
 
+def _in_threads(
+    function: Callable[[RawTensor], QuantizedMatrix], pieces: Iterator[RawTensor]
+) -> Iterator[QuantizedMatrix]:
+    """function of each piece, in order; NumPy and the kernels release the interpreter lock inside their loops."""
+    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    pending: deque[Future[QuantizedMatrix]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="quantize") as pool:
+        for piece in pieces:
+            pending.append(pool.submit(function, piece))
+            if len(pending) == threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
 def _pieces(raw: RawTensor) -> Iterator[RawTensor]:
-    """The tensor in runs of rows, to be rounded one at a time: rounding takes some twenty bytes of temporary memory per
-    weight, and an embedding has up to 800 million weights.
-    """
+    """The tensor in runs of rows."""
     out, inputs = raw.shape
-    rows, row_bytes = max(1, PIECE_WEIGHTS // inputs), raw.data.nbytes // out
+    rows, row_bytes = max(1, _PIECE_WEIGHTS // inputs), raw.data.nbytes // out
     for start in range(0, out, rows):
         stop = min(out, start + rows)
         yield RawTensor(raw.name, raw.dtype, (stop - start, inputs), raw.data[start * row_bytes : stop * row_bytes])
@@ -128,18 +159,15 @@ def _joined(pieces: Sequence[QuantizedMatrix]) -> QuantizedMatrix:
     return QuantizedMatrix(first.fmt, values, scales, minima)
 
 
-def _stored_numbers(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix | None:
-    """The file's own numbers if the format can hold them; None if the values must be rounded."""
-    if fmt != _KEPT.get(raw.dtype) and (fmt, raw.dtype) != ("w8", "Q5_0"):
-        return None
+def _stored_numbers(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix:
+    """The file's own numbers; see `keeps_numbers`."""
     values, *numbers = _whole_numbers(raw.dtype, raw.blocks())
     if (fmt, raw.dtype) == ("w8", "Q5_0"):
         values = values.view(np.int8) - np.int8(16)
     out, inputs = raw.shape
     with np.errstate(over="ignore"):  # reported by name
         halves = [x.astype(np.float16).reshape(out, inputs // GROUP) for x in numbers]
-    kept = QuantizedMatrix(fmt, np.ascontiguousarray(values).reshape(out, inputs), *halves)
-    return _with_finite_scales(raw, kept)
+    return QuantizedMatrix(fmt, np.ascontiguousarray(values).reshape(out, inputs), *halves)
 
 
 def _whole_numbers(dtype: str, blocks: Blocks) -> tuple[NDArray[Any], ...]:

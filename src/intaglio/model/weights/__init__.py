@@ -5,7 +5,7 @@ cannot be used is refused by name: nothing in a checkpoint is skipped silently. 
 
     formats      the storage types, and a tensor as it is stored
     dequantize   decoding to float32
-    gguf, gguf_parts, safetensors, hugging_face    the file formats
+    gguf, gguf_parts, safetensors, hugging_face, packed_model    the file formats
     mapped_file  files as arrays of bytes
     names        from a file's names to Hugging Face names
     checkpoint   the interface to an open checkpoint, the same for all formats
@@ -24,6 +24,7 @@ from intaglio.model.weights.gguf_parts import part_paths, read_gguf_model
 from intaglio.model.weights.hugging_face import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, open_hugging_face
 from intaglio.model.weights.mapped_file import errors_prefixed_with
 from intaglio.model.weights.names import name_from_gguf
+from intaglio.model.weights.packed_model import is_packed_model, open_packed_model
 
 __all__ = ["Checkpoint", "RawTensor", "StringArray", "TensorInfo", "check_shapes", "open_checkpoint", "part_paths"]
 
@@ -31,14 +32,14 @@ _ARCHITECTURES: dict[str, Family] = {"gemma": "gemma", "gemma2": "gemma2", "gemm
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a .gguf file (of several parts: any of them), a folder with config.json and safetensors, or a folder with
-    exactly one GGUF model.
+    """Open a .gguf file (of several parts: any of them), a file of `intaglio pack`, a folder with config.json and
+    safetensors, or a folder with exactly one GGUF model.
 
     Does not check that the tensors fit the config: `check_shapes` does. Raises ModelFormatError naming the file, key or
     tensor that is wrong.
     """
     if not path.is_dir():
-        return _open_gguf(path)
+        return open_packed_model(path) if is_packed_model(path) else _open_gguf(path)
     if any((path / file).exists() for file in (WEIGHTS_FILE, INDEX_FILE)):
         return open_hugging_face(path)
     gguf_files = sorted(file for file in path.iterdir() if file.suffix == ".gguf")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -18,24 +20,61 @@ from intaglio.model.weights.names import EMBEDDING, HEAD
 Source = Literal["gguf", "safetensors"]
 
 
+@dataclass(frozen=True, slots=True)
+class PackedContents:
+    """What a packed file has besides tensors.
+
+    fmt              the format that it was packed in
+    embedding_dtype  the storage type of the source's embedding
+    digests          SHA-256, hex, by internal tensor name
+    files            config and tokenizer files by name, as they were beside the source's weights
+    """
+
+    fmt: str
+    embedding_dtype: str
+    digests: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+    def check(self, path: Path, name: str, data: NDArray[np.uint8]) -> None:
+        """Raise ModelFormatError if the bytes of a tensor are not those that were packed."""
+        found = hashlib.sha256(data.data).hexdigest()
+        if found != self.digests[name]:
+            raise ModelFormatError(
+                f"{path}: tensor {name!r} is damaged: its SHA-256 is {found[:12]}..., and {self.digests[name][:12]}... "
+                "was packed; copy the file again, or pack it again"
+            )
+
+
 class Checkpoint:
     """Tensors under their Hugging Face names, and the config that came with them. A context manager.
 
     path               what was opened: a file or a folder
-    source             "gguf" or "safetensors"
+    source             "gguf" or "safetensors"; of a packed file, what it was packed from
     raw_config         config.json as read, or the GGUF metadata (see `gguf.GgufFile.metadata`)
+    packed             what a file of `intaglio pack` says about itself; None for any other checkpoint
     norm_includes_one  whether 1 is already added to the weights of every norm, as GGUF converters do.
                        A Gemma norm multiplies by (1 + w): add the 1 if this is False.
     """
 
     def __init__(
-        self, path: Path, source: Source, raw_config: dict[str, Any], tensors: Mapping[str, RawTensor]
+        self,
+        path: Path,
+        source: Source,
+        raw_config: dict[str, Any],
+        tensors: Mapping[str, RawTensor],
+        packed: PackedContents | None = None,
     ) -> None:
         self.path = path
         self.source: Source = source
         self.raw_config = raw_config
         self.norm_includes_one = source == "gguf"
+        self.packed = packed
         self._tensors = dict(tensors)
+
+    @property
+    def embedding_dtype(self) -> str:
+        """The storage type of the embedding before it was packed, if it was: it rounds the embedding's scale."""
+        return self.packed.embedding_dtype if self.packed else self.info(EMBEDDING).dtype
 
     def names(self) -> list[str]:
         """Every tensor, in the order of the files."""
@@ -49,9 +88,16 @@ class Checkpoint:
     def tensor(self, name: str) -> NDArray[np.float32]:
         """The values as float32, C-contiguous, [out, in] for a linear weight. A new array on each call.
 
-        Raises ModelFormatError when a value is not finite.
+        Raises ModelFormatError when a value is not finite, and as `checked_raw` does.
         """
-        return dequantize(self.raw(name))
+        return dequantize(self.checked_raw(name))
+
+    def checked_raw(self, name: str) -> RawTensor:
+        """As `raw`, after comparing the bytes with the digest of a packed file. Raises ModelFormatError if damaged."""
+        raw = self.raw(name)
+        if self.packed is not None:
+            self.packed.check(self.path, name, raw.data)
+        return raw
 
     def raw(self, name: str) -> RawTensor:
         """The bytes in the mapped file, without a copy. They stay valid after `close`."""

@@ -130,6 +130,26 @@ def read_gguf(path: Path) -> GgufFile:
         return GgufFile(path, *_parse(data))
 
 
+def read_gguf_metadata_bytes(content: bytes, label: str) -> dict[str, Any]:
+    """The metadata of a GGUF file in memory. label names it in messages. Raises ModelFormatError."""
+    with errors_prefixed_with(Path(label)):
+        return _parse(np.frombuffer(content, np.uint8))[0]
+
+
+def metadata_only(path: Path) -> bytes:
+    """A GGUF file with the metadata of `path`, byte for byte, and without tensors. Raises ModelFormatError."""
+    data = map_file(path)
+    with errors_prefixed_with(path):
+        _parse(data)
+        cursor = _Cursor(data[:_MAX_HEADER_BYTES])
+        start = cursor.take(8)  # magic and version
+        cursor.take(8)
+        num_keys = cursor.take(8)
+        first = cursor.position
+        _read_metadata(cursor, int.from_bytes(num_keys, "little"))
+    return start + bytes(8) + num_keys + data[first : cursor.position].tobytes()
+
+
 def _parse(data: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, RawTensor]]:
     cursor = _Cursor(data[:_MAX_HEADER_BYTES])
     if cursor.take(4) != _MAGIC:

@@ -35,6 +35,22 @@ def map_open_file(file: BinaryIO) -> NDArray[np.uint8]:
         raise ModelFormatError(f"{file.name} cannot be mapped: {error.strerror}") from error
 
 
+def release_pages(data: NDArray[np.uint8]) -> None:
+    """Drop the pages of a view of a mapped file from this process's memory; they are read again when used again.
+
+    Without it a process that reads a large file from end to end holds all of it until memory runs short.
+    """
+    owner: object = data
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    mapped = owner.obj if isinstance(owner, memoryview) else owner
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    start = data.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    first = start - start % mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, first, start + data.nbytes - first)
+
+
 @contextmanager
 def errors_prefixed_with(path: Path) -> Iterator[None]:
     """Put `path` in front of the message of every ModelFormatError that leaves the block."""

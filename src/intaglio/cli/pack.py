@@ -1,0 +1,69 @@
+"""`intaglio pack`: quantized weights, config and tokenizer in one file, which is served without its source."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from intaglio.errors import SettingsError
+from intaglio.settings import DEFAULT_MODEL_ID, load_settings
+
+if TYPE_CHECKING:
+    from intaglio.model.packing.pack import Packed
+
+
+def pack(
+    source: Annotated[str, typer.Argument(help="a Hugging Face folder, a .gguf file, or the bundled model's id")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the file to write", metavar="FILE", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option(help="bits of the matrices: w8, w5 or w4; the embedding stays w8")] = "w8",
+    force: Annotated[bool, typer.Option("--force", help="replace FILE whatever it is")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="compare every tensor of SOURCE, a packed file, with its digest instead")
+    ] = False,
+) -> None:
+    """Pack a checkpoint into one file that `serve --model ID=FILE` and `eval --model FILE` take.
+
+    A run that was killed is continued by the same command.
+    """
+    from intaglio.cli.work_progress import work_progress
+    from intaglio.model.packing import pack as packing
+    from intaglio.ops import QuantizedFormat
+
+    began = time.monotonic()
+    path = _source_path(source)
+    if verify:
+        with work_progress("verifying", "bytes") as progress:
+            count = packing.verify(path, progress)
+        print(f"{path}: {count} tensors are as they were packed ({time.monotonic() - began:.0f} s)")
+        return
+    if output is None:
+        raise SettingsError("-o FILE is missing: where the packed file goes")
+    if format not in get_args(QuantizedFormat):
+        raise SettingsError(f"--format is {format!r}; one of {', '.join(get_args(QuantizedFormat))} is needed")
+    fmt: QuantizedFormat = "w4" if format == "w4" else "w5" if format == "w5" else "w8"
+    with work_progress("packing", "bytes") as progress:
+        found = packing.pack(path, output.expanduser(), fmt, force=force, progress=progress)
+    print(_outcome(found, time.monotonic() - began))
+
+
+def _source_path(source: str) -> Path:
+    from intaglio.model.bundled import bundled_model_path
+
+    if source == DEFAULT_MODEL_ID:
+        return bundled_model_path(load_settings().cache_path)
+    return Path(source).expanduser()
+
+
+def _outcome(found: Packed, seconds: float) -> str:
+    size = f"{found.num_bytes / 1e6:,.0f} MB, {found.num_tensors} tensors"
+    if found.was_there:
+        return f"{found.path} is there already ({size}); nothing was written"
+    resumed = f", {found.num_resumed} tensors of them by an earlier run" if found.num_resumed else ""
+    return (
+        f"{found.path} is written ({size}{resumed}, {seconds:.0f} s). Serve it: intaglio serve --model ID={found.path}"
+    )

@@ -1,0 +1,55 @@
+"""`intaglio pack` from the command line, and a server of what it wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from intaglio import LLM, SamplingParams
+from intaglio.cli import build_cli
+from intaglio.errors import IntaglioError, ModelFormatError, PackingError, SettingsError
+from tests.model.packing.test_pack import hf_folder
+
+GREEDY = SamplingParams(temperature=0, max_tokens=8)
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(build_cli(), ["pack", *map(str, words)])
+
+
+def test_a_packed_file_completes_as_its_source_in_that_format(tmp_path: Path) -> None:
+    folder, packed = hf_folder(tmp_path / "model"), tmp_path / "packed"
+    shown = invoke(folder, "-o", packed, "--format", "w5").stdout
+    assert f"{packed} is written" in shown
+    assert f"intaglio serve --model ID={packed}" in shown
+    texts = [
+        LLM(path, format=fmt, cache_dir=tmp_path / "cache", kv_cache_bytes=1 << 24).generate(["the user"], GREEDY)
+        for path, fmt in ((packed, "auto"), (folder, "w5"))
+    ]
+    assert texts[0] == texts[1]
+    assert "is there already" in invoke(folder, "-o", packed, "--format", "w5").stdout
+    assert "tensors are as they were packed" in invoke(packed, "--verify").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ((), SettingsError, "-o FILE is missing"),
+        (("-o", "x", "--format", "f32"), SettingsError, "--format is 'f32'; one of w8, w5, w4 is needed"),
+        (("--verify",), PackingError, "is not a file of `intaglio pack`"),
+    ],
+)
+def test_options_that_make_no_packed_file_are_refused(
+    tmp_path: Path, options: tuple[str, ...], error: type[IntaglioError], message: str
+) -> None:
+    (tmp_path / "source").write_text("no model")
+    result = invoke(tmp_path / "source", *options)
+    assert isinstance(result.exception, error)
+    assert message in str(result.exception)
+
+
+def test_a_source_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    result = invoke(tmp_path / "nowhere", "-o", tmp_path / "packed")
+    assert isinstance(result.exception, ModelFormatError)
