@@ -47,7 +47,7 @@ NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table smoke lint types fix coverage lock bench bench-install clean
+.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table smoke lint types fix coverage lock bench bench-7b bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -159,6 +159,9 @@ lock: $(UV_STAMP)  ## make requirements/ anew from pyproject.toml; keeps the ver
 bench: $(BENCH_STAMP)  ## measure us and the installed peers, then write docs/performance.md (half an hour, idle machine)
 	for part in run adapters without-lora server health stream-cost steps profile accuracy report; do \
 	  $(VENV)/bin/python -m benchmarks $$part || exit 1; done
+
+bench-7b: $(BENCH_STAMP) tests/text/node_modules/.installed  ## the shape of Gemma 7B, beside llama.cpp if installed (an hour, 15 GB of disk and memory)
+	$(VENV)/bin/python -m benchmarks 7b $(ARGS)
 
 bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares with (25 minutes, ~12 GB)
 	$(VENV)/bin/python -m benchmarks install all

@@ -18,12 +18,13 @@ from benchmarks import (
     report,
     results,
     server,
+    seven_b,
     steps,
     stream_cost,
     without_lora,
 )
 from benchmarks.models import Home
-from benchmarks.workloads import BY_NAME, WORKLOADS
+from benchmarks.workloads import BY_NAME, WORKLOADS, WORKLOADS_7B
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -64,6 +65,20 @@ def run(
     record = compare.compare(Home(home), chosen, peers, repeats=repeats, threads=threads)
     compare.show(record, chosen)
     _write("compare", record)
+
+
+@app.command(name="7b")
+def seven_b_command(
+    home: HomeOption = DEFAULT_HOME,
+    threads: Threads = CORES,
+    repeats: Repeats = 3,
+    peer: Annotated[bool, typer.Option(help="llama.cpp beside us, if it is installed")] = True,
+) -> None:
+    """The shape of Gemma 7B: starts, memory, the whole window, then speed beside llama.cpp."""
+    _write("7b", seven_b.measure(Home(home), threads))
+    record = compare.compare(Home(home), WORKLOADS_7B, ["llama_cpp"] if peer else [], repeats=repeats, threads=threads)
+    compare.show(record, WORKLOADS_7B)
+    _write("compare_7b", record)
 
 
 @app.command(name="adapters")

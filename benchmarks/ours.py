@@ -73,18 +73,25 @@ class Ours:
     def __init__(self, job: Job) -> None:
         self._job, self._home = job, Home(Path(job.home))
         self._engines: dict[str, Engine] = {}
-        self._adapters = references(self._home.adapters(job.model), self._home.config(job.model))
+        self._adapters: dict[tuple[int, tuple[str, ...]], list[AdapterRef]] = {}
 
     def run(self, workload: Workload, repeat: int) -> Sample:
         engine = self._engine(_kernels(workload))
         for stream, prompt in enumerate(workload.prompts(repeat)):
             index = workload.adapter_of(stream)
-            adapter = None if index is None else self._adapters[index]
+            adapter = None if index is None else self._references(workload)[index]
             engine.add(request(f"{repeat}/{stream}", prompt, workload.output_tokens, adapter))
         return timed(engine, workload)
 
     def close(self) -> None:
         pass
+
+    def _references(self, workload: Workload) -> list[AdapterRef]:
+        kind = (workload.rank, workload.projections)
+        if kind not in self._adapters:
+            folders = self._home.adapters(self._job.model, *kind)
+            self._adapters[kind] = references(folders, self._home.config(self._job.model))
+        return self._adapters[kind]
 
     def _engine(self, kernels: str) -> Engine:
         if kernels not in self._engines:

@@ -22,7 +22,7 @@ from benchmarks.workloads import NUM_ADAPTERS, Workload
 
 VERSION = "0.3.36"
 TOOLS = ("llama-server", "llama-bench", "llama-batched-bench")
-PORTS = {"270m": 18_089, "2b": 18_090}  # both servers may exist at a time, one of them stopped
+PORTS = {"270m": 18_089, "2b": 18_090, "7b": 18_091}  # several may exist at a time, all but one of them stopped
 
 
 def python(_home: Path) -> Path:
@@ -92,6 +92,7 @@ class LlamaCpp:
         self._model = str(self._home.model(job.model))
         self._threads = ["-t", str(job.threads), "-tb", str(job.threads)]
         self._server: subprocess.Popen[bytes] | None = None
+        self._adapters: list[Path] = []  # those of the running server
         self._url = f"http://127.0.0.1:{PORTS[job.model]}"
 
     def run(self, workload: Workload, repeat: int) -> Sample:
@@ -105,6 +106,7 @@ class LlamaCpp:
         if self._server is not None:
             self._server.terminate()
             self._server.wait()
+            self._server = None
 
     def _tool(self, name: str) -> str:
         return str(_bin(self._home.path) / name)
@@ -137,11 +139,13 @@ class LlamaCpp:
         return Sample(output=sum(counts) / (time.perf_counter() - begin))
 
     def _start_server(self, workload: Workload) -> None:
-        if self._server is not None:
+        adapters = self._home.lora_gguf(workload.model, workload.rank, workload.projections)
+        if self._server is not None and adapters == self._adapters:
             return
-        slots = 16
+        self.close()
+        self._adapters = adapters
+        slots = workload.streams if workload.model == "7b" else 16
         context = slots * 256
-        adapters = ",".join(str(path) for path in self._home.lora_gguf(workload.model))
         command = [
             self._tool("llama-server"),
             "-m",
@@ -151,7 +155,17 @@ class LlamaCpp:
             "-np",
             str(slots),
         ]
-        command += ["-c", str(context), "-b", "2048", "-ub", "512", "--lora", adapters, "--lora-init-without-apply"]
+        command += [
+            "-c",
+            str(context),
+            "-b",
+            "2048",
+            "-ub",
+            "512",
+            "--lora",
+            ",".join(map(str, adapters)),
+            "--lora-init-without-apply",
+        ]
         self._server = subprocess.Popen([*command, *self._threads], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while not _healthy(self._url):

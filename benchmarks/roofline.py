@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.models import Home
-from benchmarks.workloads import RANK, Workload
+from benchmarks.workloads import Workload
 from intaglio.model.config import ModelConfig
 from intaglio.model.quantize import format_of
 from intaglio.model.weights import open_checkpoint
@@ -108,6 +108,8 @@ def bound(workload: Workload, cost: Cost, lora_macs: float, roof: Roofline) -> f
     return workload.streams * tokens / (prefill_s + (tokens - 1) * step_s)
 
 
-def lora_macs(config: ModelConfig) -> int:
-    """Multiply-adds per token of one adapter on all seven linear layers, which is also the number of its weights."""
-    return config.num_layers * sum(RANK * (out + into) for out, into in config.linear_layer_shapes().values())
+def lora_macs(config: ModelConfig, workload: Workload) -> int:
+    """Multiply-adds per token of one of the workload's adapters, which is also the number of its weights."""
+    shapes = config.linear_layer_shapes().items()
+    changed = [size for name, size in shapes if name.rpartition(".")[2] in workload.projections]
+    return config.num_layers * sum(workload.rank * (out + into) for out, into in changed)

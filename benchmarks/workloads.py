@@ -25,7 +25,7 @@ NUM_ADAPTERS = 8
 RANK = 8
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-Model = Literal["270m", "2b"]
+Model = Literal["270m", "2b", "7b"]
 Figure = Literal["decode", "prefill", "output"]
 
 
@@ -35,6 +35,7 @@ class Workload:
 
     tiles    whether our engine may use matrix tiles (AMX) if the machine has them; without them (`--kernels`) one
              stream is faster and many are slower
+    rank, projections  of the adapters
     targets  peer -> how many times its figure ours should be
     peers    the peers to compare with
     """
@@ -47,6 +48,8 @@ class Workload:
     prompt_tokens: int = 64
     output_tokens: int = 64
     adapters: int = 0
+    rank: int = RANK
+    projections: tuple[str, ...] = PROJECTIONS
     tiles: bool = True
     targets: Mapping[str, float] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
@@ -150,7 +153,48 @@ WORKLOADS = (
         peers=("llama_cpp",),
     ),
 )
-BY_NAME = {workload.name: workload for workload in WORKLOADS}
+# Not part of `make bench`: `make bench-7b` runs them.
+WORKLOADS_7B = (
+    Workload(
+        "7b_one_stream",
+        "Gemma-1 7B shape Q4_0, one stream, 64 in / 64 out",
+        "decode",
+        model="7b",
+        peers=("llama_cpp",),
+    ),
+    Workload(
+        "7b_prefill_512",
+        "Gemma-1 7B shape Q4_0, prefill 512",
+        "prefill",
+        model="7b",
+        prompt_tokens=512,
+        output_tokens=1,
+        peers=("llama_cpp",),
+    ),
+    Workload(
+        "7b_streams_8_rank_8",
+        "Gemma-1 7B shape Q4_0, 8 streams over 8 adapters, rank 8 on q and v",
+        "output",
+        model="7b",
+        streams=8,
+        output_tokens=32,
+        adapters=8,
+        projections=("q_proj", "v_proj"),
+        peers=("llama_cpp",),
+    ),
+    Workload(
+        "7b_streams_8_rank_16",
+        "Gemma-1 7B shape Q4_0, 8 streams over 8 adapters, rank 16 on all seven",
+        "output",
+        model="7b",
+        streams=8,
+        output_tokens=32,
+        adapters=8,
+        rank=16,
+        peers=("llama_cpp",),
+    ),
+)
+BY_NAME = {workload.name: workload for workload in (*WORKLOADS, *WORKLOADS_7B)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class LiveServer:
 
 
 @contextlib.contextmanager
-def serve(arguments: Sequence[str], data_dir: Path) -> Iterator[LiveServer]:
+def serve(arguments: Sequence[str], data_dir: Path, deadline_s: float = START_DEADLINE_S) -> Iterator[LiveServer]:
     """Start a server and stop it again. Raises RuntimeError with its output if it does not become ready."""
     command = [sys.executable, "-m", "intaglio.cli", "serve", "--port", "0", "--data-dir", str(data_dir), *arguments]
     with subprocess.Popen(
@@ -96,7 +96,7 @@ def serve(arguments: Sequence[str], data_dir: Path) -> Iterator[LiveServer]:
     ) as process:
         log = ServerLog(process)
         try:
-            url = log.wait_for(_READY, START_DEADLINE_S)[1].replace("localhost", "127.0.0.1")
+            url = log.wait_for(_READY, deadline_s)[1].replace("localhost", "127.0.0.1")
             yield LiveServer(url, process.pid, data_dir, log)
         finally:
             process.send_signal(signal.SIGINT)
