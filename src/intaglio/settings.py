@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         "or ID=hf:OWNER/REPO; "
         f"{DEFAULT_MODEL_ID} alone, or no entry at all, is the bundled model",
     )
+    stand_in: tuple[str, ...] = Field(
+        (),
+        description="ids of the catalogue that have no weights here and are answered by a served model all the same, "
+        "each ID, or ID=SERVED_ID where several are served; to try client code",
+    )
     tokenizer: str | None = Field(
         None, description="tokenizer for a folder that has none: the id of another served model, or a path"
     )

@@ -12,6 +12,7 @@ import pytest
 from cloudflare import BadRequestError, Cloudflare, NotFoundError
 
 from intaglio.api.app import create_app
+from intaglio.api.catalogue import HOSTED
 from intaglio.api.state import ServerState
 from tests.api.conftest import ACCOUNT, MODEL, RUN
 from tests.helpers.fakes import FakeLLM
@@ -125,7 +126,7 @@ def test_cloudflare_python_creates_uploads_lists_and_uses_a_finetune(
 def test_cloudflare_python_pages_to_the_end_of_the_model_list(cloudflare: Cloudflare) -> None:
     names = [model["name"] for model in cloudflare.ai.models.list(account_id="acc0")]  # type: ignore[index]
     assert names.count(MODEL) == 1
-    assert len(names) == 3
+    assert len(names) == 1 + len(HOSTED)
     schema = cloudflare.ai.models.schema.get(account_id="acc0", model=MODEL)
     assert "oneOf" in schema.to_dict()["input"]  # type: ignore[union-attr, operator]
     assert cloudflare.ai.tasks.list(account_id="acc0")

@@ -92,7 +92,7 @@ def test_unknown_models_are_refused_and_the_7b_says_how_to_add_it(http: httpx.Cl
         response = http.post(f"{ACCOUNT}/ai/run/{model}", json={"prompt": "x"})
         assert response.json()["errors"][0]["code"] in (5007, 7000, 7003)
     response = http.post(f"{ACCOUNT}/ai/run/@cf/google/gemma-7b-it-lora", json={"prompt": "x"})
-    assert "intaglio serve --model '@cf/google/gemma-7b-it-lora=" in error_of(response, 400, 5007)
+    assert "--model '@cf/google/gemma-7b-it-lora=hf:google/gemma-7b-it'" in error_of(response, 400, 5007)
 
 
 NUMBERS = count()

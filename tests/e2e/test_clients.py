@@ -12,6 +12,7 @@ import httpx
 import pytest
 from cloudflare import Cloudflare
 
+from intaglio.api.catalogue import HOSTED
 from tests.e2e.conftest import ACCOUNT, ANSWER_DEADLINE_S, MODEL, RUN, run_model
 from tests.helpers.servers import LiveServer
 
@@ -142,7 +143,7 @@ def test_curl_as_the_docs_write_it_creates_uploads_and_runs(
 
 def test_cloudflare_python_lists_models_and_public_finetunes(cloudflare: Cloudflare) -> None:
     names = [model["name"] for model in cloudflare.ai.models.list(account_id="acc0")]  # type: ignore[index]
-    assert sorted(names) == ["@cf/google/gemma-7b-it-lora", MODEL]
+    assert names == [MODEL, *HOSTED]
     public = cloudflare.ai.finetunes.public.list(account_id="acc0")
     assert all(item.public for item in public)
 

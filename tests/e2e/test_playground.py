@@ -15,7 +15,10 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Request, expect, sync_playwright
 
+from intaglio.api.catalogue import HOSTED
 from intaglio.client import publish
+from tests.e2e.conftest import MODEL
+from tests.helpers.servers import serve
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -132,6 +135,33 @@ def test_an_adapter_is_chosen_by_name_and_its_digest_is_shown(page: Page) -> Non
 
 
 @pytest.mark.slow
+def test_models_without_weights_are_greyed_under_a_note_and_described(page: Page, live_server: Any) -> None:
+    group = page.locator("#model optgroup[label='No weights on this server']")
+    options = group.locator("option").evaluate_all("options => options.map(one => [one.value, one.disabled])")
+    assert options == [[name, True] for name in HOSTED]
+    open_playground(page, live_server.url, model="@cf/google/gemma-3-12b-it")
+    page.reload()  # the address differs behind its # only
+    expect(page.locator("#about")).to_contain_text(
+        "no weights for it. Serve it with --model '@cf/google/gemma-3-12b-it="
+    )
+
+
+def test_a_model_that_another_one_stands_in_for_runs_and_shows_which_answered(browser: Browser, tmp_path: Path) -> None:
+    asked = "@cf/google/gemma-7b-it-lora"
+    with serve(["--stand-in", asked], tmp_path) as server:
+        page = browser.new_page()
+        open_playground(page, server.url, model=asked, prompt="One two", max_tokens="4", lora="intaglio-json")
+        groups = page.locator("#model optgroup").evaluate_all("groups => groups.map(one => one.label)")
+        assert groups == [f"Answered by {MODEL}", "No weights on this server"]
+        expect(page.locator("#model")).to_have_value(asked)
+        expect(page.locator("#lora option:checked")).to_have_text(
+            "intaglio-json"
+        )  # an adapter of the base that answers
+        run_and_wait(page)
+        assert fact(page, "intaglio-answered-by") == MODEL
+        page.close()
+
+
 def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: Page) -> None:
     first, second = page.locator("#lora option").evaluate_all("options => options.slice(1, 3).map(one => one.value)")
     expect(page.get_by_label("Scale", exact=True)).to_be_hidden()

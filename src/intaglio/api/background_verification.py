@@ -45,7 +45,7 @@ class BackgroundVerification:
     async def with_verification(self, finetune: Finetune, llm: AsyncLLM | None) -> Finetune:
         """Like `with_known`, but asks the engine first and waits up to MAX_WAIT_S for its result.
 
-        llm  the base of the finetune; None if it is not served
+        llm  that answers for the base of the finetune; None if none does
         """
         pending = self._request(finetune, llm) if llm is not None else None
         if pending is not None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from intaglio.api.stand_ins import read_stand_ins
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
 from intaglio.finetunes import Finetune, FinetuneStore
@@ -24,6 +25,7 @@ async def build_state(settings: Settings) -> ServerState:
     Raises SettingsError for a model entry that is not ID=SOURCE and for settings that this machine cannot run,
     ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken, DataFolderError.
     """
+    stand_ins = checked_stand_ins(settings)
     paths = await asyncio.to_thread(model_paths, settings)
     bundled = DEFAULT_MODEL_ID in (settings.model or (DEFAULT_MODEL_ID,))
     models = await AsyncLLM.start_all(paths, settings)
@@ -34,7 +36,14 @@ async def build_state(settings: Settings) -> ServerState:
         await asyncio.gather(*(llm.close() for llm in models.values()))
         raise
     logger.info("serving %s with %d demo adapters", ", ".join(models), len(demos))
-    return ServerState(settings=settings, models=models, finetunes=finetunes, batches=batches)
+    for model_id, answering in stand_ins.items():
+        logger.warning("%s has no weights here: %s answers in its place", model_id, answering)
+    return ServerState(settings=settings, models=models, finetunes=finetunes, batches=batches, stand_ins=stand_ins)
+
+
+def checked_stand_ins(settings: Settings) -> dict[str, str]:
+    """`read_stand_ins` for the settings; fetches nothing. Raises SettingsError for a bad entry of models too."""
+    return read_stand_ins(settings.stand_in, model_sources(settings.model or (DEFAULT_MODEL_ID,)))
 
 
 def model_paths(settings: Settings) -> dict[str, Path]:

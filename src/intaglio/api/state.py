@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from intaglio.api.background_verification import BackgroundVerification
+from intaglio.api.catalogue import HOSTED, serving_advice
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
 from intaglio.finetunes import FinetuneStore
@@ -19,8 +19,6 @@ from intaglio.settings import Settings
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
     from intaglio.llm import AsyncLLM
 
-# Listed even without weights, with the context window that Workers AI gives them.
-WITHOUT_WEIGHTS = MappingProxyType({"@cf/google/gemma-7b-it-lora": 3500})
 MAX_CONCURRENT_GRAMMARS = 2
 
 _Result = TypeVar("_Result")
@@ -31,6 +29,7 @@ class ServerState:
     """Shared by all requests of one server.
 
     models                   loaded bases by model id
+    stand_ins                id without weights -> id of the loaded base that answers in its place
     batch_added              set when a batch has been accepted; the batch runner waits for it
     background_verification  of adapters whose verification is not stored
     text_threads             tokenize and compile grammars; not those that wait for the database or a disk
@@ -42,6 +41,7 @@ class ServerState:
     models: dict[str, AsyncLLM]
     finetunes: FinetuneStore
     batches: BatchStore
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     background_verification: BackgroundVerification = field(default_factory=BackgroundVerification)
     text_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(thread_name_prefix="text"))
@@ -54,19 +54,27 @@ class ServerState:
     def ready(self) -> bool:
         return all(llm.ready for llm in self.models.values())
 
+    @property
+    def callable_models(self) -> list[str]:
+        """The ids that can be run: of loaded bases, and those that one of them answers for."""
+        return [*self.models, *self.stand_ins]
+
     def llm(self, model_id: str) -> AsyncLLM:
-        """The loaded base of that id. Raises ModelNotFoundError or ModelWithoutWeightsError."""
-        found = self.models.get(model_id)
+        """The loaded base that answers for that id. Raises ModelNotFoundError or ModelWithoutWeightsError."""
+        found = self.find_llm(model_id)
         if found is not None:
             return found
-        if model_id in WITHOUT_WEIGHTS:
+        if model_id in HOSTED:
             raise ModelWithoutWeightsError(
-                f"No weights for {model_id} on this server. Add them at its start: "
-                f"intaglio serve --model '{model_id}=<folder or file.gguf>'"
+                f"{model_id} is known, but this server has no weights for it. {serving_advice(HOSTED[model_id])}"
             )
         raise ModelNotFoundError(
-            f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.models))}"
+            f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.callable_models))}"
         )
+
+    def find_llm(self, model_id: str) -> AsyncLLM | None:
+        """The loaded base that answers for that id; None if there is none."""
+        return self.models.get(self.stand_ins.get(model_id, model_id))
 
     async def run_in_text_thread(self, act: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run `act(*arguments)` in one of the `text_threads`."""
@@ -76,7 +84,7 @@ class ServerState:
         """Held while an adapter of that base is checked: one at a time, since a check has a whole adapter in memory,
         here and then in the base's engine. Per base, since one engine may be restarting.
         """
-        return self._check_locks.setdefault(model_id, asyncio.Lock())
+        return self._check_locks.setdefault(self.stand_ins.get(model_id, model_id), asyncio.Lock())
 
     def demo_adapter_names(self, model_id: str) -> list[tuple[str, str]]:
         """(name, example prompt) of each demo adapter of a base."""

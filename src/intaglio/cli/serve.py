@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from intaglio.api.app import create_app
-from intaglio.api.startup import build_state
+from intaglio.api.startup import build_state, checked_stand_ins
 from intaglio.api.state import ServerState
 from intaglio.cli.download_progress import download_progress
 from intaglio.errors import DataFolderError, SettingsError
@@ -28,6 +28,7 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every start
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs addresses, and the hub's are signed
+    checked_stand_ins(settings)  # before a model is fetched
     _make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)
@@ -94,7 +95,9 @@ def _announcement(state: ServerState, host: str, port: int) -> str:
         _curl(run, {"prompt": "Once upon a time", "raw": True, "max_tokens": 24, "stream": True}, "-N "),
     ]
     served = ", ".join(state.models)
-    return "\n".join([f"Intaglio is ready: {served} at {base} (playground: {base}/). Try:", "", *commands, ""])
+    stand_ins = [f"{answering} stands in for {one}" for one, answering in state.stand_ins.items()]
+    ready = f"Intaglio is ready: {served} at {base} (playground: {base}/). Try:"
+    return "\n".join([*stand_ins, ready, "", *commands, ""])
 
 
 def _curl(url: str, body: dict[str, object], options: str = "") -> str:

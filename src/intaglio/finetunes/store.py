@@ -130,20 +130,24 @@ class FinetuneStore:
             raise FinetuneError(f"finetune {name_or_id!r} belongs to another account and cannot be changed or deleted")
         return found
 
-    def resolve(self, account: str, name_or_id: str, model: str) -> AdapterRef:
+    def resolve(self, account: str, name_or_id: str, model: str, *, answered_by: str | None = None) -> AdapterRef:
         """The adapter that a request names, for the engine.
 
+        answered_by  the base that stands in for `model`, if one does: then its adapters can be used too
         Raises FinetuneNotFoundError, FinetuneNotReadyError, or FinetuneError if it was made for another base.
         """
-        return self._find_adapter(account, name_or_id, model).ref
+        return self._find_adapter(account, name_or_id, model, answered_by).ref
 
-    def resolve_mix(self, account: str, adapters: Sequence[tuple[str, float]], model: str) -> tuple[ScaledAdapter, ...]:
+    def resolve_mix(
+        self, account: str, adapters: Sequence[tuple[str, float]], model: str, *, answered_by: str | None = None
+    ) -> tuple[ScaledAdapter, ...]:
         """The adapters that a request names, each with its scale, for the engine: see `mixes.combine`.
 
+        answered_by  as for `resolve`
         Raises what `resolve`, `mixes.check_mix` and `mixes.combine` raise.
         """
         check_mix(adapters)
-        return combine([(self._find_adapter(account, name, model), scale) for name, scale in adapters])
+        return combine([(self._find_adapter(account, name, model, answered_by), scale) for name, scale in adapters])
 
     def delete(self, account: str, name_or_id: str) -> Finetune:
         """Delete a finetune of the account with all its files. Returns it as it was.
@@ -235,7 +239,7 @@ class FinetuneStore:
         """The demo of that name or id. Their names have a reserved prefix, so they hide no other finetune."""
         return next((demo for demo in self._demos if name_or_id in (demo.name, demo.id)), None)
 
-    def _find_adapter(self, account: str, name_or_id: str, model: str) -> FoundAdapter:
+    def _find_adapter(self, account: str, name_or_id: str, model: str, answered_by: str | None) -> FoundAdapter:
         demo = self._find_demo(name_or_id)
         if demo is not None and demo.current is not None:
             base, ref, verification = demo.model, _ref(demo.current), demo.current.verification
@@ -243,11 +247,11 @@ class FinetuneStore:
             row = self._repository.find_servable(account, name_or_id)
             if row is None:
                 found = self.find(account, name_or_id)
-                _check_base(name_or_id, found.model, model)
+                _check_base(name_or_id, found.model, model, answered_by)
                 raise FinetuneNotReadyError(_why_not_ready(found))
             base, verification = row.model, row.verification
             ref = AdapterRef(row.digest, str(self._files.folder_path(row.folder)))
-        _check_base(name_or_id, base, model)
+        _check_base(name_or_id, base, model, answered_by)
         return FoundAdapter(name_or_id, ref, verification)
 
     def _with_paths_and_check(self, found: Finetune) -> Finetune:
@@ -274,8 +278,8 @@ def _ref(version: FinetuneVersion) -> AdapterRef:
     return AdapterRef(digest=version.digest, folder=str(version.folder))
 
 
-def _check_base(name_or_id: str, made_for: str, model: str) -> None:
-    if made_for != model:
+def _check_base(name_or_id: str, made_for: str, model: str, answered_by: str | None) -> None:
+    if made_for not in (model, answered_by):
         raise FinetuneError(f"finetune {name_or_id!r} was made for {made_for} and cannot be used with {model}")
 
 

@@ -78,7 +78,8 @@ BY_STATE = {  # each has its own test below
 NEVER_BY_A_REQUEST = {
     tree.IntaglioError, tree.RequestError,  # roots
     tree.ModelFormatError, tree.ModelNotInstalledError, tree.DataFolderError, tree.SettingsError,
-    tree.NotEnoughMemoryError,  # the server does not start
+    tree.NotEnoughMemoryError, tree.HubError, tree.HubNotInstalledError,
+    tree.HubUnreachableError,  # the server does not start
     tree.EngineStepError,  # inside the engine; its callers get an EngineError
     tree.RemoteError, tree.ServerUnreachableError, tree.ServerRefusedError,  # commands that ask a server
     tree.TrainingError, tree.TrainingDataError, tree.TrainingInterruptedError,  # the command that trains

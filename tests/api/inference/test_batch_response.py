@@ -117,6 +117,29 @@ def test_results_come_in_the_order_of_the_requests_with_their_references_and_the
     assert found.keys() == {"responses", "usage"}
 
 
+@pytest.fixture
+def stand_in(state: ServerState) -> str:
+    """An id without weights for which the fake answers."""
+    state.stand_ins = {"@cf/google/gemma-7b-it-lora": MODEL}
+    return "@cf/google/gemma-7b-it-lora"
+
+
+def test_a_batch_of_an_id_that_another_model_stands_in_for_is_run_and_says_so(
+    stand_in: str, client: TestClient, batch: Batches, committed: threading.Semaphore
+) -> None:
+    url = f"{ACCOUNT}/ai/run/{stand_in}"
+    submitted = client.post(url, params=QUEUE, json={"requests": [{"prompt": "one", "raw": True}]})
+    result = submitted.json()["result"]
+    assert (result["model"], submitted.headers["intaglio-answered-by"]) == (stand_in, MODEL)
+    while True:
+        polled = client.post(url, params=QUEUE, json={"request_id": result["request_id"]})
+        assert polled.headers["intaglio-answered-by"] == MODEL
+        if "responses" in polled.json()["result"]:
+            break
+        assert committed.acquire(timeout=DEADLINE_S)
+    assert polled.json()["result"]["responses"][0]["result"]["response"] == "one"
+
+
 def test_a_running_batch_reports_its_progress(batch: Batches, llm: FakeLLM, committed: threading.Semaphore) -> None:
     request_id = batch.submit({"prompt": "<stall>", "raw": True}, {"prompt": "one", "raw": True})
     assert llm.stalled.wait(DEADLINE_S)

@@ -9,7 +9,9 @@ from intaglio.api.inference.schema import RunSchema
 from tests.api.conftest import ACCOUNT, MODEL, SECOND_MODEL
 
 GEMMA_7B = "@cf/google/gemma-7b-it-lora"
-ALL = [MODEL, SECOND_MODEL, GEMMA_7B]
+GEMMA_3_12B = "@cf/google/gemma-3-12b-it"
+HF_GEMMA_7B = "@hf/google/gemma-7b-it"
+ALL = [MODEL, SECOND_MODEL, GEMMA_7B, GEMMA_3_12B, HF_GEMMA_7B]
 
 
 def search(client: TestClient, **query: Any) -> dict[str, Any]:
@@ -32,6 +34,31 @@ def test_the_7b_is_listed_with_its_real_id_whether_it_has_weights_or_not(client:
     assert "--model '@cf/google/gemma-7b-it-lora=" in entries[GEMMA_7B]["description"]
 
 
+@pytest.mark.parametrize(
+    ("name", "id_", "window", "is_beta"),
+    [
+        (GEMMA_7B, "337170b7-bd2f-4631-9a57-688b579cf6d3", "3500", True),
+        (GEMMA_3_12B, "053d5ac0-861b-4d3b-8501-e58d00417ef8", "80000", False),
+        (HF_GEMMA_7B, "0f002249-7d86-4698-aabf-8529ed86cefb", "8192", True),
+    ],
+)
+def test_a_model_without_weights_has_the_facts_of_the_hosted_listing(
+    client: TestClient, name: str, id_: str, window: str, is_beta: bool
+) -> None:
+    (entry,) = [one for one in search(client)["result"] if one["name"] == name]
+    properties = {one["property_id"]: one["value"] for one in entry["properties"]}
+    assert entry["id"] == id_
+    assert properties.pop("beta", None) == ("true" if is_beta else None)
+    assert properties == {"lora": "true", "context_window": window, "without_weights": "true"}
+
+
+def test_a_served_model_of_the_catalogue_has_its_id_and_the_window_of_its_engine(client: TestClient) -> None:
+    (entry,) = search(client, search="gemma-2b")["result"]
+    properties = {one["property_id"]: one["value"] for one in entry["properties"]}
+    assert entry["id"] == "e8e8abe4-a372-4c13-815f-4688ba655c8e"
+    assert properties == {"beta": "true", "lora": "true", "context_window": "1000"}
+
+
 def test_entries_have_string_properties_and_the_engines_window(client: TestClient) -> None:
     for entry in search(client)["result"]:
         assert {"id", "source", "name", "description", "task", "tags", "properties"} <= entry.keys()
@@ -49,15 +76,16 @@ def test_entries_have_string_properties_and_the_engines_window(client: TestClien
         ({"search": "nothing like it"}, []),
         ({"task": "Text Generation"}, ALL),
         ({"task": "Translation"}, []),
-        ({"author": "google"}, [SECOND_MODEL, GEMMA_7B]),
+        ({"author": "google"}, ALL[1:]),
         ({"author": "intaglio"}, [MODEL]),
-        ({"source": 1}, [SECOND_MODEL, GEMMA_7B]),
-        ({"source": 2}, []),
-        ({"hide_experimental": "true"}, [MODEL, SECOND_MODEL]),
+        ({"source": 1}, ALL[1:4]),
+        ({"source": 2}, [HF_GEMMA_7B]),
+        ({"source": 3}, [MODEL]),
+        ({"hide_experimental": "true"}, [MODEL, GEMMA_3_12B]),
         ({"hide_experimental": "false", "include_deprecated": "true"}, ALL),
         ({"page": 1, "per_page": 2}, ALL[:2]),
-        ({"page": 2, "per_page": 2}, ALL[2:]),
-        ({"page": 3, "per_page": 2}, []),
+        ({"page": 3, "per_page": 2}, ALL[4:]),
+        ({"page": 4, "per_page": 2}, []),
         ({"page": 10**9}, []),
     ],
 )
@@ -66,8 +94,8 @@ def test_models_are_filtered_and_paged(client: TestClient, query: dict[str, Any]
 
 
 def test_result_info_counts_the_page_and_the_total(client: TestClient) -> None:
-    info = search(client, page=2, per_page=2)["result_info"]
-    assert info == {"page": 2, "per_page": 2, "count": 1, "total_count": 3}
+    info = search(client, page=3, per_page=2)["result_info"]
+    assert info == {"page": 3, "per_page": 2, "count": 1, "total_count": 5}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +110,18 @@ def test_bad_pages_are_refused(client: TestClient, query: dict[str, Any]) -> Non
     response = client.get(f"{ACCOUNT}/ai/models/search", params=query)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 5006)
     assert next(iter(query)) in response.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_every_model_takes_a_prompt_or_messages_with_the_defaults_of_the_hosted_one(
+    client: TestClient, model: str
+) -> None:
+    result = client.get(f"{ACCOUNT}/ai/models/schema", params={"model": model}).json()["result"]
+    prompt, messages = (form["properties"] for form in result["input"]["oneOf"])
+    assert "prompt" in prompt and "messages" in messages
+    for form in (prompt, messages):
+        defaults = {name: form[name].get("default") for name in ("max_tokens", "temperature", "raw", "stream")}
+        assert defaults == {"max_tokens": 256, "temperature": 0.6, "raw": False, "stream": False}
 
 
 @pytest.mark.parametrize("model", ALL)

@@ -165,7 +165,9 @@ def test_the_7b_without_weights_says_how_to_add_them(client: TestClient) -> None
     response = client.post(f"{ACCOUNT}/ai/run/@cf/google/gemma-7b-it-lora", json={"prompt": "x"})
     error = error_of(response)
     assert (response.status_code, error["code"]) == (400, 5007)
-    assert "intaglio serve --model '@cf/google/gemma-7b-it-lora=<folder or file.gguf>'" in error["message"]
+    assert (
+        "--model '@cf/google/gemma-7b-it-lora=hf:google/gemma-7b-it' (or a folder, or a .gguf file)" in error["message"]
+    )
 
 
 def test_an_unknown_adapter_is_never_answered_by_the_base(client: TestClient, llm: FakeLLM) -> None:

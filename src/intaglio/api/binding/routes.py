@@ -42,6 +42,7 @@ def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         _check_form(request.query_params)
         account = _account(request)
         model = named_model(request.headers.get(MODEL_HEADER, ""), state.models)
+        request.state.answered_by = state.stand_ins.get(model)
         state.llm(model)  # an unknown model is refused before its input is checked
         body = _as_rest_body(await read_json(request, state.settings.max_body_bytes), schema)
         return await run_response(state, schema, request, account, model, body, {}, JsonResponse)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from intaglio.api.http.envelope import success
 from intaglio.api.http.json_body import read_json
 from intaglio.api.http.query import check_names, flag, integer
 from intaglio.api.state import ServerState
-from intaglio.errors import BadInputError, EmptyBodyError, FinetuneError
+from intaglio.errors import AdapterError, BadInputError, EmptyBodyError, FinetuneError
 from intaglio.finetunes import Finetune
 
 DEFAULT_PUBLIC_LIMIT = 100
@@ -42,7 +43,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
     finetunes = state.finetunes
 
     async def detail(found: Finetune) -> Response:
-        verified = await state.background_verification.with_verification(found, state.models.get(found.model))
+        verified = await state.background_verification.with_verification(found, state.find_llm(found.model))
         return success(finetune_detail(verified))
 
     @router.post("/ai/finetunes", operation_id="create_finetune")
@@ -104,7 +105,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
         llm = state.llm(found.model)
         with finetunes.staging.new_file() as staged:
             file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
-            async with state.check_lock(found.model):
+            async with state.check_lock(found.model), _stand_in_named(state, found.model):
                 now = await with_verifier(
                     llm,
                     lambda verify: finetunes.add_file(
@@ -128,6 +129,18 @@ def _asset_routes(state: ServerState) -> APIRouter:
     return router
 
 
+@asynccontextmanager
+async def _stand_in_named(state: ServerState, model: str) -> AsyncIterator[None]:
+    """Says in a refused adapter's message with which model it was compared, if that is not the model it is for."""
+    try:
+        yield
+    except AdapterError as error:
+        answering = state.stand_ins.get(model)
+        if answering is None:
+            raise
+        raise AdapterError(f"{error} (compared with {answering}, which stands in for {model})") from error
+
+
 def _read_creation(body: Any) -> CreateFinetune:
     try:
         creation = msgspec.convert(body, CreateFinetune)
@@ -146,6 +159,6 @@ async def _check_no_body(request: Request, max_bytes: int) -> None:
 
 
 def _check_base(state: ServerState, model: str) -> None:
-    if model not in state.models:
-        served = ", ".join(sorted(state.models))
+    if state.find_llm(model) is None:
+        served = ", ".join(sorted(state.callable_models))
         raise FinetuneError(f"MODEL_NOT_SUPPORTED: this server has no weights for {model[:256]!r}; it serves {served}")

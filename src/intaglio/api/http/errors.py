@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "cf-ai-req-id"
 VERSION_HEADER = "intaglio-version"
+STAND_IN_HEADER = "intaglio-answered-by"  # only where a model stands in for one that has no weights
 
 
 OpenAIErrorType = Literal["invalid_request_error", "server_error"]
@@ -224,6 +225,9 @@ def _error_headers(request: HTTPConnection, error: tree.IntaglioError) -> dict[s
     request_id = _request_id(request)
     if request_id is not None:
         headers |= {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
+    answered_by = getattr(request.state, "answered_by", None)
+    if answered_by is not None:
+        headers[STAND_IN_HEADER] = answered_by
     return headers
 
 

@@ -27,7 +27,7 @@ def batch_runner(state: ServerState, schema: RunSchema) -> BatchRunner:
         state.batches,
         ModelClaims(settings.data_path / "batch-claims"),
         BatchItems(state, schema),
-        models=state.models.keys(),
+        models=state.callable_models,
         max_running=settings.batch_running or max(1, settings.max_running // 2),
         added=state.batch_added,
     )

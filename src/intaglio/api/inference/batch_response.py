@@ -22,6 +22,7 @@ from intaglio.api.inference.lora_field import lora_fields
 from intaglio.api.inference.results import BatchProgress, BatchResult, usage_shape
 from intaglio.api.inference.run_input import read_run_input
 from intaglio.api.inference.schema import RunSchema, json_type
+from intaglio.api.stand_ins import stand_in_headers
 from intaglio.api.state import ServerState
 from intaglio.batches import Batch, BatchState
 from intaglio.errors import BadInputError
@@ -67,7 +68,8 @@ async def batch_response(
         raise BadInputError("'/requests' is a batch, which needs ?queueRequest=true")
     else:
         raise BadInputError("queueRequest needs one of 'requests' (to submit a batch) and 'request_id' (to poll it)")
-    return to_response(result, headers={REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__})
+    headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
+    return to_response(result, headers={**headers, **stand_in_headers(state.stand_ins.get(model))})
 
 
 async def _submit(

@@ -13,6 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from msgspec import Meta, Struct
 
+from intaglio.api.catalogue import HOSTED
 from intaglio.api.http.wire import Time, time_text
 
 
@@ -57,24 +58,29 @@ TEXT_GENERATION = Task(
     "Family of generative text models, such as large language models (LLM).",
 )
 
-_KNOWN_IDS = MappingProxyType({
-    "@cf/google/gemma-7b-it-lora": "337170b7-bd2f-4631-9a57-688b579cf6d3",
-    "@cf/google/gemma-2b-it-lora": "e8e8abe4-a372-4c13-815f-4688ba655c8e",
-})  # fmt: skip
-
 _SOURCES = MappingProxyType({"@cf": 1, "@hf": 2})
 _OWN_SOURCE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A listed model. context_window is in tokens, prompt and completion together."""
+    """A listed model. context_window is in tokens, prompt and completion together.
+
+    has_weights  whether this server has weights for it
+    stand_in     the model that answers in its place, if it has none; None: a run of it is refused
+    """
 
     name: str
     description: str
     context_window: int
     created_at: datetime
-    beta: bool
+    has_weights: bool = True
+    stand_in: str | None = None
+
+    @property
+    def beta(self) -> bool:
+        """Whether the hosted service calls it beta."""
+        return self.name in HOSTED and HOSTED[self.name].beta
 
     @property
     def author(self) -> str:
@@ -87,12 +93,21 @@ class ModelCard:
         """1 for @cf, 2 for @hf, 3 for other names."""
         return _SOURCES.get(self.name.split("/", maxsplit=1)[0], _OWN_SOURCE)
 
+    @property
+    def _id(self) -> str:
+        hosted = HOSTED.get(self.name)
+        return hosted.id if hosted else str(uuid5(NAMESPACE_URL, f"intaglio:model:{self.name}"))
+
     def entry(self) -> Model:
         """The card's entry in models/search."""
         properties = [ModelProperty("beta", "true")] if self.beta else []
         properties += [ModelProperty("lora", "true"), ModelProperty("context_window", str(self.context_window))]
+        if not self.has_weights:
+            properties.append(ModelProperty("without_weights", "true"))
+        if self.stand_in is not None:
+            properties.append(ModelProperty("stand_in", self.stand_in))
         return Model(
-            id=_KNOWN_IDS.get(self.name) or str(uuid5(NAMESPACE_URL, f"intaglio:model:{self.name}")),
+            id=self._id,
             source=self.source,
             name=self.name,
             description=self.description,

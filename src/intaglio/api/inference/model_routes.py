@@ -8,11 +8,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from intaglio.api.catalogue import HOSTED, HostedModel, serving_advice
 from intaglio.api.http.envelope import PageInfo, success
 from intaglio.api.http.query import flag, integer
 from intaglio.api.inference.model_cards import TEXT_GENERATION, Author, ModelCard, ModelSchemas
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.state import WITHOUT_WEIGHTS, ServerState
+from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError, ModelNotFoundError
 
 MAX_PER_PAGE = 1000
@@ -31,7 +32,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         model = request.query_params.get("model")
         if not model:
             raise BadInputError("the query parameter 'model' is missing")
-        if model not in state.models and model not in WITHOUT_WEIGHTS:
+        if model not in state.models and model not in HOSTED:
             raise ModelNotFoundError(f"No such model {model} or task")
         return success(ModelSchemas(schema.input, schema.output))
 
@@ -58,31 +59,35 @@ def models_page(state: ServerState, query: Mapping[str, str]) -> Response:
 
 
 def model_cards(state: ServerState) -> list[ModelCard]:
-    """Every listed model, served ones first."""
+    """Every listed model: the served ones, then those of the catalogue that have no weights here."""
     cards = [
         ModelCard(
             name=name,
-            description=f"Gemma text generation with LoRA adapters, served here ({llm.config.num_layers} layers, "
-            f"hidden size {llm.config.hidden_size}).",
+            description=f"{_purpose(name)}, served here ({llm.config.num_layers} layers, hidden size "
+            f"{llm.config.hidden_size}).",
             context_window=llm.window,
             created_at=state.started_at,
-            beta=name in WITHOUT_WEIGHTS,
         )
         for name, llm in state.models.items()
     ]
-    cards += [
-        ModelCard(
-            name=name,
-            description="Gemma text generation with LoRA adapters. This server has no weights for it: start it with "
-            f"--model '{name}=<folder or file.gguf>'.",
-            context_window=window,
-            created_at=state.started_at,
-            beta=True,
-        )
-        for name, window in WITHOUT_WEIGHTS.items()
-        if name not in state.models
-    ]
-    return cards
+    return cards + [_card_without_weights(state, one) for one in HOSTED.values() if one.name not in state.models]
+
+
+def _purpose(name: str) -> str:
+    return HOSTED[name].description if name in HOSTED else "Gemma text generation with LoRA adapters"
+
+
+def _card_without_weights(state: ServerState, hosted: HostedModel) -> ModelCard:
+    answering = state.stand_ins.get(hosted.name)
+    how = f"{answering} answers in its place" if answering else serving_advice(hosted)
+    return ModelCard(
+        name=hosted.name,
+        description=f"{hosted.description}. This server has no weights for it. {how}.",
+        context_window=state.models[answering].window if answering else hosted.context_window,
+        created_at=state.started_at,
+        has_weights=False,
+        stand_in=answering,
+    )
 
 
 def _matches(card: ModelCard, query: Mapping[str, str]) -> bool:

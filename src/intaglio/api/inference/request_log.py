@@ -23,11 +23,14 @@ _SUCCESSFUL_ENDS = (FinishReason.STOP, FinishReason.LENGTH)
 class RequestLog:
     """The log of one request: `add` every delta, `close` once."""
 
-    def __init__(self, request_id: str, model: str, adapters: Sequence[ScaledAdapter] = ()) -> None:
+    def __init__(
+        self, request_id: str, model: str, adapters: Sequence[ScaledAdapter] = (), *, answered_by: str | None = None
+    ) -> None:
         self.request_id = request_id
         self.finish_reason: FinishReason | None = None
         self.usage: CountedUsage | None = None
-        self._subject = f"model={model} adapter={_format_adapters(adapters)}"
+        answering = f" answered_by={answered_by}" if answered_by else ""
+        self._subject = f"model={model}{answering} adapter={_format_adapters(adapters)}"
         self._started = time.perf_counter()
         self._first: float | None = None
 

@@ -29,6 +29,7 @@ def run_routes(state: ServerState, schema: RunSchema) -> APIRouter:
     @router.post("/ai/run/{model:path}", operation_id="run_model")
     async def run_model(request: Request, account: str, model: str) -> Response:
         request.state.request_id = str(uuid4())
+        request.state.answered_by = state.stand_ins.get(model)
         body = await read_json(request, state.settings.max_body_bytes)
         return await run_response(state, schema, request, account, model, body, request.query_params)
 
@@ -37,6 +38,7 @@ def run_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         request.state.request_id = str(uuid4())
         outer = await read_json(request, state.settings.max_body_bytes)
         model, body = _split_model(outer)
+        request.state.answered_by = state.stand_ins.get(model)
         return await run_response(state, schema, request, account, model, body, request.query_params)
 
     return router

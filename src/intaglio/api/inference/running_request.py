@@ -19,6 +19,7 @@ from intaglio.api.inference.request_log import RequestLog
 from intaglio.api.inference.results import RunResult, tool_calls_json
 from intaglio.api.inference.run_input import RunInput
 from intaglio.api.inference.structured_output import completion_grammar, parse_json_completion, read_tool_calls
+from intaglio.api.stand_ins import stand_in_headers
 from intaglio.api.state import ServerState
 from intaglio.completion import TextDelta
 from intaglio.request import FinishReason, Priority, ScaledAdapter, mix_identity
@@ -36,7 +37,7 @@ TOOL_CALLS = "tool_calls"  # the finish reason of a completion that consists of 
 class RunningRequest:
     """A request that the engine has accepted. Exiting its context frees the sequence and writes the log line.
 
-    headers  of the response: request id, engine version, the identity of its adapters
+    headers  of the response: request id, engine version, the model that stood in, the identity of its adapters
     """
 
     handle: RequestHandle
@@ -92,12 +93,14 @@ class RunningRequest:
 class PreparedRequest:
     """A request that can be submitted to the engine, once or several times.
 
-    adapters  empty for the base model
-    grammar   of the completions; None if any text is allowed
+    answered_by  the model that stands in for `model`; None if it has weights of its own
+    adapters     empty for the base model
+    grammar      of the completions; None if any text is allowed
     """
 
     llm: AsyncLLM
     model: str
+    answered_by: str | None
     adapters: tuple[ScaledAdapter, ...]
     prompt_ids: list[int]
     grammar: str | None
@@ -128,7 +131,7 @@ async def prepare(state: ServerState, account: str, model: str, run_input: RunIn
         async with state.grammar_slots:
             grammar = await state.run_in_text_thread(completion_grammar, run_input.json_mode, run_input.tools)
     prompt_ids = await state.run_in_text_thread(_prompt_ids, llm, run_input)  # long prompts take a while to tokenize
-    return PreparedRequest(llm, model, adapters, prompt_ids, grammar)
+    return PreparedRequest(llm, model, state.stand_ins.get(model), adapters, prompt_ids, grammar)
 
 
 async def submit(
@@ -138,7 +141,7 @@ async def submit(
     params = run_input.params
     if prepared.grammar is not None:
         params = msgspec.structs.replace(params, grammar=prepared.grammar)
-    log = RequestLog(request_id, prepared.model, prepared.adapters)
+    log = RequestLog(request_id, prepared.model, prepared.adapters, answered_by=prepared.answered_by)
     handle = await prepared.llm.submit(
         prepared.prompt_ids,
         params,
@@ -147,7 +150,7 @@ async def submit(
         priority=priority,
         reject_if_busy=run_input.reject_if_busy,
     )
-    headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
+    headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__, **stand_in_headers(prepared.answered_by)}
     identity = mix_identity(prepared.adapters)
     if identity is not None:
         headers[DIGEST_HEADER] = identity
@@ -159,7 +162,8 @@ async def _resolve_adapters(
 ) -> tuple[ScaledAdapter, ...]:
     if not named:
         return ()
-    return await asyncio.to_thread(state.finetunes.resolve_mix, account, named, model)
+    answered_by = state.stand_ins.get(model)
+    return await asyncio.to_thread(state.finetunes.resolve_mix, account, named, model, answered_by=answered_by)
 
 
 def _prompt_ids(llm: AsyncLLM, run_input: RunInput) -> list[int]:

@@ -25,18 +25,22 @@ def openai_model_routes(state: ServerState) -> APIRouter:
     async def list_models(account: str) -> Response:
         finetunes = await asyncio.to_thread(_ready_finetunes, state, account)
         data = []
-        for base in state.models:
+        for base in state.callable_models:
+            bases = (base, state.stand_ins.get(base))
             data.append(_base_entry(state, base))
-            data += [_adapter_entry(f"{base}:{one.name}", one, account) for one in finetunes if one.model == base]
+            data += [_adapter_entry(f"{base}:{one.name}", one, account) for one in finetunes if one.model in bases]
         return JsonResponse(OpenAIModels("list", data))
 
     @router.get("/ai/v1/models/{model:path}", operation_id="read_openai_model")
     async def retrieve_model(account: str, model: str) -> Response:
-        base, adapter = split_model(model, state.models)
+        base, adapter = split_model(model, state.callable_models)
         state.llm(base)
         if adapter is None:
             return JsonResponse(_base_entry(state, base))
-        await asyncio.to_thread(state.finetunes.resolve, account, adapter, base)  # what is listed is what answers
+        answered_by = state.stand_ins.get(base)
+        await asyncio.to_thread(  # what is listed is what answers
+            state.finetunes.resolve, account, adapter, base, answered_by=answered_by
+        )
         found = await asyncio.to_thread(state.finetunes.find, account, adapter)
         return JsonResponse(_adapter_entry(model, found, account))
 

@@ -9,16 +9,17 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from intaglio.api.catalogue import HOSTED
 from intaglio.api.http.disconnects import client_closed_response, run_until_disconnected
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
 from intaglio.api.openai.choice_reader import ChoiceDelta, merged
 from intaglio.api.openai.choices import Choices, start_choices
-from intaglio.api.openai.input import OpenAIInput, read_chat, read_completions
+from intaglio.api.openai.input import OpenAIInput, read_chat, read_completions, split_model
 from intaglio.api.openai.output import ChatForm, ResponseForm, TextForm
 from intaglio.api.openai.schema import chat_check, completions_check
 from intaglio.api.openai.stream import OpenAIStream
-from intaglio.api.state import WITHOUT_WEIGHTS, ServerState
+from intaglio.api.state import ServerState
 from intaglio.errors import RouteError
 
 _SERVED_ROUTES = "chat/completions, completions and models"
@@ -28,21 +29,28 @@ def openai_routes(state: ServerState) -> APIRouter:
     """Chat completions, completions, and 404 with the reason for routes that these models do not have."""
     router = APIRouter()
     check_chat, check_completions = chat_check(), completions_check()
-    served = {*state.models, *WITHOUT_WEIGHTS}
+    known = {*state.models, *HOSTED}
+
+    def note_stand_in(request: Request, sent: object) -> None:
+        """For the header of errors: even a body that is refused says which model it is for."""
+        if isinstance(sent, dict) and isinstance(sent.get("model"), str):
+            request.state.answered_by = state.stand_ins.get(split_model(sent["model"], known)[0])
 
     @router.post("/ai/v1/chat/completions", operation_id="create_chat_completion")
     async def chat_completions(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
         sent = await read_json(request, state.settings.max_body_bytes)
+        note_stand_in(request, sent)
         body = check_chat.read(sent, request.query_params)
-        return await _respond(request, account, read_chat(body, served), ChatForm)
+        return await _respond(request, account, read_chat(body, known), ChatForm)
 
     @router.post("/ai/v1/completions", operation_id="create_completion")
     async def completions(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
         sent = await read_json(request, state.settings.max_body_bytes)
+        note_stand_in(request, sent)
         body = check_completions.read(sent, request.query_params)
-        return await _respond(request, account, read_completions(body, served), TextForm)
+        return await _respond(request, account, read_completions(body, known), TextForm)
 
     @router.post("/ai/v1/embeddings", operation_id="create_embedding")
     async def embeddings(account: str) -> Response:

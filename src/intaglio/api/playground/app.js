@@ -90,7 +90,7 @@ function nameOf(finetune) {
 }
 
 function chosenFinetune(field = "lora") {
-  const served = finetunes.filter((item) => item.model === state.model);
+  const served = finetunes.filter(isForModel);
   return served.find((item) => nameOf(item) === state[field]) ?? served.find((item) => item.id === state[field]) ?? null;
 }
 
@@ -153,11 +153,40 @@ function verificationText(verification) {
 
 /** Options for the models that the server named and for the adapters of the chosen one. */
 function fillLists() {
-  const names = models.length ? models.map((model) => model.name) : [state.model]; // before the first response: as in the link
-  page("model").replaceChildren(...names.map((name) => new Option(name, name)));
-  const served = finetunes.filter((item) => item.model === state.model);
+  page("model").replaceChildren(...modelOptions());
+  const served = finetunes.filter(isForModel);
   fillAdapters("lora", "base model (no adapter)", served);
   fillAdapters("lora2", "no other", served.filter((item) => nameOf(item) !== state.lora));
+}
+
+/** The served models, then those that another one answers for, then those without weights, which cannot be chosen. */
+function modelOptions() {
+  if (!models.length) return [new Option(state.model, state.model)]; // before the first response: as in the link
+  const options = [];
+  const groups = new Map(); // label -> optgroup
+  for (const model of models) {
+    const option = new Option(model.name, model.name);
+    const standIn = propertyOf(model, "stand_in");
+    if (standIn || propertyOf(model, "without_weights")) {
+      option.disabled = !standIn;
+      const label = standIn ? `Answered by ${standIn}` : "No weights on this server";
+      if (!groups.has(label)) groups.set(label, Object.assign(document.createElement("optgroup"), { label }));
+      groups.get(label).append(option);
+    } else {
+      options.push(option);
+    }
+  }
+  return [...options, ...groups.values()];
+}
+
+function propertyOf(model, id) {
+  return model?.properties?.find((item) => item.property_id === id)?.value ?? null;
+}
+
+/** Whether a finetune can be used with the chosen model: it was made for it, or for the one that stands in for it. */
+function isForModel(finetune) {
+  const chosen = models.find((item) => item.name === state.model);
+  return finetune.model === state.model || finetune.model === propertyOf(chosen, "stand_in");
 }
 
 function fillAdapters(id, none, listed) {
