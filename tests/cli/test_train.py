@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from intaglio.cli import build_cli, main
-from intaglio.cli.train import command_text
+from intaglio.cli.train import base_name, command_text
 from intaglio.cli.training_options import with_training_options
 from intaglio.cli.training_progress import BarReport, LineReport, make_report
 from intaglio.errors import ServerUnreachableError, SettingsError, TrainingError, TrainingInterruptedError
@@ -42,6 +42,14 @@ def test_every_option_of_a_training_reaches_the_command_by_name(tmp_path: Path) 
     assert (seen["steps"], seen["rank"], seen["dora"], seen["rslora"]) == (7, 3, True, False)
     assert (seen["targets"], seen["eval_data"]) == (("q_proj", "k_proj"), Path("e.jsonl"))
     assert TrainingOptions(data=tmp_path, out=tmp_path, base_name="", **seen).batch_size == 8
+
+
+def test_an_adapters_files_name_its_base_as_peft_does() -> None:
+    assert base_name("hf:google/gemma-7b-it@main") == "google/gemma-7b-it"
+    assert base_name("@intaglio/gemma-3-270m") == "google/gemma-3-270m"
+    assert base_name("/models/mine") == "/models/mine"
+    with pytest.raises(SettingsError, match="does not name a model of the Hugging Face hub"):
+        base_name("hf:mine")
 
 
 def test_an_option_out_of_bounds_is_refused_before_anything_else(tmp_path: Path) -> None:

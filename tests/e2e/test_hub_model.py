@@ -33,6 +33,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with fake_hub() as hub:
         hub.add_folder("acme/tiny", folder, revisions=("main", "v1"), gated=True)
         hub.add_folder("acme/tiny-GGUF", tmp_path / "gguf", architecture="gemma2")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         monkeypatch.setenv("HF_TOKEN", hub.token)

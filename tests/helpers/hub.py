@@ -48,8 +48,13 @@ class HubRequest:
 
 @dataclass
 class FakeHub:
-    """breaks: for a file, after how many bytes each of its next answers is cut off. ignores_ranges: as some proxies do.
-    status: of every answer, if the hub is down. replaced: contents that are sent in place of the listed ones.
+    """The stand-in's repositories and faults.
+
+    breaks          for a file, after how many bytes each of its next answers is cut off
+    replaced        contents that are sent in place of the listed ones
+    ignores_ranges  as some proxies do
+    status          of every answer, if the hub is down
+    api_answer      of its API, if it is no hub
     """
 
     url: str = ""
@@ -59,6 +64,7 @@ class FakeHub:
     replaced: dict[str, bytes] = field(default_factory=dict)
     ignores_ranges: bool = False
     status: int | None = None
+    api_answer: bytes | None = None
     requests: list[HubRequest] = field(default_factory=list)
 
     def add(self, repo: str, files: Mapping[str, bytes], **changes: Any) -> HubRepository:
@@ -119,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(HubRequest(self.command, path, self.headers["host"], self.headers.get("range"), token))
         if hub.status is not None:
             self._refuse(hub.status, None)
+        elif hub.api_answer is not None:
+            self._send(200, hub.api_answer, {"content-type": "text/html"})
         elif (api := _API.fullmatch(path)) is not None:
             self._api(api["repo"], api["revision"], parse_qs(address.query))
         elif (file := _FILE.fullmatch(path)) is not None:

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from intaglio.hub import DownloadProgress, LineProgress
+from intaglio.hub.progress import files_text
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class DownloadBar:
         )  # fmt: skip
         self._bars = Progress(*columns, console=self._console)
         self._bars.start()
-        self._task = self._bars.add_task(f"{model} ({num_files} files)", total=total_bytes, completed=done_bytes)
+        self._task = self._bars.add_task(f"{model} ({files_text(num_files)})", total=total_bytes, completed=done_bytes)
 
     def advance(self, num_bytes: int) -> None:
         assert self._bars is not None, "begin comes first"

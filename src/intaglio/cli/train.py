@@ -12,6 +12,7 @@ import typer
 
 from intaglio.cli.adapters import Account, Token, Url
 from intaglio.errors import FinetuneError, RemoteError, SettingsError
+from intaglio.hub import is_hub_reference, parse_hub_reference
 from intaglio.settings import DEFAULT_MODEL_ID, load_client_settings, load_settings
 from intaglio.training.options import TrainingOptions, check_options
 
@@ -45,7 +46,7 @@ def train(
     Needs torch, transformers and PEFT: `pip install torch==2.13.0` alone, then `pip install 'intaglio[train]'`.
     """
     command = command_text(sys.argv[1:])
-    options = TrainingOptions(data=data, out=out, base_name=_base_name(model), command=command, **given)
+    options = TrainingOptions(data=data, out=out, base_name=base_name(model), command=command, **given)
     check_options(options)
     server = {"url": url, "account": account, "token": token}
     finetune = {"description": description, "public": public or None}
@@ -70,7 +71,10 @@ def command_text(words: Sequence[str]) -> str:
     return f"intaglio {shlex.join(shown)}"
 
 
-def _base_name(model: str) -> str:
+def base_name(model: str) -> str:
+    """The base's name in an adapter's files: of a model of the hub its repository, as PEFT writes it."""
+    if is_hub_reference(model):
+        return parse_hub_reference(model).repo
     return _BUNDLED_BASE_NAME if model == DEFAULT_MODEL_ID else model
 
 

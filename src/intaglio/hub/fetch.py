@@ -50,12 +50,12 @@ def _from_cache(reference: HubReference, cache: RepositoryCache, error: HubUnrea
     revision = reference.revision or DEFAULT_REVISION
     commit = cache.known_commit(revision) or revision
     names = cache.names(commit)
+    if not names:
+        raise HubUnreachableError(f"{error}, and {cache.path} has nothing of {reference}") from error
     try:
-        if not names:
-            raise HubError(f"nothing of {reference} is there")
         path = _path_in(reference, cache, commit, names)
     except HubError as missing:
-        raise HubUnreachableError(f"{error}, and the cache at {cache.path} does not do: {missing}") from error
+        raise HubUnreachableError(f"{error}, and what {cache.path} has is not complete: {missing}") from error
     logger.warning("%s: %s; using the cache, commit %s", reference.repo, error, commit[:12])
     return path
 

@@ -48,7 +48,7 @@ class LineProgress:
         self._started = self._told_at = self._clock()
         self._told_tenths = 10 * done_bytes // max(total_bytes, 1)
         resumed = f", {size_text(done_bytes)} of them are here" if done_bytes else ""
-        self._write(f"{model}: fetching {num_files} files, {size_text(total_bytes)}{resumed}")
+        self._write(f"{model}: fetching {files_text(num_files)}, {size_text(total_bytes)}{resumed}")
 
     def advance(self, num_bytes: int) -> None:
         self._done += num_bytes
@@ -58,16 +58,19 @@ class LineProgress:
             self._write(self._line(now - self._started))
 
     def end(self) -> None:
-        seconds = self._clock() - self._started
-        fetched = size_text(self._done - self._first)
-        state = "complete" if self._done >= self._total else f"broken off at {self._done / max(self._total, 1):.0%}"
-        self._write(f"{self._model}: {state}, {fetched} in {seconds:.0f} s")
+        if self._done >= self._total:  # else it was broken off, which its error tells
+            seconds, fetched = self._clock() - self._started, size_text(self._done - self._first)
+            self._write(f"{self._model}: complete, {fetched} in {seconds:.0f} s")
 
     def _line(self, seconds: float) -> str:
         speed = (self._done - self._first) / max(seconds, 1e-9)
         left = (self._total - self._done) / speed if speed > 0 else 0.0
         share = f"{self._done / max(self._total, 1):.0%} of {size_text(self._total)}"
         return f"{self._model}: {share}, {speed / 1e6:.1f} MB/s, about {left:.0f} s left"
+
+
+def files_text(num_files: int) -> str:
+    return "1 file" if num_files == 1 else f"{num_files} files"
 
 
 def size_text(num_bytes: int) -> str:

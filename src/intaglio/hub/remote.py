@@ -82,13 +82,13 @@ class Hub:
 
         It is also written to the cache, as every program does that uses it.
         """
-        with self._faults(reference):
+        with self._faults(reference), self._foreign_answers():
             resolved = self._api.resolve_revision(reference.repo, revision=reference.revision, cache_dir=self.cache_dir)
         return _matching(_COMMIT, str(resolved.resolved), f"{reference.repo}: the commit")
 
     def listing(self, reference: HubReference, commit: str) -> Listing:
         """The files of a commit, with sizes and hashes."""
-        with self._faults(reference):
+        with self._faults(reference), self._foreign_answers():
             info = self._api.model_info(reference.repo, revision=commit, files_metadata=True, timeout=_TIMEOUT_S)
         files = {}
         for one in info.siblings or ():
@@ -147,6 +147,16 @@ class Hub:
             if status in (401, 403):
                 raise HubError(f"{repo} is not open to you (status {status}): {self._access(page)}") from error
             raise HubError(f"{repo}: the hub at {self.endpoint} answers with status {status}") from error
+
+    @contextmanager
+    def _foreign_answers(self) -> Iterator[None]:
+        """Raises HubError in place of what the library raises for an answer that is not the hub's JSON."""
+        try:
+            yield
+        except self._library.errors.HfHubHTTPError:
+            raise  # some of these are ValueErrors too
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise HubError(f"{self.endpoint} does not answer as the Hugging Face hub does; see HF_ENDPOINT") from error
 
     @property
     def _has_token(self) -> bool:
