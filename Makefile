@@ -51,7 +51,7 @@ NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard 
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(TEST_STAMP)  ## virtual environment with everything for working on the project
 
