@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -62,40 +61,6 @@ def test_gemma3_vocabulary_survives_the_way_through_tokenizer_json(
     for text in awkward_strings(NUM_STRINGS, seed=12):
         assert other.encode(text) == gemma3_tokenizer.encode(text), repr(text)
         assert other.encode(text, special=True) == gemma3_tokenizer.encode(text, special=True), repr(text)
-
-
-@pytest.mark.slow
-def test_gemma1_tokenizer_json_that_lists_four_added_tokens_is_understood() -> None:
-    where = os.environ.get("GEMMA1_TOKENIZER_JSON")
-    if not where:
-        pytest.skip("GEMMA1_TOKENIZER_JSON names no tokenizer.json of Gemma 1 or 2")
-    tokenizer = load_tokenizer(Path(where), cache_dir=None)
-    assert tokenizer.vocab_size == 256000
-    assert tokenizer.stop_ids == {1, 107}
-    assert tokenizer.encode("<start_of_turn>user\n", special=True) == [106, 1645, 108]
-    assert tokenizer.encode("\n\n\n<table>\t" + " " * 33 + "<td>") == [110, 169, 226, 168, 139, 176]
-    assert tokenizer.piece_bytes(226) == b"\t"
-    assert not set(tokenizer.encode("<start_of_turn><bos><unused3>")) & set(range(4, 108))
-    judge = gemma1_in_the_tokenizers_library(Path(where))
-    num_compared = 0
-    for text in awkward_strings(NUM_STRINGS, seed=13):
-        ids = judge.encode(text, add_special_tokens=False).ids
-        if not set(ids) & set(range(108)):  # the library makes control tokens of any text; ours must not
-            assert tokenizer.encode(text) == ids, repr(text)
-            num_compared += 1
-    assert num_compared > NUM_STRINGS // 2
-
-
-def gemma1_in_the_tokenizers_library(path: Path) -> Any:
-    from tokenizers import AddedToken
-    from tokenizers import Tokenizer as HuggingFaceTokenizer
-
-    judge = HuggingFaceTokenizer.from_file(str(path))
-    judge.add_special_tokens([AddedToken(judge.id_to_token(i), normalized=False) for i in (106, 107)])
-    others = [*range(4, 106), *range(108, 217), 226, *range(255968, 256000)]
-    judge.add_tokens([AddedToken(judge.id_to_token(i), normalized=True) for i in others])
-    assert judge.get_vocab_size() == 256000
-    return judge
 
 
 def test_gemma3_known_ids(gemma3_tokenizer: Tokenizer) -> None:
