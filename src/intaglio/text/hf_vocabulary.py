@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,7 @@ from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, build_
 logger = logging.getLogger(__name__)
 
 _WHITESPACE_RUN = re.compile(rf"\n+|\t+|{SPACE_SYMBOL}{{2,}}")
+_RUN_CHARS = frozenset(("\n", "\t", SPACE_SYMBOL))
 _BRACKETED = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
 _SPACE_TO_SYMBOL = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_SYMBOL}
 # Some files split at spaces after every space has become ▁, which has no effect.
@@ -46,22 +47,16 @@ def read_hf_vocabulary(path: Path, num_rows: int | None = None) -> Vocabulary:
     content = path.read_bytes()
     if is_lfs_pointer(content):
         raise ModelFormatError(f"{source}: {LFS_ADVICE}")
-    try:
-        document = msgspec.json.decode(content)
-    except msgspec.DecodeError as err:
-        raise ModelFormatError(f"{source}: not JSON ({err})") from err
-    model = document.get("model") if isinstance(document, dict) else None
-    if not isinstance(model, dict):
-        raise ModelFormatError(f"{source}: no object `model`, so this is not a tokenizer.json")
+    document, model = _decode(source, content)
     _check_settings(source, document, model)
-    added = _added_tokens(source, document.get("added_tokens"))
+    added = _added_tokens(source, document.added_tokens)
     beyond = beyond_embedding({text: token_id for token_id, (text, _) in added.items()}, num_rows, source)
     added = {token_id: token for token_id, token in added.items() if token_id not in beyond}
-    pieces = _pieces_by_id(source, model.get("vocab"), added)
+    pieces = _pieces_by_id(source, model.vocab, added)
     _restore_tab_byte(pieces)
-    ranks = _merge_ranks(source, model.get("merges"), {text for text, _ in added.values()})
+    ranks, cuts = _join_merges(source, _read_merges(source, model.merges), {text for text, _ in added.values()})
     types = _piece_types(pieces, added, ranks)
-    _check_merges_complete(source, pieces, types, model["merges"])
+    _check_merges_complete(source, pieces, types, cuts)
     scores = [-float(ranks.get(piece, len(ranks))) for piece in pieces]
     return build_vocabulary(source, pieces, scores, types)
 
@@ -75,16 +70,47 @@ def beyond_embedding(added: Mapping[str, int], num_rows: int | None, source: str
     return set(beyond.values())
 
 
-def _check_settings(source: str, document: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+class _Model(msgspec.Struct):
+    """The object `model`. Its merges, half a million, are decoded apart and as tuples: lists of lists take a second
+    more, and as much again for the garbage collection."""
+
+    type: Any = None
+    byte_fallback: Any = None
+    dropout: Any = None
+    ignore_merges: Any = None
+    continuing_subword_prefix: Any = None
+    end_of_word_suffix: Any = None
+    vocab: Any = None
+    merges: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Document(msgspec.Struct):
+    model: _Model
+    added_tokens: Any = None
+    normalizer: Any = None
+    pre_tokenizer: Any = None
+
+
+def _decode(source: str, content: bytes) -> tuple[_Document, _Model]:
+    try:
+        document = msgspec.json.decode(content, type=_Document)
+    except msgspec.ValidationError as err:
+        raise ModelFormatError(f"{source}: no object `model`, so this is not a tokenizer.json ({err})") from err
+    except msgspec.DecodeError as err:
+        raise ModelFormatError(f"{source}: not JSON ({err})") from err
+    return document, document.model
+
+
+def _check_settings(source: str, document: _Document, model: _Model) -> None:
     checks = (
-        ("model.type", model.get("type"), ("BPE",)),
-        ("model.byte_fallback", model.get("byte_fallback"), (True,)),
-        ("model.dropout", model.get("dropout"), (None, 0)),
-        ("model.ignore_merges", model.get("ignore_merges"), (None, False)),
-        ("model.continuing_subword_prefix", model.get("continuing_subword_prefix"), (None, "")),
-        ("model.end_of_word_suffix", model.get("end_of_word_suffix"), (None, "")),
-        ("normalizer", document.get("normalizer"), (_SPACE_TO_SYMBOL,)),
-        ("pre_tokenizer", document.get("pre_tokenizer"), (None, _SPLIT_WITHOUT_EFFECT)),
+        ("model.type", model.type, ("BPE",)),
+        ("model.byte_fallback", model.byte_fallback, (True,)),
+        ("model.dropout", model.dropout, (None, 0)),
+        ("model.ignore_merges", model.ignore_merges, (None, False)),
+        ("model.continuing_subword_prefix", model.continuing_subword_prefix, (None, "")),
+        ("model.end_of_word_suffix", model.end_of_word_suffix, (None, "")),
+        ("normalizer", document.normalizer, (_SPACE_TO_SYMBOL,)),
+        ("pre_tokenizer", document.pre_tokenizer, (None, _SPLIT_WITHOUT_EFFECT)),
     )
     for name, found, allowed in checks:
         if found not in allowed:
@@ -137,40 +163,61 @@ def _restore_tab_byte(pieces: list[str]) -> None:
         pieces[place] = "<0x09>"
 
 
-def _merge_ranks(source: str, merges: object, added: Set[str]) -> dict[str, int]:
-    """Joined piece -> its order among all joined pieces, 0 first. Merges of one piece must be adjacent.
-
-    Left out are pieces that match as a whole before any merge: added tokens and runs of white space, whose merges stand
-    in any order in the files of Gemma 2 and 3.
-    """
+def _read_merges(source: str, written: msgspec.Raw) -> list[tuple[str, str]]:
+    """The merges in their order. Newer files write one as ["left", "right"], older ones as "left right"."""
+    try:
+        return msgspec.json.decode(written, type=list[tuple[str, str]])
+    except msgspec.ValidationError:
+        merges = msgspec.json.decode(written)
     if not isinstance(merges, list):
         raise ModelFormatError(f"{source}: model.merges is not a list")
-    ranks: dict[str, int] = {}
-    last = ""
+    pairs: list[tuple[str, str]] = []
     for index, merge in enumerate(merges):
-        halves = _split_merge(merge)
-        if len(halves) != 2:
+        halves = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(halves, list) or len(halves) != 2 or not all(isinstance(half, str) for half in halves):
             raise ModelFormatError(f"{source}: merge {index} is {merge!r}, not a pair of pieces")
-        piece = halves[0] + halves[1]
-        if piece in added or _WHITESPACE_RUN.fullmatch(piece):
+        pairs.append((halves[0], halves[1]))
+    return pairs
+
+
+class _Joined(NamedTuple):
+    """What the merges make.
+
+    ranks  joined piece -> its order among all joined pieces, 0 first
+    cuts   joined piece -> the lengths of its left halves, as the bits of a number
+    """
+
+    ranks: dict[str, int]
+    cuts: dict[str, int]
+
+
+def _join_merges(source: str, merges: Iterable[tuple[str, str]], added: Set[str]) -> _Joined:
+    """Join the halves of all merges. The merges of one piece must be adjacent.
+
+    The ranks leave out pieces that match as a whole before any merge: added tokens and runs of white space, whose
+    merges stand in any order in the files of Gemma 2 and 3.
+    """
+    ranks: dict[str, int] = {}
+    cuts: dict[str, int] = {}
+    last = ""
+    for index, (left, right) in enumerate(merges):
+        piece = left + right
+        known = cuts.get(piece, 0)
+        cuts[piece] = known | 1 << len(left)
+        if piece == last or piece in added or _is_whitespace_run(piece):
             continue
-        if piece != last and piece in ranks:
+        if known:
             raise ModelFormatError(
                 f"{source}: merge {index} makes {piece!r}, and so does an earlier merge that is not adjacent; "
                 "SentencePiece scores cannot express that"
             )
-        ranks.setdefault(piece, len(ranks))
+        ranks[piece] = len(ranks)
         last = piece
-    return ranks
+    return _Joined(ranks, cuts)
 
 
-def _split_merge(merge: object) -> list[str]:
-    """Older files write a merge as "left right", newer ones as ["left", "right"]. Empty if it is neither."""
-    if isinstance(merge, str):
-        return merge.split(" ")
-    if isinstance(merge, list) and all(isinstance(half, str) for half in merge):
-        return merge
-    return []
+def _is_whitespace_run(piece: str) -> bool:
+    return piece[:1] in _RUN_CHARS and _WHITESPACE_RUN.fullmatch(piece) is not None
 
 
 def _piece_types(pieces: list[str], added: Mapping[int, tuple[str, bool]], ranks: Mapping[str, int]) -> list[PieceType]:
@@ -183,7 +230,7 @@ def _piece_types(pieces: list[str], added: Mapping[int, tuple[str, bool]], ranks
             kind = PieceType.BYTE
         elif token_id in added:
             kind = PieceType.CONTROL if added[token_id][1] else PieceType.USER_DEFINED
-        elif token_id < num_reserved or _WHITESPACE_RUN.fullmatch(piece) or _is_unmerged_tag(piece, ranks):
+        elif token_id < num_reserved or _is_whitespace_run(piece) or _is_unmerged_tag(piece, ranks):
             kind = PieceType.USER_DEFINED
         else:
             kind = PieceType.NORMAL
@@ -196,19 +243,19 @@ def _is_unmerged_tag(piece: str, ranks: Mapping[str, int]) -> bool:
     return piece not in ranks and _BRACKETED.fullmatch(piece) is not None
 
 
-def _check_merges_complete(source: str, pieces: list[str], types: list[PieceType], merges: list[Any]) -> None:
+def _check_merges_complete(source: str, pieces: list[str], types: list[PieceType], cuts: Mapping[str, int]) -> None:
     """SentencePiece joins any two neighbours whose joint text is a piece, so every such pair must be a merge."""
-    normal = {piece for piece, kind in zip(pieces, types, strict=True) if kind == PieceType.NORMAL}
-    known = {tuple(_split_merge(merge)) for merge in merges}
     every = set(pieces)
-    for left, right in known:
-        if left + right not in every:
-            raise ModelFormatError(f"{source}: a merge makes {left + right!r}, which is not a piece")
+    for joined in cuts:
+        if joined not in every:
+            raise ModelFormatError(f"{source}: a merge makes {joined!r}, which is not a piece")
+    normal = {piece for piece, kind in zip(pieces, types, strict=True) if kind == PieceType.NORMAL}
     for piece in normal:
+        known = cuts.get(piece, 0)
         for cut in range(1, len(piece)):
-            left, right = piece[:cut], piece[cut:]
-            if left in normal and right in normal and (left, right) not in known:
+            # The right half first: the end of a piece is a piece less often than its begin.
+            if not known >> cut & 1 and piece[cut:] in normal and piece[:cut] in normal:
                 raise ModelFormatError(
-                    f"{source}: no merge of {left!r} and {right!r}, though {piece!r} is a piece; "
+                    f"{source}: no merge of {piece[:cut]!r} and {piece[cut:]!r}, though {piece!r} is a piece; "
                     "SentencePiece scores cannot express that"
                 )

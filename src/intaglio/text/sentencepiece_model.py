@@ -23,15 +23,20 @@ _MODEL_TYPE, _BYTE_FALLBACK, _UNK_ID, _BOS_ID, _EOS_ID, _PAD_ID = 3, 35, 40, 41,
 _NAME, _CHARSMAP, _DUMMY_PREFIX, _REMOVE_SPACES, _ESCAPE_SPACES = 1, 2, 3, 4, 5  # of NormalizerSpec
 _BPE = 2
 
+_FLOAT = struct.Struct("<f")
+_SHORT_PIECE = b"%c%%c%c%%c%%b%c%%b%c%%c" % (
+    _PIECES << 3 | _BYTES,
+    _TEXT << 3 | _BYTES,
+    _SCORE << 3 | _FIXED32,
+    _TYPE << 3 | _VARINT,
+)
+
 _Fields = dict[int, int | bytes]
 
 
 def write_model(vocabulary: Vocabulary) -> bytes:
     """The vocabulary as a serialized ModelProto: BPE with byte fallback, text unchanged except that a space is ▁."""
-    parts = [
-        _encode_field(_PIECES, _encode_piece(text, score, kind))
-        for text, score, kind in zip(vocabulary.pieces, vocabulary.scores, vocabulary.types, strict=True)
-    ]
+    parts = list(map(_encode_piece, vocabulary.pieces, vocabulary.scores, vocabulary.types))
     pad_id = -1 if vocabulary.pad_id is None else vocabulary.pad_id
     trainer = (
         _encode_number(_MODEL_TYPE, _BPE)
@@ -143,9 +148,15 @@ def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
         shift += 7
 
 
-def _encode_piece(text: str, score: float, kind: PieceType) -> bytes:
-    head = _encode_field(_TEXT, text.encode("utf-8"))
-    return head + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", score) + _encode_number(_TYPE, kind)
+def _encode_piece(text: str, score: float, kind: int) -> bytes:
+    """A piece as a field of the model. It is called for each of 260,000, nearly all of them short."""
+    encoded = text.encode("utf-8")
+    size = len(encoded)
+    if size < 0x80 - 9:  # then both lengths are one byte, and so is the type
+        return _SHORT_PIECE % (size + 9, size, encoded, _FLOAT.pack(score), kind)
+    head = _encode_field(_TEXT, encoded)
+    score_field = bytes([_SCORE << 3 | _FIXED32]) + _FLOAT.pack(score)
+    return _encode_field(_PIECES, head + score_field + _encode_number(_TYPE, kind))
 
 
 def _encode_field(field: int, content: bytes) -> bytes:

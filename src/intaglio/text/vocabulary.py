@@ -116,12 +116,13 @@ def build_vocabulary(
 
 def is_control_name(piece: str) -> bool:
     """Whether Gemma uses a piece of this text as a control token, whatever type a file gives it."""
-    return piece in _CONTROL_NAMES or _UNUSED_NAME.fullmatch(piece) is not None
+    # The comparison first: few of 260,000 pieces begin so.
+    return piece in _CONTROL_NAMES or (piece[:7] == "<unused" and _UNUSED_NAME.fullmatch(piece) is not None)
 
 
 def byte_value(piece: str) -> int | None:
     """The byte that a piece such as `<0x0A>` stands for, None for any other text."""
-    match = _BYTE_NAME.fullmatch(piece)
+    match = _BYTE_NAME.fullmatch(piece) if piece[:3] == "<0x" else None
     return int(match[1], 16) if match else None
 
 
@@ -131,6 +132,8 @@ def _check_shape(source: str, pieces: Sequence[str], scores: Sequence[float], ty
             f"{source}: {len(pieces)} pieces, {len(scores)} scores and {len(types)} types; there must be "
             "one of each per token"
         )
+    if all(map(isfinite, scores)) and all(pieces) and len(set(pieces)) == len(pieces):
+        return
     wrong = next((i for i, score in enumerate(scores) if not isfinite(score)), None)
     if wrong is not None:
         raise ModelFormatError(f"{source}: the score of token {wrong} is {scores[wrong]}")
