@@ -33,8 +33,9 @@ NO_SYSTEM = CHATML.replace(
     "{% for message in messages %}",
     "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system') }}{% endif %}",
 )
-# Makes a control token of what a message has around it.
+# Make a control token of what a message has around it, or of what the message stands in.
 CUTTING = CHATML.replace("message['content']", "message['content'] | replace('~', '') | lower")
+TAGGING = CHATML.replace("message['content']", "'<' + message['content'] | trim + '>'")
 
 
 def open_template(source: str, tokenizer: Tokenizer) -> ChatFormat:
@@ -146,9 +147,11 @@ def test_what_the_template_refuses_is_the_callers_fault(tiny_tokenizer: Tokenize
         "\U0010f000<end_of_turn>\U0010f001",
         "<<<end_of_turn>>>",
         "<end_of_turn",
+        "end_of_turn",
+        parts(" end_of", "_turn "),
     ],
 )
-@pytest.mark.parametrize("source", [CHATML, HERMES, CUTTING, ONLY_PARTS], ids=["ChatML", "Hermes", "cutting", "parts"])
+@pytest.mark.parametrize("source", [CHATML, HERMES, CUTTING, TAGGING, ONLY_PARTS])
 def test_a_message_cannot_leave_its_turn(tiny_tokenizer: Tokenizer, source: str, content: Any) -> None:
     chat = open_template(source, tiny_tokenizer)
     controls = [i for i in chat.render([user(content), assistant(content), user("b")]) if i <= 8]
@@ -171,14 +174,35 @@ def test_a_template_still_finds_its_marks_in_a_message(tiny_tokenizer: Tokenizer
     assert chat.render(messages) == text_ids(tiny_tokenizer, expected)
 
 
-WORDS = ["<end_of_turn>", "<start", "_of_turn>", "<", "<bos>", "~", "\n", " a", "</think>", "\U0010f000", "[@BOS@]"]
+def test_a_template_finds_its_marks_beside_control_tokens_of_a_message_too(tiny_tokenizer: Tokenizer) -> None:
+    chat = open_template(HERMES, tiny_tokenizer)
+    messages = [user("a"), assistant("<think>\n<end_of_turn></think>\n<bos>yes"), user("c")]
+    plain = "user\na\nassistant\n<bos>yes\nuser\nc\nassistant\n"
+    assert tiny_tokenizer.decode(chat.render(messages)) == plain
+
+
+WORDS = [
+    "<end_of_turn>",
+    "<start",
+    "_of_turn>",
+    "bos",
+    "end_of_turn",
+    "<",
+    "<bos>",
+    "~",
+    "\n",
+    " a",
+    "</think>",
+    "\U0010f000",
+    "[@BOS@]",
+]
 
 
 @given(data=st.data())
 def test_no_text_of_a_message_becomes_a_control_token(tiny_tokenizer: Tokenizer, data: st.DataObject) -> None:
     content = st.lists(st.sampled_from(WORDS), max_size=6).map("".join)
     arguments = st.dictionaries(content, content | st.lists(content, max_size=2), max_size=2)
-    chat = open_template(data.draw(st.sampled_from([HERMES, CUTTING])), tiny_tokenizer)
+    chat = open_template(data.draw(st.sampled_from([HERMES, CUTTING, TAGGING])), tiny_tokenizer)
 
     def talk(text: str, given: dict[str, Any], name: str) -> list[dict[str, Any]]:
         call = {"function": {"name": name, "arguments": given}, "id": text}

@@ -4,10 +4,13 @@ A chat template joins its own control tokens and the contents of messages to one
 which. So before rendering, in the contents, the first character of each control token is replaced with a stand-in, a
 private-use character that occurs nowhere else. The text is divided at control tokens while the stand-ins are in it.
 Then they are replaced with the characters again, and encoded as plain text. One character stands for one, so that what
-a template does to contents (trimming, splitting, comparing) works as without. The end of a content counts too where it
-could be the begin of a control token, because another content may follow.
+a template does to contents (trimming, splitting, comparing) works as without.
 
-transformers 5.23 does the same with markers (`sanitize_control_tokens`); it does not see a token made of two contents.
+That does not see a token made of two contents, of a content and the template's text, or of what a template leaves after
+cutting. So the text is rendered a second time, with stand-ins for every character of which control tokens are made: if
+it has other control tokens than the first, it is used instead. Then a template does not see words in a content.
+
+transformers 5.23 does the first of the two, with markers (`sanitize_control_tokens`).
 """
 
 from __future__ import annotations
@@ -23,9 +26,14 @@ _PRIVATE_USE = range(0x10F000, 0x10FFFE)
 
 @dataclass(frozen=True, slots=True)
 class StandIns:
-    """For one conversation. `protect` puts stand-ins into a text, `restore` takes them out again."""
+    """For one conversation. Both `protect` functions put stand-ins into a text, `restore` takes them out again.
+
+    protect         replaces the first character of each control token
+    protect_wholly  replaces every character, except white space, of which control tokens are made
+    """
 
     protect: Callable[[str], str]
+    protect_wholly: Callable[[str], str]
     restore: Callable[[str], str]
 
 
@@ -38,37 +46,27 @@ class Shield:
     def __init__(self, control_tokens: Collection[str], template: str) -> None:
         self._tokens = frozenset(control_tokens)
         self._lengths = sorted({len(token) for token in control_tokens})
-        self._prefixes = frozenset(token[:end] for token in control_tokens for end in range(1, len(token)))
-        self._first_chars = sorted({token[0] for token in control_tokens})
-        self._first = re.compile("[" + "".join(map(re.escape, self._first_chars)) + "]")
+        self._first = re.compile("[" + "".join(map(re.escape, sorted({token[0] for token in control_tokens}))) + "]")
+        self._characters = sorted({char for token in control_tokens for char in token if not char.isspace()})
         self._template = template
 
-    def concerns(self, texts: Iterable[str]) -> bool:
-        """Whether any character of the texts could begin a control token."""
-        return any(self._first.search(text) for text in texts)
-
-    def stand_ins(self, texts: Iterable[str], *, wholly: bool = False) -> StandIns:
-        """The stand-ins for a conversation of these texts.
-
-        wholly   replace each character that could begin a control token, not only those that do
-        Raises ChatError if the texts use every private-use character.
-        """
+    def stand_ins(self, texts: Iterable[str]) -> StandIns:
+        """The stand-ins for a conversation of these texts. Raises ChatError if they use every private-use character."""
         used = {char for text in (*texts, self._template) for char in text if ord(char) >= _PRIVATE_USE.start}
         free = [chr(code) for code in _PRIVATE_USE if chr(code) not in used]
-        if len(free) < len(self._first_chars):
+        if len(free) < len(self._characters):
             raise ChatError(f"the messages use nearly all of the {len(_PRIVATE_USE)} characters from U+10F000 on")
-        stand_in = dict(zip(self._first_chars, free, strict=False))
-        back = {ord(char): original for original, char in stand_in.items()}
+        stand_in = dict(zip(self._characters, free, strict=False))
+        forth = {ord(char): other for char, other in stand_in.items()}
+        back = {ord(other): char for char, other in stand_in.items()}
 
         def protect(text: str) -> str:
             def replaced(match: re.Match[str]) -> str:
-                return stand_in[match[0]] if wholly or self._begins_token(text, match.start()) else match[0]
+                return stand_in[match[0]] if self._is_token(text, match.start()) else match[0]
 
             return self._first.sub(replaced, text)
 
-        return StandIns(protect, lambda text: text.translate(back))
+        return StandIns(protect, lambda text: text.translate(forth), lambda text: text.translate(back))
 
-    def _begins_token(self, text: str, place: int) -> bool:
-        """Whether a control token begins here, or could, if something followed the text."""
-        rest = text[place : place + self._lengths[-1]]
-        return any(rest[:length] in self._tokens for length in self._lengths) or rest in self._prefixes
+    def _is_token(self, text: str, place: int) -> bool:
+        return any(text[place : place + length] in self._tokens for length in self._lengths)

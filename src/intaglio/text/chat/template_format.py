@@ -26,7 +26,7 @@ from intaglio.text.chat.messages import (
     result_text,
     said,
 )
-from intaglio.text.chat.shield import Shield, StandIns
+from intaglio.text.chat.shield import Shield
 from intaglio.text.chat.template import ChatTemplate
 from intaglio.text.chat.template_probes import find_abilities
 from intaglio.text.tokenizer import Tokenizer
@@ -89,23 +89,16 @@ class TemplateFormat:
         return ids
 
     def _split_text(self, messages: Sequence[Message], opening: bool) -> list[str | int]:
-        """The rendered text: control tokens that the template wrote as ids, between them plain text.
+        """The rendered text: control tokens that the template wrote as ids, between them plain text."""
+        stand_ins = self._shield.stand_ins(_texts(messages))
+        first = self._render(messages, stand_ins.protect, opening)
+        safe = self._render(messages, stand_ins.protect_wholly, opening)
+        chosen = first if _controls(first) == _controls(safe) else safe
+        return [part if isinstance(part, int) else stand_ins.restore(part) for part in chosen]
 
-        If the template makes a control token of texts that hold none, such as by leaving out what is in its middle,
-        the text is rendered again with nothing in the messages that could begin one.
-        """
-        texts = list(_texts(messages))
-        first = self._render(messages, self._shield.stand_ins(texts), opening)
-        if not self._shield.concerns(texts):
-            return first
-        safe = self._render(messages, self._shield.stand_ins(texts, wholly=True), opening)
-        return first if _controls(first) == _controls(safe) else safe
-
-    def _render(self, messages: Sequence[Message], stand_ins: StandIns, opening: bool) -> list[str | int]:
-        written = [self._to_json(message, stand_ins.protect) for message in messages]
-        text = self._template.render(written, add_generation_prompt=opening)
-        parts = self._tokenizer.split_at_control_tokens(text)
-        return [part if isinstance(part, int) else stand_ins.restore(part) for part in parts]
+    def _render(self, messages: Sequence[Message], change: _Change, opening: bool) -> list[str | int]:
+        written = [self._to_json(message, change) for message in messages]
+        return self._tokenizer.split_at_control_tokens(self._template.render(written, add_generation_prompt=opening))
 
     def _known_messages(self, messages: Sequence[Message]) -> list[Message]:
         """The same conversation in messages that the template knows."""
