@@ -143,6 +143,15 @@ def test_a_template_in_a_borrowed_tokenizers_folder_counts_unless_the_model_has_
     assert base.render_messages([user("Hi")]) == render_chat([user("Hi")], base.tokenizer) != rendered
 
 
+def test_a_template_in_a_borrowed_gguf_file_counts_too(plain: Path, tmp_path: Path) -> None:
+    folder, config = shutil.copytree(plain, tmp_path / "model"), tiny_config("gemma", vocab_size=512)
+    (folder / "tokenizer.json").unlink()
+    lender = write_gguf(tmp_path / "lender.gguf", config, random_weights(config, 1), chat_template=CHATML)
+    base = BaseModel.open(folder, load_settings(cache_dir=tmp_path, tokenizer=str(lender)))
+    text = "<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>assistant\n"
+    assert base.render_messages([user("Hi")]) == base.tokenizer.encode(text, special=True, add_bos=True)
+
+
 @pytest.mark.parametrize(
     ("template", "words"),
     [

@@ -32,6 +32,7 @@ from intaglio.settings import Settings
 from intaglio.text import (
     ChatFormat,
     Tokenizer,
+    TokenizerConfig,
     load_tokenizer,
     open_chat_format,
     read_tokenizer_config,
@@ -74,14 +75,15 @@ class BaseModel:
                 logger.info("%s is a multimodal model; its text part is served", path)
         eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(files)})
         source = _tokenizer_source(files, settings)
-        own = read_tokenizer_config(files, metadata)
-        beside = own if source == files else read_tokenizer_config(source, None)
+        chat_files = read_tokenizer_config(files, metadata)
+        if source != files:
+            chat_files = chat_files.completed(_lent_config(source))
         tokenizer = load_tokenizer(
             source,
             cache_dir=settings.cache_path / "tokenizers",
             checkpoint_metadata=metadata if source == files else None,
             eos_ids=eos_ids,
-            eos_token=beside.special_tokens.get("eos_token"),
+            eos_token=chat_files.special_tokens.get("eos_token"),
             num_rows=config.vocab_size,
         )
         if tokenizer.vocab_size > config.vocab_size:
@@ -89,10 +91,7 @@ class BaseModel:
                 f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
             )
         chat = open_chat_format(
-            own.template or beside.template,
-            beside.special_tokens | own.special_tokens,
-            tokenizer,
-            takes_system=config.family == "gemma3",
+            chat_files.template, chat_files.special_tokens, tokenizer, takes_system=config.family == "gemma3"
         )
         return cls(path, config, tokenizer, chat, is_quantized)
 
@@ -193,6 +192,14 @@ def _tokenizer_source(path: Path, settings: Settings) -> Path:
             f"{path} has no tokenizer.json or tokenizer.model; give --tokenizer <id of a served model, or path>"
         )
     return local_model_path(model_sources(settings.model).get(settings.tokenizer, settings.tokenizer), settings)
+
+
+def _lent_config(source: Path) -> TokenizerConfig:
+    """What the files of another model, whose tokenizer is used, say about chats."""
+    if source.suffix != ".gguf":
+        return read_tokenizer_config(source, None)
+    with open_checkpoint(source) as lender:
+        return read_tokenizer_config(source, lender.raw_config)
 
 
 def _generation_eos_ids(path: Path) -> list[int]:

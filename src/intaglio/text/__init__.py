@@ -13,6 +13,7 @@ Does not know the engine, adapters or HTTP.
 from intaglio.text.chat import (
     AnsweredChat,
     ChatFormat,
+    TokenizerConfig,
     Turn,
     fold_messages,
     open_chat_format,
@@ -29,6 +30,7 @@ __all__ = [
     "ChatFormat",
     "IncrementalDetokenizer",
     "Tokenizer",
+    "TokenizerConfig",
     "Turn",
     "fold_messages",
     "load_tokenizer",

@@ -45,6 +45,10 @@ class TokenizerConfig(NamedTuple):
     template: TemplateText | None
     special_tokens: dict[str, str]
 
+    def completed(self, other: TokenizerConfig) -> TokenizerConfig:
+        """With the other's, where this says nothing."""
+        return TokenizerConfig(self.template or other.template, other.special_tokens | self.special_tokens)
+
 
 def read_tokenizer_config(path: Path, metadata: Mapping[str, Any] | None) -> TokenizerConfig:
     """The chat template and the special tokens of a checkpoint. Raises ModelFormatError naming the file.
