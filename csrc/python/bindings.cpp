@@ -16,6 +16,7 @@
 #include "python/device_methods.h"
 #include "python/matrix.h"
 #include "python/plans.h"
+#include "python/rounding.h"
 #include "runtime/device.h"
 #include "runtime/plans.h"
 
@@ -47,6 +48,8 @@ NB_MODULE(_cpu, m) {
         .def("__init__", [](AttentionPlan* self, const nb::list& rows,
                             int64_t block_size) { new (self) AttentionPlan(read_sequences(rows), block_size); })
         .def_ro("highest_position", &AttentionPlan::highest_position);
+    m.def("search_affine", &search_affine, nb::arg("values"), nb::arg("weights").none(), nb::arg("most"),
+          nb::arg("whole").noconvert(), nb::arg("scales").noconvert(), nb::arg("minima").noconvert());
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const char* name : {"amx", "avx512vnni", "avx2", "neon", "plain"})

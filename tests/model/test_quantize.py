@@ -135,7 +135,14 @@ def test_every_storage_type_becomes_either_format(dtype: str, fmt: QuantizedForm
         raw = plain_tensor(dtype, np.random.default_rng(3).standard_normal((5, 70)))
     matrix, values = quantize(raw, fmt), dequantize(raw)
     assert (matrix.fmt, matrix.shape) == (fmt, raw.shape)
-    assert (np.abs(dequantized(matrix) - values) <= 0.5001 * steps(matrix) + 2**-10 * np.abs(values).max()).all()
+    error, largest = np.abs(dequantized(matrix) - values), np.abs(values).max()
+    if fmt == "w8":
+        assert (error <= 0.5001 * steps(matrix) + 2**-10 * largest).all()
+    else:  # a search may clip single values; the squares of a group are no more than half a step between its extremes
+        padded = np.pad(values, ((0, 0), (0, -values.shape[1] % GROUP))).reshape(5, -1, GROUP)
+        half_step = (padded.max(axis=2) - padded.min(axis=2)) / MOST[fmt] / 2 + 2**-10 * largest
+        squares = np.pad(error**2, ((0, 0), (0, -values.shape[1] % GROUP))).reshape(5, -1, GROUP).sum(axis=2)
+        assert (squares <= GROUP * half_step**2).all()
 
 
 def plain_tensor(dtype: str, values: NDArray[np.float64]) -> RawTensor:

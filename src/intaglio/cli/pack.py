@@ -12,7 +12,7 @@ from intaglio.errors import SettingsError
 from intaglio.settings import DEFAULT_MODEL_ID, load_settings
 
 if TYPE_CHECKING:
-    from intaglio.model.packing.pack import Packed
+    from intaglio.model.packing.pack import Calibration, Packed
 
 
 def pack(
@@ -21,6 +21,10 @@ def pack(
         Path | None, typer.Option("--output", "-o", help="the file to write", metavar="FILE", show_default=False)
     ] = None,
     format: Annotated[str, typer.Option(help="bits of the matrices: w8, w5 or w4; the embedding stays w8")] = "w8",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="a UTF-8 text like those to come: errors of w5 and w4 are weighted by its activations"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace FILE whatever it is")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="compare every tensor of SOURCE, a packed file, with its digest instead")
@@ -46,9 +50,23 @@ def pack(
     if format not in get_args(QuantizedFormat):
         raise SettingsError(f"--format is {format!r}; one of {', '.join(get_args(QuantizedFormat))} is needed")
     fmt: QuantizedFormat = "w4" if format == "w4" else "w5" if format == "w5" else "w8"
+    calibration = None if calibrate is None else _calibration(path, calibrate)
+    target = output.expanduser()
     with work_progress("packing", "bytes") as progress:
-        found = packing.pack(path, output.expanduser(), fmt, force=force, progress=progress)
+        found = packing.pack(path, target, fmt, calibration=calibration, force=force, progress=progress)
     print(_outcome(found, time.monotonic() - began))
+
+
+def _calibration(path: Path, text: Path) -> Calibration:
+    from intaglio.base_model import BaseModel
+    from intaglio.cli.work_progress import work_progress
+    from intaglio.evaluation.calibration import calibrate
+    from intaglio.evaluation.texts import read_texts
+
+    texts = read_texts([str(text)])
+    settings = load_settings()
+    with work_progress("calibrating", "tokens") as progress:
+        return calibrate(BaseModel.open(path, settings), settings, texts, progress)
 
 
 def _source_path(source: str) -> Path:

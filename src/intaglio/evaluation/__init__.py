@@ -7,6 +7,7 @@ Begin with `evaluate.evaluate`. Forwards run in this process, without the engine
     subject    one model with or without an adapter, and its logits piece by piece
     loading    from paths and settings to the one or two subjects of a run, within this machine's memory
     scores     losses and divergences from logits
+    calibration  the mean square of each input's activations, for `intaglio pack --calibrate`
     evaluate   texts and subjects to results; results: the figures
 
 Does not know HTTP, the terminal, or how an adapter is verified: one that changes nothing can be evaluated.

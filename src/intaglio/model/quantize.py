@@ -2,7 +2,7 @@
 
 If a tensor is quantized already, its own numbers are used: Q8_0, IQ4_NL and IQ4_XS as w8; Q5_0, Q5_1 and Q5_K as w5;
 Q4_0, Q4_1 and Q4_K as w4. Only the last bits of scales are lost, which become float16. Everything else is decoded and
-rounded here.
+rounded: to w8 here, to w5 and w4 by a search for the least squared error (`ops.affine_search`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from intaglio.model.weights.dequantize import (
     with_fifth_bits,
 )
 from intaglio.model.weights.formats import RawTensor
-from intaglio.ops import GROUP, Format, QuantizedFormat, QuantizedMatrix
+from intaglio.ops import GROUP, Format, QuantizedFormat, QuantizedMatrix, affine_search
+from intaglio.ops.affine_search import Affine
 
 WeightFormat = Literal["auto"] | Format | QuantizedFormat
 
@@ -50,6 +51,7 @@ _KEPT: dict[str, QuantizedFormat] = {
     "IQ4_NL": "w8",
     "IQ4_XS": "w8",
 }
+_MOST = {"w5": 31, "w4": 15}  # the greatest whole number
 _PLAIN: dict[str, Format] = {"F32": "f32", "F16": "f32", "BF16": "bf16"}
 
 
@@ -73,22 +75,29 @@ def plain_values(raw: RawTensor) -> NDArray[Any]:
     return dequantize(raw)
 
 
-def quantize(raw: RawTensor, fmt: QuantizedFormat) -> QuantizedMatrix:
-    """A tensor [out, in] in a quantized format, with the file's own numbers where the format can hold them."""
-    return _joined(list(quantized_pieces(raw, fmt)))
+def quantize(raw: RawTensor, fmt: QuantizedFormat, importance: NDArray[np.float32] | None = None) -> QuantizedMatrix:
+    """A tensor [out, in] in a quantized format, with the file's own numbers where the format can hold them.
+
+    importance  [in]: how much an error in each input counts in w5 and w4; None: all the same
+    """
+    return _joined(list(quantized_pieces(raw, fmt, importance)))
 
 
-def quantized_pieces(raw: RawTensor, fmt: QuantizedFormat) -> Iterator[QuantizedMatrix]:
+def quantized_pieces(
+    raw: RawTensor, fmt: QuantizedFormat, importance: NDArray[np.float32] | None = None
+) -> Iterator[QuantizedMatrix]:
     """The same in runs of rows, a few of which are in memory at a time: rounding takes some twenty bytes of temporary
     memory per weight, and an embedding has up to 1.4 billion weights.
     """
 
     def quantized(piece: RawTensor) -> QuantizedMatrix:
         with np.errstate(invalid="ignore", over="ignore"):  # a scale too large for float16 is reported by name
-            matrix = _stored_numbers(piece, fmt) if keeps_numbers(raw.dtype, fmt) else rounding(dequantize(piece))
+            if keeps_numbers(raw.dtype, fmt):
+                matrix = _stored_numbers(piece, fmt)
+            else:
+                matrix = _rounded(dequantize(piece), fmt, importance)
         return _with_finite_scales(raw, matrix)
 
-    rounding = {"w8": round_to_w8, "w5": round_to_w5, "w4": round_to_w4}[fmt]
     return _in_threads(quantized, _pieces(raw))
 
 
@@ -105,14 +114,36 @@ def round_to_w8(values: NDArray[np.float32]) -> QuantizedMatrix:
     return QuantizedMatrix("w8", _ungrouped(whole, values.shape[1]), scales)
 
 
+def search_rounding(
+    values: NDArray[np.float32], fmt: Literal["w5", "w4"], importance: NDArray[np.float32] | None = None
+) -> QuantizedMatrix:
+    """The scale and minimum of each group with which its squared error is least; see `ops.affine_search`."""
+    return QuantizedMatrix(fmt, *_search()(values, _MOST[fmt], importance))
+
+
 def round_to_w5(values: NDArray[np.float32]) -> QuantizedMatrix:
-    """Nearest of the 32 steps between a group's least and greatest value."""
-    return QuantizedMatrix("w5", *_rounded_between_extremes(values, 31))
+    """Nearest of the 32 steps between a group's least and greatest value: what search is measured against."""
+    return QuantizedMatrix("w5", *_rounded_between_extremes(values, _MOST["w5"]))
 
 
 def round_to_w4(values: NDArray[np.float32]) -> QuantizedMatrix:
-    """Nearest of the sixteen steps between a group's least and greatest value."""
-    return QuantizedMatrix("w4", *_rounded_between_extremes(values, 15))
+    """Nearest of the sixteen steps between a group's least and greatest value: what search is measured against."""
+    return QuantizedMatrix("w4", *_rounded_between_extremes(values, _MOST["w4"]))
+
+
+def _rounded(
+    values: NDArray[np.float32], fmt: QuantizedFormat, importance: NDArray[np.float32] | None
+) -> QuantizedMatrix:
+    return round_to_w8(values) if fmt == "w8" else search_rounding(values, fmt, importance)
+
+
+def _search() -> Callable[[NDArray[np.float32], int, NDArray[np.float32] | None], Affine]:
+    """In C++; in NumPy, which takes some ten times as long, where the extension module is missing."""
+    try:
+        from intaglio.ops.cpu.rounding import search_affine
+    except ImportError:
+        return affine_search.search_affine
+    return search_affine
 
 
 def _rounded_between_extremes(

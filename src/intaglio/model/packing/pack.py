@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,17 @@ from intaglio.ops import QuantizedFormat
 Progress = Callable[[int, int], None]  # bytes of the source that are done, and in all
 
 
+Importance = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """importance: [inputs] by tensor name, how much an error in each input counts. digest: of what it was made from."""
+
+    importance: Importance
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """The outcome. was_there: the file was complete before, and nothing was written. num_resumed: tensors of an earlier
@@ -41,12 +52,14 @@ def pack(
     target: Path,
     fmt: QuantizedFormat,
     *,
+    calibration: Calibration | None = None,
     force: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Packed:
     """Write `target` from a checkpoint. A run that was killed is continued by the next one with the same arguments.
 
-    force  replace `target` whatever it is
+    calibration  weights of errors, from activations; None: every error counts the same
+    force        replace `target` whatever it is
     Raises PackingError, StorageFullError, or ModelFormatError for a source that cannot be read.
     """
     if not source.exists():
@@ -57,12 +70,12 @@ def pack(
         if checkpoint.packed is not None:
             raise PackingError(f"{source} is packed already, as {checkpoint.packed.fmt}; give what it was packed from")
         read_config(checkpoint)  # every tensor is there, with its shape
-        plan = make_plan(checkpoint, fmt, None)
+        plan = make_plan(checkpoint, fmt, calibration.digest if calibration else None)
         if not force and _is_there(target, plan):
             return Packed(target, plan.num_bytes, len(plan.items), was_there=True)
         with PartialFile(target, plan) as file:
             num_resumed = file.num_done
-            _write_items(checkpoint, plan, file, progress)
+            _write_items(checkpoint, plan, file, calibration.importance if calibration else {}, progress)
             file.finish()
     return Packed(target, plan.num_bytes, len(plan.items), num_resumed=num_resumed)
 
@@ -94,24 +107,26 @@ def _is_there(target: Path, plan: PackPlan) -> bool:
     raise PackingError(f"{target} exists and {kind}; --force replaces it")
 
 
-def _write_items(checkpoint: Checkpoint, plan: PackPlan, file: PartialFile, progress: Progress) -> None:
+def _write_items(
+    checkpoint: Checkpoint, plan: PackPlan, file: PartialFile, importance: Importance, progress: Progress
+) -> None:
     total = sum(item.source_bytes for item in plan.items)
     done = sum(item.source_bytes for item in plan.items[: file.num_done])
     progress(done, total)
     for item in plan.items[file.num_done :]:
-        for written in file.write(item, _chunks(checkpoint, plan, item)):
+        for written in file.write(item, _chunks(checkpoint, plan, item, importance)):
             progress(done + item.source_bytes * written // item.num_bytes, total)
         done += item.source_bytes
 
 
-def _chunks(checkpoint: Checkpoint, plan: PackPlan, item: Item) -> Iterator[NDArray[np.uint8]]:
+def _chunks(checkpoint: Checkpoint, plan: PackPlan, item: Item, importance: Importance) -> Iterator[NDArray[np.uint8]]:
     if item.name in plan.files:
         yield np.frombuffer(plan.files[item.name], np.uint8)
     elif item.fmt is None:
         yield checkpoint.tensor(item.name).view(np.uint8)
     else:
         raw, num_rows = checkpoint.raw(item.name), 0
-        for matrix in quantized_pieces(raw, item.fmt):
+        for matrix in quantized_pieces(raw, item.fmt, importance.get(item.name)):
             yield encoded(matrix, item.dtype)
             num_rows += matrix.shape[0]
             release_pages(raw.data[: raw.data.nbytes * num_rows // raw.shape[0]])
