@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from intaglio.base_model import BaseModel, make_request
 from intaglio.completion import Completion, CompletionBuilder, TextDelta, TokenLogprob, Usage, join_deltas
-from intaglio.engine.client import EngineClient
+from intaglio.engine.client import EngineClient, OnLoading
 from intaglio.engine.core_process import adapter_limits, build_engine
 from intaglio.engine.memory.machine import plan_for_machine
 from intaglio.engine.token_stream import TokenStream
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["LLM", "AsyncLLM", "Completion", "RequestHandle", "TextDelta", "TokenLogprob", "Usage"]
 
 OneAdapter: TypeAlias = AdapterRef | ScaledAdapter | None
+OnModelLoading: TypeAlias = Callable[[str, int, int], None]
 AdapterSelection: TypeAlias = OneAdapter | Sequence[AdapterRef | ScaledAdapter]
 
 
@@ -83,9 +85,12 @@ class AsyncLLM:
         self.window = engine.max_sequence_tokens
 
     @classmethod
-    async def start_all(cls, paths: Mapping[str, Path], settings: Settings) -> dict[str, AsyncLLM]:
+    async def start_all(
+        cls, paths: Mapping[str, Path], settings: Settings, on_loading: OnModelLoading | None = None
+    ) -> dict[str, AsyncLLM]:
         """An engine for each model id, with caches that fit into memory together.
 
+        on_loading  called with the model id while weights are quantized; see `EngineClient.start`
         Raises SettingsError for what this machine cannot run or hold, before any model is loaded, and as `start` does.
         """
         plan = await asyncio.to_thread(plan_for_machine, list(paths.values()), settings)
@@ -93,18 +98,22 @@ class AsyncLLM:
         models: dict[str, AsyncLLM] = {}
         try:
             for index, (model_id, path) in enumerate(paths.items()):
-                models[model_id] = await cls.start(model_id, path, plan.of_model(index))
+                shown = None if on_loading is None else partial(on_loading, model_id)
+                models[model_id] = await cls.start(model_id, path, plan.of_model(index), shown)
         except BaseException:
             await asyncio.gather(*(llm.close() for llm in models.values()))
             raise
         return models
 
     @classmethod
-    async def start(cls, model_id: str, path: Path, settings: Settings) -> AsyncLLM:
+    async def start(
+        cls, model_id: str, path: Path, settings: Settings, on_loading: OnLoading | None = None
+    ) -> AsyncLLM:
         """Open the model and start its engine; returns when it is ready. Raises ModelFormatError or EngineError."""
         base = BaseModel.open(path, settings)
         spec = base.engine_spec(settings)
-        engine = await EngineClient.start(spec, max_in_flight=settings.max_running + settings.max_waiting)
+        max_in_flight = settings.max_running + settings.max_waiting
+        engine = await EngineClient.start(spec, max_in_flight=max_in_flight, on_loading=on_loading)
         return cls(model_id, base, engine)
 
     @property

@@ -9,13 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from intaglio.cli.serve import bind
+from intaglio.cli.serve import bind, loading_bars
+from intaglio.cli.work_progress import Report
 from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
@@ -212,3 +214,27 @@ def test_small_responses_on_a_kept_connection_do_not_wait_for_acknowledgements()
         return found
 
     assert asyncio.run(accepted_without_delay())
+
+
+def test_each_model_that_has_to_be_packed_gets_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    @contextmanager
+    def recorded(doing: str, unit: str) -> Iterator[Report]:
+        shown.append(f"{doing} in {unit}")
+        yield lambda done, total: shown.append(f"{done}/{total}")
+        shown.append("closed")
+
+    monkeypatch.setattr("intaglio.cli.serve.work_progress", recorded)
+    with loading_bars() as on_loading:
+        on_loading("a", 1, 2)
+        on_loading("a", 2, 2)
+        on_loading("b", 1, 9)
+    begin = "packing weights of"
+    assert shown == [f"{begin} a in bytes", "1/2", "2/2", "closed", f"{begin} b in bytes", "1/9", "closed"]
+
+
+def test_nothing_is_shown_if_no_weights_have_to_be_packed(capsys: pytest.CaptureFixture[str]) -> None:
+    with loading_bars():
+        pass
+    assert capsys.readouterr() == ("", "")

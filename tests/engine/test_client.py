@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from intaglio.engine.token_stream import TokenStream
 from intaglio.errors import CapacityError, EngineDeadError
 from intaglio.model.loader import load_gemma
 from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput
+from tests.helpers.checkpoints import tensor_shapes, tiny_config
 from tests.helpers.engines import make_engine, request, run, write_tiny_model
 from tests.helpers.kernels import CHOSEN_KERNELS, chosen_ops
 
@@ -221,3 +223,24 @@ def test_the_engine_ends_when_its_parent_is_gone(model_path: Path, tmp_path: Pat
         process.stdin.write(spec)
         process.stdin.close()  # as when the parent is killed
         assert process.wait(timeout=30) == 0
+
+
+def test_quantizing_reports_the_bytes_that_are_done_and_a_packed_start_reports_nothing(tmp_path: Path) -> None:
+    spec = msgspec.structs.replace(make_spec(write_tiny_model(tmp_path / "model")), format="w4")
+    starts: list[list[tuple[int, int]]] = []
+
+    async def start_and_close() -> None:
+        seen: list[tuple[int, int]] = []
+        client = await EngineClient.start(spec, max_in_flight=8, on_loading=lambda *now: seen.append(now))
+        await client.close()
+        starts.append(seen)
+
+    for _ in range(2):
+        asyncio.run(start_and_close())
+    first, second = starts
+    shapes = tensor_shapes(tiny_config("gemma3_text")).values()
+    matrices = sum(4 * math.prod(shape) for shape in shapes if len(shape) == 2)
+    assert first[-1] == (matrices, matrices)
+    assert [done for done, _ in first] == sorted(done for done, _ in first)
+    if CHOSEN_KERNELS != "reference":
+        assert second == []

@@ -11,7 +11,7 @@ from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
 from intaglio.finetunes import Finetune, FinetuneStore
 from intaglio.finetunes.demos import bundled_demo_folder, read_demo_adapters
-from intaglio.llm import AsyncLLM
+from intaglio.llm import AsyncLLM, OnModelLoading
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model_source import local_model_path, model_sources
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
@@ -19,8 +19,10 @@ from intaglio.settings import DEFAULT_MODEL_ID, Settings
 logger = logging.getLogger(__name__)
 
 
-async def build_state(settings: Settings) -> ServerState:
+async def build_state(settings: Settings, on_loading: OnModelLoading | None = None) -> ServerState:
     """Load the models of the settings and open the stores. Returns when every engine is ready.
+
+    on_loading  called while weights are quantized, with the model id, the bytes that are done, and all
 
     Raises SettingsError for a model entry that is not ID=SOURCE and for settings that this machine cannot run,
     ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken, DataFolderError.
@@ -28,7 +30,7 @@ async def build_state(settings: Settings) -> ServerState:
     stand_ins = checked_stand_ins(settings)
     paths = await asyncio.to_thread(model_paths, settings)
     bundled = DEFAULT_MODEL_ID in (settings.model or (DEFAULT_MODEL_ID,))
-    models = await AsyncLLM.start_all(paths, settings)
+    models = await AsyncLLM.start_all(paths, settings, on_loading)
     try:
         demos = await asyncio.to_thread(_read_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
         finetunes, batches = await asyncio.to_thread(open_stores, settings, demos)

@@ -9,6 +9,8 @@ import os
 import shlex
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -17,7 +19,9 @@ from intaglio.api.app import create_app
 from intaglio.api.startup import build_state, checked_stand_ins
 from intaglio.api.state import ServerState
 from intaglio.cli.download_progress import download_progress
+from intaglio.cli.work_progress import Report, work_progress
 from intaglio.errors import DataFolderError, SettingsError
+from intaglio.llm import OnModelLoading
 from intaglio.model.bundled import terms_notice
 from intaglio.model_source import with_local_models
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
@@ -41,7 +45,8 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    state = await build_state(settings)
+    with loading_bars() as on_loading:
+        state = await build_state(settings, on_loading)
     config = uvicorn.Config(
         create_app(state), log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False
     )
@@ -51,6 +56,21 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         await server.serve(sockets=[listener])
     finally:
         await state.close()
+
+
+@contextmanager
+def loading_bars() -> Iterator[OnModelLoading]:
+    """A bar with the time left for each model whose weights have to be quantized, one after the other."""
+    with ExitStack() as shown:
+        reports: dict[str, Report] = {}
+
+        def on_loading(model_id: str, done: int, total: int) -> None:
+            if model_id not in reports:
+                shown.close()  # the bar of the model before
+                reports[model_id] = shown.enter_context(work_progress(f"packing weights of {model_id}", "bytes"))
+            reports[model_id](done, total)
+
+        yield on_loading
 
 
 class _AnnouncingServer(uvicorn.Server):

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from intaglio.engine.protocol import (
     EngineSpec,
     Failed,
     FromEngine,
+    Loading,
     Outputs,
     Ready,
     Shutdown,
@@ -40,6 +42,8 @@ from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput,
 
 logger = logging.getLogger(__name__)
 
+OnLoading = Callable[[int, int], None]
+
 _MAX_QUICK_DEATHS = 3  # in a row, each within _QUICK_DEATH_S of the start; then it is not started again
 _QUICK_DEATH_S = 10.0
 _RESTART_WAIT_S = 60.0  # how long a new request waits for an engine that is restarting
@@ -48,9 +52,10 @@ _RESTART_WAIT_S = 60.0  # how long a new request waits for an engine that is res
 class EngineClient:
     """One engine process and the requests that run in it."""
 
-    def __init__(self, spec: EngineSpec, max_in_flight: int) -> None:
+    def __init__(self, spec: EngineSpec, max_in_flight: int, on_loading: OnLoading | None = None) -> None:
         self._spec = spec
         self._max_in_flight = max_in_flight
+        self._on_loading = on_loading
         self._streams: dict[str, TokenStream] = {}
         self._verifications: dict[str, asyncio.Future[VerifiedAdapter]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="intaglio-"))
@@ -68,12 +73,16 @@ class EngineClient:
         self.num_starts = 0
 
     @classmethod
-    async def start(cls, spec: EngineSpec, *, max_in_flight: int) -> EngineClient:
-        """Start the process and wait until its model is loaded. Raises EngineError with the reason if it cannot."""
-        client = cls(spec, max_in_flight)
+    async def start(cls, spec: EngineSpec, *, max_in_flight: int, on_loading: OnLoading | None = None) -> EngineClient:
+        """Start the process and wait until its model is loaded. Raises EngineError with the reason if it cannot.
+
+        on_loading  called while weights are quantized, with the bytes that are done, and all
+        """
+        client = cls(spec, max_in_flight, on_loading)
         client._supervisor = asyncio.create_task(client._supervise(), name="engine-supervisor")
         try:
             await client._wait_until_ready(timeout_s=None)
+            client._on_loading = None  # a later start, after a crash, has no one to show it to
         except EngineDeadError:
             await client.close()
             raise
@@ -231,6 +240,9 @@ class EngineClient:
 
     def _handle(self, data: bytes) -> None:
         match self._decoder.decode(data):
+            case Loading(done, total):
+                if self._on_loading is not None:
+                    self._on_loading(done, total)
             case Ready(max_sequence_tokens):
                 self.max_sequence_tokens = max_sequence_tokens
                 self._start_failure = None

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from socket import socketpair
@@ -29,6 +30,7 @@ from intaglio.engine.protocol import (
     EngineSpec,
     Failed,
     FromEngine,
+    Loading,
     Outputs,
     Ready,
     Shutdown,
@@ -43,12 +45,14 @@ from intaglio.lora.cache import PackedAdapters
 from intaglio.lora.peft.base_tables import checkpoint_tables
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.lora.pool import AdapterPool
-from intaglio.model.loader import load_gemma
+from intaglio.model.loader import LoadProgress, load_gemma
 from intaglio.ops import Ops
 from intaglio.ops.reference import ReferenceOps
 from intaglio.settings import Kernels
 
 logger = logging.getLogger(__name__)
+
+_LOADING_EVERY_S = 0.25
 
 
 class ServedModel(NamedTuple):
@@ -58,10 +62,14 @@ class ServedModel(NamedTuple):
     adapters: AdapterLoader
 
 
-def build_engine(spec: EngineSpec) -> ServedModel:
-    """Load the model and make the engine that serves it. Raises ModelFormatError or SettingsError."""
+def build_engine(spec: EngineSpec, progress: LoadProgress = lambda done, total: None) -> ServedModel:
+    """Load the model and make the engine that serves it. progress: see `load_gemma`.
+
+    Raises ModelFormatError or SettingsError.
+    """
     ops = make_ops(spec.kernels, spec.threads)
-    model = load_gemma(Path(spec.model_path), ops, spec.format, packed_dir=Path(spec.packed_dir))
+    packed_dir = Path(spec.packed_dir)
+    model = load_gemma(Path(spec.model_path), ops, spec.format, packed_dir=packed_dir, progress=progress)
     if spec.context_window is not None:
         window = min(spec.context_window, model.config.context_length)
         model.config = replace(model.config, context_length=window)
@@ -176,6 +184,20 @@ def serve(engine: Engine, verifications: VerificationQueue, socket: EngineSocket
             socket.send(Outputs(outputs))
 
 
+def _loading_messages(socket: EngineSocket) -> LoadProgress:
+    """Sends Loading, a few times a second at most."""
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _LOADING_EVERY_S or done == total:
+            last = now
+            socket.send(Loading(done, total))
+
+    return report
+
+
 def _end_with_parent(stdin_fd: int) -> None:
     """End this process when standard input closes, which happens whenever the API process dies."""
 
@@ -199,7 +221,7 @@ def main() -> None:
     raise_open_file_limit(spec.adapter_cache_bytes)
     socket = EngineSocket(endpoint)
     try:
-        engine, adapters = build_engine(spec)
+        engine, adapters = build_engine(spec, _loading_messages(socket))
     except (IntaglioError, OSError, MemoryError) as error:
         socket.send(Failed(f"{type(error).__name__}: {error}"))
         socket.close()

@@ -1,7 +1,8 @@
 """The messages between the API process and the engine process: msgpack over one ZeroMQ pair of sockets.
 
     to the engine     Submit, Abort, Verify, Shutdown
-    from the engine   Ready (once, or Failed), Outputs (after steps that have any), VerificationResult (for each Verify)
+    from the engine   Loading (while weights are quantized), Ready (once, or Failed), Outputs (after steps with any),
+                      VerificationResult (for each Verify)
 
 The engine's spec goes to its standard input, which then stays open: when it closes, the API process is gone and the
 engine ends too.
@@ -60,6 +61,13 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """End now; running requests are not waited for."""
 
 
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    """Bytes of the checkpoint's weights that are quantized so far, and all. Not sent if they were packed before."""
+
+    done: int
+    total: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """The model is loaded. max_sequence_tokens: prompt and completion together, at most."""
 
@@ -90,4 +98,4 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
 
 
 ToEngine = Submit | Abort | Verify | Shutdown
-FromEngine = Ready | Failed | Outputs | VerificationResult
+FromEngine = Loading | Ready | Failed | Outputs | VerificationResult

@@ -10,7 +10,7 @@ The forward knows rows and cache blocks. It does not know requests, nor what kin
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from intaglio.model.config import LayerConfig, ModelConfig
@@ -109,11 +109,15 @@ class Gemma:
         ops: Ops,
         fmt: WeightFormat,
         packed: PackedFile | None = None,
+        on_bytes: Callable[[int], None] = lambda num_bytes: None,
     ) -> None:
-        """Read and prepare the weights; quantized matrices come from `packed` if it has them, else are added to it."""
+        """Read and prepare the weights; quantized matrices come from `packed` if it has them, else are added to it.
+
+        on_bytes  called with the number of stored bytes that were quantized since its last call
+        """
         self.config = config
         self._ops = ops
-        read = _WeightReader(checkpoint, ops, fmt, packed)
+        read = _WeightReader(checkpoint, ops, fmt, packed, on_bytes)
         self._embedding = read.matrix("model.embed_tokens", is_table=True)
         self._head = self._embedding if config.tied_head else read.matrix("lm_head", is_table=True)
         self._final_norm = read.norm("model.norm")
@@ -219,11 +223,19 @@ def _rope(layer: LayerConfig) -> tuple[float, float]:
 class _WeightReader:
     """Tensors of a checkpoint by Hugging Face name, prepared by `ops`."""
 
-    def __init__(self, checkpoint: Checkpoint, ops: Ops, fmt: WeightFormat, packed: PackedFile | None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        ops: Ops,
+        fmt: WeightFormat,
+        packed: PackedFile | None,
+        on_bytes: Callable[[int], None],
+    ) -> None:
         self._checkpoint = checkpoint
         self._packed = packed
         self._ops = ops
         self._fmt = fmt
+        self._on_bytes = on_bytes
         # x̂ · (1 + w): GGUF files store 1 + w, safetensors files store w.
         self._norm_add = 0.0 if checkpoint.norm_includes_one else 1.0
 
@@ -244,7 +256,8 @@ class _WeightReader:
         arrays = self._packed.get(name) if self._packed else None
         if arrays is not None:
             return self._ops.packed_weight(fmt, (raw.shape[0], raw.shape[1]), arrays)
-        weight = self._ops.quantized_weight(quantize(self._checkpoint.checked_raw(f"{name}.weight"), fmt))
+        raw = self._checkpoint.checked_raw(f"{name}.weight")
+        weight = self._ops.quantized_weight(quantize(raw, fmt, on_bytes=self._on_bytes))
         if self._packed:
             self._packed.put(name, self._ops.packed_arrays(weight))
         return weight

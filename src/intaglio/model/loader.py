@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from intaglio.errors import ModelFormatError
@@ -10,7 +11,7 @@ from intaglio.model.gemma import Gemma
 from intaglio.model.packed import PackedFile, packed_key
 from intaglio.model.quantize import WeightFormat, format_of
 from intaglio.model.weights import Checkpoint, check_shapes, open_checkpoint
-from intaglio.model.weights.names import EMBEDDING
+from intaglio.model.weights.names import EMBEDDING, HEAD
 from intaglio.ops import Ops
 
 _TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -39,17 +40,46 @@ def holds_quantized(checkpoint: Checkpoint) -> bool:
     return any(format_of(dtype, "auto", is_table=False) in ("w8", "w5", "w4") for dtype in stored)
 
 
-def load_gemma(path: Path, ops: Ops, fmt: WeightFormat = "auto", *, packed_dir: Path | None = None) -> Gemma:
+LoadProgress = Callable[[int, int], None]  # stored bytes that are quantized, and all that have to be
+
+
+def load_gemma(
+    path: Path,
+    ops: Ops,
+    fmt: WeightFormat = "auto",
+    *,
+    packed_dir: Path | None = None,
+    progress: LoadProgress = lambda done, total: None,
+) -> Gemma:
     """Load a model with its matrices in the given format; see `quantize.format_of` for what `auto` means.
 
     packed_dir  where packed weights are stored for the next start; None stores none
+    progress    called while weights are quantized; never if they come from `packed_dir`
     """
     # Made before the files are opened: if they are replaced in between, the key matches neither version.
     key = packed_key(path, fmt, ops.layout)
     with open_checkpoint(path) as checkpoint:
         config = read_config(checkpoint)
         packed = None if packed_dir is None else PackedFile(packed_dir, key)
-        model = Gemma(config, checkpoint, ops, fmt, packed)
+        model = Gemma(config, checkpoint, ops, fmt, packed, _counter(checkpoint, fmt, progress))
     if packed is not None:
         packed.save()
     return model
+
+
+def _counter(checkpoint: Checkpoint, fmt: WeightFormat, progress: LoadProgress) -> Callable[[int], None]:
+    """Adds up the bytes of each call, for `progress`."""
+    total = sum(
+        checkpoint.raw(name).data.nbytes
+        for name in checkpoint.names()
+        if len(checkpoint.info(name).shape) == 2
+        and format_of(checkpoint.info(name).dtype, fmt, is_table=name in (EMBEDDING, HEAD)) in ("w8", "w5", "w4")
+    )
+    done = 0
+
+    def add(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        progress(done, total)
+
+    return add

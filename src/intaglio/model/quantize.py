@@ -75,12 +75,22 @@ def plain_values(raw: RawTensor) -> NDArray[Any]:
     return dequantize(raw)
 
 
-def quantize(raw: RawTensor, fmt: QuantizedFormat, importance: NDArray[np.float32] | None = None) -> QuantizedMatrix:
+def quantize(
+    raw: RawTensor,
+    fmt: QuantizedFormat,
+    importance: NDArray[np.float32] | None = None,
+    on_bytes: Callable[[int], None] = lambda num_bytes: None,
+) -> QuantizedMatrix:
     """A tensor [out, in] in a quantized format, with the file's own numbers where the format can hold them.
 
     importance  [in]: how much an error in each input counts in w5 and w4; None: all the same
+    on_bytes    called with the number of stored bytes of each run of rows that is done
     """
-    return _joined(list(quantized_pieces(raw, fmt, importance)))
+    pieces, row_bytes = [], raw.data.nbytes // raw.shape[0]
+    for piece in quantized_pieces(raw, fmt, importance):
+        pieces.append(piece)
+        on_bytes(piece.shape[0] * row_bytes)
+    return _joined(pieces)
 
 
 def quantized_pieces(
