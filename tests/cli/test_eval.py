@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from intaglio.cli import build_cli
-from intaglio.cli.work_progress import work_progress
+from intaglio.cli.progress.work import work_progress
 from intaglio.errors import EvaluationError, ModelFormatError, SettingsError
 from intaglio.model.config import config_from_hf
 from tests.helpers.adapters import write_peft_adapter

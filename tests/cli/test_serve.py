@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from intaglio.cli.progress.work import Report
 from intaglio.cli.serve import bind, loading_bars
-from intaglio.cli.work_progress import Report
 from intaglio.ops.cpu import instruction_sets
 from intaglio.settings import load_settings
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder

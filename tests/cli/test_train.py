@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 
 from intaglio.cli import build_cli, main
+from intaglio.cli.progress.training import BarReport, LineReport, make_report
 from intaglio.cli.train import base_name, command_text
 from intaglio.cli.training_options import with_training_options
-from intaglio.cli.training_progress import BarReport, LineReport, make_report
 from intaglio.errors import ServerUnreachableError, SettingsError, TrainingError, TrainingInterruptedError
 from intaglio.training.options import TrainingOptions
 from intaglio.training.report import Evaluation

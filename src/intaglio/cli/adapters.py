@@ -21,7 +21,7 @@ from intaglio.cli.adapter_tables import (
     show_public_list,
     show_verification,
 )
-from intaglio.cli.transfer_progress import transfer_progress
+from intaglio.cli.progress.transfer import transfer_progress
 from intaglio.client import ADAPTER_FILES, Connection, Finetunes, publish
 from intaglio.errors import SettingsError
 from intaglio.settings import PREFIX, ClientSettings, load_client_settings

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from intaglio.api.finetunes.responses import finetune_verification
-from intaglio.cli.download_progress import download_progress
+from intaglio.cli.progress.download import download_progress
 from intaglio.llm import LLM
 from intaglio.model_source import local_model_path
 from intaglio.settings import DEFAULT_MODEL_ID, load_settings

@@ -85,7 +85,7 @@ def _reference(evaluated: Choice, model: str, against: str | None, against_forma
 def _run(
     names: list[str], evaluated: Choice, reference: Choice | None, context_length: int | None, stride: int | None
 ) -> Evaluation:
-    from intaglio.cli.work_progress import work_progress
+    from intaglio.cli.progress.work import work_progress
     from intaglio.evaluation.evaluate import Windowing, evaluate
     from intaglio.evaluation.loading import load_subjects, tokenize
     from intaglio.evaluation.texts import read_texts

@@ -34,7 +34,7 @@ def pack(
 
     A run that was killed is continued by the same command.
     """
-    from intaglio.cli.work_progress import work_progress
+    from intaglio.cli.progress.work import work_progress
     from intaglio.model.packing import pack as packing
     from intaglio.ops import QuantizedFormat
 
@@ -59,7 +59,7 @@ def pack(
 
 def _calibration(path: Path, text: Path) -> Calibration:
     from intaglio.base_model import BaseModel
-    from intaglio.cli.work_progress import work_progress
+    from intaglio.cli.progress.work import work_progress
     from intaglio.evaluation.calibration import calibrate
     from intaglio.evaluation.texts import read_texts
 

@@ -18,8 +18,8 @@ import uvicorn
 from intaglio.api.app import create_app
 from intaglio.api.startup import build_state, checked_stand_ins
 from intaglio.api.state import ServerState
-from intaglio.cli.download_progress import download_progress
-from intaglio.cli.work_progress import Report, work_progress
+from intaglio.cli.progress.download import download_progress
+from intaglio.cli.progress.work import Report, work_progress
 from intaglio.errors import DataFolderError, SettingsError
 from intaglio.llm import OnModelLoading
 from intaglio.model.bundled import terms_notice

@@ -95,7 +95,7 @@ def _target(server: Mapping[str, str | None], **finetune: Any) -> dict[str, Any]
 
 
 def _train(options: TrainingOptions, model: str) -> None:
-    from intaglio.cli.training_progress import make_report
+    from intaglio.cli.progress.training import make_report
     from intaglio.engine.memory.available import available_memory
     from intaglio.training.memory import Available
     from intaglio.training.run import check_installed
@@ -110,7 +110,7 @@ def _train(options: TrainingOptions, model: str) -> None:
 
 def _open_base(model: str) -> BaseModel:
     from intaglio.base_model import BaseModel
-    from intaglio.cli.download_progress import download_progress
+    from intaglio.cli.progress.download import download_progress
     from intaglio.model_source import local_model_path
 
     settings = load_settings()
@@ -123,7 +123,7 @@ def _open_base(model: str) -> BaseModel:
 
 def _publish(folder: Path, target: Mapping[str, Any]) -> None:
     from intaglio.cli.adapter_tables import show_one
-    from intaglio.cli.transfer_progress import transfer_progress
+    from intaglio.cli.progress.transfer import transfer_progress
     from intaglio.client import publish
 
     try:

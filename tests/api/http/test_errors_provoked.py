@@ -83,6 +83,7 @@ NEVER_BY_A_REQUEST = {
     tree.EngineStepError,  # inside the engine; its callers get an EngineError
     tree.RemoteError, tree.ServerUnreachableError, tree.ServerRefusedError,  # commands that ask a server
     tree.TrainingError, tree.TrainingDataError, tree.TrainingInterruptedError,  # the command that trains
+    tree.EvaluationError, tree.PackingError,  # the commands eval and pack
 }  # fmt: skip
 
 

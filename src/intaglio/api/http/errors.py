@@ -135,6 +135,8 @@ WIRE_ERRORS = MappingProxyType({
     tree.TrainingError: _INTERNAL,
     tree.TrainingDataError: _INTERNAL,
     tree.TrainingInterruptedError: _INTERNAL,
+    tree.EvaluationError: _INTERNAL,
+    tree.PackingError: _INTERNAL,
     tree.CapacityError: WireError(429, 3040, headers=_RETRY_SOON),
     tree.BatchQueueFullError: WireError(429, 3040, headers=_RETRY_LATER),
     tree.EngineError: _INTERNAL,

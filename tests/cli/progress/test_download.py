@@ -6,7 +6,7 @@ import logging
 import pytest
 from rich.console import Console
 
-from intaglio.cli.download_progress import download_progress
+from intaglio.cli.progress.download import download_progress
 
 
 def test_a_terminal_shows_size_share_and_time_left_of_the_whole_model() -> None:

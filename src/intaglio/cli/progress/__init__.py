@@ -1,0 +1,1 @@
+"""The progress of long commands: bars in a terminal, lines elsewhere."""
