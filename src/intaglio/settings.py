@@ -68,7 +68,8 @@ class Settings(BaseSettings):
     )
     format: WeightFormat = Field(
         "auto",
-        description="how weights are held: f32, bf16, w8, w5, w4 (8, 5, 4 bits), or auto: as the checkpoint has them",
+        description="how weights are held: f32, bf16, w8, w5, w4 (8, 5, 4 bits), or auto: as the checkpoint has them, "
+        "in fewer bits if unquantized weights would not fit",
     )
     context_window: int | None = Field(
         None,

@@ -5,6 +5,8 @@ Checked before any model is loaded, by the process that starts the engines, beca
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +15,17 @@ from intaglio.engine.kv_cache import CacheShape
 from intaglio.engine.memory.available import AvailableMemory, available_memory
 from intaglio.engine.memory.plan import EngineMemory, EngineNeeds, plan_memory
 from intaglio.engine.memory.table import memory_table
-from intaglio.errors import ModelFormatError, SettingsError
+from intaglio.engine.memory.weight_format import FormatChoice, fitting_formats
+from intaglio.errors import ModelFormatError, NotEnoughMemoryError, SettingsError
 from intaglio.model.footprint import weights_footprint
 from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.packed import packed_key, packed_path
-from intaglio.model.weights import open_checkpoint
+from intaglio.model.weights import TensorInfo, open_checkpoint
 from intaglio.ops import KVFormat, Ops
 from intaglio.ops.reference import ReferenceOps
 from intaglio.settings import Kernels, Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,34 @@ def plan_for_machine(paths: Sequence[Path], settings: Settings, available: Avail
     """
     ops = _probe_kernels(settings.kernels)
     available = available or available_memory()
+    formats = [FormatChoice(settings.format)]
+    if settings.format == "auto":
+        tensors = [_tensors(path) for path in paths]
+        formats = fitting_formats(tensors, available, widened=settings.kernels == "reference")
+    for choice in formats[:-1]:
+        with contextlib.suppress(NotEnoughMemoryError):  # the next one has fewer bits
+            return _plan_in_format(paths, settings, choice, ops, available)
+    return _plan_in_format(paths, settings, formats[-1], ops, available)
+
+
+def _plan_in_format(
+    paths: Sequence[Path], settings: Settings, choice: FormatChoice, ops: Ops, available: AvailableMemory
+) -> MemoryPlan:
+    """The plan with weights in one format. Raises NotEnoughMemoryError as `plan_for_machine` does."""
+    if choice.format != settings.format:
+        settings = settings.model_copy(update={"format": choice.format})
     shapes, needs = zip(*(_cache_and_needs(path, settings, ops) for path in paths), strict=True)
-    return MemoryPlan(settings, available, list(shapes), plan_memory(needs, settings, available))
+    engines = plan_memory(needs, settings, available)
+    if choice.reason:
+        logger.warning("%s", choice.reason)
+    return MemoryPlan(settings, available, list(shapes), engines)
+
+
+def _tensors(path: Path) -> dict[str, TensorInfo]:
+    if not path.exists():
+        raise ModelFormatError(f"{path} does not exist")
+    with open_checkpoint(path) as checkpoint:
+        return {name: checkpoint.info(name) for name in checkpoint.names()}
 
 
 def kv_format(settings: Settings, is_quantized: bool) -> KVFormat:
