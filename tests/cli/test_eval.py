@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from intaglio import model_source
 from intaglio.cli import build_cli
 from intaglio.cli.progress.work import work_progress
 from intaglio.errors import EvaluationError, ModelFormatError, SettingsError
@@ -85,6 +86,15 @@ def test_an_adapter_and_a_format_put_the_adapter_on_both_sides(model: Path) -> N
 def test_another_model_is_compared_by_its_path(model: Path) -> None:
     found = evaluation(model, model.parent / "text.txt", "--model", model, "--against", f"again={model}")
     assert (found["reference"], found["against"]["kl_max"]) == ("again (auto)", 0)
+
+
+def test_a_model_of_the_hub_is_evaluated_under_its_reference_or_an_id(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_source, "fetch_model", lambda _reference, _progress: model)
+    file = model.parent / "text.txt"
+    assert evaluation(model, file, "--model", "hf:acme/tiny")["evaluated"] == "hf:acme/tiny (auto)"
+    assert evaluation(model, file, "--model", "mine=hf:acme/tiny@v1")["evaluated"] == "mine (auto)"
 
 
 def test_the_table_names_both_sides_and_every_figure(model: Path) -> None:

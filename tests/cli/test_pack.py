@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,21 @@ from typer.testing import CliRunner, Result
 from intaglio import LLM, SamplingParams
 from intaglio.cli import build_cli
 from intaglio.errors import IntaglioError, ModelFormatError, PackingError, SettingsError
+from intaglio.hub import fetch
+from intaglio.hub.remote import Hub
+from tests.helpers.hub import FakeHub, fake_hub
 from tests.model.packing.test_pack import hf_folder
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with fake_hub() as hub:
+        yield hub
 
 
 def invoke(*words: object) -> Result:
@@ -31,6 +44,15 @@ def test_a_packed_file_completes_as_its_source_in_that_format(tmp_path: Path) ->
     assert texts[0] == texts[1]
     assert "is there already" in invoke(folder, "-o", packed, "--format", "w5").stdout
     assert "tensors are as they were packed" in invoke(packed, "--verify").stdout
+
+
+def test_a_model_of_the_hub_is_fetched_and_packed(
+    tmp_path: Path, stand_in: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.add_folder("acme/tiny", hf_folder(tmp_path / "model"))
+    monkeypatch.setattr(fetch, "Hub", lambda: Hub(stand_in.url, tmp_path / "hub"))
+    assert "is written" in invoke("hf:acme/tiny", "-o", tmp_path / "packed").stdout
+    assert "model-00002-of-00002.safetensors" in stand_in.fetched()
 
 
 @pytest.mark.parametrize(

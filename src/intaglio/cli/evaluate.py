@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intaglio.errors import SettingsError
+from intaglio.hub import is_hub_reference
 from intaglio.settings import DEFAULT_MODEL_ID, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def evaluate(
     text: Annotated[list[str], typer.Argument(help="UTF-8 text files; - is standard input")],
     model: Annotated[
-        str, typer.Option(help="a path, ID=PATH, or the bundled model's id: what `serve` takes")
+        str, typer.Option(help="a path, hf:OWNER/REPO, ID=PATH, or the bundled model's id: what `serve` takes")
     ] = DEFAULT_MODEL_ID,
     format: Annotated[str | None, typer.Option(help="how the weights are held, as in `serve`")] = None,
     adapter: Annotated[Path | None, typer.Option(help="folder of a PEFT adapter; compared with the base")] = None,
@@ -55,19 +56,24 @@ def evaluate(
 
 def _choice(model: str, settings: Settings, adapter: Path | None) -> Choice:
     from intaglio.base_model import BaseModel
+    from intaglio.cli.progress.download import download_progress
     from intaglio.evaluation.loading import Choice
-    from intaglio.model.bundled import bundled_model_path
+    from intaglio.model_source import local_model_path
 
-    if model == DEFAULT_MODEL_ID:
-        path, name = bundled_model_path(settings.cache_path), model
-    elif model.startswith("@") and "=" not in model:
-        raise SettingsError(f"{model} is not bundled; give {DEFAULT_MODEL_ID}, a path or ID=PATH")
-    else:
-        model_id, equals, after = model.partition("=")
-        is_path = not equals or Path(model).expanduser().exists()
-        path = Path(model if is_path else after).expanduser()
-        name = path.name if is_path else model_id
+    source, name = _source_and_name(model)
+    path = local_model_path(source, settings, download_progress())
     return Choice(BaseModel.open(path, settings), settings, name, adapter)
+
+
+def _source_and_name(model: str) -> tuple[str, str]:
+    """Where a model is, and what it is called in the results."""
+    if model == DEFAULT_MODEL_ID or is_hub_reference(model):
+        return model, model
+    if model.startswith("@") and "=" not in model:
+        raise SettingsError(f"{model} is not bundled; give {DEFAULT_MODEL_ID}, a path, hf:OWNER/REPO or ID=PATH")
+    model_id, equals, source = model.partition("=")
+    is_path = not equals or Path(model).expanduser().exists()
+    return (model, Path(model).expanduser().name) if is_path else (source, model_id)
 
 
 def _reference(evaluated: Choice, model: str, against: str | None, against_format: str | None) -> Choice | None:

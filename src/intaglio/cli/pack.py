@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from intaglio.errors import SettingsError
-from intaglio.settings import DEFAULT_MODEL_ID, load_settings
+from intaglio.settings import load_settings
 
 if TYPE_CHECKING:
     from intaglio.model.packing.pack import Calibration, Packed
 
 
 def pack(
-    source: Annotated[str, typer.Argument(help="a Hugging Face folder, a .gguf file, or the bundled model's id")],
+    source: Annotated[str, typer.Argument(help="a folder, a .gguf file, hf:OWNER/REPO, or the bundled model's id")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="the file to write", metavar="FILE", show_default=False)
     ] = None,
@@ -70,11 +70,10 @@ def _calibration(path: Path, text: Path) -> Calibration:
 
 
 def _source_path(source: str) -> Path:
-    from intaglio.model.bundled import bundled_model_path
+    from intaglio.cli.progress.download import download_progress
+    from intaglio.model_source import local_model_path
 
-    if source == DEFAULT_MODEL_ID:
-        return bundled_model_path(load_settings().cache_path)
-    return Path(source).expanduser()
+    return local_model_path(source, load_settings(), download_progress())
 
 
 def _outcome(found: Packed, seconds: float) -> str:
