@@ -20,7 +20,7 @@ from intaglio.model.config import ModelConfig
 from intaglio.ops.cpu import instruction_sets
 from intaglio.request import AdapterRef, EngineRequest, FinishReason, SamplingParams, ScaledAdapter, TokenTable
 from intaglio.settings import load_settings
-from intaglio.text import Tokenizer
+from intaglio.text import Tokenizer, open_chat_format
 
 
 def python(_home: Path) -> Path:
@@ -57,7 +57,8 @@ def engine_spec(home: Home, model: Model, threads: int | None, **options: Any) -
     config = home.config(model)
     settings = load_settings(**{"threads": threads, "prefix_cache": False, "log_level": "warning"} | options)
     tokenizer = cast(Tokenizer, _NoTokenizer(config.vocab_size))
-    base = BaseModel(home.model(model), config, tokenizer, is_quantized=True)
+    chat = open_chat_format(None, {}, tokenizer, takes_system=config.family == "gemma3")
+    base = BaseModel(home.model(model), config, tokenizer, chat, is_quantized=True)
     return base.engine_spec(settings), config
 
 

@@ -332,7 +332,7 @@ def test_only_settings_reads_the_environment() -> None:
         ("ops/reference.py", "import intaglio.model.gemma", wrong_way),
         ("model/gemma.py", "from ..lora.adapter import LoraAdapter", wrong_way),
         ("model/weights/gguf.py", "from ...text import tokenizer", wrong_way),
-        ("text/chat.py", "from intaglio import engine", wrong_way),
+        ("text/detokenizer.py", "from intaglio import engine", wrong_way),
         ("errors.py", "from intaglio import LLM", wrong_way),
         ("model/weights/gguf.py", "import torch", misplaced_libraries),
         ("engine/engine.py", "from fastapi import FastAPI", misplaced_libraries),

@@ -64,7 +64,9 @@ class Settings(BaseSettings):
         "each ID, or ID=SERVED_ID where several are served; to try client code",
     )
     tokenizer: str | None = Field(
-        None, description="tokenizer for a folder that has none: the id of another served model, or a path"
+        None,
+        description="tokenizer for a folder that has none, and its chat template: the id of another served model, "
+        "or a path",
     )
     format: WeightFormat = Field(
         "auto",
