@@ -43,18 +43,17 @@ def work_progress(
 
 def _lines(doing: str, console: Console, clock: Callable[[], float]) -> Report:
     """One line every ten seconds; nothing for work that takes less."""
-    began, first = clock(), 0  # what an earlier run had done does not count for the speed
-    last = began
+    last = clock()
+    start: tuple[float, int] | None = None  # when, and what an earlier run had done, which does not count for the speed
 
     def report(done: int, total: int) -> None:
-        nonlocal last, began, first
+        nonlocal last, start
         now = clock()
-        if done == 0 or first == 0:
-            first, began = max(done, 1), now
+        began, before = start = start or (now, done)
         if now - last < _LINE_EVERY_S:
             return
         last = now
-        left = (now - began) / (done - first) * (total - done) if done > first else 0.0
+        left = (now - began) / (done - before) * (total - done) if done > before else 0.0
         console.print(f"{doing}: {done / max(total, 1):.0%}, about {left:.0f} s left", highlight=False, markup=False)
 
     return report

@@ -114,13 +114,12 @@ class PartialFile:
     def _resume(self) -> None:
         """Find the finished items that are intact, and cut off what follows them."""
         position = self._data_start
-        if self._read_journal():
-            for item, sha256 in self._journaled:
-                if _digest(self._file, position, item.num_bytes) != sha256:
-                    logger.warning("%s: %s is not as it was written; packed again from there", self.path, item.name)
-                    break
-                self._digests[item.name] = sha256
-                position += item.num_bytes
+        for item, sha256 in self._journaled():
+            if _digest(self._file, position, item.num_bytes) != sha256:
+                logger.warning("%s: %s is not as it was written; packed again from there", self.path, item.name)
+                break
+            self._digests[item.name] = sha256
+            position += item.num_bytes
         self._file.truncate(position)
         self._file.seek(0)
         self._write_all(memoryview(self._plan.header({})))
@@ -130,21 +129,19 @@ class PartialFile:
         for name, sha256 in self._digests.items():
             self._note({"name": name, "sha256": sha256})
 
-    def _read_journal(self) -> bool:
-        """Whether the journal is of this plan. `_journaled`: its finished items, in the order of the plan."""
-        self._journaled: list[tuple[Item, str]] = []
+    def _journaled(self) -> list[tuple[Item, str]]:
+        """The finished items with their digests, in the order of the plan; none if the journal is of another plan."""
         self._journal.seek(0)
         lines = [_parsed(line) for line in self._journal.read().splitlines()]
-        if not lines:
-            return False
-        if lines[0].get("key") != self._plan.key:
+        if lines and lines[0].get("key") != self._plan.key:
             logger.warning("%s is of another source or format; begun again", self.path)
-            return False
+            return []
+        found: list[tuple[Item, str]] = []
         for item, line in zip(self._plan.items, lines[1:], strict=False):
             if line.get("name") != item.name or "sha256" not in line:
                 break
-            self._journaled.append((item, line["sha256"]))
-        return True
+            found.append((item, line["sha256"]))
+        return found
 
     def _write_all(self, content: memoryview) -> None:
         """A full disk takes a part of the bytes first, and refuses the rest at the next call."""
