@@ -276,7 +276,11 @@ def test_a_gated_repository_says_where_its_terms_are_and_is_fetched_with_a_token
     ("files", "changes", "sentence"),
     [
         ({"config.json": b'{"model_type": "llama"}', "model.safetensors": b"x"}, {}, "model_type is 'llama'"),
-        ({"m-Q4_K_M.gguf": b"x"}, {"architecture": "llama"}, "of the architecture 'llama'; this server runs gemma, "),
+        (
+            {"m-Q4_K_M.gguf": b"x"},
+            {"architecture": "llama"},
+            "the architecture of its GGUF files is 'llama'; this server runs Gemma",
+        ),
     ],
 )
 def test_what_is_not_a_gemma_is_refused_before_its_weights_are_fetched(

@@ -314,3 +314,26 @@ def test_config_is_frozen() -> None:
     config: ModelConfig = config_from_hf(GEMMA3_270M)
     with pytest.raises(AttributeError):
         config.hidden_size = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "said"),
+    [
+        ("gemma3n", "Gemma 3n, which has embeddings in every layer"),
+        ("gemma3n_text", "Gemma 3n"),
+        ("gemma4", "Gemma 4"),
+        ("t5gemma", "T5Gemma, which has an encoder"),
+        ("paligemma", "PaliGemma"),
+        ("recurrent_gemma", "RecurrentGemma"),
+        ("shieldgemma2", "ShieldGemma 2"),
+    ],
+)
+def test_a_relative_of_gemma_is_refused_by_its_name_with_what_to_take(model_type: str, said: str) -> None:
+    with pytest.raises(ModelFormatError, match=rf"model_type is '{model_type}': {said}.* such as google/gemma-3-4b-it"):
+        config_from_hf({"model_type": model_type, "text_config": {}})
+
+
+@pytest.mark.parametrize(("architecture", "said"), [("gemma3n", "Gemma 3n"), ("gemma-embedding", "EmbeddingGemma")])
+def test_a_gguf_file_of_a_relative_is_refused_by_its_name(architecture: str, said: str) -> None:
+    with pytest.raises(ModelFormatError, match=rf"general.architecture is '{architecture}': {said}"):
+        config_from_gguf({"general.architecture": architecture}, 256)

@@ -310,7 +310,12 @@ def test_arguments_of_any_shape_are_computed_or_refused(isa: str, data: st.DataO
             ),
             window=data.draw(st.integers(0, 4)),
             layer=data.draw(st.integers(-1, 3)),
-            **{name: array(5) for name in ("keys", "values") if data.draw(st.booleans())},
+            **{
+                name: array(5, data.draw(st.sampled_from([F32, np.uint16, np.int8])))
+                for name in ("keys", "values")
+                if data.draw(st.booleans())
+            },
+            **{name: array(5) for name in ("key_scales", "value_scales") if data.draw(st.booleans())},
             **{name: array(2) for name in ("x", "angles", "out") if data.draw(st.booleans())},
             **{name: array(1) for name in ("q_norm", "k_norm") if data.draw(st.booleans())},
             **{name: plain(8 * data.draw(small) + 8, 5) for name in ("q", "k", "v") if data.draw(st.booleans())},

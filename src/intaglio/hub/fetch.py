@@ -19,6 +19,7 @@ from intaglio.hub.remote import Hub, Listing, RemoteFile
 from intaglio.hub.selection import gguf_files, safetensors_files, text_files, wants_gguf
 from intaglio.hub.transfer import Transfer
 from intaglio.model.config import Family, config_from_hf
+from intaglio.model.relatives import refusal
 from intaglio.model.weights.hugging_face import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
@@ -148,8 +149,7 @@ class _Fetch:
         found = self._listing.architecture
         if found is not None and found not in get_args(Family):
             raise HubError(
-                f"{self._reference.repo} cannot be served: its GGUF files are of the architecture {found!r}; this "
-                f"server runs {', '.join(get_args(Family))}"
+                f"{self._reference.repo} cannot be served: {refusal('the architecture of its GGUF files', found)}"
             )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from intaglio.errors import ModelFormatError
+from intaglio.model.relatives import refusal
 
 Family = Literal["gemma", "gemma2", "gemma3"]
 
@@ -157,9 +158,7 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
     raw = text_part(raw)
     model_type = str(raw.get("model_type"))
     if model_type not in _MODEL_TYPES:
-        raise ModelFormatError(
-            f"config.json: model_type is {model_type!r}; this server runs {', '.join(sorted(_MODEL_TYPES))}"
-        )
+        raise ModelFormatError(refusal("config.json: model_type", model_type))
     family = _MODEL_TYPES[model_type]
     _refuse_unknown_arithmetic(raw)
     defaults = _CLASS_DEFAULTS[family]
@@ -293,7 +292,7 @@ def config_from_gguf(raw: Mapping[str, Any], vocab_size: int, tied_head: bool = 
     """
     family = raw.get("general.architecture")
     if family not in ("gemma", "gemma2", "gemma3"):
-        raise ModelFormatError(f"general.architecture is {family!r}; this server runs gemma, gemma2, gemma3")
+        raise ModelFormatError(refusal("general.architecture", family))
     values = {key.removeprefix(f"{family}."): value for key, value in raw.items() if key.startswith(f"{family}.")}
     hidden, heads = _integer(values, "embedding_length"), _integer(values, "attention.head_count")
     head_dim = _integer(values, "attention.key_length", hidden // heads)

@@ -123,6 +123,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: edit_json(folder / "config.json", lambda c: c.update(model_type="llama")),
         "model_type is 'llama'",
     ),
+    "a relative of Gemma": (
+        lambda folder: edit_json(folder / "config.json", lambda c: c.update(model_type="gemma3n")),
+        "Gemma 3n, which has embeddings in every layer",
+    ),
+    "an embedding model": (
+        lambda folder: edit_json(folder / "config.json", lambda c: c.update(use_bidirectional_attention=True)),
+        "embedding models are not supported",
+    ),
     "model type a list": (
         lambda folder: edit_json(folder / "config.json", lambda c: c.update(model_type=["gemma"])),
         "model_type is ['gemma']",

@@ -10,6 +10,7 @@ from typing import Any
 from intaglio.errors import ModelFormatError
 from intaglio.files.json_object import read_json_object
 from intaglio.model.config import Family, is_multimodal, text_part
+from intaglio.model.relatives import refusal
 from intaglio.model.weights.checkpoint import Checkpoint, without_tied_head
 from intaglio.model.weights.formats import RawTensor
 from intaglio.model.weights.mapped_file import errors_prefixed_with
@@ -51,9 +52,9 @@ def open_hugging_face(folder: Path) -> Checkpoint:
 def _family(text_config: Mapping[str, Any]) -> Family:
     model_type = text_config.get("model_type")
     if not isinstance(model_type, str) or model_type not in _FAMILIES:
-        raise ModelFormatError(
-            f"model_type is {model_type!r}; {', '.join(_FAMILIES)} and the multimodal gemma3 are read"
-        )
+        raise ModelFormatError(refusal("model_type", model_type))
+    if text_config.get("use_bidirectional_attention"):  # said before its tensors' names are found to be strange
+        raise ModelFormatError("use_bidirectional_attention is set; embedding models are not supported")
     return _FAMILIES[model_type]
 
 
