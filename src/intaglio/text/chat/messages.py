@@ -91,7 +91,7 @@ def _read_message(index: int, message: object, tool_of_call: dict[str, str]) -> 
     if role not in _ROLES:
         raise ChatError(f"message {index} has the role {role!r}; allowed are {', '.join(_ROLES)}")
     content = message.get("content")
-    parts, is_string = _content_parts(index, role, content), not isinstance(content, list | tuple)
+    parts, is_string = _content_parts(index, role, content), content is None or isinstance(content, str)
     if role == "assistant" and message.get("tool_calls"):
         calls = tuple(read_message_calls(index, message["tool_calls"]))
         tool_of_call |= {call_id: call.name for call_id, call in calls if call_id is not None}
