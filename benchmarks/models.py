@@ -198,6 +198,8 @@ def _pieces_of(tokenizer: Path) -> list[Piece]:
     """The pieces of a tokenizer.json. SentencePiece scores a piece by the rank of the merge that makes it."""
     document = json.loads(tokenizer.read_text("utf-8"))
     texts = sorted(document["model"]["vocab"], key=document["model"]["vocab"].__getitem__)[:VOCABULARY]
+    if "<0x09>" not in texts:  # tokenizer.json has the tab itself where the SentencePiece model has its byte
+        texts[texts.index("\t")] = "<0x09>"
     merges = (merge if isinstance(merge, list) else merge.split(" ") for merge in document["model"]["merges"])
     rank: dict[str, int] = {}
     for index, parts in enumerate(merges):
