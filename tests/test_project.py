@@ -76,8 +76,8 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_make_targets_named_in_a_page_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    commands = re.findall(r"`make ([a-z-]+)[^`]*`|^\$? ?make ([a-z-]+)", page.read_text(), re.MULTILINE)
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    commands = re.findall(r"`make ([a-z0-9-]+)[^`]*`|^\$? ?make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
     assert {first or second for first, second in commands} <= targets
 
 
