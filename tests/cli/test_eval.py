@@ -71,6 +71,15 @@ def test_json_of_a_comparison_has_both_sides(model: Path) -> None:
     assert found["against"]["perplexity_ratio"] == pytest.approx(ratio)
 
 
+def test_keys_and_values_are_held_as_a_server_would_and_can_be_compared_in_two_formats(model: Path) -> None:
+    file = model.parent / "text.txt"
+    found = evaluation(model, file, "--model", model, "--kv-format", "int8", "--against-kv-format", "f32")
+    assert (found["evaluated"], found["reference"]) == ("model (auto, KV int8)", "model (auto, KV f32)")
+    assert 0 < found["against"]["kl_mean"] < 0.01
+    both = evaluation(model, file, "--model", model, "--format", "w8", "--against-kv-format", "bf16")
+    assert both["against"]["kl_max"] == 0, "beside quantized weights auto is bf16"
+
+
 def test_an_adapter_below_rounding_equals_its_base(model: Path) -> None:
     weak = model.parent / "weak"
     found = evaluation(model, model.parent / "text.txt", "--model", model, "--adapter", weak)
@@ -106,6 +115,7 @@ def test_the_table_names_both_sides_and_every_figure(model: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        (("--kv-format", "q8"), SettingsError, "setting 'kv_format' is 'q8'"),
         (("--context-length", 641), EvaluationError, "from 2 to 640, the context length of the model"),
         (("--stride", 0), EvaluationError, "--stride is 0"),
         (("--format", "w3"), SettingsError, "setting 'format' is 'w3'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,10 +25,14 @@ def evaluate(
         str, typer.Option(help="a path, hf:OWNER/REPO, ID=PATH, or the bundled model's id: what `serve` takes")
     ] = DEFAULT_MODEL_ID,
     format: Annotated[str | None, typer.Option(help="how the weights are held, as in `serve`")] = None,
+    kv_format: Annotated[str | None, typer.Option(help="how keys and values are held, as in `serve`")] = None,
     adapter: Annotated[Path | None, typer.Option(help="folder of a PEFT adapter; compared with the base")] = None,
     against: Annotated[str | None, typer.Option(help="compare with this model, given as for --model")] = None,
     against_format: Annotated[
         str | None, typer.Option(help="compare with the model in this format; an adapter is on both sides")
+    ] = None,
+    against_kv_format: Annotated[
+        str | None, typer.Option(help="compare with the model whose keys and values are held in this format")
     ] = None,
     context_length: Annotated[
         int | None, typer.Option(help="tokens of a window, BOS included [default: 2048, or the model's]")
@@ -43,10 +48,10 @@ def evaluate(
     """Measure a model's perplexity on texts, in sliding windows; with a second format or model, or an adapter, also
     the KL divergence between the two, how often their best tokens agree, and the ratio of their perplexities.
     """
-    given = {"format": format, "tokenizer": tokenizer, "threads": threads, "kernels": kernels}
+    given = {"format": format, "kv_format": kv_format, "tokenizer": tokenizer, "threads": threads, "kernels": kernels}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     evaluated = _choice(model, settings, adapter)
-    reference = _reference(evaluated, model, against, against_format)
+    reference = _reference(evaluated, model, against, {"format": against_format, "kv_format": against_kv_format})
     found = _run(text, evaluated, reference, context_length, stride)
     if as_json:
         print(json.dumps(evaluation_json(found), indent=2))
@@ -76,15 +81,19 @@ def _source_and_name(model: str) -> tuple[str, str]:
     return (model, Path(model).expanduser().name) if is_path else (source, model_id)
 
 
-def _reference(evaluated: Choice, model: str, against: str | None, against_format: str | None) -> Choice | None:
-    """The other side. An adapter alone is compared with its base; beside another format or model it is on both."""
+def _reference(evaluated: Choice, model: str, against: str | None, formats: Mapping[str, str | None]) -> Choice | None:
+    """The other side. An adapter alone is compared with its base; beside another format or model it is on both.
+
+    formats  settings of the other side; None: as on the first
+    """
     from dataclasses import replace
 
-    if against is None and against_format is None:
+    other = {name: value for name, value in formats.items() if value is not None}
+    if against is None and not other:
         return None if evaluated.adapter is None else replace(evaluated, adapter=None)
     settings = evaluated.settings
-    if against_format is not None:
-        settings = load_settings(**{**settings.model_dump(exclude_unset=True), "format": against_format})
+    if other:
+        settings = load_settings(**{**settings.model_dump(exclude_unset=True), **other})
     return _choice(against or model, settings, evaluated.adapter)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from intaglio.base_model import BaseModel
 from intaglio.engine.core_process import make_ops
 from intaglio.engine.memory.available import AvailableMemory, available_memory
+from intaglio.engine.memory.machine import kv_format
 from intaglio.errors import EvaluationError, NotEnoughMemoryError
 from intaglio.evaluation.evaluate import LOGIT_BYTES, TokenizedText, Windowing
 from intaglio.evaluation.subject import Subject
@@ -21,7 +22,8 @@ from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.model.packed import packed_key, packed_path
 from intaglio.model.weights import open_checkpoint
-from intaglio.ops import AdapterWeights, Ops
+from intaglio.ops import AdapterWeights, KVFormat, Ops
+from intaglio.ops.cached_values import token_bytes
 from intaglio.settings import Settings
 
 _PROGRAM_BYTES = 300 * 10**6  # Python, libraries, and the arrays of one piece besides its logits
@@ -29,12 +31,17 @@ _PROGRAM_BYTES = 300 * 10**6  # Python, libraries, and the arrays of one piece b
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One side of a run as the user names it. The format is that of its settings; name: of the model, for labels."""
+    """One side of a run as the user names it. Formats are those of its settings; name: of the model, for labels."""
 
     base: BaseModel
     settings: Settings
     name: str
     adapter: Path | None = None
+
+    @property
+    def kv_format(self) -> KVFormat:
+        """How keys and values are held, as a server would hold them."""
+        return kv_format(self.settings, self.base.is_quantized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +91,12 @@ def _subject(choice: Choice, models: dict[tuple[Path, str], Gemma], ops: Ops) ->
     if model is None:
         model = load_gemma(path, ops, settings.format, packed_dir=settings.cache_path / "packed")
         models[_identity(choice)] = model
-    label = f"{choice.name} ({settings.format})"
+    kv = "" if settings.kv_format == "auto" else f", KV {settings.kv_format}"
+    label = f"{choice.name} ({settings.format}{kv})"
     if choice.adapter is None:
-        return Subject(label, model, ops)
-    return Subject(f"{label} + {choice.adapter.name}", model, ops, _adapter(choice, choice.adapter, model))
+        return Subject(label, model, ops, kv_format=choice.kv_format)
+    adapter = _adapter(choice, choice.adapter, model)
+    return Subject(f"{label} + {choice.adapter.name}", model, ops, adapter, choice.kv_format)
 
 
 def _adapter(choice: Choice, folder: Path, model: Gemma) -> AdapterWeights:
@@ -130,4 +139,4 @@ def _check_memory(choices: Sequence[Choice], windowing: Windowing, ops: Ops, ava
 
 def _cache_bytes(choice: Choice, context_length: int) -> int:
     config = choice.base.config
-    return 2 * 4 * config.num_layers * config.kv_size * context_length  # keys and values in float32
+    return config.num_layers * context_length * token_bytes(choice.kv_format, config.num_kv_heads, config.head_dim)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.model.gemma import ForwardBatch, Gemma, kv_groups
-from intaglio.ops import AdapterWeights, AttentionRow, LoraSegment, Ops
+from intaglio.ops import AdapterWeights, AttentionRow, KVFormat, LoraSegment, Ops
 
 BLOCK_SIZE = 16  # tokens in a block of the cache
 
@@ -21,27 +21,32 @@ BLOCK_SIZE = 16  # tokens in a block of the cache
 class Subject:
     """label: names it in results, such as `w4` or `f16 + my-adapter`. adapter: prepared by `Gemma.prepare_adapter`."""
 
-    def __init__(self, label: str, model: Gemma, ops: Ops, adapter: AdapterWeights | None = None) -> None:
+    def __init__(
+        self, label: str, model: Gemma, ops: Ops, adapter: AdapterWeights | None = None, kv_format: KVFormat = "f32"
+    ) -> None:
         self.label = label
         self.model = model
         self._ops = ops
         self._adapter = adapter
+        self._kv_format = kv_format
 
     def start_window(self, max_tokens: int) -> RunningWindow:
         """A new sequence with room for max_tokens."""
-        return RunningWindow(self.model, self._ops, self._adapter, max_tokens)
+        return RunningWindow(self.model, self._ops, self._adapter, max_tokens, self._kv_format)
 
 
 class RunningWindow:
     """One sequence over a KV cache of its own. `restart` begins another one in the same memory."""
 
-    def __init__(self, model: Gemma, ops: Ops, adapter: AdapterWeights | None, max_tokens: int) -> None:
+    def __init__(
+        self, model: Gemma, ops: Ops, adapter: AdapterWeights | None, max_tokens: int, kv_format: KVFormat = "f32"
+    ) -> None:
         config = model.config
         num_blocks = -(-max_tokens // BLOCK_SIZE)
         self._model, self._ops, self._adapter = model, ops, adapter
         self._blocks = list(range(num_blocks))
         self._cache = [
-            ops.new_kv(len(group.layers), num_blocks, BLOCK_SIZE, config.num_kv_heads, config.head_dim)
+            ops.new_kv(len(group.layers), num_blocks, BLOCK_SIZE, config.num_kv_heads, config.head_dim, kv_format)
             for group in kv_groups(config)
         ]
         self._done = 0
