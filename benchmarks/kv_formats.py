@@ -1,4 +1,4 @@
-"""What keys and values in fewer bits cost: `python -m benchmarks.kv_formats [PIECES]`.
+"""What keys and values in fewer bits cost: `python -m benchmarks.kv_formats`.
 
 The bundled 270M reads pieces of this project's pages, each of one context length and 64 tokens more, with keys and
 values in float32, bfloat16 and int8. The logits of the last 64 tokens are compared, once with float32 weights, where
@@ -8,7 +8,6 @@ difference also changes how activations are rounded to int8.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from intaglio.settings import load_settings
 
 F32 = NDArray[np.float32]
 
-CONTEXTS = (64, 2048, 8192)
+PIECES = {64: 4, 2048: 4, 8192: 2}  # by the tokens of context
 COMPARED = 64  # tokens after the context whose logits are compared
 PAGES = sorted(Path().glob("*.md")) + sorted(Path("docs").glob("*.md"))
 
@@ -59,20 +58,23 @@ def logits(weights: WeightFormat, kv_format: KVFormat, context: int, prompts: Se
     return np.concatenate(found)
 
 
-def main(count: int) -> None:
+def main() -> None:
     for weights in ("f32", "auto"):
-        for context in CONTEXTS:
-            prompts = pieces(context, count)
-            exact = logits(weights, "f32", context, prompts)
-            for fmt in ("bf16", "int8"):
-                found = distance(exact, logits(weights, fmt, context, prompts))
-                worst = np.quantile(found.kl, 0.99)
-                print(
-                    f"weights {weights}, {context} tokens, {fmt}: mean KL {found.mean_kl:.1e}, 99 % {worst:.1e}, "
-                    f"same best {found.same_best:.1%} of {len(exact)}, by up to {found.lead.max():.2f} nats",
-                    flush=True,
-                )
+        for context, count in PIECES.items():
+            report(weights, context, pieces(context, count))
+
+
+def report(weights: WeightFormat, context: int, prompts: Sequence[Sequence[int]]) -> None:
+    exact = logits(weights, "f32", context, prompts)
+    for fmt in ("bf16", "int8"):
+        found = distance(exact, logits(weights, fmt, context, prompts))
+        print(
+            f"weights {weights}, {context} tokens, {fmt}: mean KL {found.mean_kl:.1e}, "
+            f"99 % {np.quantile(found.kl, 0.99):.1e}, same best {found.same_best:.1%} of {len(exact)}, "
+            f"by up to {found.lead.max():.2f} nats",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8)
+    main()

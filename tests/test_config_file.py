@@ -56,6 +56,8 @@ def test_the_variable_names_the_file_for_every_command(file: Path, monkeypatch: 
 def test_models_are_a_table_or_a_list_and_options_replace_them_all(file: Path) -> None:
     table = f'[models]\n"@cf/a/b" = "hf:o/r@v1"\n"{DEFAULT_MODEL_ID}" = "bundled"\n'
     assert load(file, table).model == ("@cf/a/b=hf:o/r@v1", DEFAULT_MODEL_ID)
+    assert load(file, '[models]\n"@cf/a/b" = "bundled"\n').model == (f"@cf/a/b={DEFAULT_MODEL_ID}",)
+    assert load(file, 'tokenizer = "mine"\n[models]\nmine = "/m"\n').tokenizer == "mine"
     assert load(file, 'model = ["@cf/a/b=/x"]').model == ("@cf/a/b=/x",)
     assert load(file, table, model=["@c/d=/y"]).model == ("@c/d=/y",)
 

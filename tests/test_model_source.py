@@ -38,3 +38,9 @@ def test_the_models_of_the_hub_become_paths_and_the_tokenizer_too(monkeypatch: p
     assert local.model == ("@a/b=/cache/o/r", "@a/c=/x", DEFAULT_MODEL_ID)
     assert local.tokenizer == "/cache/o/t"
     assert with_local_models(load_settings()).model == ()
+
+
+def test_the_bundled_model_may_be_served_under_another_id() -> None:
+    settings = with_local_models(load_settings(model=[f"@cf/google/gemma-2b-it-lora={DEFAULT_MODEL_ID}"]))
+    assert settings.model == (f"@cf/google/gemma-2b-it-lora={DEFAULT_MODEL_ID}",)
+    assert with_local_models(load_settings(model=[DEFAULT_MODEL_ID])).model == (DEFAULT_MODEL_ID,)

@@ -26,6 +26,7 @@ from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.packing.embedded_files import extract_files
 from intaglio.model.weights import open_checkpoint
 from intaglio.model.weights.checkpoint import PackedContents
+from intaglio.model.weights.packed_model import is_packed_model
 from intaglio.model_source import local_model_path, model_sources
 from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
 from intaglio.settings import Settings
@@ -191,7 +192,12 @@ def _tokenizer_source(path: Path, settings: Settings) -> Path:
         raise ModelFormatError(
             f"{path} has no tokenizer.json or tokenizer.model; give --tokenizer <id of a served model, or path>"
         )
-    return local_model_path(model_sources(settings.model).get(settings.tokenizer, settings.tokenizer), settings)
+    source = local_model_path(model_sources(settings.model).get(settings.tokenizer, settings.tokenizer), settings)
+    if not is_packed_model(source):
+        return source
+    with open_checkpoint(source) as checkpoint:
+        assert checkpoint.packed is not None, "a packed file was opened"
+        return _extracted(source, checkpoint.packed, settings.cache_path / "unpacked")
 
 
 def _lent_config(source: Path) -> TokenizerConfig:

@@ -75,8 +75,8 @@ def _model_entries(path: Path, table: object, bundled_id: str) -> list[str]:
             raise SettingsError(
                 f'{path}: {model_id!r} in [{MODELS}] is {source!r}; "ID" = "PATH" or "ID" = "hf:OWNER/REPO" is needed'
             )
-        is_bundled = source == BUNDLED and model_id == bundled_id
-        entries.append(model_id if is_bundled else f"{model_id}={source}")
+        named = bundled_id if source == BUNDLED else source
+        entries.append(model_id if model_id == named == bundled_id else f"{model_id}={named}")
     return entries
 
 
@@ -122,7 +122,7 @@ def _with_absolute_paths(path: Path, values: dict[str, Any], fields: Mapping[str
             found[key] = _absolute(folder, value)
         elif key == "model":
             found[key] = [_absolute_source(folder, entry) for entry in value]
-        elif key == "tokenizer" and not value.startswith("@"):  # else it is the id of a model
+        elif key == "tokenizer" and value not in {entry.partition("=")[0] for entry in values.get("model", ())}:
             found[key] = _absolute(folder, value)
     return found
 
@@ -133,5 +133,5 @@ def _absolute_source(folder: Path, entry: str) -> str:
 
 
 def _absolute(folder: Path, source: str) -> str:
-    """A path from the folder, unless it is absolute, in a home folder, or of the hub."""
-    return source if source.startswith(("/", "~", "hf:")) else str(folder / source)
+    """A path from the folder, unless it is absolute, in a home folder, of the hub, or the id of a model."""
+    return source if source.startswith(("/", "~", "hf:", "@")) else str(folder / source)

@@ -73,7 +73,7 @@ def with_local_models(settings: Settings, progress: DownloadProgress | None = No
 
     sources = model_sources(settings.model)
     entries = tuple(
-        model_id if source == DEFAULT_MODEL_ID else f"{model_id}={local(source)}"
+        model_id if model_id == source == DEFAULT_MODEL_ID else f"{model_id}={local(source)}"
         for model_id, source in sources.items()
     )
     tokenizer = settings.tokenizer and local(settings.tokenizer)

@@ -31,7 +31,8 @@ def serve(settings: Settings) -> None:
     """Run until interrupted. Raises SettingsError, DataFolderError, ModelFormatError or HubError if it cannot start."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every start
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs addresses, and the hub's are signed
+    for name in ("httpx2", "httpcore2"):  # they log addresses, and the hub's are signed
+        logging.getLogger(name).setLevel(logging.WARNING)
     checked_stand_ins(settings)  # before a model is fetched
     _make_data_folder(settings.data_path)
     if not settings.model:

@@ -136,7 +136,7 @@ class _Fetch:
         if needed > free:
             raise StorageFullError(
                 f"{self._reference.repo} needs {size_text(needed)} more in {self._cache.path}, and its disk has "
-                f"{size_text(free)} free; free some, or set HF_HOME to a folder on another disk"
+                f"{size_text(free)} free; free some, or set HF_HUB_CACHE to a folder on another disk"
             )
 
     def _refuse_other_configs(self, folder: Path) -> None:

@@ -30,7 +30,13 @@ _MAX_NAMED = 12
 def is_safe(name: str) -> bool:
     """Whether a name from the hub stays below the folder it is put into."""
     parts = PurePosixPath(name).parts
-    return bool(parts) and "\\" not in name and "\0" not in name and not {"..", "/"} & {*parts}
+    return (
+        bool(parts)
+        and not name.startswith("/")
+        and "\\" not in name
+        and "\0" not in name
+        and not {"..", "/"} & {*parts}
+    )
 
 
 def wants_gguf(names: Collection[str], reference: HubReference) -> bool:

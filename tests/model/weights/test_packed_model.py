@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -77,9 +78,30 @@ def without_a_config(header: dict[str, Any], description: dict[str, Any]) -> Non
     header["files/other"] = header.pop("files/config.json")
 
 
+def with_another_embedding_type(header: dict[str, Any], description: dict[str, Any]) -> None:
+    description["embedding_dtype"] = "F8"
+
+
+def with_a_file_named(name: str) -> Change:
+    def change(header: dict[str, Any], description: dict[str, Any]) -> None:
+        description["tensors"][name] = description["tensors"].pop("files/config.json")
+        header[name] = header.pop("files/config.json")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "name", ["files/../config.json", "files//root/x", "files/a/b", "files/", "files/..", "/root/x", "config.json"]
+)
+def test_an_embedded_file_cannot_be_written_outside_its_folder(packed: Path, name: str) -> None:
+    with pytest.raises(ModelFormatError, match=f"'{name}' is not the name of an embedded file"):
+        open_checkpoint(changed(packed, with_a_file_named(name)))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (with_another_embedding_type, "embedding_dtype is 'F8'"),
         (with_version, r"packed by another version \(file format '2', '1' is read\)"),
         (without_description, "the description of its contents cannot be read"),
         (with_a_tensor_less, f"tensor '{UP}' is not in both the header and the description"),
@@ -112,3 +134,5 @@ def test_only_the_beginning_of_a_packed_file_is_taken_for_one(packed: Path, tmp_
     assert not is_packed_model(tmp_path / "model" / "config.json")
     assert not is_packed_model(tmp_path / "model")
     assert not is_packed_model(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    assert not is_packed_model(tmp_path / "pipe"), "and without waiting for a writer"

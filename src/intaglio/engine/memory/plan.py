@@ -10,6 +10,8 @@ an hour later, in the middle of a request.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +24,7 @@ from intaglio.settings import Settings
 
 PROGRAM_BYTES = 200 * 10**6  # an engine process besides its model: Python, libraries, adapter files being read
 VERIFICATION_LOGIT_ROWS = 48  # rows in memory while an adapter is verified; one is verified at a time
+QUERIES_AT_ONCE = 32  # kQueries in csrc/kernels/kernels.h
 LEAST_CACHE_BYTES = 64 << 20  # a cache whose size was not set has at least this
 SPARE_SHARE = 0.9  # of the available memory that a KV cache may grow into; the rest is left to other programs
 
@@ -51,10 +54,12 @@ class EngineNeeds:
         row = 4 * config.hidden_size + 2 * config.q_size + 2 * config.kv_size + 3 * config.intermediate_size
         logits = (settings.max_running + VERIFICATION_LOGIT_ROWS) * config.vocab_size
         step = 4 * (settings.step_tokens * row + logits)  # float32
+        # Attention keeps the scores of the queries that a thread computes together.
+        scores = 4 * QUERIES_AT_ONCE * window * (settings.threads or os.cpu_count() or 1)
         window_kv = shape.bytes_for(1, window)
         least = window_kv if settings.context_window is not None else shape.least_bytes()
         useful = shape.bytes_for(settings.max_running, window)
-        return cls(footprint, PROGRAM_BYTES + step, file_bytes, least, window_kv, useful)
+        return cls(footprint, PROGRAM_BYTES + step + scores, file_bytes, least, window_kv, useful)
 
 
 def context_window(config: ModelConfig, settings: Settings) -> int:
@@ -104,7 +109,7 @@ def plan_memory(needs: Sequence[EngineNeeds], settings: Settings, available: Ava
         for one in least
     ]
     engines = _grow(least, usual, -total.missing_when_served)
-    if "kv_cache_bytes" not in is_set:
+    if "kv_cache_bytes" not in is_set and available.size_bytes < sys.maxsize:  # a bound is known
         spare = int(available.size_bytes * SPARE_SHARE) - sum(one.fixed + one.caches for one in engines)
         useful = [replace(one, kv_cache=max(one.kv_cache, one.needs.useful_kv)) for one in engines]
         engines = _grow(engines, useful, max(0, spare))
@@ -206,7 +211,10 @@ class _Total:
         each = -(-self.missing // (len(self.engines) * 10**6)) * 10**6  # rounded up, so that the advice is enough
         if lowered and self.loading <= self.serving and each <= sum(spare[name] for name in lowered):
             return f"Lower {' or '.join(lowered)} by {format_mb(each)}"
-        if any(one.kv_cache > LEAST_CACHE_BYTES and one.needs.least_kv == one.needs.window_kv for one in self.engines):
+        is_held = any(
+            one.kv_cache > LEAST_CACHE_BYTES and one.needs.least_kv == one.needs.window_kv for one in self.engines
+        )
+        if is_held and self.loading <= self.serving:
             return "Use a smaller context_window, kv_format int8, a smaller model, or fewer bits (format w8 or w4)"
         return "Smaller caches are not enough: use a smaller model, or fewer bits (format w8 or w4)"
 

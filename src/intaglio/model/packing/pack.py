@@ -115,7 +115,7 @@ def _write_items(
     progress(done, total)
     for item in plan.items[file.num_done :]:
         for written in file.write(item, _chunks(checkpoint, plan, item, importance)):
-            progress(done + item.source_bytes * written // item.num_bytes, total)
+            progress(done + item.source_bytes * written // max(item.num_bytes, 1), total)
         done += item.source_bytes
 
 

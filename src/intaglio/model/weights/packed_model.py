@@ -66,6 +66,8 @@ class Description(msgspec.Struct, frozen=True):
 def is_packed_model(path: Path) -> bool:
     """Whether a file is one of `intaglio pack`, from its first bytes."""
     try:
+        if not path.is_file():  # opening a pipe would wait
+            return False
         with path.open("rb") as file:
             start = file.read(8 + 64)
     except OSError:
@@ -105,6 +107,13 @@ def open_packed_model(path: Path) -> Checkpoint:
     return Checkpoint(path, description.source, _raw_config(path, description, contents), tensors, contents)
 
 
+def _check_file_name(name: str) -> None:
+    """The embedded files are written into a folder, so a name must not lead out of it. Raises ModelFormatError."""
+    inner = name.removeprefix(FILES_PREFIX)
+    if not name.startswith(FILES_PREFIX) or inner in ("", ".", "..") or set(inner) & set("/\\\0"):
+        raise ModelFormatError(f"{name!r} is not the name of an embedded file")
+
+
 def _read(path: Path) -> tuple[Description, dict[str, NDArray[np.uint8]]]:
     with open_regular(path, str(path), ModelFormatError) as file:
         header = HeaderReader(str(path), ModelFormatError, MAX_HEADER_BYTES, MAX_DIMENSIONS, PACKED_DTYPES).read_header(
@@ -119,10 +128,14 @@ def _read(path: Path) -> tuple[Description, dict[str, NDArray[np.uint8]]]:
             description = msgspec.json.decode(header.metadata.get("contents", ""), type=Description)
         except msgspec.DecodeError as error:
             raise ModelFormatError(f"the description of its contents cannot be read: {error}") from error
+        if description.source == "safetensors" and description.embedding_dtype not in STORED_DTYPES:
+            raise ModelFormatError(f"embedding_dtype is {description.embedding_dtype!r}")
         if description.tensors.keys() != header.entries.keys():
             odd = sorted(description.tensors.keys() ^ header.entries.keys())
             raise ModelFormatError(f"tensor {odd[0]!r} is not in both the header and the description of its contents")
         for name, tensor in description.tensors.items():
+            if tensor.dtype == "file":
+                _check_file_name(name)
             entry = header.entries[name]
             _check_size(name, tensor, entry.stop - entry.start)
     return description, {name: data[entry.start : entry.stop] for name, entry in header.entries.items()}

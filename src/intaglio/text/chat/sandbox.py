@@ -14,7 +14,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from datetime import datetime
 from functools import wraps
 from typing import Any, NoReturn
@@ -29,11 +29,16 @@ from jinja2.utils import Namespace
 
 MAX_STEPS = 1_000_000  # of one rendering; a chat of 1,000 messages takes some 10,000
 MAX_SECONDS = 10.0
-MAX_LENGTH = 1 << 24  # characters of a text, items of a list
+MAX_LENGTH = 1 << 24  # characters of a text, or sixteen times the items of a list
 MAX_NUMBER_BITS = 4096
+MAX_MADE = 1 << 28  # characters and items that all calls and filters of one rendering make together
+_ITEM = 16  # characters that an item of a list counts as: it takes more memory and time than a character
+MAX_FORMAT = 20_000  # characters of a format, each of which may stand for a thousand
 
 _LONG_WIDTH = re.compile(r"\d{5}")  # in a format such as "%99999d"
-_EACH = "each item, counted"  # a filter that no template can name
+_EACH, _MADE = "each item, counted", "what is made, measured"  # filters that no template can name
+# Methods of texts that can make much out of little, or take long, and that no template needs.
+_REFUSED_METHODS = frozenset({"encode", "expandtabs", "maketrans", "translate"})
 
 
 class RaisedByTemplateError(TemplateError):
@@ -43,7 +48,7 @@ class RaisedByTemplateError(TemplateError):
 class ChatEnvironment(ImmutableSandboxedEnvironment):
     """Compiles and runs chat templates. One rendering runs in one thread; several threads may render at once."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
     def __init__(self) -> None:
         extensions = [_GenerationBlock, loopcontrols]
@@ -51,7 +56,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self._use = threading.local()
         self.filters["tojson"] = _to_json
         self.filters = {name: self._bounded(function) for name, function in self.filters.items()}
-        self.filters[_EACH] = self._counted
+        self.filters |= {_EACH: self._counted, _MADE: self._measured}
         del self.globals["lipsum"]
         self.globals |= {
             "raise_exception": _raise_exception,
@@ -66,18 +71,36 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             loop.iter = _filtered(loop.iter, _EACH, loop)
         for joined in list(tree.find_all(nodes.Concat)):
             joined.nodes = [_filtered(nodes.Concat(joined.nodes), "string", joined)]
+        _measure_displays(tree)
         for block in list(tree.find_all(nodes.AssignBlock)):
             block.filter = _filtered(block.filter, "string", block)
         return self.template_class.from_code(self, self.compile(tree), self.make_globals(None)).generate
 
     def start(self) -> None:
         """Begin to count the steps of a rendering in this thread."""
-        self._use.steps, self._use.deadline = 0, time.monotonic() + MAX_SECONDS
+        self._use.steps, self._use.made, self._use.deadline = 0, 0, time.monotonic() + MAX_SECONDS
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """Joins what a macro or a block writes; jinja2 calls it by this name."""
+        found, length = [], 0
+        for piece in pieces:
+            found.append(piece)
+            length += len(piece)
+            if length > MAX_LENGTH:
+                raise SecurityError(f"it makes a text of more than {MAX_LENGTH} characters")
+        return "".join(found)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, str) and attr in _REFUSED_METHODS:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         self._step()
         _check_arguments((), args, kwargs)
-        return _checked(super().call(context, obj, *args, **kwargs))
+        _check_sizes((getattr(obj, "__self__", None), *args, *kwargs.values()))
+        return self._measured(super().call(context, obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """jinja2's replacement of `str.format`, which `getattr` gives to templates; None for anything else."""
@@ -88,11 +111,12 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self._step()
+        _check_numbers(left, right)
         if operator in ("*", "**"):
             _check_product(operator, left, right)
         elif operator == "%" and isinstance(left, str):
             _check_arguments((left,), right if isinstance(right, tuple) else (right,), {})
-        return _checked(super().call_binop(context, operator, left, right))
+        return self._measured(super().call_binop(context, operator, left, right))
 
     def _step(self) -> None:
         self._use.steps += 1
@@ -106,6 +130,15 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             self._step()
             yield item
 
+    def _measured(self, value: Any) -> Any:
+        """The value, if it is not too large by itself or with what was made before."""
+        _check_numbers(value)
+        size = 0 if isinstance(value, int) else _size_of(value)
+        self._use.made = getattr(self._use, "made", 0) + size
+        if size > MAX_LENGTH or self._use.made > MAX_MADE:
+            raise SecurityError(f"it makes a text or list of more than {MAX_LENGTH} characters or items")
+        return value
+
     def _bounded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The filter, counted, with bounds for what it is given and what it returns."""
 
@@ -114,7 +147,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             self._step()
             formats = [args[0]] if function.__name__ == "do_format" and isinstance(args[0], str) else []
             _check_arguments(formats, args, kwargs)
-            return _checked(function(*args, **kwargs))
+            _check_sizes((*args, *kwargs.values()))
+            return self._measured(function(*args, **kwargs))
 
         return bounded
 
@@ -124,6 +158,23 @@ def _filtered(node: nodes.Node | None, name: str, place: nodes.Node) -> nodes.Fi
     made = nodes.Filter(node, name, [], [], None, None)
     made.set_lineno(place.lineno)
     return made
+
+
+def _measure_displays(tree: nodes.Template) -> None:
+    """Pass each list, tuple and dict that is written in the template through the filter that measures it. Names that a
+    tuple assigns to are none.
+    """
+    for parent in list(tree.find_all(nodes.Node)):
+        for name, value in list(parent.iter_fields()):
+            if isinstance(value, list):
+                setattr(parent, name, [_measured_display(one) for one in value])
+            elif isinstance(value, nodes.Node):
+                setattr(parent, name, _measured_display(value))
+
+
+def _measured_display(node: Any) -> Any:
+    is_display = isinstance(node, nodes.List | nodes.Dict) or (isinstance(node, nodes.Tuple) and node.ctx == "load")
+    return _filtered(node, _MADE, node) if is_display else node
 
 
 class _GenerationBlock(Extension):
@@ -181,8 +232,8 @@ def _check_arguments(formats: Iterable[str], args: Iterable[Any], kwargs: dict[s
         if isinstance(value, int) and abs(value) > MAX_LENGTH:
             raise SecurityError(f"it passes {value:.3g} as an argument; at most {MAX_LENGTH} is allowed")
     for text in formats:
-        if _LONG_WIDTH.search(text):
-            raise SecurityError(f"its format {text[:40]!r} has a width of more than four digits")
+        if _LONG_WIDTH.search(text) or len(text) > MAX_FORMAT:
+            raise SecurityError(f"its format {text[:40]!r} is too long or has a width of more than four digits")
 
 
 def _check_product(operator: str, left: Any, right: Any) -> None:
@@ -192,11 +243,36 @@ def _check_product(operator: str, left: Any, right: Any) -> None:
             raise SecurityError(f"it computes a number of more than {MAX_NUMBER_BITS} bits")
         return
     for one, other in ((left, right), (right, left)):
-        if isinstance(one, int) and isinstance(other, str | list | tuple) and one * len(other) > MAX_LENGTH:
+        if isinstance(one, int) and isinstance(other, Sized) and one * len(other) > MAX_LENGTH:
             raise SecurityError(f"it repeats a text or list to more than {MAX_LENGTH} characters or items")
 
 
-def _checked(value: Any) -> Any:
-    if isinstance(value, str | list | tuple | dict) and len(value) > MAX_LENGTH:
-        raise SecurityError(f"it makes a text or list of more than {MAX_LENGTH} characters or items")
-    return value
+def _check_numbers(*values: Any) -> None:
+    for value in values:
+        if isinstance(value, int) and value.bit_length() > MAX_NUMBER_BITS:
+            raise SecurityError(f"it computes with a number of more than {MAX_NUMBER_BITS} bits")
+
+
+def _check_sizes(values: Iterable[Any]) -> None:
+    """Refuse a call that could make the product of its two largest values: `replace`, `join` and the like."""
+    sizes = sorted((_size_of(value) for value in values), reverse=True)[:2]
+    if len(sizes) == 2 and sizes[0] * sizes[1] > MAX_MADE:
+        raise SecurityError(f"it passes texts of {sizes[0]} and {sizes[1]} characters to one call")
+
+
+def _size_of(value: Any) -> int:
+    """Characters and items, of what is inside too; a number counts as itself. Stops where there are too many."""
+    if isinstance(value, int):
+        return abs(value)
+    total, waiting = 0, [value]
+    while waiting and total <= MAX_LENGTH:
+        one = waiting.pop()
+        if isinstance(one, str | bytes):
+            total += len(one)
+        elif isinstance(one, dict):
+            total += _ITEM * len(one)
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            total += _ITEM * len(one)
+            waiting += one
+    return total
