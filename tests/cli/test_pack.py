@@ -20,7 +20,7 @@ GREEDY = SamplingParams(temperature=0, max_tokens=8)
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -47,12 +47,12 @@ def test_a_packed_file_completes_as_its_source_in_that_format(tmp_path: Path) ->
 
 
 def test_a_model_of_the_hub_is_fetched_and_packed(
-    tmp_path: Path, stand_in: FakeHub, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in.add_folder("acme/tiny", hf_folder(tmp_path / "model"))
-    monkeypatch.setattr(fetch, "Hub", lambda: Hub(stand_in.url, tmp_path / "hub"))
+    fake.add_folder("acme/tiny", hf_folder(tmp_path / "model"))
+    monkeypatch.setattr(fetch, "Hub", lambda: Hub(fake.url, tmp_path / "hub"))
     assert "is written" in invoke("hf:acme/tiny", "-o", tmp_path / "packed").stdout
-    assert "model-00002-of-00002.safetensors" in stand_in.fetched()
+    assert "model-00002-of-00002.safetensors" in fake.fetched()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`intaglio serve --model ID=hf:OWNER/REPO`, against a stand-in of the hub's HTTP API on loopback."""
+"""`intaglio serve --model ID=hf:OWNER/REPO`, against a fake of the hub's HTTP API on loopback."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_models_of_the_hub_are_fetched_and_served_and_the_next_start_does_withou
     with serve(arguments, tmp_path / "data") as server:
         first = {model: run(server, model) for model in (MODEL, SECOND)}
         log = server.log.text
-    assert "acme/tiny: fetching" in log and "acme/tiny: complete" in log
+    assert "acme/tiny: downloading" in log and "acme/tiny: complete" in log
     assert hub.token not in log
     assert "signature=" not in log, "addresses of the storage are signed"
     assert not {"pytorch_model.bin", "tiny-F32.gguf"} & {*hub.fetched()}

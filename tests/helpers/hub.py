@@ -1,4 +1,4 @@
-"""A stand-in of the Hugging Face hub on loopback: its HTTP API, with the faults that a network has.
+"""A fake of the Hugging Face hub on loopback: its HTTP API, with the faults that a network has.
 
 Large files are sent from another host name, as the hub's are from its storage, after a redirect.
 """
@@ -48,13 +48,13 @@ class HubRequest:
 
 @dataclass
 class FakeHub:
-    """The stand-in's repositories and faults.
+    """The repositories and faults of the fake hub.
 
-    breaks          for a file, after how many bytes each of its next answers is cut off
+    breaks          for a file, after how many bytes each of its next responses is cut off
     replaced        contents that are sent in place of the listed ones
     ignores_ranges  as some proxies do
-    status          of every answer, if the hub is down
-    api_answer      of its API, if it is no hub
+    status          of every response, if the hub is down
+    api_answer      body of its API's responses, if it is not a hub
     """
 
     url: str = ""
@@ -94,7 +94,7 @@ def fake_hub() -> Iterator[FakeHub]:
     hub = FakeHub()
 
     class Handler(_Handler):
-        stand_in = hub
+        fake = hub
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"
@@ -110,7 +110,7 @@ def fake_hub() -> Iterator[FakeHub]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    stand_in: FakeHub
+    fake: FakeHub
 
     def log_message(self, *_arguments: object) -> None:
         pass
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        hub, address = self.stand_in, urlsplit(self.path)
+        hub, address = self.fake, urlsplit(self.path)
         path = unquote(address.path)
         token = self.headers.get("authorization")
         hub.requests.append(HubRequest(self.command, path, self.headers["host"], self.headers.get("range"), token))
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, None)
 
     def _repository(self, repo: str, revision: str | None) -> HubRepository | None:
-        found = self.stand_in.repositories.get(repo)
+        found = self.fake.repositories.get(repo)
         if found is None:
             self._refuse(401, "RepoNotFound")  # the hub does not tell whether there is a private one
         elif revision is not None and revision not in (found.commit, *found.revisions):
@@ -170,13 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
         found = self._repository(repo, revision)
         if found is None:
             return
-        if found.gated and self.headers.get("authorization") != f"Bearer {self.stand_in.token}":
+        if found.gated and self.headers.get("authorization") != f"Bearer {self.fake.token}":
             self._refuse(401, "GatedRepo")
         elif name not in found.files:
             self._refuse(404, "EntryNotFound")
         elif name.endswith(LARGE):
             blob = blob_of(name, found.files[name])
-            elsewhere = self.stand_in.url.replace("127.0.0.1", "localhost")
+            elsewhere = self.fake.url.replace("127.0.0.1", "localhost")
             headers = {
                 "x-repo-commit": found.commit,
                 "x-linked-size": str(len(found.files[name])),
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._content(name, found.files[name], {"x-repo-commit": found.commit})
 
     def _stored(self, blob: str) -> None:
-        for repository in self.stand_in.repositories.values():
+        for repository in self.fake.repositories.values():
             for name, content in repository.files.items():
                 if blob_of(name, content) == blob:
                     self._content(name, content, {})
@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(404, None)
 
     def _content(self, name: str, content: bytes, headers: dict[str, str]) -> None:
-        hub = self.stand_in
+        hub = self.fake
         content = hub.replaced.get(name, content)
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range") or "")
         start = int(wanted[1]) if wanted and not hub.ignores_ranges else 0

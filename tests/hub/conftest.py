@@ -11,7 +11,7 @@ from tests.helpers.hub import FakeHub, fake_hub
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of the user's own, and nothing of other tests: no token, and no offline mode."""
+    """No token, offline mode or cache of the user or of another test."""
     import huggingface_hub.constants
 
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -21,7 +21,7 @@ def no_settings_of_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.fixture
-def stand_in() -> Iterator[FakeHub]:
+def fake() -> Iterator[FakeHub]:
     with fake_hub() as hub:
         yield hub
 
@@ -33,5 +33,5 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def hub(stand_in: FakeHub, tmp_path: Path, waits: list[float]) -> Hub:
-    return Hub(stand_in.url, tmp_path / "cache", waits.append)
+def hub(fake: FakeHub, tmp_path: Path, waits: list[float]) -> Hub:
+    return Hub(fake.url, tmp_path / "cache", waits.append)

@@ -1,4 +1,4 @@
-"""References to models of the hub, against a stand-in of its HTTP API on loopback."""
+"""References to models of the hub, against a fake of its HTTP API on loopback."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Recorded:
 
 
 @pytest.fixture
-def repository(stand_in: FakeHub) -> HubRepository:
-    return stand_in.add(REPO, FILES)
+def repository(fake: FakeHub) -> HubRepository:
+    return fake.add(REPO, FILES)
 
 
 def fetch(hub: Hub, source: str = f"hf:{REPO}", progress: Recorded | None = None) -> Path:
@@ -67,25 +67,25 @@ def names_in(folder: Path) -> set[str]:
 
 
 def test_only_the_files_that_are_served_are_fetched_into_the_hubs_own_cache(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub
+    hub: Hub, repository: HubRepository, fake: FakeHub
 ) -> None:
     progress = Recorded()
     folder = fetch(hub, progress=progress)
     assert folder == hub.cache_dir / "models--acme--tiny" / "snapshots" / repository.commit
     assert names_in(folder) == SERVED
     assert all((folder / name).read_bytes() == FILES[name] for name in SERVED)
-    assert set(stand_in.fetched()) == SERVED
+    assert set(fake.fetched()) == SERVED
     total = sum(len(FILES[name]) for name in SERVED)
     assert progress.begun == [(REPO, 4, total, len(CONFIG))], "the config is read before"
     assert (progress.done, progress.ended) == (total, 1)
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(hub: Hub, repository: HubRepository, stand_in: FakeHub) -> None:
+def test_what_is_in_the_cache_is_not_fetched_again(hub: Hub, repository: HubRepository, fake: FakeHub) -> None:
     folder = fetch(hub)
-    stand_in.requests.clear()
+    fake.requests.clear()
     progress = Recorded()
     assert fetch(hub, progress=progress) == folder
-    assert stand_in.fetched() == []
+    assert fake.fetched() == []
     assert progress.begun == []
 
 
@@ -97,151 +97,153 @@ def test_huggingface_hub_finds_the_files_in_its_own_cache(hub: Hub, repository: 
     assert found == str(folder / "model.safetensors")
 
 
-def test_a_file_of_another_program_in_the_cache_is_used(hub: Hub, repository: HubRepository, stand_in: FakeHub) -> None:
+def test_a_file_of_another_program_in_the_cache_is_used(hub: Hub, repository: HubRepository, fake: FakeHub) -> None:
     import huggingface_hub
 
     for name in ("model.safetensors", "config.json"):
-        huggingface_hub.hf_hub_download(REPO, name, cache_dir=hub.cache_dir, endpoint=stand_in.url)
-    stand_in.requests.clear()
+        huggingface_hub.hf_hub_download(REPO, name, cache_dir=hub.cache_dir, endpoint=fake.url)
+    fake.requests.clear()
     fetch(hub)
-    assert set(stand_in.fetched()) == SERVED - {"model.safetensors", "config.json"}
+    assert set(fake.fetched()) == SERVED - {"model.safetensors", "config.json"}
 
 
 @pytest.mark.parametrize("revision", ["v1", "commit"])
-def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: Hub, stand_in: FakeHub, revision: str) -> None:
-    repository = stand_in.add(REPO, FILES, revisions=("main", "v1"))
+def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: Hub, fake: FakeHub, revision: str) -> None:
+    repository = fake.add(REPO, FILES, revisions=("main", "v1"))
     revision = repository.commit if revision == "commit" else revision
     assert fetch(hub, f"hf:{REPO}@{revision}").name == repository.commit
 
 
-def test_all_shards_of_an_index_are_fetched(hub: Hub, stand_in: FakeHub) -> None:
+def test_all_shards_of_an_index_are_fetched(hub: Hub, fake: FakeHub) -> None:
     shards = {f"model-0000{number}-of-00002.safetensors": b"%d" % number * 10 for number in (1, 2)}
     index = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
-    stand_in.add(
+    fake.add(
         REPO, {"config.json": CONFIG, "model.safetensors.index.json": index, **shards, "model-extra.safetensors": b"x"}
     )
     assert names_in(fetch(hub)) == {"config.json", "model.safetensors.index.json", *shards}
 
 
-def test_all_parts_of_a_gguf_file_are_fetched_and_the_first_is_named(hub: Hub, stand_in: FakeHub) -> None:
+def test_all_parts_of_a_gguf_file_are_fetched_and_the_first_is_named(hub: Hub, fake: FakeHub) -> None:
     parts = {f"BF16/g-BF16-0000{number}-of-00002.gguf": b"%d" % number * 10 for number in (1, 2)}
-    stand_in.add(REPO, {"config.json": b"{}", "g-Q4_K_M.gguf": b"q", **parts}, architecture="gemma3")
+    fake.add(REPO, {"config.json": b"{}", "g-Q4_K_M.gguf": b"q", **parts}, architecture="gemma3")
     path = fetch(hub, f"hf:{REPO}:bf16")
     assert path.name == "g-BF16-00001-of-00002.gguf"
-    assert set(stand_in.fetched()) == set(parts)
+    assert set(fake.fetched()) == set(parts)
     assert fetch(hub).name == "g-Q4_K_M.gguf", "without a quantization"
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, waits: list[float]
+def test_an_interrupted_download_is_resumed_where_it_stopped(
+    hub: Hub, repository: HubRepository, fake: FakeHub, waits: list[float]
 ) -> None:
-    stand_in.breaks["model.safetensors"] = [1_200_000, 1_100_000]
+    fake.breaks["model.safetensors"] = [1_200_000, 1_100_000]
     progress = Recorded()
     folder = fetch(hub, progress=progress)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
-    ranges = [one.range for one in stand_in.requests if one.path.startswith("/storage/")]
+    ranges = [one.range for one in fake.requests if one.path.startswith("/storage/")]
     assert ranges[0] is None
     assert all(range and int(range.removeprefix("bytes=")[:-1]) > 0 for range in ranges[1:])
     assert len(ranges) == 3
     assert progress.done == progress.begun[0][2]
-    assert waits == [1.0, 1.0], "a transfer that grew waits no longer than the first time"
+    assert waits == [1.0, 1.0], "an attempt that received bytes does not make the next wait longer"
 
 
-def test_a_second_start_goes_on_where_the_first_was_broken_off(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, waits: list[float]
+def test_a_second_start_resumes_the_download_that_the_first_left(
+    hub: Hub, repository: HubRepository, fake: FakeHub, waits: list[float]
 ) -> None:
-    stand_in.breaks["model.safetensors"] = [2_200_000] + [0] * 20
+    fake.breaks["model.safetensors"] = [2_200_000] + [0] * 20
     progress = Recorded()
-    with pytest.raises(HubUnreachableError, match=r"model.safetensors is broken off, and .*; what has come is kept"):
+    with pytest.raises(
+        HubUnreachableError, match=r"download of model.safetensors stopped: .*; the bytes received are kept"
+    ):
         fetch(hub, progress=progress)
     assert progress.ended == 1
     assert len(waits) == transfer.MAX_BREAKS - 1
-    stand_in.breaks.clear()
-    stand_in.requests.clear()
+    fake.breaks.clear()
+    fake.requests.clear()
     again = Recorded()
     folder = fetch(hub, progress=again)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
-    assert again.begun[0][3] > 1_000_000, "it begins with what was here"
-    (request,) = [one for one in stand_in.requests if one.path.startswith("/storage/")]
+    assert again.begun[0][3] > 1_000_000, "progress begins with the bytes of the first download"
+    (request,) = [one for one in fake.requests if one.path.startswith("/storage/")]
     assert request.range is not None
 
 
 def test_a_server_that_ignores_ranges_sends_the_file_from_its_start(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, waits: list[float]
+    hub: Hub, repository: HubRepository, fake: FakeHub, waits: list[float]
 ) -> None:
-    stand_in.breaks["model.safetensors"] = [1_200_000]
-    stand_in.ignores_ranges = True
+    fake.breaks["model.safetensors"] = [1_200_000]
+    fake.ignores_ranges = True
     progress = Recorded()
     assert (fetch(hub, progress=progress) / "model.safetensors").read_bytes() == WEIGHTS
     assert progress.done == progress.begun[0][2]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_content_that_is_not_the_listed_one_is_removed_and_named(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, name: str
+def test_a_file_whose_hash_is_not_the_listed_one_is_removed_and_named(
+    hub: Hub, repository: HubRepository, fake: FakeHub, name: str
 ) -> None:
-    stand_in.replaced[name] = bytes(reversed(FILES[name]))
+    fake.replaced[name] = bytes(reversed(FILES[name]))
     with pytest.raises(HubError, match=rf"{REPO}: {name} has the hash [0-9a-f]+, and the hub's listing says"):
         fetch(hub)
-    stand_in.replaced.clear()
-    assert (fetch(hub) / name).read_bytes() == FILES[name], "and it is fetched anew"
+    fake.replaced.clear()
+    assert (fetch(hub) / name).read_bytes() == FILES[name], "the next start fetches it again"
 
 
-def test_a_content_that_is_longer_than_listed_is_refused(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub
-) -> None:
-    stand_in.replaced["tokenizer.json"] = b"{} and more"
+def test_a_file_that_is_longer_than_listed_is_refused(hub: Hub, repository: HubRepository, fake: FakeHub) -> None:
+    fake.replaced["tokenizer.json"] = b"{} and more"
     with pytest.raises(HubError, match=r"tokenizer.json is longer than the 2 bytes"):
         fetch(hub)
 
 
-def test_a_content_that_stays_shorter_than_listed_is_refused(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, waits: list[float]
+def test_a_file_that_stays_shorter_than_listed_is_refused(
+    hub: Hub, repository: HubRepository, fake: FakeHub, waits: list[float]
 ) -> None:
-    stand_in.replaced["tokenizer.json"] = b"{"
-    stand_in.ignores_ranges = True
-    with pytest.raises(HubUnreachableError, match=r"tokenizer.json is broken off, and 1 of 2 bytes came"):
+    fake.replaced["tokenizer.json"] = b"{"
+    fake.ignores_ranges = True
+    with pytest.raises(HubUnreachableError, match=r"tokenizer.json stopped: 1 of 2 bytes were received"):
         fetch(hub)
 
 
 def test_without_the_hub_a_complete_snapshot_is_used(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, caplog: pytest.LogCaptureFixture
+    hub: Hub, repository: HubRepository, fake: FakeHub, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = fetch(hub)
-    stand_in.status = 503
+    fake.status = 503
     with caplog.at_level(logging.WARNING, "intaglio"):
         assert fetch(hub) == folder
     assert "using the cache" in caplog.text
     assert fetch(hub, f"hf:{REPO}@{repository.commit}") == folder
-    gone = Hub("http://127.0.0.1:9", hub.cache_dir)  # no one listens there
+    gone = Hub("http://127.0.0.1:9", hub.cache_dir)  # nothing listens there
     assert fetch(gone) == folder
 
 
-def test_offline_mode_asks_no_one_and_uses_the_cache(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, monkeypatch: pytest.MonkeyPatch
+def test_offline_mode_sends_no_request_and_uses_the_cache(
+    hub: Hub, repository: HubRepository, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub.constants
 
     folder = fetch(hub)
-    stand_in.requests.clear()
+    fake.requests.clear()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert fetch(hub) == folder
-    assert stand_in.requests == []
+    assert fake.requests == []
     shutil.rmtree(hub.cache_dir)
     with pytest.raises(HubUnreachableError, match=r"HF_HUB_OFFLINE is set"):
         fetch(hub)
 
 
 def test_without_the_hub_an_incomplete_snapshot_is_refused_with_what_is_missing(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub
+    hub: Hub, repository: HubRepository, fake: FakeHub
 ) -> None:
     folder = fetch(hub)
     (folder / "model.safetensors").unlink()
-    stand_in.status = 503
-    with pytest.raises(HubUnreachableError, match=r"status 503, and what .* is not complete: acme/tiny has neit"):
+    fake.status = 503
+    with pytest.raises(
+        HubUnreachableError, match=r"status 503, and the copy in .* is not complete: acme/tiny has neit"
+    ):
         fetch(hub)
     shutil.rmtree(hub.cache_dir)
-    with pytest.raises(HubUnreachableError, match=r"has nothing of hf:acme/tiny$"):
+    with pytest.raises(HubUnreachableError, match=r"has no file of hf:acme/tiny$"):
         fetch(hub)
 
 
@@ -255,20 +257,20 @@ def test_a_repository_or_a_revision_that_does_not_exist_is_named(hub: Hub, repos
 
 
 def test_a_gated_repository_says_where_its_terms_are_and_is_fetched_with_a_token(
-    hub: Hub, stand_in: FakeHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    hub: Hub, fake: FakeHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stand_in.add(REPO, FILES, gated=True)
-    with pytest.raises(HubError, match=rf"gated: accept its terms at {stand_in.url}/acme/tiny, then set HF_TOKEN$"):
+    fake.add(REPO, FILES, gated=True)
+    with pytest.raises(HubError, match=rf"gated: accept its terms at {fake.url}/acme/tiny, then set HF_TOKEN$"):
         fetch(hub)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(HubError, match=r"with the account of the token in HF_TOKEN") as raised:
         fetch(hub)
     assert "hf_wrong" not in str(raised.value)
-    monkeypatch.setenv("HF_TOKEN", stand_in.token)
+    monkeypatch.setenv("HF_TOKEN", fake.token)
     with caplog.at_level(logging.DEBUG, "intaglio"):
         assert names_in(fetch(hub)) == SERVED
-    assert stand_in.token not in caplog.text
-    stored = [one for one in stand_in.requests if one.path.startswith("/storage/")]
+    assert fake.token not in caplog.text
+    stored = [one for one in fake.requests if one.path.startswith("/storage/")]
     assert stored and all(one.token is None for one in stored), "the token does not go to another host"
 
 
@@ -284,50 +286,48 @@ def test_a_gated_repository_says_where_its_terms_are_and_is_fetched_with_a_token
     ],
 )
 def test_what_is_not_a_gemma_is_refused_before_its_weights_are_fetched(
-    hub: Hub, stand_in: FakeHub, files: dict[str, bytes], changes: dict[str, str], sentence: str
+    hub: Hub, fake: FakeHub, files: dict[str, bytes], changes: dict[str, str], sentence: str
 ) -> None:
-    stand_in.add(REPO, files, **changes)
+    fake.add(REPO, files, **changes)
     with pytest.raises(HubError, match=f"acme/tiny cannot be served: .*{sentence}"):
         fetch(hub)
-    assert not {"model.safetensors", "m-Q4_K_M.gguf"} & {*stand_in.fetched()}
+    assert not {"model.safetensors", "m-Q4_K_M.gguf"} & {*fake.fetched()}
 
 
 def test_a_download_that_does_not_fit_on_the_disk_is_refused_before_it_begins(
-    hub: Hub, repository: HubRepository, stand_in: FakeHub, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, repository: HubRepository, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=2_500_000))
     with pytest.raises(StorageFullError, match=r"acme/tiny needs 3 MB more in .*, and its disk has 2 MB free"):
         fetch(hub)
-    assert "model.safetensors" not in stand_in.fetched()
+    assert "model.safetensors" not in fake.fetched()
 
 
-def test_a_hub_that_lists_a_path_outside_its_folder_is_refused(hub: Hub, stand_in: FakeHub) -> None:
-    stand_in.add(REPO, {**FILES, "../../evil": b"x"})
-    with pytest.raises(HubError, match=r"has a file '../../evil', which leaves its folder"):
+def test_a_hub_that_lists_a_path_outside_its_folder_is_refused(hub: Hub, fake: FakeHub) -> None:
+    fake.add(REPO, {**FILES, "../../evil": b"x"})
+    with pytest.raises(HubError, match=r"has a file '../../evil', a path outside"):
         fetch(hub)
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"sha": 5}', b'{"id": "a/b", "sha": "../.."}'])
-def test_a_server_that_is_no_hub_is_refused(hub: Hub, stand_in: FakeHub, answer: bytes) -> None:
-    stand_in.api_answer = answer
+def test_a_server_that_is_not_a_hub_is_refused(hub: Hub, fake: FakeHub, answer: bytes) -> None:
+    fake.api_answer = answer
     with pytest.raises(HubError, match=r"does not answer as the Hugging Face hub does|a hash in hexadecimal digits"):
         fetch(hub)
 
 
-def test_two_processes_that_need_a_file_fetch_it_once(
-    repository: HubRepository, stand_in: FakeHub, tmp_path: Path
-) -> None:
-    hubs = [Hub(stand_in.url, tmp_path / "cache") for _ in range(2)]  # a lock is between open files, not processes
+def test_two_processes_that_need_a_file_fetch_it_once(repository: HubRepository, fake: FakeHub, tmp_path: Path) -> None:
+    hubs = [Hub(fake.url, tmp_path / "cache") for _ in range(2)]  # a lock is between open files, not processes
     with ThreadPoolExecutor() as threads:
         first, second = threads.map(fetch, hubs)
     assert first == second
-    assert sorted(stand_in.fetched()) == sorted(SERVED)
+    assert sorted(fake.fetched()) == sorted(SERVED)
 
 
-def test_a_cache_that_cannot_be_written_is_named(stand_in: FakeHub, repository: HubRepository, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_named(fake: FakeHub, repository: HubRepository, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(HubError, match=r"acme/tiny cannot be written to .*file/models--acme--tiny: Not a directory"):
-        fetch(Hub(stand_in.url, tmp_path / "file"))
+        fetch(Hub(fake.url, tmp_path / "file"))
 
 
 def test_the_lock_of_a_file_is_in_the_caches_folder_of_locks(hub: Hub, repository: HubRepository) -> None:
@@ -339,7 +339,7 @@ def test_the_lock_of_a_file_is_in_the_caches_folder_of_locks(hub: Hub, repositor
     assert str(link.readlink()).startswith("../../blobs/")
 
 
-def test_without_the_package_the_command_that_installs_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_has_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -347,7 +347,7 @@ def test_without_the_package_the_command_that_installs_it_is_said(monkeypatch: p
         remote.Hub()
 
 
-def test_lines_tell_size_speed_and_time_left() -> None:
+def test_lines_have_size_speed_and_time_left() -> None:
     lines: list[str] = []
     now = [0.0]
     progress = LineProgress(lines.append, lambda: now[0])
@@ -356,7 +356,7 @@ def test_lines_tell_size_speed_and_time_left() -> None:
         now[0] += 1
         progress.advance(100_000_000)
     progress.end()
-    assert lines[0] == "a/b: fetching 3 files, 10.0 GB, 1.0 GB of them are here"
+    assert lines[0] == "a/b: downloading 3 files, 10.0 GB, 1.0 GB already here"
     assert lines[1] == "a/b: 20% of 10.0 GB, 100.0 MB/s, about 80 s left"
     assert lines[-1] == "a/b: complete, 9.0 GB in 90 s"
     assert len(lines) == 11

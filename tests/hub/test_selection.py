@@ -1,4 +1,4 @@
-"""Which files are fetched, with the names that people publish."""
+"""Which files are fetched, with file names of published repositories."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_quantization_or_a_file_name_chooses_a_gguf_model_with_all_its_parts(
     assert chosen(names, source) == expected
 
 
-def test_a_quantization_that_is_not_there_is_refused_with_those_that_are() -> None:
+def test_a_missing_quantization_is_refused_with_those_that_exist() -> None:
     with pytest.raises(HubError, match=r"b/g has no Q2_K; it has BF16, IQ4_XS, Q4_K_M, Q5_K_M: choose one, .*:BF16"):
         chosen(BARTOWSKI, "hf:b/g:Q2_K")
     with pytest.raises(HubError, match=r"b/g has no Q4_K_M; it has F16, Q8_0"):
@@ -101,7 +101,7 @@ def test_a_part_that_the_repository_does_not_have_is_named() -> None:
         chosen(["g-Q8_0-00001-of-00003.gguf", "g-Q8_0-00003-of-00003.gguf"], "hf:b/g:Q8_0")
 
 
-def test_a_repository_without_weights_that_are_read_is_refused_by_what_it_has() -> None:
+def test_a_repository_without_weights_that_can_be_read_is_refused_with_what_it_has() -> None:
     reference = parse_hub_reference("hf:a/b")
     with pytest.raises(HubError, match=r"a/b has neither model.safetensors .* it has pytorch_model.bin$"):
         wants_gguf(["config.json", "pytorch_model.bin"], reference)
@@ -122,6 +122,6 @@ def test_the_quantization_is_read_from_the_end_of_the_name(name: str, expected: 
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "//etc/x", "a/../../x", "a\\x", "", "a\0b"])
-def test_a_name_that_leaves_its_folder_is_not_safe(name: str) -> None:
+def test_a_name_with_a_path_outside_its_folder_is_not_safe(name: str) -> None:
     assert not is_safe(name)
     assert is_safe("BF16/model.gguf")

@@ -1,6 +1,6 @@
 """Models from the Hugging Face hub: a reference such as `hf:google/gemma-7b-it` becomes files in the hub's own cache.
 
-Only files that are served are fetched, each resumed after a break and checked by its hash. The library
+Only files that are needed are fetched; interrupted ones are resumed, and each is checked by its hash. The library
 `huggingface_hub` is an extra and imported when a reference is first used. Knows nothing of what is done with the files.
 """
 

@@ -51,15 +51,15 @@ class RepositoryCache:
         return self._root / "blobs" / file.blob
 
     def partial(self, file: RemoteFile) -> Path:
-        """Where a content is written until it is complete. The ending is one that the hub's own tools clean up."""
+        """Where a file is written until it is complete. The hub's own tools clean up files with this ending."""
         return self._root / "blobs" / f"{file.blob}.intaglio.incomplete"
 
     def holds(self, file: RemoteFile, commit: str) -> bool:
-        """Whether the commit has the file here."""
+        """Whether the file is in the folder of the commit."""
         return (self.snapshot(commit) / file.name).is_file()
 
     def num_bytes_here(self, file: RemoteFile) -> int:
-        """Bytes of the content that need not be fetched."""
+        """Bytes of the file that need not be fetched."""
         if self.blob(file).is_file():
             return file.size
         partial = self.partial(file)
@@ -74,14 +74,14 @@ class RepositoryCache:
 
     @contextmanager
     def lock(self, file: RemoteFile) -> Iterator[None]:
-        """Held while a content is fetched: a second process waits, and then finds it here."""
+        """Held while a file is fetched: a second process waits, and then finds it here."""
         self._locks.mkdir(parents=True, exist_ok=True)
         with (self._locks / f"{file.blob}.intaglio.lock").open("wb") as held:
             fcntl.flock(held, fcntl.LOCK_EX)  # the system releases it when the process ends, however it ends
             yield
 
     def put(self, file: RemoteFile, commit: str) -> None:
-        """Show a content that is here as a file of the commit."""
+        """Link a complete blob into the folder of the commit."""
         place = self.snapshot(commit) / file.name
         place.parent.mkdir(parents=True, exist_ok=True)
         aside = place.with_name(f".{secrets.token_hex(8)}.link")

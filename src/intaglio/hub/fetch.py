@@ -1,4 +1,4 @@
-"""From a reference to a path: ask the hub what there is, fetch what is missing, or do with what is in the cache."""
+"""From a reference to a path: list the files at the hub and fetch those that are missing, or use the cache alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_JSON_BYTES = 16 << 20
 def fetch_model(reference: HubReference, progress: DownloadProgress, hub: Hub | None = None) -> Path:
     """The folder of a model, or the first part of its GGUF file, in the hub's cache. Fetches what is missing there.
 
-    If the hub cannot be asked, a complete model in the cache is used. hub: None is the one that the environment names.
+    If the hub cannot be reached, a complete model in the cache is used. hub: None is the one named by the environment.
     Raises HubError naming the repository and what to do, HubUnreachableError if the model is not in the cache either,
     StorageFullError before a download that does not fit on the disk.
     """
@@ -47,16 +47,16 @@ def fetch_model(reference: HubReference, progress: DownloadProgress, hub: Hub | 
 
 
 def _from_cache(reference: HubReference, cache: RepositoryCache, error: HubUnreachableError) -> Path:
-    """The model as it was last fetched. Raises the error if it is not completely there."""
+    """The model as it was last fetched. Raises HubUnreachableError if it is not complete."""
     revision = reference.revision or DEFAULT_REVISION
     commit = cache.known_commit(revision) or revision
     names = cache.names(commit)
     if not names:
-        raise HubUnreachableError(f"{error}, and {cache.path} has nothing of {reference}") from error
+        raise HubUnreachableError(f"{error}, and {cache.path} has no file of {reference}") from error
     try:
         path = _path_in(reference, cache, commit, names)
     except HubError as missing:
-        raise HubUnreachableError(f"{error}, and what {cache.path} has is not complete: {missing}") from error
+        raise HubUnreachableError(f"{error}, and the copy in {cache.path} is not complete: {missing}") from error
     logger.warning("%s: %s; using the cache, commit %s", reference.repo, error, commit[:12])
     return path
 
@@ -136,7 +136,7 @@ class _Fetch:
         if needed > free:
             raise StorageFullError(
                 f"{self._reference.repo} needs {size_text(needed)} more in {self._cache.path}, and its disk has "
-                f"{size_text(free)} free; free some, or set HF_HUB_CACHE to a folder on another disk"
+                f"{size_text(free)} free; free some space, or set HF_HUB_CACHE to a folder on another disk"
             )
 
     def _refuse_other_configs(self, folder: Path) -> None:
@@ -169,7 +169,7 @@ def _full_disk_named(reference: HubReference, cache: RepositoryCache) -> Iterato
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFullError(
-                f"the disk of {cache.path} is full; what has come of {reference.repo} is kept: free some space and "
-                "start again to go on"
+                f"the disk of {cache.path} is full; what was downloaded of {reference.repo} is kept: free some space "
+                "and start again to resume"
             ) from error
         raise HubError(f"{reference.repo} cannot be written to {cache.path}: {error.strerror or error}") from error

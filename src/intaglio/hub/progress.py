@@ -1,4 +1,4 @@
-"""How a download tells how far it is. The command line has a bar of the same shape."""
+"""The interface by which a download reports its progress, and lines of text for it. The bar is in the command line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _GB = 1e9
 
 
 class DownloadProgress(Protocol):
-    """Told by a download: `begin` once, `advance` for every piece, `end` also after an error."""
+    """Called by a download: `begin` once, `advance` for every piece, `end` also after an error."""
 
     def begin(self, model: str, num_files: int, total_bytes: int, done_bytes: int) -> None:
-        """done_bytes: of the total, those of an earlier download that was broken off."""
+        """done_bytes: of the total, those that an interrupted download received before."""
 
     def advance(self, num_bytes: int) -> None:
-        """Less than 0 where bytes have to be fetched again."""
+        """num_bytes: negative if bytes have to be downloaded again."""
 
     def end(self) -> None: ...
 
@@ -33,7 +33,7 @@ class NoProgress:
 
 
 class LineProgress:
-    """A line at the start, at every tenth, and four times a minute where a tenth takes longer."""
+    """A line at the start, at every tenth, and every 15 seconds where a tenth takes longer."""
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
@@ -47,8 +47,8 @@ class LineProgress:
         self._model, self._total, self._done, self._first = model, total_bytes, done_bytes, done_bytes
         self._started = self._told_at = self._clock()
         self._told_tenths = 10 * done_bytes // max(total_bytes, 1)
-        resumed = f", {size_text(done_bytes)} of them are here" if done_bytes else ""
-        self._write(f"{model}: fetching {files_text(num_files)}, {size_text(total_bytes)}{resumed}")
+        resumed = f", {size_text(done_bytes)} already here" if done_bytes else ""
+        self._write(f"{model}: downloading {files_text(num_files)}, {size_text(total_bytes)}{resumed}")
 
     def advance(self, num_bytes: int) -> None:
         self._done += num_bytes
@@ -58,7 +58,7 @@ class LineProgress:
             self._write(self._line(now - self._started))
 
     def end(self) -> None:
-        if self._done >= self._total:  # else it was broken off, which its error tells
+        if self._done >= self._total:  # else it was interrupted, which its error says
             seconds, fetched = self._clock() - self._started, size_text(self._done - self._first)
             self._write(f"{self._model}: complete, {fetched} in {seconds:.0f} s")
 

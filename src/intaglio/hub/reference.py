@@ -1,4 +1,4 @@
-"""What a user writes to name a model of the hub, read into its parts.
+"""References to models of the hub as users write them, read into their parts.
 
 hf:google/gemma-7b-it                                   safetensors of a repository, else its Q4_K_M GGUF
 hf:google/gemma-7b-it@main                              at a branch, tag or commit
@@ -52,7 +52,7 @@ def is_hub_reference(source: str) -> bool:
 def parse_hub_reference(source: str) -> HubReference:
     """Read a reference. Raises SettingsError with the form that is needed."""
     found = _REFERENCE.fullmatch(source.removeprefix(PREFIX))
-    if found is None or ".." in source or "--" in found["repo"]:  # neither is in a repository's name
+    if found is None or ".." in source or "--" in found["repo"]:  # no repository has either in its name
         raise SettingsError(f"{source!r} does not name a model of the Hugging Face hub; {FORM} is needed")
     if found["file"] is not None and not found["file"].endswith(".gguf"):
         raise SettingsError(

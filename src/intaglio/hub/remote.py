@@ -1,6 +1,6 @@
-"""What is asked of the hub over HTTP, by way of `huggingface_hub`: its faults become sentences of ours.
+"""Requests to the hub over HTTP, through `huggingface_hub`, whose exceptions become HubError.
 
-The token is the library's business (HF_TOKEN, or the file of `hf auth login`): it is in no message and no log line.
+The library reads the token (HF_TOKEN, or the file of `hf auth login`); it is in no message and no log line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of one commit. architecture: what the hub read in a GGUF file of it; None if it says none."""
+    """The files of one commit. architecture: of its GGUF files, as the hub read it; None if the hub names none."""
 
     commit: str
     files: dict[str, RemoteFile]
@@ -49,7 +49,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class FileStream:
-    """The rest of a file as it comes. start: the place of the first byte, 0 where the server ignores ranges."""
+    """The rest of a file as it is received. start: the offset of its first byte, 0 if the server ignores ranges."""
 
     start: int
     chunks: Iterator[bytes]
@@ -59,10 +59,10 @@ class Hub:
     """One hub.
 
     endpoint, cache_dir  None is what the library takes from the environment
-    wait                 called with the seconds between two attempts to go on with a file
+    wait                 called with the seconds to wait before a download is resumed
 
-    Raises HubNotInstalledError without the package. Its methods raise HubUnreachableError where asking again may help,
-    and HubError otherwise.
+    Raises HubNotInstalledError without the package. Its methods raise HubUnreachableError if a later request may
+    succeed, and HubError otherwise.
     """
 
     def __init__(
@@ -78,22 +78,22 @@ class Hub:
         self._api = self._library.HfApi(endpoint=self.endpoint, library_name="intaglio", library_version=__version__)
 
     def commit(self, reference: HubReference) -> str:
-        """The commit of the reference's revision; where the hub cannot be reached, as it was last seen.
+        """The commit of the reference's revision; if the hub cannot be reached, the one in the cache.
 
-        It is also written to the cache, as every program does that uses it.
+        It is also written to the cache, as by every program that uses huggingface_hub.
         """
-        with self._faults(reference), self._foreign_answers():
+        with self._faults(reference), self._foreign_responses():
             resolved = self._api.resolve_revision(reference.repo, revision=reference.revision, cache_dir=self.cache_dir)
         return _matching(_COMMIT, str(resolved.resolved), f"{reference.repo}: the commit")
 
     def listing(self, reference: HubReference, commit: str) -> Listing:
         """The files of a commit, with sizes and hashes."""
-        with self._faults(reference), self._foreign_answers():
+        with self._faults(reference), self._foreign_responses():
             info = self._api.model_info(reference.repo, revision=commit, files_metadata=True, timeout=_TIMEOUT_S)
         files = {}
         for one in info.siblings or ():
             if not is_safe(one.rfilename):
-                raise HubError(f"{reference.repo} has a file {one.rfilename!r}, which leaves its folder")
+                raise HubError(f"{reference.repo} has a file {one.rfilename!r}, a path outside of the repository")
             blob = one.lfs.sha256 if one.lfs is not None else one.blob_id
             blob = _matching(_BLOB, str(blob), f"{reference.repo}: the hash of {one.rfilename}")
             files[one.rfilename] = RemoteFile(one.rfilename, int(one.size or 0), blob)
@@ -110,7 +110,7 @@ class Hub:
         utils = self._library.utils
         url = self._library.hf_hub_url(reference.repo, name, revision=commit, endpoint=self.endpoint)
         headers = utils.build_hf_headers(library_name="intaglio", library_version=__version__)
-        headers["Accept-Encoding"] = "identity"  # a compressed answer has no ranges
+        headers["Accept-Encoding"] = "identity"  # a compressed response has no ranges
         if start:
             headers["Range"] = f"bytes={start}-"
         with (
@@ -139,18 +139,18 @@ class Hub:
         except found.EntryNotFoundError as error:
             raise HubError(f"{repo} lists a file that it does not have: {type(error).__name__}") from error
         except (found.OfflineModeIsEnabled, found.RevisionResolutionError, httpx2.TransportError) as error:
-            raise HubUnreachableError(f"the hub at {self.endpoint} cannot be asked ({_reason(error)})") from error
+            raise HubUnreachableError(f"the hub at {self.endpoint} cannot be reached ({_reason(error)})") from error
         except found.HfHubHTTPError as error:
             status = error.response.status_code
             if status >= 500 or status in _TRY_LATER:
                 raise HubUnreachableError(f"the hub at {self.endpoint} answers with status {status}") from error
             if status in (401, 403):
-                raise HubError(f"{repo} is not open to you (status {status}): {self._access(page)}") from error
+                raise HubError(f"access to {repo} was refused (status {status}): {self._access(page)}") from error
             raise HubError(f"{repo}: the hub at {self.endpoint} answers with status {status}") from error
 
     @contextmanager
-    def _foreign_answers(self) -> Iterator[None]:
-        """Raises HubError in place of what the library raises for an answer that is not the hub's JSON."""
+    def _foreign_responses(self) -> Iterator[None]:
+        """Raises HubError in place of what the library raises for a response that is not the hub's JSON."""
         try:
             yield
         except self._library.errors.HfHubHTTPError:
@@ -183,13 +183,13 @@ def _library() -> ModuleType:
 
 
 def _reason(error: BaseException) -> str:
-    """Why the hub was not asked, in a few words."""
+    """Why the hub was not reached, in a few words."""
     inner: Any = error
     while inner is not None:
         if type(inner).__name__ == "OfflineModeIsEnabled":
             return "HF_HUB_OFFLINE is set"
         last, inner = inner, inner.__cause__
-    return f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else 'no more is known'}"
+    return f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else 'no details'}"
 
 
 def _matching(form: re.Pattern[str], value: str, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Which files of a repository are needed to serve its model. Works on names alone: of the hub, or of the cache."""
+"""Which files of a repository are needed to serve its model. Works on file names alone, of the hub or of the cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from intaglio.hub.reference import PREFIX, HubReference
 from intaglio.model.weights.gguf_parts import part_paths
 from intaglio.model.weights.hugging_face import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 
-# Beside the weights of a Hugging Face folder, those that it has.
+# Fetched beside the weights of a Hugging Face folder, if the repository has them.
 TEXT_FILES = (
     CONFIG_FILE, INDEX_FILE, "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
@@ -28,7 +28,7 @@ _MAX_NAMED = 12
 
 
 def is_safe(name: str) -> bool:
-    """Whether a name from the hub stays below the folder it is put into."""
+    """Whether a name from the hub is a path inside the folder that it is written to."""
     parts = PurePosixPath(name).parts
     return (
         bool(parts)
@@ -40,7 +40,7 @@ def is_safe(name: str) -> bool:
 
 
 def wants_gguf(names: Collection[str], reference: HubReference) -> bool:
-    """Whether a GGUF file is meant, rather than the repository as a folder.
+    """Whether the reference means a GGUF file, rather than the repository as a folder.
 
     Raises HubError if the repository has neither form of weights.
     """
@@ -61,7 +61,7 @@ def wants_gguf(names: Collection[str], reference: HubReference) -> bool:
 
 
 def text_files(names: Collection[str]) -> list[str]:
-    """Config, index, tokenizer and chat template, as far as the repository has them."""
+    """Config, index, tokenizer and chat template, those that the repository has."""
     return [name for name in TEXT_FILES if name in names]
 
 

@@ -1,4 +1,4 @@
-"""One file from the hub to the disk: resumed after a break, compared with its hash, then renamed."""
+"""One file from the hub to the disk: resumed after an interruption, compared with its hash, then renamed."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from intaglio.hub.remote import Hub, RemoteFile
 
 logger = logging.getLogger(__name__)
 
-MAX_BREAKS = 6  # in a row, without a new byte
+MAX_BREAKS = 6  # interruptions in a row without a new byte
 _MAX_WAIT_S = 10.0
 _SHA256_DIGITS = 64
 _READ_BYTES = 4 << 20
 
 
 class _Partial:
-    """A content that is being fetched: the file that it is appended to, and the hash of what is in it."""
+    """A file that is being downloaded: where its bytes are appended, and the hash of those received so far."""
 
     def __init__(self, out: BinaryIO, file: RemoteFile) -> None:
         self._out = out
         self._file = file
         self.restart_hash()
         out.seek(0)
-        while block := out.read(_READ_BYTES):  # after a break: what came before it
+        while block := out.read(_READ_BYTES):  # of an interrupted download: what was received before
             self._count(block)
 
     def restart_hash(self) -> None:
@@ -69,8 +69,8 @@ class Transfer:
     def fetch(self, file: RemoteFile, partial: Path, target: Path) -> None:
         """Fetch what is missing in `partial`, check it, and rename it to `target`.
 
-        Raises HubUnreachableError if the hub does not answer any more; what has come stays in `partial`. Raises
-        HubError if the content is not what the hub's own listing says; then `partial` is removed.
+        Raises HubUnreachableError if the download stops again and again without new bytes; those received stay in
+        `partial`. Raises HubError if the content is not what the hub's own listing says; then `partial` is removed.
         """
         breaks = 0
         while True:
@@ -82,23 +82,23 @@ class Transfer:
                 breaks = 1 if partial.stat().st_size > before else breaks + 1
                 if breaks >= MAX_BREAKS:
                     raise HubUnreachableError(
-                        f"{self.reference.repo}: {file.name} is broken off, and {error}; what has come is kept: "
-                        "start again to go on"
+                        f"{self.reference.repo}: the download of {file.name} stopped: {error}; the bytes received are "
+                        "kept: start again to resume it"
                     ) from error
-                logger.warning("%s: %s is broken off, going on: %s", self.reference.repo, file.name, error)
+                logger.warning("%s: the download of %s stopped, resuming: %s", self.reference.repo, file.name, error)
                 self.hub.wait(min(2.0 ** (breaks - 1), _MAX_WAIT_S))
         if digest != file.blob:
             self._refuse(partial, f"{file.name} has the hash {digest}, and the hub's listing says {file.blob}")
         move_into_place(partial, target)
 
     def _fetch_rest(self, file: RemoteFile, partial: Path) -> str:
-        """The hash of the whole content. Raises HubUnreachableError if it is broken off."""
+        """The hash of the whole content. Raises HubUnreachableError if the download stops early."""
         with partial.open("a+b") as out:
             content = _Partial(out, file)
             if content.size < file.size:
                 self._append_rest(file, content)
         if content.size < file.size:
-            raise HubUnreachableError(f"{content.size:,} of {file.size:,} bytes came")
+            raise HubUnreachableError(f"{content.size:,} of {file.size:,} bytes were received")
         if content.size > file.size:
             self._refuse(partial, f"{file.name} is longer than the {file.size:,} bytes of the hub's listing")
         return content.digest
@@ -115,6 +115,6 @@ class Transfer:
                     return
 
     def _refuse(self, partial: Path, fault: str) -> None:
-        """Remove what came. Raises HubError."""
+        """Remove the received bytes. Raises HubError."""
         partial.unlink()
-        raise HubError(f"{self.reference.repo}: {fault}; it was removed: start again to fetch it anew")
+        raise HubError(f"{self.reference.repo}: {fault}; it was removed: start again to download it")

@@ -33,6 +33,6 @@ def test_without_a_terminal_lines_go_to_the_log_of_a_server_and_to_stderr_of_oth
     plain = Console(file=io.StringIO())
     with caplog.at_level(logging.INFO):
         download_progress(log=True, console=plain).begin("a/b", 2, 10**9, 0)
-    assert "a/b: fetching 2 files, 1.0 GB" in caplog.text
+    assert "a/b: downloading 2 files, 1.0 GB" in caplog.text
     download_progress(console=plain).begin("a/c", 1, 5 * 10**6, 0)
-    assert capsys.readouterr().err == "a/c: fetching 1 file, 5 MB\n"
+    assert capsys.readouterr().err == "a/c: downloading 1 file, 5 MB\n"
