@@ -42,8 +42,8 @@ def test_a_packed_file_completes_as_its_source_in_that_format(tmp_path: Path) ->
         for path, fmt in ((packed, "auto"), (folder, "w5"))
     ]
     assert texts[0] == texts[1]
-    assert "is there already" in invoke(folder, "-o", packed, "--format", "w5").stdout
-    assert "tensors are as they were packed" in invoke(packed, "--verify").stdout
+    assert "already exists" in invoke(folder, "-o", packed, "--format", "w5").stdout
+    assert "tensors are intact" in invoke(packed, "--verify").stdout
 
 
 def test_a_model_of_the_hub_is_fetched_and_packed(

@@ -216,7 +216,7 @@ def test_small_responses_on_a_kept_connection_do_not_wait_for_acknowledgements()
     assert asyncio.run(accepted_without_delay())
 
 
-def test_each_model_that_has_to_be_packed_gets_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_model_that_has_to_be_quantized_gets_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
 
     @contextmanager
@@ -230,11 +230,11 @@ def test_each_model_that_has_to_be_packed_gets_a_bar_of_its_own(monkeypatch: pyt
         on_loading("a", 1, 2)
         on_loading("a", 2, 2)
         on_loading("b", 1, 9)
-    begin = "packing weights of"
+    begin = "quantizing"
     assert shown == [f"{begin} a in bytes", "1/2", "2/2", "closed", f"{begin} b in bytes", "1/9", "closed"]
 
 
-def test_nothing_is_shown_if_no_weights_have_to_be_packed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_shown_if_no_weights_have_to_be_quantized(capsys: pytest.CaptureFixture[str]) -> None:
     with loading_bars():
         pass
     assert capsys.readouterr() == ("", "")

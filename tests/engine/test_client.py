@@ -225,7 +225,7 @@ def test_the_engine_ends_when_its_parent_is_gone(model_path: Path, tmp_path: Pat
         assert process.wait(timeout=30) == 0
 
 
-def test_quantizing_reports_the_bytes_that_are_done_and_a_packed_start_reports_nothing(tmp_path: Path) -> None:
+def test_quantizing_reports_the_bytes_done_and_a_start_from_the_cache_reports_nothing(tmp_path: Path) -> None:
     spec = msgspec.structs.replace(make_spec(write_tiny_model(tmp_path / "model")), format="w4")
     starts: list[list[tuple[int, int]]] = []
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 async def build_state(settings: Settings, on_loading: OnModelLoading | None = None) -> ServerState:
     """Load the models of the settings and open the stores. Returns when every engine is ready.
 
-    on_loading  called while weights are quantized, with the model id, the bytes that are done, and all
+    on_loading  called while weights are quantized, with the model id, the bytes done and the total
 
     Raises SettingsError for a model entry that is not ID=SOURCE and for settings that this machine cannot run,
     ModelFormatError for weights that cannot be served, AdapterError if a demo adapter is broken, DataFolderError.

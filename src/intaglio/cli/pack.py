@@ -23,16 +23,16 @@ def pack(
     format: Annotated[str, typer.Option(help="bits of the matrices: w8, w5 or w4; the embedding stays w8")] = "w8",
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="a UTF-8 text like those to come: errors of w5 and w4 are weighted by its activations"),
+        typer.Option(help="UTF-8 text like those to be served: its activations weight the errors of w5 and w4"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace FILE whatever it is")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing FILE")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="compare every tensor of SOURCE, a packed file, with its digest instead")
     ] = False,
 ) -> None:
     """Pack a checkpoint into one file that `serve --model ID=FILE` and `eval --model FILE` take.
 
-    A run that was killed is continued by the same command.
+    The same command resumes a run that was killed.
     """
     from intaglio.cli.progress.work import work_progress
     from intaglio.model.packing import pack as packing
@@ -43,10 +43,10 @@ def pack(
     if verify:
         with work_progress("verifying", "bytes") as progress:
             count = packing.verify(path, progress)
-        print(f"{path}: {count} tensors are as they were packed ({time.monotonic() - began:.0f} s)")
+        print(f"{path}: {count} tensors are intact ({time.monotonic() - began:.0f} s)")
         return
     if output is None:
-        raise SettingsError("-o FILE is missing: where the packed file goes")
+        raise SettingsError("-o FILE is missing: where to write the packed file")
     if format not in get_args(QuantizedFormat):
         raise SettingsError(f"--format is {format!r}; one of {', '.join(get_args(QuantizedFormat))} is needed")
     fmt: QuantizedFormat = "w4" if format == "w4" else "w5" if format == "w5" else "w8"
@@ -79,8 +79,8 @@ def _source_path(source: str) -> Path:
 def _outcome(found: Packed, seconds: float) -> str:
     size = f"{found.num_bytes / 1e6:,.0f} MB, {found.num_tensors} tensors"
     if found.was_there:
-        return f"{found.path} is there already ({size}); nothing was written"
-    resumed = f", {found.num_resumed} tensors of them by an earlier run" if found.num_resumed else ""
+        return f"{found.path} already exists ({size}); nothing was written"
+    resumed = f", {found.num_resumed} of them by an earlier run" if found.num_resumed else ""
     return (
         f"{found.path} is written ({size}{resumed}, {seconds:.0f} s). Serve it: intaglio serve --model ID={found.path}"
     )

@@ -67,8 +67,8 @@ def loading_bars() -> Iterator[OnModelLoading]:
 
         def on_loading(model_id: str, done: int, total: int) -> None:
             if model_id not in reports:
-                shown.close()  # the bar of the model before
-                reports[model_id] = shown.enter_context(work_progress(f"packing weights of {model_id}", "bytes"))
+                shown.close()  # the bar of the previous model
+                reports[model_id] = shown.enter_context(work_progress(f"quantizing {model_id}", "bytes"))
             reports[model_id](done, total)
 
         yield on_loading

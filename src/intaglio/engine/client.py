@@ -76,13 +76,13 @@ class EngineClient:
     async def start(cls, spec: EngineSpec, *, max_in_flight: int, on_loading: OnLoading | None = None) -> EngineClient:
         """Start the process and wait until its model is loaded. Raises EngineError with the reason if it cannot.
 
-        on_loading  called while weights are quantized, with the bytes that are done, and all
+        on_loading  called while weights are quantized, with the bytes done and the total
         """
         client = cls(spec, max_in_flight, on_loading)
         client._supervisor = asyncio.create_task(client._supervise(), name="engine-supervisor")
         try:
             await client._wait_until_ready(timeout_s=None)
-            client._on_loading = None  # a later start, after a crash, has no one to show it to
+            client._on_loading = None  # nothing shows the progress of a later start, after a crash
         except EngineDeadError:
             await client.close()
             raise

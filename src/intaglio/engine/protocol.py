@@ -62,7 +62,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):
-    """Bytes of the checkpoint's weights that are quantized so far, and all. Not sent if they were packed before."""
+    """Bytes of the checkpoint's weights that are quantized so far, and the total. Not sent if they are cached."""
 
     done: int
     total: int

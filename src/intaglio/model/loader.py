@@ -40,7 +40,7 @@ def holds_quantized(checkpoint: Checkpoint) -> bool:
     return any(format_of(dtype, "auto", is_table=False) in ("w8", "w5", "w4") for dtype in stored)
 
 
-LoadProgress = Callable[[int, int], None]  # stored bytes that are quantized, and all that have to be
+LoadProgress = Callable[[int, int], None]  # stored bytes that are quantized so far, and the total
 
 
 def load_gemma(
@@ -68,7 +68,7 @@ def load_gemma(
 
 
 def _counter(checkpoint: Checkpoint, fmt: WeightFormat, progress: LoadProgress) -> Callable[[int], None]:
-    """Adds up the bytes of each call, for `progress`."""
+    """A function that adds up the bytes of its calls and reports the sum to `progress`."""
     total = sum(
         checkpoint.raw(name).data.nbytes
         for name in checkpoint.names()

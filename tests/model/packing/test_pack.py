@@ -146,7 +146,7 @@ def test_packing_again_writes_nothing_and_other_files_are_not_replaced(tmp_path:
     before = packed.stat()
     assert pack(folder, packed, "w8").was_there
     assert packed.stat().st_mtime_ns == before.st_mtime_ns
-    with pytest.raises(PackingError, match=r"exists and was packed from other files or in another way; --force"):
+    with pytest.raises(PackingError, match=r"exists and was packed from another source or with other options; --force"):
         pack(folder, packed, "w4")
     assert not pack(folder, packed, "w4", force=True).was_there
     (tmp_path / "letter").write_text("dear reader")
@@ -158,7 +158,7 @@ def test_packing_again_writes_nothing_and_other_files_are_not_replaced(tmp_path:
 def test_sources_that_cannot_be_packed_are_refused(tmp_path: Path) -> None:
     folder = hf_folder(tmp_path / "model")
     pack(folder, tmp_path / "packed", "w8")
-    with pytest.raises(PackingError, match="packed is packed already, as w8; give what it was packed from"):
+    with pytest.raises(PackingError, match="packed is already packed in w8; give the source of that file"):
         pack(tmp_path / "packed", tmp_path / "again", "w4")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))

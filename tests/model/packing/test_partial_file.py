@@ -1,4 +1,4 @@
-"""Runs that end early: killed, or without room on the disk. The next one goes on from what is intact."""
+"""Runs that end early: killed, or on a full disk. The next run continues after the last intact tensor."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def test_a_killed_process_is_continued(folder: Path) -> None:
     assert target.read_bytes() == whole(folder)
 
 
-def test_tensors_that_are_not_as_they_were_written_are_packed_again(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_tensors_of_an_earlier_run_are_packed_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     target = folder.parent / "packed"
     pack_until(folder, target, 0.7)
     part = folder.parent / "packed.part"
@@ -79,7 +77,7 @@ def test_tensors_that_are_not_as_they_were_written_are_packed_again(
     part.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         found = pack(folder, target, "w4")
-    assert "is not as it was written; packed again from there" in caplog.text
+    assert "is damaged; packing resumes there" in caplog.text
     assert found.num_resumed > 0
     assert target.read_bytes() == whole(folder)
 
@@ -100,7 +98,7 @@ def test_what_another_source_or_format_left_behind_is_not_used(folder: Path, cap
     os.utime(folder / "config.json", (1, 1))
     with caplog.at_level(logging.WARNING):
         assert pack(folder, target, "w4").num_resumed == 0
-    assert "is of another source or format; begun again" in caplog.text
+    assert "is of another source, format or calibration; packing starts anew" in caplog.text
 
 
 def test_two_processes_do_not_write_one_file(folder: Path) -> None:
@@ -113,7 +111,7 @@ def test_two_processes_do_not_write_one_file(folder: Path) -> None:
     pack(folder, target, "w4", progress=progress)
 
 
-def test_a_disk_with_too_little_room_is_refused_before_anything_is_written(
+def test_a_disk_with_too_little_space_is_refused_before_anything_is_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(folder)
@@ -134,7 +132,9 @@ def test_a_disk_that_fills_up_loses_nothing(folder: Path, tmp_path: Path) -> Non
             if done > total // 2 and not ballast.exists():
                 ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 4096))
 
-        with pytest.raises(StorageFullError, match=r"MB of .* kept in packed\.part; make room, and the same command"):
+        with pytest.raises(
+            StorageFullError, match=r"MB of .* kept in packed\.part; free some space, and the same command"
+        ):
             pack(folder, target, "w4", progress=fill)
         ballast.unlink()
         assert pack(folder, target, "w4").num_resumed > 0
@@ -150,7 +150,7 @@ def test_a_limit_of_file_sizes_is_named_and_nothing_is_lost(folder: Path) -> Non
         f"pack(Path({str(folder)!r}), Path({str(target)!r}), 'w4')\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert "StorageFullError: no room for" in ended.stderr
+    assert "StorageFullError: no space for" in ended.stderr
     assert "File too large" in ended.stderr
     assert pack(folder, target, "w4").num_resumed > 0
     assert target.read_bytes() == (folder.parent / "whole").read_bytes()

@@ -1,4 +1,4 @@
-"""Quantized matrices as blocks of the storage types of GGUF, which hold exactly what our formats do.
+"""Quantized matrices as blocks of the storage types of GGUF, which hold exactly the numbers of our formats.
 
 w8                 Q8_0    scale · q
 w5, w4             Q5_1, Q4_1    scale · q + m, where m is the minimum with the other sign

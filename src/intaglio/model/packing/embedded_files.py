@@ -1,4 +1,4 @@
-"""Puts the embedded files of a packed file into a folder, for what reads files: tokenizer, template, end tokens."""
+"""Writes the embedded files of a packed file into a folder, for code that reads files: tokenizer, chat template."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Importance = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """importance: [inputs] by tensor name, how much an error in each input counts. digest: of what it was made from."""
+    """importance: [inputs] by tensor name, the weight of an error in each input. digest: of the text."""
 
     importance: Importance
     digest: str
@@ -36,8 +36,8 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The outcome. was_there: the file was complete before, and nothing was written. num_resumed: tensors of an earlier
-    run that were kept.
+    """The outcome. was_there: the file had been complete, and nothing was written. num_resumed: tensors kept from an
+    interrupted run.
     """
 
     path: Path
@@ -58,8 +58,8 @@ def pack(
 ) -> Packed:
     """Write `target` from a checkpoint. A run that was killed is continued by the next one with the same arguments.
 
-    calibration  weights of errors, from activations; None: every error counts the same
-    force        replace `target` whatever it is
+    calibration  weights of errors, from activations; None: all errors have the same weight
+    force        replace an existing `target`
     Raises PackingError, StorageFullError, or ModelFormatError for a source that cannot be read.
     """
     if not source.exists():
@@ -68,7 +68,7 @@ def pack(
         raise PackingError(f"{target} cannot be written: there is no folder {target.absolute().parent}")
     with open_checkpoint(source) as checkpoint:
         if checkpoint.packed is not None:
-            raise PackingError(f"{source} is packed already, as {checkpoint.packed.fmt}; give what it was packed from")
+            raise PackingError(f"{source} is already packed in {checkpoint.packed.fmt}; give the source of that file")
         read_config(checkpoint)  # every tensor is there, with its shape
         plan = make_plan(checkpoint, fmt, calibration.digest if calibration else None)
         if not force and _is_there(target, plan):
@@ -98,12 +98,12 @@ def verify(path: Path, progress: Progress = lambda done, total: None) -> int:
 
 
 def _is_there(target: Path, plan: PackPlan) -> bool:
-    """Whether the target is what would be written. Raises PackingError if it is anything else."""
+    """Whether the target already is the file of this plan. Raises PackingError if it is another file."""
     if not target.exists():
         return False
     if is_packed_model(target) and read_description(target).key == plan.key:
         return True
-    kind = "was packed from other files or in another way" if is_packed_model(target) else "is not a packed file"
+    kind = "was packed from another source or with other options" if is_packed_model(target) else "is not a packed file"
     raise PackingError(f"{target} exists and {kind}; --force replaces it")
 
 

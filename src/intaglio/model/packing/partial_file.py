@@ -1,9 +1,9 @@
-"""The packed file while it is written: FILE.part, and FILE.part.journal beside it, from which a killed run goes on.
+"""The packed file while it is written: FILE.part, and FILE.part.journal, by which a killed run is resumed.
 
     journal    one line of JSON: the key of the plan; then one for each finished tensor: its name and SHA-256
 
 A tensor is in the journal only after its bytes were synced. The next run reads the finished tensors again, compares
-their digests, and writes on behind the last one that is intact. A run holds a lock on the journal.
+their digests, and continues after the last one that is intact. A run holds a lock on the journal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PartialFile:
 
     def __init__(self, target: Path, plan: PackPlan) -> None:
         """Open or begin the file. Raises PackingError if another process writes it or it cannot be written,
-        StorageFullError if the disk has too little room for the rest.
+        StorageFullError if the disk has too little space for the rest.
         """
         self._target, self._plan = target, plan
         self.path = target.with_name(f"{target.name}.part")
@@ -116,7 +116,7 @@ class PartialFile:
         position = self._data_start
         for item, sha256 in self._journaled():
             if _digest(self._file, position, item.num_bytes) != sha256:
-                logger.warning("%s: %s is not as it was written; packed again from there", self.path, item.name)
+                logger.warning("%s: %s is damaged; packing resumes there", self.path, item.name)
                 break
             self._digests[item.name] = sha256
             position += item.num_bytes
@@ -134,7 +134,7 @@ class PartialFile:
         self._journal.seek(0)
         lines = [_parsed(line) for line in self._journal.read().splitlines()]
         if lines and lines[0].get("key") != self._plan.key:
-            logger.warning("%s is of another source or format; begun again", self.path)
+            logger.warning("%s is of another source, format or calibration; packing starts anew", self.path)
             return []
         found: list[tuple[Item, str]] = []
         for item, line in zip(self._plan.items, lines[1:], strict=False):
@@ -169,8 +169,8 @@ class PartialFile:
             if error.errno in _FULL:
                 done = sum(item.num_bytes for item in self._plan.items[: self.num_done])
                 raise StorageFullError(
-                    f"no room for {self._target} ({error.strerror}): {_mb(done)} of {_mb(self._plan.num_bytes)} are "
-                    f"kept in {self.path.name}; make room, and the same command goes on from there"
+                    f"no space for {self._target} ({error.strerror}): {_mb(done)} of {_mb(self._plan.num_bytes)} are "
+                    f"kept in {self.path.name}; free some space, and the same command resumes there"
                 ) from error
             raise PackingError(f"{self._target} cannot be written: {error.strerror}") from error
 
@@ -183,7 +183,7 @@ def _open_for_update(path: Path) -> io.FileIO:
 def _close_quietly(file: BinaryIO | io.FileIO) -> None:
     try:
         file.close()
-    except OSError as error:  # bytes of the journal that found no room; the next run reads it up to there
+    except OSError as error:  # the end of the journal did not fit on the disk; the next run reads it up to there
         logger.debug("closing: %s", error)
 
 

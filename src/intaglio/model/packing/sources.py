@@ -1,4 +1,4 @@
-"""The small files that a packed file takes over from its source: config, tokenizer, chat template."""
+"""The small files of the source that a packed file contains: config, tokenizer, chat template."""
 
 from __future__ import annotations
 
