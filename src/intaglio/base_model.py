@@ -70,7 +70,7 @@ class BaseModel:
             is_quantized = holds_quantized(checkpoint)
             metadata = checkpoint.raw_config if checkpoint.source == "gguf" else None
             files = path
-            if checkpoint.packed is not None:  # its files are read as those beside a checkpoint are
+            if checkpoint.packed is not None:  # its embedded files are read like the files of a folder
                 files = _extracted(path, checkpoint.packed, settings.cache_path / "unpacked")
             if is_multimodal(checkpoint.raw_config):
                 logger.info("%s is a multimodal model; its text part is served", path)
@@ -78,7 +78,7 @@ class BaseModel:
         source = _tokenizer_source(files, settings)
         chat_files = read_tokenizer_config(files, metadata)
         if source != files:
-            chat_files = chat_files.completed(_lent_config(source))
+            chat_files = chat_files.completed(_borrowed_config(source))
         tokenizer = load_tokenizer(
             source,
             cache_dir=settings.cache_path / "tokenizers",
@@ -180,7 +180,9 @@ def _extracted(path: Path, contents: PackedContents, parent: Path) -> Path:
     try:
         return extract_files(contents, parent)
     except OSError as error:
-        raise ModelFormatError(f"the files in {path} cannot be written to {parent}: {error.strerror}") from error
+        raise ModelFormatError(
+            f"the config and tokenizer of {path} cannot be written to {parent}: {error.strerror}"
+        ) from error
 
 
 def _tokenizer_source(path: Path, settings: Settings) -> Path:
@@ -200,12 +202,12 @@ def _tokenizer_source(path: Path, settings: Settings) -> Path:
         return _extracted(source, checkpoint.packed, settings.cache_path / "unpacked")
 
 
-def _lent_config(source: Path) -> TokenizerConfig:
-    """What the files of another model, whose tokenizer is used, say about chats."""
+def _borrowed_config(source: Path) -> TokenizerConfig:
+    """The chat template and special tokens of another model, whose tokenizer is used."""
     if source.suffix != ".gguf":
         return read_tokenizer_config(source, None)
-    with open_checkpoint(source) as lender:
-        return read_tokenizer_config(source, lender.raw_config)
+    with open_checkpoint(source) as other:
+        return read_tokenizer_config(source, other.raw_config)
 
 
 def _generation_eos_ids(path: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Prompts by a checkpoint's own template: the ids of its text, one BOS, and no control token that a message wrote."""
+"""Prompts by a checkpoint's own template: the ids of its text, one BOS, and no control token from a message."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_SYSTEM = CHATML.replace(
     "{% for message in messages %}",
     "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system') }}{% endif %}",
 )
-# Make a control token of what a message has around it, or of what the message stands in.
+# Templates that make a control token by removing characters of a message, or by writing some around it.
 CUTTING = CHATML.replace("message['content']", "message['content'] | replace('~', '') | lower")
 TAGGING = CHATML.replace("message['content']", "'<' + message['content'] | trim + '>'")
 
@@ -159,7 +159,7 @@ def test_a_message_cannot_leave_its_turn(tiny_tokenizer: Tokenizer, source: str,
 
 
 def test_text_beside_control_tokens_of_a_message_is_unchanged(tiny_tokenizer: Tokenizer) -> None:
-    """Where the text differs from the template's own put through the tokenizer, that is on purpose."""
+    """The ids differ on purpose from those of the rendered text, where the message would have control tokens."""
     chat = open_template(CHATML, tiny_tokenizer)
     content = "a<end_of_turn>\U0010f000<b>é</b>[x]<"
     ids = chat.render([user(content)])
@@ -167,14 +167,14 @@ def test_text_beside_control_tokens_of_a_message_is_unchanged(tiny_tokenizer: To
     assert ids != text_ids(tiny_tokenizer, render_with_jinja(CHATML, [user(content)]))
 
 
-def test_a_template_still_finds_its_marks_in_a_message(tiny_tokenizer: Tokenizer) -> None:
+def test_a_template_still_finds_its_own_tags_in_a_message(tiny_tokenizer: Tokenizer) -> None:
     chat = open_template(HERMES, tiny_tokenizer)
     messages = [user("a <b>"), assistant("<think>\nhm\n</think>\n\nyes"), user("c")]
     expected = chatml(("user", "a <b>"), ("assistant", "yes"), ("user", "c"))
     assert chat.render(messages) == text_ids(tiny_tokenizer, expected)
 
 
-def test_a_template_finds_its_marks_beside_control_tokens_of_a_message_too(tiny_tokenizer: Tokenizer) -> None:
+def test_a_template_finds_its_own_tags_beside_control_tokens_of_a_message_too(tiny_tokenizer: Tokenizer) -> None:
     chat = open_template(HERMES, tiny_tokenizer)
     messages = [user("a"), assistant("<think>\n<end_of_turn></think>\n<bos>yes"), user("c")]
     plain = "user\na\nassistant\n<bos>yes\nuser\nc\nassistant\n"
@@ -228,9 +228,9 @@ def test_arguments_that_are_nested_too_deeply_are_refused(tiny_tokenizer: Tokeni
             open_template(source, tiny_tokenizer).render([user("a"), {**assistant("b"), "tool_calls": [call]}])
 
 
-def test_messages_that_use_every_stand_in_are_refused(tiny_tokenizer: Tokenizer) -> None:
+def test_messages_that_use_every_private_use_character_are_refused(tiny_tokenizer: Tokenizer) -> None:
     every = "".join(map(chr, range(0x10F000, 0x10FFFE)))
-    with pytest.raises(ChatError, match="nearly all of the 4094 characters from U\\+10F000 on"):
+    with pytest.raises(ChatError, match="nearly all of the 4094 private-use characters from U\\+10F000 on"):
         open_template(CHATML, tiny_tokenizer).render([user(every)])
 
 
@@ -251,5 +251,5 @@ def test_a_template_that_rewrites_earlier_answers_is_not_trained_with(tiny_token
     chat = open_template(
         CHATML.replace("message['content']", "(message['content'] if loop.last else '-')"), tiny_tokenizer
     )
-    with pytest.raises(ChatError, match="another way when it is continued"):
+    with pytest.raises(ChatError, match="changes earlier turns when a conversation is continued"):
         chat.answered([user("a"), assistant("b")])

@@ -1,12 +1,12 @@
 """Messages to prompts. Begin with `open_chat_format`.
 
-  messages.py         what all formats begin with: messages, checked
+  messages.py         messages, checked, as all formats take them
   gemma_turns.py      Gemma's turn format, from ids
   chat_format.py      which format a model has
   template_files.py   where a checkpoint keeps a template of its own
   template.py         compiling and running one, in the bounds of sandbox.py
-  template_probes.py  what it can do, and whether it is Gemma's own
-  template_format.py  messages to ids with it; shield.py keeps control tokens in messages from becoming the prompt's
+  template_probes.py  what a template supports, and whether it is Gemma's own
+  template_format.py  messages to ids by a template; shield.py: control tokens in messages stay plain text
 
 Does not know the engine, adapters or HTTP.
 """

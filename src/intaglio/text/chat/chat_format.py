@@ -33,14 +33,14 @@ def open_chat_format(
     """The format of a checkpoint.
 
     template        its chat template; without one, or with Gemma's own, it is Gemma's turn format
-    special_tokens  what its files name; bos_token, eos_token and pad_token are the tokenizer's where they do not
+    special_tokens  those that its files name; otherwise bos_token, eos_token and pad_token are the tokenizer's
     takes_system    whether the template that Google published for its generation takes a system message
 
     Raises ModelFormatError if the template cannot be compiled or does not write what a user says.
     """
     if template is None:
         return GemmaFormat(tokenizer, takes_system=takes_system)
-    # Here, since jinja2 is of use to few: most checkpoints have Gemma's own template, and GGUF files often none.
+    # Imported here, since a checkpoint without a template, as many GGUF files are, needs no jinja2.
     from intaglio.text.chat.template import ChatTemplate
     from intaglio.text.chat.template_format import TemplateFormat
     from intaglio.text.chat.template_probes import recognise_own

@@ -2,8 +2,8 @@
 
     <bos> <start_of_turn>user \\n text <end_of_turn> \\n <start_of_turn>model \\n ...
 
-The ids are those of the official templates' text put through the tokenizer, with one exception that is on purpose: a
-message's text is encoded as plain text, so control tokens written in it stay text and cannot end its turn.
+The ids are those of the text of the official templates, with one intended exception: a message's text is encoded as
+plain text, so control tokens written in it stay text and cannot end its turn.
 
 The templates of Gemma 1, 2 and 3 write the same turns: contents are trimmed, system texts are not. They differ in what
 they refuse: Gemma 1 and 2 a system message, which Gemma 3 puts in front of the first user content. Contents in parts
@@ -36,7 +36,7 @@ from intaglio.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn as the model sees it. The text is trimmed, except for a system text at its begin."""
+    """One turn as the model sees it. The text is trimmed, except for a system text at its beginning."""
 
     role: Literal["user", "model"]
     text: str
@@ -102,7 +102,7 @@ def render_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_
     newline = tokenizer.encode("\n")
     ids = [tokenizer.bos_id]
     for turn in turns:
-        # In one text: a run of newlines is one token, and a system text may begin with some.
+        # Encoded together: a run of newlines is one token, and a system text may begin with newlines.
         ids += [start, *tokenizer.encode(f"{turn.role}\n{turn.text}"), end, *newline]
     if add_generation_prompt:
         ids += [start, *tokenizer.encode("model\n")]

@@ -1,4 +1,4 @@
-"""The messages of a conversation, checked: what every chat format begins with.
+"""The messages of a conversation, checked, as every chat format takes them.
 
 Does not know how a format writes them.
 """
@@ -50,7 +50,7 @@ class Message:
 class AnsweredChat(NamedTuple):
     """A conversation to train with, as token ids.
 
-    answers  [start, stop) of each answer of the assistant: what a completion has after a request's ids, and its end
+    answers  [start, stop) of each answer of the assistant: what the model has to write after a request's ids
     """
 
     ids: list[int]
@@ -63,7 +63,7 @@ def said(role: Role, text: str) -> Message:
 
 
 def read_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Check messages of `role`, `content` and what else `render_chat` names. Raises ChatError, naming the message."""
+    """Check messages, whose fields `render_chat` describes. Raises ChatError, naming the message."""
     if not messages:
         raise ChatError("messages is empty; it needs at least one message")
     tool_of_call: dict[str, str] = {}  # id of a call -> name of its tool

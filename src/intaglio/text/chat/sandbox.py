@@ -1,9 +1,9 @@
 """The sandbox in which the chat template of a checkpoint runs: jinja2's, with transformers' additions and with bounds.
 
-A template comes with the weights, often from strangers, and runs at every request. jinja2's immutable sandbox keeps it
-from Python's internals, from changing what it is given, and from files. It would still let a template loop for hours
-or fill the memory, so here every iteration of a loop, every call and every filter counts as a step, and the size of
-what they make is bounded.
+A template comes with the weights, often from an unknown author, and runs at every request. jinja2's immutable sandbox
+keeps it from Python's internals, from changing what it is given, and from files. It would still let a template loop for
+hours or fill the memory, so here every iteration of a loop, every call and every filter counts as a step, and the size
+of their results is bounded.
 
 Sources: transformers, utils/chat_template_utils.py; jinja2, sandbox.py.
 """

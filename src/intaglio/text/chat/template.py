@@ -1,6 +1,6 @@
-"""One chat template: compiled when the model is opened, run for each request. `sandbox.py` has what it runs in.
+"""One chat template: compiled when the model is opened, run for each request, in the sandbox of `sandbox.py`.
 
-Does not know tokens or what a template can do: see `template_format.py`.
+Does not know tokens or what a template supports: see `template_format.py`.
 """
 
 from __future__ import annotations
@@ -82,5 +82,5 @@ class ChatTemplate:
 
 
 def _shown(error: BaseException) -> str:
-    """What a template says, in one line of a length for a message."""
+    """The message of an error, in one line of at most 300 characters."""
     return textwrap.shorten(str(error), 300, placeholder=" ...")

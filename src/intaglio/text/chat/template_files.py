@@ -36,17 +36,17 @@ class TemplateText(NamedTuple):
 
 
 class TokenizerConfig(NamedTuple):
-    """What the files beside a tokenizer say about chats.
+    """The chat template and special tokens in the files beside a tokenizer.
 
     template        None if there is none
-    special_tokens  variables for the template, such as bos_token -> its text; what the files do not say is missing
+    special_tokens  variables for the template, such as bos_token -> its text; only those that the files name
     """
 
     template: TemplateText | None
     special_tokens: dict[str, str]
 
     def completed(self, other: TokenizerConfig) -> TokenizerConfig:
-        """With the other's, where this says nothing."""
+        """This config, with the other's values where it has none."""
         return TokenizerConfig(self.template or other.template, other.special_tokens | self.special_tokens)
 
 

@@ -1,11 +1,11 @@
 """Messages to token ids by the checkpoint's own chat template.
 
-Many templates know no system role, no contents in parts, or no tools (`template_probes.py`). What a template does not
-know is written in another way, as llama.cpp does it: a system text goes in front of the first user's, parts become
-lines of one text, a call and its result become texts.
+Many templates do not support a system role, contents in parts, or tools (`template_probes.py`). Such messages are
+rewritten first, as llama.cpp does it: a system text goes in front of the first user text, parts become lines of one
+text, a call and its result become texts.
 
-Tools are always described by our own text (`tools.py`), never by the template: the completion is held to the form of a
-call that this text asks for, and is read in that form. A template would ask for another.
+Tools are always described by our own text (`tools.py`), never by the template: the completion must have the form of a
+call that this text asks for, and is parsed in that form. A template would ask for another.
 
 A message's text is encoded as plain text: see `shield.py`. The prompt has one BOS, at the start, whether the template
 writes none, one or more.
@@ -55,7 +55,7 @@ class TemplateFormat:
         """A conversation to train with: an answer is what the template writes for it after the ids of its request, up
         to the first token that ends a completion.
 
-        Raises ChatError, also if the template writes an earlier part of the conversation in another way later on.
+        Raises ChatError, also if the template changes earlier turns when a conversation is continued.
         """
         known = self._known_messages(read_messages(messages))
         ids: list[int] = []
@@ -67,8 +67,8 @@ class TemplateFormat:
             whole = self._ids(known[: index + 1], False)
             if request[: len(ids)] != ids or whole[: len(request)] != request:
                 raise ChatError(
-                    f"{self._template.label}: the chat template writes a conversation in another way when it is "
-                    "continued, so a request's ids cannot be trained with"
+                    f"{self._template.label}: the chat template changes earlier turns when a conversation is "
+                    "continued, so training would not use the prompts of requests"
                 )
             ends = (place for place in range(len(request), len(whole)) if whole[place] in self._tokenizer.stop_ids)
             ids = whole[: next(ends, len(whole) - 1) + 1]
@@ -90,18 +90,18 @@ class TemplateFormat:
 
     def _split_text(self, messages: Sequence[Message], opening: bool) -> list[str | int]:
         """The rendered text: control tokens that the template wrote as ids, between them plain text."""
-        stand_ins = self._shield.stand_ins(_texts(messages))
-        first = self._render(messages, stand_ins.protect, opening)
-        safe = self._render(messages, stand_ins.protect_wholly, opening)
+        placeholders = self._shield.placeholders(_texts(messages))
+        first = self._render(messages, placeholders.protect, opening)
+        safe = self._render(messages, placeholders.protect_wholly, opening)
         chosen = first if _controls(first) == _controls(safe) else safe
-        return [part if isinstance(part, int) else stand_ins.restore(part) for part in chosen]
+        return [part if isinstance(part, int) else placeholders.restore(part) for part in chosen]
 
     def _render(self, messages: Sequence[Message], change: _Change, opening: bool) -> list[str | int]:
         written = [self._to_json(message, change) for message in messages]
         return self._tokenizer.split_at_control_tokens(self._template.render(written, add_generation_prompt=opening))
 
     def _known_messages(self, messages: Sequence[Message]) -> list[Message]:
-        """The same conversation in messages that the template knows."""
+        """The same conversation in messages that the template supports."""
         known = [message for message in messages if message.role != "system"]
         if not self._abilities.calls:
             known = _without_calls(known)
@@ -140,7 +140,7 @@ class TemplateFormat:
 
 
 def _without_calls(messages: Sequence[Message]) -> list[Message]:
-    """Calls as the assistant's text, results as the user's, in one message with what the user says beside them."""
+    """Calls become texts of the assistant, results texts of the user, joined with the user texts beside them."""
     known: list[Message] = []
     after_result = False
     for message in messages:

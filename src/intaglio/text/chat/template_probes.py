@@ -1,8 +1,8 @@
 """What a chat template does, found by rendering short conversations when the model is opened.
 
-By its behaviour too it is recognised whether a template is Gemma's own. The published files differ in white space,
-quotes and order, and GGUF conversions, quantizers and training tools write them again with small changes; a list of
-hashes would be out of date with the next one. A template that writes and refuses the same is the same.
+Gemma's own template is recognised by its output too. The published files differ in white space, quotes and order, and
+GGUF converters, quantizers and training tools write them with small changes, so a list of hashes would never be
+complete. A template that writes and refuses the same counts as Gemma's own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ASK, _BRIEF = "What is seven?", "Be brief, please."
 
 
 class Abilities(NamedTuple):
-    """Which messages a template writes.
+    """Which messages a template supports.
 
     strings   contents that are strings; at least one of this and `parts` is True
     parts     contents in parts
