@@ -32,7 +32,7 @@ def load(file: Path, text: str, **options: object) -> Settings:
     return load_settings(config=file, **options)
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+def test_the_command_line_wins_over_the_environment_and_the_environment_over_the_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTAGLIO_MAX_WAITING", "7")
@@ -62,7 +62,7 @@ def test_models_are_a_table_or_a_list_and_options_replace_them_all(file: Path) -
     assert load(file, table, model=["@c/d=/y"]).model == ("@c/d=/y",)
 
 
-def test_a_relative_path_is_taken_from_the_folder_of_the_file(file: Path) -> None:
+def test_a_relative_path_is_relative_to_the_folder_of_the_file(file: Path) -> None:
     text = 'data_dir = "data"\ncache_dir = "~/cache"\ntokenizer = "t.json"\n[models]\na = "sub/m.gguf"\nb = "/abs"\n'
     settings = load(file, text)
     folder = file.parent
@@ -76,8 +76,8 @@ def test_a_relative_path_is_taken_from_the_folder_of_the_file(file: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("prot = 1", "unknown key 'prot'; is 'port' meant?"),
-        ("kv-cache-bytes = 1", "unknown key 'kv-cache-bytes'; is 'kv_cache_bytes' meant?"),
+        ("prot = 1", "unknown key 'prot'; did you mean 'port'?"),
+        ("kv-cache-bytes = 1", "unknown key 'kv-cache-bytes'; did you mean 'kv_cache_bytes'?"),
         ("[model]\na = 'b'", "model is {'a': 'b'}; a list of strings is needed"),
         ("[server]\nport = 1", r"unknown key 'server'; settings stand at the top .* \[models\]"),
         ("xyzzy = 1", "unknown key 'xyzzy'; known: host, port"),

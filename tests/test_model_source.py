@@ -16,7 +16,7 @@ def test_a_path_is_itself_and_may_begin_with_a_tilde(tmp_path: Path, monkeypatch
     assert local_model_path("~/gemma", load_settings()) == tmp_path / "gemma"
 
 
-def test_a_path_that_does_not_exist_is_refused_and_a_repositorys_name_with_the_reference_that_is_meant() -> None:
+def test_a_path_that_does_not_exist_is_refused_and_the_name_of_a_repository_with_its_reference() -> None:
     with pytest.raises(ModelFormatError, match=r"^/nowhere does not exist$"):
         local_model_path("/nowhere", load_settings())
     with pytest.raises(ModelFormatError, match=r"google/gemma-7b-it does not exist; .* give hf:google/gemma-7b-it$"):

@@ -73,7 +73,7 @@ struct Piece {
     }
 };
 
-// Where up to kSpan keys and their values are in the cache: which heads they are, and the offset of a head's first number.
+// Where up to kSpan keys and their values are in the cache: the indices of their heads, and their offsets in numbers.
 struct Span {
     int64_t begin, end;
     int64_t heads[kSpan], offsets[kSpan];
@@ -274,7 +274,7 @@ inline void mix_tile(const Piece& piece, const Span& span, const Query* queries,
                             from, to);
 }
 
-// Multiplies each weight of the queries with the scale of the key's value.
+// Multiplies each weight of the queries by the scale of the key's value.
 inline void apply_value_scales(const Piece& piece) {
     for (int64_t begin = piece.begin; begin < piece.end; begin += kSpan) {
         const Span span(piece, begin);

@@ -6,7 +6,7 @@
 namespace intaglio {
 
 // values   [rows, inputs] float32, finite
-// weights  [inputs]: how much an error in each input counts, at least 0; nullptr: all the same
+// weights  [inputs]: of an error in each input, at least 0; nullptr: all the same
 // most     the greatest whole number: 15 or 31
 // whole    [rows, inputs] out: 0 ... most
 // scales, minima  [rows, groups] out: float32 numbers that float16 holds exactly; a weight is scale * whole - minimum

@@ -7,7 +7,7 @@
     "@cf/google/gemma-7b-it-lora" = "hf:google/gemma-7b-it"
     "@local/mine" = "checkpoints/mine"                         # relative to the folder of the file
 
-A value of another type than the setting's, and a key that is no setting, are refused by name.
+A value of another type than the setting's, and a key that is not a setting, are refused with the key.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NAMES = {bool: "true or false", int: "a whole number", str: "a string", list: "
 
 
 def read_config_file(path: Path, fields: Mapping[str, FieldInfo], bundled_id: str) -> dict[str, Any]:
-    """The settings that a file has, by name, with paths relative to the file made absolute.
+    """The settings of a file, by name, with its relative paths made absolute.
 
-    fields      of `Settings`, less the one that names this file
+    fields      of `Settings`, without the one that names this file
     bundled_id  of the model that `BUNDLED` stands for
     Raises SettingsError naming file and key.
     """
@@ -81,13 +81,13 @@ def _model_entries(path: Path, table: object, bundled_id: str) -> list[str]:
 
 
 def _advice(key: str, value: object, fields: Mapping[str, FieldInfo]) -> str:
-    """What was probably meant by a key that is no setting."""
+    """The setting that an unknown key probably means."""
     known = [*fields, MODELS]
     near = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1)
     if near:
-        return f"is {near[0]!r} meant?"
+        return f"did you mean {near[0]!r}?"
     if isinstance(value, dict):
-        return f"settings stand at the top of the file; its only table is [{MODELS}]"
+        return f"settings are keys at the top of the file; its only table is [{MODELS}]"
     return f"known: {', '.join(known)}"
 
 
@@ -114,7 +114,7 @@ def _toml_type(hint: Any) -> type:
 
 
 def _with_absolute_paths(path: Path, values: dict[str, Any], fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
-    """The values with every relative path taken from the folder of the file."""
+    """The values with every relative path resolved against the folder of the file."""
     folder = path.absolute().parent
     found = dict(values)
     for key, value in values.items():

@@ -2,7 +2,7 @@
 
 Each field of `Settings` is an option of `intaglio serve` (`kv_cache_bytes` is `--kv-cache-bytes`) and an environment
 variable with the prefix INTAGLIO_ (`INTAGLIO_KV_CACHE_BYTES`); those of `ClientSettings` are options of the commands
-that talk to a running server. The command line wins over the environment, and that over a config file. A misspelt
+that talk to a running server. The command line wins over the environment, and both win over a config file. A misspelt
 variable or key is an error, because finding an option that was silently ignored takes an hour.
 """
 
@@ -60,13 +60,13 @@ class Settings(BaseSettings):
     )
     stand_in: tuple[str, ...] = Field(
         (),
-        description="ids of the catalogue that have no weights here and are answered by a served model all the same, "
-        "each ID, or ID=SERVED_ID where several are served; to try client code",
+        description="ids of the catalogue that have no weights here and that a served model answers for, to try client "
+        "code: each ID, or ID=SERVED_ID if several models are served",
     )
     tokenizer: str | None = Field(
         None,
-        description="tokenizer for a folder that has none, and its chat template: the id of another served model, "
-        "or a path",
+        description="whose tokenizer and chat template to use for a folder that has none: the id of another served "
+        "model, or a path",
     )
     format: WeightFormat = Field(
         "auto",
@@ -233,7 +233,7 @@ def _is_json(text: str) -> bool:
 
 
 def load_settings(**options: Any) -> Settings:
-    """Settings from a config file, over it the environment, and over that the given options.
+    """Settings from the given options, the environment and a config file, in that order of precedence.
 
     The file is that of the option `config` or of INTAGLIO_CONFIG; without either there is none.
     Raises SettingsError naming the first option, variable or key that is unknown or out of bounds.
@@ -254,7 +254,7 @@ def load_settings(**options: Any) -> Settings:
 
 
 def _warn_of_readers(path: Path, values: dict[str, Any]) -> None:
-    """Warn of secrets in a file that other users may read; no error, since a container's mounted secrets are such."""
+    """Warn of secrets in a file that other users may read. No error: secrets mounted into a container are readable."""
     secrets = [name for name in values if not Settings.model_fields[name].repr]
     if secrets and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         logger.warning("%s has %s and can be read by other users: chmod 600 %s", path, " and ".join(secrets), path)
@@ -276,7 +276,7 @@ def _refuse_unknown_variables() -> None:
 
 
 def _load(kind: type[_Kind], options: dict[str, Any], origins: Mapping[str, str] = MappingProxyType({})) -> _Kind:
-    """origins: what stands before the message about a setting that is out of bounds, by name."""
+    """origins: by setting, the prefix of the message if its value is out of bounds."""
     _refuse_unknown_variables()
     try:
         return kind(**options)

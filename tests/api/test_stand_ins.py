@@ -50,13 +50,13 @@ def test_the_only_served_model_stands_in_and_of_several_one_is_named() -> None:
         ([GEMMA_7B], ["@a/b", "@c/d"], f"does not say which .* name one: {GEMMA_7B}=@a/b, {GEMMA_7B}=@c/d"),
         ([f"{GEMMA_7B}=@x/y"], ["@a/b"], "'@x/y' is not served here; served: @a/b"),
         ([GEMMA_7B], [GEMMA_7B], "this server has weights for it"),
-        (["@cf/google/gemma-7b-it-loar"], ["@a/b"], f"not a model of the catalogue; is '{GEMMA_7B}' meant?"),
+        (["@cf/google/gemma-7b-it-loar"], ["@a/b"], f"not a model of the catalogue; did you mean '{GEMMA_7B}'?"),
         (["llama"], ["@a/b"], f"not a model of the catalogue; known: {GEMMA_7B}, "),
         ([""], ["@a/b"], "'' is not a model of the catalogue"),
         ([GEMMA_7B, f"{GEMMA_7B}=@a/b"], ["@a/b"], "given twice"),
     ],
 )
-def test_a_stand_in_that_cannot_be_is_refused_with_what_is_needed(
+def test_a_stand_in_that_is_not_possible_is_refused_with_what_is_needed(
     entries: list[str], served: list[str], sentence: str
 ) -> None:
     with pytest.raises(SettingsError, match=f"^stand_in .*{sentence}"):
@@ -66,7 +66,7 @@ def test_a_stand_in_that_cannot_be_is_refused_with_what_is_needed(
 # -- every response says which model answered
 
 
-def test_a_run_is_answered_and_says_by_which_model(
+def test_a_response_names_the_model_that_answered(
     client: TestClient, llm: FakeLLM, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -95,7 +95,7 @@ def test_a_model_that_has_weights_answers_without_the_header(client: TestClient)
         ({"prompt": "<fail>", "raw": True, "stream": True}, 500),
     ],
 )
-def test_an_error_says_so_too(client: TestClient, body: dict[str, Any], status: int) -> None:
+def test_an_error_names_the_model_that_would_answer(client: TestClient, body: dict[str, Any], status: int) -> None:
     response = client.post(RUN_7B, json=body)
     assert (response.status_code, response.headers[HEADER]) == (status, MODEL)
     empty = client.post(RUN_7B)
@@ -103,7 +103,7 @@ def test_an_error_says_so_too(client: TestClient, body: dict[str, Any], status: 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_openai_routes_repeat_the_id_that_was_asked_and_have_the_header(client: TestClient, stream: bool) -> None:
+def test_the_openai_routes_repeat_the_requested_id_and_have_the_header(client: TestClient, stream: bool) -> None:
     for path, body in (("chat/completions", CHAT), ("completions", {"model": GEMMA_7B, "prompt": "one"})):
         response = client.post(f"{V1}/{path}", json={**body, "stream": stream})
         assert (response.status_code, response.headers[HEADER]) == (200, MODEL)

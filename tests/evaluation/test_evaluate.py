@@ -110,7 +110,7 @@ def test_a_format_is_compared_over_the_whole_vocabulary(tmp_path: Path) -> None:
     assert (found.evaluated, found.reference) == ("tiny (w4)", "tiny (f32)")
 
 
-def test_an_adapter_is_compared_with_its_base_and_one_below_rounding_is_no_distance_away(tmp_path: Path) -> None:
+def test_an_adapter_is_compared_with_its_base_and_one_below_rounding_equals_it(tmp_path: Path) -> None:
     base = choice(tmp_path / "m", format="f32")
     effects = []
     for alpha in (1e-12, 8):
@@ -125,7 +125,7 @@ def test_an_adapter_is_compared_with_its_base_and_one_below_rounding_is_no_dista
     assert effects[1][0] > 0.1
 
 
-def test_an_adapter_of_zeros_is_refused_as_everywhere(tmp_path: Path) -> None:
+def test_an_adapter_of_zeros_is_refused_as_by_a_server(tmp_path: Path) -> None:
     base = choice(tmp_path / "m")
     folder = write_peft_adapter(tmp_path / "zeros", base.base.config, alpha=0)
     with pytest.raises(AdapterError, match="would change nothing"):

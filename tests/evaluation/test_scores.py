@@ -33,7 +33,7 @@ def test_figures_of_a_row_are_those_of_the_formula(rows: int, vocabulary: int) -
     assert found.same_best.tolist() == (logs.argmax(axis=1) == others.argmax(axis=1)).tolist()
 
 
-def test_equal_logits_are_exactly_zero_apart_and_a_constant_makes_no_difference() -> None:
+def test_equal_logits_have_exactly_no_divergence_and_a_constant_makes_no_difference() -> None:
     logits = drawn(40, 1000, 5)
     assert (divergence(logits, logits.copy()).kl == 0).all()
     assert divergence(logits, logits + np.float32(2)).kl.max() < 1e-11

@@ -7,7 +7,7 @@ from intaglio.evaluation.evaluate import Windowing
 from intaglio.evaluation.windows import Window, sliding_windows
 
 
-def test_windows_of_the_drawing() -> None:
+def test_windows_are_those_drawn_in_the_docstring() -> None:
     assert list(sliding_windows(10, 6, 3)) == [Window(0, 6, 0), Window(3, 9, 6), Window(6, 10, 9)]
 
 

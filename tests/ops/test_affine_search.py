@@ -1,4 +1,4 @@
-"""Rounding by search: in C++ and NumPy alike, never worse than rounding between extremes, better on the whole."""
+"""Rounding by search: the same in C++ and NumPy, never worse than rounding between extremes, better on average."""
 
 from __future__ import annotations
 

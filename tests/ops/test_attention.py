@@ -94,7 +94,7 @@ def test_keys_and_values_are_rounded_to_the_type_of_the_cache(name: str, fmt: KV
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("fmt", ["bf16", "int8"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_key_that_is_not_finite_spoils_only_what_sees_it(name: str, fmt: KVFormat, bad: float) -> None:
+def test_a_key_that_is_not_finite_affects_only_queries_that_see_it(name: str, fmt: KVFormat, bad: float) -> None:
     ops, n = shared_kernels(name, 2), 20
     q, k, v = numbers(1, 2 * n, 2, 16), numbers(2, 2 * n, 2, 16), numbers(3, 2 * n, 2, 16)
     rows = [AttentionRow(0, n, n, 0, [1, 3]), AttentionRow(n, 2 * n, n, 0, [0, 2])]

@@ -11,7 +11,7 @@ from intaglio.errors import SettingsError
 
 
 def stand_in_headers(answered_by: str | None) -> dict[str, str]:
-    """The header that says which model answered in place of the one that was asked; none if none did."""
+    """The header that names the model that answered in place of the requested one; empty if none did."""
     return {} if answered_by is None else {STAND_IN_HEADER: answered_by}
 
 
@@ -36,10 +36,10 @@ def read_stand_ins(entries: Sequence[str], served: Collection[str]) -> dict[str,
 
 def _check_id(model_id: str, served: Collection[str]) -> None:
     if model_id in served:
-        raise SettingsError(f"stand_in {model_id!r}: this server has weights for it, so nothing stands in for it")
+        raise SettingsError(f"stand_in {model_id!r}: this server has weights for it, so it needs no stand-in")
     if model_id not in HOSTED:
         near = difflib.get_close_matches(model_id, HOSTED, n=1)
-        advice = f"is {near[0]!r} meant?" if near else f"known: {', '.join(HOSTED)}"
+        advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(HOSTED)}"
         raise SettingsError(f"stand_in {model_id!r} is not a model of the catalogue; {advice}")
 
 

@@ -1,4 +1,4 @@
-"""`intaglio eval`: perplexity of a model on texts, and how far it is from another format, model, or its base."""
+"""`intaglio eval`: perplexity of a model on texts, and how much it differs from another format, model, or its base."""
 
 from __future__ import annotations
 

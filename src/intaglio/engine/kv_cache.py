@@ -169,7 +169,7 @@ class KVCacheManager:
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """What the size of a KV cache follows from; `Settings` describes the last three fields."""
+    """What determines the size of a KV cache; `Settings` describes the last three fields."""
 
     config: ModelConfig
     fmt: KVFormat

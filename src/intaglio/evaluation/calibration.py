@@ -1,4 +1,4 @@
-"""Which inputs of a matrix matter: the mean square of their activations on a text, for `intaglio pack --calibrate`.
+"""Weights for the inputs of a matrix: the mean square of their activations, for `intaglio pack --calibrate`.
 
 With e the errors of a row's weights, the mean square error of its product is the sum over pairs of inputs of
 e_i e_j E[x_i x_j]; of these the terms with i = j are kept, Σ e_i² E[x_i²]. Source: the importance matrix of llama.cpp.
@@ -56,7 +56,7 @@ def calibrate(
 
 
 class ActivationOps:
-    """An `Ops` that computes with another one and adds up the squares of what each matrix of the blocks is given."""
+    """An `Ops` that delegates to another one and adds up the squares of the inputs of each matrix of the blocks."""
 
     def __init__(self, ops: Ops) -> None:
         self._ops = ops

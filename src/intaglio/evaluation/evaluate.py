@@ -1,4 +1,4 @@
-"""From texts as token ids to perplexities and, with a reference, to how far the two are apart."""
+"""From texts as token ids to perplexities and, with a reference, to how much the two differ."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ def quantize(
 ) -> QuantizedMatrix:
     """A tensor [out, in] in a quantized format, with the file's own numbers where the format can hold them.
 
-    importance  [in]: how much an error in each input counts in w5 and w4; None: all the same
-    on_bytes    called with the number of stored bytes of each run of rows that is done
+    importance  [in]: the weight of an error in each input, in w5 and w4; None: all the same
+    on_bytes    called after each run of rows with the number of its stored bytes
     """
     pieces, row_bytes = [], raw.data.nbytes // raw.shape[0]
     for piece in quantized_pieces(raw, fmt, importance):
@@ -132,12 +132,12 @@ def search_rounding(
 
 
 def round_to_w5(values: NDArray[np.float32]) -> QuantizedMatrix:
-    """Nearest of the 32 steps between a group's least and greatest value: what search is measured against."""
+    """Nearest of the 32 steps between a group's least and greatest value: the baseline of the search."""
     return QuantizedMatrix("w5", *_rounded_between_extremes(values, _MOST["w5"]))
 
 
 def round_to_w4(values: NDArray[np.float32]) -> QuantizedMatrix:
-    """Nearest of the sixteen steps between a group's least and greatest value: what search is measured against."""
+    """Nearest of the 16 steps between a group's least and greatest value: the baseline of the search."""
     return QuantizedMatrix("w4", *_rounded_between_extremes(values, _MOST["w4"]))
 
 

@@ -1,4 +1,4 @@
-"""Models that are called Gemma and have another architecture: refused by name, with what to take instead."""
+"""Models of the Gemma family with another architecture: refused by name, with what to take instead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RELATIVES = {
 
 
 def refusal(key: str, name: object) -> str:
-    """The sentence that refuses a model. key, name: where its kind stands, and what stands there."""
+    """The error message for a model that is not served. key, name: where its kind was read, and the value there."""
     kind = next((text for start, text in _RELATIVES.items() if str(name).startswith(start)), None)
     shown = f"{key} is {name!r}"
     if kind is None:

@@ -1,16 +1,16 @@
 """Rounding weights to whole numbers with a scale and a minimum per group, by search for the least squared error.
 
-Rounding between a group's extremes wastes steps: a scale that is a little too small clips the rarest values and rounds
-all the others more finely. For each group of 32
+A few extreme values make the steps between a group's extremes coarse: a scale that is a little smaller clips those
+values and rounds all the others more finely. For each group of 32
 
 1. several numbers of steps between the extremes are tried; for the whole numbers of each, the scale and minimum with
    the least error are those of a linear regression;
 2. the best is refined: whole numbers for its scale and minimum, the regression for those, and again;
-3. scale and minimum become float16, and the whole numbers are those for these. If rounding between the extremes is
-   better after all, that is the result.
+3. scale and minimum are rounded to float16, and the whole numbers are computed for those. If rounding between the
+   extremes has a smaller error, it is the result.
 
 An error may be weighted by its input: with the mean square of that input's activations the sum is the error of the
-products, not of the weights. Source: `make_qkx2_quants` and the importance matrix of llama.cpp; written anew.
+products, not of the weights. Source: `make_qkx2_quants` and the importance matrix of llama.cpp; our own code.
 
 The numbers here are the reference. csrc/runtime/affine_search.cpp computes the same, up to the last bits of its sums.
 """
@@ -42,7 +42,7 @@ class Affine(NamedTuple):
 
 
 def search_affine(values: F32, most: int, weights: F32 | None = None) -> Affine:
-    """Round [rows, inputs] to 0 ... most. weights [inputs]: how much an error in each input counts, at least 0."""
+    """Round [rows, inputs] to 0 ... most. weights [inputs]: of an error in each input, at least 0."""
     rows, inputs = values.shape
     padding = -inputs % GROUP
     x = np.pad(values, ((0, 0), (0, padding)), mode="edge").reshape(-1, GROUP)

@@ -1,7 +1,7 @@
 """Examples as token ids: the prompt as the server renders it for a request, and the answer to be generated.
 
 The prompt is rendered by the same functions as for a request, so training and serving use the same ids.
-After a request's ids the model writes its text and the end of its turn; a raw text ends with the model's end token.
+A chat ends with the end of the model's turn, a raw text with the model's end token.
 """
 
 from __future__ import annotations

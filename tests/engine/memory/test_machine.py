@@ -63,7 +63,7 @@ def test_the_table_says_when_memory_is_too_short_for_the_whole_window(path: Path
     large = write_long_model(tmp_path / "long")
     settings = load_settings(cache_dir=tmp_path, kv_cache_bytes=MB)
     table = plan_for_machine([large], settings, memory(4000)).table(["large"])
-    assert re.search(r"longest sequence [\d,]+, fewer than 1,000,000 for lack of memory", table)
+    assert re.search(r"longest sequence [\d,]+, fewer than 1,000,000 because memory is short", table)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_quantized_checkpoint_stays_as_it_is(dtype: str) -> None:
     assert [one.format for one in fitting_formats([checkpoint(dtype)], memory(2))] == ["auto"]
 
 
-def test_numpy_which_widens_every_format_gains_nothing_by_another_one() -> None:
+def test_the_reference_backend_keeps_the_format_since_it_widens_all_to_float32() -> None:
     assert [one.format for one in fitting_formats([checkpoint()], memory(2), widened=True)] == ["auto"]
 
 

@@ -64,7 +64,7 @@ _OWN_SOURCE = 3
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A listed model. context_window is in tokens, prompt and completion together.
+    """A listed model. context_window: tokens of prompt and completion together.
 
     has_weights  whether this server has weights for it
     stand_in     the model that answers in its place, if it has none; None: a run of it is refused

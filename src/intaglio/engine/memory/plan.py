@@ -1,8 +1,8 @@
 """What each engine may use of the memory, decided before any of it is allocated.
 
-A cache whose size was set keeps it. Others take what the machine can spare: first until every engine holds one sequence
-of its whole context window and the usual adapter cache, then the KV caches until every sequence that may run at once
-could be that long. If not even the smallest caches fit, the error names the sum.
+A cache whose size was set keeps it. The others share the memory that is left: first until every engine has a KV cache
+for one sequence of its whole context window and an adapter cache of the default size, then the KV caches grow until all
+sequences that may run at once could be that long. If not even the smallest caches fit, the error has the sum.
 
 Memory is counted as if every cache were full, not as it is after the start: otherwise the kernel would kill the engine
 an hour later, in the middle of a request.
@@ -26,12 +26,12 @@ PROGRAM_BYTES = 200 * 10**6  # an engine process besides its model: Python, libr
 VERIFICATION_LOGIT_ROWS = 48  # rows in memory while an adapter is verified; one is verified at a time
 QUERIES_AT_ONCE = 32  # kQueries in csrc/kernels/kernels.h
 LEAST_CACHE_BYTES = 64 << 20  # a cache whose size was not set has at least this
-SPARE_SHARE = 0.9  # of the available memory that a KV cache may grow into; the rest is left to other programs
+SPARE_SHARE = 0.9  # of the available memory that all engines may fill; the rest is left to other programs
 
 
 @dataclass(frozen=True, slots=True)
 class EngineNeeds:
-    """Bytes that one engine needs besides its caches, and what its KV cache follows from.
+    """Bytes that one engine needs besides its caches, and sizes of its KV cache to choose from.
 
     working    the program, the arrays of the largest step, and one verification
     file       the checkpoint, which is mapped while it is loaded
@@ -127,7 +127,7 @@ def _smallest(need: EngineNeeds, settings: Settings, is_set: set[str]) -> Engine
 
 
 def _grow(engines: Sequence[EngineMemory], wanted: Sequence[EngineMemory], spare: int) -> list[EngineMemory]:
-    """The caches enlarged to the wanted sizes, or by the same share of what each lacks, by `spare` bytes together."""
+    """The caches enlarged to the wanted sizes; with too few `spare` bytes, all by the same share of what they lack."""
     lacking = sum(wish.caches - one.caches for one, wish in zip(engines, wanted, strict=True))
     if lacking <= spare:
         return list(wanted)

@@ -45,7 +45,7 @@ def _kv_remark(shape: CacheShape, memory: EngineMemory, settings: Settings) -> s
     held = [n * shape.block_size for n, group in zip(blocks, shape.groups, strict=True) if group.window is None]
     tokens = f"{min(held):,} tokens in {shape.fmt}" if held else f"in {shape.fmt}"
     if longest < wanted:
-        return f"{tokens}; longest sequence {longest:,}, fewer than {wanted:,} for lack of memory"
+        return f"{tokens}; longest sequence {longest:,}, fewer than {wanted:,} because memory is short"
     return f"{tokens}; longest sequence {longest:,}, {'as set' if settings.context_window else 'as the model has'}"
 
 

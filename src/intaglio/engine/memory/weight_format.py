@@ -1,6 +1,6 @@
 """Which format `auto` means for unquantized checkpoints that do not fit into memory as they are: w8, else w5, else w4.
 
-A checkpoint that is quantized stays as it is: rounding it again gains little or nothing.
+A quantized checkpoint stays as it is: rounding it again saves little or no memory.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from intaglio.model.footprint import weights_footprint
 from intaglio.model.quantize import WeightFormat, format_of
 from intaglio.model.weights import TensorInfo
 
-# Of each engine, besides its weights: the program, one step, and caches for a few conversations; on a small machine a
-# quarter of what is available. Less would leave a model that is exact and can hardly serve.
+# For each engine besides its weights: the program, one step, and caches for a few conversations; on a small machine, a
+# quarter of the available memory. With less, exact weights would leave too little memory to serve requests.
 RESERVED_BYTES = 1 << 30
 _CHOICES: tuple[WeightFormat, ...] = ("auto", "w8", "w5", "w4")
 
@@ -32,11 +32,11 @@ class FormatChoice:
 def fitting_formats(
     checkpoints: Sequence[Tensors], available: AvailableMemory, *, widened: bool = False
 ) -> list[FormatChoice]:
-    """The most exact format with which all checkpoints fit, then those with fewer bits, in case `plan_memory`, which
-    counts every byte, finds that it does not. At least w4.
+    """The most exact format in which all checkpoints fit, then those with fewer bits, for the case that `plan_memory`,
+    which counts every byte, refuses the first. w4 is always among them.
 
     checkpoints  shape and storage type by tensor name; if any is quantized, the choice is `auto`
-    widened      quantized weights become float32 in memory, as in the `reference` backend: then nothing is gained
+    widened      quantized weights become float32 in memory, as in the `reference` backend, which saves no memory
     """
     if widened or any(_is_quantized(tensors) for tensors in checkpoints):
         return [FormatChoice("auto")]

@@ -53,7 +53,7 @@ def _family(text_config: Mapping[str, Any]) -> Family:
     model_type = text_config.get("model_type")
     if not isinstance(model_type, str) or model_type not in _FAMILIES:
         raise ModelFormatError(refusal("model_type", model_type))
-    if text_config.get("use_bidirectional_attention"):  # said before its tensors' names are found to be strange
+    if text_config.get("use_bidirectional_attention"):  # checked before the tensors' names, whose error would say less
         raise ModelFormatError("use_bidirectional_attention is set; embedding models are not supported")
     return _FAMILIES[model_type]
 
