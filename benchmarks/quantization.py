@@ -1,9 +1,9 @@
 """The table of docs/quantization.md: `python -m benchmarks.quantization TEXT CALIBRATION_TEXT [TOKENS]`.
 
-No unquantized Gemma can be had without a licence, so the reference is made from the bundled 270M: its weights decoded,
-and moved at random within half a step of their own rounding, so that no format can hold the file's own numbers. That is
-a float model like the one the file was made from. Every variant rounds the matrices of its blocks; the embedding is w8
-in all of them. "weights" computes with the rounded weights in float32, "served" with the kernels of a format.
+No unquantized Gemma is available without accepting a licence, so the reference is made from the bundled 270M: its
+weights are decoded and moved at random within half a step of their own rounding, so that no format can hold the file's
+own numbers. Every variant rounds the matrices of the blocks; the embedding is w8 in all of them. Rows named "served"
+compute with the kernels of a format, the others with the rounded weights in float32.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BOS = 2
 
 
 class ReplayedSubject(Subject):
-    """Keeps the logits of the first run over a text, and gives the same ones at every later run."""
+    """Keeps the logits of the first run over a text, and returns them in every later run."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject.label, subject.model, subject._ops)
@@ -54,7 +54,7 @@ class ReplayedSubject(Subject):
 
 
 class _Replayed(RunningWindow):
-    """recorded: what runs the first time; None: the logits are there."""
+    """recorded: the window that is run the first time; None if its logits were kept."""
 
     def __init__(self, logits: list[F32], recorded: RunningWindow | None) -> None:
         self._all, self._recorded, self._next = logits, recorded, 0

@@ -1,7 +1,7 @@
 """A server with the true shape of Gemma 7B: seconds until it serves, memory, and its whole context window filled.
 
-The model has random weights in Q4_0 and Gemma's own tokenizer (`models.py`). The first start packs the weights; a
-later one maps the packed file, which is in the page cache or, after `posix_fadvise(DONTNEED)`, has to be read again.
+The model has random weights in Q4_0 and Gemma's own tokenizer (`models.py`). The first start lays the weights out for
+the kernels; later ones map the cached file: from the page cache, or from disk after `posix_fadvise(DONTNEED)`.
 """
 
 from __future__ import annotations

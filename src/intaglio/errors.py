@@ -25,7 +25,7 @@
     │   └── ModelNotInstalledError  the default model's package is not installed
     ├── HubError                a model of the Hugging Face hub that cannot be fetched
     │   ├── HubNotInstalledError    the package that talks to the hub is not installed
-    │   └── HubUnreachableError     the hub does not answer, or may not be asked
+    │   └── HubUnreachableError     the hub cannot be reached, or offline mode is set
     ├── DataFolderError         the data folder or its database cannot be used
     ├── DatabaseError           the database is not available now; try again later
     ├── StorageFullError        a disk or quota is full
@@ -165,7 +165,7 @@ class HubNotInstalledError(HubError):
 
 
 class HubUnreachableError(HubError):
-    """The hub does not answer, or HF_HUB_OFFLINE forbids asking it."""
+    """The hub cannot be reached or stops answering, or HF_HUB_OFFLINE is set."""
 
 
 class DataFolderError(IntaglioError):

@@ -160,7 +160,7 @@ class TemplateRefusesError(Exception):
 def render_with_jinja(
     template: str, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool = True, bos_token: str = "<bos>"
 ) -> str:
-    """What transformers makes of the template, told with jinja2 alone."""
+    """The text that transformers renders from the template, by jinja2 alone."""
 
     return _compiled(template).render(
         messages=messages, add_generation_prompt=add_generation_prompt, bos_token=bos_token, tools=None

@@ -1,4 +1,4 @@
-"""Checkpoints of true sizes whose weights are holes of a sparse file: zeros that take no room on the disk."""
+"""Checkpoints of true sizes in sparse files: their weights are zeros that take no space on the disk."""
 
 from __future__ import annotations
 

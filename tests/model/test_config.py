@@ -328,12 +328,12 @@ def test_config_is_frozen() -> None:
         ("shieldgemma2", "ShieldGemma 2"),
     ],
 )
-def test_a_relative_of_gemma_is_refused_by_its_name_with_what_to_take(model_type: str, said: str) -> None:
+def test_another_architecture_of_the_gemma_family_is_refused_by_its_name(model_type: str, said: str) -> None:
     with pytest.raises(ModelFormatError, match=rf"model_type is '{model_type}': {said}.* such as google/gemma-3-4b-it"):
         config_from_hf({"model_type": model_type, "text_config": {}})
 
 
 @pytest.mark.parametrize(("architecture", "said"), [("gemma3n", "Gemma 3n"), ("gemma-embedding", "EmbeddingGemma")])
-def test_a_gguf_file_of_a_relative_is_refused_by_its_name(architecture: str, said: str) -> None:
+def test_a_gguf_file_of_another_architecture_of_the_family_is_refused_by_its_name(architecture: str, said: str) -> None:
     with pytest.raises(ModelFormatError, match=rf"general.architecture is '{architecture}': {said}"):
         config_from_gguf({"general.architecture": architecture}, 256)

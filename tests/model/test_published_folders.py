@@ -1,5 +1,5 @@
-"""Folders of Google's checkpoints at their true sizes: their configs, tensor names, shards and index. The files have
-holes in place of weights, so that they take no room.
+"""Folders of Google's checkpoints at their true sizes: their configs, tensor names, shards and index. The files are
+sparse: their weights are zeros that take no space on the disk.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class _Joined(NamedTuple):
     """What the merges make.
 
     ranks  joined piece -> its order among all joined pieces, 0 first
-    cuts   joined piece -> the lengths of its left halves, as the bits of a number
+    cuts   joined piece -> the places where merges join it: bit n is set if a left half has n characters
     """
 
     ranks: dict[str, int]
@@ -253,7 +253,7 @@ def _check_merges_complete(source: str, pieces: list[str], types: list[PieceType
     for piece in normal:
         known = cuts.get(piece, 0)
         for cut in range(1, len(piece)):
-            # The right half first: the end of a piece is a piece less often than its begin.
+            # The right half first: it is a piece less often than the left half.
             if not known >> cut & 1 and piece[cut:] in normal and piece[:cut] in normal:
                 raise ModelFormatError(
                     f"{source}: no merge of {piece[:cut]!r} and {piece[cut:]!r}, though {piece!r} is a piece; "

@@ -1,12 +1,12 @@
 """A file of `intaglio pack`: config, tokenizer and quantized weights in one safetensors file, for any kind of machine.
 
-    the embedded files   U8, named "files/config.json" and so on: what stood beside the source's weights
+    the embedded files   U8, named "files/config.json" and so on: the small files of the source
     norms                F32
     matrices             U8 [out, bytes of a row]: blocks of a storage type of `formats` (Q8_0, Q5_1, Q4_1, ...)
 
 `__metadata__` has "format", "version" and "contents", a JSON text: the storage type, shape and SHA-256 of each tensor.
-Names are internal names (`names`). The weights are in no kernel's layout: loading them rearranges the numbers and
-rounds nothing. Written by `model.packing`; a source in GGUF has a GGUF file without tensors among its embedded files.
+Names are internal names (`names`). The weights are in no kernel's layout: loading rearranges the numbers without
+rounding them. Written by `model.packing`. If the source is GGUF, an embedded GGUF file has its metadata alone.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def _check_size(name: str, tensor: PackedTensor, size: int) -> None:
     if tensor.dtype == "file":
         return
     if tensor.dtype not in TYPE_BY_NAME or len(tensor.shape) > MAX_DIMENSIONS:
-        raise ModelFormatError(f"tensor {name!r} has the storage type {tensor.dtype!r} and {len(tensor.shape)} sizes")
+        raise ModelFormatError(
+            f"tensor {name!r} has the storage type {tensor.dtype!r} and {len(tensor.shape)} dimensions"
+        )
     needed = stored_bytes(name, TYPE_BY_NAME[tensor.dtype], tensor.shape)
     if needed != size:
         raise ModelFormatError(
