@@ -156,7 +156,7 @@ def test_a_template_in_a_borrowed_gguf_file_counts_too(plain: Path, tmp_path: Pa
     ("template", "words"),
     [
         ("{% for", r"model/chat_template\.jinja, line 1: not a chat template"),
-        ("{{ messages | length }}", r"model/chat_template\.jinja: .* does not write what the user says"),
+        ("{{ messages | length }}", r"model/chat_template\.jinja: .* leaves out the user's text"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_at_the_start(

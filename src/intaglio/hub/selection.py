@@ -75,8 +75,10 @@ def safetensors_files(names: Collection[str], index: Mapping[str, Any] | None, r
     weight_map = index.get("weight_map")
     files = sorted({str(file) for file in weight_map.values()}) if isinstance(weight_map, dict) else []
     wrong = [file for file in files if file not in names]
-    if not files or wrong:
-        raise HubError(f"{repo}: {INDEX_FILE} names {', '.join(wrong[:_MAX_NAMED]) or 'no file'}, which is not there")
+    if wrong:
+        raise HubError(f"{repo}: {INDEX_FILE} names {', '.join(wrong[:_MAX_NAMED])}, which is not there")
+    if not files:
+        raise HubError(f"{repo}: {INDEX_FILE} names no file")
     return files
 
 

@@ -65,13 +65,13 @@ def test_what_a_template_can_do_is_found() -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("", r"m/chat_template\.jinja: the chat template does not write what the user says$"),
-        ("{{ bos_token }}{{ messages | length }}", "does not write what the user says$"),
-        ("{{ raise_exception('never') }}", r"says \(the model's chat template refuses the messages: never\)"),
-        ("{{ messages.x.y }}", r"says \(.*UndefinedError"),
+        ("", r"m/chat_template\.jinja: the chat template leaves out the user's text$"),
+        ("{{ bos_token }}{{ messages | length }}", "leaves out the user's text$"),
+        ("{{ raise_exception('never') }}", r"text \(the model's chat template refuses the messages: never\)"),
+        ("{{ messages.x.y }}", r"text \(.*UndefinedError"),
     ],
 )
-def test_a_template_that_loses_the_users_text_is_refused(source: str, words: str) -> None:
+def test_a_template_that_leaves_out_the_users_text_is_refused(source: str, words: str) -> None:
     assert recognise_own(template(source)) is None
     with pytest.raises(ModelFormatError, match=words):
         find_abilities(template(source))

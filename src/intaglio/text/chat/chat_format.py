@@ -36,7 +36,7 @@ def open_chat_format(
     special_tokens  those that its files name; otherwise bos_token, eos_token and pad_token are the tokenizer's
     takes_system    whether the template that Google published for its generation takes a system message
 
-    Raises ModelFormatError if the template cannot be compiled or does not write what a user says.
+    Raises ModelFormatError if the template cannot be compiled or leaves out the user's text.
     """
     if template is None:
         return GemmaFormat(tokenizer, takes_system=takes_system)

@@ -38,7 +38,7 @@ class TemplateFormat:
     """A chat template and the tokenizer of its model. Safe to use from several threads."""
 
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
-        """Raises ModelFormatError if the template does not write what a user says."""
+        """Raises ModelFormatError if the template leaves out the user's text."""
         self._tokenizer = tokenizer
         self._template = template
         self._abilities = find_abilities(template)

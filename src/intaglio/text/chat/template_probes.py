@@ -40,13 +40,13 @@ class OwnTemplate(NamedTuple):
 
 
 def find_abilities(template: ChatTemplate) -> Abilities:
-    """Raises ModelFormatError if the template does not write what a user says."""
+    """Raises ModelFormatError if the template leaves out the user's text."""
     strings = _writes(template, [_said("user", _ASK)], _ASK)
     parts = _writes(template, [_said("user", _parts(_ASK))], _ASK) and not _writes(
         template, [_said("user", _parts(_ASK))], "'type'"
     )
     if not strings and not parts:
-        raise ModelFormatError(f"{template.label}: the chat template does not write what the user says{_why(template)}")
+        raise ModelFormatError(f"{template.label}: the chat template leaves out the user's text{_why(template)}")
     content = str if strings else _parts
     asked = [_said("user", content(_ASK))]
     return Abilities(
