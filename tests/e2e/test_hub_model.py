@@ -13,6 +13,8 @@ from tests.helpers.hub import FakeHub, fake_hub
 from tests.helpers.servers import LiveServer, serve
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_model
 
+pytestmark = pytest.mark.slow
+
 MODEL = "@cf/google/gemma-2b-it-lora"
 SECOND = "@local/gguf"
 BODY = {"prompt": "what is the answer", "temperature": 0, "max_tokens": 6}
