@@ -28,7 +28,7 @@ PIECE = 1 << 14
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces that are as small, relative to these weights, as the usual pieces relative to a real model's."""
-    monkeypatch.setattr(quantize, "PIECE_WEIGHTS", PIECE)
+    monkeypatch.setattr(quantize, "_PIECE_WEIGHTS", PIECE // quantize._MAX_THREADS)
     monkeypatch.setattr(footprint, "PIECE_WEIGHTS", PIECE)
 
 

@@ -245,7 +245,7 @@ def test_rounding_piece_by_piece_changes_nothing(fmt: QuantizedFormat, monkeypat
     raw = random_tensor("Q6_K", (7, 256), seed=5)
     whole = quantize(raw, fmt)
     for rows in (1, 2, 3):
-        monkeypatch.setattr("intaglio.model.quantize.PIECE_WEIGHTS", rows * 256)
+        monkeypatch.setattr("intaglio.model.quantize._PIECE_WEIGHTS", rows * 256)
         pieces = quantize(raw, fmt)
         np.testing.assert_array_equal(pieces.values, whole.values)
         np.testing.assert_array_equal(pieces.scales, whole.scales)

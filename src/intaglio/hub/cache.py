@@ -40,7 +40,7 @@ class RepositoryCache:
     def known_commit(self, revision: str) -> str | None:
         """The commit that a branch or tag had when it was last seen."""
         file = self._root / "refs" / revision
-        return file.read_text("utf-8").strip() if file.is_file() else None
+        return file.read_text("utf-8", errors="replace").strip() if file.is_file() else None
 
     def names(self, commit: str) -> set[str]:
         """The files of a commit that are here, as the repository names them."""

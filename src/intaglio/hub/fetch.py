@@ -41,7 +41,8 @@ def fetch_model(reference: HubReference, progress: DownloadProgress, hub: Hub | 
         commit = hub.commit(reference)
         listing = hub.listing(reference, commit)
     except HubUnreachableError as error:
-        return _from_cache(reference, cache, error)
+        with _full_disk_named(reference, cache):
+            return _from_cache(reference, cache, error)
     with _full_disk_named(reference, cache):
         return _Fetch(hub, reference, listing, cache, progress).path()
 

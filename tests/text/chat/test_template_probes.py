@@ -60,6 +60,8 @@ def test_what_a_template_can_do_is_found() -> None:
     assert find_abilities(template(GEMMA1)) == Abilities(strings=True, parts=False, system=False, calls=False)
     only_parts = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
     assert find_abilities(template(only_parts)) == Abilities(strings=False, parts=True, system=True, calls=False)
+    as_json = "{% for m in messages %}{{ m.content | tojson }}{% endfor %}"
+    assert not find_abilities(template(as_json)).parts, "it would write the array itself into the prompt"
 
 
 @pytest.mark.parametrize(

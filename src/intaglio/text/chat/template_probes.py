@@ -42,9 +42,10 @@ class OwnTemplate(NamedTuple):
 def find_abilities(template: ChatTemplate) -> Abilities:
     """Raises ModelFormatError if the template leaves out the user's text."""
     strings = _writes(template, [_said("user", _ASK)], _ASK)
-    parts = _writes(template, [_said("user", _parts(_ASK))], _ASK) and not _writes(
-        template, [_said("user", _parts(_ASK))], "'type'"
-    )
+    in_parts = [_said("user", _parts(_ASK))]
+    # A template that writes the array itself, as Python or as JSON, does not know parts.
+    shown = any(_writes(template, in_parts, key) for key in ("'type'", '"type"'))
+    parts = _writes(template, in_parts, _ASK) and not shown
     if not strings and not parts:
         raise ModelFormatError(f"{template.label}: the chat template leaves out the user's text{_why(template)}")
     content = str if strings else _parts
