@@ -192,7 +192,8 @@ def test_a_folder_of_true_size_opens_and_its_memory_can_be_planned(name: str, tm
     assert config.layers[5].window is None or config.family == "gemma2"
     assert 2 * 2 * config.kv_size * layers == kv_bytes
     settings = load_settings(cache_dir=tmp_path / "cache", format="w4")
-    plan = plan_for_machine([folder], settings, AvailableMemory(64 * GB, "memory of a test"))
+    # The reference backend widens every weight to float32.
+    plan = plan_for_machine([folder], settings, AvailableMemory(400 * GB, "memory of a test"))
     assert f"longest sequence {context:,}, as the model has" in plan.table([name])
 
 
