@@ -71,7 +71,7 @@ inline void to_int8(const float* x, int32_t count, int8_t* to, float* scale) {
     float largest = 0;
     for (int32_t i = 0; i < count; i += 16) largest = largest_magnitude(load_some(x + i, count - i), broadcast(largest));
     if (!(largest >= smallest && std::isfinite(largest))) {
-        std::memset(to, 0, count);
+        std::fill_n(to, count, int8_t{0});
         *scale = std::isfinite(largest) ? 0.0f : NAN;
         return;
     }

@@ -158,19 +158,27 @@ void check_rows(const Kernels& ours, const Kernels& plain) {
     });
 }
 
-void check_attention(const Kernels& ours, const Kernels& plain, int32_t heads, int32_t window, float cap) {
+// The same keys and values, stored and read by each of the two.
+void check_attention(const Kernels& ours, const Kernels& plain, KVFormat format, int32_t heads, int32_t window, float cap) {
     const int32_t dim = 70, blocks = 6, block_size = 4;
-    const std::vector<float> q = normal(2 * heads * dim), keys = normal(blocks * block_size * dim),
-                             values = normal(blocks * block_size * dim);
+    const int64_t tokens = blocks * block_size, groups = group_count(dim);
+    const std::vector<float> q = normal(2 * heads * dim), keys = normal(tokens * dim), values = normal(tokens * dim);
     const int32_t table[] = {3, 0, 5, 1, 2, 4};
     const AttentionRow row{0, 2, 22, 0, table};
-    Attention args{q.data(), nullptr, keys.data(), values.data(), heads, 1, dim, block_size, window, 0.3f, cap, 2};
-    std::vector<float> a(q.size()), b(q.size()), scratch(attention_scratch(args, 22));
-    args.out = a.data();
-    ours.attention(args, row, scratch.data(), 0, 1);
-    args.out = b.data();
-    plain.attention(args, row, scratch.data(), 0, 1);
-    report("attention", a, b, 2e-5f);
+    const auto attend = [&](const Kernels& kernels) {
+        std::vector<float> stored_keys(tokens * dim), stored_values(tokens * dim), out(q.size());  // room for any format
+        std::vector<float> key_scales(tokens * groups), value_scales(tokens);
+        const CachedLayer key_layer{stored_keys.data(), key_scales.data(), kGroup};
+        const CachedLayer value_layer{stored_values.data(), value_scales.data(), dim};
+        kernels.store_heads(keys.data(), tokens, dim, format, key_layer, 0);
+        kernels.store_heads(values.data(), tokens, dim, format, value_layer, 0);
+        const Attention args{q.data(), out.data(), key_layer, value_layer, format, heads, 1,
+                             dim,      block_size, window,    0.3f,        cap,    2};
+        std::vector<float> scratch(attention_scratch(args, 22));
+        kernels.attention(args, row, scratch.data(), 0, 1);
+        return out;
+    };
+    report("attention", attend(ours), attend(plain), 2e-5f);
 }
 
 }  // namespace
@@ -189,7 +197,9 @@ int main(int count, char** arguments) {
     check_products(*ours, *plain, Format::bf16, false, "bf16");
     check_products(*ours, *plain, Format::f32, false, "f32");
     check_rows(*ours, *plain);
-    for (const int32_t heads : {1, 2, 4, 7}) check_attention(*ours, *plain, heads, 0, 0);
-    check_attention(*ours, *plain, 4, 7, 1.5f);
+    for (const KVFormat format : {KVFormat::f32, KVFormat::bf16, KVFormat::int8}) {
+        for (const int32_t heads : {1, 2, 4, 7}) check_attention(*ours, *plain, format, heads, 0, 0);
+        check_attention(*ours, *plain, format, 4, 7, 1.5f);
+    }
     return failures ? 1 : 0;
 }
