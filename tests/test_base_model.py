@@ -11,6 +11,7 @@ import pytest
 
 from intaglio.base_model import BaseModel, make_request
 from intaglio.errors import BadInputError, ModelFormatError
+from intaglio.model.packing.pack import pack
 from intaglio.request import MAX_LOGIT_BIAS, Priority, SamplingParams
 from intaglio.settings import load_settings
 from intaglio.text import render_chat
@@ -206,3 +207,14 @@ def test_the_last_id_of_the_vocabulary_is_accepted() -> None:
 def test_values_out_of_bounds_are_refused(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInputError, match=words):
         SamplingParams(**asked)
+
+
+def test_a_packed_file_lends_its_tokenizer(tmp_path: Path) -> None:
+    config = tiny_config("gemma", vocab_size=512, hidden_size=64)
+    folder = write_hf_folder(tmp_path / "model", config, random_weights(config, 1))
+    write_tokenizer_json(folder / "tokenizer.json", tiny_pieces(512))
+    pack(folder, tmp_path / "lender", "w8")
+    own = BaseModel.open(folder, load_settings(cache_dir=tmp_path / "cache")).tokenizer
+    (folder / "tokenizer.json").unlink()
+    settings = load_settings(cache_dir=tmp_path / "cache", tokenizer="other", model=[f"other={tmp_path / 'lender'}"])
+    assert BaseModel.open(folder, settings).tokenizer.digest == own.digest

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from intaglio.engine.engine import EngineLimits
-from intaglio.engine.memory.machine import kv_format
+from intaglio.engine.memory.machine import kv_format, quantized_in_memory
 from intaglio.engine.protocol import EngineSpec
 from intaglio.errors import BadInputError, ContextLengthError, ModelFormatError
 from intaglio.files.json_object import read_json_object
@@ -134,8 +134,7 @@ class BaseModel:
                 return "float16"
             case "int8":
                 return "int8"
-        fmt = settings.format
-        return "float16" if fmt in ("w8", "w5", "w4") or (fmt == "auto" and self.is_quantized) else "float32"
+        return "float16" if quantized_in_memory(settings, self.is_quantized) else "float32"
 
     def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
         """Token ids of a prompt: unchanged if raw, else as one user turn. Begins with one BOS."""

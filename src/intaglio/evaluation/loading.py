@@ -10,6 +10,7 @@ from intaglio.base_model import BaseModel
 from intaglio.engine.core_process import make_ops
 from intaglio.engine.memory.available import AvailableMemory, available_memory
 from intaglio.engine.memory.machine import kv_format
+from intaglio.engine.memory.plan import format_mb
 from intaglio.errors import EvaluationError, NotEnoughMemoryError
 from intaglio.evaluation.evaluate import LOGIT_BYTES, TokenizedText, Windowing
 from intaglio.evaluation.subject import Subject
@@ -131,9 +132,9 @@ def _check_memory(choices: Sequence[Choice], windowing: Windowing, ops: Ops, ava
     needed = weights + loading + caches + 2 * len(choices) * LOGIT_BYTES + _PROGRAM_BYTES
     if needed > available.size_bytes:
         raise NotEnoughMemoryError(
-            f"not enough memory: {needed / 1e6:,.0f} MB needed, {available.size_bytes / 1e6:,.0f} MB available "
-            f"({available.bound}): weights {weights / 1e6:,.0f} MB (--format, --against-format), loading them "
-            f"{loading / 1e6:,.0f} MB, keys and values {caches / 1e6:,.0f} MB (--context-length)"
+            f"not enough memory: {format_mb(needed)} needed, {format_mb(available.size_bytes)} available "
+            f"({available.bound}): weights {format_mb(weights)} (--format, --against-format), loading them "
+            f"{format_mb(loading)}, keys and values {format_mb(caches)} (--context-length)"
         )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -110,6 +111,24 @@ def test_memory_for_loading_counts_but_not_together_with_the_caches() -> None:
     assert "1,650 MB needed" in message
     assert "loading them 900 MB for a moment" in message
     assert fit(1650, heavy)[0].caches == pytest.approx(900 * MB, abs=2)
+
+
+def test_a_window_that_was_set_is_not_blamed_where_loading_does_not_fit() -> None:
+    message = refused(1600, engine_needs(loading_mb=900, least_kv_mb=200, window_kv_mb=200))
+    assert "loading them 900 MB" in message
+    assert "context_window" not in message
+
+
+def test_where_no_limit_is_known_a_kv_cache_holds_one_window() -> None:
+    (engine,) = plan_memory([NEEDS], load_settings(), AvailableMemory(sys.maxsize, "no limit is known"))
+    assert caches_mb(engine) == (1000, ADAPTERS / MB)
+
+
+def test_the_scores_of_attention_count_as_working_memory() -> None:
+    shape, needs = cache_shape("gemma"), []
+    for threads in (1, 3):
+        needs.append(EngineNeeds.of(shape, Footprint(0, 0), 0, load_settings(threads=threads)))
+    assert needs[1].working - needs[0].working == 2 * 4 * 32 * shape.config.context_length
 
 
 def test_the_mapped_checkpoint_counts_only_where_mappings_do() -> None:

@@ -140,6 +140,15 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         open_checkpoint(packed)
 
 
+def test_an_empty_file_beside_the_weights_is_packed_too(tmp_path: Path) -> None:
+    folder = hf_folder(tmp_path / "model")
+    (folder / "special_tokens_map.json").write_text("")
+    pack(folder, tmp_path / "packed", "w8", progress=lambda _done, _all: None)
+    with open_checkpoint(tmp_path / "packed") as checkpoint:
+        assert checkpoint.packed is not None
+        assert checkpoint.packed.files["special_tokens_map.json"] == b""
+
+
 def test_packing_again_writes_nothing_and_other_files_are_not_replaced(tmp_path: Path) -> None:
     folder, packed = hf_folder(tmp_path / "model"), tmp_path / "packed"
     pack(folder, packed, "w8")

@@ -97,8 +97,12 @@ def kv_format(settings: Settings, is_quantized: bool) -> KVFormat:
     """
     if settings.kv_format != "auto":
         return settings.kv_format
-    in_memory = is_quantized if settings.format == "auto" else settings.format in ("w8", "w5", "w4")
-    return "bf16" if in_memory else "f32"
+    return "bf16" if quantized_in_memory(settings, is_quantized) else "f32"
+
+
+def quantized_in_memory(settings: Settings, is_quantized: bool) -> bool:
+    """Whether matrices will be held quantized. is_quantized: whether the checkpoint's are."""
+    return is_quantized if settings.format == "auto" else settings.format in ("w8", "w5", "w4")
 
 
 def _probe_kernels(kernels: Kernels) -> Ops:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from intaglio.engine.memory.available import AvailableMemory
+from intaglio.engine.memory.plan import format_mb
 from intaglio.model.footprint import weights_footprint
 from intaglio.model.quantize import WeightFormat, format_of
 from intaglio.model.weights import TensorInfo
@@ -49,8 +50,8 @@ def fitting_formats(
 
 def _reason(chosen: WeightFormat, sizes: Mapping[WeightFormat, int], available: AvailableMemory) -> str:
     return (
-        f"format {chosen}: {_mb(available.size_bytes)} available ({available.bound}), and the weights as in the "
-        f"checkpoint take {_mb(sizes['auto'])}, in {chosen} {_mb(sizes[chosen])}; --format overrides it"
+        f"format {chosen}: {format_mb(available.size_bytes)} available ({available.bound}), and the weights as in the "
+        f"checkpoint take {format_mb(sizes['auto'])}, in {chosen} {format_mb(sizes[chosen])}; --format overrides it"
     )
 
 
@@ -60,7 +61,3 @@ def _is_quantized(tensors: Tensors) -> bool:
 
 def _weights(tensors: Tensors, fmt: WeightFormat) -> int:
     return weights_footprint(tensors, fmt, widened=False, is_packed=False).weights
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"

@@ -134,7 +134,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         """The value, if it is not too large by itself or with what was made before."""
         _check_numbers(value)
         size = 0 if isinstance(value, int) else _size_of(value)
-        self._use.made = getattr(self._use, "made", 0) + size
+        self._use.made += size
         if size > MAX_LENGTH or self._use.made > MAX_MADE:
             raise SecurityError(f"it makes a text or list of more than {MAX_LENGTH} characters or items")
         return value
