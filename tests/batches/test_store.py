@@ -62,6 +62,16 @@ def test_unfinished_items_are_found_again_by_another_process(
     other.close()
 
 
+def test_a_batch_knows_which_models_stood_in_for_its_own(store: BatchStore) -> None:
+    batch = add(store, 4)
+    assert store.answered_by("acc0", batch.id) == []
+    stood_in = ("@a/second", "@a/first", "@a/second", None)
+    store.finish([replace(result(batch.id, place), answered_by=model) for place, model in enumerate(stood_in)])
+    assert store.answered_by("acc0", batch.id) == ["@a/first", "@a/second"]
+    with pytest.raises(BatchNotFoundError):
+        store.answered_by("acc1", batch.id)
+
+
 def test_the_first_result_of_an_item_stays(store: BatchStore) -> None:
     batch = add(store, 1)
     store.finish([result(batch.id, 0, text=b"first"), result(batch.id, 0, text=b"second")])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from intaglio.base_model import BaseModel
-from intaglio.errors import EvaluationError
+from intaglio.engine.memory.available import AvailableMemory
+from intaglio.errors import EvaluationError, NotEnoughMemoryError
 from intaglio.evaluation.calibration import ActivationOps, calibrate
 from intaglio.evaluation.subject import RunningWindow
 from intaglio.evaluation.texts import Text
@@ -87,3 +88,10 @@ def test_a_text_of_one_token_is_refused(tmp_path: Path) -> None:
     base = BaseModel.open(folder, settings_of(folder))
     with pytest.raises(EvaluationError, match="short has 1 token; at least 2 are needed to calibrate"):
         calibrate(base, settings_of(folder), [Text("short", "e")], lambda done, total: None)
+
+
+def test_too_little_memory_to_calibrate_is_reported_before_anything_is_loaded(tmp_path: Path) -> None:
+    folder = hf_folder(tmp_path / "model")
+    base, little = BaseModel.open(folder, settings_of(folder)), AvailableMemory(10**6, "a limit of the test")
+    with pytest.raises(NotEnoughMemoryError, match=r"to calibrate: .* 1 MB available \(a limit of the test\): weights"):
+        calibrate(base, settings_of(folder), [TEXT], lambda done, total: None, little)

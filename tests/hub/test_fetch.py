@@ -217,6 +217,39 @@ def test_without_the_hub_a_complete_snapshot_is_used(
     assert fetch(gone) == folder
 
 
+def test_without_the_hub_the_older_model_is_used_if_the_newer_ones_download_broke(
+    hub: Hub, repository: HubRepository, fake: FakeHub
+) -> None:
+    older = fetch(hub)
+    fake.add(REPO, {**FILES, "model.safetensors": WEIGHTS[::-1]})
+    fake.breaks["model.safetensors"] = [100_000] + [0] * 20
+    with pytest.raises(HubUnreachableError, match=r"download of model.safetensors stopped"):
+        fetch(hub)
+    fake.status = 503
+    assert fetch(hub) == older
+    fake.status = None
+    fake.breaks.clear()
+    newer = fetch(hub)
+    fake.status = 503
+    assert fetch(hub) == newer != older
+    (newer / "model.safetensors").unlink()
+    with pytest.raises(HubUnreachableError, match=r"not complete"):
+        fetch(hub)
+
+
+def test_without_the_hub_a_reference_is_the_same_file_as_with_it(hub: Hub, fake: FakeHub) -> None:
+    fake.add(REPO, {"g-Q4_K_M.gguf": b"q4", "g-Q8_0.gguf": b"q8"}, architecture="gemma3")
+    eight = fetch(hub, f"hf:{REPO}:Q8_0")
+    fake.status = 503
+    assert fetch(hub, f"hf:{REPO}:Q8_0") == eight
+    with pytest.raises(HubUnreachableError, match=r"has no Q4_K_M"):
+        fetch(hub)
+    fake.status = None
+    four = fetch(hub)
+    fake.status = 503
+    assert (fetch(hub), fetch(hub, f"hf:{REPO}:Q8_0")) == (four, eight)
+
+
 def test_offline_mode_sends_no_request_and_uses_the_cache(
     hub: Hub, repository: HubRepository, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,9 +90,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """The result of an item. response: its entry in the batch's list of responses, as JSON."""
+    """The result of an item.
+
+    response     its entry in the batch's list of responses, as JSON
+    answered_by  the model that stood in for the batch's; None if none did
+    """
 
     key: ItemKey
     response: bytes
     success: bool
     tokens: TokenCounts = TokenCounts()
+    answered_by: str | None = None

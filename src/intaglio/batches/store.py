@@ -79,6 +79,13 @@ class BatchStore:
             responses = sa.select(ITEMS.c.response).where(ITEMS.c.batch == row.number).order_by(ITEMS.c.place)
             return [response for response in connection.scalars(responses) if response is not None]
 
+    def answered_by(self, account: str, batch_id: str) -> list[str]:
+        """The models that stood in for the batch's when its items ran, by name. Raises BatchNotFoundError."""
+        with self._database.reading() as connection:
+            row = self._find(connection, account, batch_id)
+            models = sa.select(ITEMS.c.answered_by).where(ITEMS.c.batch == row.number).distinct()
+            return sorted(model for model in connection.scalars(models) if model is not None)
+
     def num_open_items(self) -> int:
         """Items without a result, of all batches."""
         missing = sa.func.coalesce(sa.func.sum(BATCHES.c.num_items - BATCHES.c.num_done), 0)
@@ -207,7 +214,8 @@ def _number_of(batch_id: str) -> sa.ScalarSelect[int]:
 def _store_response(connection: sa.Connection, result: ItemResult) -> bool:
     """Store the item's response and drop its request. False if the item has a response already."""
     is_item = (ITEMS.c.batch == _number_of(result.key.batch_id)) & (ITEMS.c.place == result.key.place)
-    update = ITEMS.update().where(is_item & ITEMS.c.response.is_(None)).values(response=result.response, request=None)
+    stored = {"response": result.response, "answered_by": result.answered_by, "request": None}
+    update = ITEMS.update().where(is_item & ITEMS.c.response.is_(None)).values(stored)
     return connection.execute(update).rowcount == 1
 
 

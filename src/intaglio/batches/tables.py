@@ -43,6 +43,7 @@ ITEMS = sa.Table(
     sa.Column("place", sa.Integer, primary_key=True),
     sa.Column("request", sa.LargeBinary),  # NULL once the item has run
     sa.Column("response", sa.LargeBinary),  # NULL until the item has run
+    sa.Column("answered_by", sa.String(256)),  # NULL if the batch's own model ran it
 )
 
 

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from intaglio.base_model import BaseModel
 from intaglio.engine.core_process import make_ops
-from intaglio.errors import EvaluationError
+from intaglio.engine.memory.available import AvailableMemory, available_memory
+from intaglio.engine.memory.plan import format_mb
+from intaglio.errors import EvaluationError, NotEnoughMemoryError
+from intaglio.evaluation.memory import PROGRAM_BYTES, cache_bytes, footprint
 from intaglio.evaluation.subject import RunningWindow
 from intaglio.evaluation.texts import Text
 from intaglio.model.gemma import DOWN, GATE_UP, OUT, QKV, Gemma
@@ -32,19 +35,25 @@ _MODULES = (QKV, OUT, GATE_UP, DOWN)
 
 
 def calibrate(
-    base: BaseModel, settings: Settings, texts: Sequence[Text], progress: Callable[[int, int], None]
+    base: BaseModel,
+    settings: Settings,
+    texts: Sequence[Text],
+    progress: Callable[[int, int], None],
+    available: AvailableMemory | None = None,
 ) -> Calibration:
     """Run the texts through the model in windows of 512 tokens, its matrices in w8.
 
-    Raises EvaluationError for a text that is too short, and as `load_gemma` does.
+    available  None asks the machine
+    Raises EvaluationError for a text that is too short, NotEnoughMemoryError, and as `load_gemma` does.
     """
     ids = [token for text in texts for token in base.tokenizer.encode(text.content)]
     if len(ids) < 2:
         raise EvaluationError(f"{texts[0].name} has {len(ids)} token; at least 2 are needed to calibrate")
     ops = make_ops(settings.kernels, settings.threads)
+    length = min(CONTEXT_LENGTH, base.config.context_length)
+    _check_memory(base, settings, ops, length, available or available_memory())
     model = load_gemma(base.path, ops, "w8")
     recording = ActivationOps(ops)
-    length = min(CONTEXT_LENGTH, base.config.context_length)
     running = RunningWindow(model.with_ops(recording), recording, None, length)
     step = length - 1
     for start in range(0, len(ids), step):
@@ -53,6 +62,18 @@ def calibrate(
         progress(min(start + step, len(ids)), len(ids))
     digest = hashlib.sha256(repr((CONTEXT_LENGTH, ids)).encode()).hexdigest()
     return Calibration(mean_squares(model, recording), digest)
+
+
+def _check_memory(base: BaseModel, settings: Settings, ops: Ops, length: int, available: AvailableMemory) -> None:
+    weights = footprint(base.path, settings, "w8", ops.layout, uses_packed=False)
+    caches = cache_bytes(base.config, length, "f32")
+    needed = weights.weights + weights.loading + caches + PROGRAM_BYTES
+    if needed > available.size_bytes:
+        raise NotEnoughMemoryError(
+            f"not enough memory to calibrate: {format_mb(needed)} needed, {format_mb(available.size_bytes)} available "
+            f"({available.bound}): weights in w8 {format_mb(weights.weights)}, loading them "
+            f"{format_mb(weights.loading)}; pack without --calibrate, or on a larger machine"
+        )
 
 
 class ActivationOps:

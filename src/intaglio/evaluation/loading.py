@@ -13,21 +13,16 @@ from intaglio.engine.memory.machine import kv_format
 from intaglio.engine.memory.plan import format_mb
 from intaglio.errors import EvaluationError, NotEnoughMemoryError
 from intaglio.evaluation.evaluate import LOGIT_BYTES, TokenizedText, Windowing
+from intaglio.evaluation.memory import PROGRAM_BYTES, add_footprints, cache_bytes, footprint
 from intaglio.evaluation.subject import Subject
 from intaglio.evaluation.texts import Text
 from intaglio.lora.packing import pack_tensors
 from intaglio.lora.peft.base_tables import checkpoint_tables
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
-from intaglio.model.footprint import weights_footprint
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
-from intaglio.model.packed import packed_key, packed_path
-from intaglio.model.weights import open_checkpoint
 from intaglio.ops import AdapterWeights, KVFormat, Ops
-from intaglio.ops.cached_values import token_bytes
 from intaglio.settings import Settings
-
-_PROGRAM_BYTES = 300 * 10**6  # Python, libraries, and the arrays of one piece besides its logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +114,16 @@ def _identity(choice: Choice) -> tuple[Path, str]:
 
 def _check_memory(choices: Sequence[Choice], windowing: Windowing, ops: Ops, available: AvailableMemory) -> None:
     """Raise NotEnoughMemoryError if the weights of all models, their caches and their logits do not fit."""
-    weights = loading = 0
-    for choice in {_identity(choice): choice for choice in choices}.values():
-        path, settings = choice.base.path, choice.settings
-        with open_checkpoint(path) as checkpoint:
-            tensors = {name: checkpoint.info(name) for name in checkpoint.names()}
-        packed = packed_path(settings.cache_path / "packed", packed_key(path, settings.format, ops.layout))
-        widened = settings.kernels == "reference"
-        found = weights_footprint(tensors, settings.format, widened=widened, is_packed=packed.exists())
-        weights, loading = weights + found.weights, max(loading, found.loading)
-    caches = sum(_cache_bytes(choice, windowing.context_length) for choice in choices)
-    needed = weights + loading + caches + 2 * len(choices) * LOGIT_BYTES + _PROGRAM_BYTES
+    models = {_identity(choice): choice for choice in choices}.values()
+    weights = add_footprints(
+        footprint(choice.base.path, choice.settings, choice.settings.format, ops.layout, uses_packed=True)
+        for choice in models
+    )
+    caches = sum(cache_bytes(choice.base.config, windowing.context_length, choice.kv_format) for choice in choices)
+    needed = weights.weights + weights.loading + caches + 2 * len(choices) * LOGIT_BYTES + PROGRAM_BYTES
     if needed > available.size_bytes:
         raise NotEnoughMemoryError(
             f"not enough memory: {format_mb(needed)} needed, {format_mb(available.size_bytes)} available "
-            f"({available.bound}): weights {format_mb(weights)} (--format, --against-format), loading them "
-            f"{format_mb(loading)}, keys and values {format_mb(caches)} (--context-length)"
+            f"({available.bound}): weights {format_mb(weights.weights)} (--format, --against-format), loading them "
+            f"{format_mb(weights.loading)}, keys and values {format_mb(caches)} (--context-length)"
         )
-
-
-def _cache_bytes(choice: Choice, context_length: int) -> int:
-    config = choice.base.config
-    return config.num_layers * context_length * token_bytes(choice.kv_format, config.num_kv_heads, config.head_dim)

@@ -4,6 +4,7 @@
       refs/main                    the commit that a branch or tag had when it was last seen
       blobs/HASH                   contents
       snapshots/COMMIT/NAME        a link to ../../blobs/HASH
+    intaglio/REFERENCE.json      ours: the model that a reference was last, once all of its files were here
 
 A file is in a snapshot only once it is complete and its hash is right.
 """
@@ -11,6 +12,7 @@ A file is in a snapshot only once it is complete and its hash is right.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -18,8 +20,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from intaglio.files.atomic_write import sync_folder
+import msgspec
+
+from intaglio.files.atomic_write import atomic_write, sync_folder
+from intaglio.hub.reference import HubReference
 from intaglio.hub.remote import RemoteFile
+
+
+class CompleteModel(msgspec.Struct, frozen=True):
+    """What a reference was when all of its files were here.
+
+    files  as the repository names them
+    first  the first part of a GGUF file; None if the folder is the model
+    """
+
+    commit: str
+    files: list[str]
+    first: str | None
 
 
 class RepositoryCache:
@@ -41,6 +58,26 @@ class RepositoryCache:
         """The commit that a branch or tag had when it was last seen."""
         file = self._root / "refs" / revision
         return file.read_text("utf-8", errors="replace").strip() if file.is_file() else None
+
+    def remember(self, reference: HubReference, model: CompleteModel) -> None:
+        """Record what the reference is now. `refs` cannot tell: a commit stands there before its files are here."""
+        record = self._record(reference)
+        if self.remembered(reference) != model:
+            record.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(record) as file:
+                file.write(msgspec.json.encode(model))
+
+    def remembered(self, reference: HubReference) -> CompleteModel | None:
+        """The model of the last `remember`; None if there is none, or a file of it is gone."""
+        try:
+            model = msgspec.json.decode(self._record(reference).read_bytes(), type=CompleteModel)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        folder = self.snapshot(model.commit)
+        return model if all((folder / name).is_file() for name in model.files) else None
+
+    def _record(self, reference: HubReference) -> Path:
+        return self._root / "intaglio" / f"{hashlib.sha256(str(reference).encode()).hexdigest()[:32]}.json"
 
     def names(self, commit: str) -> set[str]:
         """The files of a commit that are here, as the repository names them."""

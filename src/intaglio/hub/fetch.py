@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from intaglio.errors import HubError, HubUnreachableError, ModelFormatError, StorageFullError
 from intaglio.files.json_object import read_json_object
-from intaglio.hub.cache import RepositoryCache
+from intaglio.hub.cache import CompleteModel, RepositoryCache
 from intaglio.hub.progress import DownloadProgress, NoProgress, size_text
 from intaglio.hub.reference import HubReference
 from intaglio.hub.remote import Hub, Listing, RemoteFile
@@ -48,7 +48,11 @@ def fetch_model(reference: HubReference, progress: DownloadProgress, hub: Hub | 
 
 
 def _from_cache(reference: HubReference, cache: RepositoryCache, error: HubUnreachableError) -> Path:
-    """The model as it was last fetched. Raises HubUnreachableError if it is not complete."""
+    """The model as it was last fetched, by us or another program. Raises HubUnreachableError if it is not complete."""
+    if (model := cache.remembered(reference)) is not None:
+        logger.warning("%s: %s; using the cache, commit %s", reference.repo, error, model.commit[:12])
+        folder = cache.snapshot(model.commit)
+        return folder if model.first is None else folder / model.first
     revision = reference.revision or DEFAULT_REVISION
     commit = cache.known_commit(revision) or revision
     names = cache.names(commit)
@@ -66,7 +70,7 @@ def _path_in(reference: HubReference, cache: RepositoryCache, commit: str, names
     """The path of a model whose files are all among `names`. Raises HubError for one that is missing."""
     folder = cache.snapshot(commit)
     if wants_gguf(names, reference):
-        return folder / gguf_files(names, reference)[0]
+        return folder / gguf_files(names, reference, all_names=False)[0]
     missing = [
         name for name in safetensors_files(names, _read_index(folder, names), reference.repo) if name not in names
     ]
@@ -94,6 +98,7 @@ class _Fetch:
             chosen = gguf_files(names, self._reference)
             self._refuse_other_architectures()
             self._fetch_all(chosen)
+            self._remember(chosen, chosen[0])
             return folder / chosen[0]
         texts = text_files(names)
         quiet = replace(self._transfer, progress=NoProgress())
@@ -103,7 +108,11 @@ class _Fetch:
         self._refuse_other_configs(folder)
         weights = safetensors_files(names, _read_index(folder, names), self._reference.repo)
         self._fetch_all([*texts, *weights])
+        self._remember([*texts, *weights], None)
         return folder
+
+    def _remember(self, files: Sequence[str], first: str | None) -> None:
+        self._cache.remember(self._reference, CompleteModel(self._listing.commit, [*files], first))
 
     def _fetch_all(self, names: Sequence[str]) -> None:
         files = [self._listing.files[name] for name in names]

@@ -82,13 +82,16 @@ def safetensors_files(names: Collection[str], index: Mapping[str, Any] | None, r
     return files
 
 
-def gguf_files(names: Collection[str], reference: HubReference) -> list[str]:
+def gguf_files(names: Collection[str], reference: HubReference, *, all_names: bool = True) -> list[str]:
     """All parts, in order, of the GGUF model that a reference names.
+
+    all_names  whether `names` are all files of the repository, rather than those in a cache: only then is a single
+               model the one that a reference without a quantization means
 
     Raises HubError listing what there is, if there is no such file or more than one.
     """
     models = _gguf_models(names)
-    chosen = _chosen(models, reference)
+    chosen = _chosen(models, reference, all_names)
     missing = [part for part in models[chosen] if part not in names]
     if missing:
         raise HubError(f"{reference.repo} has {chosen} without its other parts: {', '.join(missing[:_MAX_NAMED])}")
@@ -112,7 +115,7 @@ def _gguf_models(names: Collection[str]) -> dict[str, list[str]]:
     return models
 
 
-def _chosen(models: Mapping[str, list[str]], reference: HubReference) -> str:
+def _chosen(models: Mapping[str, list[str]], reference: HubReference, all_names: bool) -> str:
     """The first part of the model that is meant."""
     if reference.file is not None:
         for first, parts in models.items():
@@ -122,7 +125,7 @@ def _chosen(models: Mapping[str, list[str]], reference: HubReference) -> str:
     wanted = (reference.quantization or DEFAULT_QUANTIZATION).upper()
     found = [first for first in models if quantization_of(first) == wanted]
     found = found or [first for first in models if (quantization_of(first) or "").removeprefix("UD-") == wanted]
-    if reference.quantization is None and len(models) == 1:
+    if reference.quantization is None and len(models) == 1 and all_names:
         found = list(models)
     if len(found) == 1:
         return found[0]

@@ -125,7 +125,7 @@ def stand_in(state: ServerState) -> str:
 
 
 def test_a_batch_of_an_id_that_another_model_stands_in_for_is_run_and_says_so(
-    stand_in: str, client: TestClient, batch: Batches, committed: threading.Semaphore
+    stand_in: str, client: TestClient, state: ServerState, batch: Batches, committed: threading.Semaphore
 ) -> None:
     url = f"{ACCOUNT}/ai/run/{stand_in}"
     submitted = client.post(url, params=QUEUE, json={"requests": [{"prompt": "one", "raw": True}]})
@@ -138,6 +138,9 @@ def test_a_batch_of_an_id_that_another_model_stands_in_for_is_run_and_says_so(
             break
         assert committed.acquire(timeout=DEADLINE_S)
     assert polled.json()["result"]["responses"][0]["result"]["response"] == "one"
+    state.stand_ins = {}  # as on a server that did not run it
+    again = client.post(url, params=QUEUE, json={"request_id": result["request_id"]})
+    assert again.headers["intaglio-answered-by"] == MODEL
 
 
 def test_a_running_batch_reports_its_progress(batch: Batches, llm: FakeLLM, committed: threading.Semaphore) -> None:

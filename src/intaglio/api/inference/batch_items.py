@@ -54,7 +54,8 @@ class BatchItems:
         usage = result.usage
         tokens = TokenCounts(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens)
         entry = BatchAnswer(item.key.place, result, True, _external_reference(item))
-        return ItemResult(item.key, msgspec.json.encode(entry), True, tokens)
+        answered_by = self._state.stand_ins.get(item.model)
+        return ItemResult(item.key, msgspec.json.encode(entry), True, tokens, answered_by)
 
     def error_result(self, item: Item, error: IntaglioError) -> ItemResult:
         errors = [error_item(error, _request_id(item))]

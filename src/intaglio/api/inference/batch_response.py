@@ -60,8 +60,12 @@ async def batch_response(
     Raises BadInputError, ModelNotFoundError, BatchNotFoundError, BatchQueueFullError or RequestTooLargeError.
     """
     result: BatchProgress | BatchResult
+    answered_by = state.stand_ins.get(model)
     if body.get("request_id") is not None and "requests" not in body:
         result = await _poll(state, account, model, body["request_id"])
+        if isinstance(result, BatchResult):  # another server, or this one with other stand-ins, may have run it
+            ran = await asyncio.to_thread(state.batches.answered_by, account, body["request_id"])
+            answered_by = ", ".join(ran) or None
     elif "requests" in body and body.get("request_id") is None and _asks_to_queue(body, query):
         result = await _submit(state, account, model, body, query, schema)
     elif "requests" in body and body.get("request_id") is None:
@@ -69,7 +73,7 @@ async def batch_response(
     else:
         raise BadInputError("queueRequest needs one of 'requests' (to submit a batch) and 'request_id' (to poll it)")
     headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
-    return to_response(result, headers={**headers, **stand_in_headers(state.stand_ins.get(model))})
+    return to_response(result, headers={**headers, **stand_in_headers(answered_by)})
 
 
 async def _submit(

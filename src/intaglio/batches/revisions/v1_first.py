@@ -35,4 +35,5 @@ def upgrade() -> None:
         sa.Column("place", sa.Integer, primary_key=True),
         sa.Column("request", sa.LargeBinary),
         sa.Column("response", sa.LargeBinary),
+        sa.Column("answered_by", sa.String(256)),
     )
