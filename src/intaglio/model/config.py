@@ -191,13 +191,13 @@ def config_from_hf(raw: Mapping[str, Any], weight_dtype: str = "float32") -> Mod
 
 
 def is_multimodal(raw: Mapping[str, Any]) -> bool:
-    """Whether a Hugging Face config is of a model that has a text model in it."""
-    return raw.get("model_type") == "gemma3"
+    """Whether a config is of a model that has a text model in it: of Hugging Face, or metadata of Ollama's GGUF."""
+    return raw.get("model_type") == "gemma3" or any(key.startswith("gemma3.vision.") for key in raw)
 
 
 def text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config of the text model. Raises ModelFormatError if a multimodal one has none."""
-    if not is_multimodal(raw):
+    if raw.get("model_type") != "gemma3":
         return raw
     text_config = raw.get("text_config")
     if not isinstance(text_config, dict):
@@ -284,6 +284,11 @@ def _softcap(raw: Mapping[str, Any], key: str, family: Family) -> float | None:
 # ------------------------------------------------------------------------------------------------------- GGUF metadata
 
 
+_OLLAMA_ROPE = {"rope.global.freq_base": "rope.freq_base", "rope.local.freq_base": "rope.freq_base_swa"}
+_LAYERS_OF_1B = 26
+_STRETCHED_CONTEXT = 131_072  # tokens; of the 4B, 12B and 27B
+
+
 def config_from_gguf(raw: Mapping[str, Any], vocab_size: int, tied_head: bool = True) -> ModelConfig:
     """Read GGUF metadata (`general.architecture`, `<architecture>.*`).
 
@@ -294,6 +299,8 @@ def config_from_gguf(raw: Mapping[str, Any], vocab_size: int, tied_head: bool = 
     if family not in ("gemma", "gemma2", "gemma3"):
         raise ModelFormatError(refusal("general.architecture", family))
     values = {key.removeprefix(f"{family}."): value for key, value in raw.items() if key.startswith(f"{family}.")}
+    if family == "gemma3" and _is_of_ollama(values):
+        values = _with_llama_cpp_keys(values)
     hidden, heads = _integer(values, "embedding_length"), _integer(values, "attention.head_count")
     head_dim = _integer(values, "attention.key_length", hidden // heads)
     if _integer(values, "attention.value_length", head_dim) != head_dim:
@@ -322,6 +329,29 @@ def config_from_gguf(raw: Mapping[str, Any], vocab_size: int, tied_head: bool = 
             eos_ids=_ids(raw.get("tokenizer.ggml.eos_token_id", 1)),
         )
     )
+
+
+def _is_of_ollama(values: Mapping[str, Any]) -> bool:
+    """Whether Ollama's converter wrote a Gemma 3: it has other keys for RoPE, no epsilon, or the vision part's keys."""
+    return "attention.layer_norm_rms_epsilon" not in values or any(
+        key in _OLLAMA_ROPE or key.startswith(("mm.", "vision.")) for key in values
+    )
+
+
+def _with_llama_cpp_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A Gemma 3 of Ollama's converter, with the keys that llama.cpp's would have written.
+
+    What Ollama's program has as constants is not in the file. The sizes with 131,072 tokens of context have their
+    global RoPE stretched by 8; the cap of 30 that some files of the 1B have is not Gemma 3's. Source: the readers of
+    such files in Ollama and in its patch of llama.cpp.
+    """
+    found: dict[str, Any] = {"attention.key_length": 256, "attention.value_length": 256, "rope.freq_base": 1e6}
+    if values.get("context_length", 0) >= _STRETCHED_CONTEXT:
+        found |= {"rope.scaling.type": "linear", "rope.scaling.factor": 8.0}
+    found |= {_OLLAMA_ROPE.get(key, key): value for key, value in values.items()}
+    if values.get("block_count") == _LAYERS_OF_1B:
+        found.pop("final_logit_softcapping", None)
+    return found
 
 
 def _gguf_score_scale(family: str, num_layers: int, hidden: int, heads: int, head_dim: int) -> float:

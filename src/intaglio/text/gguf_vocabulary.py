@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.errors import ModelFormatError
-from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, build_vocabulary
+from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, beyond_embedding, build_vocabulary
 
 _PREFIX = "tokenizer.ggml."
 _STRING, _ARRAY = 8, 9
@@ -47,14 +47,18 @@ def read_gguf_metadata(path: Path) -> dict[str, Any]:
                 raise ModelFormatError(f"{path}: not a readable GGUF file ({err})") from err
 
 
-def gguf_vocabulary(metadata: Mapping[str, Any], source: str) -> Vocabulary:
-    """The vocabulary in GGUF metadata, whose lists may be NumPy arrays too. Raises ModelFormatError."""
+def gguf_vocabulary(metadata: Mapping[str, Any], source: str, num_rows: int | None = None) -> Vocabulary:
+    """The vocabulary in GGUF metadata, whose lists may be NumPy arrays too. Raises ModelFormatError.
+
+    num_rows  rows of the model's embedding. Added tokens beyond them are left out: Ollama's files list the image token
+              of the multimodal Gemma 3. None keeps all.
+    """
     kind = metadata.get(f"{_PREFIX}model")
     if kind != "llama":  # llama.cpp's name for SentencePiece BPE
         raise ModelFormatError(f"{source}: {_PREFIX}model is {kind!r}; Gemma 1, 2 and 3 have 'llama'")
     if len(metadata.get(f"{_PREFIX}precompiled_charsmap", ())):
         raise ModelFormatError(f"{source}: {_PREFIX}precompiled_charsmap is set; Gemma's tokenizers have none")
-    tokens = _required_list(metadata, "tokens", source)
+    tokens: Sequence[str] = list(_required_list(metadata, "tokens", source))
     if not all(isinstance(token, str) for token in tokens):
         raise ModelFormatError(f"{source}: {_PREFIX}tokens must be strings only")
     try:
@@ -64,6 +68,12 @@ def gguf_vocabulary(metadata: Mapping[str, Any], source: str) -> Vocabulary:
     scores = np.asarray(_required_list(metadata, "scores", source))
     if scores.dtype.kind not in "fiu":
         raise ModelFormatError(f"{source}: {_PREFIX}scores must be numbers only")
+    if len(tokens) == len(types) == len(scores):
+        added = {tokens[i]: i for i, kind in enumerate(types) if kind in (PieceType.CONTROL, PieceType.USER_DEFINED)}
+        beyond = beyond_embedding(added, num_rows, source)
+        if beyond == set(range(len(tokens) - len(beyond), len(tokens))):
+            kept = len(tokens) - len(beyond)
+            tokens, types, scores = tokens[:kept], types[:kept], scores[:kept]
     return build_vocabulary(
         source,
         [_with_space_symbol(token, kind) for token, kind in zip(tokens, types, strict=False)],

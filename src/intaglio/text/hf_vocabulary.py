@@ -10,7 +10,6 @@ by their position in the vocabulary and their text.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
@@ -20,9 +19,7 @@ import msgspec
 
 from intaglio.errors import ModelFormatError
 from intaglio.files.lfs_pointer import LFS_ADVICE, is_lfs_pointer
-from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, build_vocabulary, byte_value
-
-logger = logging.getLogger(__name__)
+from intaglio.text.vocabulary import SPACE_SYMBOL, PieceType, Vocabulary, beyond_embedding, build_vocabulary, byte_value
 
 _WHITESPACE_RUN = re.compile(rf"\n+|\t+|{SPACE_SYMBOL}{{2,}}")
 _RUN_CHARS = frozenset(("\n", "\t", SPACE_SYMBOL))
@@ -59,15 +56,6 @@ def read_hf_vocabulary(path: Path, num_rows: int | None = None) -> Vocabulary:
     _check_merges_complete(source, pieces, types, cuts)
     scores = [-float(ranks.get(piece, len(ranks))) for piece in pieces]
     return build_vocabulary(source, pieces, scores, types)
-
-
-def beyond_embedding(added: Mapping[str, int], num_rows: int | None, source: str) -> set[int]:
-    """The ids of added tokens for which the embedding has no row, so that no prompt can contain them."""
-    beyond = {text: token_id for text, token_id in added.items() if num_rows is not None and token_id >= num_rows}
-    if beyond:
-        names = ", ".join(f"{text} ({token_id})" for text, token_id in beyond.items())
-        logger.info("%s: left out, since the embedding has %d rows: %s", source, num_rows, names)
-    return set(beyond.values())
 
 
 class _Model(msgspec.Struct):

@@ -22,10 +22,10 @@ from intaglio.files.lfs_pointer import LFS_ADVICE, NUM_BYTES, is_lfs_pointer
 from intaglio.model.weights import part_paths
 from intaglio.request import TokenTable
 from intaglio.text.gguf_vocabulary import gguf_vocabulary, read_gguf_metadata
-from intaglio.text.hf_vocabulary import beyond_embedding, read_hf_vocabulary
+from intaglio.text.hf_vocabulary import read_hf_vocabulary
 from intaglio.text.sentencepiece_model import read_model, write_model
 from intaglio.text.tokenizer_cache import PreparedTokenizer, prepare_cached
-from intaglio.text.vocabulary import SPACE_SYMBOL, Vocabulary, byte_value
+from intaglio.text.vocabulary import SPACE_SYMBOL, Vocabulary, beyond_embedding, byte_value
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def load_tokenizer(
 
     def prepare() -> PreparedTokenizer:
         if checkpoint_metadata is not None:
-            return prepare_tokenizer(gguf_vocabulary(checkpoint_metadata, str(file)))
+            return prepare_tokenizer(gguf_vocabulary(checkpoint_metadata, str(file), num_rows))
         return prepare_tokenizer(_read_vocabulary(file, num_rows))
 
     try:
@@ -235,7 +235,7 @@ def _read_vocabulary(file: Path, num_rows: int | None) -> Vocabulary:
         raise ModelFormatError(
             f"{file}: not a tokenizer file; it begins with {head[:4]!r} and must be *.json, *.model or GGUF"
         )
-    return gguf_vocabulary(read_gguf_metadata(file), str(file))
+    return gguf_vocabulary(read_gguf_metadata(file), str(file), num_rows)
 
 
 def _check_no_added_tokens(file: Path, vocabulary: Vocabulary, num_rows: int | None) -> None:

@@ -6,13 +6,16 @@ are control tokens; it does not know files or the encoding algorithm.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import isfinite
 
 from intaglio.errors import ModelFormatError
+
+logger = logging.getLogger(__name__)
 
 SPACE_SYMBOL = "\u2581"  # SentencePiece writes a space as ▁ inside pieces
 
@@ -112,6 +115,15 @@ def build_vocabulary(
         unk_id=roles["unk"],
         pad_id=pad_id,
     )
+
+
+def beyond_embedding(added: Mapping[str, int], num_rows: int | None, source: str) -> set[int]:
+    """The ids of added tokens for which the embedding has no row, so that no prompt can contain them."""
+    beyond = {text: token_id for text, token_id in added.items() if num_rows is not None and token_id >= num_rows}
+    if beyond:
+        names = ", ".join(f"{text} ({token_id})" for text, token_id in beyond.items())
+        logger.info("%s: left out, since the embedding has %d rows: %s", source, num_rows, names)
+    return set(beyond.values())
 
 
 def is_control_name(piece: str) -> bool:

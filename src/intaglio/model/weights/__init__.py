@@ -64,5 +64,6 @@ def _open_gguf(path: Path) -> Checkpoint:
         )
     family = _ARCHITECTURES[architecture]
     with errors_prefixed_with(path):
-        tensors = {name_from_gguf(family, name): raw for name, raw in file.tensors.items()}
+        named = {name_from_gguf(family, name): raw for name, raw in file.tensors.items()}
+    tensors = {name: raw for name, raw in named.items() if name is not None}
     return Checkpoint(path, "gguf", file.metadata, without_tied_head(tensors))

@@ -58,13 +58,19 @@ _TEXT_PREFIXES = (
     ("model.language_model.", "model."),
     ("language_model.", ""),
 )
+_GGUF_VISION_PREFIXES = ("v.", "mm.")
 _VISION_PREFIXES = tuple(
     f"{outer}{part}." for outer in ("", "model.") for part in ("vision_tower", "multi_modal_projector")
 )
 
 
-def name_from_gguf(family: Family, name: str) -> str:
-    """The internal name of a GGUF tensor. Raises ModelFormatError for one that the family does not have."""
+def name_from_gguf(family: Family, name: str) -> str | None:
+    """The internal name of a GGUF tensor, or None for one of the vision part that Ollama keeps in the same file.
+
+    Raises ModelFormatError for a tensor that the family does not have.
+    """
+    if family == "gemma3" and name.startswith(_GGUF_VISION_PREFIXES):
+        return None
     outside_layers = {"token_embd.weight": EMBEDDING, "output_norm.weight": _FINAL_NORM}
     if family == "gemma3":
         outside_layers["output.weight"] = HEAD
