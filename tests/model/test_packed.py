@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.model.array_file import write_arrays
+from intaglio.model.footprint import weights_footprint
 from intaglio.model.loader import load_gemma
 from intaglio.model.packed import VERSION, PackedFile, packed_key
-from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
+from intaglio.model.packing.pack import pack
+from intaglio.model.weights import open_checkpoint
+from intaglio.ops.cpu import CpuOps
+from tests.helpers.checkpoints import random_weights, tiny_config, write_gguf, write_hf_folder
 from tests.helpers.forward import Prompt, run_prompts
 from tests.helpers.kernels import chosen_ops
 
@@ -164,3 +168,19 @@ def test_a_folder_that_cannot_be_written_to_only_logs_a_warning(
     file.put("a.matrix", ARRAYS)
     file.save()
     assert "could not be written to" in caplog.text
+
+
+@pytest.mark.parametrize("storage", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
+def test_the_file_is_as_large_as_the_footprint_says(storage: str, tmp_path: Path) -> None:
+    config = tiny_config("gemma3_text", vocab_size=1024, hidden_size=256, intermediate_size=544, num_hidden_layers=2)
+    source = write_gguf(tmp_path / "model.gguf", config, random_weights(config), storage)
+    packed = pack(source, tmp_path / "model.packed", "w4").path
+    for path, fmt in (source, "auto"), (source, "w4"), (source, "w8"), (packed, "auto"):
+        with open_checkpoint(path) as checkpoint:
+            tensors = {name: checkpoint.info(name) for name in checkpoint.names()}
+        norms = sum(4 * info.shape[0] for info in tensors.values() if len(info.shape) == 1)
+        expected = weights_footprint(tensors, fmt, widened=False, is_packed=True).weights - norms
+        folder = tmp_path / f"{path.name}-{fmt}"
+        load_gemma(path, CpuOps(1), fmt, packed_dir=folder)
+        (file,) = folder.glob("*.packed")
+        assert file.stat().st_size == pytest.approx(expected, rel=0.01)

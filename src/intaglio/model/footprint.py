@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from intaglio.model.quantize import PIECE_WEIGHTS, WeightFormat, format_of
+from intaglio.model.quantize import PIECE_WEIGHTS, WeightFormat, format_of, has_no_minima
 from intaglio.model.weights import TensorInfo
 from intaglio.model.weights.names import EMBEDDING, HEAD
 from intaglio.ops import GROUP, Format, QuantizedFormat
@@ -19,9 +19,10 @@ _BYTES_PER_WEIGHT: dict[Format | QuantizedFormat, float] = {
     "f32": 4,
     "bf16": 2,
     "w8": 1 + 2 / GROUP,  # with a scale per group
-    "w5": 5 / 8 + 4 / GROUP,  # with a scale and perhaps a minimum per group
+    "w5": 5 / 8 + 4 / GROUP,  # with a scale and a minimum per group
     "w4": 4 / 8 + 4 / GROUP,
 }
+_BYTES_PER_MINIMUM = 2
 
 # Temporary bytes per weight while one matrix is converted; measured, and compared with the peak of a real load in
 # tests/model/test_footprint.py.
@@ -81,4 +82,7 @@ class _TensorBytes:
             return cls(4 * count, int(_WIDENING * count) + rounding, True)
         out, inputs = tensor.shape
         padded = -(-out // _TILE) * _TILE * (-(-inputs // GROUP) * GROUP)
-        return cls(int(_BYTES_PER_WEIGHT[stored_as] * padded), int(_REORDERING * padded) + rounding, True)
+        size = int(_BYTES_PER_WEIGHT[stored_as] * padded)
+        if stored_as in ("w5", "w4") and has_no_minima(tensor.dtype, stored_as):
+            size -= _BYTES_PER_MINIMUM * padded // GROUP
+        return cls(size, int(_REORDERING * padded) + rounding, True)

@@ -116,6 +116,11 @@ def keeps_numbers(dtype: str, fmt: QuantizedFormat) -> bool:
     return _KEPT.get(dtype) == fmt or (fmt, dtype) == ("w8", "Q5_0")
 
 
+def has_no_minima(dtype: str, fmt: Format | QuantizedFormat) -> bool:
+    """Whether the numbers of a storage type, kept in w5 or w4, are centred: then a group has a scale alone."""
+    return (dtype, fmt) in (("Q5_0", "w5"), ("Q4_0", "w4"))
+
+
 def round_to_w8(values: NDArray[np.float32]) -> QuantizedMatrix:
     """Nearest whole numbers from -127 to 127; the largest magnitude of a group becomes 127."""
     groups = _grouped(values)
