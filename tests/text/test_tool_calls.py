@@ -227,15 +227,64 @@ def test_a_result_is_headed_by_the_tools_name_or_by_the_name_in_its_call() -> No
         (["add"], r"tool_calls\[0\] of message 0 is not an object"),
         ([FLAT, {"arguments": {}}], r"tool_calls\[1\] of message 0 has no name"),
         ([{"function": "add"}], "has no name"),
-        ([{"name": "add", "arguments": "{"}], "are not JSON"),
-        ([{"name": "add", "arguments": [1]}], "are not a JSON object"),
-        ([{"name": "add", "arguments": "5"}], "are not a JSON object"),
-        ([{"name": "add", "arguments": '{"a":' * 5000}], "are not JSON"),
     ],
 )
 def test_a_call_that_cannot_be_read_is_named(calls: Any, words: str) -> None:
     with pytest.raises(ChatError, match=words):
         texts({"role": "assistant", "content": None, "tool_calls": calls})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ('{"city":', '{"city":'),
+        ('{"city": "Par', '{"city": "Par'),
+        ("{'city': 'Paris'}", "{'city': 'Paris'}"),
+        ('{"a":' * 5000, '{"a":' * 5000),
+        ([1, "é"], '[1, "é"]}'),
+        ("5", "5}"),
+        (True, "true}"),
+    ],
+)
+def test_a_call_that_was_cut_or_is_broken_is_shown_as_it_stands(arguments: Any, shown: str) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "not run"}
+    assert texts(called(call), result, {"role": "user", "content": "go on"}) == [
+        ("model", f'{{"name": "f", "parameters": {shown}'),
+        ("user", "Result of f:\nnot run\n\ngo on"),
+    ]
+    assert texts(called(FLAT, call)) == [("model", f'[{CALL}, {{"name": "f", "parameters": {shown}]')]
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (None, ""),
+        ({"t": 21, "unit": "°C"}, '{"t": 21, "unit": "°C"}'),
+        ([1, 2], "[1, 2]"),
+        ([{"id": 7}], '[{"id": 7}]'),
+        (21.5, "21.5"),
+        (False, "false"),
+        ([], ""),
+        ([{"type": "text", "text": "warm"}, {"type": "text", "text": "dry"}], "warmdry"),
+        (
+            [{"type": "image_url", "image_url": {"url": "data:,"}}],
+            '[{"type": "image_url", "image_url": {"url": "data:,"}}]',
+        ),
+    ],
+)
+def test_a_result_may_be_any_json(content: Any, shown: str) -> None:
+    assert texts({"role": "tool", "name": "f", "content": content}) == [("user", f"Result of f:\n{shown}")]
+
+
+def test_results_without_ids_belong_to_the_calls_in_order() -> None:
+    first, second = ({"name": name, "arguments": {}} for name in ("first", "second"))
+    results = [{"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}, {"role": "tool", "content": "3"}]
+    assert texts(called(first, second), *results)[1:] == [("user", "Result of first:\n1\n\nResult of second:\n2\n\n3")]
+    later = [{"role": "tool", "tool_call_id": "b", "content": "2"}, {"role": "tool", "content": "1"}]
+    assert texts(called({"id": "a", **first}, {"id": "b", **second}), *later)[1:] == [
+        ("user", "Result of second:\n2\n\nResult of first:\n1")
+    ]
 
 
 def test_arguments_nested_too_deeply_are_refused() -> None:

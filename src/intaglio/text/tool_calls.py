@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from intaglio.errors import ChatError, GrammarError
-from intaglio.text.tools import ToolCall, ToolUse
+from intaglio.text.tools import ToolCall, ToolUse, UnreadCall, json_text
 
 # Fences that models were trained to put around a call. Only these count: a block of Python is plain text.
 _FENCES = ("```json\n", "```tool_call\n", "```tool_code\n", "```\n")
@@ -124,18 +124,19 @@ def _literal(text: str) -> str:
 # -- calls in messages
 
 
-def read_message_calls(index: int, calls: object) -> list[tuple[str | None, ToolCall]]:
+def read_message_calls(index: int, calls: object) -> list[tuple[str | None, ToolCall | UnreadCall]]:
     """The `tool_calls` of message `index`, each with its id if it has one.
 
     A call is `{name, arguments}` or OpenAI's `{id, type, function: {name, arguments}}`; arguments are an object or JSON
-    text of one. Raises ChatError.
+    text of one. Other arguments make an UnreadCall: a model wrote them, and the caller cannot mend them. Raises
+    ChatError for what a model cannot have written.
     """
     if not isinstance(calls, list):
         raise ChatError(f"tool_calls of message {index} is not an array")
     return [_read_message_call(f"tool_calls[{number}] of message {index}", call) for number, call in enumerate(calls)]
 
 
-def _read_message_call(where: str, call: object) -> tuple[str | None, ToolCall]:
+def _read_message_call(where: str, call: object) -> tuple[str | None, ToolCall | UnreadCall]:
     if not isinstance(call, Mapping):
         raise ChatError(f"{where} is not an object")
     function = call.get("function", call)
@@ -143,18 +144,18 @@ def _read_message_call(where: str, call: object) -> tuple[str | None, ToolCall]:
     if not isinstance(name, str) or not name:
         raise ChatError(f"{where} has no name")
     call_id = call.get("id")
-    arguments = _read_arguments(where, function.get("arguments"))
-    return (call_id if isinstance(call_id, str) else None), ToolCall(name, arguments)
+    return (call_id if isinstance(call_id, str) else None), _call(name, function.get("arguments"))
 
 
-def _read_arguments(where: str, arguments: object) -> Mapping[str, Any]:
+def _call(name: str, arguments: object) -> ToolCall | UnreadCall:
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
-        return {}
+        return ToolCall(name, {})
+    read = arguments
     if isinstance(arguments, str):
         try:
-            arguments = msgspec.json.decode(arguments)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise ChatError(f"arguments of {where} are not JSON: {error}") from error
-    if not isinstance(arguments, Mapping):
-        raise ChatError(f"arguments of {where} are not a JSON object")
-    return arguments
+            read = msgspec.json.decode(arguments)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return UnreadCall(name, arguments)
+    if isinstance(read, Mapping):
+        return ToolCall(name, read)
+    return UnreadCall(name, f"{arguments if isinstance(arguments, str) else json_text(arguments)}}}")

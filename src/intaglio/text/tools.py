@@ -64,6 +64,14 @@ class ToolCall:
     arguments: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadCall:
+    """A call of an earlier turn whose arguments are no JSON object, for example cut. written: as they stand."""
+
+    name: str
+    written: str
+
+
 def parse_tools(
     tools: Sequence[Any] | None, functions: Sequence[Any] | None = None, choice: Any = None, *, parallel: bool = True
 ) -> ToolUse | None:
@@ -119,10 +127,19 @@ def tool_prompt(use: ToolUse) -> str:
     return f"You can call functions. {ask}. Add no other text to a call.\n\nThe functions are:\n{listed}"
 
 
-def call_text(calls: Sequence[ToolCall]) -> str:
-    """Calls in the form that the prompt asks the model for. Raises BadInputError if arguments are nested too deeply."""
-    written = [{"name": call.name, "parameters": call.arguments} for call in calls]
-    return _to_json(written[0] if len(written) == 1 else written)
+def call_text(calls: Sequence[ToolCall | UnreadCall]) -> str:
+    """Calls in the form that the prompt asks the model for; what cannot be read stands in it as it was written.
+
+    Raises BadInputError if arguments are nested too deeply.
+    """
+    written = [_written(call) for call in calls]
+    return written[0] if len(written) == 1 else f"[{', '.join(written)}]"
+
+
+def _written(call: ToolCall | UnreadCall) -> str:
+    if isinstance(call, ToolCall):
+        return json_text({"name": call.name, "parameters": call.arguments})
+    return f'{{"name": {json_text(call.name)}, "parameters": {call.written}'
 
 
 def _tool_json(tool: Tool) -> str:
@@ -130,15 +147,16 @@ def _tool_json(tool: Tool) -> str:
     if tool.description:
         about["description"] = tool.description
     if tool.code:
-        return _to_json({**about, "code": tool.code})
-    return _to_json({**about, "parameters": tool.parameters})
+        return json_text({**about, "code": tool.code})
+    return json_text({**about, "parameters": tool.parameters})
 
 
-def _to_json(value: object) -> str:
+def json_text(value: object) -> str:
+    """JSON as it stands in prompts. Raises BadInputError if it is nested too deeply."""
     try:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError as error:
-        raise BadInputError("a tool's schema or the arguments of a call are nested too deeply") from error
+        raise BadInputError("a tool's schema, a call or a result is nested too deeply") from error
 
 
 def _read_tool(where: str, item: object) -> Tool:

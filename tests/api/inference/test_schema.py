@@ -84,6 +84,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"prompt": "a", "lora": [{"name": "x", "scale": 10}] * 8},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
     {"messages": [{"role": "assistant", "content": None}]},
+    {"messages": [*HI, {"role": "tool", "content": {"t": 21}}, {"role": "tool", "content": [1]}]},
     {"prompt": "a", "nobody_knows": {"this": ["key"]}, "n": 3},
     {"prompt": "a", "frequency_penalty": -2, "presence_penalty": -0.5},
     {"messages": HI, "tools": [{"name": "a"}], "tool_choice": "auto"},

@@ -78,6 +78,17 @@ def test_a_trailing_slash_and_any_content_type_are_accepted(client: TestClient) 
     assert body_of(response)["choices"][0]["text"] == "a"
 
 
+def test_a_call_of_an_earlier_turn_that_was_cut_is_no_reason_to_refuse(client: TestClient, llm: FakeLLM) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"city":'}}
+    talk = [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": {"error": "not run"}},
+        {"role": "user", "content": "go on"},
+    ]
+    assert client.post(CHAT, json={"model": MODEL, "messages": talk}).status_code == 200
+
+
 def test_n_choices_share_a_prompt_that_counts_once(client: TestClient, llm: FakeLLM) -> None:
     body = body_of(chat(client, n=3, seed=7, max_tokens=2))
     assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]

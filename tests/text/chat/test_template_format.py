@@ -125,6 +125,38 @@ def test_calls_and_results_are_texts_where_the_template_has_none(tiny_tokenizer:
     assert open_template(CHATML, tiny_tokenizer).render(messages) == text_ids(tiny_tokenizer, text)
 
 
+def test_a_call_that_was_cut_makes_calls_and_results_texts(tiny_tokenizer: Tokenizer) -> None:
+    cut = {**CALL, "function": {"name": "rain", "arguments": '{"in": "Ro'}}
+    talk = [TALK[0], {**TALK[1], "tool_calls": [cut]}, TALK[2], user("go on")]
+    said = ("assistant", '{"name": "rain", "parameters": {"in": "Ro'), ("user", "Result of rain:\nno\n\ngo on")
+    assert open_template(HERMES, tiny_tokenizer).render(talk) == text_ids(tiny_tokenizer, chatml(("user", "a"), *said))
+
+
+@pytest.mark.parametrize("source", [CHATML, GEMMA3])
+def test_a_call_that_was_cut_is_nothing_to_train_with(tiny_tokenizer: Tokenizer, source: str) -> None:
+    cut = {"name": "rain", "arguments": '{"in": "Ro'}
+    with pytest.raises(ChatError, match=r"a tool call of message 1 are not a JSON object: \{\"name\": \"rain\""):
+        open_template(source, tiny_tokenizer).answered([user("a"), {**TALK[1], "tool_calls": [cut]}])
+
+
+@pytest.mark.parametrize("source", [CHATML, GEMMA3])
+def test_the_last_message_of_the_assistant_may_be_continued(tiny_tokenizer: Tokenizer, source: str) -> None:
+    chat = open_template(source, tiny_tokenizer)
+    talk = [user("a b"), assistant("a"), user("b"), assistant(" a b ")]
+    whole = chat.render(talk[:-1])
+    text = "\n a b" if source == CHATML else "\na b"  # Gemma's template trims
+    assert chat.render(talk, continue_final=True) == whole[:-1] + tiny_tokenizer.encode(text)
+    assert chat.render([user("a"), assistant("")], continue_final=True) == chat.render([user("a")])
+    with pytest.raises(ChatError, match="the last message has the role 'user'; only one of the assistant can be con"):
+        chat.render(talk[:-1], continue_final=True)
+
+
+def test_a_message_that_the_template_changes_cannot_be_continued(tiny_tokenizer: Tokenizer) -> None:
+    chat = open_template(CHATML.replace("message['content']", "message['content'] | upper"), tiny_tokenizer)
+    with pytest.raises(ChatError, match=r"m\.jinja: the chat template changes the last message"):
+        chat.render([user("a"), assistant("b")], continue_final=True)
+
+
 def test_what_the_template_refuses_is_the_callers_fault(tiny_tokenizer: Tokenizer) -> None:
     chat = open_template(GEMMA3.replace("| trim", ""), tiny_tokenizer)
     with pytest.raises(ChatError, match="refuses the messages: Conversation roles must alternate"):

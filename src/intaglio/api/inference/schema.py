@@ -4,7 +4,7 @@ The published schema of gemma-7b-it-lora (schemas/, as Cloudflare publishes it) 
 extensions that later schemas of its siblings or the service's own examples have:
 
     prompt, messages[].content   no maximum length: the context window is checked instead
-    messages[].content           a string, an array of {type: "text", text}, or null
+    messages[].content           a string, an array of {type: "text", text}, or null; a tool's result may be any JSON
     raw, lora                    in both forms; lora may also be a list of adapters with scales
     tools, functions             in both forms; a tool needs only a name
     tool_choice, response_format, guided_json, stop             declared, in both forms
@@ -35,6 +35,10 @@ _SHOWN_CHARACTERS = 100  # of an invalid value, in a message
 
 _CONTENT_PART = {"type": "object", "properties": {"type": {"type": "string"}, "text": {"type": "string"}}}
 _CONTENT = {"type": ["string", "array", "null"], "items": _CONTENT_PART}
+CONTENT_BY_ROLE: dict[str, Any] = {  # of a message: a tool's result may be any JSON
+    "if": {"properties": {"role": {"const": "tool"}}, "required": ["role"]},
+    "else": {"properties": {"content": _CONTENT}},
+}
 STOP = {
     "type": ["string", "array", "null"],
     "minLength": 1,
@@ -178,7 +182,8 @@ def _published(name: str) -> dict[str, Any]:
 def _extended_input(schema: dict[str, Any]) -> dict[str, Any]:
     prompt_form, messages_form = (form["properties"] for form in schema["oneOf"])
     del prompt_form["prompt"]["maxLength"]
-    messages_form["messages"]["items"]["properties"]["content"] = _CONTENT
+    messages_form["messages"]["items"]["properties"]["content"] = {}
+    messages_form["messages"]["items"] |= CONTENT_BY_ROLE
     messages_form["raw"] = prompt_form["raw"]
     prompt_form["functions"] = messages_form["functions"]
     for form in (prompt_form, messages_form):

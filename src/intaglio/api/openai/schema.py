@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from intaglio.api.inference.lora_field import LORA_SCHEMA, with_lora
-from intaglio.api.inference.schema import STOP, first_violation, json_type
+from intaglio.api.inference.schema import CONTENT_BY_ROLE, STOP, first_violation, json_type
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_LOGPROBS
 
@@ -53,7 +53,8 @@ CHAT_SCHEMA: dict[str, Any] = {
             "minItems": 1,
             "items": {
                 "type": "object",
-                "properties": {"role": {"type": "string"}, "content": {"type": ["string", "array", "null"]}},
+                "properties": {"role": {"type": "string"}},
+                **CONTENT_BY_ROLE,
                 "required": ["role"],
             },
         },

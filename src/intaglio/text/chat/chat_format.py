@@ -20,8 +20,20 @@ logger = logging.getLogger(__name__)
 class ChatFormat(Protocol):
     """How the messages of a conversation become a prompt. Safe to use from several threads."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> list[int]:
-        """The token ids, with one BOS, at the start. Raises ChatError."""
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final: bool = False,
+    ) -> list[int]:
+        """The token ids, with one BOS, at the start.
+
+        add_generation_prompt  end with the opening of the model's turn
+        continue_final         end with the text of the last message, which is the assistant's, and leave its turn open
+
+        Raises ChatError.
+        """
 
     def answered(self, messages: Sequence[Mapping[str, Any]]) -> AnsweredChat:
         """A conversation to train with. Raises ChatError."""

@@ -27,6 +27,8 @@ from intaglio.text.chat.messages import (
     SEPARATOR,
     AnsweredChat,
     Message,
+    check_answers,
+    check_continued,
     joined_system_text,
     read_messages,
     result_text,
@@ -49,12 +51,24 @@ class GemmaFormat:
         self.takes_system = takes_system
         self._tokenizer = tokenizer
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> list[int]:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final: bool = False,
+    ) -> list[int]:
         """As `render_chat`, not strict. Raises ChatError."""
-        return render_turns(fold_messages(messages), self._tokenizer, add_generation_prompt=add_generation_prompt)
+        turns = fold_messages(messages)
+        if not continue_final:
+            return render_turns(turns, self._tokenizer, add_generation_prompt=add_generation_prompt)
+        check_continued(messages)
+        before = render_turns(turns[:-1], self._tokenizer, add_generation_prompt=False)
+        return [*before, *_open_turn(turns[-1], self._tokenizer)]
 
     def answered(self, messages: Sequence[Mapping[str, Any]]) -> AnsweredChat:
         """A conversation to train with: an answer is a text of the model and `<end_of_turn>`. Raises ChatError."""
+        check_answers(read_messages(messages))
         turns = fold_messages(messages)
         ids: list[int] = []
         answers: list[tuple[int, int]] = []
@@ -98,15 +112,20 @@ def render_chat(
 
 def render_turns(turns: Sequence[Turn], tokenizer: Tokenizer, *, add_generation_prompt: bool = True) -> list[int]:
     """The token ids of turns. Raises ChatError if the vocabulary has no turn tokens."""
-    start, end = _turn_ids(tokenizer)
+    _, end = _turn_ids(tokenizer)
     newline = tokenizer.encode("\n")
     ids = [tokenizer.bos_id]
     for turn in turns:
-        # Encoded together: a run of newlines is one token, and a system text may begin with newlines.
-        ids += [start, *tokenizer.encode(f"{turn.role}\n{turn.text}"), end, *newline]
+        ids += [*_open_turn(turn, tokenizer), end, *newline]
     if add_generation_prompt:
-        ids += [start, *tokenizer.encode("model\n")]
+        ids += _open_turn(Turn("model", ""), tokenizer)
     return ids
+
+
+def _open_turn(turn: Turn, tokenizer: Tokenizer) -> list[int]:
+    """The ids of a turn without its end."""
+    # Encoded together: a run of newlines is one token, and a system text may begin with newlines.
+    return [_turn_ids(tokenizer)[0], *tokenizer.encode(f"{turn.role}\n{turn.text}")]
 
 
 def turns_text(turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> str:

@@ -21,6 +21,8 @@ from intaglio.text.chat.messages import (
     SEPARATOR,
     AnsweredChat,
     Message,
+    check_answers,
+    check_continued,
     joined_system_text,
     read_messages,
     result_text,
@@ -44,12 +46,24 @@ class TemplateFormat:
         self._abilities = find_abilities(template)
         self._shield = Shield(tokenizer.control_tokens, template.source)
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> list[int]:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final: bool = False,
+    ) -> list[int]:
         """The token ids of a conversation, with exactly one BOS, at the start. messages: as for `render_chat`.
 
         Raises ChatError: a message has a fault, or the template refuses them, such as roles that do not alternate.
         """
-        return self._ids(self._known_messages(read_messages(messages)), add_generation_prompt)
+        known = self._known_messages(read_messages(messages))
+        if not continue_final:
+            return self._ids(known, add_generation_prompt)
+        check_continued(messages)
+        if not (text := known[-1].text.strip()):
+            return self._ids(known[:-1], opening=True)
+        return self._ids(known, opening=False, cut_after=text)
 
     def answered(self, messages: Sequence[Mapping[str, Any]]) -> AnsweredChat:
         """A conversation to train with: an answer is what the template writes for it after the ids of its request, up
@@ -57,7 +71,9 @@ class TemplateFormat:
 
         Raises ChatError, also if the template changes earlier turns when a conversation is continued.
         """
-        known = self._known_messages(read_messages(messages))
+        read = read_messages(messages)
+        check_answers(read)
+        known = self._known_messages(read)
         ids: list[int] = []
         answers: list[tuple[int, int]] = []
         for index, message in enumerate(known):
@@ -75,11 +91,14 @@ class TemplateFormat:
             answers.append((len(request), len(ids)))
         return AnsweredChat(ids, tuple(answers))
 
-    def _ids(self, known: Sequence[Message], opening: bool) -> list[int]:
+    def _ids(self, known: Sequence[Message], opening: bool, cut_after: str | None = None) -> list[int]:
+        """cut_after: the text of the last message, after which the prompt ends; None: where the template ends."""
         try:
             parts = self._split_text(known, opening)
         except RecursionError:
             raise ChatError("the arguments of a tool call are nested too deeply") from None
+        if cut_after is not None:
+            parts = self._cut(parts, cut_after)
         bos_id = self._tokenizer.bos_id
         ids = [bos_id]
         for part in parts:
@@ -87,6 +106,16 @@ class TemplateFormat:
                 continue
             ids.extend([part] if isinstance(part, int) else self._tokenizer.encode(part))
         return ids
+
+    def _cut(self, parts: Sequence[str | int], text: str) -> list[str | int]:
+        """The parts up to the last occurrence of the text."""
+        for place in range(len(parts) - 1, -1, -1):
+            part = parts[place]
+            if isinstance(part, str) and (start := part.rfind(text)) >= 0:
+                return [*parts[:place], part[: start + len(text)]]
+        raise ChatError(
+            f"{self._template.label}: the chat template changes the last message, which cannot be continued"
+        )
 
     def _split_text(self, messages: Sequence[Message], opening: bool) -> list[str | int]:
         """The rendered text: control tokens that the template wrote as ids, between them plain text."""
@@ -103,7 +132,7 @@ class TemplateFormat:
     def _known_messages(self, messages: Sequence[Message]) -> list[Message]:
         """The same conversation in messages that the template supports."""
         known = [message for message in messages if message.role != "system"]
-        if not self._abilities.calls:
+        if not self._abilities.calls or any(message.unread for message in known):
             known = _without_calls(known)
         system = joined_system_text(messages)
         if system is None:
@@ -122,10 +151,10 @@ class TemplateFormat:
             written["tool_calls"] = [
                 {
                     "type": "function",
-                    "id": change(call_id or f"call{number:05}"),
+                    "id": change(call_id),
                     "function": {"name": change(call.name), "arguments": _map_texts(call.arguments, change)},
                 }
-                for number, (call_id, call) in enumerate(message.calls)
+                for call_id, call in message.calls
             ]
         if message.call_id is not None:
             written["tool_call_id"] = change(message.call_id)
@@ -145,7 +174,7 @@ def _without_calls(messages: Sequence[Message]) -> list[Message]:
     after_result = False
     for message in messages:
         is_result = message.role == "tool"
-        if message.calls:
+        if message.calls_text:
             known.append(said("assistant", SEPARATOR.join(part for part in (message.text, message.calls_text) if part)))
         elif message.role in ("user", "tool") and known and known[-1].role == "user" and (is_result or after_result):
             text = result_text(message, message.text) if is_result else message.text
@@ -166,7 +195,7 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
         yield from message.parts
         yield from (text for text in (message.call_id, message.tool) if text is not None)
         for call_id, call in message.calls:
-            yield from (call_id or "", call.name)
+            yield from (call_id, call.name)
             yield from _inner_texts(call.arguments)
 
 
