@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -16,11 +17,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from intaglio.api.account.routes import account_token_routes, token_routes
+from intaglio.api.aliases import RouteAliases
 from intaglio.api.binding.forward import RUN_PATHS, BindingForward, WebSocketRefusal
 from intaglio.api.binding.routes import binding_routes
 from intaglio.api.finetunes.routes import finetune_routes
 from intaglio.api.health import health_routes
-from intaglio.api.http.auth import check_account, check_token
+from intaglio.api.http.auth import LOCAL_ACCOUNT, check_account, check_token
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.errors import binding_error_response, error_response, openai_error_response
 from intaglio.api.http.middleware import InternalErrorMiddleware, TrailingSlashMiddleware
@@ -31,13 +33,15 @@ from intaglio.api.inference.routes import run_routes
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openai.models import openai_model_routes
 from intaglio.api.openai.routes import openai_routes
-from intaglio.api.openapi.document import openapi_document
+from intaglio.api.openapi.document import openapi_document, route_paths
 from intaglio.api.state import ServerState
 from intaglio.errors import IntaglioError, RouteError
 
 API_ROOT = "/client/v4"
 ACCOUNT_ROOT = "/accounts/{account}"
-OPENAI_ROOT = "/ai/v1/"
+# Callers leave these out, since a hosted API has an address of its own.
+LEFT_OUT = (API_ROOT + ACCOUNT_ROOT.format(account=LOCAL_ACCOUNT), API_ROOT)
+OPENAI_PATH = re.compile(rf"{API_ROOT}/accounts/[^/]*/ai/v1(/.*)?")
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PLAYGROUND = Path(__file__).parent / "playground"
 
@@ -62,6 +66,7 @@ def create_app(state: ServerState) -> FastAPI:
     app.add_middleware(TrailingSlashMiddleware)
     app.add_middleware(WebSocketRefusal)
     app.add_middleware(InternalErrorMiddleware, error_response=_error_response)
+    app.add_middleware(RouteAliases)
     app.add_exception_handler(IntaglioError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.include_router(_public_router(state))
@@ -126,7 +131,20 @@ def _public_router(state: ServerState) -> APIRouter:
 
 
 async def _unmatched(request: Request) -> Response:
-    return unmatched_response(request, request.app.router)
+    return _unmatched_response(request)
+
+
+def _unmatched_response(request: Request) -> Response:
+    app: FastAPI = request.app
+
+    def list_paths() -> list[str]:
+        """Found at the first unknown path: it takes some milliseconds."""
+        if not hasattr(app.state, "route_paths"):
+            app.state.route_paths = route_paths(app.routes)
+        paths: list[str] = app.state.route_paths
+        return paths
+
+    return unmatched_response(request, app.router, list_paths, LEFT_OUT)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -139,7 +157,7 @@ def _error_response(request: HTTPConnection, error: IntaglioError) -> Response:
     path = request.url.path
     if path in RUN_PATHS:
         return binding_error_response(request, error)
-    return (openai_error_response if OPENAI_ROOT in path else error_response)(request, error)
+    return (openai_error_response if OPENAI_PATH.fullmatch(path) else error_response)(request, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -148,6 +166,6 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code not in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_FOUND):
         raise error
     try:
-        return unmatched_response(request, request.app.router)
+        return _unmatched_response(request)
     except RouteError as refusal:
         return _error_response(request, refusal)

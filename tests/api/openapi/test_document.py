@@ -7,6 +7,7 @@ import jsonschema_rs
 import pytest
 from fastapi.testclient import TestClient
 
+from intaglio.api.aliases import ALIASES, aliased_path
 from intaglio.api.app import create_app
 from intaglio.api.http.errors import WIRE_ERRORS
 from intaglio.api.inference.schema import RunSchema
@@ -43,7 +44,22 @@ def references_in(part: Any) -> set[str]:
 def test_every_route_is_declared_and_every_declaration_has_a_route(document: dict[str, Any]) -> None:
     named = [operation["operationId"] for _, _, operation in operations_of(document)]
     assert len(named) == len(set(named))
-    assert set(named) == declared_operations(RunSchema(), MODEL).keys()
+    declared = declared_operations(RunSchema(), MODEL).keys()
+    aliases = {f"{name}_{alias.name}" for name in declared for alias in ALIASES}
+    assert declared <= set(named) <= declared | aliases
+
+
+def test_an_alias_is_declared_as_the_route_that_it_stands_for(document: dict[str, Any]) -> None:
+    paths = document["paths"]
+    assert "/v1/chat/completions" in paths
+    for alias in ALIASES:
+        stood_for = {alias.documented(path): path for path in paths if alias.documented(path) in paths}
+        assert stood_for, alias.name
+        for path, route in stood_for.items():
+            assert aliased_path(re.sub(r"{account}", "local", path or "")) == re.sub(r"{account}", "local", route)
+            for method, operation in paths[path].items():
+                assert operation["responses"] == paths[route][method]["responses"]
+                assert operation.get("requestBody") == paths[route][method].get("requestBody")
 
 
 def test_every_operation_says_what_it_does_and_can_fail(document: dict[str, Any]) -> None:
@@ -95,7 +111,7 @@ def test_the_document_needs_no_token_and_declares_that_other_routes_do(
         guarded = client.get("/openapi.json").json()
         open_to_all = {path for path, _, operation in operations_of(guarded) if operation.get("security") == []}
         assert {} not in guarded["security"]
-        assert open_to_all == {"/health"}
+        assert open_to_all == {"/health", f"{ACCOUNT.replace('acc0', '{account}')}/ai/health"}
         for path, method, _ in operations_of(guarded):
             response = client.request(method, re.sub(r"\{\w+\}", "x", path))
             assert (response.status_code == 401) == (path not in open_to_all), (method, path)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
 
+from intaglio.api.aliases import ALIASES
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.openapi import account, finetunes, models, openai, run
 from intaglio.api.openapi.failures import FAILURE_SCHEMAS
 from intaglio.api.openapi.operation import Operation
+from intaglio.api.openapi.shapes import ACCOUNT, GATEWAY
 from intaglio.version import __version__
 
 _ABOUT = """One Gemma, any number of LoRA adapters, behind the REST API of Cloudflare Workers AI.
@@ -37,7 +39,7 @@ def openapi_document(
     model  the one that examples name
     Raises KeyError for a route whose operation is declared nowhere.
     """
-    found = get_openapi(title="Intaglio", version=__version__, routes=list(routes))
+    found = _guessed(routes)
     declared = declared_operations(schema, model)
     paths = {
         path: {
@@ -47,6 +49,7 @@ def openapi_document(
         }
         for path, methods in found["paths"].items()
     }
+    paths |= alias_paths(paths)
     any_of_them: list[dict[str, list[str]]] = [{name: []} for name in _SECURITY_SCHEMES]
     return {
         "openapi": found["openapi"],
@@ -56,6 +59,33 @@ def openapi_document(
         "paths": paths,
         "components": {"schemas": _schemas(schema, model), "securitySchemes": _SECURITY_SCHEMES},
     }
+
+
+def route_paths(routes: Sequence[BaseRoute]) -> list[str]:
+    """The paths that the document has, without aliases, sorted."""
+    return sorted(_guessed(routes)["paths"])
+
+
+def _guessed(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """What FastAPI finds out about the routes."""
+    return get_openapi(title="Intaglio", version=__version__, routes=list(routes))
+
+
+def alias_paths(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The paths that are other addresses of these, each with the same operations under names of its own."""
+    return {
+        alias_path: {method: _at_alias(operation, alias.name, alias_path) for method, operation in operations.items()}
+        for alias in ALIASES
+        for path, operations in paths.items()
+        if (alias_path := alias.documented(path)) is not None
+    }
+
+
+def _at_alias(operation: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
+    """The operation with the parameters that this path has."""
+    in_path = [one for one in (ACCOUNT, GATEWAY) if f"{{{one['name']}}}" in path]
+    others = [one for one in operation.get("parameters", []) if one != ACCOUNT]
+    return {**operation, "operationId": f"{operation['operationId']}_{name}", "parameters": [*in_path, *others]}
 
 
 def declared_operations(schema: RunSchema, model: str) -> dict[str, Operation]:

@@ -59,6 +59,9 @@ ACCOUNT = parameter(
     "account", "path", {"type": "string", "pattern": f"^{ACCOUNT_PATTERN}$"}, "Any account: nothing has to be set up.",
     example="local",
 )  # fmt: skip
+GATEWAY = parameter(
+    "gateway", "path", {"type": "string", "minLength": 1}, "The name of an AI Gateway, which changes nothing."
+)
 FINETUNE = parameter("finetune", "path", {"type": "string", "minLength": 1}, "A finetune by its name or id.")
 
 
