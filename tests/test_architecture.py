@@ -253,6 +253,7 @@ API_LAYERS = (
     {"aliases", "background_verification", "catalogue"},
     {"stand_ins"},
     {"state"},
+    {"model_names"},
     {"inference", "finetunes", "account", "health"},
     {"openai", "binding"},
     {"openapi", "startup"},

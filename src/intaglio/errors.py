@@ -105,7 +105,11 @@ class ModelWithoutWeightsError(RequestError):
 
 
 class FinetuneNotFoundError(RequestError):
-    """No finetune of that name or id. The base model never serves such a request instead."""
+    """No finetune of that name or id. The base model never serves such a request instead. similar: names there are."""
+
+    def __init__(self, message: str, similar: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.similar = similar
 
 
 class FinetuneNotReadyError(RequestError):

@@ -14,6 +14,7 @@ from intaglio.api.catalogue import HOSTED, serving_advice
 from intaglio.batches import BatchStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
 from intaglio.finetunes import FinetuneStore
+from intaglio.finetunes.similar import did_you_mean, similar_names
 from intaglio.settings import Settings
 
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
@@ -68,9 +69,14 @@ class ServerState:
             raise ModelWithoutWeightsError(
                 f"{model_id} is known, but this server has no weights for it. {serving_advice(HOSTED[model_id])}"
             )
-        raise ModelNotFoundError(
-            f"No such model {model_id} or task. Models of this server: {', '.join(sorted(self.callable_models))}"
-        )
+        raise self.no_such_model(model_id)
+
+    def no_such_model(self, model_id: str, adapters: tuple[str, ...] = ()) -> ModelNotFoundError:
+        """The error for an unknown id. adapters: names of those that resemble it."""
+        similar = similar_names(model_id, self.callable_models)
+        advice = did_you_mean([*similar, *(f"the adapter {name}" for name in adapters)])
+        listed = f"Models of this server: {', '.join(sorted(self.callable_models))}"
+        return ModelNotFoundError(f"No such model {model_id} or task. {advice}{' ' if advice else ''}{listed}")
 
     def find_llm(self, model_id: str) -> AsyncLLM | None:
         """The loaded base that answers for that id; None if there is none."""

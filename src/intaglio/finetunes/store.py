@@ -13,11 +13,12 @@ from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
-from intaglio.errors import BadInputError, FinetuneError, FinetuneNotReadyError
+from intaglio.errors import BadInputError, FinetuneError, FinetuneNotFoundError, FinetuneNotReadyError
 from intaglio.finetunes.db.repository import ORDER_COLUMNS, Clock, FinetuneRepository, utc_now
 from intaglio.finetunes.mixes import FoundAdapter, check_mix, combine
 from intaglio.finetunes.names import check_finetune_name
 from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneState, FinetuneVersion
+from intaglio.finetunes.similar import similar_names
 from intaglio.finetunes.storage.blobs import FileStore, OpenedFile
 from intaglio.finetunes.storage.data_lock import DataLock
 from intaglio.finetunes.storage.garbage import GarbageCollector
@@ -112,13 +113,19 @@ class FinetuneStore:
         return [demo for demo in self._demos if demo.model == model]
 
     def find(self, account: str, name_or_id: str) -> Finetune:
-        """A demo of that name or id, or what the repository finds for the account. Raises FinetuneNotFoundError."""
+        """A demo of that name or id, or what the repository finds for the account.
+
+        Raises FinetuneNotFoundError with the names of the account and of demos that resemble it.
+        """
         demo = self._find_demo(name_or_id)
         if demo is not None:
             return demo
-        found = self._repository.find(account, name_or_id)
-        if self._garbage.after_failure():
+        try:
             found = self._repository.find(account, name_or_id)
+            if self._garbage.after_failure():
+                found = self._repository.find(account, name_or_id)
+        except FinetuneNotFoundError as error:
+            raise FinetuneNotFoundError(str(error), self._similar(account, name_or_id)) from error
         return self._with_paths_and_check(found)
 
     def find_own(self, account: str, name_or_id: str) -> Finetune:
@@ -234,6 +241,10 @@ class FinetuneStore:
         stored = found.files[file_name]
         path = self._files.blob_path(stored.sha256) if found.current is None else found.current.folder / file_name
         return OpenedFile(path.open("rb"), file_name, stored)
+
+    def _similar(self, account: str, name: str) -> tuple[str, ...]:
+        demos = [demo.name for demo in self._demos]
+        return similar_names(name, [*self._repository.names_like(account, name), *demos])
 
     def _find_demo(self, name_or_id: str) -> Finetune | None:
         """The demo of that name or id. Their names have a reserved prefix, so they hide no other finetune."""

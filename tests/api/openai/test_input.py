@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.api.http.errors import wire_error
-from intaglio.api.openai.input import read_chat, read_completions, split_model, with_choice_seed
+from intaglio.api.model_names import NamedModel
+from intaglio.api.openai.input import read_chat, read_completions, with_choice_seed
 from intaglio.api.openai.schema import CHAT_SCHEMA, COMPLETIONS_SCHEMA, chat_check, completions_check
 from intaglio.errors import BadInputError, IntaglioError
 from intaglio.request import SamplingParams
@@ -226,7 +227,7 @@ def test_any_value_of_a_field_is_read_or_refused(fields: dict[str, Any]) -> None
     base = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
     for check, read in ((CHAT_CHECK, read_chat), (COMPLETIONS_CHECK, read_completions)):
         try:
-            asked = read(check.read({**base, **fields}), {MODEL})
+            asked = read(check.read({**base, **fields}), NamedModel(MODEL))
         except IntaglioError as refused:
             assert wire_error(refused).status == 400
         else:
@@ -237,18 +238,8 @@ def test_very_many_prompts_are_refused_before_a_request_is_made_of_each() -> Non
     body = completions_check().read({"model": MODEL, "prompt": ["a"] * 400_000})
     began = time.process_time()
     with pytest.raises(BadInputError, match=r"400000 .*128"):
-        read_completions(body, [MODEL])
+        read_completions(body, NamedModel(MODEL))
     assert time.process_time() - began < 1  # it took two seconds
-
-
-def test_only_a_colon_after_a_served_model_separates_an_adapter() -> None:
-    served = {"@x/base", "local:7b"}
-    assert split_model("@x/base", served) == ("@x/base", None)
-    assert split_model("@x/base:mine", served) == ("@x/base", "mine")
-    assert split_model("local:7b", served) == ("local:7b", None)
-    assert split_model("local:7b:mine", served) == ("local:7b", "mine")
-    assert split_model("other:mine", served) == ("other:mine", None)
-    assert split_model("@x/base:", served) == ("@x/base", "")
 
 
 def test_choice_seeds_are_fixed_numbers() -> None:

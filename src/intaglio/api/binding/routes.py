@@ -26,6 +26,7 @@ from intaglio.api.inference.lora_field import lora_fields
 from intaglio.api.inference.model_routes import models_page
 from intaglio.api.inference.routes import run_response
 from intaglio.api.inference.schema import RunSchema
+from intaglio.api.model_names import check_base
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
 
@@ -43,7 +44,7 @@ def binding_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         account = _account(request)
         model = named_model(request.headers.get(MODEL_HEADER, ""), state.models)
         request.state.answered_by = state.stand_ins.get(model)
-        state.llm(model)  # an unknown model is refused before its input is checked
+        await check_base(state, account, model)  # an unknown model is refused before its input is checked
         body = _as_rest_body(await read_json(request, state.settings.max_body_bytes), schema)
         return await run_response(state, schema, request, account, model, body, {}, JsonResponse)
 

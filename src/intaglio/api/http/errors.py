@@ -171,7 +171,9 @@ def error_item(error: tree.IntaglioError, request_id: str) -> ErrorItem:
             f"limit ({error.window}): {text}"
         )
     elif isinstance(error, tree.FinetuneNotFoundError):
-        text = f"{text} ({request_id})"
+        text = f"{text} ({request_id})"  # the service's own sentence
+        if error.similar:
+            text = f"{text}. Did you mean {' or '.join(error.similar)}?"
     return ErrorItem(row.code, row.prefix + text)
 
 

@@ -22,6 +22,7 @@ from intaglio.api.inference.lora_field import lora_fields
 from intaglio.api.inference.results import BatchProgress, BatchResult, usage_shape
 from intaglio.api.inference.run_input import read_run_input
 from intaglio.api.inference.schema import RunSchema, json_type
+from intaglio.api.model_names import check_base
 from intaglio.api.stand_ins import stand_in_headers
 from intaglio.api.state import ServerState
 from intaglio.batches import Batch, BatchState
@@ -79,7 +80,7 @@ async def batch_response(
 async def _submit(
     state: ServerState, account: str, model: str, body: dict[str, Any], query: Mapping[str, str], schema: RunSchema
 ) -> BatchProgress:
-    state.llm(model)  # for an unknown model the whole batch is refused
+    await check_base(state, account, model)  # for an unknown model the whole batch is refused
     requests = body["requests"]
     if not isinstance(requests, list):
         raise BadInputError(f"Type mismatch of '/requests', 'array' not in '{json_type(requests)}'")

@@ -77,6 +77,20 @@ def with_lora(body: dict[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
     return {**body, "lora": given[0]} if given else body
 
 
+def with_named_adapter(body: Any, query: Mapping[str, str], adapter: str | None) -> Any:
+    """The body with the adapter that its model named as `lora`. Raises BadInputError if `lora` names another one."""
+    if adapter is None or not isinstance(body, dict):
+        return body
+    check_same_adapter(adapter, lora_fields(body, query))
+    return {**body, "lora": adapter}
+
+
+def check_same_adapter(adapter: str, given: list[Any]) -> None:
+    """given: the field `lora`, if it was sent. Raises BadInputError if it names another adapter than the model does."""
+    if given and not names_same_adapters(given[0], adapter):
+        raise BadInputError(f"'/model' names the adapter {adapter!r} and '/lora' the adapter {given[0]!r}")
+
+
 def names_same_adapters(one: Any, other: Any) -> bool:
     """Whether two fields name the same adapters with the same scales, in whichever form."""
     if one == other:

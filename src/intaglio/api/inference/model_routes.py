@@ -14,7 +14,7 @@ from intaglio.api.http.query import flag, integer
 from intaglio.api.inference.model_cards import TEXT_GENERATION, Author, ModelCard, ModelSchemas
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.state import ServerState
-from intaglio.errors import BadInputError, ModelNotFoundError
+from intaglio.errors import BadInputError
 
 MAX_PER_PAGE = 1000
 
@@ -33,7 +33,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         if not model:
             raise BadInputError("the query parameter 'model' is missing")
         if model not in state.models and model not in HOSTED:
-            raise ModelNotFoundError(f"No such model {model} or task")
+            raise state.no_such_model(model)
         return success(ModelSchemas(schema.input, schema.output))
 
     @router.get("/ai/tasks/search", operation_id="search_tasks")

@@ -14,10 +14,12 @@ from intaglio.api.http.disconnects import client_closed_response, run_until_disc
 from intaglio.api.http.envelope import success
 from intaglio.api.http.json_body import read_json
 from intaglio.api.inference.batch_response import batch_response, is_batch
+from intaglio.api.inference.lora_field import with_named_adapter
 from intaglio.api.inference.run_input import read_run_input
 from intaglio.api.inference.running_request import start_request
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.inference.sse import RunStream
+from intaglio.api.model_names import check_base, find_model
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
 
@@ -39,7 +41,10 @@ def run_routes(state: ServerState, schema: RunSchema) -> APIRouter:
         outer = await read_json(request, state.settings.max_body_bytes)
         model, body = _split_model(outer)
         request.state.answered_by = state.stand_ins.get(model)
-        return await run_response(state, schema, request, account, model, body, request.query_params)
+        base, adapter = await find_model(state, account, model)
+        request.state.answered_by = state.stand_ins.get(base)
+        body = with_named_adapter(body, request.query_params, adapter)
+        return await run_response(state, schema, request, account, base, body, request.query_params)
 
     return router
 
@@ -62,7 +67,7 @@ async def run_response(
     request_id: str = request.state.request_id
     if is_batch(body, query):
         return await batch_response(state, account, model, body, query, schema, request_id, to_response)
-    state.llm(model)  # an unknown model is refused before its input is checked
+    await check_base(state, account, model)  # an unknown model is refused before its input is checked
     run_input = read_run_input(body, query, schema)
     running = await start_request(state, account, model, run_input, request_id)
     if run_input.stream:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from intaglio.api.inference.lora_field import NamedAdapter, names_same_adapters, read_lora
+from intaglio.api.inference.lora_field import NamedAdapter, check_same_adapter, read_lora
 from intaglio.api.inference.run_input import RunInput, rejects_if_busy, stop_strings
 from intaglio.api.inference.structured_output import read_json_mode
+from intaglio.api.model_names import NamedModel
 from intaglio.api.openai.schema import MAX_CHOICES
 from intaglio.errors import BadInputError
 from intaglio.request import SamplingParams
@@ -52,8 +52,8 @@ class OpenAIInput:
         return [replace(prompt, params=with_choice_seed(prompt.params, number)) for number in range(self.n)]
 
 
-def read_chat(body: dict[str, Any], served: Collection[str]) -> OpenAIInput:
-    """A body of chat completions as its check gives it. served: ids of models. Raises BadInputError."""
+def read_chat(body: dict[str, Any], named: NamedModel) -> OpenAIInput:
+    """A body of chat completions as its check gives it. named: what its model names. Raises BadInputError."""
     modalities = body.get("modalities", ["text"])
     if modalities != ["text"]:
         raise BadInputError(f"'/modalities' is {modalities}; this server answers in text: [\"text\"]")
@@ -63,11 +63,11 @@ def read_chat(body: dict[str, Any], served: Collection[str]) -> OpenAIInput:
     messages = [_message(one) for one in body["messages"]]
     parallel = body.get("parallel_tool_calls", True)
     tools = parse_tools(body.get("tools"), choice=body.get("tool_choice"), parallel=parallel)
-    return _joined(body, served, [replace(_run_input(body, logprobs), messages=messages, tools=tools)])
+    return _joined(body, named, [replace(_run_input(body, logprobs), messages=messages, tools=tools)])
 
 
-def read_completions(body: dict[str, Any], served: Collection[str]) -> OpenAIInput:
-    """A body of completions as its check gives it. served: ids of models. Raises BadInputError."""
+def read_completions(body: dict[str, Any], named: NamedModel) -> OpenAIInput:
+    """A body of completions as its check gives it. named: what its model names. Raises BadInputError."""
     n = int(body.get("n", 1))
     if body.get("best_of", n) != n:
         raise BadInputError(f"'/best_of' is {body['best_of']} and '/n' is {n}; every answer that is made is sent")
@@ -82,16 +82,8 @@ def read_completions(body: dict[str, Any], served: Collection[str]) -> OpenAIInp
             f"{len(prompts)} in '/prompt' times '/n' {n} are {n * len(prompts)} answers, which must be <= {MAX_CHOICES}"
         )
     run_input = _run_input(body, body.get("logprobs"))
-    joined = _joined(body, served, [replace(run_input, prompt=one, raw=True) for one in prompts])
+    joined = _joined(body, named, [replace(run_input, prompt=one, raw=True) for one in prompts])
     return replace(joined, echo=echo)
-
-
-def split_model(model: str, served: Collection[str]) -> tuple[str, str | None]:
-    """Base and adapter of `<base>` or `<base>:<adapter>`. Only the last colon divides, and only if it has to."""
-    if model in served:
-        return model, None
-    base, colon, adapter = model.rpartition(":")
-    return (base, adapter) if colon and base in served else (model, None)
 
 
 def with_choice_seed(params: SamplingParams, number: int) -> SamplingParams:
@@ -102,11 +94,11 @@ def with_choice_seed(params: SamplingParams, number: int) -> SamplingParams:
     return msgspec.structs.replace(params, seed=int.from_bytes(digest[:8], "big"))
 
 
-def _joined(body: dict[str, Any], served: Collection[str], prompts: list[RunInput]) -> OpenAIInput:
-    base, adapters = _base_and_adapters(body, served)
+def _joined(body: dict[str, Any], named: NamedModel, prompts: list[RunInput]) -> OpenAIInput:
+    adapters = _adapters(body, named)
     return OpenAIInput(
         model=body["model"],
-        base=base,
+        base=named.base,
         prompts=tuple(replace(one, adapters=adapters) for one in prompts),
         n=int(body.get("n", 1)),
         stream=body.get("stream", False),
@@ -114,12 +106,10 @@ def _joined(body: dict[str, Any], served: Collection[str], prompts: list[RunInpu
     )
 
 
-def _base_and_adapters(body: dict[str, Any], served: Collection[str]) -> tuple[str, tuple[NamedAdapter, ...]]:
-    base, adapter = split_model(body["model"], served)
-    lora = body.get("lora", adapter)
-    if adapter is not None and not names_same_adapters(lora, adapter):
-        raise BadInputError(f"'/model' names the adapter {adapter!r} and '/lora' the adapter {lora!r}")
-    return base, read_lora(lora)
+def _adapters(body: dict[str, Any], named: NamedModel) -> tuple[NamedAdapter, ...]:
+    if named.adapter is not None:
+        check_same_adapter(named.adapter, [body["lora"]] if "lora" in body else [])
+    return read_lora(body.get("lora", named.adapter))
 
 
 def _run_input(body: dict[str, Any], logprobs: int | None) -> RunInput:

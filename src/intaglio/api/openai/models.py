@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.inference.model_routes import model_cards
-from intaglio.api.openai.input import split_model
+from intaglio.api.model_names import find_model
 from intaglio.api.openai.responses import OpenAIModel, OpenAIModels
 from intaglio.api.state import ServerState
 from intaglio.finetunes import Finetune, FinetuneState
@@ -33,7 +33,7 @@ def openai_model_routes(state: ServerState) -> APIRouter:
 
     @router.get("/ai/v1/models/{model:path}", operation_id="read_openai_model")
     async def retrieve_model(account: str, model: str) -> Response:
-        base, adapter = split_model(model, state.callable_models)
+        base, adapter = await find_model(state, account, model)
         state.llm(base)
         if adapter is None:
             return JsonResponse(_base_entry(state, base))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from intaglio.api.catalogue import HOSTED
 from intaglio.api.http.disconnects import client_closed_response, run_until_disconnected
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
+from intaglio.api.model_names import NamedModel, find_model, known_models, split_model
 from intaglio.api.openai.choice_reader import ChoiceDelta, merged
 from intaglio.api.openai.choices import Choices, start_choices
-from intaglio.api.openai.input import OpenAIInput, read_chat, read_completions, split_model
+from intaglio.api.openai.input import OpenAIInput, read_chat, read_completions
 from intaglio.api.openai.output import ChatForm, ResponseForm, TextForm
 from intaglio.api.openai.schema import chat_check, completions_check
 from intaglio.api.openai.stream import OpenAIStream
@@ -23,18 +24,33 @@ from intaglio.api.state import ServerState
 from intaglio.errors import RouteError
 
 _SERVED_ROUTES = "chat/completions, completions and models"
+# vLLM's routes, which read a folder of the server's disk.
+_HOW_TO_LOAD = (
+    "Adapters are not loaded from a path here. Upload one with `intaglio adapters upload FOLDER`, or create it with "
+    "POST /client/v4/accounts/{account}/ai/finetunes and send its two files to …/finetunes/{finetune}/finetune-assets. "
+    "Then name it in `model` or `lora`: it is loaded by the first request that does"
+)
+_HOW_TO_UNLOAD = (
+    "Adapters are not unloaded here: those that no request uses leave the memory when it is needed. "
+    "DELETE /client/v4/accounts/{account}/ai/finetunes/{finetune} deletes one, also from the disk"
+)
 
 
 def openai_routes(state: ServerState) -> APIRouter:
     """Chat completions, completions, and 404 with the reason for routes that these models do not have."""
     router = APIRouter()
     check_chat, check_completions = chat_check(), completions_check()
-    known = {*state.models, *HOSTED}
+    known = known_models(state)
 
     def note_stand_in(request: Request, sent: object) -> None:
         """For the header of errors: even a body that is refused says which model it is for."""
         if isinstance(sent, dict) and isinstance(sent.get("model"), str):
             request.state.answered_by = state.stand_ins.get(split_model(sent["model"], known)[0])
+
+    async def named_model(request: Request, account: str, body: dict[str, Any]) -> NamedModel:
+        named = await find_model(state, account, body["model"])
+        request.state.answered_by = state.stand_ins.get(named.base)
+        return named
 
     @router.post("/ai/v1/chat/completions", operation_id="create_chat_completion")
     async def chat_completions(request: Request, account: str) -> Response:
@@ -42,7 +58,8 @@ def openai_routes(state: ServerState) -> APIRouter:
         sent = await read_json(request, state.settings.max_body_bytes)
         note_stand_in(request, sent)
         body = check_chat.read(sent, request.query_params)
-        return await _respond(request, account, read_chat(body, known), ChatForm)
+        named = await named_model(request, account, body)
+        return await _respond(request, account, read_chat(body, named), ChatForm)
 
     @router.post("/ai/v1/completions", operation_id="create_completion")
     async def completions(request: Request, account: str) -> Response:
@@ -50,11 +67,20 @@ def openai_routes(state: ServerState) -> APIRouter:
         sent = await read_json(request, state.settings.max_body_bytes)
         note_stand_in(request, sent)
         body = check_completions.read(sent, request.query_params)
-        return await _respond(request, account, read_completions(body, known), TextForm)
+        named = await named_model(request, account, body)
+        return await _respond(request, account, read_completions(body, named), TextForm)
 
     @router.post("/ai/v1/embeddings", operation_id="create_embedding")
     async def embeddings(account: str) -> Response:
         raise RouteError(f"No embeddings here: this server generates text. Below /ai/v1 it has {_SERVED_ROUTES}")
+
+    @router.post("/ai/v1/load_lora_adapter", operation_id="load_lora_adapter")
+    async def load_lora_adapter(account: str) -> Response:
+        raise RouteError(_HOW_TO_LOAD)
+
+    @router.post("/ai/v1/unload_lora_adapter", operation_id="unload_lora_adapter")
+    async def unload_lora_adapter(account: str) -> Response:
+        raise RouteError(_HOW_TO_UNLOAD)
 
     @router.post("/ai/v1/responses", operation_id="create_response")
     async def responses(account: str) -> Response:

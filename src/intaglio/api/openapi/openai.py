@@ -52,6 +52,7 @@ def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
     return {**check.schema, "properties": {**fields, **refused}}
 
 
+_MODEL = "`model` is a base, a base and an adapter as `<base>:<name or id>`, or an adapter's name or id alone."
 _LORA = parameter("lora", "query", TEXT, "An adapter, as `lora` in the body.")
 
 
@@ -75,7 +76,7 @@ def openai_operations(model: str) -> dict[str, Operation]:
     """model: one for the examples."""
     return {
         "create_chat_completion": _run(
-            "Chat completions", "`model` is a base, or a base and an adapter: `<base>:<name or id>`.", "ChatInput",
+            "Chat completions", _MODEL, "ChatInput",
             "ChatCompletion", "ChatEvent",
         ),
         "create_completion": _run(
@@ -83,6 +84,8 @@ def openai_operations(model: str) -> dict[str, Operation]:
             "Completion", "CompletionEvent",
         ),
         "create_embedding": _absent("No embeddings", "Always 404: the models of this server generate text."),
+        "load_lora_adapter": _absent("No loading by path", "vLLM's route. Always 404; the message says what to do."),
+        "unload_lora_adapter": _absent("No unloading", "vLLM's route. Always 404; the message says what to do."),
         "create_response": _absent("No responses API", "Always 404; the message says what there is."),
         "list_openai_models": Operation(
             TAG, "List models", "Bases, and the account's ready finetunes and the demo adapters as `<base>:<name>`.",
@@ -90,7 +93,7 @@ def openai_operations(model: str) -> dict[str, Operation]:
             parameters=(ACCOUNT,), errors=(*IN_AN_ACCOUNT, *OF_A_READ), failures=Failures.OPENAI,
         ),
         "read_openai_model": Operation(
-            TAG, "Read a model", "A base, or a base and an adapter: `<base>:<name or id>`.",
+            TAG, "Read a model", _MODEL,
             {200: DeclaredResponse("The model.", {JSON: ref("OpenAIModel")})},
             parameters=(ACCOUNT, model_in_path(model)), errors=(*IN_AN_ACCOUNT, *OF_A_MODEL, *OF_AN_ADAPTER),
             failures=Failures.OPENAI,

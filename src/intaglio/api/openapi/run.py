@@ -86,7 +86,8 @@ def run_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
             body={JSON: {"anyOf": inputs}}, errors=errors,
         ),
         "run_named_model": Operation(
-            TAG, "Run the model that the body names", "The same, with the model and its input in the body.",
+            TAG, "Run the model that the body names",
+            "The same, with the model and its input in the body. An adapter's name is a model too.",
             responses, parameters=(ACCOUNT, queue, *settings), body={JSON: by_name}, errors=errors,
         ),
         "run_for_binding": _for_binding("Run a model from a Worker", inputs, model),

@@ -31,6 +31,8 @@ ORDER_COLUMNS = ("name", "created_at", "modified_at", "model", "id")
 Clock = Callable[[], datetime]
 
 _VALUES_PER_STATEMENT = 500
+_LENGTHS_APART = 4
+_MAX_LIKE = 1000  # comparing them takes some milliseconds
 
 
 def utc_now() -> datetime:
@@ -111,6 +113,16 @@ class FinetuneRepository:
         """The account's finetunes, oldest first."""
         with self._database.reading() as connection:
             return read_finetunes(connection, FINETUNES.c.account == account)
+
+    def names_like(self, account: str, name: str) -> list[str]:
+        """Names of the account's finetunes that may resemble this one: of about its length, or with it as a part."""
+        if "\0" in name:  # PostgreSQL has no such text
+            return []
+        names = FINETUNES.c.name
+        near = sa.func.length(names).between(len(name) - _LENGTHS_APART, len(name) + _LENGTHS_APART)
+        is_like = (FINETUNES.c.account == account) & (near | names.contains(name, autoescape=True))
+        with self._database.reading() as connection:
+            return list(connection.scalars(sa.select(names).where(is_like).limit(_MAX_LIKE)))
 
     def list_public(self, order_by: str = "created_at", limit: int | None = None) -> list[Finetune]:
         """Every account's public finetunes, sorted by one of ORDER_COLUMNS; the first `limit` of them."""
