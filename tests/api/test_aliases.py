@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from intaglio.api.aliases import aliased_path
 from intaglio.settings import Settings
 from tests.api.conftest import ACCOUNT, MODEL
-from tests.api.finetunes.calls import create
+from tests.api.finetunes.calls import create, error_of
 from tests.api.openai.wire import MODELS, body_of, refusal_of
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "one two"}]}
@@ -89,6 +89,63 @@ def test_a_path_that_lacks_its_beginning_is_answered_with_the_whole_path(client:
 
 def test_a_path_that_resembles_no_route_has_no_advice(client: TestClient) -> None:
     assert client.get("/nowhere").json()["errors"][0]["message"] == "No route for that URI: /nowhere"
+
+
+GATEWAY = "/v1/acc0/my-gateway"
+GATEWAY_HEADERS = {
+    "cf-aig-cache-ttl": "3600", "cf-aig-skip-cache": "true", "cf-aig-metadata": '{"team": "a"}',
+    "cf-aig-collect-log": "false", "cf-aig-request-timeout": "1", "cf-aig-max-attempts": "3",
+    "x-session-affinity": "ses_1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [MODEL, MODEL.replace("/", "%2F"), f"{MODEL}/"])
+def test_a_gateway_runs_the_model_of_the_path_natively(client: TestClient, model: str) -> None:
+    answer = client.post(f"{GATEWAY}/workers-ai/{model}", json={"prompt": "a b", "raw": True}, headers=GATEWAY_HEADERS)
+    assert answer.json()["result"]["response"] == "b a"
+    refused = client.post(f"{GATEWAY}/workers-ai/{model}", json={"prompt": ""})
+    assert (refused.status_code, error_of(refused)["code"]) == (400, 5006)
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("workers-ai/v1/chat/completions", MODEL),
+        ("compat/chat/completions", f"workers-ai/{MODEL}"),
+        ("compat/chat/completions/", f"workers-ai/{MODEL}"),
+        ("compat/chat/completions", MODEL),
+    ],
+)
+def test_a_gateway_answers_in_the_form_of_openai(client: TestClient, path: str, model: str) -> None:
+    response = client.post(f"{GATEWAY}/{path}", json={**CHAT, "model": model}, headers=GATEWAY_HEADERS)
+    assert content_of(response) == "two one user:"
+    assert response.json()["model"] == model
+
+
+def test_a_model_of_another_provider_is_refused_by_the_gateway(client: TestClient) -> None:
+    response = client.post(f"{GATEWAY}/compat/chat/completions", json={**CHAT, "model": "openai/gpt-5"})
+    assert refusal_of(response)[:2] == (400, 5007)
+
+
+def test_the_account_of_a_gateway_is_that_of_its_path(client: TestClient) -> None:
+    create(client, "mine")
+    here = client.post(f"{GATEWAY}/workers-ai/v1/chat/completions", json={**CHAT, "lora": "mine"})
+    assert refusal_of(here)[:2] == (400, 3039)
+    there = client.post(
+        f"{GATEWAY.replace('acc0', 'other')}/workers-ai/v1/chat/completions", json={**CHAT, "lora": "mine"}
+    )
+    assert refusal_of(there)[:2] == (404, 3037)
+    wrong = client.post(f"{GATEWAY.replace('acc0', 'a b')}/workers-ai/v1/chat/completions", json=CHAT)
+    assert refusal_of(wrong)[:2] == (404, 7003)
+
+
+def test_a_model_whose_id_looks_like_a_gateways_path_is_still_a_model() -> None:
+    assert aliased_path("/v1/models/x/workers-ai/y").endswith("/accounts/local/ai/v1/models/x/workers-ai/y")
+
+
+@pytest.mark.parametrize("path", [f"{GATEWAY}/openai/chat/completions", f"{GATEWAY}/compat/embeddings", GATEWAY])
+def test_what_a_gateway_does_not_have_here_is_a_404(client: TestClient, path: str) -> None:
+    assert refusal_of(client.post(path, json=CHAT))[:2] == (404, 7000)
 
 
 def test_no_other_path_is_an_alias() -> None:

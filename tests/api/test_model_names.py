@@ -44,6 +44,14 @@ def test_only_a_colon_after_a_served_model_separates_an_adapter() -> None:
     assert split_model("@x/base:", served) == ("@x/base", "")
 
 
+def test_the_provider_of_an_ai_gateway_is_left_out_of_a_model() -> None:
+    served = {"@x/base", "workers-ai/own"}
+    assert split_model("workers-ai/@x/base", served) == ("@x/base", None)
+    assert split_model("workers-ai/@x/base:mine", served) == ("@x/base", "mine")
+    assert split_model("workers-ai/mine", served) == ("mine", None)
+    assert split_model("workers-ai/own", served) == ("workers-ai/own", None)
+
+
 def test_an_adapter_alone_is_a_model_in_every_body(client: TestClient, llm: FakeLLM, adapter: str) -> None:
     body_of(chat(client, f"{MODEL}:{adapter}"))
     wanted = digests(llm)

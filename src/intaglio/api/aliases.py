@@ -1,10 +1,13 @@
-"""Other addresses of the same routes, as middleware: what OpenAI's tools and monitors expect.
+"""Other addresses of the same routes, as middleware: what OpenAI's tools and callers of an AI Gateway expect.
 
-    /v1/…         the account `local`'s A/ai/v1/…
-    A/ai/health   /health
+    /v1/…                                             the account `local`'s A/ai/v1/…
+    /v1/{account}/{gateway}/workers-ai/v1/…           A/ai/v1/…
+    /v1/{account}/{gateway}/workers-ai/…              A/ai/run/…
+    /v1/{account}/{gateway}/compat/chat/completions   A/ai/v1/chat/completions
+    A/ai/health                                       /health
 
-A is /client/v4/accounts/{account}. A request is rewritten before it is routed, so an alias answers every method, error
-and spelling as the route itself does.
+A is /client/v4/accounts/{account}. The gateway's name changes nothing. A request is rewritten before it is routed, so
+an alias answers every method, error and spelling as the route itself does.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from intaglio.api.http.auth import LOCAL_ACCOUNT
 from intaglio.api.http.unmatched import ASKED_PATH
 
 _ACCOUNT_AI = "/client/v4/accounts/{account}/ai"
+# `/v1/models/…` is a model by its id, whatever the id looks like.
+_BY_GATEWAY = r"/v1/(?!models/)(?P<account>[^/]+)/[^/]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,18 @@ class Alias:
 ALIASES = (
     Alias(
         "for_account", re.compile(r"/client/v4/accounts/[^/]+/ai/health/?"), f"{_ACCOUNT_AI}/health", "/health"
+    ),
+    Alias(
+        "by_gateway_v1", re.compile(_BY_GATEWAY + r"/workers-ai/v1(?P<rest>(/.*)?)"),
+        "/v1/{account}/{gateway}/workers-ai/v1", f"{_ACCOUNT_AI}/v1",
+    ),
+    Alias(
+        "by_gateway", re.compile(_BY_GATEWAY + r"/workers-ai/(?P<rest>.+)"),
+        "/v1/{account}/{gateway}/workers-ai/", f"{_ACCOUNT_AI}/run/",
+    ),
+    Alias(
+        "by_gateway_compat", re.compile(_BY_GATEWAY + r"/compat/chat/completions/?"),
+        "/v1/{account}/{gateway}/compat/chat/completions", f"{_ACCOUNT_AI}/v1/chat/completions",
     ),
     Alias("at_root", re.compile(r"/v1(?P<rest>(/.*)?)"), "/v1", f"{_ACCOUNT_AI}/v1"),
 )  # fmt: skip

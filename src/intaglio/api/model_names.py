@@ -10,6 +10,8 @@ from intaglio.api.catalogue import HOSTED
 from intaglio.api.state import ServerState
 from intaglio.errors import FinetuneNotFoundError, ModelNotFoundError
 
+_PROVIDER = "workers-ai/"
+
 
 class NamedModel(NamedTuple):
     """adapter: name or id; None where the base alone is named."""
@@ -19,9 +21,13 @@ class NamedModel(NamedTuple):
 
 
 def split_model(model: str, served: Collection[str]) -> NamedModel:
-    """Base and adapter of `<base>` or `<base>:<adapter>`. Only the last colon divides, and only if it has to."""
+    """Base and adapter of `<base>` or `<base>:<adapter>`. Only the last colon divides, and only if it has to.
+
+    An AI Gateway names the provider too, `workers-ai/<base>`: where that is no id itself, the provider is left out.
+    """
     if model in served:
         return NamedModel(model)
+    model = model.removeprefix(_PROVIDER)
     base, colon, adapter = model.rpartition(":")
     return NamedModel(base, adapter) if colon and base in served else NamedModel(model)
 
@@ -35,10 +41,10 @@ async def find_model(state: ServerState, account: str, model: str) -> NamedModel
     if state.find_llm(named.base) is not None or named.base in HOSTED:
         return named
     try:
-        finetune = await asyncio.to_thread(state.finetunes.find, account, model)
+        finetune = await asyncio.to_thread(state.finetunes.find, account, named.base)
     except FinetuneNotFoundError as error:
         raise state.no_such_model(model, error.similar) from error
-    return NamedModel(finetune.model, model)
+    return NamedModel(finetune.model, named.base)
 
 
 async def check_base(state: ServerState, account: str, model: str) -> None:

@@ -19,6 +19,7 @@ def settings(settings: Settings) -> Settings:
         {"Authorization": "bearer  first-token "},
         {"X-Auth-Key": "first-token", "X-Auth-Email": "a@b.c"},
         {"X-Auth-User-Service-Key": "first-token"},
+        {"cf-aig-authorization": "Bearer first-token"},
     ],
 )
 def test_a_request_with_an_accepted_token_is_served(client: TestClient, headers: dict[str, str]) -> None:
@@ -36,6 +37,8 @@ def test_a_request_with_an_accepted_token_is_served(client: TestClient, headers:
         {"Authorization": "Basic first-token"},
         {"Authorization": "first-token"},
         {"X-Auth-Key": "nope"},
+        {"cf-aig-authorization": "Bearer nope"},
+        {"Authorization": "Bearer wrong", "cf-aig-authorization": "Bearer first-token"},
         {"Authorization": b"Bearer \xff\xfe"},
     ],
 )

@@ -11,6 +11,7 @@ from intaglio.errors import AuthenticationError, IdentifierError
 LOCAL_ACCOUNT = "local"  # of a request that names no account
 ACCOUNT_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
+_BEARER_HEADERS = ("authorization", "cf-aig-authorization")  # the second is for an AI Gateway
 _KEY_HEADERS = ("x-auth-key", "x-auth-user-service-key")
 
 
@@ -37,7 +38,8 @@ def check_account(account: str) -> None:
 
 
 def _given_token(headers: Mapping[str, str]) -> str | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
+    for name in _BEARER_HEADERS:
+        scheme, _, token = headers.get(name, "").partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return token.strip()
     return next((headers[name] for name in _KEY_HEADERS if headers.get(name)), None)
