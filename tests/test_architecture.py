@@ -256,6 +256,7 @@ API_LAYERS = (
     {"model_names"},
     {"inference", "finetunes", "account", "health"},
     {"openai", "binding"},
+    {"messages"},
     {"openapi", "startup"},
     {"app"},
 )

@@ -71,6 +71,8 @@ def test_what_a_stop_string_holds_back_comes_with_its_logprobs_or_not_at_all(tok
     assert [len(delta.logprobs) for delta in kept] == [1, 1, 0, 0, 3, 0, 0, 3]
     cut = join_deltas(build(tokenizer, ids, stop=("12z",)))
     assert (cut.text, cut.finish_reason) == ("ab12x", FinishReason.STOP)
+    assert [delta.stop_string for delta in build(tokenizer, ids, stop=("zz", "12z"))[-2:]] == [None, "12z"]
+    assert build(tokenizer, ids, stop=("zz",))[-1].stop_string is None
     assert "".join(one.text for one in cut.logprobs) == "ab12x"
     again = join_deltas(build(tokenizer, [token for char in "112z" for token in tokenizer.encode(char)], stop=("12z",)))
     assert again.text == "1", "the first 1 came out when the second one made it certain"

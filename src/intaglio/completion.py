@@ -50,6 +50,7 @@ class TextDelta:
 
     logprobs  of the tokens whose text begins in this piece; empty unless asked for. A stop token, and tokens that begin
               after the start of a stop string, are not part of the completion and are not listed
+    stop_string  the one that ended the completion, in the last piece; None if none did
     """
 
     text: str
@@ -57,6 +58,7 @@ class TextDelta:
     usage: Usage | None = None
     failure: IntaglioError | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    stop_string: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class CompletionBuilder:
     def _last_delta(self, text: str, reason: FinishReason, failure: IntaglioError | None = None) -> TextDelta:
         usage = Usage(self._num_prompt_tokens, self._num_tokens, self._num_cached)
         logprobs = self._pop_logprobs(text, all_left=self._detokenizer.stopped is None)
-        return TextDelta(text, reason, usage, failure, logprobs)
+        return TextDelta(text, reason, usage, failure, logprobs, self._detokenizer.stopped)
 
 
 def _failure(output: TokenOutput) -> IntaglioError | None:

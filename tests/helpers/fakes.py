@@ -9,7 +9,8 @@ they come into effect when they are reached in the reversed order:
     <crash>   the iterator raises an unexpected exception
 
 With `<answer>text</answer>` in the prompt the completion is that text, one word with the space before it per delta.
-With adapters, any other completion begins with their digests and scales.
+With adapters, any other completion begins with their digests and scales. A stop string ends a completion only where a
+word is that string.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class FakeRequestHandle:
         num_prompt_tokens: int,
         max_tokens: int,
         num_logprobs: int | None = None,
+        stop: Sequence[str] = (),
     ) -> None:
         self._llm = llm
         self._words = words
@@ -49,12 +51,17 @@ class FakeRequestHandle:
         self._max_tokens = max_tokens
         self._ended = False
         self._num_logprobs = num_logprobs
+        self._stop = stop
         llm.num_open += 1
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
         given = self._words[: self._max_tokens]
         for number, piece in enumerate(given):
             word = piece.strip()
+            if word in self._stop:
+                self._end()
+                yield TextDelta("", FinishReason.STOP, self._usage(number), stop_string=word)
+                return
             if word == "<stall>" and self._llm.stalls:
                 self._llm.stalled.set()
                 await asyncio.Event().wait()
@@ -165,7 +172,7 @@ class FakeLLM:
         completion = _completion_of(words)
         if adapters and _OPEN not in words:
             completion.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
-        return FakeRequestHandle(self, completion, len(prompt_ids), params.max_tokens, params.logprobs)
+        return FakeRequestHandle(self, completion, len(prompt_ids), params.max_tokens, params.logprobs, stop)
 
     async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
         self.verification_begun.set()

@@ -6,6 +6,7 @@ is not declared is an error in the document.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,9 +62,11 @@ class Declared:
         if kind == "application/json":
             self._check_json(where, declared[kind]["schema"], answer.body)
         elif kind == "text/event-stream":
-            end, content = declared[kind]["schema"]["properties"]["data"]["anyOf"]
-            for number, text in enumerate(_events(answer.body)):
-                if text != end["const"]:
+            data = declared[kind]["schema"]["properties"]["data"]
+            *ends, content = data.get("anyOf", [data])
+            are_named = "event" in declared[kind]["schema"]["properties"]
+            for number, text in enumerate(_events(answer.body, are_named=are_named)):
+                if text not in [end["const"] for end in ends]:
                     self._check_json(f"{where}, event {number}", content["contentSchema"], text.encode())
 
     def _check_json(self, where: str, schema: Any, text: bytes) -> None:
@@ -110,10 +113,14 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile("".join(kinds.get(part, "[^/]+") if part.startswith("{") else re.escape(part) for part in parts))
 
 
-def _events(body: bytes) -> list[str]:
-    """The data of each whole event."""
+def _events(body: bytes, *, are_named: bool) -> list[str]:
+    """The data of each whole event. are_named: the name of an event is the `type` of its data."""
     *events, rest = body.decode().split("\n\n")
     assert rest == "", f"the stream ends within an event: {rest!r}"
+    if are_named:
+        named = [event.partition("\n") for event in events]
+        assert all(name == f"event: {json.loads(data[6:])['type']}" for name, _, data in named), events
+        events = [data for _, _, data in named]
     assert all(event.startswith("data: ") and "\n" not in event for event in events), events
     return [event.removeprefix("data: ") for event in events]
 

@@ -24,13 +24,19 @@ from intaglio.api.finetunes.routes import finetune_routes
 from intaglio.api.health import health_routes
 from intaglio.api.http.auth import LOCAL_ACCOUNT, check_account, check_token
 from intaglio.api.http.envelope import JsonResponse
-from intaglio.api.http.errors import binding_error_response, error_response, openai_error_response
+from intaglio.api.http.errors import (
+    anthropic_error_response,
+    binding_error_response,
+    error_response,
+    openai_error_response,
+)
 from intaglio.api.http.middleware import InternalErrorMiddleware, TrailingSlashMiddleware
 from intaglio.api.http.unmatched import CATCH_ALL, unmatched_response
 from intaglio.api.inference.batch_items import batch_runner
 from intaglio.api.inference.model_routes import model_routes
 from intaglio.api.inference.routes import run_routes
 from intaglio.api.inference.schema import RunSchema
+from intaglio.api.messages.routes import message_routes
 from intaglio.api.openai.models import openai_model_routes
 from intaglio.api.openai.routes import openai_routes
 from intaglio.api.openapi.document import openapi_document, route_paths
@@ -41,6 +47,7 @@ API_ROOT = "/client/v4"
 ACCOUNT_ROOT = "/accounts/{account}"
 # Callers leave these out, since a hosted API has an address of its own.
 LEFT_OUT = (API_ROOT + ACCOUNT_ROOT.format(account=LOCAL_ACCOUNT), API_ROOT)
+ANTHROPIC_PATH = re.compile(rf"{API_ROOT}/accounts/[^/]*/ai/v1/messages(/.*)?")
 OPENAI_PATH = re.compile(rf"{API_ROOT}/accounts/[^/]*/ai/v1(/.*)?")
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PLAYGROUND = Path(__file__).parent / "playground"
@@ -92,7 +99,7 @@ def _api_router(state: ServerState) -> APIRouter:
     api = APIRouter(dependencies=[Depends(authenticate)], redirect_slashes=False)
     account_routes = (
         run_routes(state, schema), model_routes(state, schema), finetune_routes(state), account_token_routes(),
-        openai_routes(state), openai_model_routes(state),
+        openai_routes(state), openai_model_routes(state), message_routes(state),
     )  # fmt: skip
     for routes in account_routes:
         api.include_router(routes, prefix=ACCOUNT_ROOT, dependencies=[Depends(identify)])
@@ -153,10 +160,12 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 def _error_response(request: HTTPConnection, error: IntaglioError) -> Response:
-    """The error in the form of the route's API: the binding's, OpenAI's or the envelope."""
+    """The error in the form of the route's API: the binding's, Anthropic's, OpenAI's or the envelope."""
     path = request.url.path
     if path in RUN_PATHS:
         return binding_error_response(request, error)
+    if ANTHROPIC_PATH.fullmatch(path):
+        return anthropic_error_response(request, error)
     return (openai_error_response if OPENAI_PATH.fullmatch(path) else error_response)(request, error)
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Collection
 from typing import NamedTuple
 
+from starlette.requests import HTTPConnection
+
 from intaglio.api.catalogue import HOSTED
 from intaglio.api.state import ServerState
 from intaglio.errors import FinetuneNotFoundError, ModelNotFoundError
@@ -61,6 +63,12 @@ async def check_base(state: ServerState, account: str, model: str) -> None:
             f'"lora": "{named.adapter}"'
         )
     state.llm(model)
+
+
+def note_stand_in(state: ServerState, request: HTTPConnection, sent: object) -> None:
+    """For the header of errors: even a body that is refused says which model it is for."""
+    if isinstance(sent, dict) and isinstance(sent.get("model"), str):
+        request.state.answered_by = state.stand_ins.get(split_model(sent["model"], known_models(state)).base)
 
 
 def known_models(state: ServerState) -> set[str]:

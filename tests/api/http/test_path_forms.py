@@ -19,6 +19,7 @@ from tests.helpers.openapi_conformance import Declared, DeclaredResponses
 BODY = b'{"prompt": "a b c"}'
 NAMED = f'{{"model": "{MODEL}", "input": {BODY.decode()}}}'.encode()
 CHAT = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "a"}}]}}'.encode()
+MESSAGE = CHAT[:-1] + b', "max_tokens": 5}'
 BINDING = b'{"inputs": {"prompt": "a b c"}}'
 MODEL_HEADER = {"cf-consn-model-id": MODEL}
 VARIES = re.compile(r'"(id|p|created|created_at|modified_at)":("[^"]*"|\d+)|\([0-9a-f-]{36}\)')
@@ -37,6 +38,7 @@ POSTS = [
     (f"{ACCOUNT}/ai/run", NAMED, {}),
     (f"{ACCOUNT}/ai/v1/chat/completions", CHAT, {}),
     (f"{ACCOUNT}/ai/v1/embeddings", CHAT, {}),
+    (f"{ACCOUNT}/ai/v1/messages", MESSAGE, {}),
     (f"{ACCOUNT}/ai/finetunes", b'{"model": "x", "name": "x"}', {}),
     ("/run?version=3", BINDING, MODEL_HEADER),
     ("/ai-gateway/run", BINDING, MODEL_HEADER),

@@ -12,6 +12,7 @@ from schemathesis.generation.meta import CaseMetadata
 
 MAX_TOKENS = 3  # a real model is not kept busy for minutes
 _MODEL_TAGS = {"Run", "Workers binding"}
+_RUNS = ("/completions", "/messages", "/responses")
 _BEFORE_THE_MODEL = {401, 404, 405}
 
 
@@ -51,7 +52,7 @@ def who_is_to_come_back_is_told_when(ctx: CheckContext, response: Response, case
 
 @schemathesis.check
 def answers_of_a_model_have_an_id(ctx: CheckContext, response: Response, case: Case) -> None:
-    runs = case.path in ("/run", "/ai-gateway/run") or "/ai/run" in case.path or case.path.endswith("/completions")
+    runs = case.path in ("/run", "/ai-gateway/run") or "/ai/run" in case.path or case.path.endswith(_RUNS)
     if runs and case.method == "POST" and response.status_code not in _BEFORE_THE_MODEL:
         assert response.headers["cf-ai-req-id"][0], response.headers
 

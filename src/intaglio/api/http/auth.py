@@ -12,7 +12,7 @@ LOCAL_ACCOUNT = "local"  # of a request that names no account
 ACCOUNT_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
 _BEARER_HEADERS = ("authorization", "cf-aig-authorization")  # the second is for an AI Gateway
-_KEY_HEADERS = ("x-auth-key", "x-auth-user-service-key")
+_KEY_HEADERS = ("x-auth-key", "x-auth-user-service-key", "x-api-key")  # the last is Anthropic's
 
 
 def check_token(headers: Mapping[str, str], accepted: Sequence[str]) -> None:

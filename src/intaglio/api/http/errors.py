@@ -29,6 +29,17 @@ STAND_IN_HEADER = "intaglio-answered-by"  # only where a model stands in for one
 
 
 OpenAIErrorType = Literal["invalid_request_error", "server_error"]
+AnthropicErrorType = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "enum": [
+                "invalid_request_error", "authentication_error", "permission_error", "not_found_error",
+                "request_too_large", "rate_limit_error", "api_error",
+            ]
+        }
+    ),
+]  # fmt: skip
 Code = Annotated[int, Meta(description="What went wrong; the codes of Workers AI where it has one")]
 
 
@@ -70,6 +81,28 @@ class OpenAIErrorEvent(Struct, frozen=True):
     """The event that ends a stream with an error."""
 
     error: OpenAIError
+
+
+class AnthropicError(Struct, frozen=True):
+    """Anthropic's `error` object."""
+
+    type: AnthropicErrorType
+    message: str
+
+
+class AnthropicErrorEvent(Struct, frozen=True, tag_field="type", tag="error"):
+    """The event that ends a stream of Anthropic's form with an error."""
+
+    error: AnthropicError
+    request_id: str
+
+
+class AnthropicFailure(Failure, frozen=True):
+    """The envelope of an error, and beside its keys what Anthropic's API sends."""
+
+    type: Literal["error"]
+    error: AnthropicError
+    request_id: str
 
 
 class BindingFailure(Struct, frozen=True):
@@ -145,6 +178,15 @@ WIRE_ERRORS = MappingProxyType({
 })  # fmt: skip
 
 
+# Anthropic's types of error, by status; it has no other for a fault of the caller, and `api_error` from 500 on.
+_ANTHROPIC_TYPES = MappingProxyType({
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+})  # fmt: skip
+
 # Errors for which the service's binding has another code than its REST route.
 BINDING_CODES: Mapping[type[tree.IntaglioError], int] = MappingProxyType({tree.ContextLengthError: 5021})
 _BINDING_NAME = "InferenceUpstreamError"
@@ -184,6 +226,17 @@ def openai_error(error: tree.IntaglioError, request_id: str) -> OpenAIError:
     return OpenAIError(item.code, item.message, kind)
 
 
+def anthropic_error_event(error: tree.IntaglioError, request_id: str) -> AnthropicErrorEvent:
+    """The exception as the last event of a stream in Anthropic's form."""
+    return AnthropicErrorEvent(_anthropic_error(error, request_id), request_id)
+
+
+def _anthropic_error(error: tree.IntaglioError, request_id: str) -> AnthropicError:
+    status = wire_error(error).status
+    kind = "api_error" if status >= 500 else _ANTHROPIC_TYPES.get(status, "invalid_request_error")
+    return AnthropicError(kind, error_item(error, request_id).message)
+
+
 def error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
     """The exception in the envelope. The headers have the request id if the request has one."""
     _log_server_error(request, error)
@@ -201,6 +254,14 @@ def openai_error_response(request: HTTPConnection, error: tree.IntaglioError) ->
     item, found = error_item(error, request_id), openai_error(error, request_id)
     repeated = OpenAIResponseError(found.code, found.message, found.type, [item])
     return _response(request, error, OpenAIFailure({}, False, [item], [], repeated))
+
+
+def anthropic_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:
+    """The exception for Anthropic's routes: the envelope, and beside its keys what Anthropic's clients read."""
+    _log_server_error(request, error)
+    request_id = _request_id(request) or str(uuid4())
+    item, found = error_item(error, request_id), _anthropic_error(error, request_id)
+    return _response(request, error, AnthropicFailure({}, False, [item], [], "error", found, request_id))
 
 
 def binding_error_response(request: HTTPConnection, error: tree.IntaglioError) -> Response:

@@ -1,7 +1,7 @@
 """Server-sent events of a running request: when the response starts, what ends it, and how the request is freed.
 
-The native stream and OpenAI's are subclasses, which differ in the content of an event. Each event is `data: ` and a
-line of JSON, without event names or comments, which some client parsers cannot read.
+Each route's stream is a subclass, which differs in the content of its events. An event is `data: ` and a line of JSON,
+without comments, which some client parsers cannot read, and with a name only where the form has one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -27,6 +28,12 @@ DONE = b"data: [DONE]\n\n"
 def event(content: Any) -> bytes:
     """One server-sent event."""
     return b"data: " + msgspec.json.encode(content) + b"\n\n"
+
+
+def named_event(content: Struct) -> bytes:
+    """One server-sent event with the name that its `type` has."""
+    encoded = msgspec.json.encode(content)
+    return b"event: " + str(content.__struct_config__.tag).encode() + b"\ndata: " + encoded + b"\n\n"
 
 
 class EventStream(Response, ABC):

@@ -29,6 +29,7 @@ class RequestLog:
         self.request_id = request_id
         self.finish_reason: FinishReason | None = None
         self.usage: CountedUsage | None = None
+        self.stop_string: str | None = None  # the one that ended the completion
         answering = f" answered_by={answered_by}" if answered_by else ""
         self._subject = f"model={model}{answering} adapter={_format_adapters(adapters)}"
         self._started = time.perf_counter()
@@ -40,7 +41,7 @@ class RequestLog:
             self._first = time.perf_counter()
         if delta.finish_reason is None:
             return
-        self.finish_reason, self.usage = delta.finish_reason, delta.usage
+        self.finish_reason, self.usage, self.stop_string = delta.finish_reason, delta.usage, delta.stop_string
         if delta.finish_reason not in _SUCCESSFUL_ENDS:
             raise delta.failure or EngineError(f"the completion ended with {delta.finish_reason.value}")
 

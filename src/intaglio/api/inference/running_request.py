@@ -37,13 +37,15 @@ TOOL_CALLS = "tool_calls"  # the finish reason of a completion that consists of 
 class RunningRequest:
     """A request that the engine has accepted. Exiting its context frees the sequence and writes the log line.
 
-    headers  of the response: request id, engine version, the model that stood in, the identity of its adapters
+    headers            of the response: request id, engine version, the model that stood in, its adapters' identity
+    num_prompt_tokens  known before the first token of the completion
     """
 
     handle: RequestHandle
     log: RequestLog
     headers: dict[str, str]
     run_input: RunInput
+    num_prompt_tokens: int
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,7 +156,7 @@ async def submit(
     identity = mix_identity(prepared.adapters)
     if identity is not None:
         headers[DIGEST_HEADER] = identity
-    return RunningRequest(handle, log, headers, run_input)
+    return RunningRequest(handle, log, headers, run_input, len(prepared.prompt_ids))
 
 
 async def _resolve_adapters(

@@ -13,7 +13,7 @@ from intaglio.api.http.errors import REQUEST_ID_HEADER
 from intaglio.api.inference.results import Usage, usage_shape
 from intaglio.api.inference.run_input import RunInput
 from intaglio.api.inference.running_request import RunningRequest, prepare, submit
-from intaglio.api.openai.choice_reader import ChoiceReader
+from intaglio.api.openai.choice_reader import ChoiceDelta, ChoiceReader, merged
 from intaglio.api.openai.input import OpenAIInput
 from intaglio.api.state import ServerState
 from intaglio.completion import TextDelta
@@ -107,6 +107,16 @@ async def start_choices(state: ServerState, account: str, openai_input: OpenAIIn
     echoes = [_text(llm, prompt) if openai_input.echo else "" for prompt in openai_input.prompts]
     prefixes = tuple(text for text in echoes for _ in range(openai_input.n))
     return Choices(request_id, tuple(running), openai_input.n, prefixes)
+
+
+async def collect(choices: Choices) -> list[ChoiceDelta]:
+    """Wait for the end of every choice. Raises EngineError if one fails."""
+    readers = choices.readers()
+    pieces: list[list[ChoiceDelta]] = [[] for _ in readers]
+    async with aclosing(choices.deltas()) as deltas:
+        async for index, delta in deltas:
+            pieces[index].append(readers[index].take(delta))
+    return [merged(of_choice) for of_choice in pieces]
 
 
 async def _end(running: Sequence[RunningRequest], error: BaseException | None) -> None:

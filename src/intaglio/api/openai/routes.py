@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
@@ -13,9 +12,8 @@ from starlette.responses import Response
 from intaglio.api.http.disconnects import client_closed_response, run_until_disconnected
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
-from intaglio.api.model_names import NamedModel, find_model, known_models, split_model
-from intaglio.api.openai.choice_reader import ChoiceDelta, merged
-from intaglio.api.openai.choices import Choices, start_choices
+from intaglio.api.model_names import NamedModel, find_model, note_stand_in
+from intaglio.api.openai.choices import Choices, collect, start_choices
 from intaglio.api.openai.input import OpenAIInput, read_chat, read_completions
 from intaglio.api.openai.output import ChatForm, ResponseForm, TextForm
 from intaglio.api.openai.schema import chat_check, completions_check
@@ -40,12 +38,6 @@ def openai_routes(state: ServerState) -> APIRouter:
     """Chat completions, completions, and 404 with the reason for routes that these models do not have."""
     router = APIRouter()
     check_chat, check_completions = chat_check(), completions_check()
-    known = known_models(state)
-
-    def note_stand_in(request: Request, sent: object) -> None:
-        """For the header of errors: even a body that is refused says which model it is for."""
-        if isinstance(sent, dict) and isinstance(sent.get("model"), str):
-            request.state.answered_by = state.stand_ins.get(split_model(sent["model"], known)[0])
 
     async def named_model(request: Request, account: str, body: dict[str, Any]) -> NamedModel:
         named = await find_model(state, account, body["model"])
@@ -56,7 +48,7 @@ def openai_routes(state: ServerState) -> APIRouter:
     async def chat_completions(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
         sent = await read_json(request, state.settings.max_body_bytes)
-        note_stand_in(request, sent)
+        note_stand_in(state, request, sent)
         body = check_chat.read(sent, request.query_params)
         named = await named_model(request, account, body)
         return await _respond(request, account, read_chat(body, named), ChatForm)
@@ -65,7 +57,7 @@ def openai_routes(state: ServerState) -> APIRouter:
     async def completions(request: Request, account: str) -> Response:
         request.state.request_id = str(uuid4())
         sent = await read_json(request, state.settings.max_body_bytes)
-        note_stand_in(request, sent)
+        note_stand_in(state, request, sent)
         body = check_completions.read(sent, request.query_params)
         named = await named_model(request, account, body)
         return await _respond(request, account, read_completions(body, named), TextForm)
@@ -101,10 +93,5 @@ def openai_routes(state: ServerState) -> APIRouter:
 
 
 async def _collect(choices: Choices, form: ResponseForm) -> Response:
-    readers = choices.readers()
-    pieces: list[list[ChoiceDelta]] = [[] for _ in readers]
-    async with aclosing(choices.deltas()) as deltas:
-        async for index, delta in deltas:
-            pieces[index].append(readers[index].take(delta))
-    complete = [form.choice(index, merged(of_choice)) for index, of_choice in enumerate(pieces)]
+    complete = [form.choice(index, choice) for index, choice in enumerate(await collect(choices))]
     return JsonResponse(form.whole(complete, choices.usage), headers=choices.headers)

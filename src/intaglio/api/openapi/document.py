@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from intaglio.api.aliases import ALIASES
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.openapi import account, finetunes, models, openai, run
+from intaglio.api.openapi import account, finetunes, messages, models, openai, run
 from intaglio.api.openapi.failures import FAILURE_SCHEMAS
 from intaglio.api.openapi.operation import Operation
 from intaglio.api.openapi.shapes import ACCOUNT, GATEWAY
@@ -27,6 +27,7 @@ _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "One of the server's `api_tokens`."},
     "key": {"type": "apiKey", "in": "header", "name": "X-Auth-Key"},
     "service_key": {"type": "apiKey", "in": "header", "name": "X-Auth-User-Service-Key"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 _METHODS_WITHOUT_WORDS = ("head",)  # as GET, without the body
 
@@ -93,6 +94,7 @@ def declared_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
     return {
         **run.run_operations(schema, model),
         **openai.openai_operations(model),
+        **messages.message_operations(),
         **finetunes.OPERATIONS,
         **models.model_operations(model),
         **account.OPERATIONS,
@@ -103,6 +105,7 @@ def _schemas(schema: RunSchema, model: str) -> dict[str, Any]:
     return {
         **run.run_schemas(schema),
         **openai.openai_schemas(model),
+        **messages.message_schemas(model),
         **finetunes.finetune_schemas(model),
         **models.SCHEMAS,
         **account.SCHEMAS,

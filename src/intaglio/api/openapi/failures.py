@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from intaglio.api.http.errors import BINDING_CODES, BindingFailure, Failure, OpenAIErrorEvent, OpenAIFailure, wire_row
+from intaglio.api.http.errors import (
+    BINDING_CODES,
+    AnthropicErrorEvent,
+    AnthropicFailure,
+    BindingFailure,
+    Failure,
+    OpenAIErrorEvent,
+    OpenAIFailure,
+    wire_row,
+)
 from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.shapes import TEXT, ref
 from intaglio.errors import IntaglioError
@@ -18,10 +27,13 @@ class Failures(Enum):
 
     ENVELOPE = "Failure"
     OPENAI = "OpenAIFailure"
+    ANTHROPIC = "AnthropicFailure"
     BINDING = "BindingFailure"
 
 
-FAILURE_SCHEMAS: dict[str, Any] = component_schemas((Failure, OpenAIFailure, OpenAIErrorEvent, BindingFailure))
+FAILURE_SCHEMAS: dict[str, Any] = component_schemas(
+    (Failure, OpenAIFailure, OpenAIErrorEvent, AnthropicFailure, AnthropicErrorEvent, BindingFailure)
+)
 
 
 def failure_responses(errors: Sequence[type[IntaglioError]], form: Failures) -> dict[str, Any]:

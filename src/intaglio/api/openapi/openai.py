@@ -7,15 +7,15 @@ from typing import Any
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.http.wire import component_schemas
 from intaglio.api.openai.responses import SHAPES
-from intaglio.api.openai.schema import BodyCheck, chat_check, completions_check
+from intaglio.api.openai.schema import chat_check, completions_check
 from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import (
     ACCOUNT,
     TEXT,
+    as_sent,
     model_in_path,
-    or_null,
     parameter,
     ref,
 )
@@ -28,8 +28,8 @@ _RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_
 
 def openai_schemas(model: str) -> dict[str, Any]:
     return {
-        "ChatInput": _as_sent(chat_check(), model),
-        "CompletionsInput": _as_sent(completions_check(), model),
+        "ChatInput": as_sent(chat_check(), model),
+        "CompletionsInput": as_sent(completions_check(), model),
         **component_schemas(SHAPES),
         "ChatEvent": _event("ChatCompletionChunk"),
         "CompletionEvent": _event("CompletionChunk"),
@@ -39,17 +39,6 @@ def openai_schemas(model: str) -> dict[str, Any]:
 def _event(chunk: str) -> dict[str, Any]:
     """A chunk of a stream, or the error that ends it."""
     return {"anyOf": [ref(chunk), ref("OpenAIErrorEvent")]}
-
-
-def _as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
-    """The schema that checks; null means absent, and some keys of OpenAI's are refused."""
-    required = check.schema["required"]
-    fields = {name: field if name in required else or_null(field) for name, field in check.schema["properties"].items()}
-    fields["model"] = {**fields["model"], "examples": [model]}
-    refused: dict[str, Any] = {
-        name: {"description": f"Not supported: {reason}", "enum": [None, []]} for name, reason in check.refused.items()
-    }
-    return {**check.schema, "properties": {**fields, **refused}}
 
 
 _MODEL = "`model` is a base, a base and an adapter as `<base>:<name or id>`, or an adapter's name or id alone."

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from intaglio.api.http.auth import ACCOUNT_PATTERN
+from intaglio.api.openai.schema import BodyCheck
 
 TEXT: dict[str, Any] = {"type": "string"}
 FLAG: dict[str, Any] = {"type": "boolean"}
@@ -72,3 +73,14 @@ def model_in_path(example: str) -> dict[str, Any]:
         "generated clients escape them."
     )
     return parameter("model", "path", {"type": "string", "minLength": 1}, says, example=example)
+
+
+def as_sent(check: BodyCheck, model: str) -> dict[str, Any]:
+    """The schema that checks; null means absent, and some keys of OpenAI's are refused."""
+    required = check.schema["required"]
+    fields = {name: field if name in required else or_null(field) for name, field in check.schema["properties"].items()}
+    fields["model"] = {**fields["model"], "examples": [model]}
+    refused: dict[str, Any] = {
+        name: {"description": f"Not supported: {reason}", "enum": [None, []]} for name, reason in check.refused.items()
+    }
+    return {**check.schema, "properties": {**fields, **refused}}

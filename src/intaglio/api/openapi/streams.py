@@ -8,6 +8,19 @@ from typing import Any
 END = "[DONE]"
 
 
+def named_event_stream(says: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a stream of JSON events whose names are the `type` of their content."""
+    return {
+        "type": "object",
+        "description": f"Server-sent events, each with the name that its `type` has. {says}",
+        "properties": {
+            "event": {"type": "string"},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": dict(content)},
+        },
+        "required": ["event", "data"],
+    }
+
+
 def event_stream(says: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of a stream of JSON events; `[DONE]` follows the last."""
     data = {

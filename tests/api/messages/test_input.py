@@ -1,0 +1,155 @@
+"""What a Messages body asks of the model, as the body of a chat completion; and which blocks are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intaglio.api.messages.input import as_chat_body
+from intaglio.api.messages.schema import MESSAGES_SCHEMA, messages_check
+from intaglio.api.model_names import NamedModel
+from intaglio.api.openai.input import read_chat
+from intaglio.errors import BadInputError, IntaglioError
+from tests.api.conftest import MODEL
+from tests.api.messages.wire import TOOL
+from tests.helpers.drawn_cases import drawn_cases
+
+USER = {"role": "user", "content": "Hello"}
+TEXT = {"type": "text", "text": "one", "cache_control": {"type": "ephemeral"}}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}
+RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "mild"}
+CHECK = messages_check()
+
+
+def chat_body(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return as_chat_body(CHECK.read({"model": MODEL, "max_tokens": 5, "messages": list(messages) or [USER], **fields}))
+
+
+def test_settings_are_handed_on_under_the_names_of_chat_completions() -> None:
+    body = chat_body(temperature=0.1, top_p=0.5, top_k=3, seed=7, stream=True, stop_sequences=["a"], lora="mine")
+    assert body == {
+        "model": MODEL, "max_tokens": 5, "temperature": 0.1, "top_p": 0.5, "top_k": 3, "seed": 7, "stream": True,
+        "stop": ["a"], "lora": "mine", "messages": [USER],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("system", ["Be brief.", [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]])
+def test_the_system_text_is_a_message_of_its_own(system: Any) -> None:
+    assert chat_body(system=system)["messages"] == [{"role": "system", "content": system}, USER]
+
+
+def test_blocks_become_messages_in_their_order() -> None:
+    turns = [
+        USER,
+        {"role": "assistant", "content": [TEXT, CALL]},
+        {"role": "user", "content": [RESULT, TEXT, TEXT]},
+    ]
+    plain = {"type": "text", "text": "one"}
+    function = {"name": "get_weather", "arguments": {"city": "Paris"}}
+    assert chat_body(*turns)["messages"] == [
+        USER,
+        {
+            "role": "assistant",
+            "content": [plain],
+            "tool_calls": [{"id": "toolu_1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "toolu_1", "content": "mild"},
+        {"role": "user", "content": [plain, plain]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ({}, ""),
+        ({"content": None}, ""),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "ab"),
+        ({"content": "no such city", "is_error": True}, "Error: no such city"),
+    ],
+)
+def test_a_result_may_be_empty_in_blocks_or_an_error(result: dict[str, Any], text: str) -> None:
+    block = {"type": "tool_result", "tool_use_id": "toolu_1", **result}
+    turns = chat_body({"role": "user", "content": [block]})["messages"]
+    assert turns == [{"role": "tool", "tool_call_id": "toolu_1", "content": text}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "read", "parallel"),
+    [
+        ({"type": "auto"}, "auto", True),
+        ({"type": "any"}, "required", True),
+        ({"type": "none"}, "none", True),
+        ({"type": "any", "disable_parallel_tool_use": True}, "required", False),
+        ({"type": "tool", "name": "get_weather"}, {"type": "function", "function": {"name": "get_weather"}}, True),
+    ],
+)
+def test_tools_and_their_choice_are_those_of_chat_completions(choice: Any, read: Any, parallel: bool) -> None:
+    body = chat_body(tools=[TOOL], tool_choice=choice)
+    assert body["tools"][0]["function"]["parameters"] == TOOL["input_schema"]
+    assert (body["tool_choice"], body["parallel_tool_calls"]) == (read, parallel)
+    read_chat(body, NamedModel(MODEL))
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"role": "user", "content": [{"type": "image", "source": {}}]}, "'/messages/1/content/0/type' is 'image'"),
+        ({"role": "user", "content": [{"type": "text"}]}, "required properties at '/messages/1/content/0' are 'text'"),
+        ({"role": "user", "content": [{"type": "text", "text": 5}]}, "Type mismatch of '/messages/1/content/0/text'"),
+        ({"role": "user", "content": [{**RESULT, "content": 5}]}, "'/messages/1/content/0/content', 'string,array'"),
+        ({"role": "user", "content": [{**RESULT, "content": [5]}]}, "'/messages/1/content/0/content/0' are 'type'"),
+        ({"role": "user", "content": [{**RESULT, "content": [{"type": "image"}]}]}, "is 'image'"),
+        ({"role": "user", "content": [{**RESULT, "is_error": "yes"}]}, "'/messages/1/content/0/is_error', 'boolean'"),
+        ({"role": "user", "content": [CALL]}, "'/messages/1/content/0/type' is 'tool_use'"),
+        ({"role": "assistant", "content": "And"}, "'/messages/1' is of the assistant"),
+        ({"role": "system", "content": "x"}, "'/messages/1/role'"),
+    ],
+)
+def test_what_is_not_served_is_refused_at_its_place(message: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        chat_body(USER, message)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ({"type": "thinking", "thinking": "hm", "signature": ""}, "'/messages/0/content/0/type' is 'thinking'"),
+        ({**CALL, "input": "{}"}, "Type mismatch of '/messages/0/content/0/input', 'object' not in 'string'"),
+        ({"type": "tool_use", "name": "x", "input": {}}, "required properties at '/messages/0/content/0' are 'id'"),
+    ],
+)
+def test_blocks_of_the_assistant_are_refused_at_their_place(block: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        chat_body({"role": "assistant", "content": [block]}, USER)
+    assert says in str(refused.value)
+
+
+def test_two_formats_are_refused() -> None:
+    asked = {"type": "json_schema", "schema": {}}
+    with pytest.raises(BadInputError, match="send only one of them"):
+        chat_body(output_format=asked, output_config={"format": asked})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "content"]), inner),
+    max_leaves=6,
+)
+
+
+@drawn_cases(200)
+@given(st.dictionaries(st.sampled_from(sorted(MESSAGES_SCHEMA["properties"])), JSON, max_size=4))
+def test_any_value_of_a_field_is_read_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        body = (
+            chat_body(**fields)
+            if "messages" not in fields
+            else as_chat_body(CHECK.read({"model": MODEL, "max_tokens": 5, **fields}))
+        )
+        read_chat(body, NamedModel(MODEL))
+    except IntaglioError as refused:
+        assert str(refused)
