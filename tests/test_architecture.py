@@ -36,13 +36,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": BASE | {"model"},
     "finetunes": BASE | {"database", "lora", "model"},
     "batches": BASE | {"database"},
+    "conversations": BASE | {"database"},
     "client": {"errors", "files"},
     "base_model": BASE | ENGINE | {"text", "model_source"},
     "completion": BASE | {"text"},
     "llm": BASE | ENGINE | {"text", "base_model", "completion", "model_source"},
     "training": BASE | {"model", "text", "base_model"},
     "evaluation": BASE | ENGINE | {"text", "base_model"},
-    "api": BASE | JOINED | {"finetunes", "batches", "grammar", "lora", "model", "model_source", "text"},
+    "api": BASE
+    | JOINED
+    | {"finetunes", "batches", "conversations", "grammar", "lora", "model", "model_source", "text"},
     "cli": BASE
     | ENGINE
     | JOINED
@@ -61,8 +64,8 @@ MAY_USE_LIBRARY: dict[str, set[str]] = {
     "fastapi": {"api"},
     "starlette": {"api"},
     "uvicorn": {"api", "cli"},
-    "sqlalchemy": {"database", "finetunes", "batches"},
-    "alembic": {"database", "finetunes", "batches"},
+    "sqlalchemy": {"database", "finetunes", "batches", "conversations"},
+    "alembic": {"database", "finetunes", "batches", "conversations"},
     "httpx2": {"client", "hub"},
     "huggingface_hub": {"hub"},
     "typer": {"cli"},
@@ -256,7 +259,7 @@ API_LAYERS = (
     {"model_names"},
     {"inference", "finetunes", "account", "health"},
     {"openai", "binding"},
-    {"messages"},
+    {"messages", "responses"},
     {"openapi", "startup"},
     {"app"},
 )

@@ -16,6 +16,7 @@
     │   ├── AdapterUseError         valid adapters that cannot be used as a request asks: scale, mix, memory
     │   ├── FinetuneError           a finetune cannot be created or changed as asked
     │   ├── BatchNotFoundError      no batch of that id in the account, or its results are gone
+    │   ├── ResponseNotFoundError   no stored response of that id in the account, or it was removed
     │   ├── AuthenticationError     no token, or a wrong one
     │   └── RouteError              no such route
     │       ├── IdentifierError         an id in the path is malformed, such as an account with a space in it
@@ -126,6 +127,10 @@ class FinetuneError(RequestError):
 
 class BatchNotFoundError(RequestError):
     """No batch of that id in the account, or one whose results are no longer kept."""
+
+
+class ResponseNotFoundError(RequestError):
+    """No stored response of that id in the account, or one that was removed."""
 
 
 class AuthenticationError(RequestError):

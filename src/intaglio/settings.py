@@ -81,13 +81,14 @@ class Settings(BaseSettings):
 
     # the folders
     data_dir: Path = Field(
-        Path("~/.local/share/intaglio"), description="finetunes and batches: databases and files; made if missing"
+        Path("~/.local/share/intaglio"),
+        description="finetunes, batches and stored responses: databases and files; made if missing",
     )
     database_url: str | None = Field(
         None,
         repr=False,  # there may be a password in it
-        description="PostgreSQL for finetunes and batches, postgresql+psycopg://USER@HOST/NAME; none: SQLite in "
-        "data_dir; the adapters' files are in data_dir either way",
+        description="PostgreSQL for finetunes, batches and stored responses, postgresql+psycopg://USER@HOST/NAME; "
+        "none: SQLite in data_dir; the adapters' files are in data_dir either way",
     )
     cache_dir: Path = Field(
         Path("~/.cache/intaglio"),
@@ -150,6 +151,18 @@ class Settings(BaseSettings):
     )
     batch_retention_s: int = Field(
         86_400, ge=1, description="seconds for which the results of a finished batch are kept"
+    )
+
+    # stored responses
+    response_retention_s: int = Field(
+        30 * 86_400,
+        ge=1,
+        description="seconds for which a response of /v1/responses is kept, if it is stored",
+    )
+    max_response_bytes: int = Field(
+        256 * 10**6,
+        ge=1,
+        description="bytes of all kept responses and their conversations; the oldest go first",
     )
 
     # the API

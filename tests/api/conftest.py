@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
-from intaglio.api.startup import open_batches
+from intaglio.api.startup import open_batches, open_responses
 from intaglio.api.state import ServerState
 from intaglio.database import opening
 from intaglio.finetunes import FinetuneStore
@@ -50,6 +50,7 @@ def empty_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings(data_dir=folder)
     _open_store(settings).close()
     open_batches(settings).close()
+    open_responses(settings).close()
     return folder
 
 
@@ -135,7 +136,8 @@ def shared_app(current_state: CurrentState) -> FastAPI:
 def fake_state(settings: Settings, base_config: ModelConfig) -> ServerState:
     models = {name: FakeLLM(name, base_config) for name in (MODEL, SECOND_MODEL)}
     store, batches = OpenedWhenUsed(lambda: _open_store(settings)), OpenedWhenUsed(lambda: open_batches(settings))
-    return ServerState(settings, models, store, batches)  # type: ignore[arg-type]
+    responses = OpenedWhenUsed(lambda: open_responses(settings))
+    return ServerState(settings, models, store, batches, responses)  # type: ignore[arg-type]
 
 
 def _open_store(settings: Settings) -> FinetuneStore:

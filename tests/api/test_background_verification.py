@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from intaglio.api import background_verification
 from intaglio.api.app import create_app
 from intaglio.api.background_verification import MAX_PENDING, BackgroundVerification
-from intaglio.api.startup import open_batches
+from intaglio.api.startup import open_batches, open_responses
 from intaglio.api.state import ServerState
 from intaglio.errors import AdapterError, EngineDeadError
 from intaglio.finetunes import Finetune, FinetuneStore
@@ -55,7 +55,7 @@ def make_demos(base_config: ModelConfig, tmp_path: Path) -> MakeDemos:
 def state(settings: Settings, base_config: ModelConfig, make_demos: MakeDemos) -> ServerState:
     store = FinetuneStore(settings.data_path, AdapterLimits(), settings.max_finetunes, make_demos(2))
     models = {MODEL: FakeLLM(MODEL, base_config)}
-    return ServerState(settings, models, store, open_batches(settings))  # type: ignore[arg-type]
+    return ServerState(settings, models, store, open_batches(settings), open_responses(settings))  # type: ignore[arg-type]
 
 
 def test_a_demo_adapter_is_read_with_its_verification_and_listed_as_verified(client: TestClient) -> None:

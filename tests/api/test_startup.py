@@ -33,14 +33,15 @@ def test_a_model_given_twice_is_refused_with_both_paths() -> None:
         model_paths(settings("@local/m=/one", "@local/m=/two"))
 
 
-def test_a_start_that_refuses_the_batches_leaves_no_open_database(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["batches", "responses"])
+def test_a_start_that_refuses_a_database_leaves_none_open(tmp_path: Path, name: str) -> None:
     given = load_settings(data_dir=tmp_path)
     for store in open_stores(given, []):
         store.close()
-    with closing(sqlite3.connect(tmp_path / "batches.db")) as database:
-        database.execute("UPDATE batches_version SET version_num = 'wings'")
+    with closing(sqlite3.connect(tmp_path / f"{name}.db")) as database:
+        database.execute(f"UPDATE {name}_version SET version_num = 'wings'")
         database.commit()
     before = {path.name for path in tmp_path.iterdir()}
-    with pytest.raises(DataFolderError, match=r"batches\.db was written by another version"):
+    with pytest.raises(DataFolderError, match=rf"{name}\.db was written by another version"):
         open_stores(given, [])
     assert {path.name for path in tmp_path.iterdir()} == before

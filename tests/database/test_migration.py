@@ -19,6 +19,7 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
 from intaglio.batches.tables import SCHEMA as BATCHES
+from intaglio.conversations.tables import SCHEMA as RESPONSES
 from intaglio.database import Schema, open_database
 from intaglio.database.migration import upgrade_tables
 from intaglio.errors import DataFolderError
@@ -27,7 +28,7 @@ from intaglio.finetunes.db.tables import SCHEMA as FINETUNES
 from intaglio.finetunes.storage.data_lock import DataLock
 from intaglio.lora.peft.reader import AdapterLimits
 
-SCHEMAS = pytest.mark.parametrize("schema", [FINETUNES, BATCHES], ids=lambda schema: schema.name)
+SCHEMAS = pytest.mark.parametrize("schema", [FINETUNES, BATCHES, RESPONSES], ids=lambda schema: schema.name)
 
 FIRST = """
 import sqlalchemy as sa

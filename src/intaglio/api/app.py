@@ -40,6 +40,7 @@ from intaglio.api.messages.routes import message_routes
 from intaglio.api.openai.models import openai_model_routes
 from intaglio.api.openai.routes import openai_routes
 from intaglio.api.openapi.document import openapi_document, route_paths
+from intaglio.api.responses.routes import response_routes
 from intaglio.api.state import ServerState
 from intaglio.errors import IntaglioError, RouteError
 
@@ -100,6 +101,7 @@ def _api_router(state: ServerState) -> APIRouter:
     account_routes = (
         run_routes(state, schema), model_routes(state, schema), finetune_routes(state), account_token_routes(),
         openai_routes(state), openai_model_routes(state), message_routes(state),
+        response_routes(state),
     )  # fmt: skip
     for routes in account_routes:
         api.include_router(routes, prefix=ACCOUNT_ROOT, dependencies=[Depends(identify)])

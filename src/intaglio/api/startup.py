@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
 from intaglio.api.stand_ins import read_stand_ins
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
+from intaglio.conversations import ResponseLimits, ResponseStore
 from intaglio.finetunes import Finetune, FinetuneStore
 from intaglio.finetunes.demos import bundled_demo_folder, read_demo_adapters
 from intaglio.llm import AsyncLLM, OnModelLoading
@@ -33,14 +35,14 @@ async def build_state(settings: Settings, on_loading: OnModelLoading | None = No
     models = await AsyncLLM.start_all(paths, settings, on_loading)
     try:
         demos = await asyncio.to_thread(_read_demos, models[DEFAULT_MODEL_ID], settings) if bundled else []
-        finetunes, batches = await asyncio.to_thread(open_stores, settings, demos)
+        stores = await asyncio.to_thread(open_stores, settings, demos)
     except BaseException:
         await asyncio.gather(*(llm.close() for llm in models.values()))
         raise
     logger.info("serving %s with %d demo adapters", ", ".join(models), len(demos))
     for model_id, answering in stand_ins.items():
         logger.warning("%s has no weights here: %s answers in its place", model_id, answering)
-    return ServerState(settings=settings, models=models, finetunes=finetunes, batches=batches, stand_ins=stand_ins)
+    return ServerState(settings, models, *stores, stand_ins=stand_ins)
 
 
 def checked_stand_ins(settings: Settings) -> dict[str, str]:
@@ -80,14 +82,22 @@ def open_batches(settings: Settings) -> BatchStore:
     return BatchStore(settings.data_path / "batches.db", limits, database_url=settings.database_url)
 
 
-def open_stores(settings: Settings, demos: list[Finetune]) -> tuple[FinetuneStore, BatchStore]:
-    """Both stores of the settings. Raises DataFolderError, with none of them open."""
-    finetunes = open_finetunes(settings, demos)
-    try:
-        return finetunes, open_batches(settings)
-    except BaseException:
-        finetunes.close()  # otherwise SQLite's -wal and -shm files stay behind
-        raise
+def open_responses(settings: Settings) -> ResponseStore:
+    """The stored responses of the settings' data folder or database. Raises DataFolderError."""
+    limits = ResponseLimits(retention_s=settings.response_retention_s, max_bytes=settings.max_response_bytes)
+    return ResponseStore(settings.data_path / "responses.db", limits, database_url=settings.database_url)
+
+
+def open_stores(settings: Settings, demos: list[Finetune]) -> tuple[FinetuneStore, BatchStore, ResponseStore]:
+    """All stores of the settings. Raises DataFolderError, with none of them open."""
+    with ExitStack() as opened:  # closed, for otherwise SQLite's -wal and -shm files stay behind
+        finetunes = open_finetunes(settings, demos)
+        opened.callback(finetunes.close)
+        batches = open_batches(settings)
+        opened.callback(batches.close)
+        responses = open_responses(settings)
+        opened.pop_all()
+    return finetunes, batches, responses
 
 
 def adapter_limits(settings: Settings) -> AdapterLimits:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from intaglio.api.background_verification import BackgroundVerification
 from intaglio.api.catalogue import HOSTED, serving_advice
 from intaglio.batches import BatchStore
+from intaglio.conversations import ResponseStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
 from intaglio.finetunes import FinetuneStore
 from intaglio.finetunes.similar import did_you_mean, similar_names
@@ -42,6 +43,7 @@ class ServerState:
     models: dict[str, AsyncLLM]
     finetunes: FinetuneStore
     batches: BatchStore
+    responses: ResponseStore
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     background_verification: BackgroundVerification = field(default_factory=BackgroundVerification)
@@ -105,4 +107,5 @@ class ServerState:
         await asyncio.gather(*(llm.close() for llm in self.models.values()))
         await asyncio.to_thread(self.finetunes.close)
         await asyncio.to_thread(self.batches.close)
+        await asyncio.to_thread(self.responses.close)
         self.text_threads.shutdown(wait=False)

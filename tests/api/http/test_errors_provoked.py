@@ -65,6 +65,7 @@ PROVOKED: dict[type[tree.IntaglioError], Provoke] = {
     tree.FinetuneNotReadyError: unready,
     tree.FinetuneError: lambda client: create(client, "cf-public-mine"),
     tree.BatchNotFoundError: run(request_id="b0b0"),
+    tree.ResponseNotFoundError: lambda client: client.get(f"{ACCOUNT}/ai/v1/responses/resp_0"),
     tree.RouteError: lambda client: client.get("/client/v4/nowhere"),
     tree.IdentifierError: lambda client: client.get("/client/v4/accounts/a b/ai/finetunes"),
     tree.MethodNotAllowedError: lambda client: client.delete(RUN),

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.app import create_app
-from intaglio.api.startup import open_batches, open_finetunes
+from intaglio.api.startup import open_batches, open_finetunes, open_responses
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchStore
 from intaglio.model.config import ModelConfig
@@ -366,7 +366,9 @@ def restarted(state: ServerState) -> tuple[ServerState, FakeLLM]:
     before = state.models[MODEL]
     llm = FakeLLM(MODEL, before.config)
     models: Any = {MODEL: llm}
-    return ServerState(state.settings, models, open_finetunes(state.settings, []), open_batches(state.settings)), llm
+    settings = state.settings
+    stores = open_finetunes(settings, []), open_batches(settings), open_responses(settings)
+    return ServerState(settings, models, *stores), llm
 
 
 def test_a_restart_resumes_batches_and_fails_those_of_a_model_that_is_gone(

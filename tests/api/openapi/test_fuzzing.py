@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.api.app import create_app
-from intaglio.api.startup import open_batches
+from intaglio.api.startup import open_batches, open_responses
 from intaglio.api.state import ServerState
 from intaglio.finetunes import FinetuneStore
 from intaglio.lora.peft.reader import AdapterLimits
@@ -40,7 +40,7 @@ def state(base_config: ModelConfig, adapter_folder: Path, tmp_path: Path) -> Ser
             staged.write(file.read_bytes())
             store.add_file(ACCOUNT, "ready", file.name, staged, base_config, verify)
     llm = FakeLLM(DEFAULT_MODEL_ID, base_config)
-    return ServerState(settings, {DEFAULT_MODEL_ID: llm}, store, open_batches(settings))  # type: ignore[dict-item]
+    return ServerState(settings, {DEFAULT_MODEL_ID: llm}, store, open_batches(settings), open_responses(settings))  # type: ignore[dict-item]
 
 
 @pytest.fixture

@@ -147,6 +147,7 @@ WIRE_ERRORS = MappingProxyType({
     tree.FinetuneNotReadyError: WireError(400, 3039),
     tree.FinetuneError: WireError(400, 5006, ""),
     tree.BatchNotFoundError: WireError(404, 5006),
+    tree.ResponseNotFoundError: WireError(404, 5006),
     tree.AuthenticationError: WireError(401, 10000, ""),
     tree.RouteError: WireError(404, 7000, ""),
     tree.IdentifierError: WireError(404, 7003, ""),

@@ -31,4 +31,6 @@ def check_names(query: Mapping[str, str], *known: str) -> None:
     """Raise BadInputError for an unknown parameter, on routes where it must not be ignored."""
     unknown = sorted(query.keys() - set(known))
     if unknown:
-        raise BadInputError(f"query parameter {unknown[0][:40]!r} is not known here; known: {', '.join(known)}")
+        raise BadInputError(
+            f"query parameter {unknown[0][:40]!r} is not known here; known: {', '.join(known) or 'none'}"
+        )

@@ -21,7 +21,7 @@ from intaglio.api.openai.stream import OpenAIStream
 from intaglio.api.state import ServerState
 from intaglio.errors import RouteError
 
-_SERVED_ROUTES = "chat/completions, completions and models"
+_SERVED_ROUTES = "chat/completions, completions, responses, messages and models"
 # vLLM's routes, which read a folder of the server's disk.
 _HOW_TO_LOAD = (
     "Adapters are not loaded from a path here. Upload one with `intaglio adapters upload FOLDER`, or create it with "
@@ -73,10 +73,6 @@ def openai_routes(state: ServerState) -> APIRouter:
     @router.post("/ai/v1/unload_lora_adapter", operation_id="unload_lora_adapter")
     async def unload_lora_adapter(account: str) -> Response:
         raise RouteError(_HOW_TO_UNLOAD)
-
-    @router.post("/ai/v1/responses", operation_id="create_response")
-    async def responses(account: str) -> Response:
-        raise RouteError(f"No responses API here. Below /ai/v1 this server has {_SERVED_ROUTES}")
 
     async def _respond(
         request: Request, account: str, openai_input: OpenAIInput, make_form: type[ResponseForm]

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from intaglio.api.aliases import ALIASES
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.openapi import account, finetunes, messages, models, openai, run
+from intaglio.api.openapi import account, finetunes, messages, models, openai, responses, run
 from intaglio.api.openapi.failures import FAILURE_SCHEMAS
 from intaglio.api.openapi.operation import Operation
 from intaglio.api.openapi.shapes import ACCOUNT, GATEWAY
@@ -95,6 +95,7 @@ def declared_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
         **run.run_operations(schema, model),
         **openai.openai_operations(model),
         **messages.message_operations(),
+        **responses.response_operations(),
         **finetunes.OPERATIONS,
         **models.model_operations(model),
         **account.OPERATIONS,
@@ -102,12 +103,12 @@ def declared_operations(schema: RunSchema, model: str) -> dict[str, Operation]:
 
 
 def _schemas(schema: RunSchema, model: str) -> dict[str, Any]:
-    return {
-        **run.run_schemas(schema),
-        **openai.openai_schemas(model),
-        **messages.message_schemas(model),
-        **finetunes.finetune_schemas(model),
-        **models.SCHEMAS,
-        **account.SCHEMAS,
-        **FAILURE_SCHEMAS,
-    }
+    parts = (
+        run.run_schemas(schema), openai.openai_schemas(model), messages.message_schemas(model),
+        responses.response_schemas(model), finetunes.finetune_schemas(model), models.SCHEMAS, account.SCHEMAS,
+        FAILURE_SCHEMAS,
+    )  # fmt: skip
+    found: dict[str, Any] = {}
+    for name, one in (item for part in parts for item in part.items()):
+        assert found.setdefault(name, one) == one, f"two shapes are called {name}"
+    return found

@@ -75,7 +75,6 @@ def openai_operations(model: str) -> dict[str, Operation]:
         "create_embedding": _absent("No embeddings", "Always 404: the models of this server generate text."),
         "load_lora_adapter": _absent("No loading by path", "vLLM's route. Always 404; the message says what to do."),
         "unload_lora_adapter": _absent("No unloading", "vLLM's route. Always 404; the message says what to do."),
-        "create_response": _absent("No responses API", "Always 404; the message says what there is."),
         "list_openai_models": Operation(
             TAG, "List models", "Bases, and the account's ready finetunes and the demo adapters as `<base>:<name>`.",
             {200: DeclaredResponse("The models.", {JSON: ref("OpenAIModels")})},

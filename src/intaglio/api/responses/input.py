@@ -1,0 +1,137 @@
+"""From the body of a response to that of a chat completion, which has the same meaning.
+
+The items of a conversation become messages; those of the responses that it continues stand in front of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from intaglio.api.inference.schema import json_type
+from intaglio.errors import BadInputError
+
+_SAME = (
+    "model", "temperature", "top_p", "top_k", "seed", "stream", "lora", "options", "parallel_tool_calls"
+)  # fmt: skip
+_ROLES = ("user", "assistant", "system", "developer")
+_TEXTS = ("input_text", "output_text", "text")
+
+Message = dict[str, Any]
+
+
+def as_chat_body(body: Mapping[str, Any], earlier: Sequence[Message] = ()) -> dict[str, Any]:
+    """A body as its check gives it, as one of chat completions. Raises BadInputError for items that are not served.
+
+    earlier  the messages of the conversation that it continues
+    """
+    instructions = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
+    chat: dict[str, Any] = {name: body[name] for name in _SAME if name in body}
+    chat["messages"] = [*instructions, *earlier, *read_items(body["input"])]
+    if chat["messages"][-1]["role"] == "assistant":
+        raise BadInputError("'/input' ends with an item of the assistant, whose text is not continued here")
+    if "max_output_tokens" in body:
+        chat["max_tokens"] = body["max_output_tokens"]
+    if body.get("tools"):
+        chat["tools"] = [_tool(tool) for tool in body["tools"]]
+    if "tool_choice" in body:
+        chat["tool_choice"] = _tool_choice(body["tool_choice"])
+    asked = body.get("text", {}).get("format")
+    if asked is not None:
+        chat["response_format"] = _response_format(asked)
+    return chat
+
+
+def read_items(sent: str | Sequence[Any]) -> list[Message]:
+    """The items of an input as messages. Raises BadInputError."""
+    if isinstance(sent, str):
+        return [{"role": "user", "content": sent}]
+    messages: list[Message] = []
+    for number, item in enumerate(sent):
+        message = _message(f"/input/{number}", item)
+        if message["role"] == "assistant" and messages and messages[-1]["role"] == "assistant":
+            _join(messages[-1], message)  # a call stands in an item of its own, behind the text and other calls
+        else:
+            messages.append(message)
+    return messages
+
+
+def _join(before: Message, message: Message) -> None:
+    if message["content"]:
+        before["content"] = [*(before["content"] or []), *message["content"]]
+    if "tool_calls" in message:
+        before["tool_calls"] = [*before.get("tool_calls", []), *message["tool_calls"]]
+
+
+def _message(place: str, item: Mapping[str, Any]) -> Message:
+    kind = item.get("type") or ("message" if "role" in item else None)
+    if kind == "message":
+        role = _member(place, item, "role", str)
+        if role not in _ROLES:
+            raise BadInputError(f"'{place}/role' is {role[:40]!r}; it must be {', '.join(_ROLES)}")
+        return {"role": "system" if role == "developer" else role, "content": _parts(place, item, "content")}
+    if kind == "function_call":
+        function = {"name": _member(place, item, "name", str), "arguments": _member(place, item, "arguments", str)}
+        call = {"id": _member(place, item, "call_id", str), "type": "function", "function": function}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+    if kind == "function_call_output":
+        text = "".join(part["text"] for part in _parts(place, item, "output"))
+        return {"role": "tool", "tool_call_id": _member(place, item, "call_id", str), "content": text}
+    raise BadInputError(
+        f"'{place}/type' is {str(kind)[:40]!r}; message, function_call and function_call_output can be served here"
+    )
+
+
+def _parts(place: str, item: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A text, or parts that are texts, as parts of a message."""
+    content = item.get(name)
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    parts = _member(place, item, name, list)
+    return [{"type": "text", "text": _text(f"{place}/{name}/{number}", part)} for number, part in enumerate(parts)]
+
+
+def _text(place: str, part: object) -> str:
+    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+        raise BadInputError(f"required properties at '{place}' are 'type'")
+    if part["type"] == "refusal":
+        return _text_member(place, part, "refusal")
+    if part["type"] not in _TEXTS:
+        raise BadInputError(f"'{place}/type' is {part['type'][:40]!r}; this server reads text: {', '.join(_TEXTS)}")
+    return _text_member(place, part, "text")
+
+
+def _text_member(place: str, part: Mapping[str, Any], name: str) -> str:
+    text: str = _member(place, part, name, str)
+    return text
+
+
+def _member(place: str, item: Mapping[str, Any], name: str, kind: type) -> Any:
+    """A field of an item, of its type. Raises BadInputError."""
+    if name not in item:
+        raise BadInputError(f"required properties at '{place}' are '{name}'")
+    if not isinstance(item[name], kind):
+        wanted = json_type(kind())
+        raise BadInputError(f"Type mismatch of '{place}/{name}', '{wanted}' not in '{json_type(item[name])}'")
+    return item[name]
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A function, whose fields stand beside its type here and one level deeper in chat completions."""
+    sent = ("name", "description", "parameters", "strict")
+    function = {name: tool[name] for name in sent if tool.get(name) is not None}
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: Any) -> Any:
+    if isinstance(choice, dict) and choice.get("type") == "function" and isinstance(choice.get("name"), str):
+        return {"type": "function", "function": {"name": choice["name"]}}
+    return choice
+
+
+def _response_format(asked: Mapping[str, Any]) -> dict[str, Any]:
+    if asked["type"] != "json_schema":
+        return {"type": asked["type"]}
+    if "schema" not in asked:
+        raise BadInputError("required properties at '/text/format' are 'type,schema'")
+    return {"type": "json_schema", "json_schema": {"name": "output", "schema": asked["schema"]}}

@@ -1,0 +1,112 @@
+"""What the items of an input ask of the model, as messages of a chat completion; and which are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intaglio.api.model_names import NamedModel
+from intaglio.api.openai.input import read_chat
+from intaglio.api.responses.input import as_chat_body, read_items
+from intaglio.api.responses.schema import RESPONSES_SCHEMA, responses_check
+from intaglio.errors import BadInputError, IntaglioError
+from tests.api.conftest import MODEL
+from tests.api.responses.wire import TOOL
+from tests.helpers.drawn_cases import drawn_cases
+
+CHECK = responses_check()
+
+
+def part(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+def chat_body(**fields: Any) -> dict[str, Any]:
+    return as_chat_body(CHECK.read({"model": MODEL, "input": "Hello", **fields}))
+
+
+def test_a_text_is_the_users() -> None:
+    assert chat_body(instructions="Be brief.")["messages"] == [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},
+    ]  # fmt: skip
+
+
+def test_items_become_messages_in_their_order() -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": "{}", "status": "x"}
+    items = [
+        {"role": "developer", "content": "Rules"},
+        {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
+        {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+         "content": [{"type": "output_text", "text": "c", "annotations": []}]},
+        call, {**call, "call_id": "call_2"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "mild"},
+        {"type": "function_call_output", "call_id": "call_2", "output": [{"type": "input_text", "text": "cold"}]},
+    ]  # fmt: skip
+    function = {"name": "f", "arguments": "{}"}
+    assert read_items(items) == [
+        {"role": "system", "content": [part("Rules")]},
+        {"role": "user", "content": [part("a"), part("b")]},
+        {"role": "assistant", "content": [part("c")], "tool_calls": [
+            {"id": "call_1", "type": "function", "function": function},
+            {"id": "call_2", "type": "function", "function": function},
+        ]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "mild"},
+        {"role": "tool", "tool_call_id": "call_2", "content": "cold"},
+    ]  # fmt: skip
+
+
+def test_tools_and_formats_are_those_of_chat_completions() -> None:
+    asked = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    body = chat_body(tools=[TOOL], tool_choice="required", max_output_tokens=9, text={"format": asked})
+    assert body["tools"][0]["function"]["parameters"] == TOOL["parameters"]
+    assert (body["tool_choice"], body["max_tokens"]) == ("required", 9)
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    read_chat(body, NamedModel(MODEL))
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}, "'/input/0/content/0/type'"),
+        (
+            {"role": "user", "content": [{"type": "input_text"}]},
+            "required properties at '/input/0/content/0' are 'text'",
+        ),
+        ({"role": "user"}, "required properties at '/input/0' are 'content'"),
+        ({"role": "tool", "content": "x"}, "'/input/0/role' is 'tool'"),
+        ({"type": "reasoning", "summary": []}, "'/input/0/type' is 'reasoning'"),
+        ({"type": "item_reference", "id": "x"}, "'/input/0/type' is 'item_reference'"),
+        ({}, "'/input/0/type' is 'None'"),
+        ({"type": "function_call", "call_id": "c", "name": "f", "arguments": {}}, "'/input/0/arguments', 'string'"),
+        ({"type": "function_call_output", "call_id": "c", "output": 5}, "'/input/0/output', 'array'"),
+        ({"role": "assistant", "content": "And"}, "'/input' ends with an item of the assistant"),
+    ],
+)
+def test_what_is_not_served_is_refused_at_its_place(item: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        chat_body(input=[item])
+    assert says in str(refused.value)
+
+
+def test_a_format_without_a_schema_is_refused() -> None:
+    with pytest.raises(BadInputError, match="'/text/format' are 'type,schema'"):
+        chat_body(text={"format": {"type": "json_schema", "name": "x"}})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "role", "content"]), inner),
+    max_leaves=6,
+)
+
+
+@drawn_cases(200)
+@given(st.dictionaries(st.sampled_from(sorted(RESPONSES_SCHEMA["properties"])), JSON, max_size=4))
+def test_any_value_of_a_field_is_read_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        read_chat(chat_body(**fields), NamedModel(MODEL))
+    except IntaglioError as refused:
+        assert str(refused)
