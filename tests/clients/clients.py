@@ -128,9 +128,15 @@ PYDANTIC_AI = _client(
     "pydantic-ai-cloudflare", "pydantic-ai-cloudflare", "pydantic-ai-cloudflare", "pydantic_ai_agent.py",
     prompt=_CHAT_ONLY, finetunes=_NO_FINETUNES, models=_NO_MODELS, batch=_NO_BATCH,
 )  # fmt: skip
+ANTHROPIC = _client(
+    "anthropic (Python)", "anthropic", "anthropic", "anthropic_python.py",
+    prompt=_CHAT_ONLY, finetunes=_NO_FINETUNES, logprobs="Anthropic's API has no logprobs",
+    batch="its batches are those of Anthropic's own API",
+)  # fmt: skip
 CURL = _client("curl, as the documentation writes it", "", "", "curl.sh")
 
 CLIENTS = (
     CLOUDFLARE_PYTHON, CLOUDFLARE_PYTHON_4, CLOUDFLARE_NODE, WRANGLER, WORKERS_AI_PROVIDER, LANGCHAIN,
-    LANGCHAIN_OPENAI, LITELLM, OPENAI_PYTHON, OPENAI_NODE, PYDANTIC_AI, CURL,
+    LANGCHAIN_OPENAI, LITELLM, OPENAI_PYTHON, OPENAI_NODE, PYDANTIC_AI, ANTHROPIC,
+    CURL,
 )  # fmt: skip

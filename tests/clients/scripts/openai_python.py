@@ -124,7 +124,66 @@ def logprobs() -> Any:
     return found.model_dump()
 
 
+def at_root() -> Any:
+    """/v1 is the account `local`."""
+    root = OpenAI(base_url=ADDRESS.partition("/client/v4")[0] + "/v1", api_key="any", max_retries=0)
+    return root.chat.completions.create(messages=MESSAGES, **GREEDY).choices[0].message.content
+
+
+ASKED: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_output_tokens": 12}
+
+
+def response() -> Any:
+    answer = client.responses.create(input=os.environ["QUESTION"], **ASKED)
+    return [answer.output_text, answer.model_dump()]
+
+
+def response_stream() -> Any:
+    """The last event has the whole response; the helper's get_final_response() wants one that was not cut."""
+    with client.responses.stream(input=os.environ["QUESTION"], **ASKED) as events:
+        found: list[Any] = list(events)
+    pieces = [event.delta for event in found if event.type == "response.output_text.delta"]
+    return [[event.type for event in found], pieces, found[-1].response.output_text]
+
+
+def response_state() -> Any:
+    """A response is read, continued and deleted."""
+    first = client.responses.create(input=os.environ["QUESTION"], **ASKED)
+    read = client.responses.retrieve(first.id)
+    second = client.responses.create(input="And now?", previous_response_id=first.id, **ASKED)
+    client.responses.delete(first.id)
+    try:
+        client.responses.retrieve(first.id)
+    except openai.NotFoundError as error:
+        gone = error.status_code
+    tokens = [one.usage.input_tokens if one.usage else 0 for one in (first, second)]
+    return [first.output_text, read.output_text, second.output_text, tokens, gone]
+
+
+def response_structured() -> Any:
+    asked = ASKED | {"max_output_tokens": 200, "model": DEMO_ADAPTER}
+    ticket = client.responses.parse(input=os.environ["QUESTION"], text_format=Ticket, **asked).output_parsed
+    assert ticket is not None
+    return ticket.model_dump()
+
+
+def response_tools() -> Any:
+    """A call, whole and streamed, and the conversation that goes on with its result."""
+    tool: Any = {"type": "function", **TOOL["function"]}
+    asked = ASKED | {"max_output_tokens": 64, "tools": [tool]}
+    question = os.environ["QUESTION"]
+    answer = client.responses.create(input=question, tool_choice="required", **asked)
+    calls = [item for item in answer.output if item.type == "function_call"]
+    with client.responses.stream(input=question, tool_choice="required", **asked) as events:
+        whole: Any = list(events)[-1]
+    streamed = [item for item in whole.response.output if item.type == "function_call"]
+    results: Any = [{"type": "function_call_output", "call_id": one.call_id, "output": "ticket 7"} for one in calls]
+    final = client.responses.create(input=results, previous_response_id=answer.id, tool_choice="none", **asked)
+    return [*([[one.name, json.loads(one.arguments)] for one in found] for found in (calls, streamed)), final.status]
+
+
 report(
     prompt, prompt_by_environment, prompt_stream, chat, stream, stream_usage, several, adapter, demo_adapter,
-    adapter_in_model, models, errors, structured, tools, logprobs,
+    adapter_in_model, models, errors, structured, tools, logprobs, at_root, response, response_stream, response_state,
+    response_structured, response_tools,
 )  # fmt: skip
