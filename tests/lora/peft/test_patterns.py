@@ -32,6 +32,8 @@ REAL = [
     r"model.layers.\d+.(?<!x)[^m].*[kq]_proj\b",
     r"(?:\w+\.){3}\D+|layers\.1\..{5,}",
     r".*layers\.[0-4].*",
+    r"(?i).*\.(Q_PROJ|v_proj)$",
+    r".*\.(?i:Self_Attn)\.[A-Z]_proj|(?s:.*)\.mlp\.(?i:[^A-F]ATE|DOWN)_proj",
 ]
 
 
@@ -58,6 +60,9 @@ atoms = st.sampled_from(
     [
         "a",
         "b",
+        "K",
+        "[A-K]",
+        "[^aS]",
         ".",
         r"\.",
         "[ab]",
@@ -86,13 +91,18 @@ def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         | st.tuples(inner, quantifiers).map(lambda pair: f"(?:{pair[0]}){pair[1]}")
         | inner.map(lambda backend: f"(?={backend})")
         | inner.map(lambda backend: f"(?!{backend})")
+        | st.tuples(st.sampled_from(["i", "-i", "s-i", "im", "x"]), inner).map(lambda pair: f"(?{pair[0]}:{pair[1]})")
     )
 
 
 @settings(deadline=None)
-@given(st.recursive(atoms, grown, max_leaves=6), st.text("ab.0", min_size=1, max_size=7))
-def test_any_expression_matches_as_re_does(pattern: str, text: str) -> None:
-    assert says_ours(pattern, text) == says_re(pattern, text)
+@given(
+    st.sampled_from(["", "", "(?i)", "(?ims)"]),
+    st.recursive(atoms, grown, max_leaves=6),
+    st.text("abAkS.0", min_size=1, max_size=7),
+)
+def test_any_expression_matches_as_re_does(flags: str, pattern: str, text: str) -> None:
+    assert says_ours(flags + pattern, text) == says_re(flags + pattern, text)
 
 
 @settings(deadline=None)
@@ -161,8 +171,6 @@ def test_the_budget_is_shared_by_all_expressions() -> None:
         (r"(a)\1", "groupref"),
         (r"(?>a+)b", "atomic group"),
         (r"a++b", "possessive repeat"),
-        (r"(?i)a", "inline flags"),
-        (r"(?i:a)", "inline flags"),
         (r"(a", "not a regular expression"),
         (r"*", "not a regular expression"),
         ("a" * (MAX_PATTERN_CHARS + 1), f"limit is {MAX_PATTERN_CHARS}"),

@@ -260,6 +260,7 @@ def test_weights_that_cannot_be_served_are_refused_by_name(
         ({"target_modules": r".*self_attn.*"}, "does not adapt model.layers.0.mlp.down_proj"),
         ({"exclude_modules": ["up_proj"]}, "does not adapt model.layers.0.mlp.up_proj"),
         ({"layers_to_transform": [0, 1]}, "does not adapt model.layers.2.mlp.down_proj"),
+        ({"layers_to_transform": [-1]}, "in layers_to_transform PEFT counts no layer from the end"),
         ({"r": 8}, "rank 4; adapter_config.json gives model.layers.0.mlp.down_proj rank 8"),
         ({"rank_pattern": {"v_proj": 2}}, "adapter_config.json gives model.layers.0.self_attn.v_proj rank 2"),
         ({"lora_alpha": 1e39}, "the scaling of model.layers.0.mlp.down_proj is 2.5e+38"),

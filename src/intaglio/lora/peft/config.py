@@ -61,6 +61,7 @@ HARMLESS_KEYS = frozenset(
         "revision",
         "inference_mode",
         "lora_dropout",
+        "fan_in_fan_out",  # of layers that have transposed weights; PEFT sets it to false for those of a Gemma
         "megatron_core",
         "loftq_config",
         "eva_config",
@@ -72,7 +73,6 @@ HARMLESS_KEYS = frozenset(
 )
 
 REFUSED_KEYS = {
-    "fan_in_fan_out": ("transposed base weights, which no Gemma has", "Train with fan_in_fan_out=False"),
     "layer_replication": ("another stack of layers than the base's", "Train without layer_replication"),
     "target_parameters": ("LoRA on raw parameters", "Name the linear layers in target_modules instead"),
     "alora_invocation_tokens": ("activated LoRA, on for part of the prompt only", "Train a plain LoRA"),

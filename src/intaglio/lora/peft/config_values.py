@@ -79,11 +79,11 @@ def names(value: object, key: str) -> tuple[str, ...] | str:
 
 
 def layers(value: object) -> frozenset[int] | None:
-    """None means every layer, and so does an empty list, as in PEFT."""
+    """None means every layer, and so does an empty list, as in PEFT, where -1 is no layer: nothing counts from the end."""
     found = [value] if type(value) is int else value
     if found is None or found == []:
         return None
-    if not isinstance(found, list) or not all(type(layer) is int and layer >= 0 for layer in found):
+    if not isinstance(found, list) or not all(type(layer) is int for layer in found):
         raise fault("layers_to_transform", value, "a layer index or a list of them is needed")
     return frozenset(found)
 

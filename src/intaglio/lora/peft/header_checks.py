@@ -97,9 +97,11 @@ def check_config(
         # With ensure_weight_tying, PEFT removes the head from the targets and gives it the embedding's LoRA.
         source = paths.get((MODEL, EMBEDDING), pair.path) if ties and key == (MODEL, HEAD) else pair.path
         if not rules.covers(source, key[0]) and not rules.covers(pair.path, key[0]):
+            from_end = any(layer < 0 for layer in peft.layers_to_transform or ())
+            reason = "in layers_to_transform PEFT counts no layer from the end" if from_end else _DIFFERENT_TRAININGS
             raise _fault(
                 f"tensor {pair.a!r} is there, but {CONFIG_FILE} does not adapt {pair.path} "
-                f"(target_modules, exclude_modules, layers_to_transform); {_DIFFERENT_TRAININGS}"
+                f"(target_modules, exclude_modules, layers_to_transform); {reason}"
             )
         rank, resolved = _shape(file, pair.a)[0], rules.rank(pair.path)
         if rank != resolved:

@@ -9,16 +9,20 @@ bit i is set when the text before position i has been matched.
     bit     0 1 2 3         the pattern matches when the set it ends with is not empty
 
 Each node costs its steps once per set, however many ways lead to a position; all patterns of an adapter share one
-budget of steps. What sets cannot express (back references, atomic groups) and flags are refused by name.
+budget of steps. What sets cannot express (back references, atomic groups) is refused by name.
+
+Of the flags only IGNORECASE changes what matches: module paths are ASCII without line breaks, so MULTILINE, DOTALL,
+ASCII and UNICODE change nothing, and VERBOSE is the parser's.
 """
 
 from __future__ import annotations
 
 import re
+import re._casefix as sre_casefix  # type: ignore[import-not-found]
 import re._constants as sre  # type: ignore[import-not-found]
 import re._parser as sre_parser  # type: ignore[import-not-found]
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -89,8 +93,7 @@ class ModulePattern:
             raise AdapterError(
                 f"adapter_config.json: {setting} {pattern[:80]!r} is not a regular expression: {error}"
             ) from error
-        if self._tree.state.flags & ~re.UNICODE.value:
-            raise self._unsupported("inline flags")
+        self._ignores_case = bool(self._tree.state.flags & sre.SRE_FLAG_IGNORECASE)
 
     def matches_all(self, text: str, budget: MatchBudget) -> bool:
         """Same result as `re.fullmatch`."""
@@ -102,7 +105,7 @@ class ModulePattern:
 
     def _ends(self, text: str, budget: MatchBudget) -> int:
         try:
-            return _Matcher(text, budget, self._unsupported).sequence(self._tree, 1)
+            return _Matcher(text, budget, self._unsupported, self._ignores_case).sequence(self._tree, 1)
         except RecursionError:
             raise self._unsupported("groups nested this deeply") from None
 
@@ -133,12 +136,16 @@ class PatternKey:
 class _Matcher:
     """Matches one expression against one text. Each method takes a set of positions and returns the set reached."""
 
-    def __init__(self, text: str, budget: MatchBudget, unsupported: Callable[[str], AdapterError]) -> None:
+    def __init__(
+        self, text: str, budget: MatchBudget, unsupported: Callable[[str], AdapterError], ignores_case: bool
+    ) -> None:
         self._text = text
         self._budget = budget
         self._unsupported = unsupported
+        self._ignores_case = ignores_case  # of the group that is being matched
         self._occurrences = _occurrences(text)
-        self._classes: dict[int, int] = {}  # identity of a [class] node -> positions in front of its members
+        # identity of a [class] node, and whether case is ignored -> positions in front of its members
+        self._classes: dict[tuple[int, bool], int] = {}
 
     def sequence(self, nodes: Sequence[tuple[Any, Any]], positions: int) -> int:
         steps = _NODE_STEPS
@@ -147,7 +154,7 @@ class _Matcher:
                 break
             if op is sre.LITERAL:  # most nodes are literals: a fast path
                 steps += 1
-                positions = (positions & self._occurrences.get(argument, 0)) << 1
+                positions = (positions & self._literal_positions(argument)) << 1
             else:
                 steps += _NODE_STEPS
                 positions = self._match_node(op, argument, positions)
@@ -160,10 +167,7 @@ class _Matcher:
         if op is sre.BRANCH:
             return self._match_branch(argument[1], positions)
         if op is sre.SUBPATTERN:
-            _, add_flags, del_flags, nodes = argument
-            if add_flags or del_flags:
-                raise self._unsupported("inline flags")
-            return self.sequence(nodes, positions)
+            return self._match_group(argument, positions)
         if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):  # greedy or lazy: the same set
             least, most, nodes = argument
             return self._match_repeat(least, most, nodes, positions)
@@ -174,24 +178,44 @@ class _Matcher:
             return self._match_lookaround(direction, nodes, positions, wanted=op is sre.ASSERT)
         raise self._unsupported(str(op).lower().replace("_", " "))
 
+    def _match_group(self, argument: tuple[Any, int, int, Any], positions: int) -> int:
+        """Match a group, which may turn flags on or off inside: (?i:...), (?-i:...)."""
+        _, added, removed, nodes = argument
+        outside = self._ignores_case
+        flag = sre.SRE_FLAG_IGNORECASE
+        self._ignores_case = bool((outside or added & flag) and not removed & flag)
+        try:
+            return self.sequence(nodes, positions)
+        finally:
+            self._ignores_case = outside
+
+    def _literal_positions(self, code: int) -> int:
+        """The positions in front of a character."""
+        if not self._ignores_case:
+            return self._occurrences.get(code, 0)
+        self._budget.spend(len(self._occurrences))
+        return sum(found for other, found in self._occurrences.items() if code in _cases(other))
+
     def _positions_before(self, op: Any, argument: Any) -> int:
         """The positions in front of a character that the node accepts."""
         if op is sre.LITERAL:
-            return self._occurrences.get(argument, 0)
+            return self._literal_positions(argument)
         everywhere = (1 << len(self._text)) - 1
         if op is sre.ANY:  # module paths hold no line breaks
             return everywhere
         if op is sre.IN:
-            if id(argument) not in self._classes:
-                self._classes[id(argument)] = self._class_positions(argument)
-            return self._classes[id(argument)]
-        return everywhere & ~self._occurrences.get(argument, 0)
+            key = (id(argument), self._ignores_case)
+            if key not in self._classes:
+                self._classes[key] = self._class_positions(argument)
+            return self._classes[key]
+        return everywhere & ~self._literal_positions(argument)
 
     def _class_positions(self, items: list[tuple[Any, Any]]) -> int:
         found = 0
         for code, positions in self._occurrences.items():
             self._budget.spend(len(items))
-            if _in_class(items, chr(code)):
+            cases = _cases(code) if self._ignores_case else (code,)
+            if _in_class(items, cases):
                 found |= positions
         return found
 
@@ -265,14 +289,24 @@ def _reach_over(positions: int, accepted: int) -> int:
     return positions | (accepted ^ (accepted + (positions & accepted)))
 
 
-def _in_class(items: list[tuple[Any, Any]], char: str) -> bool:
-    """Whether a character belongs to [items]."""
+@lru_cache(maxsize=256)
+def _cases(code: int) -> frozenset[int]:
+    """The characters that Python's `re` takes for this one when it ignores case, itself included."""
+    char = chr(code)
+    forms = {char, *(form for form in (char.lower(), char.upper()) if len(form) == 1)}
+    others = (other for form in forms for other in sre_casefix._EXTRA_CASES.get(ord(form), ()))
+    return frozenset([*map(ord, forms), *others])
+
+
+def _in_class(items: list[tuple[Any, Any]], cases: Iterable[int]) -> bool:
+    """Whether a character, given by its cases, belongs to [items]."""
     negated = items[0][0] is sre.NEGATE
     for op, argument in items[negated:]:
-        if (
-            (op is sre.LITERAL and ord(char) == argument)
-            or (op is sre.RANGE and argument[0] <= ord(char) <= argument[1])
-            or (op is sre.CATEGORY and _CATEGORIES[argument](char))
-        ):
-            return not negated
+        for code in cases:
+            if (
+                (op is sre.LITERAL and code == argument)
+                or (op is sre.RANGE and argument[0] <= code <= argument[1])
+                or (op is sre.CATEGORY and _CATEGORIES[argument](chr(code)))
+            ):
+                return not negated
     return negated
