@@ -173,6 +173,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
                     0 where rounding moves the logits as far as the adapter does, or further
     num_tokens      length of the text
     seconds         duration of the verification
+    notes           sentences: what of the adapter's files is not used, and which modules are held with more bits
     """
 
     num_modules: int
@@ -183,6 +184,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     agreement: float
     num_tokens: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 class VerifiedAdapter(msgspec.Struct, frozen=True):

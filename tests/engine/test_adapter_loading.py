@@ -22,7 +22,7 @@ from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
 from intaglio.ops import AdapterTensors, AdapterWeights
 from intaglio.request import AdapterRef, FinishReason, ScaledAdapter, Verification, VerifiedAdapter
-from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.adapters import write_converted_adapter, write_peft_adapter
 from tests.helpers.engines import Collected, TinyModel, load_from_peft, load_tiny, request, run
 from tests.helpers.forward import Prompt, run_prompts
 
@@ -239,6 +239,22 @@ def test_a_verification_that_was_asked_for_is_the_one_that_loading_needs(
     loaded = cache.loader().load(adapters[1])
     assert (loaded.rank, loaded.scalable) == (2, True)
     assert cache.verified == [adapters[1].digest]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_an_adapter_converted_from_pissa_has_the_bits_it_needs_and_says_so(
+    cache: Cache, tiny: TinyModel, tmp_path: Path, dtype: AdapterDtype
+) -> None:
+    folder = str(write_converted_adapter(tmp_path / "converted", tiny.model.config, moved=1e-3))
+    verified = cache.loader(dtype=dtype).verify(folder)
+    (note,) = verified.verification.notes
+    assert note.startswith(f"49 of 49 LoRA modules are held with more bits than {dtype}")
+    assert verified.verification.agreement > 0.99
+    assert cache.loader(dtype=dtype).verify(folder, verified.digest) == verified  # from the packed file
+    exact = cache.loader(dtype="float32").verify(folder)
+    assert (exact.digest, exact.verification.notes) == (verified.digest, ())
+    loaded = cache.loader(dtype=dtype).load(AdapterRef(verified.digest, folder))
+    assert loaded.nbytes >= cache.loader(dtype="float32").load(AdapterRef(verified.digest, folder)).nbytes
 
 
 def test_loading_an_adapter_that_is_being_verified_uses_the_same_verification(

@@ -89,6 +89,35 @@ def adapter_tensors(
     return tensors
 
 
+def write_converted_adapter(
+    folder: Path,
+    config: ModelConfig,
+    *,
+    moved: float,
+    rank: int = 4,
+    targets: Sequence[str] = ALL_TARGETS,
+    seed: int = 0,
+) -> Path:
+    """Write an adapter that began with PiSSA or OLoRA, as PEFT's `path_initial_model_for_weight_conversion` leaves it:
+    of twice the rank, the trained matrices beside the initial ones, whose product is taken away.
+
+    moved  how far the training moved each matrix, relative to its initial values; about the size of b · a relative to
+           that of its halves
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    initial = adapter_tensors(config, rank=rank, targets=targets, seed=seed)
+    way = adapter_tensors(config, rank=rank, targets=targets, seed=seed + 1)
+    tensors = {}
+    for name, values in initial.items():
+        trained = values + np.float32(moved) * way[name]
+        is_a = ".lora_A." in name
+        tensors[name] = np.concatenate([trained, values] if is_a else [trained, -values], axis=0 if is_a else 1)
+    settings = peft_config(r=2 * rank, lora_alpha=4 * rank, target_modules=list(targets))
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2))
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def value_for_module(pattern: Mapping[str, Any], path: str, default: Any) -> Any:
     """The value of the first key that matches a module's path, as PEFT finds it."""
     return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", path)), default)

@@ -23,6 +23,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from intaglio.completion import TextDelta, TokenLogprob, Usage
 from intaglio.errors import AdapterUseError, CapacityError, ChatError, ContextLengthError, EngineError, IntaglioError
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
@@ -206,7 +208,7 @@ def verified_by_reading(folder: str, config: ModelConfig) -> VerifiedAdapter:
         num_tokens=16,
         seconds=0.125,
     )
-    return VerifiedAdapter(adapter.digest, verification)
+    return VerifiedAdapter(adapter.digest, msgspec.structs.replace(verification, notes=adapter.notes))
 
 
 def _shown(adapter: ScaledAdapter) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intaglio.lora.packing import AdapterDtype, pack_tensors
+from intaglio.lora.packing import AdapterDtype, count_wider, pack_tensors, rounding
 from intaglio.ops import AdapterTensors, LoraPair, TokenRows
 
 HALF_STEP = 2.0**-11  # of eleven bits, relative
@@ -103,6 +106,57 @@ def test_int8_is_off_by_half_a_step_of_its_row_at_most(seed: int, a_size: float,
     a_error = np.broadcast_to(half_step * a.max(axis=1, keepdims=True), a.shape)
     b_error = np.broadcast_to(half_step * b.max(axis=0, keepdims=True), b.shape)
     assert (np.abs(delta(small) - delta(pair)) <= b_error @ a + (b + b_error) @ a_error).all()
+
+
+def cancelling(moved: float, seed: int = 1) -> LoraPair:
+    """Halves that differ by the fraction `moved`: their product is about so much smaller than either."""
+    first, way = random_pair(seed, 1, 1), random_pair(seed + 1, 1, 1)
+    a, b = first.a + np.float32(moved) * way.a, first.b + np.float32(moved) * way.b
+    return LoraPair(np.concatenate([a, first.a]), np.concatenate([b, -first.b], axis=1), scale=np.float32(0.5))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "moved", "needed"),
+    [
+        ("float16", 1, "float16"),
+        ("float16", 0.01, "float32"),
+        ("float16", 1e-6, "float32"),
+        ("int8", 1, "int8"),
+        ("int8", 0.06, "float32"),
+        ("int8", 1e-3, "float32"),
+        ("float32", 1e-3, "float32"),
+    ],
+)
+def test_a_pair_whose_halves_cancel_has_the_bits_that_its_product_needs(
+    wanted: AdapterDtype, moved: float, needed: AdapterDtype
+) -> None:
+    pair, plain = cancelling(moved), random_pair(3, 1, 1)
+    tensors = pack_tensors(AdapterTensors({KEY: pair, (1, "self_attn.q_proj"): plain}), wanted)
+    small = tensors.pairs[KEY]
+    assert small.a.dtype == small.b.dtype == needed
+    assert tensors.pairs[1, "self_attn.q_proj"].a.dtype == wanted  # the others keep theirs
+    assert count_wider(tensors, wanted) == (wanted != needed)
+    allowed = {"float32": 0.0, "float16": 2e-3, "int8": 0.1}[needed]
+    error = np.linalg.norm(delta(small) - delta(pair)) / np.linalg.norm(delta(pair))
+    assert error <= 1.5 * allowed  # it was measured on a few random inputs
+
+
+def test_a_row_that_one_large_value_makes_too_coarse_for_int8_becomes_float16() -> None:
+    a = np.random.default_rng(1).normal(0, 1, (1, 80_000)).astype(np.float32)
+    assert packed(LoraPair(a, np.ones((7, 1), np.float32)), "int8").a.dtype == np.int8
+    a[0, 5] = 1000  # a step is now 8, so the others are zeros
+    assert packed(LoraPair(a, np.ones((7, 1), np.float32)), "int8").a.dtype == np.float16
+
+
+def test_the_measured_rounding_is_that_of_the_whole_product() -> None:
+    for moved in (1, 0.1, 0.01):
+        pair = cancelling(moved)
+        rounded = replace(pair, a=pair.a.astype(np.float16), b=pair.b.astype(np.float16))
+        exact = np.linalg.norm(delta(rounded) - delta(pair)) / np.linalg.norm(delta(pair))
+        assert rounding(pair, rounded) == pytest.approx(exact, rel=0.4)
+    zeros = replace(pair, b=np.zeros_like(pair.b))
+    assert rounding(zeros, zeros) == 0
+    assert rounding(zeros, pair) == math.inf
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])

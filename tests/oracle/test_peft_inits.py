@@ -4,16 +4,21 @@ converted, as the refusal tells people to. The judge is the model as it was trai
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from intaglio.engine.verification.verifier import Verifier
 from intaglio.errors import AdapterError
+from intaglio.lora.packing import AdapterDtype, count_wider, pack_tensors
 from intaglio.lora.peft.base_tables import checkpoint_tables
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.loader import load_gemma
+from intaglio.ops import AdapterTensors
+from intaglio.ops.cpu import CpuOps
 from intaglio.ops.reference import ReferenceOps
 from tests.golden import cases
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
@@ -41,14 +46,14 @@ def begun(base: Path, **settings: Any) -> Any:
     return get_peft_model(load_hf(base), LoraConfig(task_type="CAUSAL_LM", **(SETTINGS | settings)))
 
 
-def trained(model: Any) -> Any:
+def trained(model: Any, distance: float = 0.1) -> Any:
     """The adapter some way from where it began."""
     import torch
 
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
+                parameter.add_(torch.randn_like(parameter) * distance)
     return model.eval()
 
 
@@ -102,3 +107,30 @@ def test_an_init_that_changes_the_base_is_refused_until_it_is_converted(
         our_logits(base, tmp_path / "as it is")
     model.save_pretrained(tmp_path / "converted", path_initial_model_for_weight_conversion=str(tmp_path / "begun"))
     assert agrees(our_logits(base, tmp_path / "converted"), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize(("init", "settings"), [("pissa", {}), ("pissa", {"use_rslora": True}), ("olora", {})])
+def test_a_converted_adapter_is_verified_beside_quantized_weights_in_the_bits_that_its_modules_need(
+    tmp_path: Path, base: Path, init: str, settings: dict[str, Any], dtype: AdapterDtype
+) -> None:
+    """Halves that cancel to a thousandth, as after a short training: float16 for all of them is refused."""
+    model = begun(base, init_lora_weights=init, **settings)
+    config = model.peft_config["default"]
+    config.init_lora_weights = True
+    model.save_pretrained(tmp_path / "begun")
+    config.init_lora_weights = init
+    trained(model, 1e-3).save_pretrained(
+        tmp_path / "converted", path_initial_model_for_weight_conversion=str(tmp_path / "begun")
+    )
+    ops = CpuOps(threads=1)
+    served = load_gemma(base, ops, "w8")
+    adapter = read_peft_adapter(tmp_path / "converted", served.config, AdapterLimits())
+    packed = pack_tensors(adapter.tensors, dtype)
+    assert count_wider(packed, dtype) == len(packed.pairs)
+    verifier = Verifier(served, ops, 16, dtype)
+    assert verifier.verify(adapter, served.prepare_adapter(packed)).agreement > 0.5
+    halves = {key: replace(pair, a=pair.a.astype(np.float16), b=pair.b.T.astype(np.float16).T)
+              for key, pair in adapter.tensors.pairs.items()}  # fmt: skip
+    with pytest.raises(AdapterError, match="differs by"):
+        verifier.verify(adapter, served.prepare_adapter(AdapterTensors(halves)))

@@ -55,7 +55,9 @@ def show_one(found: Json) -> None:
 
 
 def show_verification(verification: Json) -> None:
-    _show_rows({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in verification.items()})
+    notes = "; ".join(verification["notes"])
+    shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in verification.items()}
+    _show_rows(shown | {"notes": notes or "none"})
 
 
 def show_deleted(gone: Json) -> None:
@@ -77,6 +79,7 @@ def verification_text(found: Json | None) -> str:
         f"{found['modules']} modules of rank {found['rank']}, "
         f"logits change by {found['mean_logit_change']:.3g} (at most {found['largest_logit_change']:.3g}), "
         f"agreement with the reference {found['agreement']:.4%}{scaled}"
+        f"{''.join(f'; {note}' for note in found.get('notes', ()))}"
     )
 
 

@@ -10,16 +10,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.cache import PackedAdapter, PackedAdapters
-from intaglio.lora.packing import pack_tensors
+from intaglio.lora.packing import AdapterDtype, count_wider, pack_tensors
 from intaglio.lora.peft.base_tables import BaseTables
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.lora.pool import LoadedAdapter
 from intaglio.model.gemma import Gemma
 from intaglio.model.packed import packed_key
-from intaglio.ops import AdapterWeights, Ops
+from intaglio.ops import AdapterTensors, AdapterWeights, Ops
+from intaglio.ops.cross_check import single_threaded_numpy
 from intaglio.request import AdapterRef, Verification, VerifiedAdapter
 from intaglio.version import __version__
 
@@ -65,7 +68,9 @@ class AdapterLoader:
             return VerifiedAdapter(digest, known[0].verification)
         adapter = self._read_folder(folder, digest)
         packed, _ = self._read_packed(adapter.digest) or self._verify_and_pack(adapter)
-        return VerifiedAdapter(adapter.digest, packed.verification)
+        verification = packed.verification
+        notes = (*adapter.notes, *verification.notes)  # of its files first, which the packed file does not know
+        return VerifiedAdapter(adapter.digest, replace(verification, notes=notes))
 
     def _read_packed(self, digest: str) -> tuple[PackedAdapter, AdapterWeights] | None:
         """The adapter from its packed file. None if the file does not exist or does not fit the model or the limits:
@@ -86,16 +91,28 @@ class AdapterLoader:
         return adapter
 
     def _verify_and_pack(self, adapter: LoraAdapter) -> tuple[PackedAdapter, AdapterWeights]:
-        arrays = self._ops.lora_arrays(self._model.prepare_adapter(pack_tensors(adapter.tensors, self._packed.dtype)))
-        # Verify what later loads will use: weights made from the arrays of the packed file.
-        prepared = self._ops.lora_from_arrays(arrays, self._base_weights)
-        with self._verify_lock:
+        with self._verify_lock, single_threaded_numpy():
             found = self._read_packed(adapter.digest)  # another thread may have verified it meanwhile
             if found is not None:
                 return found
-            packed = PackedAdapter(self._verify(adapter, prepared), arrays)
+            tensors = pack_tensors(adapter.tensors, self._packed.dtype)
+            arrays = self._ops.lora_arrays(self._model.prepare_adapter(tensors))
+            # Verify what later loads will use: weights made from the arrays of the packed file.
+            prepared = self._ops.lora_from_arrays(arrays, self._base_weights)
+            verification = replace(self._verify(adapter, prepared), notes=_packing_notes(tensors, self._packed.dtype))
+            packed = PackedAdapter(verification, arrays)
             self._packed.write(adapter.digest, packed)
         return packed, prepared
+
+
+def _packing_notes(tensors: AdapterTensors, dtype: AdapterDtype) -> tuple[str, ...]:
+    wider = count_wider(tensors, dtype)
+    if not wider:
+        return ()
+    return (
+        f"{wider} of {len(tensors.pairs)} LoRA modules are held with more bits than {dtype}, which would change them "
+        "too much: their parts nearly cancel, as in an adapter converted from PiSSA or OLoRA",
+    )
 
 
 def serving_identity(model_path: Path, fmt: str, ops: Ops) -> str:

@@ -8,7 +8,7 @@ instead of float16 have the same digest; another scaling, a changed value or a m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +29,19 @@ class LoraAdapter:
     rank     the largest of its modules' ranks; 0 if it has no low-rank matrices
     tensors  its changes; in its pairs a is [rank, in] and b [out, rank] with the scaling folded in. As read they are
              float32 and C-contiguous
+    notes    sentences about what its files have and it does not
     """
 
     digest: str
     rank: int
     tensors: AdapterTensors
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, tensors: AdapterTensors) -> LoraAdapter:
+    def of(cls, tensors: AdapterTensors, notes: Sequence[str] = ()) -> LoraAdapter:
         """An adapter of at least one tensor, whose scaling is already folded into b and bias."""
-        return cls(digest_of(tensors), max((pair.a.shape[0] for pair in tensors.pairs.values()), default=0), tensors)
+        rank = max((pair.a.shape[0] for pair in tensors.pairs.values()), default=0)
+        return cls(digest_of(tensors), rank, tensors, tuple(notes))
 
     @property
     def pairs(self) -> Mapping[ModuleKey, LoraPair]:

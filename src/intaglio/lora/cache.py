@@ -32,7 +32,7 @@ from intaglio.request import Verification
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # raise it whenever `pack_tensors`, the arrays of a file or the conditions of a verification change
+VERSION = 5  # raise it whenever `pack_tensors`, the arrays of a file or the conditions of a verification change
 
 _SUFFIX = ".adapter"
 _VERIFICATION = "verification"

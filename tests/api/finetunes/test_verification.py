@@ -40,6 +40,7 @@ VERIFICATION = {
     "canary_tokens": 16,
     "seconds": 0.125,
     "scalable": True,
+    "notes": [],
 }
 
 

@@ -21,7 +21,7 @@ from intaglio.engine.verification.canary import canary_ids
 from intaglio.engine.verification.verifier import Verifier, agreement
 from intaglio.errors import AdapterError
 from intaglio.lora.adapter import LoraAdapter
-from intaglio.lora.packing import AdapterDtype, pack_tensors
+from intaglio.lora.packing import AdapterDtype, count_wider, pack_tensors
 from intaglio.model.gemma import Gemma
 from intaglio.model.loader import load_gemma
 from intaglio.model.quantize import WeightFormat
@@ -141,6 +141,26 @@ def test_a_good_adapter_of_any_size_is_verified(
     assert verification.largest_change > verification.mean_change > 0
     assert verification.agreement > least_agreement(bench.model(fmt, name=name)[1], fmt, dtype)
     assert verification.num_tokens == 15
+
+
+@pytest.mark.parametrize("name", ENGINE_BACKENDS)
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("moved", [0.05, 1e-3])
+def test_modules_whose_halves_cancel_are_verified_beside_others_of_the_same_step(
+    bench: Bench, dtype: AdapterDtype, moved: float, name: str
+) -> None:
+    """Every second module is what a conversion from PiSSA makes; q, k and v are one step, and so are gate and up."""
+    initial, way = random_pairs(4, 1.0, 1), random_pairs(4, 1.0, 2)
+    pairs = random_pairs(4, 0.1, 3)
+    for key in list(pairs)[::2]:
+        a, b = initial[key].a + np.float32(moved) * way[key].a, initial[key].b + np.float32(moved) * way[key].b
+        halves = np.concatenate([a, initial[key].a]), np.concatenate([b, -initial[key].b], axis=1)
+        pairs[key] = LoraPair(*halves)
+    tensors = AdapterTensors(pairs)
+    verification = bench.verify(tensors, fmt="w4", dtype=dtype, name=name)
+    assert verification.agreement > least_agreement(bench.model("w4", name=name)[1], "w4", dtype) - 0.05
+    wider = count_wider(pack_tensors(tensors, dtype), dtype)
+    assert wider == len(list(pairs)[::2])
 
 
 @pytest.mark.parametrize("name", ENGINE_BACKENDS)

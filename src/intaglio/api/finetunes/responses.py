@@ -58,6 +58,9 @@ class FinetuneVerification(Struct, frozen=True):
     canary_tokens: Annotated[Count, Meta(description="length of the text that it was run on")]
     seconds: NotNegative
     scalable: Annotated[bool, Meta(description="a request may scale it and mix it with others")]
+    notes: Annotated[
+        list[str], Meta(description="what of its files is not used, and which modules are held with more bits")
+    ]
 
 
 class PendingVersion(Struct, frozen=True, kw_only=True):
@@ -188,6 +191,7 @@ def finetune_verification(verification: Verification) -> FinetuneVerification:
         canary_tokens=verification.num_tokens,
         seconds=verification.seconds,
         scalable=verification.scalable,
+        notes=list(verification.notes),
     )
 
 
