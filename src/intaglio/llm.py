@@ -203,7 +203,7 @@ class LLM:
         return self._base.tokenizer
 
     def load_adapter(self, folder: str | Path) -> AdapterRef:
-        """Check and verify a PEFT adapter folder. Raises AdapterError with the reason."""
+        """Check and verify a folder of PEFT or MLX-LM, or a GGUF adapter. Raises AdapterError with the reason."""
         return AdapterRef(self._adapters.verify(str(folder)).digest, str(folder))
 
     def verify(self, ref: AdapterRef) -> Verification:

@@ -33,7 +33,7 @@ Account = Annotated[str | None, typer.Option(help=f"account that owns the finetu
 Token = Annotated[str | None, typer.Option(help=f"API token, if the server requires one [env: {PREFIX}TOKEN]")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 Named = Annotated[str, typer.Argument(help="a finetune, by name or id")]
-Folder = Annotated[Path, typer.Argument(help="folder with adapter_config.json and adapter_model.safetensors")]
+Folder = Annotated[Path, typer.Argument(help="folder that PEFT or MLX-LM saved, or a .gguf adapter of llama.cpp")]
 
 
 def build_adapters_cli() -> typer.Typer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from intaglio.client.connection import Connection
 from intaglio.client.finetunes import ADAPTER_FILES, Finetunes, Progress, no_progress
-from intaglio.errors import AdapterError, FinetuneError, ServerRefusedError
+from intaglio.errors import FinetuneError, ServerRefusedError
+from intaglio.files.adapter_folder import adapter_files
 
 _NO_SUCH_FINETUNE = 3037
 
@@ -44,7 +46,8 @@ def publish(
     """Create the finetune if it is missing, else give it a new version; return it as `Finetunes.read` does, with
     its verification.
 
-    folder       has adapter_config.json and adapter_model.safetensors
+    folder       has adapter_config.json and adapter_model.safetensors, or MLX-LM's adapters.safetensors; or it is a
+                 GGUF adapter of llama.cpp, a file that ends in .gguf, of which the server makes the two files
     model        the base it was trained on; None: that of the finetune, or for a new one the only base of the server
     description  None leaves it unchanged, and so does None for `public`; both are fixed when the finetune is created
 
@@ -52,19 +55,19 @@ def publish(
     the finetune exists with other values, ServerRefusedError with the server's reason, ServerUnreachableError.
     """
     folder = Path(folder)
-    missing = [file_name for file_name in ADAPTER_FILES if not (folder / file_name).is_file()]
-    if missing:
-        raise AdapterError(f"{folder} has no {' and no '.join(missing)}")
+    is_gguf = folder.suffix == ".gguf" and folder.is_file()
+    files = {folder.name: folder} if is_gguf else adapter_files(folder)
     with Connection(url, account, token) as connection:
         finetunes = Finetunes(connection)
         found = _find_unchanged(finetunes, name, model, description, public)
         if found is None:
             base = _choose_base(connection, model)
             found = finetunes.create(name=name, model=base, description=description or "", public=bool(public))
-        for file_name in _upload_order(found):
-            finetunes.upload(found["id"], folder / file_name, progress)
+        for file_name in files if is_gguf else _upload_order(found):
+            finetunes.upload(found["id"], files[file_name], progress)
         now = finetunes.read(found["id"])
-    _check_is_current(now, folder)
+    if not is_gguf:  # of one the server has made other files
+        _check_is_current(now, files)
     return now
 
 
@@ -112,14 +115,14 @@ def _upload_order(found: dict[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(ADAPTER_FILES, key=lambda name: (name not in waiting, uploaded_at.get(name, ""), name)))
 
 
-def _check_is_current(now: dict[str, Any], folder: Path) -> None:
+def _check_is_current(now: dict[str, Any], files: Mapping[str, Path]) -> None:
     """Raise FinetuneError if another client uploaded to the same finetune meanwhile."""
     served = {file["file_name"]: file["sha256"] for file in now.get("files", ())}
-    for file_name in ADAPTER_FILES:
-        with (folder / file_name).open("rb") as file:
+    for file_name, path in files.items():
+        with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if now["state"] != "ready" or served.get(file_name) != sha256:
             raise FinetuneError(
-                f"finetune {now['name']!r} has another {file_name} than {folder}: another client uploaded to it "
+                f"finetune {now['name']!r} has another {file_name} than {path.parent}: another client uploaded to it "
                 "meanwhile; publish again"
             )

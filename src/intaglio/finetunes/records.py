@@ -20,11 +20,14 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from intaglio.files.adapter_folder import MLX_WEIGHTS_FILE
 from intaglio.lora.peft.config import CONFIG_FILE
 from intaglio.lora.peft.reader import WEIGHTS_FILE
 from intaglio.request import Verification
 
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
+# Names of uploads that are stored under another one.
+OTHER_NAMES = {MLX_WEIGHTS_FILE: WEIGHTS_FILE}
 
 
 class FinetuneState(StrEnum):

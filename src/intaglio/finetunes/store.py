@@ -17,7 +17,7 @@ from intaglio.errors import BadInputError, FinetuneError, FinetuneNotFoundError,
 from intaglio.finetunes.db.repository import ORDER_COLUMNS, Clock, FinetuneRepository, utc_now
 from intaglio.finetunes.mixes import FoundAdapter, check_mix, combine
 from intaglio.finetunes.names import check_finetune_name
-from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneState, FinetuneVersion
+from intaglio.finetunes.records import ADAPTER_FILES, OTHER_NAMES, Finetune, FinetuneState, FinetuneVersion
 from intaglio.finetunes.similar import similar_names
 from intaglio.finetunes.storage.blobs import FileStore, OpenedFile
 from intaglio.finetunes.storage.data_lock import DataLock
@@ -25,7 +25,9 @@ from intaglio.finetunes.storage.garbage import GarbageCollector
 from intaglio.finetunes.storage.ownership import check_database_id
 from intaglio.finetunes.storage.staging import StagedFile, full_disk_as_error
 from intaglio.finetunes.upload import Base, Uploads, Verify
-from intaglio.lora.peft.reader import AdapterLimits
+from intaglio.lora.formats.gguf import SUFFIX as GGUF_SUFFIX
+from intaglio.lora.formats.gguf import GgufAdapter, gguf_to_peft
+from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, ScaledAdapter
 
@@ -55,6 +57,7 @@ class FinetuneStore:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._max_finetunes = max_finetunes
+        self._limits = limits
         self._demos = tuple(demos)
         self._lock = DataLock(folder)
         self._files = FileStore(folder)
@@ -217,6 +220,7 @@ class FinetuneStore:
     ) -> Finetune:
         """Check an uploaded file, with the other file if that is there, and store it. Returns the finetune now.
 
+        file_name        one of ADAPTER_FILES, see `stored_name`
         verify           runs the pair in the engine of the finetune's base, before the files are stored
         keep_other_file  pair it with the other file of the current version
 
@@ -230,6 +234,27 @@ class FinetuneStore:
         self._garbage.after_change()
         now = self.find(account, finetune.id)
         logger.info("finetune %s: %s accepted, %s, digest %s", now.id, file_name, now.state, now.digest)
+        return now
+
+    def add_gguf(
+        self, account: str, name_or_id: str, staged: StagedFile, config: ModelConfig, verify: Verify
+    ) -> Finetune:
+        """Write an uploaded GGUF adapter as PEFT's two files, and add these as `add_file` does.
+
+        A file that waits for the other one is replaced first, so that it is not paired with one of these.
+        """
+        finetune = self.find_own(account, name_or_id)
+        waiting = () if finetune.candidate is None else tuple(finetune.candidate.files)
+        staged.finish()
+        with self.staging.new_file() as settings, self.staging.new_file() as weights:
+            with (
+                full_disk_as_error(),
+                GgufAdapter(staged.path, self._limits.max_file_bytes, "the GGUF file") as adapter,
+            ):
+                gguf_to_peft(adapter, config.family, settings.write, weights.write)
+            files = {CONFIG_FILE: settings, WEIGHTS_FILE: weights}
+            for file_name in sorted(files, key=lambda name: (name not in waiting, name)):
+                now = self.add_file(account, finetune.id, file_name, files[file_name], config, verify)
         return now
 
     def _open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
@@ -282,7 +307,18 @@ class FinetuneStore:
 def check_file_name(file_name: str) -> None:
     """Raise FinetuneError unless this is the name of an adapter file."""
     if file_name not in ADAPTER_FILES:
-        raise FinetuneError(f"file_name is {file_name!r}, not {' or '.join(ADAPTER_FILES)}")
+        others = f"{', '.join(OTHER_NAMES)} of MLX-LM and one file that ends in {GGUF_SUFFIX} are taken in uploads"
+        raise FinetuneError(f"file_name is {file_name!r}, not {' or '.join(ADAPTER_FILES)}; {others}")
+
+
+def stored_name(file_name: str) -> str:
+    """The name under which an uploaded file is stored."""
+    return OTHER_NAMES.get(file_name, file_name)
+
+
+def is_gguf_name(file_name: str) -> bool:
+    """Whether an upload of this name is a GGUF adapter: see `FinetuneStore.add_gguf`."""
+    return file_name.lower().endswith(GGUF_SUFFIX)
 
 
 def _ref(version: FinetuneVersion) -> AdapterRef:

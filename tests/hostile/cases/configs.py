@@ -128,7 +128,7 @@ PATTERNS = (
             alone=False,
             rank_pattern={pattern: 4},
         )
-        for pattern in (r"(q_proj)\3", "(?i:Q_PROJ)", "(?(1)q_proj|b)", "(?>q_proj)", "q_proj*+")
+        for pattern in (r"(q_proj)\3", "(?(1)q_proj|b)", "(?>q_proj)", "q_proj*+")
     ),
     bad_config(
         "an expression of 5,000 characters", "expression of .* the limit is 4096", rank_pattern={"q" * 5000 + "*": 4}

@@ -65,12 +65,12 @@ FOLDERS = (
     HostileFolder(
         "a link to a file outside that is not an adapter",
         lambda path: path.symlink_to("/etc/passwd"),
-        "is not a safetensors file|not valid JSON",
+        "is not a safetensors file|is a JSON text|not valid JSON",
     ),
     HostileFolder(
         "a hard link to the other file",
         lambda path: path.hardlink_to(next(path.parent.glob("adapter_*"))),
-        "safetensors file|not valid JSON",
+        "safetensors file|is a JSON text|not valid JSON",
     ),
     HostileFolder("an empty file", lambda path: path.touch(), "0 bytes are too few|not valid JSON"),
     HostileFolder("a terabyte", _sparse, "1099511627776 bytes; the limit is|more than 1048576 bytes"),

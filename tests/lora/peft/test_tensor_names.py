@@ -108,7 +108,7 @@ def test_wrappers_inside_a_path_are_taken_out() -> None:
         ("model.layers.0.self_attn.q_proj.base_layer.weight", "is a weight of the base model"),
         ("score.weight", "belongs to a classification head"),
         (
-            "model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.lora_A.weight",
+            "model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
             "belongs to the vision tower",
         ),
         ("model.multi_modal_projector.mm_input_projection.lora_A.weight", "belongs to the image projector"),

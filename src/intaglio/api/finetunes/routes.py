@@ -22,6 +22,9 @@ from intaglio.api.http.query import check_names, flag, integer
 from intaglio.api.state import ServerState
 from intaglio.errors import AdapterError, BadInputError, EmptyBodyError, FinetuneError
 from intaglio.finetunes import Finetune
+from intaglio.finetunes.store import is_gguf_name, stored_name
+from intaglio.finetunes.upload import Verify
+from intaglio.lora.peft.reader import WEIGHTS_FILE
 
 DEFAULT_PUBLIC_LIMIT = 100
 MAX_PUBLIC_LIMIT = 1000
@@ -104,20 +107,22 @@ def _asset_routes(state: ServerState) -> APIRouter:
         found = await asyncio.to_thread(finetunes.find_own, account, finetune)
         llm = state.llm(found.model)
         with finetunes.staging.new_file() as staged:
-            file_name = await read_upload(request, staged, state.settings.max_adapter_file_bytes)
-            async with state.check_lock(found.model), _stand_in_named(state, found.model):
-                now = await with_verifier(
-                    llm,
-                    lambda verify: finetunes.add_file(
-                        account,
-                        found.id,
-                        file_name,
-                        staged,
-                        llm.config,
-                        verify=verify,
-                        keep_other_file=keep_other_file,
-                    ),
+            file_name = stored_name(await read_upload(request, staged, state.settings.max_adapter_file_bytes))
+            is_gguf = is_gguf_name(file_name)
+            if is_gguf and keep_other_file:
+                raise BadInputError("keep_other_file: a GGUF adapter has no other file; upload it without")
+
+            def add(verify: Verify) -> Finetune:
+                if is_gguf:
+                    return finetunes.add_gguf(account, found.id, staged, llm.config, verify)
+                return finetunes.add_file(
+                    account, found.id, file_name, staged, llm.config, verify, keep_other_file=keep_other_file
                 )
+
+            async with state.check_lock(found.model), _stand_in_named(state, found.model):
+                now = await with_verifier(llm, add)
+        if is_gguf:
+            return success(uploaded_asset(now, WEIGHTS_FILE, now.files[WEIGHTS_FILE].sha256))
         return success(uploaded_asset(now, file_name, staged.sha256))
 
     @router.get("/ai/finetunes/{finetune}/finetune-assets/{file_name}", operation_id="download_finetune_file")

@@ -33,12 +33,19 @@ from intaglio.errors import (
     StorageFullError,
 )
 from intaglio.finetunes.db.repository import ORDER_COLUMNS
+from intaglio.finetunes.records import OTHER_NAMES
 from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE
 
 TAG = "Finetunes"
 BYTES = "application/octet-stream"
 
 _FILE_NAME = one_of((CONFIG_FILE, WEIGHTS_FILE))
+_UPLOAD_NAME = {
+    "anyOf": [
+        one_of((CONFIG_FILE, WEIGHTS_FILE, *OTHER_NAMES)),
+        {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,200}\.gguf$", "description": "a GGUF adapter of llama.cpp"},
+    ]
+}
 
 
 def _create_body(model: str) -> dict[str, Any]:
@@ -51,7 +58,7 @@ def _create_body(model: str) -> dict[str, Any]:
 def finetune_schemas(model: str) -> dict[str, Any]:
     return {
         "CreateFinetune": _create_body(model),
-        "UploadFile": record({"file_name": _FILE_NAME, "file": {"type": "string", "format": "binary"}}),
+        "UploadFile": record({"file_name": _UPLOAD_NAME, "file": {"type": "string", "format": "binary"}}),
         **component_schemas(SHAPES),
     }
 
@@ -113,7 +120,7 @@ OPERATIONS: dict[str, Operation] = {
     "upload_finetune_file": Operation(
         TAG, "Upload a file of a finetune",
         "One of its two files, which is checked as it comes; with the second one it is verified. Both files of "
-        "a ready finetune, sent again, replace it.",
+        "a ready finetune, sent again, replace it. A GGUF adapter is one upload, of which the server makes the two.",
         {200: DeclaredResponse("The file is on the disk.", {JSON: envelope_schema(ref("FinetuneAsset"))})},
         parameters=(ACCOUNT, FINETUNE, _KEEP), body={"multipart/form-data": ref("UploadFile")},
         errors=(*_FILE_ERRORS, *OF_A_BODY[1:], *OF_A_MODEL, StorageFullError, AdapterError, EngineDeadError),

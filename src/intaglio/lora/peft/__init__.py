@@ -1,6 +1,7 @@
 """Reading and checking PEFT adapters: a folder becomes a `LoraAdapter`, or an AdapterError says what is wrong with it.
 
-Knows the base's shapes and PEFT's rules, not how adapters are served. Begin with `reader`.
+Knows the base's shapes and PEFT's rules, not how adapters are served. Begin with `reader`. What other trainers write
+is put into PEFT's terms by `lora.formats`.
 
     config, config_values        adapter_config.json: keys that are used, harmless or refused, and their values
     module_rules, patterns       the adapted modules, their rank and scaling; its expressions, matched in bounded time

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import AdapterError
-from intaglio.lora.peft.safetensors_file import SafetensorsFile
+from intaglio.lora.peft.safetensors_file import TensorFile
 from intaglio.lora.peft.tensor_names import EMBEDDING
 from intaglio.model.weights import RawTensor, open_checkpoint
 from intaglio.model.weights.dequantize import dequantize
@@ -81,7 +81,7 @@ def _blocks(raw: RawTensor) -> Iterator[F32]:
         yield dequantize(RawTensor(raw.name, raw.dtype, (last - first, hidden), data))
 
 
-def check_is_base(file: SafetensorsFile, tensor: str, base: BaseTable, label: str) -> None:
+def check_is_base(file: TensorFile, tensor: str, base: BaseTable, label: str) -> None:
     """Raise AdapterError naming the rows that differ, unless a tensor of the file is a copy of the base's table."""
     shape = file.entries[tensor].shape
     if shape != base.shape:
@@ -104,7 +104,7 @@ def check_is_base(file: SafetensorsFile, tensor: str, base: BaseTable, label: st
         )
 
 
-def _compare(file: SafetensorsFile, tensor: str, base: BaseTable) -> tuple[NDArray[np.bool_], F32]:
+def _compare(file: TensorFile, tensor: str, base: BaseTable) -> tuple[NDArray[np.bool_], F32]:
     """For each row: whether it is equal up to rounding, and its distance relative to the largest value of each 32."""
     num_rows, hidden = base.shape
     rounded, distances = np.empty(num_rows, np.bool_), np.empty(num_rows, np.float32)

@@ -20,7 +20,16 @@ from intaglio.lora.peft import config_values as values
 from intaglio.lora.peft.config_values import CONFIG_FILE, fault
 from intaglio.lora.peft.tensor_names import can_be_saved
 
-__all__ = ["CONFIG_FILE", "HARMLESS_KEYS", "MODEL_TYPES", "REFUSED_KEYS", "USED_KEYS", "PeftConfig", "read_peft_config"]
+__all__ = [
+    "CONFIG_FILE",
+    "HARMLESS_KEYS",
+    "MODEL_TYPES",
+    "REFUSED_KEYS",
+    "USED_KEYS",
+    "PeftConfig",
+    "peft_config",
+    "read_peft_config",
+]
 
 MODEL_TYPES = ("gemma", "gemma2", "gemma3", "gemma3_text")
 
@@ -101,6 +110,7 @@ class PeftConfig:
     modules_to_save              ends of paths of modules that the adapter replaces
     token_indices                end of a table's path -> the tokens whose rows it replaces
     ensure_weight_tying          every change of the embedding applies to a tied head too
+    num_last_layers              of MLX: the last layers that are adapted; None is every layer
     model_type, base_model, peft_version  provenance from the file; None if absent
     """
 
@@ -121,11 +131,16 @@ class PeftConfig:
     token_indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ensure_weight_tying: bool = False
     peft_version: str | None = None
+    num_last_layers: int | None = None
 
 
 def read_peft_config(path: Path, max_bytes: int) -> PeftConfig:
     """Read and check the file. Raises AdapterError naming the key, its value and what to do."""
-    raw = read_json_object(path, max_bytes, path.name, AdapterError)
+    return peft_config(read_json_object(path, max_bytes, path.name, AdapterError))
+
+
+def peft_config(raw: Mapping[str, Any]) -> PeftConfig:
+    """Check the object in the file. Raises AdapterError naming the key, its value and what to do."""
     _check_kind(raw)
     _check_keys(raw)
     targets = raw.get("target_modules")

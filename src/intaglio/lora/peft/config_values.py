@@ -79,7 +79,7 @@ def names(value: object, key: str) -> tuple[str, ...] | str:
 
 
 def layers(value: object) -> frozenset[int] | None:
-    """None means every layer, and so does an empty list, as in PEFT, where -1 is no layer: nothing counts from the end."""
+    """None means every layer, and so does an empty list. As in PEFT nothing counts from the end: -1 is no layer."""
     found = [value] if type(value) is int else value
     if found is None or found == []:
         return None

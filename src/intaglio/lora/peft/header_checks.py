@@ -7,7 +7,7 @@ from __future__ import annotations
 from intaglio.errors import AdapterError
 from intaglio.lora.peft.config import CONFIG_FILE, PeftConfig, is_before
 from intaglio.lora.peft.module_rules import ModuleRules
-from intaglio.lora.peft.safetensors_file import SafetensorsFile
+from intaglio.lora.peft.safetensors_file import TensorFile
 from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, AdapterNames, PairNames
 from intaglio.model.config import ModelConfig
 from intaglio.ops import MODEL, ModuleKey
@@ -15,7 +15,7 @@ from intaglio.ops import MODEL, ModuleKey
 _DIFFERENT_TRAININGS = "the two files come from different trainings"
 
 
-def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> None:
+def check_ranks(file: TensorFile, names: AdapterNames, max_rank: int) -> None:
     """Check that A and B of each pair are matrices of one rank, which is within the limit."""
     for pair in names.pairs.values():
         a, b = _shape(file, pair.a), _shape(file, pair.b)
@@ -28,7 +28,7 @@ def check_ranks(file: SafetensorsFile, names: AdapterNames, max_rank: int) -> No
             raise _fault(f"tensor {pair.a!r} has rank {a[0]}; this server's limit is {max_rank} (max_adapter_rank)")
 
 
-def check_shapes(file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
+def check_shapes(file: TensorFile, names: AdapterNames, peft: PeftConfig, config: ModelConfig) -> None:
     """Check that all tensors fit the base: their layers exist, and sizes match the modules. The error names the model
     that the adapter was trained on, if its config does.
     """
@@ -41,7 +41,7 @@ def check_shapes(file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, c
         ) from None
 
 
-def _check_shapes(file: SafetensorsFile, names: AdapterNames, config: ModelConfig) -> None:
+def _check_shapes(file: TensorFile, names: AdapterNames, config: ModelConfig) -> None:
     for key, pair in names.pairs.items():
         _check_layer(pair.a, key, config)
         out_features, in_features = _pair_shape(key, config)
@@ -77,7 +77,7 @@ def _check_layer(tensor: str, key: ModuleKey, config: ModelConfig) -> None:
         raise _fault(f"tensor {tensor!r} is for layer {key[0]}; the base model has layers 0 to {config.num_layers - 1}")
 
 
-def _check_shape(file: SafetensorsFile, tensor: str, needed: tuple[int | None, ...]) -> None:
+def _check_shape(file: TensorFile, tensor: str, needed: tuple[int | None, ...]) -> None:
     """None in `needed` is a size that does not depend on the base: a rank or a number of rows."""
     shape = _shape(file, tensor)
     fits = len(shape) == len(needed) and all(want in (None, size) for want, size in zip(needed, shape, strict=True))
@@ -88,7 +88,7 @@ def _check_shape(file: SafetensorsFile, tensor: str, needed: tuple[int | None, .
 
 
 def check_config(
-    file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
+    file: TensorFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
 ) -> None:
     """Check that the config agrees with the tensors: which modules are adapted, how and with which ranks."""
     ties = peft.ensure_weight_tying and config.tied_head
@@ -103,6 +103,7 @@ def check_config(
                 f"tensor {pair.a!r} is there, but {CONFIG_FILE} does not adapt {pair.path} "
                 f"(target_modules, exclude_modules, layers_to_transform); {reason}"
             )
+        _check_last_layers(key, pair, peft, config)
         rank, resolved = _shape(file, pair.a)[0], rules.rank(pair.path)
         if rank != resolved:
             raise _fault(
@@ -120,7 +121,24 @@ def check_config(
                 f"tensor {norm.tensor!r} replaces {key[1]}, but modules_to_save in {CONFIG_FILE} does not name it; "
                 f"{_DIFFERENT_TRAININGS}"
             )
+    for path, tensor in names.vision.items():
+        layer = next((int(part) for part in path.split(".") if part.isdecimal()), 0)
+        if not rules.covers(path, layer):
+            raise _fault(
+                f"tensor {tensor!r} is there, but {CONFIG_FILE} does not adapt {path} "
+                f"(target_modules, exclude_modules, layers_to_transform); {_DIFFERENT_TRAININGS}"
+            )
     _check_scaled_embedding(names, peft, config)
+
+
+def _check_last_layers(key: ModuleKey, pair: PairNames, peft: PeftConfig, config: ModelConfig) -> None:
+    """MLX adapts the last layers, and drops the tensors of others without a word."""
+    first = config.num_layers - (peft.num_last_layers or config.num_layers)
+    if MODEL < key[0] < first and pair.path not in peft.target_modules:
+        raise _fault(
+            f"tensor {pair.a!r} is for layer {key[0]}; num_layers in {CONFIG_FILE} is {peft.num_last_layers}, so MLX "
+            f"adapts layers {first} to {config.num_layers - 1}; {_DIFFERENT_TRAININGS}"
+        )
 
 
 def _check_variant(key: ModuleKey, pair: PairNames, peft: PeftConfig) -> None:
@@ -152,7 +170,7 @@ def _check_scaled_embedding(names: AdapterNames, peft: PeftConfig, config: Model
         )
 
 
-def _shape(file: SafetensorsFile, tensor: str) -> tuple[int, ...]:
+def _shape(file: TensorFile, tensor: str) -> tuple[int, ...]:
     return file.entries[tensor].shape
 
 

@@ -22,13 +22,18 @@ from enum import StrEnum
 from pathlib import Path
 
 from intaglio.errors import AdapterError
+from intaglio.files.adapter_folder import adapter_paths
+from intaglio.files.json_object import read_json_object
 from intaglio.lora.adapter import LoraAdapter
+from intaglio.lora.formats.gguf import SUFFIX as GGUF_SUFFIX
+from intaglio.lora.formats.gguf import GgufAdapter
+from intaglio.lora.formats.mlx import is_mlx_config, mlx_config
 from intaglio.lora.peft.base_tables import BaseTables, check_is_base
-from intaglio.lora.peft.config import CONFIG_FILE, PeftConfig, read_peft_config
+from intaglio.lora.peft.config import CONFIG_FILE, PeftConfig, peft_config
 from intaglio.lora.peft.header_checks import check_config, check_ranks, check_shapes
 from intaglio.lora.peft.module_rules import ModuleRules
 from intaglio.lora.peft.replacements import Replacements, find_replacements, float32_bytes
-from intaglio.lora.peft.safetensors_file import SafetensorsFile
+from intaglio.lora.peft.safetensors_file import SafetensorsFile, TensorFile
 from intaglio.lora.peft.tensor_names import WEIGHTS_FILE, AdapterNames, sort_tensors
 from intaglio.lora.peft.tensor_values import read_tensors
 from intaglio.model.config import ModelConfig
@@ -87,7 +92,7 @@ def read_peft_adapter(
     limits: AdapterLimits,
     base_tables: BaseTables | None = None,
 ) -> LoraAdapter:
-    """Read `adapter_config.json` and `adapter_model.safetensors` of a folder for one base model.
+    """Read the adapter in a folder, as PEFT or MLX-LM saved it, or in a GGUF file of llama.cpp, for one base model.
 
     base_tables returns the base's embedding or head; it is called only if the file has such tables. If it is None, a
     file with such tables is refused. Raises AdapterError naming the file, key or tensor, what is wrong and how to
@@ -97,7 +102,14 @@ def read_peft_adapter(
         _check_base_tables(checked.file, checked.replaced, base_tables)
         ties_head = checked.peft.ensure_weight_tying and config.tied_head
         tensors = read_tensors(checked.file, checked.names, checked.replaced, checked.rules, ties_head=ties_head)
-    return LoraAdapter.of(tensors)
+        notes = _notes(checked.names)
+    return LoraAdapter.of(tensors, notes)
+
+
+def _notes(names: AdapterNames) -> list[str]:
+    if not names.vision:
+        return []
+    return [f"LoRA on {len(names.vision)} modules of the vision tower is not used: this server runs the text model"]
 
 
 def check_pair(folder: Path, config: ModelConfig, limits: AdapterLimits, on_step: OnStep = _ignore_step) -> None:
@@ -114,7 +126,7 @@ def check_pair(folder: Path, config: ModelConfig, limits: AdapterLimits, on_step
 class _Checked:
     """The files of an adapter whose config and header are checked."""
 
-    file: SafetensorsFile
+    file: TensorFile
     names: AdapterNames
     replaced: Replacements
     rules: ModuleRules
@@ -123,22 +135,55 @@ class _Checked:
 
 @contextmanager
 def _open_checked(folder: Path, config: ModelConfig, limits: AdapterLimits, on_step: OnStep) -> Iterator[_Checked]:
+    if folder.suffix == GGUF_SUFFIX and folder.is_file():
+        with _open_gguf(folder, config, limits, on_step) as checked:
+            yield checked
+        return
     if not folder.is_dir():
         raise AdapterError(f"adapter folder {folder.name} does not exist, or was removed")
+    files = adapter_paths(folder)
     on_step(ReadStep.CONFIG)
-    peft, rules = _read_config(folder / CONFIG_FILE, limits)
+    peft, rules = _read_config(files[CONFIG_FILE], limits)
     _check_family(peft, config)
     on_step(ReadStep.HEADER)
-    with SafetensorsFile(folder / WEIGHTS_FILE, limits.max_file_bytes) as file:
-        on_step(ReadStep.NAMES)
-        names = sort_tensors(file.entries, WEIGHTS_FILE)
-        check_ranks(file, names, limits.max_rank)
-        on_step(ReadStep.SHAPES)
-        check_shapes(file, names, peft, config)
-        check_config(file, names, peft, rules, config)
-        replaced = find_replacements(file, names, peft, rules, config)
-        _check_memory(file, names, replaced, limits)
-        yield _Checked(file, names, replaced, rules, peft)
+    with _named(files[WEIGHTS_FILE]), SafetensorsFile(files[WEIGHTS_FILE], limits.max_file_bytes) as file:
+        yield _checked(file, peft, rules, config, limits, on_step)
+
+
+@contextmanager
+def _open_gguf(path: Path, config: ModelConfig, limits: AdapterLimits, on_step: OnStep) -> Iterator[_Checked]:
+    on_step(ReadStep.HEADER)
+    with _named(path), GgufAdapter(path, limits.max_file_bytes) as file:
+        file.check_family(config.family)
+        try:
+            yield _checked(file, file.config, ModuleRules(file.config), config, limits, on_step)
+        except AdapterError as error:
+            raise AdapterError(file.with_own_names(str(error))) from error
+
+
+def _checked(
+    file: TensorFile, peft: PeftConfig, rules: ModuleRules, config: ModelConfig, limits: AdapterLimits, on_step: OnStep
+) -> _Checked:
+    on_step(ReadStep.NAMES)
+    names = sort_tensors(file.entries, WEIGHTS_FILE)
+    check_ranks(file, names, limits.max_rank)
+    on_step(ReadStep.SHAPES)
+    check_shapes(file, names, peft, config)
+    check_config(file, names, peft, rules, config)
+    replaced = find_replacements(file, names, peft, rules, config)
+    _check_memory(file, names, replaced, limits)
+    return _Checked(file, names, replaced, rules, peft)
+
+
+@contextmanager
+def _named(weights: Path) -> Iterator[None]:
+    """Messages name the weights as they are named here: MLX has another name than PEFT."""
+    try:
+        yield
+    except AdapterError as error:
+        if weights.name == WEIGHTS_FILE:
+            raise
+        raise AdapterError(str(error).replace(WEIGHTS_FILE, weights.name)) from error
 
 
 def check_config_file(path: Path, limits: AdapterLimits, on_step: OnStep = _ignore_step) -> PeftConfig:
@@ -163,7 +208,8 @@ def check_weights_file(path: Path, limits: AdapterLimits, on_step: OnStep = _ign
 
 def _read_config(path: Path, limits: AdapterLimits) -> tuple[PeftConfig, ModuleRules]:
     """The config and its expressions, which are checked by compiling them."""
-    config = read_peft_config(path, limits.max_config_bytes)
+    raw = read_json_object(path, limits.max_config_bytes, path.name, AdapterError)
+    config = mlx_config(raw) if is_mlx_config(raw) else peft_config(raw)
     if config.r > limits.max_rank:
         raise AdapterError(
             f"{CONFIG_FILE}: r is {config.r}; this server's limit is {limits.max_rank} (max_adapter_rank)"
@@ -179,7 +225,7 @@ def _check_family(peft: PeftConfig, config: ModelConfig) -> None:
         )
 
 
-def _check_memory(file: SafetensorsFile, names: AdapterNames, replaced: Replacements, limits: AdapterLimits) -> None:
+def _check_memory(file: TensorFile, names: AdapterNames, replaced: Replacements, limits: AdapterLimits) -> None:
     loras = (part for pair in names.pairs.values() for part in (pair.a, pair.b, pair.bias, pair.magnitude))
     tables = float32_bytes(file, replaced.tables.values())
     total = tables + float32_bytes(
@@ -198,7 +244,7 @@ def _check_memory(file: SafetensorsFile, names: AdapterNames, replaced: Replacem
         )
 
 
-def _check_base_tables(file: SafetensorsFile, replaced: Replacements, base_tables: BaseTables | None) -> None:
+def _check_base_tables(file: TensorFile, replaced: Replacements, base_tables: BaseTables | None) -> None:
     for name, tensor in replaced.base:
         if base_tables is None:
             raise AdapterError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from intaglio.errors import AdapterError
 from intaglio.lora.peft.config import CONFIG_FILE, PeftConfig
 from intaglio.lora.peft.module_rules import ModuleRules
-from intaglio.lora.peft.safetensors_file import SafetensorsFile
+from intaglio.lora.peft.safetensors_file import TensorFile
 from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, AdapterNames, PairNames, SingleName
 from intaglio.model.config import ModelConfig
 from intaglio.ops import MODEL
@@ -45,7 +45,7 @@ class Replacements:
 
 
 def find_replacements(
-    file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
+    file: TensorFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
 ) -> Replacements:
     """Compare the file's tables and rows with the config and the base. Raises AdapterError naming the tensor or key."""
     ties = peft.ensure_weight_tying and config.tied_head
@@ -59,7 +59,7 @@ def find_replacements(
 
 
 def _tables(
-    file: SafetensorsFile, names: AdapterNames, rules: ModuleRules, ties: bool, config: ModelConfig
+    file: TensorFile, names: AdapterNames, rules: ModuleRules, ties: bool, config: ModelConfig
 ) -> dict[str, str]:
     tables = {name: saved.tensor for name, saved in names.saved.items() if rules.saves(saved.path)}
     if ties and EMBEDDING in tables:
@@ -91,7 +91,7 @@ def _check_saved_modules(names: AdapterNames, tables: dict[str, str], peft: Peft
 
 
 def _rows(
-    file: SafetensorsFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
+    file: TensorFile, names: AdapterNames, peft: PeftConfig, rules: ModuleRules, config: ModelConfig
 ) -> dict[str, RowNames]:
     wanted = {name: rules.token_ids(_path(names.rows.get(name), name)) for name in (EMBEDDING, HEAD)}
     _check_keys(names, peft)
@@ -145,7 +145,7 @@ def _check_keys(names: AdapterNames, peft: PeftConfig) -> None:
             )
 
 
-def _check_rows(file: SafetensorsFile, rows: RowNames, config: ModelConfig) -> None:
+def _check_rows(file: TensorFile, rows: RowNames, config: ModelConfig) -> None:
     count = file.entries[rows.tensor].shape[0]
     if count != len(rows.ids):
         raise AdapterError(
@@ -186,6 +186,6 @@ def _unaddable_part(pair: PairNames | None) -> str:
     return " with lora_bias" if pair.bias else " with DoRA" if pair.magnitude else ""
 
 
-def float32_bytes(file: SafetensorsFile, tensors: Iterable[str]) -> int:
+def float32_bytes(file: TensorFile, tensors: Iterable[str]) -> int:
     """Bytes of these tensors in memory as float32."""
     return sum(4 * math.prod(file.entries[tensor].shape) for tensor in tensors)

@@ -6,10 +6,11 @@ Memory is allocated only after the header was checked against the limits of the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from intaglio.errors import AdapterError
 from intaglio.files.regular_file import open_regular
 from intaglio.files.safetensors_header import STORED_DTYPES, HeaderReader, TensorEntry
+from intaglio.lora.formats.mlx import is_transposed
+from intaglio.lora.formats.other_kinds import NUM_BYTES, describe
 
 # Two tensors for each of 7 · 62 linear layers need 0.2 MB; some trainers keep their settings in __metadata__.
 MAX_HEADER_BYTES = 2 << 20
@@ -25,10 +28,27 @@ _MAX_DIMENSIONS = 8
 _CHUNK_ELEMENTS = 1 << 20  # converted at a time, to bound the memory beside the result
 
 
+class TensorFile(Protocol):
+    """An open weights file of an adapter, with shapes and values as PEFT has them.
+
+    entries  the tensors by name
+    """
+
+    @property
+    def entries(self) -> Mapping[str, TensorEntry]: ...
+
+    def read(self, name: str) -> npt.NDArray[np.float32]:
+        """One tensor as float32. Raises AdapterError when a value is not finite."""
+
+    def read_rows(self, name: str, first: int, last: int) -> npt.NDArray[np.float32]:
+        """Rows first ... last - 1 of a matrix as float32, like `read`."""
+
+
 class SafetensorsFile:
     """An open file with a checked header.
 
-    entries  the tensors by name, in the order in which they lie in the file
+    entries  the tensors by name, in the order in which they lie in the file. The matrices of MLX are transposed, so
+             that shapes and values are those of PEFT
 
     The constructor raises AdapterError saying what is wrong. Use as a context manager.
     """
@@ -43,7 +63,9 @@ class SafetensorsFile:
                     f"{path.name} has {size} bytes; the limit is {max_bytes} (max_adapter_file_bytes). If PEFT "
                     "put tables of the base beside the adapter, save_embedding_layers=False leaves them out"
                 )
-            self.entries = HeaderReader(path.name, AdapterError, MAX_HEADER_BYTES, _MAX_DIMENSIONS).read(self._file)
+            self._refuse_other_kinds()
+            stored = HeaderReader(path.name, AdapterError, MAX_HEADER_BYTES, _MAX_DIMENSIONS).read(self._file)
+            self.entries = {name: _in_order_of_peft(entry) for name, entry in stored.items()}
         except BaseException:
             self._file.close()
             raise
@@ -59,7 +81,10 @@ class SafetensorsFile:
     def read(self, name: str) -> npt.NDArray[np.float32]:
         """One tensor as float32, whatever its stored type. Raises AdapterError when a value is not finite."""
         entry = self.entries[name]
-        return self._values(entry, entry.start, entry.stop).reshape(entry.shape)
+        values = self._values(entry, entry.start, entry.stop)
+        if is_transposed(name):
+            return np.ascontiguousarray(values.reshape(entry.shape[::-1]).T)
+        return values.reshape(entry.shape)
 
     def read_rows(self, name: str, first: int, last: int) -> npt.NDArray[np.float32]:
         """Rows first ... last - 1 of a matrix as float32, like `read`."""
@@ -73,6 +98,12 @@ class SafetensorsFile:
         entry = self.entries[name]
         for _ in self._chunks(entry, entry.start, entry.stop):
             pass
+
+    def _refuse_other_kinds(self) -> None:
+        kind = describe(self._file.read(NUM_BYTES))
+        if kind is not None:
+            raise AdapterError(f"{self._label} {kind}")
+        self._file.seek(0)
 
     def _values(self, entry: TensorEntry, start: int, stop: int) -> npt.NDArray[np.float32]:
         values = np.empty((stop - start) // STORED_DTYPES[entry.dtype].itemsize, np.float32)
@@ -99,6 +130,10 @@ class SafetensorsFile:
                     "the training diverged or the file is damaged"
                 )
             yield chunk
+
+
+def _in_order_of_peft(entry: TensorEntry) -> TensorEntry:
+    return replace(entry, shape=entry.shape[::-1]) if is_transposed(entry.name) else entry
 
 
 def _to_float32(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:

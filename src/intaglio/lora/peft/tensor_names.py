@@ -3,7 +3,8 @@
 PEFT writes `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`. Accepted too: without `base_model.model.`;
 with the adapter's name inside, as in a raw state dict (`lora_A.default.weight`); with what torch adds when it compiles
 or shards (`_orig_mod.`, `_fsdp_wrapped_module.`, `module.`); with `language_model.`, as saved from the multimodal
-Gemma 3; without the leading `model.`, as saved from a model without head.
+Gemma 3; without the leading `model.`, as saved from a model without head; as MLX-LM names them (`lora_a`, `lora_b`,
+`m`). A LoRA on the vision tower of a multimodal Gemma 3 changes nothing in a text, so it is set aside.
 
 Every tensor must belong to a module whose tensors are complete. Any other is refused with a message that says what it
 is: an adapter with a part left out would still generate text, only worse.
@@ -12,7 +13,7 @@ is: an adapter with a part left out would still generate text, only worse.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,6 +50,9 @@ _PARTS: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
     ("A", rf"lora_embedding_A{_ADAPTER}", (EMBEDDING,)),
     ("B", rf"lora_embedding_B{_ADAPTER}", (EMBEDDING,)),
     ("magnitude", rf"lora_magnitude_vector{_ADAPTER}", ("linear layer", EMBEDDING, HEAD)),
+    ("A", "lora_a", ("linear layer", HEAD)),
+    ("B", "lora_b", ("linear layer", HEAD)),
+    ("magnitude", "m", ("linear layer", HEAD)),
     ("rows", rf"token_adapter\.trainable_tokens_delta{_ADAPTER}", (EMBEDDING, HEAD)),
     ("base", r"(?:token_adapter\.)?(?:base_layer|original_module)\.weight", (EMBEDDING, HEAD)),
     ("saved", rf"(?:modules_to_save{_ADAPTER}\.)?weight", ("norm", EMBEDDING, HEAD)),
@@ -58,6 +62,12 @@ _FORMS = tuple(
     for kind, part, modules in _PARTS
     for module in modules
 )
+
+_VISION = re.compile(
+    rf"(?:base_model\.model\.)?(?P<path>(?:model\.)?(?:vision_tower|vision_model|multi_modal_projector)\.[A-Za-z0-9_.]+)"
+    rf"\.(?:lora_(?P<half>[AB]){_ADAPTER}\.(?:weight|bias)|lora_magnitude_vector{_ADAPTER.replace('adapter', 'other')})"
+)
+_WHOLE_LAYER = re.compile(rf".*(?:{_LINEAR_LAYER})\.weight")
 
 # Paths whose ends modules_to_save may name; layer 0 represents all layers.
 _SAVABLE = tuple(
@@ -77,9 +87,16 @@ _SAVE_PLAIN = (
 )
 _NOT_LORA = f"is not a LoRA weight of a Gemma layer. {_SAVE_PLAIN}"
 
+_OF_MLX = (
+    "is a LoRA of MLX on the embedding, which on some bases changes the head too. Train without embed_tokens in keys, "
+    "or fuse it with mlx_lm.fuse and serve the model"
+)
+
 # The first match decides the message: longer words come before the words they contain.
 _REFUSED_KINDS = (
     ("lora_diag", "belongs to KaSA, which is not served. Train without kasa_config"),
+    ("embed_tokens.lora_a", _OF_MLX),
+    ("embed_tokens.lora_b", _OF_MLX),
     ("vision_tower", "belongs to the vision tower; this server runs the text model. Exclude it with exclude_modules"),
     ("multi_modal_projector", "belongs to the image projector; this server runs the text model. Exclude it likewise"),
     ("base_layer", "is a weight of the base model. Save the adapter alone, with save_pretrained"),
@@ -129,6 +146,7 @@ class AdapterNames:
     rows    single rows of "embed_tokens" or "lm_head"
     saved   whole tables; the config tells whether they are the adapter's or the base's
     base    tables of the base that PEFT saved with a LoRA
+    vision  modules of the vision tower with a LoRA: path -> one of its tensors. They change nothing in a text
     """
 
     pairs: dict[ModuleKey, PairNames] = field(default_factory=dict)
@@ -136,6 +154,7 @@ class AdapterNames:
     rows: dict[str, SingleName] = field(default_factory=dict)
     saved: dict[str, SingleName] = field(default_factory=dict)
     base: dict[str, SingleName] = field(default_factory=dict)
+    vision: dict[str, str] = field(default_factory=dict)
 
 
 def can_be_saved(name: str) -> bool:
@@ -146,9 +165,7 @@ def can_be_saved(name: str) -> bool:
 
 def parse_tensor_name(name: str, label: str) -> TensorName:
     """Parse a tensor name. Raises AdapterError, saying what the tensor is, if it does not belong in an adapter."""
-    bare = _WRAPPERS.sub("", name)
-    if bare.endswith(".weight") and "lora_magnitude_vector" in bare:  # PEFT wrote it in two ways
-        bare = bare.removesuffix(".weight")
+    bare = _bare(name)
     for kind, form in _FORMS:
         match = form.fullmatch(bare)
         if match is not None:
@@ -157,6 +174,14 @@ def parse_tensor_name(name: str, label: str) -> TensorName:
             key = (MODEL if layer is None else int(layer), groups.get("name") or groups["last"])
             return TensorName(kind, key, match["path"], groups.get("adapter"))
     raise AdapterError(f"{label}: tensor {name!r} {_describe_refused(bare)}")
+
+
+def _bare(name: str) -> str:
+    """The name without what torch adds."""
+    bare = _WRAPPERS.sub("", name)
+    if bare.endswith(".weight") and "lora_magnitude_vector" in bare:  # PEFT wrote it in two ways
+        bare = bare.removesuffix(".weight")
+    return bare
 
 
 def _describe_refused(name: str) -> str:
@@ -172,10 +197,14 @@ def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
     Raises AdapterError for an unknown name, half a pair, one module under two names, two adapters in one file,
     or no tensor at all.
     """
-    parsed = {name: parse_tensor_name(name, label) for name in names}
+    names = list(names)
+    _refuse_checkpoint(names, label)
+    vision = _vision_modules(names, label)
+    parsed = {name: parse_tensor_name(name, label) for name in names if _VISION.fullmatch(_bare(name)) is None}
     _check_one_adapter(parsed.values(), label)
     if not parsed:
-        raise AdapterError(f"{label}: holds no tensors, so it would change nothing. {_SAVE_PLAIN}")
+        what = "tensors but those of the vision tower" if vision else "tensors"
+        raise AdapterError(f"{label}: holds no {what}, so it would change nothing in a text. {_SAVE_PLAIN}")
     modules: dict[ModuleKey, dict[Kind, str]] = {}
     for name, tensor in parsed.items():
         module = modules.setdefault(tensor.key, {})
@@ -186,10 +215,43 @@ def sort_tensors(names: Iterable[str], label: str) -> AdapterNames:
                 f"{label}: tensors {module[tensor.kind]!r} and {name!r} are the same one under two spellings; {remedy}"
             )
         module[tensor.kind] = name
-    found = AdapterNames()
+    found = AdapterNames(vision=vision)
     for key in sorted(modules):
         _add_module(found, key, modules[key], parsed, label)
     return found
+
+
+def _refuse_checkpoint(names: Sequence[str], label: str) -> None:
+    """Refuse the weights of a model, which have whole linear layers and no LoRA."""
+    if any("lora_" in name or name.endswith(("_delta", ".m")) for name in names):
+        return
+    layers = [name for name in names if _WHOLE_LAYER.fullmatch(name)]
+    if layers:
+        raise AdapterError(
+            f"{label}: is a whole checkpoint, not an adapter: of its {len(names)} tensors none is a LoRA's, and "
+            f"{layers[0]!r} is a weight of the base. Serve it as a model, with --model ID=FOLDER, or save the adapter "
+            "alone"
+        )
+
+
+def _vision_modules(names: Sequence[str], label: str) -> dict[str, str]:
+    """The modules of the vision tower, each with a tensor. Raises AdapterError for half a pair."""
+    halves: dict[str, dict[str, str]] = {}
+    for name in names:
+        match = _VISION.fullmatch(_bare(name))
+        if match is not None:
+            halves.setdefault(match["path"], {})[match["half"] or "magnitude"] = name
+    for tensors in halves.values():
+        for half in ("A", "B"):
+            if half not in tensors:
+                raise _half_missing(next(iter(tensors.values())), half, label)
+    return {path: tensors["A"] for path, tensors in halves.items()}
+
+
+def _half_missing(tensor: str, half: str, label: str) -> AdapterError:
+    return AdapterError(
+        f"{label}: tensor {tensor!r} has no lora_{half} beside it; the file is incomplete, save it again"
+    )
 
 
 def _check_one_adapter(tensors: Iterable[TensorName], label: str) -> None:
@@ -225,10 +287,7 @@ def _add_module(
 def _pair_names(module: dict[Kind, str], parsed: dict[str, TensorName], label: str) -> PairNames:
     for half in ("A", "B"):
         if half not in module:
-            raise AdapterError(
-                f"{label}: tensor {next(iter(module.values()))!r} has no lora_{half} beside it; "
-                "the file is incomplete, save it again"
-            )
+            raise _half_missing(next(iter(module.values())), half, label)
     paths = {parsed[name].path for name in module.values()}
     if len(paths) > 1:  # the config's patterns are matched against one path
         raise AdapterError(

@@ -15,7 +15,7 @@ from intaglio.errors import AdapterError
 from intaglio.lora.peft.config import CONFIG_FILE
 from intaglio.lora.peft.module_rules import ModuleRules
 from intaglio.lora.peft.replacements import Replacements, RowNames
-from intaglio.lora.peft.safetensors_file import SafetensorsFile
+from intaglio.lora.peft.safetensors_file import TensorFile
 from intaglio.lora.peft.tensor_names import EMBEDDING, HEAD, WEIGHTS_FILE, AdapterNames, PairNames
 from intaglio.ops import MODEL, AdapterTensors, LoraPair, TokenRows
 
@@ -23,7 +23,7 @@ F32 = NDArray[np.float32]
 
 
 def read_tensors(
-    file: SafetensorsFile, names: AdapterNames, replaced: Replacements, rules: ModuleRules, *, ties_head: bool
+    file: TensorFile, names: AdapterNames, replaced: Replacements, rules: ModuleRules, *, ties_head: bool
 ) -> AdapterTensors:
     """Read all tensors. ties_head: head and embedding must have the same table, and the same LoRA with A and B swapped.
 
@@ -46,7 +46,7 @@ def read_tensors(
     return tensors
 
 
-def _read_pair(file: SafetensorsFile, names: PairNames, rules: ModuleRules) -> LoraPair:
+def _read_pair(file: TensorFile, names: PairNames, rules: ModuleRules) -> LoraPair:
     a, b = file.read(names.a), file.read(names.b)
     scaling = rules.scaling(names.path, rules.rank(names.path))
     bias = None if names.bias is None else _scaled(file.read(names.bias), scaling, names.bias, names.path)
@@ -71,7 +71,7 @@ def _has_effect(pair: LoraPair) -> bool:
     return bool(pair.a.any() and pair.b.any()) or (pair.bias is not None and bool(pair.bias.any()))
 
 
-def _read_rows(file: SafetensorsFile, names: RowNames, pair: LoraPair | None) -> TokenRows:
+def _read_rows(file: TensorFile, names: RowNames, pair: LoraPair | None) -> TokenRows:
     """pair: a LoRA on the same path (only the head can have one). Its product for these rows is added to them:
 
     x · Rᵀ + (x · aᵀ) · bᵀ = x · (R + b · a)ᵀ
@@ -90,7 +90,7 @@ def _read_rows(file: SafetensorsFile, names: RowNames, pair: LoraPair | None) ->
     return TokenRows(ids, np.ascontiguousarray(rows, np.float32))
 
 
-def _check_tied(file: SafetensorsFile, names: AdapterNames, replaced: Replacements) -> None:
+def _check_tied(file: TensorFile, names: AdapterNames, replaced: Replacements) -> None:
     embedding, head = names.pairs.get((MODEL, EMBEDDING)), names.pairs.get((MODEL, HEAD))
     same = True
     if embedding is not None and head is not None:

@@ -21,7 +21,7 @@ HEAD = "lm_head.weight"
 
 _FINAL_NORM = "model.norm.weight"
 
-_LINEAR_LAYERS = {
+LINEAR_LAYERS = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
@@ -42,9 +42,9 @@ _GEMMA_3_NORMS = _GEMMA_2_NORMS | {"attn_q_norm": "self_attn.q_norm", "attn_k_no
 # GGUF's name of a tensor in a layer, and Hugging Face's, both without the layer and without ".weight".
 _LAYER_NAMES: MappingProxyType[Family, dict[str, str]] = MappingProxyType(
     {
-        "gemma": _LINEAR_LAYERS | _GEMMA_1_NORMS,
-        "gemma2": _LINEAR_LAYERS | _GEMMA_2_NORMS,
-        "gemma3": _LINEAR_LAYERS | _GEMMA_3_NORMS,
+        "gemma": LINEAR_LAYERS | _GEMMA_1_NORMS,
+        "gemma2": LINEAR_LAYERS | _GEMMA_2_NORMS,
+        "gemma3": LINEAR_LAYERS | _GEMMA_3_NORMS,
     }
 )
 
