@@ -17,6 +17,7 @@ from tests.api.conftest import MODEL, fake_state
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
 from tests.helpers.commands import CommandResult, run_in_process
+from tests.helpers.gguf_adapters import write_gguf_adapter
 from tests.helpers.live_server import live_server
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
 
@@ -173,5 +174,7 @@ def test_check_verifies_a_folder_without_a_server(
     assert verification["agreement"] > 0.99
     assert verification["largest_logit_change"] > verification["mean_logit_change"] > 0
     assert "agreement" in command("check", str(folder), "--model", str(model)).out
+    gguf = write_gguf_adapter(tmp_path / "lora.gguf", config, alpha=8.0, rank=4, targets=["q_proj", "v_proj"])
+    assert command("check", str(gguf), "--model", str(model), "--json").json["digest"] == verification["digest"]
     (folder / ADAPTER_FILES[0]).write_text("{}")
     assert ADAPTER_FILES[0] in refusal(command("check", str(folder), "--model", str(model)))

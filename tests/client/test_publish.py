@@ -14,8 +14,12 @@ from intaglio.api.state import ServerState
 from intaglio.client import ADAPTER_FILES, Connection, Finetunes, check_publishable, publish
 from intaglio.errors import AdapterError, FinetuneError, ServerRefusedError
 from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE
+from intaglio.model.config import ModelConfig
 from tests.api.conftest import MODEL, SECOND_MODEL
 from tests.client.conftest import TOKEN
+from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.gguf_adapters import write_gguf_adapter
+from tests.helpers.mlx_adapters import write_mlx_adapter
 
 
 @pytest.fixture
@@ -38,6 +42,17 @@ def test_a_new_name_becomes_a_finetune_and_a_known_one_gets_a_version(
     assert second["digest"] != first["digest"]
     again = publish(folders[1], **given, description="what it does", public=True)
     assert (again["version"], again["digest"], again.get("pending")) == (2, second["digest"], None)
+
+
+def test_folders_of_mlx_and_gguf_files_are_published_as_the_same_adapter(
+    given: dict[str, Any], base_config: ModelConfig, tmp_path: Path
+) -> None:
+    peft = publish(write_peft_adapter(tmp_path / "peft", base_config, rank=4, alpha=80), **given)
+    mlx = publish(write_mlx_adapter(tmp_path / "mlx", base_config, rank=4, scale=20.0), **given | {"name": "mlx"})
+    path = write_gguf_adapter(tmp_path / "lora.gguf", base_config, rank=4, alpha=80.0)
+    gguf = publish(path, **given | {"name": "gguf"})
+    assert peft["digest"] == mlx["digest"] == gguf["digest"]
+    assert publish(path, **given | {"name": "gguf"})["version"] == 1
 
 
 @pytest.mark.parametrize("waiting", ADAPTER_FILES)
