@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from intaglio.errors import AdapterUseError, EngineError, IntaglioError
-from intaglio.request import FinishReason, TokenLogprobs, TokenOutput
+from intaglio.request import FinishReason, PromptLogprobs, TokenLogprobs, TokenOutput
 from intaglio.text import IncrementalDetokenizer, Tokenizer
 
 
@@ -51,6 +51,7 @@ class TextDelta:
     logprobs  of the tokens whose text begins in this piece; empty unless asked for. A stop token, and tokens that begin
               after the start of a stop string, are not part of the completion and are not listed
     stop_string  the one that ended the completion, in the last piece; None if none did
+    prompt_logprobs  with the first piece, if they were asked for
     """
 
     text: str
@@ -59,23 +60,32 @@ class TextDelta:
     failure: IntaglioError | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     stop_string: str | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Generated text and why it ended. logprobs: of all its tokens, if they were asked for."""
+    """Generated text and why it ended. logprobs: of all its tokens, prompt_logprobs: of the prompt's, if asked for."""
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class CompletionBuilder:
-    """Turns the engine's outputs for one request into text deltas."""
+    """Turns the engine's outputs for one request into text deltas.
 
-    def __init__(self, num_prompt_tokens: int, detokenizer: IncrementalDetokenizer) -> None:
+    lists_stop  a stop token that ends the completion is listed in `logprobs`, as is every token of a scored prompt:
+                who counts on from the prompt's tokens finds each token of the completion in its place
+    """
+
+    def __init__(
+        self, num_prompt_tokens: int, detokenizer: IncrementalDetokenizer, *, lists_stop: bool = False
+    ) -> None:
         self._num_prompt_tokens = num_prompt_tokens
+        self._lists_stop = lists_stop
         self._detokenizer = detokenizer
         self._num_tokens = 0
         self._num_cached = 0
@@ -88,12 +98,18 @@ class CompletionBuilder:
         A delta with finish_reason STOP whose output had none means that a stop string was found: the caller then has
         to abort the request in the engine.
         """
+        delta = self._push(output)
+        return delta if output.prompt_logprobs is None else replace(delta, prompt_logprobs=output.prompt_logprobs)
+
+    def _push(self, output: TokenOutput) -> TextDelta:
         self._num_cached = max(self._num_cached, output.cached_tokens)
         text = ""
         if output.token_id is not None:
             self._num_tokens += 1
             if output.finish_reason is not FinishReason.STOP:  # a stop token's own text is not part of the completion
                 text = self._push_token(output.token_id, output.logprobs)
+            elif self._lists_stop:
+                self._list_token(output.token_id, output.logprobs)
         if self._detokenizer.stopped is not None:
             return self._last_delta(text, FinishReason.STOP)
         if output.finish_reason is None:
@@ -103,10 +119,13 @@ class CompletionBuilder:
         return self._last_delta(text, reason, _failure(output))
 
     def _push_token(self, token_id: int, logprobs: TokenLogprobs | None) -> str:
+        self._list_token(token_id, logprobs)
+        return self._detokenizer.push(token_id)
+
+    def _list_token(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
         if logprobs is not None:
             begin = self._num_chars + self._detokenizer.num_held
             self._unlisted.append((begin, _token_logprob(self._detokenizer.tokenizer, token_id, logprobs)))
-        return self._detokenizer.push(token_id)
 
     def _pop_logprobs(self, text: str, *, all_left: bool = False) -> tuple[TokenLogprob, ...]:
         """Count the text of a delta. Returns the tokens that begin in the text so far, or all that are left."""
@@ -130,11 +149,12 @@ def _failure(output: TokenOutput) -> IntaglioError | None:
 
 
 def _token_logprob(tokenizer: Tokenizer, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
-    best = tuple((*_text_and_bytes(tokenizer, other), logprob) for other, logprob in logprobs.best)
-    return TokenLogprob(*_text_and_bytes(tokenizer, token_id), logprobs.chosen, best)
+    best = tuple((*text_and_bytes(tokenizer, other), logprob) for other, logprob in logprobs.best)
+    return TokenLogprob(*text_and_bytes(tokenizer, token_id), logprobs.chosen, best)
 
 
-def _text_and_bytes(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:
+def text_and_bytes(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:
+    """The text and the bytes of one token, as `TokenLogprob` has them."""
     raw = tokenizer.piece_bytes(token_id)
     return (raw.decode("utf-8", "replace") if raw else tokenizer.piece_name(token_id)), raw
 
@@ -153,4 +173,5 @@ def join_deltas(deltas: Sequence[TextDelta]) -> Completion:
         last.finish_reason,
         last.usage,
         tuple(logprob for delta in deltas for logprob in delta.logprobs),
+        deltas[0].prompt_logprobs,
     )

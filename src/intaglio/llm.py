@@ -27,6 +27,7 @@ from intaglio.model.config import ModelConfig
 from intaglio.model_source import local_model_path
 from intaglio.request import (
     AdapterRef,
+    EngineRequest,
     FinishReason,
     Priority,
     SamplingParams,
@@ -55,7 +56,7 @@ class RequestHandle:
         self._num_prompt_tokens = num_prompt_tokens
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
-        if self._tokens is None:  # max_tokens was 0
+        if self._tokens is None:  # nothing is computed
             yield TextDelta("", FinishReason.LENGTH, Usage(self._num_prompt_tokens, 0))
             return
         async for output in self._tokens:
@@ -155,8 +156,9 @@ class AsyncLLM:
         should have passed `grammar.check_grammar`; with a bad one the request ends in an error.
         """
         request = make_request(prompt_ids, params, adapters, self.window, self.tokenizer.vocab_size, priority)
-        builder = CompletionBuilder(len(prompt_ids), IncrementalDetokenizer(self.tokenizer, stop))
-        tokens = await self._engine.submit(request, reject_if_busy=reject_if_busy) if params.max_tokens else None
+        builder = _completion_builder(request, self.tokenizer, stop)
+        is_empty = params.max_tokens == 0 and params.prompt_logprobs is None
+        tokens = None if is_empty else await self._engine.submit(request, reject_if_busy=reject_if_busy)
         return RequestHandle(tokens, builder, len(prompt_ids))
 
     async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
@@ -238,14 +240,13 @@ class LLM:
             make_request(prompt_ids, params, _scaled(selection), self.window, self.tokenizer.vocab_size)
             for prompt_ids, selection in zip(ids, selections, strict=True)
         ]
-        if params.max_tokens == 0:
+        if params.max_tokens == 0 and params.prompt_logprobs is None:
             return [Completion("", FinishReason.LENGTH, Usage(len(prompt_ids), 0)) for prompt_ids in ids]
         deltas: dict[str, list[TextDelta]] = {}
         builders: dict[str, CompletionBuilder] = {}
         for request in requests:
             deltas[request.request_id] = []
-            detokenizer = IncrementalDetokenizer(self.tokenizer, stop)
-            builders[request.request_id] = CompletionBuilder(len(request.prompt_ids), detokenizer)
+            builders[request.request_id] = _completion_builder(request, self.tokenizer, stop)
             self._engine.add(request)
         self._run_engine(builders, deltas)
         return [join_deltas(of_request) for of_request in deltas.values()]
@@ -263,6 +264,11 @@ class LLM:
                 deltas[request_id].append(delta)
                 if delta.finish_reason is not None and output.finish_reason is None:  # ended by a stop string
                     self._engine.abort(request_id)
+
+
+def _completion_builder(request: EngineRequest, tokenizer: Tokenizer, stop: Sequence[str]) -> CompletionBuilder:
+    is_scored = request.params.prompt_logprobs is not None
+    return CompletionBuilder(len(request.prompt_ids), IncrementalDetokenizer(tokenizer, stop), lists_stop=is_scored)
 
 
 def _selections(adapters: OneAdapter | Sequence[AdapterSelection], count: int) -> list[AdapterSelection]:

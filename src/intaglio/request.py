@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum, StrEnum
 from itertools import pairwise
 
@@ -61,6 +61,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     logprobs            report the log-probability of each sampled token and of this many of the best; 0 is the
                         sampled token alone, None is off. They are of the model's own distribution, before everything
                         above: the softmax of its logits over the whole vocabulary.
+    prompt_logprobs  report the same of each token of the prompt from the second on, given those before it, and of this
+                        many of the best in its place; 0 is the prompt's token alone, None is off.
     ignore_stop_tokens  go on past the model's own stop tokens (for benchmarks).
     """
 
@@ -75,6 +77,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     max_tokens: int = 256
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     ignore_stop_tokens: bool = False
 
     def __post_init__(self) -> None:
@@ -99,6 +102,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**64 - 1),
     ("max_tokens", 0, 2**31 - 1),
     ("logprobs", 0, MAX_LOGPROBS),
+    ("prompt_logprobs", 0, MAX_LOGPROBS),
 )
 
 
@@ -229,6 +233,42 @@ class TokenLogprobs(msgspec.Struct, frozen=True):
     best: list[tuple[int, float]]
 
 
+class PromptLogprobs(msgspec.Struct, frozen=True):
+    """Natural logarithms of the probabilities of a prompt's tokens, from its second on, each given all before it.
+
+    Packed arrays, because a prompt may be long: native byte order, one row per token.
+
+    num_best  how many of the most probable tokens each row has
+    chosen    [rows] float64, of the prompt's token
+    ranks     [rows] int32: 1 + how many tokens are more probable
+    best_ids  [rows, num_best] int32, best first; -1 where fewer tokens have a probability above 0
+    best      [rows, num_best] float64
+    """
+
+    num_best: int
+    chosen: bytes
+    ranks: bytes
+    best_ids: bytes
+    best: bytes
+
+    def rows(self) -> Iterator[PromptTokenLogprobs]:
+        """One for each token of the prompt but the first."""
+        chosen, ranks = memoryview(self.chosen).cast("d"), memoryview(self.ranks).cast("i")
+        ids, best = memoryview(self.best_ids).cast("i"), memoryview(self.best).cast("d")
+        for row, (logprob, rank) in enumerate(zip(chosen, ranks, strict=True)):
+            begin, end = row * self.num_best, (row + 1) * self.num_best
+            pairs = zip(ids[begin:end], best[begin:end], strict=True)
+            yield PromptTokenLogprobs(logprob, rank, [pair for pair in pairs if pair[0] >= 0])
+
+
+class PromptTokenLogprobs(msgspec.Struct, frozen=True):
+    """One token of a prompt: its logprob, its rank, and the most probable tokens in its place, (id, logprob)."""
+
+    chosen: float
+    rank: int
+    best: list[tuple[int, float]]
+
+
 class TokenOutput(msgspec.Struct, frozen=True):
     """The result of one engine step for one request: usually one token, at the end also a finish reason.
 
@@ -242,4 +282,5 @@ class TokenOutput(msgspec.Struct, frozen=True):
     cached_tokens: int = 0  # prompt tokens that came from the prefix cache; set on the first output
     error: str | None = None  # with finish_reason ERROR: what failed
     logprobs: TokenLogprobs | None = None  # of token_id, if SamplingParams.logprobs asked for them
+    prompt_logprobs: PromptLogprobs | None = None  # with the first output, if SamplingParams.prompt_logprobs asked
     refused: bool = False  # with an error: the request was invalid, and the engine did not fail

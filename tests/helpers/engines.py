@@ -22,6 +22,7 @@ from intaglio.request import (
     EngineRequest,
     FinishReason,
     Priority,
+    PromptLogprobs,
     SamplingParams,
     ScaledAdapter,
     TokenLogprobs,
@@ -127,11 +128,16 @@ class Collected:
         self.errors: dict[str, str | None] = {}
         self.cached: dict[str, int] = {}
         self.logprobs: dict[str, list[TokenLogprobs | None]] = {}
+        self.prompt_logprobs: dict[str, PromptLogprobs | None] = {}
 
     def add(self, outputs: Sequence[TokenOutput]) -> None:
         for output in outputs:
             assert output.request_id not in self.reasons, "a request ends exactly once"
             self.cached[output.request_id] = output.cached_tokens
+            assert output.prompt_logprobs is None or output.request_id not in self.prompt_logprobs, (
+                "with the first only"
+            )
+            self.prompt_logprobs.setdefault(output.request_id, output.prompt_logprobs)
             if output.token_id is not None:
                 self.tokens.setdefault(output.request_id, []).append(output.token_id)
                 self.logprobs.setdefault(output.request_id, []).append(output.logprobs)

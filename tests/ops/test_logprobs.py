@@ -38,6 +38,7 @@ def test_logprobs_are_those_of_float64(ops: Ops, vocab: int) -> None:
     first, third = judged(logits[0, :vocab]), judged(logits[2, :vocab])
     assert reports[0].chosen == pytest.approx(first[vocab // 2], abs=TOLERANCE)
     assert reports[1].chosen == pytest.approx(third[0], abs=TOLERANCE)
+    assert reports[0].rank == 1 + int((logits[0, :vocab] > logits[0, vocab // 2]).sum())
     assert reports[1].best == []
     order = np.lexsort((np.arange(vocab), -logits[0, :vocab]))[:count]
     assert [token for token, _ in reports[0].best] == order.tolist()

@@ -10,19 +10,38 @@ base rows come first and cost nothing extra.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from intaglio.engine.scheduler import Scheduled
+from intaglio.engine.scoring.prompt_scores import PromptScores
 from intaglio.model.gemma import ForwardBatch
 from intaglio.ops import AdapterWeights, AttentionPlan, AttentionRow, LoraSegment, Ops
 
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """The forward's arrays, and the sequences that a token is sampled for, in the order of its logit rows."""
+    """The forward's arrays, the sequences that a token is sampled for, in the order of its logit rows, and the rows of
+    prompts that are scored.
+    """
 
     forward: ForwardBatch
     sampling: list[Scheduled]
+    scored: list[ScoredRows]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """Consecutive rows of the forward, and the token of the prompt that each of them is asked about: the next one."""
+
+    item: Scheduled
+    scores: PromptScores
+    rows: range
+    targets: list[int]
+
+    def split(self, count: int) -> tuple[ScoredRows, ScoredRows]:
+        """The first `count` rows, and the others."""
+        head = replace(self, rows=self.rows[:count], targets=self.targets[:count])
+        return head, replace(self, rows=self.rows[count:], targets=self.targets[count:])
 
 
 def build_batch(
@@ -36,11 +55,11 @@ def build_batch(
         sequence, first = item.sequence, item.sequence.num_computed
         ids.extend(sequence.tokens[first : first + item.num_tokens])
     num_groups = len(ordered[0].sequence.tables)
-    sampling = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.completes]
-    adapters = ops.lora_plan(_lora_segments(ordered, [item.num_tokens for item in ordered], adapter_of))
+    sampling = [(item, stop - 1) for item, (_, stop) in zip(ordered, spans, strict=True) if item.samples]
+    adapters = ops.lora_plan(lora_segments(ordered, [item.num_tokens for item in ordered], adapter_of))
     logit_adapters = adapters  # if every row gives logits, as when all sequences decode
     if len(sampling) < len(ids):
-        logit_adapters = ops.lora_plan(_lora_segments([item for item, _ in sampling], [1] * len(sampling), adapter_of))
+        logit_adapters = ops.lora_plan(lora_segments([item for item, _ in sampling], [1] * len(sampling), adapter_of))
     forward = ForwardBatch(
         ids=ops.integers(ids),
         adapters=adapters,
@@ -48,7 +67,27 @@ def build_batch(
         logit_rows=ops.integers([row for _, row in sampling]),
         logit_adapters=logit_adapters,
     )
-    return StepBatch(forward, [item for item, _ in sampling])
+    return StepBatch(forward, [item for item, _ in sampling], _scored_rows(ordered, spans))
+
+
+def _scored_rows(ordered: list[Scheduled], spans: list[tuple[int, int]]) -> list[ScoredRows]:
+    scored = []
+    for item, (start, _) in zip(ordered, spans, strict=True):
+        sequence = item.sequence
+        if sequence.scores is None or sequence.scores.is_complete:
+            continue
+        # A preempted sequence computes rows again whose scores it has.
+        positions = range(
+            max(sequence.num_computed, len(sequence.scores)),
+            min(sequence.num_computed + item.num_tokens, sequence.scores.num_rows),
+        )
+        if positions:
+            rows = range(
+                start + positions.start - sequence.num_computed, start + positions.stop - sequence.num_computed
+            )
+            targets = sequence.tokens[positions.start + 1 : positions.stop + 1]
+            scored.append(ScoredRows(item, sequence.scores, rows, targets))
+    return scored
 
 
 def _row_spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
@@ -59,10 +98,12 @@ def _row_spans(ordered: list[Scheduled]) -> list[tuple[int, int]]:
     return spans
 
 
-def _lora_segments(
+def lora_segments(
     ordered: list[Scheduled], counts: list[int], adapter_of: Callable[[str], AdapterWeights]
 ) -> list[LoraSegment]:
-    """counts: how many contiguous rows each sequence has."""
+    """Which rows have which adapter. counts: how many contiguous rows each sequence has; those of one identity follow
+    each other.
+    """
     runs: dict[str | None, tuple[int, int, Scheduled]] = {}
     start = 0
     for item, count in zip(ordered, counts, strict=True):

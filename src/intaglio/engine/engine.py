@@ -1,6 +1,6 @@
 """The engine: sequences go in, each step runs one forward for all of them and gives each at most one token.
 
-    schedule -> lay out the batch -> forward -> sample -> commit
+    schedule -> lay out the batch -> forward -> sample -> score prompts -> commit
 
 It sees token ids, adapter digests and sampling parameters. It knows no text (stop strings are found in `completion.py`
 and `text/detokenizer.py`), no names and no sockets. It waits only for adapters that are being read and grammars that
@@ -20,6 +20,7 @@ from intaglio.engine.grammar import GrammarCompiler
 from intaglio.engine.kv_cache import CacheShape, KVCacheManager, longest_sequence
 from intaglio.engine.sampler import SampledToken, sample_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
+from intaglio.engine.scoring.scorer import score_prompts
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, AdapterUseError, EngineStepError, GrammarError, IntaglioError
 from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AcquireResult, AdapterPool
@@ -137,13 +138,25 @@ class Engine:
 
     def _run_step(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
         batch = build_batch(scheduled, self._block_size, self._ops, self._adapter_of)
-        logits = self._model.forward(batch.forward, self._kv)
+        hidden = self._model.hidden(batch.forward, self._kv)
         sequences = [item.sequence for item in batch.sampling]
-        sampled = sample_tokens(sequences, logits, self._vocab_size, self._ops) if sequences else []
+        sampled: list[SampledToken] = []
+        if sequences:
+            logits = self._model.logits(hidden, batch.forward.logit_rows, batch.forward.logit_adapters)
+            sampled = sample_tokens(sequences, logits, self._vocab_size, self._ops)
+        score_prompts(batch, hidden, self._model, self._ops, self._vocab_size, self._adapter_of)
+        only_scored = [item.sequence for item in scheduled if item.completes and not item.samples]
         for item in scheduled:
             self._cache.commit(item.sequence, item.num_tokens)
         pairs = zip(sequences, sampled, strict=True)
-        return [output for sequence, token in pairs for output in self._append_token(sequence, token)]
+        outputs = [output for sequence, token in pairs for output in self._append_token(sequence, token)]
+        return outputs + [self._end_scored(sequence) for sequence in only_scored]
+
+    def _end_scored(self, sequence: Sequence) -> TokenOutput:
+        """The end of a sequence without completion."""
+        if sequence.scores is not None and sequence.scores.failed:
+            return self._end_sequence(sequence, FinishReason.ERROR, error=_NO_LOGITS)
+        return self._end_sequence(sequence, FinishReason.LENGTH)
 
     def _append_token(self, sequence: Sequence, sampled: SampledToken) -> list[TokenOutput]:
         """Append the sampled token, and end the sequence if it was the last one. Where a grammar is complete, the end
@@ -154,7 +167,7 @@ class Engine:
             matcher.advance(token)
         if matcher is not None and matcher.error is not None:
             return [self._end_sequence(sequence, FinishReason.ERROR, error=matcher.error)]
-        if token < 0:
+        if token < 0 or (sequence.scores is not None and sequence.scores.failed):
             return [self._end_sequence(sequence, FinishReason.ERROR, error=_NO_LOGITS)]
         sequence.tokens.append(token)
         stops = token in self._stop_ids and (matcher is not None or not sequence.params.ignore_stop_tokens)
@@ -182,7 +195,10 @@ class Engine:
         self, sequence: Sequence, sampled: SampledToken | None, reason: FinishReason | None, error: str | None = None
     ) -> TokenOutput:
         token, logprobs = (None, None) if sampled is None else (sampled.token, sampled.logprobs)
-        return TokenOutput(sequence.request_id, token, reason, sequence.num_cached, error, logprobs=logprobs)
+        prompt_logprobs = None if reason is FinishReason.ERROR else sequence.take_scores()
+        return TokenOutput(
+            sequence.request_id, token, reason, sequence.num_cached, error, logprobs, prompt_logprobs=prompt_logprobs
+        )
 
     # -- what a sequence needs besides blocks: its adapters, and the matcher of its grammar
 

@@ -46,7 +46,7 @@ class KVCacheManager:
         """Tokens at the sequence's start whose keys and values are cached. Always leaves one token to compute."""
         if not self._prefix_cache:
             return 0
-        usable = (len(sequence.tokens) - 1) // self.block_size
+        usable = min(len(sequence.tokens) - 1, sequence.num_reusable) // self.block_size
         hit = 0
         # One pass over the keys, because this runs at every attempt to admit the sequence. runs: for each group, how
         # many cached blocks without a gap end here.

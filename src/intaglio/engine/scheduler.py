@@ -34,6 +34,11 @@ class Scheduled:
         """Whether all its tokens are computed after this step, so that a next one is sampled."""
         return self.num_tokens == self.sequence.num_pending
 
+    @property
+    def samples(self) -> bool:
+        """Whether a token is sampled after this step. Not for a prompt that is only scored."""
+        return self.completes and self.sequence.params.max_tokens > 0
+
 
 @dataclass(slots=True)
 class _Step:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from intaglio.engine.grammar import Matcher
-from intaglio.request import EngineRequest, FinishReason, Priority, SamplingParams, ScaledAdapter, mix_identity
+from intaglio.engine.scoring.prompt_scores import PromptScores
+from intaglio.request import (
+    EngineRequest,
+    FinishReason,
+    Priority,
+    PromptLogprobs,
+    SamplingParams,
+    ScaledAdapter,
+    mix_identity,
+)
 
 
 class SequenceState(Enum):
@@ -52,12 +61,16 @@ class Sequence:
     finish_reason: FinishReason | None = None
     was_admitted: bool = False
     matcher: Matcher | None = None  # enforces its grammar, if it has one; from first admission on
+    scores: PromptScores | None = None  # of its prompt, if its request asks for them
+    scores_sent: bool = False
 
     @classmethod
     def from_request(cls, request: EngineRequest, num_groups: int) -> Sequence:
         tables = [BlockTable() for _ in range(num_groups)]
         digest = mix_identity(request.adapters)
-        return cls(request=request, tokens=list(request.prompt_ids), tables=tables, digest=digest)
+        num_best = request.params.prompt_logprobs
+        scores = None if num_best is None else PromptScores(len(request.prompt_ids) - 1, num_best)
+        return cls(request=request, tokens=list(request.prompt_ids), tables=tables, digest=digest, scores=scores)
 
     @property
     def request_id(self) -> str:
@@ -87,3 +100,17 @@ class Sequence:
     def num_pending(self) -> int:
         """Tokens whose keys and values are still to be computed: 1 while decoding."""
         return len(self.tokens) - self.num_computed
+
+    @property
+    def num_reusable(self) -> int:
+        """Tokens at its start whose keys and values may come from the prefix cache. A row that has no score yet has to
+        be computed.
+        """
+        return len(self.tokens) if self.scores is None or self.scores.is_complete else len(self.scores)
+
+    def take_scores(self) -> PromptLogprobs | None:
+        """The scores of its prompt for its first output, None for every other."""
+        if self.scores is None or self.scores_sent or not self.scores.is_complete:
+            return None
+        self.scores_sent = True
+        return self.scores.packed()

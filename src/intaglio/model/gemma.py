@@ -180,6 +180,10 @@ class Gemma:
 
     def forward(self, batch: ForwardBatch, cache: Sequence[KVGroup]) -> Array:
         """Run the batch, writing its keys and values into the cache. Returns logits [logit_rows, vocab]."""
+        return self.logits(self.hidden(batch, cache), batch.logit_rows, batch.logit_adapters)
+
+    def hidden(self, batch: ForwardBatch, cache: Sequence[KVGroup]) -> Array:
+        """The first half of `forward`: the normed outputs of the last layer, [tokens, hidden]."""
         ops, eps = self._ops, self.config.rms_norm_eps
         x = ops.embedding(self._embedding, batch.ids, self.config.embed_scale, batch.adapters, 0)
         normed = ops.rms_norm(x, self._layers[0].input_norm, eps, batch.adapters, 0)
@@ -203,9 +207,17 @@ class Gemma:
             x, normed = ops.add_projection(
                 x, gated, layer.down, layer.post_mlp_norm, self._norms_after[index], eps, batch.adapters, projection + 3
             )
+        return normed
+
+    def logits(self, hidden: Array, rows: Array, adapters: LoraPlan) -> Array:
+        """The second half: logits [n, vocab] of some rows of what `hidden` gave.
+
+        rows      [n] int32
+        adapters  which of these rows have which adapter, as indices into rows
+        """
         projection = 1 + len(self._layers) * _PROJECTIONS_PER_LAYER
-        rows = ops.take_rows(normed, batch.logit_rows)
-        return ops.logits(rows, self._head, self.config.final_softcap, batch.logit_adapters, projection)
+        chosen = self._ops.take_rows(hidden, rows)
+        return self._ops.logits(chosen, self._head, self.config.final_softcap, adapters, projection)
 
 
 # Names of the norms after attention, before the MLP and after it, with and without post norms. The same name has

@@ -62,7 +62,8 @@ def best_tokens(logits: F32, count: int) -> list[int]:
 
 def _logprobs_row(found: Distribution, query: LogprobsQuery) -> LogprobsRow:
     best = [(token, found.logprob(token)) for token in best_tokens(found.logits, query.num_best)]
-    return LogprobsRow(found.logprob(query.chosen), best)
+    rank = 1 + int(np.count_nonzero(found.logits > found.logits[query.chosen]))
+    return LogprobsRow(found.logprob(query.chosen), rank, best)
 
 
 def _distribution(logits: F32) -> Distribution:

@@ -38,7 +38,10 @@ class LogprobsQuery:
 
 @dataclass(frozen=True, slots=True)
 class LogprobsRow:
-    """Natural logarithms; best [(id, logprob)], best first, of equals the lower id first."""
+    """Natural logarithms; best [(id, logprob)], best first, of equals the lower id first. rank: 1 + how many tokens
+    are more probable than the chosen one.
+    """
 
     chosen: float
+    rank: int
     best: list[tuple[int, float]]
