@@ -156,6 +156,35 @@ def test_completion_logprobs_are_parallel_lists(client: openai.OpenAI) -> None:
     )
 
 
+@pytest.mark.parametrize("model", [MODEL, f"{MODEL}:{ADAPTER}"])
+def test_the_scores_of_a_prompt_are_the_logprobs_its_tokens_had_when_they_were_sampled(
+    client: openai.OpenAI, tokenizer: Tokenizer, model: str
+) -> None:
+    """To the last digit: neither the chunks nor the neighbours of a row change it."""
+    body = {**GREEDY, "model": model, "logprobs": 2}
+    written = client.completions.create(**body, echo=True).choices[0]
+    assert written.logprobs is not None
+    ids = tokenizer.encode(written.text, add_bos=True)
+    assert len(ids) == 12, "the completion's text has the tokens that were sampled"
+    scored = client.completions.create(**{**body, "prompt": ids, "max_tokens": 0}, echo=True).choices[0]
+    assert scored.logprobs is not None
+    assert scored.text == written.text
+    assert scored.logprobs == written.logprobs
+    assert (scored.logprobs.token_logprobs or [])[0] is None
+    assert written.text.startswith(PROMPT)
+
+
+def test_an_adapter_changes_the_scores_of_a_prompt(client: openai.OpenAI) -> None:
+    both = [
+        client.completions.create(**{**GREEDY, "model": model, "max_tokens": 0}, echo=True, logprobs=0)
+        .choices[0]
+        .logprobs
+        for model in (MODEL, f"{MODEL}:{ADAPTER}")
+    ]
+    base, adapter = (one.token_logprobs[1:] for one in both if one and one.token_logprobs)
+    assert all(one != other for one, other in zip(base, adapter, strict=True))
+
+
 def test_a_stop_string_ends_the_completion(client: openai.OpenAI) -> None:
     text = client.completions.create(**GREEDY).choices[0].text
     stop = text.split()[2]

@@ -26,10 +26,20 @@ from typing import Any
 import msgspec
 
 from intaglio.completion import TextDelta, TokenLogprob, Usage
+from intaglio.engine.scoring.prompt_scores import PromptScores
 from intaglio.errors import AdapterUseError, CapacityError, ChatError, ContextLengthError, EngineError, IntaglioError
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
-from intaglio.request import FinishReason, Priority, SamplingParams, ScaledAdapter, Verification, VerifiedAdapter
+from intaglio.ops import LogprobsRow
+from intaglio.request import (
+    FinishReason,
+    Priority,
+    PromptLogprobs,
+    SamplingParams,
+    ScaledAdapter,
+    Verification,
+    VerifiedAdapter,
+)
 
 DEADLINE_S = 20.0
 _OPEN, _CLOSE = "<answer>", "</answer>"
@@ -46,6 +56,7 @@ class FakeRequestHandle:
         max_tokens: int,
         num_logprobs: int | None = None,
         stop: Sequence[str] = (),
+        scores: PromptLogprobs | None = None,
     ) -> None:
         self._llm = llm
         self._words = words
@@ -54,6 +65,7 @@ class FakeRequestHandle:
         self._ended = False
         self._num_logprobs = num_logprobs
         self._stop = stop
+        self._scores = scores
         llm.num_open += 1
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
@@ -77,10 +89,12 @@ class FakeRequestHandle:
                 self._end()
                 yield TextDelta("", FinishReason.ERROR, self._usage(number), AdapterUseError("too many adapters"))
                 return
-            yield TextDelta(piece, logprobs=self._logprobs(piece))
+            yield TextDelta(
+                piece, logprobs=self._logprobs(piece), prompt_logprobs=self._scores if number == 0 else None
+            )
         self._end()
         reason = FinishReason.LENGTH if len(given) < len(self._words) else FinishReason.STOP
-        yield TextDelta("", reason, self._usage(len(given)))
+        yield TextDelta("", reason, self._usage(len(given)), prompt_logprobs=None if given else self._scores)
 
     async def abort(self) -> None:
         if not self._ended:
@@ -103,6 +117,14 @@ class FakeRequestHandle:
         return Usage(self._num_prompt_tokens, completion_tokens, cached_tokens=1)
 
 
+def fake_scores(prompt_ids: Sequence[int], num_best: int) -> PromptLogprobs:
+    """Token i of a prompt has the log-probability -i, and rank 1; the ids 0, 1, ... are as good as it."""
+    collected = PromptScores(len(prompt_ids) - 1, num_best)
+    for place in range(1, len(prompt_ids)):
+        collected.add(LogprobsRow(-float(place), 1, [(other, -float(place)) for other in range(num_best)]))
+    return collected.packed()
+
+
 class FakeTokenizer:
     """What the API uses of a tokenizer. Each word of each prompt gets a new token id."""
 
@@ -113,6 +135,19 @@ class FakeTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(self._words[token_id] for token_id in ids)
+
+    decode_with_names = decode
+
+    def encode(self, text: str, *, special: bool = False, add_bos: bool = False) -> list[int]:
+        start = len(self._words)
+        self._words += ["<bos>"] * add_bos + text.split()
+        return list(range(start, len(self._words)))
+
+    def piece_name(self, token_id: int) -> str:
+        return self._words[token_id]
+
+    def piece_bytes(self, token_id: int) -> bytes:
+        return self._words[token_id].encode()
 
 
 class FakeLLM:
@@ -174,7 +209,8 @@ class FakeLLM:
         completion = _completion_of(words)
         if adapters and _OPEN not in words:
             completion.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
-        return FakeRequestHandle(self, completion, len(prompt_ids), params.max_tokens, params.logprobs, stop)
+        scores = None if params.prompt_logprobs is None else fake_scores(prompt_ids, params.prompt_logprobs)
+        return FakeRequestHandle(self, completion, len(prompt_ids), params.max_tokens, params.logprobs, stop, scores)
 
     async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
         self.verification_begun.set()

@@ -39,6 +39,7 @@ from intaglio.api.inference.schema import RunSchema
 from intaglio.api.messages.routes import message_routes
 from intaglio.api.openai.models import openai_model_routes
 from intaglio.api.openai.routes import openai_routes
+from intaglio.api.openai.tokenize import tokenize_routes
 from intaglio.api.openapi.document import openapi_document, route_paths
 from intaglio.api.responses.routes import response_routes
 from intaglio.api.state import ServerState
@@ -100,7 +101,7 @@ def _api_router(state: ServerState) -> APIRouter:
     api = APIRouter(dependencies=[Depends(authenticate)], redirect_slashes=False)
     account_routes = (
         run_routes(state, schema), model_routes(state, schema), finetune_routes(state), account_token_routes(),
-        openai_routes(state), openai_model_routes(state), message_routes(state),
+        openai_routes(state), openai_model_routes(state), tokenize_routes(state), message_routes(state),
         response_routes(state),
     )  # fmt: skip
     for routes in account_routes:

@@ -118,6 +118,11 @@ class Tokenizer:
         """The text of the tokens; invalid UTF-8 becomes U+FFFD as with Python's "replace"."""
         return b"".join(map(self.piece_bytes, ids)).decode("utf-8", errors="replace")
 
+    def decode_with_names(self, ids: Iterable[int]) -> str:
+        """As `decode`, but control tokens are written out: `encode` with `special` makes the same ids of it again."""
+        raw = (self.piece_bytes(token_id) or self.piece_name(token_id).encode() for token_id in ids)
+        return b"".join(raw).decode("utf-8", errors="replace")
+
     @property
     def control_tokens(self) -> Collection[str]:
         """The texts of all control tokens."""

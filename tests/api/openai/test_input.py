@@ -144,6 +144,7 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{"name": "x"}]}, "'/functions' is not supported: send them as 'tools'"),
     ({"function_call": "auto"}, "'/function_call' is not supported: send it as 'tool_choice'"),
     ({"tool_choice": "required"}, "'/tool_choice' requires a call, but there are no tools"),
+    ({"echo": True}, "'/echo' is for completions: a chat answers with the new message alone"),
     ({"response_format": {}}, "'/response_format/type' is None; it must be json_object, json_schema or text"),
 ]  # fmt: skip
 
@@ -170,7 +171,12 @@ COMPLETIONS_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"stop": ["a" * 1025]}, "Length of '/stop/0' must be <= 1024 not met"),
     ({"best_of": 3}, "'/best_of' is 3 and '/n' is 1; every answer that is made is sent"),
     ({"suffix": "x"}, "'/suffix' is not supported: these models do not fill in text between two others"),
-    ({"echo": True, "logprobs": 1}, "'/echo' and '/logprobs' do not go together: prompts have no logprobs here"),
+    ({"prompt_logprobs": 21}, "'/prompt_logprobs' must be <= 20"),
+    ({"prompt_logprobs": -1}, "'/prompt_logprobs' must be >= 0"),
+    (
+        {"prompt_logprobs": 0, "stream": True},
+        "'/prompt_logprobs' does not go with '/stream': streams have no field for it",
+    ),
     ({"tools": [{"name": "x"}]}, "'/tools' is not supported: tools are for chat/completions"),
     ({"max_completion_tokens": "9"}, "Type mismatch of '/max_completion_tokens', 'integer' not in 'string'"),
     ({"logprobs": True}, "Type mismatch of '/logprobs', 'integer' not in 'boolean'"),

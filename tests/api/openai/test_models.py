@@ -24,6 +24,10 @@ def test_the_bases_and_the_ready_adapters_of_the_account_are_listed(client: Test
     assert [model["id"] for model in body["data"]] == [MODEL, f"{MODEL}:{adapter}", SECOND_MODEL]
     assert [model["owned_by"] for model in body["data"]] == ["intaglio", "acc0", "google"]
     assert all(model["object"] == "model" and isinstance(model["created"], int) for model in body["data"])
+    finetune = client.get(f"{ACCOUNT}/ai/finetunes/{adapter}").json()["result"]
+    assert [model["root"] for model in body["data"]] == [MODEL, finetune["id"], SECOND_MODEL]
+    assert [model["parent"] for model in body["data"]] == [None, MODEL, None]
+    assert {model["max_model_len"] for model in body["data"]} == {1000}
     other = body_of(client.get(MODELS.replace("acc0", "other")))
     assert [model["id"] for model in other["data"]] == [MODEL, SECOND_MODEL]
 

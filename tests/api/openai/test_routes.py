@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from intaglio.version import __version__
 from tests.api.conftest import ACCOUNT, MODEL
 from tests.api.finetunes.test_routes import create, upload_both
-from tests.api.openai.wire import CHAT, COMPLETIONS, V1, body_of, chat, complete, refusal_of
+from tests.api.openai.wire import CHAT, COMPLETIONS, V1, body_of, chat, chunks_of, complete, refusal_of
 from tests.helpers.fakes import FakeLLM
 
 CALL = '<answer>{"name": "get_weather", "parameters": {"city": "Paris"}}</answer>'
@@ -122,6 +122,56 @@ def test_a_prompt_may_be_token_ids(client: TestClient, llm: FakeLLM) -> None:
     assert body_of(complete(client, ids))["choices"][0]["text"] == "c b a"
     two = body_of(complete(client, [ids[:2], ids[1:]]))["choices"]
     assert [choice["text"] for choice in two] == ["b a", "c b"]
+
+
+def test_echo_with_logprobs_lists_the_prompt_first(client: TestClient, llm: FakeLLM) -> None:
+    (choice,) = body_of(complete(client, "a bb", echo=True, logprobs=0))["choices"]
+    assert choice["text"] == "a bbbb a"
+    assert choice["logprobs"]["tokens"] == ["a", "bb", "bb", " a"]
+    assert choice["logprobs"]["token_logprobs"][:2] == [None, -1.0]
+    assert choice["logprobs"]["top_logprobs"][:2] == [None, {"bb": -1.0}]
+    assert choice["logprobs"]["text_offset"][2:] == [4, 6]
+    assert "prompt_logprobs" not in choice
+    assert llm.submitted[0][1].prompt_logprobs == 0
+
+
+def test_a_prompt_can_be_scored_without_a_completion_and_several_at_once(client: TestClient, llm: FakeLLM) -> None:
+    choices = body_of(complete(client, ["a b", "c d e"], echo=True, logprobs=2, max_tokens=0))["choices"]
+    assert [choice["logprobs"]["token_logprobs"] for choice in choices] == [[None, -1.0], [None, -1.0, -2.0]]
+    assert [choice["finish_reason"] for choice in choices] == ["length", "length"]
+    assert [one[1].prompt_logprobs for one in llm.submitted] == [2, 2]
+
+
+@pytest.mark.parametrize("max_tokens", [0, 5])
+def test_a_stream_has_the_echo_with_its_logprobs_in_one_chunk(client: TestClient, max_tokens: int) -> None:
+    chunks = chunks_of(complete(client, "a b", echo=True, logprobs=0, stream=True, max_tokens=max_tokens))
+    first, *rest = [chunk["choices"][0] for chunk in chunks]
+    assert first["text"].startswith("a b")
+    assert first["logprobs"]["token_logprobs"][:2] == [None, -1.0]
+    assert all(None not in (one["logprobs"] or {}).get("token_logprobs", []) for one in rest)
+
+
+def test_prompt_logprobs_are_in_the_choice_of_a_completion_and_beside_the_choices_of_a_chat(
+    client: TestClient, llm: FakeLLM
+) -> None:
+    (choice,) = body_of(complete(client, "a b", prompt_logprobs=0))["choices"]
+    assert choice["logprobs"] is None
+    first, second = choice["prompt_logprobs"]
+    assert first is None
+    assert list(second.values()) == [{"logprob": -1.0, "rank": 1, "decoded_token": "b"}]
+    body = body_of(chat(client, prompt_logprobs=0, n=2))
+    assert [one and next(iter(one.values()))["decoded_token"] for one in body["prompt_logprobs"]] == [
+        None, "one", "two"
+    ]  # fmt: skip
+    assert "prompt_logprobs" not in body["choices"][0]
+    assert "prompt_logprobs" not in body_of(chat(client))
+
+
+def test_echo_and_prompt_logprobs_together_compute_the_larger_number(client: TestClient, llm: FakeLLM) -> None:
+    (choice,) = body_of(complete(client, "a b c d", echo=True, logprobs=1, prompt_logprobs=3))["choices"]
+    assert llm.submitted[0][1].prompt_logprobs == 3
+    assert len(choice["prompt_logprobs"][3]) == 4
+    assert len(choice["logprobs"]["top_logprobs"][3]) == 2
 
 
 def test_echo_puts_the_prompt_in_front(client: TestClient, llm: FakeLLM) -> None:

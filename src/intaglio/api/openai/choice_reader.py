@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from intaglio.api.inference.running_request import TOOL_CALLS
+from intaglio.api.openai.prompt_scores import Prompt, ScoredPrompt
 from intaglio.completion import TextDelta, TokenLogprob
 from intaglio.text.tool_calls import ToolCallBuffer, parse_tool_calls
 from intaglio.text.tools import ToolCall, ToolUse
@@ -19,23 +20,26 @@ class ChoiceDelta:
     reason  why it ended; None while it goes on
     tokens  with their logprobs, if those were asked for
     calls   of tools; only chat has them
+    prompt  the prompt's scores, in the first piece, if they were asked for
     """
 
     text: str
     reason: str | None = None
     tokens: Sequence[TokenLogprob] = ()
     calls: Sequence[ToolCall] = ()
+    prompt: ScoredPrompt | None = None
 
 
 class ChoiceReader:
     """Reads a choice's deltas one by one. What is, or may become, a call of a tool is held back until it is complete.
 
-    prefix  stands in front of the completion
+    prompt  stands in front of the completion, if it is to be echoed
     tools   that may be called; None where there are none
     """
 
-    def __init__(self, prefix: str, tools: ToolUse | None) -> None:
-        self._prefix = prefix
+    def __init__(self, prompt: Prompt, tools: ToolUse | None) -> None:
+        self._prompt = prompt
+        self._prefix = prompt.echoed or ""
         self._tools = tools
         self._buffer = ToolCallBuffer()
 
@@ -44,6 +48,12 @@ class ChoiceReader:
 
         A call that was cut short is given as the text that it is, with the reason of the cut.
         """
+        taken = self._take(delta)
+        if delta.prompt_logprobs is None:
+            return taken
+        return replace(taken, prompt=ScoredPrompt(self._prompt, delta.prompt_logprobs))
+
+    def _take(self, delta: TextDelta) -> ChoiceDelta:
         text = self._prefix + (delta.text if self._tools is None else self._buffer.push(delta.text))
         self._prefix = ""
         if delta.finish_reason is None:
@@ -63,4 +73,5 @@ def merged(pieces: Sequence[ChoiceDelta]) -> ChoiceDelta:
         pieces[-1].reason,
         [token for piece in pieces for token in piece.tokens],
         pieces[-1].calls,
+        pieces[0].prompt,
     )

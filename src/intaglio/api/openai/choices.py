@@ -15,6 +15,7 @@ from intaglio.api.inference.run_input import RunInput
 from intaglio.api.inference.running_request import RunningRequest, prepare, submit
 from intaglio.api.openai.choice_reader import ChoiceDelta, ChoiceReader, merged
 from intaglio.api.openai.input import OpenAIInput
+from intaglio.api.openai.prompt_scores import Prompt
 from intaglio.api.state import ServerState
 from intaglio.completion import TextDelta
 from intaglio.errors import BadInputError
@@ -29,13 +30,13 @@ class Choices:
 
     running   n of the first prompt, then n of the second, and so on
     n         sequences per prompt
-    prefixes  what stands in front of each completion: the prompt's text if the caller wants it back, else nothing
+    prompts   of each completion
     """
 
     request_id: str
     running: tuple[RunningRequest, ...]
     n: int
-    prefixes: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,7 +48,8 @@ class Choices:
 
     def readers(self) -> list[ChoiceReader]:
         """One for each choice."""
-        return [ChoiceReader(text, one.run_input.tools) for text, one in zip(self.prefixes, self.running, strict=True)]
+        pairs = zip(self.prompts, self.running, strict=True)
+        return [ChoiceReader(prompt, one.run_input.tools) for prompt, one in pairs]
 
     @property
     def headers(self) -> dict[str, str]:
@@ -104,9 +106,10 @@ async def start_choices(state: ServerState, account: str, openai_input: OpenAIIn
     except BaseException as error:
         await _end(running, error)
         raise
-    echoes = [_text(llm, prompt) if openai_input.echo else "" for prompt in openai_input.prompts]
-    prefixes = tuple(text for text in echoes for _ in range(openai_input.n))
-    return Choices(request_id, tuple(running), openai_input.n, prefixes)
+    pairs = zip(openai_input.prompts, prepared, strict=True)
+    prompts = [_prompt(llm, openai_input, prompt, ready.prompt_ids) for prompt, ready in pairs]
+    repeated = tuple(prompt for prompt in prompts for _ in range(openai_input.n))
+    return Choices(request_id, tuple(running), openai_input.n, repeated)
 
 
 async def collect(choices: Choices) -> list[ChoiceDelta]:
@@ -141,5 +144,13 @@ def _check_token_ids(prompt: RunInput, vocab_size: int) -> None:
             raise BadInputError(f"'/{field}' has the token id {highest}; this model's ids are < {vocab_size}")
 
 
-def _text(llm: AsyncLLM, prompt: RunInput) -> str:
-    return prompt.prompt if isinstance(prompt.prompt, str) else llm.tokenizer.decode(prompt.prompt or [])
+def _prompt(llm: AsyncLLM, openai_input: OpenAIInput, run_input: RunInput, ids: list[int]) -> Prompt:
+    text = run_input.prompt if isinstance(run_input.prompt, str) else None
+    return Prompt(
+        ids,
+        llm.tokenizer,
+        text,
+        echoed=(llm.tokenizer.decode(ids) if text is None else text) if openai_input.echo else None,
+        num_echoed=run_input.params.logprobs or 0,
+        num_by_id=openai_input.prompt_logprobs,
+    )

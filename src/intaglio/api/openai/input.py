@@ -29,6 +29,7 @@ class OpenAIInput:
     base           the base model alone
     include_usage  a stream ends with a chunk that has usage and no choices
     echo           the prompt's text stands in front of each answer
+    prompt_logprobs  alternatives per token of the prompt in vLLM's field of that name; None where it is not wanted
     """
 
     model: str
@@ -38,6 +39,7 @@ class OpenAIInput:
     stream: bool
     include_usage: bool
     echo: bool = False
+    prompt_logprobs: int | None = None
 
     @property
     def num_choices(self) -> int:
@@ -57,6 +59,8 @@ def read_chat(body: dict[str, Any], named: NamedModel) -> OpenAIInput:
     modalities = body.get("modalities", ["text"])
     if modalities != ["text"]:
         raise BadInputError(f"'/modalities' is {modalities}; this server answers in text: [\"text\"]")
+    if body.get("echo"):
+        raise BadInputError("'/echo' is for completions: a chat answers with the new message alone")
     if body.get("top_logprobs") and not body.get("logprobs"):
         raise BadInputError("'/top_logprobs' needs '/logprobs' to be true")
     logprobs = body.get("top_logprobs", 0) if body.get("logprobs") else None
@@ -73,9 +77,6 @@ def read_completions(body: dict[str, Any], named: NamedModel) -> OpenAIInput:
         raise BadInputError(f"'/best_of' is {body['best_of']} and '/n' is {n}; every answer that is made is sent")
     if body.get("suffix"):
         raise BadInputError("'/suffix' is not supported: these models do not fill in text between two others")
-    echo = body.get("echo", False)
-    if echo and "logprobs" in body:
-        raise BadInputError("'/echo' and '/logprobs' do not go together: prompts have no logprobs here")
     prompts = _prompts(body["prompt"])
     if n * len(prompts) > MAX_CHOICES:
         raise BadInputError(
@@ -83,7 +84,7 @@ def read_completions(body: dict[str, Any], named: NamedModel) -> OpenAIInput:
         )
     run_input = _run_input(body, body.get("logprobs"))
     joined = _joined(body, named, [replace(run_input, prompt=one, raw=True) for one in prompts])
-    return replace(joined, echo=echo)
+    return replace(joined, echo=body.get("echo", False))
 
 
 def with_choice_seed(params: SamplingParams, number: int) -> SamplingParams:
@@ -96,6 +97,8 @@ def with_choice_seed(params: SamplingParams, number: int) -> SamplingParams:
 
 def _joined(body: dict[str, Any], named: NamedModel, prompts: list[RunInput]) -> OpenAIInput:
     adapters = _adapters(body, named)
+    if body.get("stream") and "prompt_logprobs" in body:
+        raise BadInputError("'/prompt_logprobs' does not go with '/stream': streams have no field for it")
     return OpenAIInput(
         model=body["model"],
         base=named.base,
@@ -103,6 +106,7 @@ def _joined(body: dict[str, Any], named: NamedModel, prompts: list[RunInput]) ->
         n=int(body.get("n", 1)),
         stream=body.get("stream", False),
         include_usage=bool(body.get("stream_options", {}).get("include_usage")),
+        prompt_logprobs=int(body["prompt_logprobs"]) if "prompt_logprobs" in body else None,
     )
 
 
@@ -139,6 +143,11 @@ def _sampling_params(body: dict[str, Any], logprobs: int | None) -> SamplingPara
         given["seed"] = int(body["seed"]) % _SEEDS  # OpenAI's seeds may be negative
     if logprobs is not None:
         given["logprobs"] = int(logprobs)
+    of_prompt = [int(body["prompt_logprobs"])] if "prompt_logprobs" in body else []
+    if body.get("echo") and logprobs is not None:
+        of_prompt.append(int(logprobs))
+    if of_prompt:
+        given["prompt_logprobs"] = max(of_prompt)
     return SamplingParams(logit_bias=_logit_bias(body.get("logit_bias", {})), **given)
 
 

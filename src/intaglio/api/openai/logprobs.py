@@ -16,10 +16,13 @@ def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
     return ChatLogprobs(
         [
             ChatToken(
-                _name(token.text, token.raw, ""),
-                _finite(token.logprob),
+                token_name(token.text, token.raw, ""),
+                finite(token.logprob),
                 list(token.raw),
-                [LikelyToken(_name(text, raw, ""), _finite(logprob), list(raw)) for text, raw, logprob in token.best],
+                [
+                    LikelyToken(token_name(text, raw, ""), finite(logprob), list(raw))
+                    for text, raw, logprob in token.best
+                ],
             )
             for token in tokens
         ]
@@ -33,11 +36,16 @@ class TextOffsets:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._num_chars = 0
 
-    def begin_of(self, token: TokenLogprob) -> int:
-        """Take the next token."""
+    def begin_of(self, raw: bytes) -> int:
+        """Take the next token, by the bytes that it has in the answer."""
         begin = self._num_chars
-        self._num_chars += len(self._decoder.decode(token.raw))
+        self._num_chars += len(self._decoder.decode(raw))
         return begin
+
+    def restart(self, num_chars: int) -> None:
+        """The prompt, which has so many characters, is over; what follows begins with a whole character."""
+        self._decoder.reset()
+        self._num_chars = num_chars
 
 
 def text_logprobs(tokens: Sequence[TokenLogprob], offsets: TextOffsets) -> TextLogprobs:
@@ -45,21 +53,21 @@ def text_logprobs(tokens: Sequence[TokenLogprob], offsets: TextOffsets) -> TextL
 
     The chosen token is among its top_logprobs, which may so have one more than were asked for.
     """
-    names = [_name(token.text, token.raw, "bytes:") for token in tokens]
+    names = [token_name(token.text, token.raw, "bytes:") for token in tokens]
     return TextLogprobs(
         names,
-        [_finite(token.logprob) for token in tokens],
+        [finite(token.logprob) for token in tokens],
         [_best(name, token) for name, token in zip(names, tokens, strict=True)],
-        [offsets.begin_of(token) for token in tokens],
+        [offsets.begin_of(token.raw) for token in tokens],
     )
 
 
 def _best(name: str, token: TokenLogprob) -> dict[str, float]:
-    best = {_name(text, raw, "bytes:"): _finite(logprob) for text, raw, logprob in token.best}
-    return {**best, name: _finite(token.logprob)}
+    best = {token_name(text, raw, "bytes:"): finite(logprob) for text, raw, logprob in token.best}
+    return {**best, name: finite(token.logprob)}
 
 
-def _name(text: str, raw: bytes, prefix: str) -> str:
+def token_name(text: str, raw: bytes, prefix: str) -> str:
     """The token's text; where it is a part of a character only, its bytes, written out."""
     try:
         raw.decode()
@@ -68,5 +76,5 @@ def _name(text: str, raw: bytes, prefix: str) -> str:
     return text
 
 
-def _finite(logprob: float) -> float:
+def finite(logprob: float) -> float:
     return max(logprob, _LEAST)

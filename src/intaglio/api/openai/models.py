@@ -28,7 +28,11 @@ def openai_model_routes(state: ServerState) -> APIRouter:
         for base in state.callable_models:
             bases = (base, state.stand_ins.get(base))
             data.append(_base_entry(state, base))
-            data += [_adapter_entry(f"{base}:{one.name}", one, account) for one in finetunes if one.model in bases]
+            data += [
+                _adapter_entry(state, base, f"{base}:{one.name}", one, account)
+                for one in finetunes
+                if one.model in bases
+            ]
         return JsonResponse(OpenAIModels("list", data))
 
     @router.get("/ai/v1/models/{model:path}", operation_id="read_openai_model")
@@ -42,7 +46,7 @@ def openai_model_routes(state: ServerState) -> APIRouter:
             state.finetunes.resolve, account, adapter, base, answered_by=answered_by
         )
         found = await asyncio.to_thread(state.finetunes.find, account, adapter)
-        return JsonResponse(_adapter_entry(model, found, account))
+        return JsonResponse(_adapter_entry(state, base, model, found, account))
 
     return router
 
@@ -55,14 +59,20 @@ def _ready_finetunes(state: ServerState, account: str) -> list[Finetune]:
 
 def _base_entry(state: ServerState, base: str) -> OpenAIModel:
     card = next(card for card in model_cards(state) if card.name == base)
-    return _entry(base, state.started_at, card.author)
+    root = state.stand_ins.get(base, base)
+    return OpenAIModel(
+        base, "model", _seconds(state.started_at), card.author, root, None, max_model_len=state.llm(base).window
+    )
 
 
-def _adapter_entry(model: str, finetune: Finetune, account: str) -> OpenAIModel:
+def _adapter_entry(state: ServerState, base: str, model: str, finetune: Finetune, account: str) -> OpenAIModel:
     is_shown = finetune.account in (account, DEMO_ACCOUNT)  # ids of other accounts are not
     owner = finetune.account if is_shown else "public"
-    return _entry(model, finetune.created_at, owner)
+    window = state.llm(base).window
+    return OpenAIModel(
+        model, "model", _seconds(finetune.created_at), owner, finetune.id, parent=base, max_model_len=window
+    )
 
 
-def _entry(model: str, created_at: datetime, owner: str) -> OpenAIModel:
-    return OpenAIModel(model, "model", int(created_at.timestamp()), owner)
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())

@@ -27,6 +27,7 @@ from intaglio.api.openai.responses import (
     CompletionChunk,
     CompletionChunkChoice,
     FunctionCall,
+    PromptTokens,
     TextLogprobs,
     ToolCallObject,
     ToolCallPiece,
@@ -77,9 +78,10 @@ class ChatForm(ResponseForm):
     def __init__(self, request_id: str, model: str, *, with_logprobs: bool) -> None:
         super().__init__(request_id, model, with_logprobs=with_logprobs)
         self._begun: set[int] = set()
+        self._scored: PromptTokens | UnsetType = UNSET  # of the one prompt that all choices have
 
     def whole(self, choices: Sequence[ChatChoice], usage: Usage) -> ChatCompletion:
-        return ChatCompletion(self._id, "chat.completion", self._created, self._model, choices, usage)
+        return ChatCompletion(self._id, "chat.completion", self._created, self._model, choices, usage, self._scored)
 
     def chunk(self, choices: Sequence[ChatChunkChoice], usage: Usage | None = None) -> ChatCompletionChunk:
         return ChatCompletionChunk(
@@ -88,6 +90,7 @@ class ChatForm(ResponseForm):
 
     def choice(self, index: int, choice: ChoiceDelta) -> ChatChoice:
         assert choice.reason is not None, "a whole choice has ended"
+        self._scored = _prompt_logprobs(choice)
         if choice.calls:
             message = ChatMessage("assistant", None, [_tool_call(call) for call in choice.calls])
         else:
@@ -136,7 +139,9 @@ class TextForm(ResponseForm):
 
     def choice(self, index: int, choice: ChoiceDelta) -> CompletionChoice:
         assert choice.reason is not None, "a whole choice has ended"
-        return CompletionChoice(index, choice.text, self._logprobs(index, choice), choice.reason)
+        return CompletionChoice(
+            index, choice.text, self._logprobs(index, choice), choice.reason, _prompt_logprobs(choice)
+        )
 
     def piece(self, index: int, choice: ChoiceDelta) -> CompletionChunkChoice:
         return CompletionChunkChoice(index, choice.text, self._logprobs(index, choice), choice.reason)
@@ -145,7 +150,17 @@ class TextForm(ResponseForm):
         return CompletionChunkChoice(index, "", None, reason)
 
     def _logprobs(self, index: int, choice: ChoiceDelta) -> TextLogprobs | None:
-        return text_logprobs(choice.tokens, self._offsets[index]) if self.with_logprobs else None
+        if not self.with_logprobs:
+            return None
+        offsets = self._offsets[index]
+        if choice.prompt is None or choice.prompt.prompt.echoed is None:
+            return text_logprobs(choice.tokens, offsets)
+        return choice.prompt.echo(offsets).joined(text_logprobs(choice.tokens, offsets))
+
+
+def _prompt_logprobs(choice: ChoiceDelta) -> PromptTokens | UnsetType:
+    """The scores of a choice's prompt in vLLM's form, if they were asked for in it."""
+    return UNSET if choice.prompt is None or choice.prompt.prompt.num_by_id is None else choice.prompt.by_id()
 
 
 def _tool_call(call: ToolCall) -> ToolCallObject:

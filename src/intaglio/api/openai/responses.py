@@ -57,10 +57,33 @@ class ChatLogprobs(Struct, frozen=True):
 
 
 class TextLogprobs(Struct, frozen=True):
+    """Parallel lists. The first token of an echoed prompt has no probability, as nothing stands before it."""
+
     tokens: Sequence[str]
-    token_logprobs: Sequence[LogProbability]
-    top_logprobs: Sequence[dict[str, LogProbability]]
+    token_logprobs: Sequence[LogProbability | None]
+    top_logprobs: Sequence[dict[str, LogProbability] | None]
     text_offset: Sequence[Count]
+
+    def joined(self, after: TextLogprobs) -> TextLogprobs:
+        """These tokens and those that follow them."""
+        return TextLogprobs(
+            [*self.tokens, *after.tokens],
+            [*self.token_logprobs, *after.token_logprobs],
+            [*self.top_logprobs, *after.top_logprobs],
+            [*self.text_offset, *after.text_offset],
+        )
+
+
+class PromptToken(Struct, frozen=True):
+    """A token in a place of the prompt. rank: 1 is the most probable."""
+
+    logprob: LogProbability
+    rank: Annotated[int, Meta(ge=1)]
+    decoded_token: str
+
+
+# For each token of the prompt the tokens in its place, by their ids: its own and the most probable. The first has none.
+PromptTokens = Sequence[dict[str, PromptToken] | None]
 
 
 class ChatMessage(Struct, frozen=True):
@@ -94,6 +117,7 @@ class CompletionChoice(Struct, frozen=True):
     text: str
     logprobs: TextLogprobs | None
     finish_reason: FinishReason
+    prompt_logprobs: PromptTokens | UnsetType = UNSET
 
 
 class CompletionChunkChoice(Struct, frozen=True):
@@ -110,6 +134,7 @@ class ChatCompletion(Struct, frozen=True):
     model: str
     choices: Sequence[ChatChoice]
     usage: Usage
+    prompt_logprobs: PromptTokens | UnsetType = UNSET
 
 
 class Completion(Struct, frozen=True):
@@ -142,10 +167,20 @@ class CompletionChunk(Struct, frozen=True):
 
 
 class OpenAIModel(Struct, frozen=True):
+    """A base, or a base with an adapter.
+
+    root           the base: the model that answers, which may be a stand-in; the adapter: its id
+    parent         the base of an adapter
+    max_model_len  tokens of prompt and completion together
+    """
+
     id: str
     object: Literal["model"]
     created: Count
     owned_by: str
+    root: str
+    parent: str | None
+    max_model_len: Count
 
 
 class OpenAIModels(Struct, frozen=True):
@@ -153,4 +188,19 @@ class OpenAIModels(Struct, frozen=True):
     data: Sequence[OpenAIModel]
 
 
-SHAPES = (ChatCompletion, Completion, ChatCompletionChunk, CompletionChunk, OpenAIModel, OpenAIModels)
+class Tokenized(Struct, frozen=True):
+    """count: of tokens. max_model_len: as in `OpenAIModel`. token_strs: as the vocabulary writes them."""
+
+    count: Count
+    max_model_len: Count
+    tokens: Sequence[Count]
+    token_strs: Sequence[str] | UnsetType = UNSET
+
+
+class Detokenized(Struct, frozen=True):
+    prompt: str
+
+
+SHAPES = (
+    ChatCompletion, Completion, ChatCompletionChunk, CompletionChunk, OpenAIModel, OpenAIModels, Tokenized, Detokenized
+)  # fmt: skip

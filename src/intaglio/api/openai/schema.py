@@ -40,24 +40,27 @@ _SHARED: dict[str, Any] = {
     "n": {"type": "integer", "minimum": 1, "maximum": MAX_CHOICES},
     "stream": _FLAG,
     "stream_options": {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+    "prompt_logprobs": {"type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS},
     "response_format": {"type": "object"},
     "guided_json": {"type": "object"},
 }  # fmt: skip
+
+MESSAGES: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {"role": {"type": "string"}},
+        **CONTENT_BY_ROLE,
+        "required": ["role"],
+    },
+}
 
 CHAT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         **_SHARED,
-        "messages": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "properties": {"role": {"type": "string"}},
-                **CONTENT_BY_ROLE,
-                "required": ["role"],
-            },
-        },
+        "messages": MESSAGES,
         "logprobs": _FLAG,
         "top_logprobs": {"type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS},
         "tools": {"type": "array", "items": {"type": "object"}},

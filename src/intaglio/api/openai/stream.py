@@ -51,7 +51,7 @@ class OpenAIStream(EventStream):
     def _chunks(self, index: int, piece: ChoiceDelta, *, is_last: bool) -> bytes:
         """None, one, or a piece and the end of a choice; the very last end has the usage of the whole request."""
         chunks = b""
-        if piece.text or piece.tokens or piece.calls:
+        if piece.text or piece.tokens or piece.calls or piece.prompt:
             chunks = event(self._form.chunk([self._form.piece(index, replace(piece, reason=None))]))
         if piece.reason is None:
             return chunks

@@ -8,7 +8,8 @@ from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
 from intaglio.api.http.wire import component_schemas
 from intaglio.api.openai.responses import SHAPES
 from intaglio.api.openai.schema import chat_check, completions_check
-from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
+from intaglio.api.openai.tokenize import detokenize_check, tokenize_check
+from intaglio.api.openapi.error_groups import IN_AN_ACCOUNT, OF_A_BODY, OF_A_MODEL, OF_A_READ, OF_A_RUN, OF_AN_ADAPTER
 from intaglio.api.openapi.failures import Failures
 from intaglio.api.openapi.operation import EVENTS, JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import (
@@ -20,6 +21,7 @@ from intaglio.api.openapi.shapes import (
     ref,
 )
 from intaglio.api.openapi.streams import event_stream
+from intaglio.errors import ChatError
 
 TAG = "OpenAI-compatible"
 
@@ -30,6 +32,8 @@ def openai_schemas(model: str) -> dict[str, Any]:
     return {
         "ChatInput": as_sent(chat_check(), model),
         "CompletionsInput": as_sent(completions_check(), model),
+        "TokenizeInput": as_sent(tokenize_check(), model),
+        "DetokenizeInput": as_sent(detokenize_check(), model),
         **component_schemas(SHAPES),
         "ChatEvent": _event("ChatCompletionChunk"),
         "CompletionEvent": _event("CompletionChunk"),
@@ -86,4 +90,20 @@ def openai_operations(model: str) -> dict[str, Operation]:
             parameters=(ACCOUNT, model_in_path(model)), errors=(*IN_AN_ACCOUNT, *OF_A_MODEL, *OF_AN_ADAPTER),
             failures=Failures.OPENAI,
         ),
+        "tokenize": _tokens(
+            "Tokenize",
+            "The ids that a completion's `prompt` or a chat's `messages` become.",
+            "TokenizeInput",
+            "Tokenized",
+        ),
+        "detokenize": _tokens("Detokenize", "The text of token ids.", "DetokenizeInput", "Detokenized"),
     }  # fmt: skip
+
+
+def _tokens(summary: str, description: str, body: str, response: str) -> Operation:
+    return Operation(
+        TAG, summary, f"{description} Without `model`, the only base.",
+        {200: DeclaredResponse("The result.", {JSON: ref(response)})},
+        parameters=(ACCOUNT,), body={JSON: ref(body)},
+        errors=(*IN_AN_ACCOUNT, *OF_A_BODY, *OF_A_MODEL, *OF_AN_ADAPTER, ChatError), failures=Failures.OPENAI,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""Text and chats to token ids and back, in vLLM's form: for tools that count tokens or send them as a prompt."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from intaglio.api.http.envelope import JsonResponse
+from intaglio.api.http.json_body import read_json
+from intaglio.api.model_names import find_model
+from intaglio.api.openai.responses import Detokenized, Tokenized
+from intaglio.api.openai.schema import MESSAGES, BodyCheck
+from intaglio.api.state import ServerState
+from intaglio.errors import BadInputError
+from intaglio.text.tools import parse_tools, with_tools
+
+if TYPE_CHECKING:
+    from intaglio.llm import AsyncLLM
+
+_MODEL = {"type": "string", "minLength": 1}
+_FLAG = {"type": "boolean"}
+
+TOKENIZE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "model": _MODEL,
+        "prompt": {"type": "string"},
+        "messages": MESSAGES,
+        "tools": {"type": "array", "items": {"type": "object"}},
+        "add_special_tokens": _FLAG,
+        "add_generation_prompt": {"enum": [True]},
+        "continue_final_message": {"enum": [False]},
+        "return_token_strs": _FLAG,
+    },
+    "required": [],
+}
+
+DETOKENIZE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "model": _MODEL,
+        "tokens": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    },
+    "required": ["tokens"],
+}
+
+
+def tokenize_check() -> BodyCheck:
+    return BodyCheck(TOKENIZE_SCHEMA, {"chat_template": "the model's own template is used"})
+
+
+def detokenize_check() -> BodyCheck:
+    return BodyCheck(DETOKENIZE_SCHEMA)
+
+
+def tokenize_routes(state: ServerState) -> APIRouter:
+    """Tokenize and detokenize. An adapter in `model` has to exist, and has the tokens of its base."""
+    router = APIRouter()
+    check_tokenize, check_detokenize = tokenize_check(), detokenize_check()
+
+    @router.post("/ai/v1/tokenize", operation_id="tokenize")
+    async def tokenize(request: Request, account: str) -> Response:
+        body = check_tokenize.read(await read_json(request, state.settings.max_body_bytes))
+        if ("prompt" in body) == ("messages" in body):
+            raise BadInputError("one of '/prompt' and '/messages' is needed")
+        llm = await _find_model(state, account, body.get("model"))
+        ids = await state.run_in_text_thread(_token_ids, llm, body)
+        names = [llm.tokenizer.piece_name(token_id) for token_id in ids] if body.get("return_token_strs") else UNSET
+        return JsonResponse(Tokenized(len(ids), llm.window, ids, names))
+
+    @router.post("/ai/v1/detokenize", operation_id="detokenize")
+    async def detokenize(request: Request, account: str) -> Response:
+        body = check_detokenize.read(await read_json(request, state.settings.max_body_bytes))
+        llm = await _find_model(state, account, body.get("model"))
+        ids = [int(token_id) for token_id in body["tokens"]]
+        highest = max(ids, default=0)
+        if highest >= llm.tokenizer.vocab_size:
+            raise BadInputError(
+                f"'/tokens' has the token id {highest}; this model's ids are < {llm.tokenizer.vocab_size}"
+            )
+        return JsonResponse(Detokenized(await state.run_in_text_thread(llm.tokenizer.decode_with_names, ids)))
+
+    return router
+
+
+async def _find_model(state: ServerState, account: str, model: str | None) -> AsyncLLM:
+    """The base that a request names; without a name the only one. Raises as a request that runs it does."""
+    if model is None:
+        if len(state.models) > 1:
+            raise BadInputError(f"'/model' is needed: this server has {', '.join(state.models)}")
+        return next(iter(state.models.values()))
+    named = await find_model(state, account, model)
+    llm = state.llm(named.base)
+    if named.adapter is not None:
+        answered_by = state.stand_ins.get(named.base)
+        await asyncio.to_thread(state.finetunes.resolve, account, named.adapter, named.base, answered_by=answered_by)
+    return llm
+
+
+def _token_ids(llm: AsyncLLM, body: dict[str, Any]) -> list[int]:
+    """The ids that completions or chat completions make of the same input."""
+    if "prompt" in body:
+        add_bos = body.get("add_special_tokens", True)
+        return llm.tokenizer.encode(body["prompt"], special=True, add_bos=add_bos)
+    tools = parse_tools(body.get("tools"))
+    return llm.render_messages(with_tools(body["messages"], tools) if tools else body["messages"])
