@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from intaglio.completion import Completion, CompletionBuilder, TextDelta, TokenLogprob, join_deltas
 from intaglio.errors import AdapterUseError, EngineError, IntaglioError
-from intaglio.request import FinishReason, TokenLogprobs, TokenOutput
+from intaglio.request import FinishReason, PromptLogprobs, TokenLogprobs, TokenOutput
 from intaglio.text import IncrementalDetokenizer, Tokenizer, load_tokenizer
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
 
@@ -103,6 +103,22 @@ def test_the_listed_tokens_are_the_first_ones_and_cover_the_text(tokenizer: Toke
     for delta in deltas:  # nothing is listed before the text that it begins
         said += len(delta.text)
         assert not delta.logprobs or said or delta.finish_reason is not None
+
+
+@pytest.mark.parametrize("lists_stop", [True, False])
+def test_a_stop_token_is_listed_where_the_prompt_is_scored_and_has_no_text(
+    tokenizer: Tokenizer, lists_stop: bool
+) -> None:
+    """So the tokens of prompt and completion can be counted through: evaluators cut the list at places from its end."""
+    builder = CompletionBuilder(1, IncrementalDetokenizer(tokenizer), lists_stop=lists_stop)
+    scores = PromptLogprobs(0, b"", b"", b"", b"")
+    first = builder.push(
+        TokenOutput("r", tokenizer.encode("a")[0], logprobs=TokenLogprobs(-1.0, []), prompt_logprobs=scores)
+    )
+    last = builder.push(TokenOutput("r", tokenizer.eos_id, FinishReason.STOP, logprobs=TokenLogprobs(-2.0, [])))
+    found = join_deltas([first, last])
+    assert (found.text, found.prompt_logprobs) == ("a", scores)
+    assert [token.text for token in found.logprobs] == ["a", "<eos>"][: 1 + lists_stop]
 
 
 def test_without_logprobs_nothing_is_listed(tokenizer: Tokenizer) -> None:

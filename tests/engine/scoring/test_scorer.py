@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from intaglio.engine.engine import EngineLimits
 from intaglio.engine.scoring.scorer import CHUNK_ROWS
+from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.ops import Array
 from intaglio.request import AdapterRef, FinishReason, PromptLogprobs, ScaledAdapter
 from tests.engine.test_engine import NO_STOP, ROOMY, TIGHT, prompt
-from tests.helpers.engines import TinyModel, request, run
+from tests.helpers.adapter_kinds import adapters_of_every_kind
+from tests.helpers.engines import TinyModel, loaded_adapter, request, run
 from tests.helpers.forward import Prompt, run_prompts
 
 LENGTH = 75  # more than two chunks
@@ -31,7 +34,11 @@ def expected_scores(tiny: TinyModel, ids: list[int], adapter: Adapter) -> NDArra
         (read_peft_adapter(Path(one.ref.folder), tiny.model.config, AdapterLimits()).tensors, one.scale) for one in refs
     ]
     (logits,) = run_prompts(tiny.model, [Prompt(ids, mix or None)], ops=tiny.ops)
-    exact = logits[:-1].astype(np.float64)
+    return log_softmax(logits[:-1])
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    exact = logits.astype(np.float64)
     exact -= exact.max(axis=1, keepdims=True)
     return exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
 
@@ -62,6 +69,30 @@ def test_each_token_has_the_log_probability_that_one_forward_of_the_prompt_gives
         assert row.rank == 1 + int((exact > exact[token]).sum())
         assert [token for token, _ in row.best] == np.argsort(-exact, kind="stable")[:3].tolist()
         assert [logprob for _, logprob in row.best] == pytest.approx(np.sort(exact)[::-1][:3], abs=2e-5)
+
+
+def test_adapters_that_change_the_head_or_the_last_norm_are_in_the_scores(tiny: TinyModel) -> None:
+    """Of every kind, two of them and the base in one chunk of rows."""
+    made = [LoraAdapter.of(tensors) for tensors in adapters_of_every_kind(tiny.model.config).values()]
+    loaded = {adapter.digest: loaded_adapter(tiny.model, adapter) for adapter in made}
+    ids = prompt(8, 11)
+    for first, second in pairwise([*made, made[0]]):
+        engine = tiny.engine(ROOMY, load=lambda ref: loaded[ref.digest])
+        asks = {"base": None, "first": first, "second": second}
+        got = run(
+            engine,
+            [
+                request(name, ids, adapter and AdapterRef(adapter.digest, "made here"), max_tokens=0, prompt_logprobs=0)
+                for name, adapter in asks.items()
+            ],
+        )
+        for name, adapter in asks.items():
+            (logits,) = run_prompts(tiny.model, [Prompt(ids, adapter and adapter.tensors)], ops=tiny.ops)
+            found = got.prompt_logprobs[name]
+            assert found is not None
+            exact = log_softmax(logits[:-1])
+            expected = [exact[place, token] for place, token in enumerate(ids[1:])]
+            assert [row.chosen for row in found.rows()] == pytest.approx(expected, abs=2e-5)
 
 
 def test_an_adapter_changes_the_scores(tiny: TinyModel, adapters: list[AdapterRef]) -> None:
@@ -119,25 +150,26 @@ def test_a_prompt_that_is_cached_is_scored_all_the_same(tiny: TinyModel) -> None
 
 
 class CountingOps:
-    """Another backend; `most` is the largest number of rows that had logits at once."""
+    """Another backend; `sizes` are the numbers of rows that had logits at once."""
 
     def __init__(self, tiny: TinyModel) -> None:
         self._ops = tiny.ops
-        self.most = 0
+        self.sizes: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
 
     def logits(self, x: Array, *rest: Any) -> Any:
-        self.most = max(self.most, len(x))
+        self.sizes.append(len(x))
         return self._ops.logits(x, *rest)
 
 
 def test_no_more_rows_than_a_chunk_have_logits_at_once(tiny: TinyModel) -> None:
     ops = CountingOps(tiny)
     engine = replace(tiny, model=tiny.model.with_ops(ops)).engine(replace(ROOMY, step_tokens=512))  # type: ignore[arg-type]
-    run(engine, [request("long", prompt(1, 4 * CHUNK_ROWS + 9), max_tokens=0, prompt_logprobs=0)])
-    assert ops.most == CHUNK_ROWS
+    asks = [request(str(length), prompt(1, length), max_tokens=0, prompt_logprobs=0) for length in (21, 61, 51)]
+    run(engine, asks)
+    assert ops.sizes == [CHUNK_ROWS] * 4 + [20 + 60 + 50 - 4 * CHUNK_ROWS]
 
 
 class NotFiniteOps(CountingOps):
