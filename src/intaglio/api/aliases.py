@@ -1,6 +1,6 @@
 """Other addresses of the same routes, as middleware: what OpenAI's tools and callers of an AI Gateway expect.
 
-    /v1/…                                             the account `local`'s A/ai/v1/…
+    /v1/…, /tokenize, /detokenize                     the account `local`'s A/ai/v1/…
     /v1/{account}/{gateway}/workers-ai/v1/…           A/ai/v1/…
     /v1/{account}/{gateway}/workers-ai/…              A/ai/run/…
     /v1/{account}/{gateway}/compat/chat/completions   A/ai/v1/chat/completions
@@ -74,6 +74,8 @@ ALIASES = (
         "/v1/{account}/{gateway}/compat/chat/completions", f"{_ACCOUNT_AI}/v1/chat/completions",
     ),
     Alias("at_root", re.compile(r"/v1(?P<rest>(/.*)?)"), "/v1", f"{_ACCOUNT_AI}/v1"),
+    Alias("of_vllm", re.compile(r"/tokenize/?"), "/tokenize", f"{_ACCOUNT_AI}/v1/tokenize"),
+    Alias("of_vllm", re.compile(r"/detokenize/?"), "/detokenize", f"{_ACCOUNT_AI}/v1/detokenize"),
 )  # fmt: skip
 
 
