@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from intaglio.errors import GrammarError
-from intaglio.grammar import MAX_GRAMMAR_BYTES, check_grammar, json_object_grammar, json_schema_grammar
+from intaglio.grammar import MAX_GRAMMAR_BYTES, MAX_SCHEMA_BYTES, check_grammar, json_object_grammar, json_schema_grammar
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -91,42 +91,43 @@ def test_the_schema_of_any_object_is_accepted() -> None:
 REFUSED: dict[str, tuple[Any, str]] = {
     "not a schema": ([1], "an object is needed"),
     "false": (False, "an object is needed"),
-    "not": ({"not": {"type": "string"}}, '"not"'),
-    "if": ({"if": {"type": "string"}, "then": {"minLength": 3}}, '"if"'),
     "uniqueItems": ({"type": "array", "uniqueItems": True}, '"uniqueItems"'),
-    "oneOf that may overlap": ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
-    "an unknown type": ({"type": "text"}, "cannot be served: "),
-    "an unknown format": ({"type": "string", "format": "regex"}, "cannot be served: "),
-    "look-ahead": ({"type": "string", "pattern": "^(?=a)b$"}, "cannot be served: "),
+    "oneOf whose alternatives leave nothing": ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "allows no text"),
+    "an unknown type": ({"type": "text"}, "not valid at #/type"),
+    "a look-ahead that nothing satisfies": ({"type": "string", "pattern": "^(?=a)b$"}, "allows no text"),
+    "a look-behind": ({"type": "string", "pattern": "(?<=a)b"}, '"pattern"'),
     "a remote reference": ({"$ref": "http://127.0.0.1:9/x.json"}, "127.0.0.1:9"),
-    "a reference to itself": ({"$ref": "#"}, "allows no text"),
+    "a reference to itself": ({"$ref": "#"}, "leads back to itself"),
     "references in a circle": (
         {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
-        "allows no text",
+        "leads back to itself",
     ),
     "a required property that cannot be": (
         {"type": "object", "properties": {"a": False}, "required": ["a"]},
-        "cannot be served: ",
+        "allows no text",
     ),
-    "leniency smuggled in": ({"x-guidance": {"lenient": True}, "not": {"type": "string"}}, '"not"'),
+    "leniency smuggled in": (
+        {"x-guidance": {"lenient": True}, "type": "array", "items": {"type": "string"}, "uniqueItems": True},
+        '"uniqueItems"',
+    ),
     "a divisor of seven digits": ({"type": "integer", "multipleOf": 9999991}, "9999991"),
     "divisors that multiply": (
         {"allOf": [{"type": "integer", "multipleOf": 9973}, {"multipleOf": 9967}]},
         "least common multiple",
     ),
-    "a divisor larger than any float": ({"type": "integer", "multipleOf": 10**400}, "cannot be served: "),
+    "a divisor larger than any float": ({"type": "integer", "multipleOf": 10**400}, "multipleOf"),
     "a number of more digits than Python writes": (
         {"type": "integer", "minimum": 10**5000},
         "cannot be written as JSON",
     ),
-    "alternatives that are compared with each other": (same_in_many_ways(1000), "anyOf and oneOf"),
+    "alternatives that are compared with each other": (same_in_many_ways(1000), "subschemas"),
     "the same, without a reference": ({"anyOf": [{"anyOf": [{"properties": {"q": {}}}] * 30}] * 50}, "anyOf and oneOf"),
     "the same, behind allOf": (
-        {"type": "object", "properties": {"p": {"allOf": [same_in_many_ways(300)]}}},
-        "anyOf and oneOf",
+        {"type": "object", "properties": {"p": {"allOf": [{"$ref": "#/$defs/x"}]}}, **same_in_many_ways(300)},
+        "subschemas",
     ),
     "divisors far apart": ({"anyOf": [{"type": "number", "multipleOf": d} for d in (1e-300, 1e300)]}, "multipleOf"),
-    "too many bytes": ({"enum": ["x" * 100] * 700}, f"more than {MAX_GRAMMAR_BYTES}"),
+    "too many bytes": ({"enum": ["x" * 100] * 700}, f"more than {MAX_SCHEMA_BYTES}"),
     "101 levels": (nested(101), "nested more than"),
     "100000 levels": (nested(100_000), "nested more than"),
     "definitions that double, anyOf": (doubling("anyOf", 24), "cannot be served: "),

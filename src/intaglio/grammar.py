@@ -18,9 +18,11 @@ from typing import Any
 import llguidance
 
 from intaglio.errors import GrammarError
+from intaglio.json_schema import enforceable_schema
+from intaglio.json_schema.limits import MAX_DEPTH, depth_error
 
-MAX_GRAMMAR_BYTES = 1 << 16
-_MAX_DEPTH = 100  # of objects and arrays in a schema; llguidance reads 127
+MAX_SCHEMA_BYTES = 1 << 16
+MAX_GRAMMAR_BYTES = 1 << 18  # what a schema becomes may be longer than it
 _MAX_DIVISOR = 10_000  # a number divisible by n takes an automaton of n states
 # Alternatives that begin alike are parsed in parallel, and each is compared with the others at every token: without a
 # bound, 2000 of them in 64 kB delayed a step by two seconds.
@@ -33,6 +35,8 @@ _MESSAGE_DETAILS = re.compile(r"\n +1 \||<state>|<non-verbose/>|\. Enable 'coerc
 
 # One space, or a line break and its indentation: enough for usual layouts, and no model can repeat spaces without end.
 _LAYOUT = {"whitespace_pattern": r" |\n {0,8}"}
+# Without \u: with it llguidance would take "\u0061" for another property than "a". Texts have the characters instead.
+_ESCAPES = {"json_allowed_escapes": 'nrbtf\\"'}
 
 
 def json_schema_grammar(schema: Mapping[str, Any] | bool) -> str:
@@ -43,15 +47,25 @@ def json_schema_grammar(schema: Mapping[str, Any] | bool) -> str:
     """
     if not isinstance(schema, Mapping) and schema is not True:
         raise GrammarError(f"the JSON schema is {schema!r}; an object is needed")
-    document = {**({} if schema is True else schema), "x-guidance": _LAYOUT}
-    try:
-        grammar = f"start: %json {json.dumps(document)}"
-    except RecursionError:
-        raise _depth_error() from None
-    except ValueError as error:  # an integer of more digits than Python writes
-        raise GrammarError(f"the JSON schema cannot be written as JSON: {error}") from None
+    grammar = f"start: {schema_rule(schema, _LAYOUT)}"
     check_grammar(grammar)
     return grammar
+
+
+def schema_rule(schema: Mapping[str, Any] | bool, layout: Mapping[str, Any]) -> str:
+    """The texts that a schema allows as a rule of a grammar; `layout` are llguidance's options for spaces.
+
+    Raises GrammarError for a schema that cannot be enforced, naming the keyword and its place.
+    """
+    try:
+        given = json.dumps(schema)
+    except RecursionError:
+        raise depth_error() from None
+    except ValueError as error:  # an integer of more digits than Python writes
+        raise GrammarError(f"the JSON schema cannot be written as JSON: {error}") from None
+    if len(given) > MAX_SCHEMA_BYTES:
+        raise GrammarError(f"the grammar or JSON schema has {len(given)} bytes, more than {MAX_SCHEMA_BYTES}")
+    return "%json " + json.dumps({**enforceable_schema(json.loads(given)), "x-guidance": {**layout, **_ESCAPES}})
 
 
 def json_object_grammar() -> str:
@@ -100,7 +114,7 @@ def _embedded_schemas(grammar: str) -> Iterator[object]:
         except ValueError:
             continue  # not JSON: llguidance reports it, or it is inside a string
         except RecursionError:
-            raise _depth_error() from None
+            raise depth_error() from None
 
 
 def _check_schema(schema: object) -> None:
@@ -108,14 +122,17 @@ def _check_schema(schema: object) -> None:
     divisors: list[Decimal] = []
     pairs = 0
     for depth, node in _walk_values(schema):
-        if depth > _MAX_DEPTH:
-            raise _depth_error()
+        if depth > MAX_DEPTH:
+            raise depth_error()
         if not isinstance(node, dict):
             continue
         pairs += sum(len(listed) ** 2 for name in ("anyOf", "oneOf") if isinstance(listed := node.get(name), list))
         divisor = node.get("multipleOf")
         if isinstance(divisor, int | float) and 0 < divisor < math.inf:
-            divisors.append(Decimal(str(divisor)).normalize())
+            exact = Decimal(str(divisor)).normalize()
+            # One over a power of ten only limits the decimals.
+            if exact.as_tuple().digits != (1,) or exact > 1:
+                divisors.append(exact)
     if pairs > _MAX_PAIRS:
         raise GrammarError(
             f"the JSON schema has too many alternatives in anyOf and oneOf: their squares add up to {pairs}, more than "
@@ -147,10 +164,6 @@ def _walk_values(schema: object) -> Iterator[tuple[int, object]]:
         yield depth, node
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
         waiting.extend((depth + 1, child) for child in children if isinstance(child, dict | list | tuple))
-
-
-def _depth_error() -> GrammarError:
-    return GrammarError(f"the JSON schema is nested more than {_MAX_DEPTH} deep")
 
 
 def _short_reason(error: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from intaglio.errors import ChatError, GrammarError
+from intaglio.errors import ChatError
+from intaglio.grammar import schema_rule
 from intaglio.text.tools import ToolCall, ToolUse, UnreadCall, json_text
 
 # Fences that models were trained to put around a call. Only these count: a block of Python is plain text.
@@ -111,10 +112,7 @@ def _unfenced(text: str) -> str:
 
 
 def _json_rule(schema: Mapping[str, Any]) -> str:
-    try:
-        return "%json " + json.dumps({**schema, "x-guidance": _SPACING})
-    except RecursionError:
-        raise GrammarError("a JSON schema is nested too deeply") from None
+    return schema_rule(schema, _SPACING)
 
 
 def _literal(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Regular languages, and the regular expressions of JSON schemas as such languages."""
