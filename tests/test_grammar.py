@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from intaglio.errors import GrammarError
-from intaglio.grammar import MAX_GRAMMAR_BYTES, MAX_SCHEMA_BYTES, check_grammar, json_object_grammar, json_schema_grammar
+from intaglio.grammar import (
+    MAX_GRAMMAR_BYTES,
+    MAX_SCHEMA_BYTES,
+    check_grammar,
+    json_object_grammar,
+    json_schema_grammar,
+)
 
 
 def nested(depth: int) -> dict[str, Any]:

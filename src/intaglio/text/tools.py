@@ -17,8 +17,8 @@ from typing import Any
 from intaglio.errors import BadInputError
 
 MAX_TOOLS = 128
+ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object"}
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
-_ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object"}
 _OPEN_ENDED = ("additionalProperties", "patternProperties", "unevaluatedProperties", "$ref", "allOf", "anyOf", "oneOf")
 
 
@@ -28,12 +28,14 @@ class Tool:
 
     parameters  the JSON schema of its arguments, which are an object
     code        its source, listed in the prompt instead of the schema; "" if there is none
+    strict      the caller asks that the schema is enforced or refused
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     code: str = ""
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,9 @@ def _read_tool(where: str, item: object) -> Tool:
     if not isinstance(description, str) or not isinstance(code, str):
         raise BadInputError(f"description and code of the tool {name!r} must be strings")
     if code:
-        return Tool(name, description, _ANY_ARGUMENTS, code)
-    return Tool(name, description, _read_parameters(name, declared.get("parameters")))
+        return Tool(name, description, ANY_ARGUMENTS, code)
+    strict = True in (declared.get("strict"), item.get("strict"))
+    return Tool(name, description, _read_parameters(name, declared.get("parameters")), strict=strict)
 
 
 def _read_parameters(name: str, schema: object) -> Mapping[str, Any]:

@@ -56,7 +56,7 @@ def test_a_batch_names_the_request_and_the_version_too(client: TestClient) -> No
         ({"prompt": "x", "lora": "nobody"}, 404),
         ({"prompt": "x", "max_tokens": 5000}, 413),
         ({"prompt": "<fail>", "raw": True}, 500),
-        ({"prompt": "x", "guided_json": {"not": {}}}, 400),
+        ({"prompt": "x", "guided_json": {"not": True}}, 400),
     ],
 )
 def test_an_error_names_the_request_and_the_version_too(

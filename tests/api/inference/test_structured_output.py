@@ -15,6 +15,7 @@ from intaglio.api.inference import running_request
 from intaglio.api.inference.structured_output import (
     JsonMode,
     completion_grammar,
+    grammar_and_notes,
     parse_json_completion,
     read_json_mode,
     read_tool_calls,
@@ -79,15 +80,15 @@ def test_slow_schemas_do_not_delay_other_requests(client: TestClient, monkeypatc
     running: set[int] = set()
     most: set[int] = set()
 
-    def slow(*asked: Any) -> str | None:
+    def slow(*asked: Any) -> tuple[str | None, tuple[str, ...]]:
         running.add(threading.get_ident())
         most.add(len(running))
         begun.release()
         assert may_end.wait(DEADLINE_S)
         running.remove(threading.get_ident())
-        return completion_grammar(*asked)
+        return grammar_and_notes(*asked)
 
-    monkeypatch.setattr(running_request, "completion_grammar", slow)
+    monkeypatch.setattr(running_request, "grammar_and_notes", slow)
     with ThreadPoolExecutor(40) as callers:
         waiting = [callers.submit(run, client, "{}", guided_json={}) for _ in range(39)]
         try:
@@ -146,7 +147,7 @@ def test_json_that_ended_otherwise_is_5024_too(client: TestClient, answer: str) 
 @pytest.mark.parametrize(
     ("schema", "keyword"),
     [
-        ({"type": "object", "properties": {"a": {"not": {"type": "string"}}}}, "not"),
+        ({"type": "object", "properties": {"a": {"not": {"multipleOf": 2}}}, "required": ["a"]}, "#/properties/a/not"),
         ({"type": "array", "uniqueItems": True}, "uniqueItems"),
         ({"$ref": "https://example.com/schema.json"}, "https://example.com/schema.json"),
         ({"type": "number", "minimum": "low"}, "minimum"),
@@ -205,10 +206,8 @@ def test_a_schema_with_a_property_called_schema_is_not_unwrapped() -> None:
 
 
 def test_a_tool_whose_arguments_cannot_be_enforced_is_named() -> None:
-    tools = parse_tools(
-        [{"name": "ok"}, {"name": "odd", "parameters": {"type": "object", "uniqueItems": True, "not": {}}}]
-    )
-    with pytest.raises(GrammarError, match=r"parameters of the tool 'odd'.*not"):
+    tools = parse_tools([{"name": "ok"}, {"name": "odd", "parameters": {"type": "object", "not": {"multipleOf": 2}}}])
+    with pytest.raises(GrammarError, match=r"parameters of the tool 'odd'.*multipleOf.*#/not"):
         completion_grammar(None, tools)
 
 
@@ -247,7 +246,10 @@ def test_schemas_nested_too_deeply_are_refused_in_every_field() -> None:
 
 def test_schemas_over_the_limit_only_together_are_refused() -> None:
     tools = parse_tools(
-        [{"name": f"t{n}", "parameters": {"type": "object", "description": "x" * 600}} for n in range(128)]
+        [
+            {"name": f"t{n}", "parameters": {"type": "object", "properties": {"a": {"enum": ["x" * 2100]}}}}
+            for n in range(128)
+        ]
     )
-    with pytest.raises(GrammarError, match="more than 65536"):
-        completion_grammar(None, tools)
+    with pytest.raises(GrammarError, match="more than 262144"):
+        grammar_and_notes(None, tools)

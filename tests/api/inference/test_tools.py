@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import RUN
+from tests.api.conftest import MODEL, RUN
 from tests.api.inference.test_routes import error_of
 from tests.api.inference.test_sse import events_of
+from tests.api.openai.wire import CHAT
 from tests.helpers.fakes import FakeLLM
+from tests.helpers.schema_walks import allows
 
 WEATHER = {
     "name": "weather", "description": "The weather of a city.",
@@ -104,11 +106,60 @@ def test_an_invalid_tool_choice_is_refused_with_the_allowed_ones(client: TestCli
     assert llm.submitted == []
 
 
-def test_a_tool_whose_schema_cannot_be_enforced_is_5025(client: TestClient) -> None:
-    odd = {"name": "odd", "parameters": {"type": "object", "properties": {"x": {"not": {}}}}}
-    response = run(client, CALL, tools=[odd])
+ODD_PARAMETERS = {
+    "type": "object",
+    "properties": {"x": {"type": "array", "items": {"type": "string"}, "uniqueItems": True}},
+}
+ODD = {"name": "odd", "parameters": ODD_PARAMETERS}
+ODD_CALL = '{"name": "odd", "parameters": {"x": ["a", "a"]}}'
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "function", "function": {**ODD, "strict": True}}, WEATHER]},
+        {"tools": [ODD], "tool_choice": "required"},
+        {"tools": [ODD, WEATHER], "tool_choice": {"type": "function", "function": {"name": "odd"}}},
+    ],
+)
+def test_a_tool_whose_schema_cannot_be_enforced_is_5025_if_it_is_strict_or_required(
+    client: TestClient, fields: dict[str, Any]
+) -> None:
+    response = run(client, CALL, **fields)
     assert (response.status_code, error_of(response)["code"]) == (400, 5025)
     assert "parameters of the tool 'odd'" in error_of(response)["message"]
+    assert '"uniqueItems" at #/properties/x' in error_of(response)["message"]
+
+
+def test_a_tool_that_is_not_strict_may_have_any_arguments_if_its_schema_cannot_be_enforced(
+    client: TestClient, llm: FakeLLM
+) -> None:
+    response = run(client, ODD_CALL, tools=[ODD, WEATHER])
+    assert response.json()["result"]["tool_calls"] == [{"name": "odd", "arguments": {"x": ["a", "a"]}}]
+    (note,) = response.json()["messages"]
+    assert note["message"].startswith("arguments of the tool 'odd' are held to any JSON object")
+    assert '"uniqueItems" at #/properties/x' in note["message"]
+    assert json.loads(response.headers["intaglio-messages"]) == [note["message"]]
+    assert "uniqueItems" in llm.submitted[0][0], "the model is still told the schema"
+    grammar = llm.submitted[0][1].grammar
+    assert grammar is not None
+    assert allows(grammar, ODD_CALL)
+    assert not allows(grammar, '{"name": "weather", "parameters": {"city": 1}}'), "the other tool is still enforced"
+
+
+def test_a_stream_says_in_a_header_that_arguments_are_not_enforced(client: TestClient) -> None:
+    response = run(client, ODD_CALL, tools=[ODD], stream=True)
+    assert "any JSON object" in response.headers["intaglio-messages"]
+
+
+def test_the_chat_route_says_in_a_header_that_arguments_are_not_enforced(client: TestClient) -> None:
+    tool = {"type": "function", "function": ODD}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"<answer>{ODD_CALL}</answer>"}], "tools": [tool]}
+    response = client.post(CHAT, json=body)
+    assert response.json()["choices"][0]["finish_reason"] == "tool_calls"
+    assert "any JSON object" in response.headers["intaglio-messages"]
+    plain = {**body, "tools": [{"type": "function", "function": WEATHER}]}
+    assert "intaglio-messages" not in client.post(CHAT, json=plain).headers
 
 
 def test_a_call_that_max_tokens_cut_off_is_5024(client: TestClient) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from intaglio.api.http.wire import Count
 
+NOTE_CODE = 5025  # the code that the same fault has where it refuses the request
 NoItems = Annotated[list[Any], Meta(max_length=0)]
 
 
@@ -33,20 +34,25 @@ class PageInfo(Struct, frozen=True):
 
 
 class Envelope(Struct, frozen=True):
-    """result_info is sent with the page of a list only."""
+    """messages: `{code, message}` each. result_info is sent with the page of a list only."""
 
     result: Any
     success: Literal[True]
     errors: NoItems
-    messages: NoItems
+    messages: list[dict[str, Any]]
     result_info: PageInfo | UnsetType = UNSET
 
 
 def success(
-    result: Any, *, headers: Mapping[str, str] | None = None, result_info: PageInfo | UnsetType = UNSET
+    result: Any,
+    *,
+    headers: Mapping[str, str] | None = None,
+    result_info: PageInfo | UnsetType = UNSET,
+    notes: Sequence[str] = (),
 ) -> JsonResponse:
-    """200 with `result` in the envelope."""
-    return JsonResponse(Envelope(result, True, [], [], result_info), headers=headers)
+    """200 with `result` in the envelope. notes: sentences for its `messages`."""
+    messages = [{"code": NOTE_CODE, "message": note} for note in notes]
+    return JsonResponse(Envelope(result, True, [], messages, result_info), headers=headers)
 
 
 def envelope_schema(result: Mapping[str, Any], *, is_page: bool = False) -> dict[str, Any]:

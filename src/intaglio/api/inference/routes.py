@@ -73,7 +73,11 @@ async def run_response(
     if run_input.stream:
         return RunStream(running)
     result = await run_until_disconnected(request.receive, running.result(), running)
-    return client_closed_response() if result is None else to_response(result, headers=running.headers)
+    if result is None:
+        return client_closed_response()
+    if to_response is success:
+        return success(result, headers=running.headers, notes=running.notes)
+    return to_response(result, headers=running.headers)
 
 
 def _split_model(outer: object) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ RunInput --prepare--> model, adapters, grammar, token ids --submit--> RunningReq
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,7 +19,7 @@ from intaglio.api.inference.lora_field import NamedAdapter
 from intaglio.api.inference.request_log import RequestLog
 from intaglio.api.inference.results import RunResult, tool_calls_json
 from intaglio.api.inference.run_input import RunInput
-from intaglio.api.inference.structured_output import completion_grammar, parse_json_completion, read_tool_calls
+from intaglio.api.inference.structured_output import grammar_and_notes, parse_json_completion, read_tool_calls
 from intaglio.api.stand_ins import stand_in_headers
 from intaglio.api.state import ServerState
 from intaglio.completion import TextDelta
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from intaglio.llm import AsyncLLM, RequestHandle
 
 DIGEST_HEADER = "intaglio-adapter-digest"
+MESSAGES_HEADER = "intaglio-messages"
+_MAX_HEADER = 1_000  # characters
 TOOL_CALLS = "tool_calls"  # the finish reason of a completion that consists of tool calls
 
 
@@ -37,8 +40,10 @@ TOOL_CALLS = "tool_calls"  # the finish reason of a completion that consists of 
 class RunningRequest:
     """A request that the engine has accepted. Exiting its context frees the sequence and writes the log line.
 
-    headers            of the response: request id, engine version, the model that stood in, its adapters' identity
+    headers            of the response: request id, engine version, the model that stood in, the identity of its adapters,
+                       notes
     num_prompt_tokens  known before the first token of the completion
+    notes              sentences for the caller: what was not done as asked
     """
 
     handle: RequestHandle
@@ -46,6 +51,7 @@ class RunningRequest:
     headers: dict[str, str]
     run_input: RunInput
     num_prompt_tokens: int
+    notes: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,6 +104,7 @@ class PreparedRequest:
     answered_by  the model that stands in for `model`; None if it has weights of its own
     adapters     empty for the base model
     grammar      of the completions; None if any text is allowed
+    notes        sentences for the caller
     """
 
     llm: AsyncLLM
@@ -106,6 +113,7 @@ class PreparedRequest:
     adapters: tuple[ScaledAdapter, ...]
     prompt_ids: list[int]
     grammar: str | None
+    notes: tuple[str, ...] = ()
 
 
 async def start_request(
@@ -128,12 +136,12 @@ async def prepare(state: ServerState, account: str, model: str, run_input: RunIn
     """
     llm = state.llm(model)
     adapters = await _resolve_adapters(state, account, run_input.adapters, model)
-    grammar = None
+    grammar, notes = None, ()
     if run_input.json_mode or run_input.tools:
         async with state.grammar_slots:
-            grammar = await state.run_in_text_thread(completion_grammar, run_input.json_mode, run_input.tools)
+            grammar, notes = await state.run_in_text_thread(grammar_and_notes, run_input.json_mode, run_input.tools)
     prompt_ids = await state.run_in_text_thread(_prompt_ids, llm, run_input)  # long prompts take a while to tokenize
-    return PreparedRequest(llm, model, state.stand_ins.get(model), adapters, prompt_ids, grammar)
+    return PreparedRequest(llm, model, state.stand_ins.get(model), adapters, prompt_ids, grammar, notes)
 
 
 async def submit(
@@ -156,7 +164,10 @@ async def submit(
     identity = mix_identity(prepared.adapters)
     if identity is not None:
         headers[DIGEST_HEADER] = identity
-    return RunningRequest(handle, log, headers, run_input, len(prepared.prompt_ids))
+    if prepared.notes:
+        # The form of OpenAI's responses has no place for them.
+        headers[MESSAGES_HEADER] = json.dumps(prepared.notes)[:_MAX_HEADER]
+    return RunningRequest(handle, log, headers, run_input, len(prepared.prompt_ids), prepared.notes)
 
 
 async def _resolve_adapters(

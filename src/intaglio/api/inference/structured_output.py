@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from intaglio.errors import BadInputError, GrammarError, IncompleteJsonError
 from intaglio.grammar import check_grammar, json_object_grammar, json_schema_grammar
 from intaglio.request import FinishReason
 from intaglio.text.tool_calls import begins_call, parse_tool_calls, tool_grammar
-from intaglio.text.tools import ToolCall, ToolUse
+from intaglio.text.tools import ANY_ARGUMENTS, Tool, ToolCall, ToolUse
 
 _SEARCH_S = 1.0  # for finding the schema that causes an error, among several
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -80,6 +80,39 @@ def completion_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str
         _raise_for_single_schema(tools, json_mode)
         raise
     return grammar
+
+
+def grammar_and_notes(json_mode: JsonMode | None, tools: ToolUse | None) -> tuple[str | None, tuple[str, ...]]:
+    """`completion_grammar`, and what the response should say of it.
+
+    Where the model may choose whether to call a tool, one that is not strict and cannot be enforced does not refuse
+    the request: its arguments may be any JSON object, and a note says so. Raises GrammarError otherwise.
+    """
+    try:
+        return completion_grammar(json_mode, tools), ()
+    except GrammarError:
+        if tools is None or tools.required:
+            raise
+        loosened, notes = _loosened(tools)
+        if not notes:
+            raise
+        return completion_grammar(json_mode, loosened), notes
+
+
+def _loosened(tools: ToolUse) -> tuple[ToolUse, tuple[str, ...]]:
+    """The tools, those that cannot be enforced and are not strict with any arguments, and a note for each."""
+    began, notes = time.monotonic(), []
+    found: list[Tool] = []
+    for tool in tools.tools:
+        kept = tool
+        if not tool.strict and time.monotonic() - began <= _SEARCH_S:
+            try:
+                json_schema_grammar(tool.parameters)
+            except GrammarError as error:
+                kept = replace(tool, parameters=ANY_ARGUMENTS)
+                notes.append(f"arguments of the tool {tool.name!r} are held to any JSON object: {error}")
+        found.append(kept)
+    return replace(tools, tools=tuple(found)), tuple(notes)
 
 
 def parse_json_completion(text: str, end: FinishReason, max_tokens: int) -> Any:
