@@ -40,8 +40,7 @@ TOOL_CALLS = "tool_calls"  # the finish reason of a completion that consists of 
 class RunningRequest:
     """A request that the engine has accepted. Exiting its context frees the sequence and writes the log line.
 
-    headers            of the response: request id, engine version, the model that stood in, the identity of its adapters,
-                       notes
+    headers            of the response: request id, engine version, the model that stood in, its adapters' identity, notes
     num_prompt_tokens  known before the first token of the completion
     notes              sentences for the caller: what was not done as asked
     """
@@ -136,7 +135,8 @@ async def prepare(state: ServerState, account: str, model: str, run_input: RunIn
     """
     llm = state.llm(model)
     adapters = await _resolve_adapters(state, account, run_input.adapters, model)
-    grammar, notes = None, ()
+    grammar: str | None = None
+    notes: tuple[str, ...] = ()
     if run_input.json_mode or run_input.tools:
         async with state.grammar_slots:
             grammar, notes = await state.run_in_text_thread(grammar_and_notes, run_input.json_mode, run_input.tools)
