@@ -129,6 +129,11 @@ CASES: dict[str, tuple[Any, str, str]] = {
         '{"ax":9,"ab":5,"b":1}',
         '{"ab":6}',
     ),
+    "not a property that may be anything": (
+        {"type": "object", "not": {"properties": {"a": True, "b": {"const": 1}}}},
+        '{"b":2}',
+        '{"a":2}',
+    ),
     "names from a list": ({"type": "object", "propertyNames": {"enum": ["a", "b"]}}, '{"a":1}', '{"c":1}'),
     "a property that needs another": (
         {

@@ -68,7 +68,8 @@ class Graph:
         self.possible = self._possible()
 
     def _number(self, parts: Sequence[Part]) -> int:
-        key = frozenset(part.key for part in parts if part.schema is not True)
+        parts = [part for part in parts if part.schema is not True or part.negated]  # true says nothing
+        key = frozenset(part.key for part in parts)
         if key not in self._numbers:
             if len(self._waiting) >= MAX_NODES:
                 place = parts[0].place if parts else "#"
@@ -77,7 +78,7 @@ class Graph:
                     f"at {place[:200]}"
                 )
             self._numbers[key] = len(self._waiting)
-            self._waiting.append(tuple({part.key: part for part in parts if part.schema is not True}.values()))
+            self._waiting.append(tuple({part.key: part for part in parts}.values()))
         return self._numbers[key]
 
     def _pieces(self, way: Way) -> list[Piece]:
