@@ -40,7 +40,7 @@ TOOL_CALLS = "tool_calls"  # the finish reason of a completion that consists of 
 class RunningRequest:
     """A request that the engine has accepted. Exiting its context frees the sequence and writes the log line.
 
-    headers            of the response: request id, engine version, the model that stood in, its adapters' identity, notes
+    headers            of the response: request id, version, the model that stood in, its adapters' identity, notes
     num_prompt_tokens  known before the first token of the completion
     notes              sentences for the caller: what was not done as asked
     """
