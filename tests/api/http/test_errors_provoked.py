@@ -52,7 +52,7 @@ def full_queue(client: TestClient) -> Response:
 
 PROVOKED: dict[type[tree.IntaglioError], Provoke] = {
     tree.BadInputError: run(prompt="x", temperature=9),
-    tree.GrammarError: run(prompt="x", guided_json={"type": "string", "pattern": "(?=a)"}),
+    tree.GrammarError: run(prompt="x", guided_json={"type": "string", "pattern": "(?<=a)b"}),
     tree.IncompleteJsonError: run(prompt='<answer>{"a": 1</answer>', guided_json={"type": "object"}),
     tree.ChatError: run(messages=[{"role": "user", "content": None}]),
     tree.ContextLengthError: run(prompt="x", max_tokens=5000),
