@@ -51,6 +51,11 @@ def test_the_health_is_also_read_below_an_account(client: TestClient, path: str)
     assert client.post(path).status_code == 405
 
 
+def test_a_path_is_aliased_whatever_stands_in_it(client: TestClient) -> None:
+    assert refusal_of(client.get("/v1/responses/%0A®"))[:2] == (404, 5006)
+    assert client.get("/client/v4/accounts/®/ai/health").json() == client.get("/health").json()
+
+
 def test_a_wrong_method_and_options_are_answered_as_at_the_route(client: TestClient) -> None:
     assert client.get("/v1/chat/completions").status_code == 405
     assert client.options("/v1/chat/completions").headers["allow"] == "POST, OPTIONS"

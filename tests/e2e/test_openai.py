@@ -262,7 +262,7 @@ def test_the_client_raises_its_own_errors_with_the_servers_envelope(client: open
     assert "'/temperature' must be <= 5" in hot.value.response.text
     with pytest.raises(openai.NotFoundError) as embeddings:
         client.embeddings.create(model=MODEL, input="x")
-    assert "chat/completions, completions and models" in embeddings.value.response.text
+    assert "chat/completions, completions, responses, messages and models" in embeddings.value.response.text
 
 
 def test_a_stream_that_is_closed_frees_its_sequence(client: openai.OpenAI, live_server: LiveServer) -> None:

@@ -134,7 +134,7 @@ class FakeTokenizer:
         self._words = words
 
     def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(self._words[token_id] for token_id in ids)
+        return " ".join(map(self.piece_name, ids))
 
     decode_with_names = decode
 
@@ -144,7 +144,7 @@ class FakeTokenizer:
         return list(range(start, len(self._words)))
 
     def piece_name(self, token_id: int) -> str:
-        return self._words[token_id]
+        return self._words[token_id] if token_id < len(self._words) else f"<{token_id}>"
 
     def piece_bytes(self, token_id: int) -> bytes:
         return self._words[token_id].encode()

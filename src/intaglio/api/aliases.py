@@ -62,18 +62,18 @@ ALIASES = (
         "for_account", re.compile(r"/client/v4/accounts/[^/]+/ai/health/?"), f"{_ACCOUNT_AI}/health", "/health"
     ),
     Alias(
-        "by_gateway_v1", re.compile(_BY_GATEWAY + r"/workers-ai/v1(?P<rest>(/.*)?)"),
+        "by_gateway_v1", re.compile(_BY_GATEWAY + r"/workers-ai/v1(?P<rest>(/.*)?)", re.DOTALL),
         "/v1/{account}/{gateway}/workers-ai/v1", f"{_ACCOUNT_AI}/v1",
     ),
     Alias(
-        "by_gateway", re.compile(_BY_GATEWAY + r"/workers-ai/(?P<rest>.+)"),
+        "by_gateway", re.compile(_BY_GATEWAY + r"/workers-ai/(?P<rest>.+)", re.DOTALL),
         "/v1/{account}/{gateway}/workers-ai/", f"{_ACCOUNT_AI}/run/",
     ),
     Alias(
         "by_gateway_compat", re.compile(_BY_GATEWAY + r"/compat/chat/completions/?"),
         "/v1/{account}/{gateway}/compat/chat/completions", f"{_ACCOUNT_AI}/v1/chat/completions",
     ),
-    Alias("at_root", re.compile(r"/v1(?P<rest>(/.*)?)"), "/v1", f"{_ACCOUNT_AI}/v1"),
+    Alias("at_root", re.compile(r"/v1(?P<rest>(/.*)?)", re.DOTALL), "/v1", f"{_ACCOUNT_AI}/v1"),
     Alias("of_vllm", re.compile(r"/tokenize/?"), "/tokenize", f"{_ACCOUNT_AI}/v1/tokenize"),
     Alias("of_vllm", re.compile(r"/detokenize/?"), "/detokenize", f"{_ACCOUNT_AI}/v1/detokenize"),
 )  # fmt: skip

@@ -84,8 +84,11 @@ def alias_paths(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _at_alias(operation: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
     """The operation with the parameters that this path has."""
-    in_path = [one for one in (ACCOUNT, GATEWAY) if f"{{{one['name']}}}" in path]
-    others = [one for one in operation.get("parameters", []) if one != ACCOUNT]
+    declared = operation.get("parameters", [])
+    # The health is the same below every account, whatever its id looks like.
+    account = ACCOUNT if ACCOUNT in declared else {**ACCOUNT, "schema": {"type": "string", "minLength": 1}}
+    in_path = [one for one in (account, GATEWAY) if f"{{{one['name']}}}" in path]
+    others = [one for one in declared if one != ACCOUNT]
     return {**operation, "operationId": f"{operation['operationId']}_{name}", "parameters": [*in_path, *others]}
 
 
