@@ -34,5 +34,6 @@ def test_models_and_their_schemas_are_listed(client: Client, shown: Outcomes) ->
 @shows("errors")
 def test_errors_have_a_message(client: Client, shown: Outcomes) -> None:
     assert shown["errors"]["code"] == 1
-    assert "No such model @cf/no/such-model or task [code: 5007]" in shown["errors"]["stderr"]
+    assert "No such model @cf/no/such-model or task. " in shown["errors"]["stderr"]
+    assert "[code: 5007]" in shown["errors"]["stderr"]
     assert "by-wrangler" in shown["name_taken"]["stderr"]
