@@ -20,9 +20,10 @@ CHECK = ["-fsyntax-only", "-Werror"]
 
 def commands() -> list[tuple[str, list[str]]]:
     """The folder and the command of each compilation of a file of csrc/."""
-    found = sorted(ROOT.glob("build/*/compile_commands.json"), key=lambda path: path.stat().st_mtime)
+    # Not build/newest, whose headers were in a folder that is gone after the build.
+    found = sorted(ROOT.glob("build/cp*-*/compile_commands.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        sys.exit("build/*/compile_commands.json is missing: run `make setup` first")
+        sys.exit("build/<wheel tag>/compile_commands.json is missing: run `make setup` first")
     entries = json.loads(found[-1].read_text())
     return [
         (entry["directory"], [*shlex.split(entry["command"]), *CHECK])
