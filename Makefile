@@ -160,7 +160,7 @@ bench: $(BENCH_STAMP)  ## measure us and the installed peers, then write docs/pe
 	for part in run adapters without-lora server health stream-cost steps profile accuracy report; do \
 	  $(VENV)/bin/python -m benchmarks $$part || exit 1; done
 
-bench-7b: $(BENCH_STAMP) tests/text/node_modules/.installed  ## measure a model of Gemma 7B's shape, beside llama.cpp if installed (an hour, 15 GB of disk and memory)
+bench-7b: $(BENCH_STAMP) tests/text/node_modules/.installed  ## measure a model of Gemma 7B's shape, beside llama.cpp if installed (two hours, or one with ARGS="--repeats 1"; 15 GB of disk and memory)
 	$(VENV)/bin/python -m benchmarks 7b $(ARGS)
 
 bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares with (25 minutes, ~12 GB)

@@ -51,12 +51,12 @@ def test_requests_without_adapters_do_not_wait_behind_those_that_wait_for_the_da
         asked.set()
         assert back.wait(DEADLINE_S)
 
-    def leave_one_thread() -> None:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    def leave_threads(number: int | None) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(number))
 
     monkeypatch.setattr(FinetuneRepository, "find_servable", standing_still)
     assert client.portal is not None
-    client.portal.call(leave_one_thread)
+    client.portal.call(leave_threads, 1)
     waiting = in_thread(lambda: client.post(RUN, json={"prompt": "Hello", "lora": "mine"}))
     try:
         assert asked.wait(DEADLINE_S)
@@ -65,4 +65,5 @@ def test_requests_without_adapters_do_not_wait_behind_those_that_wait_for_the_da
         assert not waiting.done()
     finally:
         back.set()
+        client.portal.call(leave_threads, None)  # other tests have the same loop
     assert waiting.result(DEADLINE_S).status_code == 404

@@ -151,6 +151,23 @@ def json_type(value: object) -> str:
     return next((name for kind, name in names if isinstance(value, kind)), "array")
 
 
+def member(place: str, value: Mapping[str, Any], name: str, kind: type) -> Any:
+    """A member of the object at `place`, of that type. Raises BadInputError."""
+    if name not in value:
+        raise BadInputError(f"required properties at '{place}' are '{name}'")
+    if not isinstance(value[name], kind):
+        wanted = json_type(kind())
+        raise BadInputError(f"Type mismatch of '{place}/{name}', '{wanted}' not in '{json_type(value[name])}'")
+    return value[name]
+
+
+def typed_object(place: str, value: object) -> Mapping[str, Any]:
+    """The value, if it is an object whose `type` is a string. Raises BadInputError."""
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise BadInputError(f"required properties at '{place}' are 'type'")
+    return value
+
+
 def _describe(error: jsonschema_rs.ValidationError, form: dict[str, Any]) -> str:
     """A violation in the words of the service's validator."""
     where = "/" + "/".join(str(step) for step in error.instance_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.api.inference.schema import json_type
+from intaglio.api.inference.schema import json_type, member, typed_object
 from intaglio.errors import BadInputError
 
 # Called alike in both forms.
@@ -81,42 +81,27 @@ def _assistant_turn(where: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
 def _text(place: str, block: Mapping[str, Any], served: str) -> str:
     if block["type"] != "text":
         raise BadInputError(f"'{place}/type' is {block['type'][:40]!r}; {served} can be served here")
-    text: str = _member(place, block, "text", str)
+    text: str = member(place, block, "text", str)
     return text
 
 
 def _tool_call(place: str, block: Mapping[str, Any]) -> dict[str, Any]:
-    function = {"name": _member(place, block, "name", str), "arguments": _member(place, block, "input", dict)}
-    return {"id": _member(place, block, "id", str), "type": "function", "function": function}
+    function = {"name": member(place, block, "name", str), "arguments": member(place, block, "input", dict)}
+    return {"id": member(place, block, "id", str), "type": "function", "function": function}
 
 
 def _tool_result(place: str, block: Mapping[str, Any]) -> dict[str, Any]:
     content = block.get("content")
     if isinstance(content, list):
         content = "".join(
-            _text(f"{place}/content/{number}", _block(place, number, one), "text") for number, one in enumerate(content)
+            _text(part, typed_object(part, one), "text")
+            for part, one in ((f"{place}/content/{number}", one) for number, one in enumerate(content))
         )
     elif content is not None and not isinstance(content, str):
         raise BadInputError(f"Type mismatch of '{place}/content', 'string,array' not in '{json_type(content)}'")
-    failed = _member(place, {"is_error": block.get("is_error") or False}, "is_error", bool)
+    failed = member(place, {"is_error": block.get("is_error") or False}, "is_error", bool)
     text = (_ERROR if failed else "") + (content or "")
-    return {"role": "tool", "tool_call_id": _member(place, block, "tool_use_id", str), "content": text}
-
-
-def _block(place: str, number: int, block: object) -> Mapping[str, Any]:
-    if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-        raise BadInputError(f"required properties at '{place}/content/{number}' are 'type'")
-    return block
-
-
-def _member(place: str, block: Mapping[str, Any], name: str, kind: type) -> Any:
-    """A field of a block, of its type. Raises BadInputError."""
-    if name not in block:
-        raise BadInputError(f"required properties at '{place}' are '{name}'")
-    if not isinstance(block[name], kind):
-        wanted = json_type(kind())
-        raise BadInputError(f"Type mismatch of '{place}/{name}', '{wanted}' not in '{json_type(block[name])}'")
-    return block[name]
+    return {"role": "tool", "tool_call_id": member(place, block, "tool_use_id", str), "content": text}
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:

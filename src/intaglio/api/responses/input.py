@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from intaglio.api.inference.schema import json_type
+from intaglio.api.inference.schema import member, typed_object
 from intaglio.errors import BadInputError
 
 _SAME = (
@@ -66,17 +66,17 @@ def _join(before: Message, message: Message) -> None:
 def _message(place: str, item: Mapping[str, Any]) -> Message:
     kind = item.get("type") or ("message" if "role" in item else None)
     if kind == "message":
-        role = _member(place, item, "role", str)
+        role = member(place, item, "role", str)
         if role not in _ROLES:
             raise BadInputError(f"'{place}/role' is {role[:40]!r}; it must be {', '.join(_ROLES)}")
         return {"role": "system" if role == "developer" else role, "content": _parts(place, item, "content")}
     if kind == "function_call":
-        function = {"name": _member(place, item, "name", str), "arguments": _member(place, item, "arguments", str)}
-        call = {"id": _member(place, item, "call_id", str), "type": "function", "function": function}
+        function = {"name": member(place, item, "name", str), "arguments": member(place, item, "arguments", str)}
+        call = {"id": member(place, item, "call_id", str), "type": "function", "function": function}
         return {"role": "assistant", "content": None, "tool_calls": [call]}
     if kind == "function_call_output":
         text = "".join(part["text"] for part in _parts(place, item, "output"))
-        return {"role": "tool", "tool_call_id": _member(place, item, "call_id", str), "content": text}
+        return {"role": "tool", "tool_call_id": member(place, item, "call_id", str), "content": text}
     raise BadInputError(
         f"'{place}/type' is {str(kind)[:40]!r}; message, function_call and function_call_output can be served here"
     )
@@ -87,13 +87,12 @@ def _parts(place: str, item: Mapping[str, Any], name: str) -> list[dict[str, Any
     content = item.get(name)
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    parts = _member(place, item, name, list)
+    parts = member(place, item, name, list)
     return [{"type": "text", "text": _text(f"{place}/{name}/{number}", part)} for number, part in enumerate(parts)]
 
 
-def _text(place: str, part: object) -> str:
-    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-        raise BadInputError(f"required properties at '{place}' are 'type'")
+def _text(place: str, sent: object) -> str:
+    part = typed_object(place, sent)
     if part["type"] == "refusal":
         return _text_member(place, part, "refusal")
     if part["type"] not in _TEXTS:
@@ -102,18 +101,8 @@ def _text(place: str, part: object) -> str:
 
 
 def _text_member(place: str, part: Mapping[str, Any], name: str) -> str:
-    text: str = _member(place, part, name, str)
+    text: str = member(place, part, name, str)
     return text
-
-
-def _member(place: str, item: Mapping[str, Any], name: str, kind: type) -> Any:
-    """A field of an item, of its type. Raises BadInputError."""
-    if name not in item:
-        raise BadInputError(f"required properties at '{place}' are '{name}'")
-    if not isinstance(item[name], kind):
-        wanted = json_type(kind())
-        raise BadInputError(f"Type mismatch of '{place}/{name}', '{wanted}' not in '{json_type(item[name])}'")
-    return item[name]
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:

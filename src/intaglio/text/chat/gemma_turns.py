@@ -68,8 +68,9 @@ class GemmaFormat:
 
     def answered(self, messages: Sequence[Mapping[str, Any]]) -> AnsweredChat:
         """A conversation to train with: an answer is a text of the model and `<end_of_turn>`. Raises ChatError."""
-        check_answers(read_messages(messages))
-        turns = fold_messages(messages)
+        read = read_messages(messages)
+        check_answers(read)
+        turns = _fold(read)
         ids: list[int] = []
         answers: list[tuple[int, int]] = []
         for index, turn in enumerate(turns):
@@ -141,6 +142,10 @@ def fold_messages(
     read = read_messages(messages)
     if strict:
         _check_roles([message.role for message in read], takes_system)
+    return _fold(read)
+
+
+def _fold(read: Sequence[Message]) -> list[Turn]:
     system = joined_system_text(read)
     turns = _merge_neighbours([_to_turn(message) for message in read if message.role != "system"])
     if system is None:
