@@ -44,6 +44,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         os.environ[f"{PREFIX}KERNELS"] = chosen
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a parameter of bytes by its length.
+
+    pytest-xdist wants the same names in each of its processes, and the content of a file that a test module makes (an
+    archive with the time in it) need not be the same twice.
+    """
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(trylast=True)  # hypothesis chooses its profile in a hook of the same name
 def pytest_configure(config: pytest.Config) -> None:
     """With the fixed profile, keep hypothesis from drawing constants that it finds in our source files.

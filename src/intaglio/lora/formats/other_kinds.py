@@ -29,7 +29,9 @@ _KINDS = (
 
 def describe(beginning: bytes) -> str | None:
     """What a file with these first bytes is, after its name in a sentence; None if it may be safetensors."""
-    if beginning[3:8] == bytes(5):  # the length of a safetensors header below 16 MB, little endian
+    # A safetensors file: the length of a header below 2^40 bytes, little endian, and the header, a JSON object. A gzip
+    # file without a time has zeros there too.
+    if beginning[5:9] == b"\0\0\0{":
         return None
     if beginning.startswith(b"PK\x03\x04"):
         return _PICKLE if b"data.pkl" in beginning else _PACKED.format("a zip archive")
