@@ -152,6 +152,7 @@ def make_request(
     window: int,
     vocab_size: int,
     priority: Priority = Priority.INTERACTIVE,
+    cache_salt: str | None = None,
 ) -> EngineRequest:
     """Check length, token ids and adapters, and build the engine's request with a seed.
 
@@ -162,11 +163,19 @@ def make_request(
         raise BadInputError("the prompt has no tokens")
     _check_ids("the prompt", prompt_ids, vocab_size)
     _check_ids("logit_bias", params.logit_bias, vocab_size)
-    if len(prompt_ids) + params.max_tokens > window:
-        raise ContextLengthError(len(prompt_ids), params.max_tokens, window)
+    _check_ids("stop_token_ids", params.stop_token_ids, vocab_size)
+    params = _within_window(params, len(prompt_ids), window)
     if params.seed is None:
         params = msgspec.structs.replace(params, seed=secrets.randbits(63))
-    return EngineRequest(uuid.uuid4().hex, prompt_ids, params, canonical_mix(adapters), priority)
+    return EngineRequest(uuid.uuid4().hex, prompt_ids, params, canonical_mix(adapters), priority, cache_salt)
+
+
+def _within_window(params: SamplingParams, num_prompt: int, window: int) -> SamplingParams:
+    """The parameters with a max_tokens that the window has room for. Raises ContextLengthError."""
+    wanted = max(params.min_tokens, 1) if params.max_tokens is None else params.max_tokens
+    if num_prompt + wanted > window:
+        raise ContextLengthError(num_prompt, wanted, window)
+    return msgspec.structs.replace(params, max_tokens=window - num_prompt) if params.max_tokens is None else params
 
 
 def _check_ids(what: str, ids: Collection[int], vocab_size: int) -> None:

@@ -36,12 +36,14 @@ class TokenLogprob:
     raw      the bytes it adds to the text; none for a control token
     logprob  natural logarithm of its probability
     best     the most probable tokens at this position, (text, raw, logprob), best first; as many as were asked for
+    named_by_id  the texts are the tokens' ids, see `TextForm`
     """
 
     text: str
     raw: bytes
     logprob: float
     best: tuple[tuple[str, bytes, float], ...]
+    named_by_id: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ class CompletionBuilder:
         text = ""
         if output.token_id is not None:
             self._num_tokens += 1
-            if output.finish_reason is not FinishReason.STOP:  # a stop token's own text is not part of the completion
+            # A stop token's own text is part of the completion only if that is asked for.
+            if output.finish_reason is not FinishReason.STOP or self._detokenizer.form.includes_stop:
                 text = self._push_token(output.token_id, output.logprobs)
             elif self._lists_stop:
                 self._list_token(output.token_id, output.logprobs)
@@ -125,7 +128,7 @@ class CompletionBuilder:
     def _list_token(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
         if logprobs is not None:
             begin = self._num_chars + self._detokenizer.num_held
-            self._unlisted.append((begin, _token_logprob(self._detokenizer.tokenizer, token_id, logprobs)))
+            self._unlisted.append((begin, _token_logprob(self._detokenizer, token_id, logprobs)))
 
     def _pop_logprobs(self, text: str, *, all_left: bool = False) -> tuple[TokenLogprob, ...]:
         """Count the text of a delta. Returns the tokens that begin in the text so far, or all that are left."""
@@ -148,9 +151,20 @@ def _failure(output: TokenOutput) -> IntaglioError | None:
     return AdapterUseError(reason) if output.refused else EngineError(reason)
 
 
-def _token_logprob(tokenizer: Tokenizer, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
-    best = tuple((*text_and_bytes(tokenizer, other), logprob) for other, logprob in logprobs.best)
-    return TokenLogprob(*text_and_bytes(tokenizer, token_id), logprobs.chosen, best)
+def _token_logprob(detokenizer: IncrementalDetokenizer, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
+    as_id = detokenizer.form.tokens_as_ids
+
+    def written(token: int) -> tuple[str, bytes]:
+        text, raw = text_and_bytes(detokenizer.tokenizer, token)
+        return (id_name(token) if as_id else text), raw
+
+    best = tuple((*written(other), logprob) for other, logprob in logprobs.best)
+    return TokenLogprob(*written(token_id), logprobs.chosen, best, named_by_id=as_id)
+
+
+def id_name(token_id: int) -> str:
+    """A token as vLLM writes it where ids are asked for."""
+    return f"token_id:{token_id}"
 
 
 def text_and_bytes(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:

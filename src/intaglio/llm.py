@@ -36,7 +36,7 @@ from intaglio.request import (
     VerifiedAdapter,
 )
 from intaglio.settings import DEFAULT_MODEL_ID, Settings, load_settings
-from intaglio.text import IncrementalDetokenizer, Tokenizer
+from intaglio.text import PLAIN_TEXT, IncrementalDetokenizer, TextForm, Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -149,14 +149,21 @@ class AsyncLLM:
         stop: Sequence[str] = (),
         priority: Priority = Priority.INTERACTIVE,
         reject_if_busy: bool = False,
+        cache_salt: str | None = None,
+        form: TextForm = PLAIN_TEXT,
     ) -> RequestHandle:
         """Start a request. With reject_if_busy it is refused (CapacityError) if it would have to wait for others.
 
         Raises ContextLengthError, BadInputError, CapacityError or EngineDeadError before any text exists. A grammar
         should have passed `grammar.check_grammar`; with a bad one the request ends in an error.
+
+        cache_salt  see `EngineRequest`
+        form        what of the tokens becomes text
         """
-        request = make_request(prompt_ids, params, adapters, self.window, self.tokenizer.vocab_size, priority)
-        builder = _completion_builder(request, self.tokenizer, stop)
+        request = make_request(
+            prompt_ids, params, adapters, self.window, self.tokenizer.vocab_size, priority, cache_salt
+        )
+        builder = _completion_builder(request, self.tokenizer, stop, form)
         is_empty = params.max_tokens == 0 and params.prompt_logprobs is None
         tokens = None if is_empty else await self._engine.submit(request, reject_if_busy=reject_if_busy)
         return RequestHandle(tokens, builder, len(prompt_ids))
@@ -266,9 +273,12 @@ class LLM:
                     self._engine.abort(request_id)
 
 
-def _completion_builder(request: EngineRequest, tokenizer: Tokenizer, stop: Sequence[str]) -> CompletionBuilder:
-    is_scored = request.params.prompt_logprobs is not None
-    return CompletionBuilder(len(request.prompt_ids), IncrementalDetokenizer(tokenizer, stop), lists_stop=is_scored)
+def _completion_builder(
+    request: EngineRequest, tokenizer: Tokenizer, stop: Sequence[str], form: TextForm = PLAIN_TEXT
+) -> CompletionBuilder:
+    params = request.params
+    detokenizer = IncrementalDetokenizer(tokenizer, stop, form, min_tokens=params.min_tokens)
+    return CompletionBuilder(len(request.prompt_ids), detokenizer, lists_stop=params.prompt_logprobs is not None)
 
 
 def _selections(adapters: OneAdapter | Sequence[AdapterSelection], count: int) -> list[AdapterSelection]:

@@ -18,6 +18,7 @@ from intaglio.errors import BadInputError
 
 MAX_LOGPROBS = 20  # alternatives per token, as in OpenAI's API
 MAX_LOGIT_BIAS = 1024  # entries in one request
+MAX_STOP_TOKENS = 128  # in one request
 MAX_ADAPTERS = 8  # in one request
 MAX_ADAPTER_SCALE = 10.0  # and -10.0
 
@@ -53,17 +54,21 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty    subtracted once if the token occurs in the output so far.
     temperature         0 samples the best token (the fields below then have no effect).
     top_k               keep the k best (ties at the k-th value all stay). None is off.
-    top_p               keep the smallest set of best tokens whose probability reaches p, within the top-k set.
+    min_p               keep the tokens whose probability is at least this share of the best one's. 0 is off.
+    top_p               keep the smallest set of best tokens whose probability reaches p, within those kept above.
                         None is off, as is a value >= 1; 0 keeps the best token alone.
     seed                with the token's position this alone determines the random draw: the same request gives
                         the same completion in any batch. None: `make_request` chooses one.
-    max_tokens          output tokens at most.
+    max_tokens          output tokens at most. None: as many as the context window has room for.
+    min_tokens          before so many output tokens no stop token is sampled, and no stop string is looked for. A
+                        grammar wins: where it allows nothing but the end, the completion ends.
+    stop_token_ids      tokens that end a completion besides the model's own stop tokens, at most MAX_STOP_TOKENS.
     logprobs            report the log-probability of each sampled token and of this many of the best; 0 is the
                         sampled token alone, None is off. They are of the model's own distribution, before everything
                         above: the softmax of its logits over the whole vocabulary.
     prompt_logprobs  report the same of each token of the prompt from the second on, given those before it, and of this
                         many of the best in its place; 0 is the prompt's token alone, None is off.
-    ignore_stop_tokens  go on past the model's own stop tokens (for benchmarks).
+    ignore_stop_tokens  go on past the model's own stop tokens (for benchmarks); a grammar still ends by them.
     """
 
     grammar: str | None = None
@@ -73,9 +78,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     temperature: float = 0.6
     top_k: int | None = None
+    min_p: float = 0.0
     top_p: float | None = None
     seed: int | None = None
-    max_tokens: int = 256
+    max_tokens: int | None = 256
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     ignore_stop_tokens: bool = False
@@ -85,11 +93,18 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise BadInputError(f"{name} is {value}, outside {low} to {high}")
+        self._check_lengths()
         if len(self.logit_bias) > MAX_LOGIT_BIAS:
             raise BadInputError(f"logit_bias has {len(self.logit_bias)} entries, more than {MAX_LOGIT_BIAS}")
         for token_id, bias in self.logit_bias.items():
             if not -_MAX_BIAS <= bias <= _MAX_BIAS:
                 raise BadInputError(f"logit_bias of token {token_id} is {bias}, outside {-_MAX_BIAS} to {_MAX_BIAS}")
+
+    def _check_lengths(self) -> None:
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise BadInputError(f"min_tokens is {self.min_tokens}, more than max_tokens, which is {self.max_tokens}")
+        if len(self.stop_token_ids) > MAX_STOP_TOKENS:
+            raise BadInputError(f"stop_token_ids has {len(self.stop_token_ids)} ids, more than {MAX_STOP_TOKENS}")
 
 
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
@@ -98,9 +113,11 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("presence_penalty", -2.0, 2.0),
     ("temperature", 0.0, 5.0),
     ("top_k", 1, 2**31 - 1),
+    ("min_p", 0.0, 1.0),
     ("top_p", 0.0, 2.0),
     ("seed", 0, 2**64 - 1),
     ("max_tokens", 0, 2**31 - 1),
+    ("min_tokens", 0, 2**31 - 1),
     ("logprobs", 0, MAX_LOGPROBS),
     ("prompt_logprobs", 0, MAX_LOGPROBS),
 )
@@ -201,7 +218,8 @@ class VerifiedAdapter(msgspec.Struct, frozen=True):
 class EngineRequest(msgspec.Struct, frozen=True):
     """One sequence to generate.
 
-    adapters  each digest once, none with scale 0, in order of digest; empty is the base model
+    adapters    each digest once, none with scale 0, in order of digest; empty is the base model
+    cache_salt  keys and values are shared with requests of the same salt only; None: with all that have none
     """
 
     request_id: str
@@ -209,6 +227,7 @@ class EngineRequest(msgspec.Struct, frozen=True):
     params: SamplingParams
     adapters: tuple[ScaledAdapter, ...] = ()
     priority: Priority = Priority.INTERACTIVE
+    cache_salt: str | None = None
 
 
 class TokenTable(msgspec.Struct, frozen=True):

@@ -110,13 +110,14 @@ def request(
     prompt_ids: Sequence[int],
     adapter: AdapterRef | Sequence[ScaledAdapter] | None = None,
     priority: Priority = Priority.INTERACTIVE,
+    cache_salt: str | None = None,
     **params: object,
 ) -> EngineRequest:
     """A request. adapter: one at scale 1, or a mix."""
     mix = [ScaledAdapter(adapter)] if isinstance(adapter, AdapterRef) else adapter or []
     defaults: dict[str, object] = {"temperature": 0.0, "max_tokens": 8, "seed": 7}
     chosen = SamplingParams(**(defaults | params))  # type: ignore[arg-type]
-    return EngineRequest(request_id, list(prompt_ids), chosen, canonical_mix(mix), priority)
+    return EngineRequest(request_id, list(prompt_ids), chosen, canonical_mix(mix), priority, cache_salt)
 
 
 class Collected:

@@ -40,6 +40,7 @@ from intaglio.request import (
     Verification,
     VerifiedAdapter,
 )
+from intaglio.text import PLAIN_TEXT, TextForm
 
 DEADLINE_S = 20.0
 _OPEN, _CLOSE = "<answer>", "</answer>"
@@ -169,6 +170,8 @@ class FakeLLM:
         self.closed = False
         self.submitted: list[tuple[str, SamplingParams, tuple[ScaledAdapter, ...], tuple[str, ...]]] = []
         self.priorities: list[Priority] = []  # of the submitted requests, in the same order
+        self.forms: list[TextForm] = []  # of the submitted requests too
+        self.salts: list[str | None] = []
         self.stalls = True  # False: <stall> is a word like any other
         self.stalled = threading.Event()
         self.aborted = threading.Event()
@@ -198,19 +201,24 @@ class FakeLLM:
         stop: Sequence[str] = (),
         priority: Priority = Priority.INTERACTIVE,
         reject_if_busy: bool = False,
+        cache_salt: str | None = None,
+        form: TextForm = PLAIN_TEXT,
     ) -> FakeRequestHandle:
-        if len(prompt_ids) + params.max_tokens > self.window:
-            raise ContextLengthError(len(prompt_ids), params.max_tokens, self.window)
+        max_tokens = self.window - len(prompt_ids) if params.max_tokens is None else params.max_tokens
+        if len(prompt_ids) + max_tokens > self.window:
+            raise ContextLengthError(len(prompt_ids), max_tokens, self.window)
         if self.full or (reject_if_busy and self.busy):
             raise CapacityError("256 requests are waiting, the most that are allowed")
         words = [self._words[token_id] for token_id in prompt_ids]
         self.submitted.append((" ".join(words), params, tuple(adapters), tuple(stop)))
         self.priorities.append(priority)
+        self.forms.append(form)
+        self.salts.append(cache_salt)
         completion = _completion_of(words)
         if adapters and _OPEN not in words:
             completion.insert(0, f"[{' '.join(map(_shown, adapters))}] ")
         scores = None if params.prompt_logprobs is None else fake_scores(prompt_ids, params.prompt_logprobs)
-        return FakeRequestHandle(self, completion, len(prompt_ids), params.max_tokens, params.logprobs, stop, scores)
+        return FakeRequestHandle(self, completion, len(prompt_ids), max_tokens, params.logprobs, stop, scores)
 
     async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
         self.verification_begun.set()

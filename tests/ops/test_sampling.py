@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intaglio.ops import Ops, SamplingRow
-from intaglio.ops.sampling import draw, penalized, philox4x32, sample_row, top_k, top_p, uniform
+from intaglio.ops.sampling import draw, penalized, philox4x32, sample_row, top_k, top_p, uniform, without_improbable
 from tests.helpers.drawn_cases import drawn_cases
 
 F32 = NDArray[np.float32]
@@ -247,6 +247,55 @@ def test_top_p_is_the_smallest_set_that_reaches_p(
     assert total >= p - 1e-5
     assert len(kept) == 1 or total - share[weakest] <= p + 1e-5
     assert all(share[i] <= share[weakest] * (1 + 1e-6) for i in set(within.tolist()) - set(kept.tolist()))
+
+
+# ------------------------------------------------------------------------------------------------------------- min-p
+
+
+def test_min_p_keeps_what_has_its_share_of_the_bests_probability(ops: Ops) -> None:
+    logits = log_of(0.1, 0.4, 0.2, 0.3)
+    assert chosen(ops, logits, PLAIN._replace(min_p=0.76)) == {1}
+    assert chosen(ops, logits, PLAIN._replace(min_p=0.74)) == {1, 3}
+    assert chosen(ops, logits, PLAIN._replace(min_p=0.24)) == {0, 1, 2, 3}
+
+
+def test_min_p_of_one_keeps_all_that_tie_with_the_best(ops: Ops) -> None:
+    assert chosen(ops, f32(1, 3, 3, 2, 3), PLAIN._replace(min_p=1.0)) == {1, 2, 4}
+
+
+def test_min_p_comes_after_temperature_and_bias_and_before_top_p(ops: Ops) -> None:
+    logits = log_of(0.4, 0.3, 0.2, 0.1)
+    assert chosen(ops, logits, PLAIN._replace(min_p=0.6)) == {0, 1}
+    assert chosen(ops, logits, PLAIN._replace(min_p=0.6, temperature=5.0)) == {0, 1, 2, 3}
+    assert chosen(ops, logits, PLAIN._replace(min_p=0.6, logit_bias=((3, 9.0),))) == {3}
+    # Of the kept 0.4 and 0.3 the first is 57 %, of everything 40 %.
+    assert chosen(ops, logits, PLAIN._replace(min_p=0.6, top_p=0.5)) == {0}
+
+
+def test_min_p_changes_nothing_for_the_best_token_and_a_masked_one(ops: Ops) -> None:
+    for seed in range(10):
+        logits = random_logits(seed)
+        assert one(ops, logits, PLAIN._replace(temperature=0.0, min_p=0.9)) == int(logits.argmax())
+    assert chosen(ops, f32(-math.inf, 0, 0, -math.inf), PLAIN._replace(min_p=1e-9)) == {1, 2}
+    assert one(ops, f32(-math.inf, -math.inf), PLAIN._replace(min_p=0.5)) == -1
+
+
+@drawn_cases(60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    vocab=st.sampled_from([1, 2, 3, 7, 133, 1025]),
+    temperature=st.sampled_from([0.1, 0.7, 1.0, 4.0]),
+    share=st.floats(1e-6, 1.0),
+)
+def test_min_p_keeps_exactly_the_tokens_of_the_definition(
+    seed: int, vocab: int, temperature: float, share: float
+) -> None:
+    logits = random_logits(seed, vocab)
+    kept = np.isfinite(without_improbable(logits, PLAIN._replace(temperature=temperature, min_p=share)))
+    weights = np.exp(logits.astype(np.float64) / float(np.float32(temperature)))
+    ratio = weights / weights.sum() / (weights / weights.sum()).max()
+    clear = np.abs(ratio - share) > 1e-9
+    assert (kept == (ratio >= share))[clear].all()
 
 
 # ------------------------------------------------------------------------------------------------------ random numbers

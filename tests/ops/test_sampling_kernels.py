@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.ops import SamplingRow
-from intaglio.ops.sampling import draw, penalized, sample_row, top_k, top_p, uniform
+from intaglio.ops.sampling import adjusted, draw, sample_row, top_k, top_p, uniform
 from tests.helpers.drawn_cases import drawn_cases
 from tests.ops.backends import KERNELS, shared_kernels
 from tests.ops.test_sampling import F32, PLAIN, one, random_logits
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not KERNELS, reason="NumPy is the specification 
 
 def far_from_a_boundary(logits: F32, row: SamplingRow) -> bool:
     """Whether nudging the random number, and what top-p asks for, by 1e-6 changes nothing."""
-    penal = penalized(logits, row)
+    penal = adjusted(logits, row)
     with np.errstate(over="ignore"):
         scaled = (penal - penal.max()) / np.float32(row.temperature)
     u = uniform(row.seed, row.position)
@@ -47,6 +47,7 @@ sampling_rows = st.builds(
     prompt_ids=st.lists(st.integers(0, 140), max_size=9),
     output_ids=st.lists(st.integers(0, 140), max_size=9),
     logit_bias=st.lists(st.tuples(st.integers(0, 140), st.sampled_from([-100.0, -0.5, 0.0, 2.0, 100.0])), max_size=4),
+    min_p=st.sampled_from([0.0, 0.0, 1e-6, 0.05, 0.3, 1.0]),
 )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.errors import BadInputError
-from intaglio.text import IncrementalDetokenizer, Tokenizer
+from intaglio.text import IncrementalDetokenizer, TextForm, Tokenizer
 from tests.helpers.tokenizers import tiny_pieces
 from tests.text.reference_tokenizers import awkward_strings
 
@@ -116,3 +116,28 @@ def test_real_vocabulary_streams_every_awkward_string(gemma3_tokenizer: Tokenize
         ids = gemma3_tokenizer.encode(text)
         assert "".join(stream(gemma3_tokenizer, ids)[0]) == text.replace("\u2581", " ")
         assert "".join(stream(gemma3_tokenizer, ids, ("\x01\x02",))[0]) == text.replace("\u2581", " ")
+
+
+def test_the_stop_string_is_part_of_the_text_if_that_is_asked_for(tiny_tokenizer: Tokenizer) -> None:
+    detokenizer = IncrementalDetokenizer(tiny_tokenizer, ["b a", "zz"], TextForm(includes_stop=True))
+    text = "".join(detokenizer.push(token_id) for token_id in tiny_tokenizer.encode("a b a b"))
+    assert (text + detokenizer.finish(), detokenizer.stopped) == ("a b a", "b a")
+
+
+def test_control_tokens_are_named_if_that_is_asked_for(tiny_tokenizer: Tokenizer) -> None:
+    ids = [*tiny_tokenizer.encode("a"), 1, *tiny_tokenizer.encode("b")]
+    detokenizer = IncrementalDetokenizer(tiny_tokenizer, (), TextForm(names_controls=True))
+    text = "".join(detokenizer.push(token_id) for token_id in ids) + detokenizer.finish()
+    assert text == tiny_tokenizer.decode_with_names(ids)
+    assert tiny_tokenizer.piece_name(1) in text
+
+
+@given(text=st.text(alphabet="ab ", max_size=20), count=st.integers(0, 8))
+def test_no_stop_string_is_looked_for_in_the_first_tokens(tiny_tokenizer: Tokenizer, text: str, count: int) -> None:
+    ids = tiny_tokenizer.encode(text)
+    detokenizer = IncrementalDetokenizer(tiny_tokenizer, ["ab"], min_tokens=count)
+    pieces = [detokenizer.push(token_id) for token_id in ids]
+    written = "".join([*pieces, detokenizer.finish()])
+    assert written.startswith("".join(pieces[:count]))
+    free, rest = tiny_tokenizer.decode(ids[:count]), tiny_tokenizer.decode(ids)
+    assert written == free + cut_at_first_stop(rest[len(free) :], ("ab",))[0]

@@ -100,6 +100,7 @@ class Engine:
         """Queue a request. Its length was checked by the client against `max_sequence_tokens`."""
         assert request.prompt_ids, "a prompt has at least its BOS"
         assert request.request_id not in self._sequences, f"request id {request.request_id} is in use"
+        assert request.params.max_tokens is not None, "the client has chosen how many tokens the window has room for"
         assert len(request.prompt_ids) + request.params.max_tokens <= self.max_sequence_tokens, "prompt too long"
         sequence = Sequence.from_request(request, len(self._kv))
         self._sequences[request.request_id] = sequence
@@ -143,7 +144,7 @@ class Engine:
         sampled: list[SampledToken] = []
         if sequences:
             logits = self._model.logits(hidden, batch.forward.logit_rows, batch.forward.logit_adapters)
-            sampled = sample_tokens(sequences, logits, self._vocab_size, self._ops)
+            sampled = sample_tokens(sequences, logits, self._vocab_size, self._ops, self._stop_ids)
         score_prompts(batch, hidden, self._model, self._ops, self._vocab_size, self._adapter_of)
         only_scored = [item.sequence for item in scheduled if item.completes and not item.samples]
         for item in scheduled:
@@ -170,12 +171,11 @@ class Engine:
         if token < 0 or (sequence.scores is not None and sequence.scores.failed):
             return [self._end_sequence(sequence, FinishReason.ERROR, error=_NO_LOGITS)]
         sequence.tokens.append(token)
-        stops = token in self._stop_ids and (matcher is not None or not sequence.params.ignore_stop_tokens)
-        if stops:
+        if token in sequence.end_ids(self._stop_ids):
             return [self._end_sequence(sequence, FinishReason.STOP, sampled)]
         if matcher is not None and matcher.is_complete:
             return [self._make_output(sequence, sampled, None), self._end_sequence(sequence, FinishReason.STOP)]
-        if sequence.num_output >= sequence.params.max_tokens:
+        if sequence.num_output >= sequence.max_tokens:
             return [self._end_sequence(sequence, FinishReason.LENGTH, sampled)]
         return [self._make_output(sequence, sampled, None)]
 

@@ -6,7 +6,7 @@ has left the window goes back to the pool at once.
 
 The prefix cache is the pools' index of full blocks by key, where
 
-    key(i) = hash(key(i - 1), ids of block i),   key(-1) = hash of the adapter's digest, or of "base"
+    key(i) = hash(key(i - 1), ids of block i),   key(-1) = the adapter's digest, or "base", and the request's salt
 
 so an adapter's keys and values can never serve another adapter. A hit of n blocks needs, in a group with a window,
 only the blocks that the next token can still see.
@@ -160,11 +160,17 @@ class KVCacheManager:
         """Keys of the first `count` blocks, which must be full of tokens; computed once per block."""
         keys = sequence.block_keys
         while len(keys) < count:
-            parent = keys[-1] if keys else (sequence.digest or "base").encode()
+            parent = keys[-1] if keys else _root_key(sequence)
             start = len(keys) * self.block_size
             ids = array("i", sequence.tokens[start : start + self.block_size])
             keys.append(hashlib.sha256(parent + b"/" + ids.tobytes()).digest())
         return keys[:count]
+
+
+def _root_key(sequence: Sequence) -> bytes:
+    root = (sequence.digest or "base").encode()
+    salt = sequence.request.cache_salt
+    return root if salt is None else root + b"/" + hashlib.sha256(salt.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Scheduled:
     @property
     def samples(self) -> bool:
         """Whether a token is sampled after this step. Not for a prompt that is only scored."""
-        return self.completes and self.sequence.params.max_tokens > 0
+        return self.completes and self.sequence.max_tokens > 0
 
 
 @dataclass(slots=True)

@@ -81,6 +81,11 @@ class Sequence:
         return self.request.params
 
     @property
+    def max_tokens(self) -> int:
+        assert self.params.max_tokens is not None, "Engine.add has checked it"
+        return self.params.max_tokens
+
+    @property
     def priority(self) -> Priority:
         return self.request.priority
 
@@ -107,6 +112,13 @@ class Sequence:
         be computed.
         """
         return len(self.tokens) if self.scores is None or self.scores.is_complete else len(self.scores)
+
+    def end_ids(self, stop_ids: frozenset[int]) -> frozenset[int]:
+        """The tokens that end it. stop_ids: the model's own, which it may be asked to ignore, but not under a grammar,
+        whose end they are.
+        """
+        own = frozenset() if self.params.ignore_stop_tokens and self.matcher is None else stop_ids
+        return own.union(self.params.stop_token_ids)
 
     def take_scores(self) -> PromptLogprobs | None:
         """The scores of its prompt for its first output, None for every other."""

@@ -228,6 +228,6 @@ class Ops(Protocol):
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         """One token id below vocab_size per row of logits [rows, vocab]. Each row's choice depends on that row alone.
 
-        Order: bias, repetition, frequency, presence, temperature, top_k, top_p, draw. A row whose best logit is not
-        finite gives -1. The logits may be overwritten.
+        Order: bias, repetition, frequency, presence, temperature, min_p, top_k, top_p, draw. A row whose best logit is
+        not finite gives -1. The logits may be overwritten.
         """

@@ -1,6 +1,6 @@
 """Choosing one token from one row of logits: the specification of `Ops.sample`.
 
-The order of the steps is that of Hugging Face and vLLM: bias, penalties, temperature, top-k, top-p, draw. The
+The order of the steps is that of Hugging Face and vLLM: bias, penalties, temperature, min-p, top-k, top-p, draw. The
 random number comes from Philox4x32-10, a counter-based generator: the key is the request's seed, the counter the
 token's position, so a draw depends on these two only. Source: Salmon et al., "Parallel random numbers: as easy
 as 1, 2, 3" (SC 2011).
@@ -8,6 +8,7 @@ as 1, 2, 3" (SC 2011).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ _NUCLEUS_GUESS = 1024  # try top-p on this many best tokens before sorting the w
 
 def sample_row(logits: F32, row: SamplingRow) -> int:
     """The token id chosen for logits [vocab]; -1 if the best logit is not finite. The logits are not changed."""
-    logits = penalized(logits, row)
+    logits = adjusted(logits, row)
     if not np.isfinite(logits.max()):
         return -1
     temperature = np.float32(row.temperature)  # a tiny value rounds to 0
@@ -36,6 +37,30 @@ def sample_row(logits: F32, row: SamplingRow) -> int:
     kept = top_k(logits, row.top_k)  # before the division, which may round two logits to one value
     kept = top_p(scaled, kept, row.top_p)
     return draw(scaled, kept, uniform(row.seed, row.position))
+
+
+def adjusted(logits: F32, row: SamplingRow) -> F32:
+    """The logits with bias and penalties, and -inf for tokens that min-p drops; a copy if anything changes."""
+    return without_improbable(penalized(logits, row), row)
+
+
+def without_improbable(logits: F32, row: SamplingRow) -> F32:
+    """The logits, with -inf for tokens whose probability is below `min_p` times that of the best: their logit is below
+    best + temperature * ln(min_p), so that no exponential is rounded to decide it. A copy if min-p is on.
+    """
+    if not drops_improbable(row):
+        return logits
+    best = float(logits.max())
+    if not math.isfinite(best):
+        return logits
+    bound = best + float(np.float32(row.temperature)) * math.log(row.min_p)
+    # As float64, because the bound rounded to float32 may exceed a logit that is on it.
+    return np.where(logits.astype(np.float64) >= bound, logits, np.float32(-np.inf))
+
+
+def drops_improbable(row: SamplingRow) -> bool:
+    """Whether min-p can change the row's token: never a greedy one's."""
+    return row.min_p > 0 and np.float32(row.temperature) != 0
 
 
 def penalized(logits: F32, row: SamplingRow) -> F32:

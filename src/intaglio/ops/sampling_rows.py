@@ -13,6 +13,7 @@ class SamplingRow(NamedTuple):
     prompt_ids, output_ids  the tokens so far, for the penalties; may be empty when no penalty is set
     position                the number of output tokens so far: with seed the key of the random draw
     logit_bias              (id, what is added to its logit)
+    min_p                   0 is off
     """
 
     temperature: float
@@ -26,6 +27,7 @@ class SamplingRow(NamedTuple):
     prompt_ids: Sequence[int]
     output_ids: Sequence[int]
     logit_bias: Sequence[tuple[int, float]] = ()
+    min_p: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

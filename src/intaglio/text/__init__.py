@@ -21,14 +21,16 @@ from intaglio.text.chat import (
     render_chat,
     render_prompt,
 )
-from intaglio.text.detokenizer import IncrementalDetokenizer
+from intaglio.text.detokenizer import PLAIN_TEXT, IncrementalDetokenizer, TextForm
 from intaglio.text.token_table import token_table_file
 from intaglio.text.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
+    "PLAIN_TEXT",
     "AnsweredChat",
     "ChatFormat",
     "IncrementalDetokenizer",
+    "TextForm",
     "Tokenizer",
     "TokenizerConfig",
     "Turn",

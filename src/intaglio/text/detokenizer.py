@@ -9,9 +9,27 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from intaglio.errors import BadInputError
 from intaglio.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TextForm:
+    """What of a completion's tokens becomes text.
+
+    includes_stop   the stop string, or the text of the stop token, that ended the completion
+    names_controls  control tokens by their names, as `Tokenizer.decode_with_names` writes them
+    tokens_as_ids   in log-probabilities a token is written as `token_id:` and its id
+    """
+
+    includes_stop: bool = False
+    names_controls: bool = False
+    tokens_as_ids: bool = False
+
+
+PLAIN_TEXT = TextForm()
 
 
 class IncrementalDetokenizer:
@@ -22,17 +40,26 @@ class IncrementalDetokenizer:
 
     stopped    the stop string that was found, else None; no text follows it
     tokenizer  the tokenizer of these ids
+    form       what of them becomes text
     """
 
     stopped: str | None
     tokenizer: Tokenizer
+    form: TextForm
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
-        """Raises BadInputError for an empty stop string, which would match before the first token."""
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), form: TextForm = PLAIN_TEXT, *, min_tokens: int = 0
+    ) -> None:
+        """min_tokens: no stop string is looked for in the text of the first so many.
+
+        Raises BadInputError for an empty stop string, which would match before the first token.
+        """
         if "" in stop:
             raise BadInputError(f"stop string {list(stop).index('')} is empty")
         self.stopped = None
         self.tokenizer = tokenizer
+        self.form = form
+        self._num_unsearched = min_tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._matchers = [_StopMatcher(text) for text in stop]
         self._held = ""
@@ -46,7 +73,14 @@ class IncrementalDetokenizer:
         """Add one token; return the text that is now certain, often empty or more than this token's."""
         if self.stopped is not None:
             return ""
-        return self._find_stop(self._decoder.decode(self.tokenizer.piece_bytes(token_id)))
+        raw = self.tokenizer.piece_bytes(token_id)
+        if not raw and self.form.names_controls:
+            raw = self.tokenizer.piece_name(token_id).encode()
+        text = self._decoder.decode(raw)
+        if self._num_unsearched:
+            self._num_unsearched -= 1
+            return text
+        return self._find_stop(text)
 
     def finish(self) -> str:
         """The completion has ended: return the text held back. Call once."""
@@ -66,7 +100,7 @@ class IncrementalDetokenizer:
                 self.stopped = max(found, key=len)
                 text = self._held + text[: index + 1]
                 self._held = ""
-                return text[: -len(self.stopped)]
+                return text if self.form.includes_stop else text[: -len(self.stopped)]
         text = self._held + text
         safe = len(text) - max(matcher.matched for matcher in self._matchers)
         self._held = text[safe:]

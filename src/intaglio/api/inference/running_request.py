@@ -42,6 +42,7 @@ class RunningRequest:
 
     headers            of the response: request id, version, the model that stood in, its adapters' identity, notes
     num_prompt_tokens  known before the first token of the completion
+    max_tokens         of the completion
     notes              sentences for the caller: what was not done as asked
     """
 
@@ -50,6 +51,7 @@ class RunningRequest:
     headers: dict[str, str]
     run_input: RunInput
     num_prompt_tokens: int
+    max_tokens: int
     notes: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -93,7 +95,7 @@ class RunningRequest:
 
     @property
     def _ending(self) -> tuple[FinishReason, int]:
-        return self.log.finish_reason or FinishReason.ERROR, self.run_input.params.max_tokens
+        return self.log.finish_reason or FinishReason.ERROR, self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,9 @@ async def submit(
     if prepared.notes:
         # The form of OpenAI's responses has no place for them.
         headers[MESSAGES_HEADER] = json.dumps(prepared.notes)[:_MAX_HEADER]
-    return RunningRequest(handle, log, headers, run_input, len(prepared.prompt_ids), prepared.notes)
+    num_prompt = len(prepared.prompt_ids)
+    max_tokens = prepared.llm.window - num_prompt if params.max_tokens is None else params.max_tokens
+    return RunningRequest(handle, log, headers, run_input, num_prompt, max_tokens, prepared.notes)
 
 
 async def _resolve_adapters(

@@ -16,11 +16,11 @@ def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
     return ChatLogprobs(
         [
             ChatToken(
-                token_name(token.text, token.raw, ""),
+                _name(token, token.text, token.raw, ""),
                 finite(token.logprob),
                 list(token.raw),
                 [
-                    LikelyToken(token_name(text, raw, ""), finite(logprob), list(raw))
+                    LikelyToken(_name(token, text, raw, ""), finite(logprob), list(raw))
                     for text, raw, logprob in token.best
                 ],
             )
@@ -53,7 +53,7 @@ def text_logprobs(tokens: Sequence[TokenLogprob], offsets: TextOffsets) -> TextL
 
     The chosen token is among its top_logprobs, which may so have one more than were asked for.
     """
-    names = [token_name(token.text, token.raw, "bytes:") for token in tokens]
+    names = [_name(token, token.text, token.raw, "bytes:") for token in tokens]
     return TextLogprobs(
         names,
         [finite(token.logprob) for token in tokens],
@@ -63,8 +63,12 @@ def text_logprobs(tokens: Sequence[TokenLogprob], offsets: TextOffsets) -> TextL
 
 
 def _best(name: str, token: TokenLogprob) -> dict[str, float]:
-    best = {token_name(text, raw, "bytes:"): finite(logprob) for text, raw, logprob in token.best}
+    best = {_name(token, text, raw, "bytes:"): finite(logprob) for text, raw, logprob in token.best}
     return {**best, name: finite(token.logprob)}
+
+
+def _name(token: TokenLogprob, text: str, raw: bytes, prefix: str) -> str:
+    return text if token.named_by_id else token_name(text, raw, prefix)
 
 
 def token_name(text: str, raw: bytes, prefix: str) -> str:

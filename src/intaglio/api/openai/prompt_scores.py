@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from intaglio.api.openai.logprobs import TextOffsets, finite, token_name
 from intaglio.api.openai.responses import PromptToken, TextLogprobs
-from intaglio.completion import text_and_bytes
+from intaglio.completion import id_name, text_and_bytes
 from intaglio.request import PromptLogprobs
 from intaglio.text import Tokenizer
 
@@ -23,6 +23,7 @@ class Prompt:
     echoed      what stands in front of the completion; None if it is not wanted
     num_echoed  alternatives per token in the logprobs of the echo
     num_by_id   alternatives per token in vLLM's form; None if it is not wanted
+    tokens_as_ids  the echo's tokens are written as ids
     """
 
     ids: Sequence[int]
@@ -31,6 +32,7 @@ class Prompt:
     echoed: str | None = None
     num_echoed: int = 0
     num_by_id: int | None = None
+    tokens_as_ids: bool = False
 
     def written(self) -> list[bytes]:
         """The bytes that each token has in the echoed text."""
@@ -83,4 +85,6 @@ class ScoredPrompt:
         return PromptToken(finite(logprob), rank, text_and_bytes(self.prompt.tokenizer, token_id)[0])
 
     def _name(self, token_id: int) -> str:
+        if self.prompt.tokens_as_ids:
+            return id_name(token_id)
         return token_name(*text_and_bytes(self.prompt.tokenizer, token_id), "bytes:")

@@ -38,7 +38,7 @@ from intaglio.ops.cpu.adapter import CpuAdapter, CpuPlan, adapter_arrays, adapte
 from intaglio.ops.cpu.weight import CpuWeight, tiled
 from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
-from intaglio.ops.sampling import changes_logits, penalized, uniform
+from intaglio.ops.sampling import adjusted, changes_logits, drops_improbable, uniform
 
 F32 = npt.NDArray[np.float32]
 
@@ -255,8 +255,8 @@ class CpuOps(HostDistributions):
 
     def sample(self, logits: Array, rows: Sequence[SamplingRow], vocab_size: int) -> list[int]:
         for index, row in enumerate(rows):
-            if changes_logits(row):
-                logits[index, :vocab_size] = penalized(logits[index, :vocab_size], row)
+            if changes_logits(row) or drops_improbable(row):
+                logits[index, :vocab_size] = adjusted(logits[index, :vocab_size], row)
         return list(self._device.sample(logits, vocab_size, [_kernel_arguments(row) for row in rows]))
 
     def _angles_up_to(self, kind: RopeKind, position: int, dim: int) -> F32:
