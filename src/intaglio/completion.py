@@ -54,6 +54,7 @@ class TextDelta:
               after the start of a stop string, are not part of the completion and are not listed
     stop_string  the one that ended the completion, in the last piece; None if none did
     prompt_logprobs  with the first piece, if they were asked for
+    num_tokens  of the completion, this piece's included
     """
 
     text: str
@@ -63,6 +64,7 @@ class TextDelta:
     logprobs: tuple[TokenLogprob, ...] = ()
     stop_string: str | None = None
     prompt_logprobs: PromptLogprobs | None = None
+    num_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class CompletionBuilder:
         if self._detokenizer.stopped is not None:
             return self._last_delta(text, FinishReason.STOP)
         if output.finish_reason is None:
-            return TextDelta(text, logprobs=self._pop_logprobs(text))
+            return TextDelta(text, logprobs=self._pop_logprobs(text), num_tokens=self._num_tokens)
         text += self._detokenizer.finish()
         reason = FinishReason.STOP if self._detokenizer.stopped is not None else output.finish_reason
         return self._last_delta(text, reason, _failure(output))
@@ -141,7 +143,8 @@ class CompletionBuilder:
     def _last_delta(self, text: str, reason: FinishReason, failure: IntaglioError | None = None) -> TextDelta:
         usage = Usage(self._num_prompt_tokens, self._num_tokens, self._num_cached)
         logprobs = self._pop_logprobs(text, all_left=self._detokenizer.stopped is None)
-        return TextDelta(text, reason, usage, failure, logprobs, self._detokenizer.stopped)
+        stopped = self._detokenizer.stopped
+        return TextDelta(text, reason, usage, failure, logprobs, stopped, num_tokens=self._num_tokens)
 
 
 def _failure(output: TokenOutput) -> IntaglioError | None:

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 import llguidance
+from llguidance.gbnf_to_lark import any_to_lark
 
 from intaglio.errors import GrammarError
 from intaglio.json_schema import enforceable_schema
@@ -30,6 +31,9 @@ _MAX_PAIRS = 20_000  # one list of 141
 _MAX_REASON = 300  # characters of llguidance's message
 # Without it llguidance chooses the tokens of fixed text itself, instead of the model.
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
+_CONVERTED = "%llguidance {}"  # how the converter from GBNF begins; `new_matcher` begins with the options
+_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_DIRECTIVE = re.compile(r"%(json|llguidance|lark|regex)\b")
 _EMBEDDED = re.compile(r"%json\s*")
 _MESSAGE_DETAILS = re.compile(r"\n +1 \||<state>|<non-verbose/>|\. Enable 'coerce_one_of'")
 
@@ -71,6 +75,24 @@ def schema_rule(schema: Mapping[str, Any] | bool, layout: Mapping[str, Any]) -> 
 def json_object_grammar() -> str:
     """The grammar of all JSON objects."""
     return json_schema_grammar({"type": "object"})
+
+
+def as_lark(grammar: str) -> str:
+    """A grammar of a caller, in Lark or in GBNF (llama.cpp's), as Lark. Raises GrammarError.
+
+    llguidance's own directives are refused: a schema in a grammar would not be checked as other schemas are.
+    """
+    size = len(grammar.encode("utf-8", "surrogatepass"))
+    if size > MAX_SCHEMA_BYTES:
+        raise GrammarError(f"the grammar has {size} bytes, more than {MAX_SCHEMA_BYTES}")
+    found = _DIRECTIVE.search(_STRING.sub('""', grammar))
+    if found is not None:
+        raise GrammarError(f"the grammar has {found[0]}, which is not read here; a JSON schema has a field of its own")
+    try:
+        lark: str = any_to_lark(grammar)
+    except Exception as error:  # the converter raises nothing more special for a rule that is missing or there twice
+        raise GrammarError(f"the grammar is neither Lark nor GBNF: {str(error)[:_MAX_REASON]}") from error
+    return lark.replace(_CONVERTED, "", 1)
 
 
 def check_grammar(grammar: str) -> None:

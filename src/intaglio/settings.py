@@ -169,6 +169,18 @@ class Settings(BaseSettings):
     api_tokens: tuple[str, ...] = Field(
         (), repr=False, description="accepted API tokens; none: every request is accepted"
     )
+    run_max_tokens: int = Field(
+        256, ge=0, description="max_tokens of a request to run or to env.AI, or of a batch, that names none"
+    )
+    chat_max_tokens: int = Field(
+        256, ge=-1, description="max_tokens of a chat completion that names none; -1: what the window has room for"
+    )
+    completions_max_tokens: int = Field(
+        256, ge=-1, description="max_tokens of a completion that names none (OpenAI: 16); -1: as for chat_max_tokens"
+    )
+    responses_max_tokens: int = Field(
+        256, ge=-1, description="max_output_tokens of a response that names none; -1: as for chat_max_tokens"
+    )
     max_body_bytes: int = Field(10 * 10**6, ge=1, description="largest JSON body accepted, bytes")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"

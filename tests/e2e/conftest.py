@@ -30,6 +30,7 @@ TINY = (
     "test_own_base.py",
     "test_packed_weights.py",
     "test_hub_model.py",
+    "test_fields.py",
 )  # they serve a model of some thousand weights
 SLOW_KERNELS = ("plain", "reference")
 

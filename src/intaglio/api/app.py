@@ -60,7 +60,7 @@ def create_app(state: ServerState) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        runner = batch_runner(state, RunSchema())
+        runner = batch_runner(state, RunSchema(state.settings.run_max_tokens))
         runner.start()
         for model_id, llm in state.models.items():
             state.background_verification.begin(state.finetunes.list_demos(model_id), llm)
@@ -97,7 +97,7 @@ def _api_router(state: ServerState) -> APIRouter:
     async def identify(account: str) -> None:
         check_account(account)
 
-    schema = RunSchema()
+    schema = RunSchema(state.settings.run_max_tokens)
     api = APIRouter(dependencies=[Depends(authenticate)], redirect_slashes=False)
     account_routes = (
         run_routes(state, schema), model_routes(state, schema), finetune_routes(state), account_token_routes(),
@@ -117,7 +117,7 @@ def _binding_router(state: ServerState) -> APIRouter:
         check_token(request.headers, state.settings.api_tokens)
 
     router = APIRouter(dependencies=[Depends(authenticate)], redirect_slashes=False)
-    router.include_router(binding_routes(state, RunSchema()))
+    router.include_router(binding_routes(state, RunSchema(state.settings.run_max_tokens)))
     return router
 
 
@@ -129,7 +129,10 @@ def _public_router(state: ServerState) -> APIRouter:
     def document(app: FastAPI) -> Response:
         return JsonResponse(
             openapi_document(
-                app.routes, RunSchema(), model=next(iter(state.models)), needs_token=bool(state.settings.api_tokens)
+                app.routes,
+                RunSchema(state.settings.run_max_tokens),
+                model=next(iter(state.models)),
+                needs_token=bool(state.settings.api_tokens),
             )
         )
 

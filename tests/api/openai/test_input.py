@@ -42,7 +42,14 @@ def sent(llm: FakeLLM) -> SamplingParams:
         ({"max_tokens": 5}, {"max_tokens": 5}),
         ({"max_tokens": 5.0}, {"max_tokens": 5}),
         ({"logit_bias": {"7": -100, "8": 1.5}}, {"logit_bias": {7: -100.0, 8: 1.5}}),
-        ({"temperature": None, "max_tokens": None, "n": None, "stop": None, "logit_bias": None}, {"max_tokens": 256}),
+        ({"temperature": None, "max_tokens": None, "n": None, "stop": None, "logit_bias": None}, {"max_tokens": None}),
+        ({"max_tokens": -1}, {"max_tokens": None}),
+        ({"max_completion_tokens": None}, {"max_tokens": None}),
+        ({"max_tokens": None, "max_completion_tokens": 7}, {"max_tokens": 7}),
+        ({"top_k": 0}, {"top_k": None}),
+        ({"top_k": -1}, {"top_k": None}),
+        ({"min_p": 0.25, "min_tokens": 3}, {"min_p": 0.25, "min_tokens": 3}),
+        ({"ignore_eos": True, "stop_token_ids": [7, 9]}, {"ignore_stop_tokens": True, "stop_token_ids": (7, 9)}),
     ],
 )
 def test_settings_reach_the_engine(
@@ -85,10 +92,10 @@ def test_logprobs_reach_the_engine_as_a_number(client: TestClient, llm: FakeLLM)
     "fields",
     [
         {"user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "prediction": {"content": "x"}},
-        {"n": 1, "modalities": ["text"], "parallel_tool_calls": True, "reasoning_effort": "low"},
+        {"n": 1, "modalities": ["text"], "parallel_tool_calls": True, "reasoning_effort": "none"},
         {
             "stream_options": {"include_usage": True},
-            "unknown": {"deep": [1]},
+            "logit_bias": None,
             "tools": [],
             "functions": [],
             "options": 3,
@@ -115,12 +122,12 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"temperature": 9}, "'/temperature' must be <= 5"),
     ({"temperature": "0.5"}, "Type mismatch of '/temperature', 'number' not in 'string'"),
     ({"top_p": -1}, "'/top_p' must be >= 0"),
-    ({"top_k": 0}, "'/top_k' must be >= 1"),
+    ({"top_k": -2}, "'/top_k' must be >= -1"),
     ({"frequency_penalty": 2.5}, "'/frequency_penalty' must be <= 2"),
     ({"presence_penalty": -3}, "'/presence_penalty' must be >= -2"),
     ({"seed": 2**63}, "'/seed' must be <= 9223372036854775807"),
     ({"seed": 1.5}, "Type mismatch of '/seed', 'integer' not in 'number'"),
-    ({"max_tokens": -1}, "'/max_tokens' must be >= 0"),
+    ({"max_tokens": -2}, "'/max_tokens' must be >= -1"),
     ({"n": 0}, "'/n' must be >= 1"),
     ({"n": 129}, "'/n' must be <= 128"),
     ({"stop": ["x"] * 17}, "Number of items of '/stop' must be <= 16 not met"),
@@ -138,11 +145,15 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"options": {"lora": ["a", {"name": "b", "scale": "1"}]}},
      "Type mismatch of '/lora/1/scale', 'number' not in 'string'"),
     ({"lora": ["a", "a"]}, "'/lora/1' names 'a', which '/lora/0' names already; name each adapter once"),
-    ({"modalities": ["text", "audio"]}, "'/modalities' is ['text', 'audio']; this server answers in text: [\"text\"]"),
-    ({"audio": {"voice": "x"}}, "'/audio' is not supported: this server answers in text"),
-    ({"web_search_options": {}}, "'/web_search_options' is not supported: this server does not search the web"),
-    ({"functions": [{"name": "x"}]}, "'/functions' is not supported: send them as 'tools'"),
-    ({"function_call": "auto"}, "'/function_call' is not supported: send it as 'tool_choice'"),
+    ({"modalities": ["text", "audio"]},
+     "'/modalities' is not supported: this server answers in text: [\"text\"]. It is ['text', 'audio']"),
+    ({"audio": {"voice": "x"}},
+     "'/audio' is not supported: this server answers in text; leave it out. It is {'voice': 'x'}"),
+    ({"web_search_options": {}},
+     "'/web_search_options' is not supported: this server does not search the web; put what it "
+     "should know into the messages. It is {}"),
+    ({"functions": [{"name": "x"}]}, "'/functions' is not supported: send them as 'tools'. It is [{'name': 'x'}]"),
+    ({"function_call": "auto"}, "'/function_call' is not supported: send it as 'tool_choice'. It is 'auto'"),
     ({"tool_choice": "required"}, "'/tool_choice' requires a call, but there are no tools"),
     ({"echo": True}, "'/echo' is for completions: a chat answers with the new message alone"),
     ({"response_format": {}}, "'/response_format/type' is None; it must be json_object, json_schema or text"),
@@ -170,14 +181,18 @@ COMPLETIONS_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ["a"] * 65, "n": 2}, "65 in '/prompt' times '/n' 2 are 130 answers, which must be <= 128"),
     ({"stop": ["a" * 1025]}, "Length of '/stop/0' must be <= 1024 not met"),
     ({"best_of": 3}, "'/best_of' is 3 and '/n' is 1; every answer that is made is sent"),
-    ({"suffix": "x"}, "'/suffix' is not supported: these models do not fill in text between two others"),
+    (
+        {"suffix": "x"},
+        "'/suffix' is not supported: these models do not fill in text between two others; send the "
+        "text before it as the prompt. It is 'x'",
+    ),
     ({"prompt_logprobs": 21}, "'/prompt_logprobs' must be <= 20"),
     ({"prompt_logprobs": -1}, "'/prompt_logprobs' must be >= 0"),
     (
         {"prompt_logprobs": 0, "stream": True},
         "'/prompt_logprobs' does not go with '/stream': streams have no field for it",
     ),
-    ({"tools": [{"name": "x"}]}, "'/tools' is not supported: tools are for chat/completions"),
+    ({"tools": [{"name": "x"}]}, "'/tools' is not supported: tools are for chat/completions. It is [{'name': 'x'}]"),
     ({"max_completion_tokens": "9"}, "Type mismatch of '/max_completion_tokens', 'integer' not in 'string'"),
     ({"logprobs": True}, "Type mismatch of '/logprobs', 'integer' not in 'boolean'"),
     ({"logprobs": 21}, "'/logprobs' must be <= 20"),
@@ -230,10 +245,11 @@ FIELDS = sorted({*CHAT_SCHEMA["properties"], *COMPLETIONS_SCHEMA["properties"]})
 @drawn_cases(300)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_any_value_of_a_field_is_read_or_refused(fields: dict[str, Any]) -> None:
-    base = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
-    for check, read in ((CHAT_CHECK, read_chat), (COMPLETIONS_CHECK, read_completions)):
+    chat_of, prompt = {"messages": [{"role": "user", "content": "x"}]}, {"prompt": "x"}
+    for check, read, asks in ((CHAT_CHECK, read_chat, chat_of), (COMPLETIONS_CHECK, read_completions, prompt)):
+        known = {name: value for name, value in fields.items() if name in check.schema["properties"]}
         try:
-            asked = read(check.read({**base, **fields}), NamedModel(MODEL))
+            asked = read(check.read({"model": MODEL, **asks, **known}), NamedModel(MODEL))
         except IntaglioError as refused:
             assert wire_error(refused).status == 400
         else:

@@ -167,7 +167,8 @@ class TestWithLittleSpace:
         ({"truncation": "auto"}, 400, 5006, "/truncation"),
         ({"tools": [{"type": "web_search"}]}, 400, 5006, "/tools/0"),
         ({"text": {"verbosity": "low"}}, 400, 5006, "/text/verbosity"),
-        ({"max_tokens": 5}, 400, 5006, "unknown property 'max_tokens'"),
+        ({"max_tokens": 5}, 400, 5006, "'/max_tokens' is not supported: send it as 'max_output_tokens'"),
+        ({"stop": "x"}, 400, 5006, "unknown property 'stop'"),
         ({"input": "<fail>"}, 500, 3043, "the engine process ended"),
     ],
 )

@@ -28,6 +28,7 @@ class RequestLog:
     ) -> None:
         self.request_id = request_id
         self.finish_reason: FinishReason | None = None
+        self.num_tokens = 0  # of the completion, so far
         self.usage: CountedUsage | None = None
         self.stop_string: str | None = None  # the one that ended the completion
         answering = f" answered_by={answered_by}" if answered_by else ""
@@ -39,6 +40,7 @@ class RequestLog:
         """Record a delta. Raises its failure, or EngineError if it ends the request without success."""
         if self._first is None:
             self._first = time.perf_counter()
+        self.num_tokens = delta.num_tokens
         if delta.finish_reason is None:
             return
         self.finish_reason, self.usage, self.stop_string = delta.finish_reason, delta.usage, delta.stop_string

@@ -7,20 +7,44 @@ from dataclasses import dataclass
 from typing import Any
 
 from intaglio.api.http.json_body import parse_json
+from intaglio.api.inference.forms.structured_output import JsonMode
+from intaglio.api.inference.forms.text_grammar import FORM_FIELDS, TextGrammar, read_form, refuse_beside_tools
 from intaglio.api.inference.lora_field import NamedAdapter, read_lora, with_lora
 from intaglio.api.inference.schema import RunSchema
-from intaglio.api.inference.structured_output import JsonMode, read_json_mode
 from intaglio.errors import BadInputError
 from intaglio.request import SamplingParams
+from intaglio.text import PLAIN_TEXT, TextForm
 from intaglio.text.tools import ToolUse, parse_tools
 
 _FLAGS = {"true": True, "false": False}
 # Some clients always send these keys, with null where they do not use them.
 NULL_MEANS_ABSENT = (
-    "prompt", "messages", "stop", "response_format", "guided_json", "tools", "functions", "tool_choice"
+    "prompt", "messages", "stop", "response_format", "guided_json", "tools", "functions", "tool_choice",
+    "min_p", "min_tokens", "ignore_eos", "stop_token_ids", *FORM_FIELDS,
 )  # fmt: skip
-_REALS = ("temperature", "top_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
-_INTEGERS = ("top_k", "seed", "max_tokens")
+_REALS = ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
+_INTEGERS = ("top_k", "seed", "max_tokens", "min_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """Which tokens of a prompt are kept.
+
+    limit       so many; None: as many as the window has room for, beside the completion's
+    from_right  the last tokens are dropped; otherwise the first ones, but for the BOS
+    """
+
+    limit: int | None
+    from_right: bool = False
+
+    def kept(self, ids: list[int], window: int, max_tokens: int | None) -> list[int]:
+        """The tokens that are kept of a prompt. Raises BadInputError if none would be."""
+        limit = window - (1 if max_tokens is None else max_tokens) if self.limit is None else self.limit
+        if limit < 1:
+            raise BadInputError(f"max_tokens {max_tokens} leaves no room for a prompt in a window of {window} tokens")
+        if len(ids) <= limit:
+            return ids
+        return ids[:limit] if self.from_right else [ids[0], *ids[len(ids) - limit + 1 :]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +56,10 @@ class RunInput:
     reject_if_busy  respond with 429 instead of waiting for other requests
     json_mode       the completion must be JSON
     tools           the completion may, or must, be tool calls; the prompt describes the tools, so it is not raw
+    text_grammar    the completion must follow a regular expression, a choice or a grammar; not beside the two above
+    form            what of the completion's tokens becomes text
+    truncation      of a prompt that is too long; None: it is refused
+    cache_salt      keys and values are shared with requests of the same salt only
     """
 
     prompt: str | list[int] | None
@@ -44,6 +72,10 @@ class RunInput:
     reject_if_busy: bool = False
     json_mode: JsonMode | None = None
     tools: ToolUse | None = None
+    text_grammar: TextGrammar | None = None
+    form: TextForm = PLAIN_TEXT
+    truncation: Truncation | None = None
+    cache_salt: str | None = None
 
 
 def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) -> RunInput:
@@ -56,6 +88,9 @@ def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) ->
         body = _merge_query(with_lora(body, query), query, schema)
     schema.check(body)
     assert isinstance(body, dict)  # the schema has refused everything else
+    json_mode, text_grammar = read_form(body)
+    tools = _tools(body)
+    refuse_beside_tools(text_grammar, tools)
     return RunInput(
         prompt=body.get("prompt"),
         messages=body.get("messages"),
@@ -63,10 +98,11 @@ def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) ->
         stream=body.get("stream", False),
         adapters=read_lora(body.get("lora")),
         stop=stop_strings(body.get("stop")),
-        params=_sampling_params(body),
+        params=_sampling_params(body, schema.default_max_tokens),
         reject_if_busy=rejects_if_busy(body),
-        json_mode=read_json_mode(body.get("response_format"), body.get("guided_json")),
-        tools=_tools(body),
+        json_mode=json_mode,
+        tools=tools,
+        text_grammar=text_grammar,
     )
 
 
@@ -115,8 +151,10 @@ def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
-def _sampling_params(body: dict[str, Any]) -> SamplingParams:
+def _sampling_params(body: dict[str, Any], default_max_tokens: int) -> SamplingParams:
     """The sampling fields; those that were not sent have the defaults of SamplingParams, which are the schema's."""
-    given: dict[str, Any] = {name: float(body[name]) for name in _REALS if name in body}
+    given: dict[str, Any] = {"max_tokens": default_max_tokens}
+    given |= {name: float(body[name]) for name in _REALS if name in body}
     given |= {name: int(body[name]) for name in _INTEGERS if name in body}  # to JSON Schema 5.0 is an integer
-    return SamplingParams(**given)
+    given["stop_token_ids"] = tuple(map(int, body.get("stop_token_ids", ())))
+    return SamplingParams(ignore_stop_tokens=body.get("ignore_eos", False), **given)

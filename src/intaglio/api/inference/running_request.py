@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from intaglio.api.http.errors import REQUEST_ID_HEADER, VERSION_HEADER
+from intaglio.api.inference.forms.structured_output import grammar_and_notes, parse_json_completion, read_tool_calls
 from intaglio.api.inference.lora_field import NamedAdapter
 from intaglio.api.inference.request_log import RequestLog
 from intaglio.api.inference.results import RunResult, tool_calls_json
 from intaglio.api.inference.run_input import RunInput
-from intaglio.api.inference.structured_output import grammar_and_notes, parse_json_completion, read_tool_calls
 from intaglio.api.stand_ins import stand_in_headers
 from intaglio.api.state import ServerState
 from intaglio.completion import TextDelta
@@ -139,10 +139,15 @@ async def prepare(state: ServerState, account: str, model: str, run_input: RunIn
     adapters = await _resolve_adapters(state, account, run_input.adapters, model)
     grammar: str | None = None
     notes: tuple[str, ...] = ()
-    if run_input.json_mode or run_input.tools:
+    if run_input.text_grammar is not None:
+        async with state.grammar_slots:
+            grammar = await state.run_in_text_thread(run_input.text_grammar.lark)
+    elif run_input.json_mode or run_input.tools:
         async with state.grammar_slots:
             grammar, notes = await state.run_in_text_thread(grammar_and_notes, run_input.json_mode, run_input.tools)
     prompt_ids = await state.run_in_text_thread(_prompt_ids, llm, run_input)  # long prompts take a while to tokenize
+    if run_input.truncation is not None:
+        prompt_ids = run_input.truncation.kept(prompt_ids, llm.window, run_input.params.max_tokens)
     return PreparedRequest(llm, model, state.stand_ins.get(model), adapters, prompt_ids, grammar, notes)
 
 
@@ -161,6 +166,8 @@ async def submit(
         stop=run_input.stop,
         priority=priority,
         reject_if_busy=run_input.reject_if_busy,
+        cache_salt=run_input.cache_salt,
+        form=run_input.form,
     )
     headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__, **stand_in_headers(prepared.answered_by)}
     identity = mix_identity(prepared.adapters)

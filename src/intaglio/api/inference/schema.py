@@ -9,7 +9,9 @@ extensions that later schemas of its siblings or the service's own examples have
     tools, functions             in both forms; a tool needs only a name
     tool_choice, response_format, guided_json, stop             declared, in both forms
     frequency_penalty, presence_penalty                         from -2 on
-    max_tokens                   not negative
+    max_tokens                   not negative; the default is a setting
+    min_p, min_tokens, ignore_eos, stop_token_ids, structured_outputs, guided_regex, guided_choice, guided_grammar
+                                 declared, in both forms; vLLM's fields
 
 Everything that the published schema accepts is accepted, except a negative max_tokens and invalid values of the fields
 that are added here.
@@ -26,8 +28,10 @@ import jsonschema_rs
 import msgspec
 
 from intaglio.api.http.json_body import nested_too_deeply
+from intaglio.api.inference.forms.text_grammar import FORM_FIELDS
 from intaglio.api.inference.lora_field import LORA_SCHEMA
 from intaglio.errors import BadInputError
+from intaglio.request import MAX_STOP_TOKENS
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 1024  # of each: the time to prepare its search grows with it
@@ -73,6 +77,13 @@ _TOOL_CHOICE = {
     "type": ["string", "object"],
     "properties": {"type": {"type": "string"}, "function": {"type": "object"}},
 }
+_VLLM_FIELDS: dict[str, Any] = {
+    "min_p": {"type": "number", "minimum": 0, "maximum": 1},
+    "min_tokens": {"type": "integer", "minimum": 0},
+    "ignore_eos": {"type": "boolean"},
+    "stop_token_ids": {"type": "array", "maxItems": MAX_STOP_TOKENS, "items": {"type": "integer", "minimum": 0}},
+    **FORM_FIELDS,
+}
 _CACHED_TOKENS = {"type": "object", "properties": {"cached_tokens": {"type": "number", "default": 0}}}
 
 _MESSAGES = MappingProxyType({
@@ -92,10 +103,14 @@ _MESSAGES = MappingProxyType({
 
 
 class RunSchema:
-    """The input and output schema of text generation, with a checker for the input."""
+    """The input and output schema of text generation, with a checker for the input.
 
-    def __init__(self) -> None:
-        self.input: dict[str, Any] = _extended_input(_published("gemma-7b-it-lora.input.json"))
+    default_max_tokens  of a request without
+    """
+
+    def __init__(self, default_max_tokens: int = 256) -> None:
+        self.default_max_tokens = default_max_tokens
+        self.input: dict[str, Any] = _extended_input(_published("gemma-7b-it-lora.input.json"), default_max_tokens)
         self.output: dict[str, Any] = _extended_output(_published("gemma-7b-it-lora.output.json"))
         self._forms: list[dict[str, Any]] = self.input["oneOf"]
         self._validators = [jsonschema_rs.Draft202012Validator(form) for form in self._forms]
@@ -104,7 +119,7 @@ class RunSchema:
     def settings(self) -> Mapping[str, Mapping[str, Any]]:
         """The scalar fields that may also come as query parameters: name -> its schema."""
         declared = self._forms[0]["properties"]
-        structured = {"prompt", "functions", "tools", "response_format", "guided_json"}
+        structured = {"prompt", "functions", "tools", "response_format", "guided_json", "stop_token_ids", *FORM_FIELDS}
         fields = {name: field for name, field in declared.items() if name not in structured}
         return {**fields, "lora": {"type": "string"}}  # not a list, which has no form in a query
 
@@ -196,7 +211,7 @@ def _published(name: str) -> dict[str, Any]:
     return schema
 
 
-def _extended_input(schema: dict[str, Any]) -> dict[str, Any]:
+def _extended_input(schema: dict[str, Any], default_max_tokens: int) -> dict[str, Any]:
     prompt_form, messages_form = (form["properties"] for form in schema["oneOf"])
     del prompt_form["prompt"]["maxLength"]
     messages_form["messages"]["items"]["properties"]["content"] = {}
@@ -211,8 +226,9 @@ def _extended_input(schema: dict[str, Any]) -> dict[str, Any]:
             response_format=_RESPONSE_FORMAT,
             guided_json={"type": "object"},
             stop=STOP,
+            **_VLLM_FIELDS,
         )
-        form["max_tokens"]["minimum"] = 0
+        form["max_tokens"] |= {"minimum": 0, "default": default_max_tokens}
         for name in ("frequency_penalty", "presence_penalty"):
             form[name]["minimum"] = -2
     return schema

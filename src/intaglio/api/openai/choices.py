@@ -66,6 +66,12 @@ class Choices:
             sum(usage.prompt_tokens_details.cached_tokens for usage in firsts),
         )
 
+    @property
+    def usage_so_far(self) -> Usage:
+        """Of what has come until now."""
+        prompts = sum(one.num_prompt_tokens for one in self.running[:: self.n])
+        return usage_shape(prompts, sum(one.log.num_tokens for one in self.running), 0)
+
     async def deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         """Pieces of all completions as they come, each with its choice's index. Raises EngineError if one fails."""
         if len(self.running) == 1:
@@ -137,7 +143,11 @@ async def _read(index: int, running: RunningRequest, queue: asyncio.Queue[tuple[
 
 
 def _check_token_ids(prompt: RunInput, vocab_size: int) -> None:
-    named = {"prompt": prompt.prompt if isinstance(prompt.prompt, list) else (), "logit_bias": prompt.params.logit_bias}
+    named = {
+        "prompt": prompt.prompt if isinstance(prompt.prompt, list) else (),
+        "logit_bias": prompt.params.logit_bias,
+        "stop_token_ids": prompt.params.stop_token_ids,
+    }
     for field, ids in named.items():
         highest = max(ids, default=0)
         if highest >= vocab_size:
@@ -145,7 +155,8 @@ def _check_token_ids(prompt: RunInput, vocab_size: int) -> None:
 
 
 def _prompt(llm: AsyncLLM, openai_input: OpenAIInput, run_input: RunInput, ids: list[int]) -> Prompt:
-    text = run_input.prompt if isinstance(run_input.prompt, str) else None
+    # Of a prompt that was cut only the tokens are known.
+    text = run_input.prompt if isinstance(run_input.prompt, str) and run_input.truncation is None else None
     return Prompt(
         ids,
         llm.tokenizer,
@@ -153,4 +164,5 @@ def _prompt(llm: AsyncLLM, openai_input: OpenAIInput, run_input: RunInput, ids: 
         echoed=(llm.tokenizer.decode(ids) if text is None else text) if openai_input.echo else None,
         num_echoed=run_input.params.logprobs or 0,
         num_by_id=openai_input.prompt_logprobs,
+        tokens_as_ids=run_input.form.tokens_as_ids,
     )

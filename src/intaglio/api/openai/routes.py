@@ -51,7 +51,7 @@ def openai_routes(state: ServerState) -> APIRouter:
         note_stand_in(state, request, sent)
         body = check_chat.read(sent, request.query_params)
         named = await named_model(request, account, body)
-        return await _respond(request, account, read_chat(body, named), ChatForm)
+        return await _respond(request, account, read_chat(body, named, state.settings.chat_max_tokens), ChatForm)
 
     @router.post("/ai/v1/completions", operation_id="create_completion")
     async def completions(request: Request, account: str) -> Response:
@@ -60,7 +60,8 @@ def openai_routes(state: ServerState) -> APIRouter:
         note_stand_in(state, request, sent)
         body = check_completions.read(sent, request.query_params)
         named = await named_model(request, account, body)
-        return await _respond(request, account, read_completions(body, named), TextForm)
+        asked = read_completions(body, named, state.settings.completions_max_tokens)
+        return await _respond(request, account, asked, TextForm)
 
     @router.post("/ai/v1/embeddings", operation_id="create_embedding")
     async def embeddings(account: str) -> Response:
@@ -81,7 +82,9 @@ def openai_routes(state: ServerState) -> APIRouter:
         form = make_form(request_id, openai_input.model, with_logprobs=openai_input.with_logprobs)
         choices = await start_choices(state, account, openai_input, request_id)
         if openai_input.stream:
-            return OpenAIStream(choices, form, include_usage=openai_input.include_usage)
+            return OpenAIStream(
+                choices, form, include_usage=openai_input.include_usage, usage_in_each=openai_input.usage_in_each
+            )
         response = await run_until_disconnected(request.receive, _collect(choices, form), choices)
         return response or client_closed_response()
 

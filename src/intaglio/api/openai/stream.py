@@ -27,11 +27,14 @@ from intaglio.errors import IntaglioError
 class OpenAIStream(EventStream):
     """Sends all choices of a request as they come, mixed; each chunk says which choice it belongs to."""
 
-    def __init__(self, choices: Choices, form: ResponseForm, *, include_usage: bool) -> None:
+    def __init__(
+        self, choices: Choices, form: ResponseForm, *, include_usage: bool, usage_in_each: bool = False
+    ) -> None:
         super().__init__(choices.request_id, choices.headers, choices)
         self._choices = choices
         self._form = form
         self._include_usage = include_usage
+        self._usage_in_each = usage_in_each
         self._readers = choices.readers()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -52,8 +55,11 @@ class OpenAIStream(EventStream):
         """None, one, or a piece and the end of a choice; the very last end has the usage of the whole request."""
         chunks = b""
         if piece.text or piece.tokens or piece.calls or piece.prompt:
-            chunks = event(self._form.chunk([self._form.piece(index, replace(piece, reason=None))]))
+            so_far = self._choices.usage_so_far if self._usage_in_each else None
+            chunks = event(self._form.chunk([self._form.piece(index, replace(piece, reason=None))], so_far))
         if piece.reason is None:
             return chunks
-        usage = self._choices.usage if is_last and not self._include_usage else None
+        usage = self._choices.usage_so_far if self._usage_in_each else None
+        if is_last and not self._include_usage:
+            usage = self._choices.usage
         return chunks + event(self._form.chunk([self._form.last(index, piece.reason)], usage))

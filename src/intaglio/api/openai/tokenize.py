@@ -13,8 +13,9 @@ from starlette.responses import Response
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
 from intaglio.api.model_names import find_model
+from intaglio.api.openai.fields.honoured import MESSAGES
 from intaglio.api.openai.responses import Detokenized, Tokenized
-from intaglio.api.openai.schema import MESSAGES, BodyCheck
+from intaglio.api.openai.schema import BodyCheck
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
 from intaglio.text.tools import parse_tools, with_tools

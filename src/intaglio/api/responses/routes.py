@@ -42,7 +42,7 @@ def response_routes(state: ServerState) -> APIRouter:
         earlier = await _earlier(state, account, body)
         named = await find_model(state, account, body["model"])
         request.state.answered_by = state.stand_ins.get(named.base)
-        asked = read_chat(as_chat_body(body, earlier), named)
+        asked = read_chat(as_chat_body(body, earlier), named, state.settings.responses_max_tokens)
         form = ResponseForm(request_id, body, asked.prompts[0].params)
         store = _storing(state, account, form, [*earlier, *read_items(body["input"])])
         choices = await start_choices(state, account, asked, request_id)

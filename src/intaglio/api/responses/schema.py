@@ -70,6 +70,7 @@ RESPONSES_SCHEMA: dict[str, Any] = {
         "user": {"type": "string", "description": _WITHOUT_EFFECT},
         "safety_identifier": {"type": "string", "description": _WITHOUT_EFFECT},
         "prompt_cache_key": {"type": "string", "description": f"{_WITHOUT_EFFECT}: prompts are always cached"},
+        "prompt_cache_options": {"type": "object", "description": f"{_WITHOUT_EFFECT}: prompts are always cached"},
         "prompt_cache_retention": {"type": "string", "description": _WITHOUT_EFFECT},
         "max_tool_calls": {"type": "integer", "description": f"{_WITHOUT_EFFECT}: it is of tools that OpenAI runs"},
         "lora": LORA_SCHEMA,
@@ -83,6 +84,13 @@ _REFUSED = MappingProxyType({
     "conversation": "send 'previous_response_id', or the earlier items in 'input'",
     "prompt": "this server stores no prompts; send the text in 'instructions' and 'input'",
     "context_management": "this server does not shorten conversations",
+    "access_programs": "this server has no such programs; leave it out",
+    "background_options": "responses are not made in the background; leave it out",
+    "image": "this server answers in text; leave it out",
+    "moderation": "this server judges no texts; leave it out",
+    "max_tokens": "send it as 'max_output_tokens'",
+    "messages": "send them as 'input'",
+    "response_format": "send it as 'text.format'",
 })  # fmt: skip
 
 

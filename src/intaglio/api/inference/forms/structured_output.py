@@ -38,19 +38,14 @@ class JsonMode:
     field: str
 
 
-def read_json_mode(response_format: object, guided_json: object = None) -> JsonMode | None:
-    """The JSON mode that either field asks for; None for plain text.
+def read_json_mode(response_format: object) -> JsonMode | None:
+    """The JSON mode that the field asks for; None for plain text.
 
     response_format  `{type: "json_object"}`, `{type: "json_schema", json_schema: S}` where S is a schema or OpenAI's
                      `{name, schema, strict}`, or `{type: "text"}`; None if absent
-    guided_json      a schema; None if absent
 
     An empty or missing schema means any object, as some clients expect. Raises BadInputError.
     """
-    if guided_json is not None:
-        if response_format is not None:
-            raise BadInputError("'/response_format' and '/guided_json' both ask for JSON; send only one of them")
-        return JsonMode(_as_schema(guided_json, "guided_json"), "guided_json")
     if response_format is None:
         return None
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None

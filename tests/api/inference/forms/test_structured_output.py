@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.inference import running_request
-from intaglio.api.inference.structured_output import (
+from intaglio.api.inference.forms.structured_output import (
     JsonMode,
     completion_grammar,
     grammar_and_notes,
@@ -169,7 +169,7 @@ def test_a_schema_that_cannot_be_served_is_5025_and_names_the_keyword(
 def test_two_ways_at_once_are_refused(client: TestClient) -> None:
     response = run(client, "{}", response_format=BY_SCHEMA, guided_json=SCHEMA)
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
-    assert "only one of them" in error_of(response)["message"]
+    assert "both give the completion a form; send one of them" in error_of(response)["message"]
 
 
 def test_a_stream_gives_the_json_as_it_comes(client: TestClient, llm: FakeLLM) -> None:
