@@ -11,7 +11,7 @@ from intaglio.engine.sampler import without_tokens
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_STOP_TOKENS, AdapterRef, FinishReason, SamplingParams
 from tests.engine.test_engine import ROOMY, TIGHT, alone, prompt
-from tests.helpers.engines import TinyModel, request, run
+from tests.helpers.engines import STOP_ID, TinyModel, request, run
 from tests.helpers.token_tables import text_of, tiny_grammar_compiler
 
 EITHER = 'start: "a" | "ab"'
@@ -91,6 +91,31 @@ def test_a_grammar_that_may_go_on_does_so_until_min_tokens(tiny: TinyModel, gram
     held = run(engine, [request(f"h{s}", prompt(s, 5), seed=s, min_tokens=9, **shared) for s in range(40)])
     assert {text_of(tokens) for tokens in held.tokens.values()} == {"ab"}
     assert set(held.reasons.values()) == {FinishReason.STOP}
+
+
+def test_a_grammar_wins_where_it_allows_nothing_but_a_stop_token_of_the_caller(
+    tiny: TinyModel, grammar_compiler: GrammarCompiler
+) -> None:
+    engine = tiny.engine(ROOMY, grammar_compiler=grammar_compiler)
+    free = run(engine, [request("free", prompt(1, 5), grammar='start: "ab"')]).tokens["free"]
+    ends = (free[-1],)
+    got = run(engine, [request("r", prompt(1, 5), grammar='start: "ab"', stop_token_ids=ends, min_tokens=7)])
+    assert (got.tokens["r"], got.reasons["r"], got.errors.get("r")) == (free, FinishReason.STOP, None)
+
+
+def test_a_grammar_ends_by_the_models_stop_token_even_if_these_are_ignored(
+    tiny: TinyModel, grammar_compiler: GrammarCompiler
+) -> None:
+    """And min_tokens holds them back there too."""
+    engine = tiny.engine(ROOMY, grammar_compiler=grammar_compiler)
+    shared = {"grammar": "start: /a+/", "temperature": 3.0, "max_tokens": 30, "ignore_stop_tokens": True}
+    got = run(engine, [request(str(seed), prompt(seed, 5), seed=seed, **shared) for seed in range(20)])
+    assert FinishReason.STOP in got.reasons.values()
+    assert all(
+        (tokens[-1] == STOP_ID) == (got.reasons[name] is FinishReason.STOP) for name, tokens in got.tokens.items()
+    )
+    held = run(engine, [request(f"h{s}", prompt(s, 5), seed=s, min_tokens=6, **shared) for s in range(20)])
+    assert all(STOP_ID not in tokens[:6] for tokens in held.tokens.values())
 
 
 def test_a_salt_keeps_a_prefix_from_requests_without_it(tiny: TinyModel) -> None:

@@ -54,8 +54,10 @@ def without_improbable(logits: F32, row: SamplingRow) -> F32:
     if not math.isfinite(best):
         return logits
     bound = best + float(np.float32(row.temperature)) * math.log(row.min_p)
-    # As float64, because the bound rounded to float32 may exceed a logit that is on it.
-    return np.where(logits.astype(np.float64) >= bound, logits, np.float32(-np.inf))
+    least = np.float32(bound)
+    if float(least) < bound:  # the least float32 that is not below it, so that whole rows need no float64
+        least = np.nextafter(least, np.float32(np.inf))
+    return np.where(logits >= least, logits, np.float32(-np.inf))
 
 
 def drops_improbable(row: SamplingRow) -> bool:

@@ -43,6 +43,10 @@ def test_an_adapter_has_the_tokens_of_its_base_if_it_exists(client: TestClient, 
     ("path", "sent", "words"),
     [
         (TOKENIZE, {}, "one of '/prompt' and '/messages' is needed"),
+        (TOKENIZE, {"prompt": "a", "promt": "b"},
+         "'/' has an unknown property 'promt'; known are 'model,prompt,messages,tools,add_special_tokens,"
+         "add_generation_prompt,continue_final_message,return_token_strs,chat_template_kwargs,mm_processor_kwargs'"),
+        (DETOKENIZE, {"tokens": [1], "ids": [2]}, "'/' has an unknown property 'ids'; known are 'model,tokens'"),
         (TOKENIZE, {"prompt": "a", "messages": MESSAGES}, "one of '/prompt' and '/messages' is needed"),
         (TOKENIZE, {"prompt": 3}, "Type mismatch of '/prompt', 'string' not in 'integer'"),
         (TOKENIZE, {"messages": []}, "Number of items of '/messages' must be >= 1 not met"),

@@ -37,8 +37,11 @@ TOKENIZE_SCHEMA: dict[str, Any] = {
         "add_generation_prompt": {"enum": [True]},
         "continue_final_message": {"enum": [False]},
         "return_token_strs": _FLAG,
+        "chat_template_kwargs": {"enum": [{}, {"enable_thinking": False}]},
+        "mm_processor_kwargs": {"type": "object", "description": "without effect: a message has no images"},
     },
     "required": [],
+    "additionalProperties": False,
 }
 
 DETOKENIZE_SCHEMA: dict[str, Any] = {
@@ -48,6 +51,7 @@ DETOKENIZE_SCHEMA: dict[str, Any] = {
         "tokens": {"type": "array", "items": {"type": "integer", "minimum": 0}},
     },
     "required": ["tokens"],
+    "additionalProperties": False,
 }
 
 
