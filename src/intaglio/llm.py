@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
+
 from intaglio.base_model import BaseModel, make_request
 from intaglio.completion import Completion, CompletionBuilder, TextDelta, TokenLogprob, Usage, join_deltas
 from intaglio.engine.client import EngineClient, OnLoading
@@ -152,7 +154,35 @@ class AsyncLLM:
         cache_salt: str | None = None,
         form: TextForm = PLAIN_TEXT,
     ) -> RequestHandle:
-        """Start a request. With reject_if_busy it is refused (CapacityError) if it would have to wait for others.
+        """Start a request; see `submit_all`."""
+        (handle,) = await self.submit_all(
+            prompt_ids,
+            [params],
+            adapters=adapters,
+            stop=stop,
+            priority=priority,
+            reject_if_busy=reject_if_busy,
+            cache_salt=cache_salt,
+            form=form,
+        )
+        return handle
+
+    async def submit_all(
+        self,
+        prompt_ids: list[int],
+        params: Sequence[SamplingParams],
+        *,
+        adapters: Sequence[ScaledAdapter] = (),
+        stop: Sequence[str] = (),
+        priority: Priority = Priority.INTERACTIVE,
+        reject_if_busy: bool = False,
+        cache_salt: str | None = None,
+        form: TextForm = PLAIN_TEXT,
+    ) -> list[RequestHandle]:
+        """Start a request for each of `params`, which differ in their seeds alone: all of them or none. Their prompt is
+        computed once, as far as they can run together.
+
+        reject_if_busy  refuse (CapacityError) if one would have to wait for others
 
         Raises ContextLengthError, BadInputError, CapacityError or EngineDeadError before any text exists. A grammar
         should have passed `grammar.check_grammar`; with a bad one the request ends in an error.
@@ -160,13 +190,20 @@ class AsyncLLM:
         cache_salt  see `EngineRequest`
         form        what of the tokens becomes text
         """
-        request = make_request(
-            prompt_ids, params, adapters, self.window, self.tokenizer.vocab_size, priority, cache_salt
-        )
-        builder = _completion_builder(request, self.tokenizer, stop, form)
-        is_empty = params.max_tokens == 0 and params.prompt_logprobs is None
-        tokens = None if is_empty else await self._engine.submit(request, reject_if_busy=reject_if_busy)
-        return RequestHandle(tokens, builder, len(prompt_ids))
+        requests = [
+            make_request(prompt_ids, one, adapters, self.window, self.tokenizer.vocab_size, priority, cache_salt)
+            for one in params
+        ]
+        if len(requests) > 1:
+            group = requests[0].request_id
+            requests = [msgspec.structs.replace(request, group=group) for request in requests]
+        streams: Sequence[TokenStream | None] = [None] * len(requests)
+        if params[0].max_tokens != 0 or params[0].prompt_logprobs is not None:
+            streams = await self._engine.submit_all(requests, reject_if_busy=reject_if_busy)
+        return [
+            RequestHandle(stream, _completion_builder(request, self.tokenizer, stop, form), len(prompt_ids))
+            for request, stream in zip(requests, streams, strict=True)
+        ]
 
     async def verify(self, folder: str, digest: str | None = None) -> VerifiedAdapter:
         """Read, check, verify and pack the adapter in a folder.

@@ -220,6 +220,8 @@ class EngineRequest(msgspec.Struct, frozen=True):
 
     adapters    each digest once, none with scale 0, in order of digest; empty is the base model
     cache_salt  keys and values are shared with requests of the same salt only; None: with all that have none
+    group       shared by requests that differ in their id and seed alone: their prompt is computed once, as far as they
+                can run together. None for a request of its own
     """
 
     request_id: str
@@ -228,6 +230,7 @@ class EngineRequest(msgspec.Struct, frozen=True):
     adapters: tuple[ScaledAdapter, ...] = ()
     priority: Priority = Priority.INTERACTIVE
     cache_salt: str | None = None
+    group: str | None = None
 
 
 class TokenTable(msgspec.Struct, frozen=True):
@@ -298,7 +301,7 @@ class TokenOutput(msgspec.Struct, frozen=True):
     request_id: str
     token_id: int | None
     finish_reason: FinishReason | None = None
-    cached_tokens: int = 0  # prompt tokens that came from the prefix cache; set on the first output
+    cached_tokens: int = 0  # prompt tokens that came from the prefix cache or from its group; set on the first output
     error: str | None = None  # with finish_reason ERROR: what failed
     logprobs: TokenLogprobs | None = None  # of token_id, if SamplingParams.logprobs asked for them
     prompt_logprobs: PromptLogprobs | None = None  # with the first output, if SamplingParams.prompt_logprobs asked

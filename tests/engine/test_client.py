@@ -144,6 +144,27 @@ def test_when_the_process_is_killed_running_requests_fail_and_new_ones_are_serve
     with_client(model_path, act)
 
 
+def test_requests_of_a_group_arrive_together_and_share_a_prompt_of_one_step(
+    with_shared_client: Callable[[Act], None],
+) -> None:
+    async def act(client: EngineClient) -> None:
+        each = [request(f"g{i}", [2, *range(10, 21)], seed=i, max_tokens=1) for i in range(4)]
+        streams = await client.submit_all([msgspec.structs.replace(one, group="g") for one in each])
+        outputs = await asyncio.gather(*map(collect, streams))
+        assert [one[-1].cached_tokens for one in outputs] == [0, 11, 11, 11]
+
+    with_shared_client(act)
+
+
+def test_requests_that_do_not_all_fit_into_the_queue_are_refused_together(model_path: Path) -> None:
+    async def act(client: EngineClient) -> None:
+        with pytest.raises(CapacityError, match="0 requests are running or waiting; for these 3 the limit is 2"):
+            await client.submit_all([request(name, [2, 5]) for name in "abc"])
+        assert client.num_in_flight == 0
+
+    with_client(model_path, act, max_in_flight=2)
+
+
 def test_more_requests_than_the_queue_holds_are_refused_at_once(model_path: Path) -> None:
     async def act(client: EngineClient) -> None:
         streams = [await client.submit(request(name, [2, 5], **LONG)) for name in "ab"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,10 +86,11 @@ class Ask:
     logprobs: int | None = None
     scale: float = 1.0  # of the adapter; of one that is no sum 1, whatever is said here
     second: int = 0  # one of the sums that is added to it; 0, or the same one, or where the first is no sum, is none
+    group: str | None = None  # of asks that differ in their seeds alone
 
     def to_request(self, seed: int, adapters: list[AdapterRef]) -> EngineRequest:
         ids = [2, *np.random.default_rng(self.topic).integers(10, 250, self.length - 1).tolist()]
-        return request(
+        made = request(
             f"r{seed}",
             ids,
             self._mix(adapters),
@@ -101,6 +103,7 @@ class Ask:
             max_tokens=6,
             ignore_stop_tokens=True,
         )
+        return msgspec.structs.replace(made, group=self.group)
 
     def _mix(self, adapters: list[AdapterRef]) -> list[ScaledAdapter]:
         first, second = self.adapter, 0 if self.second == self.adapter else self.second
@@ -191,7 +194,7 @@ class Workshop:
     def _alone(
         self, seed: int, ask: Ask, family: Family, fmt: Format, backend: type[CpuOps] = CpuOps, name: str | None = None
     ) -> Result:
-        return self.run([(seed, replace(ask, delay=0))], family, fmt, PLAIN, 1, backend, name)
+        return self.run([(seed, replace(ask, delay=0, group=None))], family, fmt, PLAIN, 1, backend, name)
 
     def check(self, result: Result, asks: list[tuple[int, Ask]], family: Family, fmt: Format, **how: object) -> None:
         for seed, ask in asks:
@@ -232,7 +235,7 @@ asks = st.builds(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    mix=st.lists(asks, min_size=1, max_size=7),
+    mix=st.lists(st.tuples(asks, st.sampled_from([1, 1, 3])), min_size=1, max_size=7),
     family=st.sampled_from(FAMILIES),
     fmt=st.sampled_from(FORMATS),
     threads=st.integers(1, 4),
@@ -243,7 +246,7 @@ asks = st.builds(
 )
 def test_a_request_gets_the_same_bits_in_any_batch(
     workshop: Workshop,
-    mix: list[Ask],
+    mix: list[tuple[Ask, int]],
     family: Family,
     fmt: Format,
     threads: int,
@@ -255,7 +258,8 @@ def test_a_request_gets_the_same_bits_in_any_batch(
     if block_size == 16 or step_tokens == 64 or family == "gemma2":
         cache_bytes = ROOMY  # a tight cache would not hold one sequence
     limits = EngineLimits(max_running, step_tokens, block_size, cache_bytes)
-    seeded = list(enumerate(mix, start=1))
+    choices = [replace(ask, group=f"g{i}" if n > 1 else None) for i, (ask, n) in enumerate(mix) for _ in range(n)]
+    seeded = list(enumerate(choices, start=1))
     workshop.check(workshop.run(seeded, family, fmt, limits, threads), seeded, family, fmt)
 
 
@@ -276,6 +280,18 @@ def test_a_prefix_from_the_cache_gives_the_same_bits(workshop: Workshop, family:
         mix = [(1, Ask(0, 50, adapter, 0.0, 0.0, 0)), *later]
         result = workshop.run(mix, family, fmt, EngineLimits(8, 7, 4, ROOMY), 3)
         assert [result.cached[f"r{seed}"] for seed, _ in mix] == [0, 32, 40, 44]
+        workshop.check(result, mix, family, fmt)
+
+
+@pytest.mark.parametrize(("family", "fmt"), FAMILIES_AND_FORMATS)
+def test_a_prompt_that_is_shared_by_a_group_gives_the_same_bits(
+    workshop: Workshop, family: Family, fmt: Format
+) -> None:
+    """Without prefix cache: what the others of the group have of the prompt is the first one's."""
+    for length, adapter in ((50, 1), (33, NUM_SUMS + FORMATS.index(fmt) % (NUM_ADAPTERS - NUM_PLAIN)), (48, 0)):
+        mix = [(seed, Ask(0, length, adapter, 0.9, 0.0, 0, group="g")) for seed in (1, 2, 3)]
+        result = workshop.run(mix, family, fmt, EngineLimits(8, 7, 4, ROOMY, prefix_cache=False), 3)
+        assert [result.cached[f"r{seed}"] for seed, _ in mix] == [0, length - 1, length - 1]
         workshop.check(result, mix, family, fmt)
 
 

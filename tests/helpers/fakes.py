@@ -169,6 +169,7 @@ class FakeLLM:
         self.busy = False
         self.closed = False
         self.submitted: list[tuple[str, SamplingParams, tuple[ScaledAdapter, ...], tuple[str, ...]]] = []
+        self.groups: list[int] = []  # how many requests were submitted together
         self.priorities: list[Priority] = []  # of the submitted requests, in the same order
         self.forms: list[TextForm] = []  # of the submitted requests too
         self.salts: list[str | None] = []
@@ -191,6 +192,12 @@ class FakeLLM:
             if message.get("content") is None and message["role"] != "assistant":
                 raise ChatError(f"content of message {index} is null")
         return self._ids(" ".join(f"{message['role']}: {message.get('content')}" for message in messages))
+
+    async def submit_all(
+        self, prompt_ids: list[int], params: Sequence[SamplingParams], **options: Any
+    ) -> list[FakeRequestHandle]:
+        self.groups.append(len(params))
+        return [await self.submit(prompt_ids, one, **options) for one in params]
 
     async def submit(
         self,

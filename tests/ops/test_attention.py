@@ -92,6 +92,22 @@ def test_keys_and_values_are_rounded_to_the_type_of_the_cache(name: str, fmt: KV
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("fmt", KV_FORMATS)
+def test_a_copied_block_gives_the_attention_of_its_source_and_leaves_the_others(name: str, fmt: KVFormat) -> None:
+    ops, n, dim = shared_kernels(name, 2), 7, 40
+    q, k, v = numbers(1, n, 3, dim), numbers(2, n, 3, dim), numbers(3, n, 3, dim)
+    cache = ops.new_kv(2, 5, 4, 3, dim, fmt)
+    for layer in (0, 1):
+        Heads.of(ops, 3, 3, dim).run(q, k + layer, v, cache, layer, [AttentionRow(0, n, n, 0, [2, 0])])
+    before = [array.copy() for array in widened(cache)]
+    ops.copy_kv_block(cache, 0, 3)
+    for found, old in zip(widened(cache), before, strict=True):
+        assert same_bits(found[:, 3], old[:, 0])
+        assert np.count_nonzero(found[:, 3])
+        assert same_bits(found[:, [0, 1, 2, 4]], old[:, [0, 1, 2, 4]])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("fmt", ["bf16", "int8"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_key_that_is_not_finite_affects_only_queries_that_see_it(name: str, fmt: KVFormat, bad: float) -> None:

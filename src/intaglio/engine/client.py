@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -109,30 +109,40 @@ class EngineClient:
     # -- requests
 
     async def submit(self, request: EngineRequest, *, reject_if_busy: bool = False) -> TokenStream:
-        """Send a request to the engine. Raises CapacityError if too many are in flight, EngineDeadError without engine.
+        """Send one request to the engine, as `submit_all` does."""
+        (stream,) = await self.submit_all([request], reject_if_busy=reject_if_busy)
+        return stream
 
-        reject_if_busy  refuse also a request that would have to wait for a running one to end
+    async def submit_all(self, requests: Sequence[EngineRequest], *, reject_if_busy: bool = False) -> list[TokenStream]:
+        """Send requests of one priority to the engine, all of them or none.
+
+        Raises CapacityError if too many are in flight, EngineDeadError without engine.
+
+        reject_if_busy  refuse also requests that would have to wait for a running one to end
 
         Both limits count interactive requests only, because batch requests are preempted for them. Batch requests are
         always accepted here; the batch runner limits how many are in flight.
         """
         max_in_flight = self._spec.limits.max_running if reject_if_busy else self._max_in_flight
-        self._check_capacity(request.priority, max_in_flight)
+        self._check_capacity(requests, max_in_flight)
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
-        self._check_capacity(request.priority, max_in_flight)
-        stream = TokenStream(request.request_id, request.priority, self.abort)
-        self._streams[request.request_id] = stream
+        self._check_capacity(requests, max_in_flight)
+        streams = [TokenStream(request.request_id, request.priority, self.abort) for request in requests]
+        self._streams |= {request.request_id: stream for request, stream in zip(requests, streams, strict=True)}
         try:
-            await self._send(Submit(request))
+            await self._send(Submit(list(requests)))
         except Exception:
-            self._streams.pop(request.request_id, None)  # it was not sent, so no output will end it
+            for request in requests:  # it was not sent, so no output will end it
+                self._streams.pop(request.request_id, None)
             raise
-        return stream
+        return streams
 
-    def _check_capacity(self, priority: Priority, max_in_flight: int) -> None:
-        if priority is Priority.INTERACTIVE and self.num_interactive >= max_in_flight:
+    def _check_capacity(self, requests: Sequence[EngineRequest], max_in_flight: int) -> None:
+        interactive = sum(request.priority is Priority.INTERACTIVE for request in requests)
+        if interactive and self.num_interactive + interactive > max_in_flight:
+            more = "this one" if interactive == 1 else f"these {interactive}"
             raise CapacityError(
-                f"{self.num_interactive} requests are running or waiting; for this one the limit is {max_in_flight}; "
+                f"{self.num_interactive} requests are running or waiting; for {more} the limit is {max_in_flight}; "
                 "try again shortly"
             )
 

@@ -171,8 +171,9 @@ def serve(engine: Engine, verifications: VerificationQueue, socket: EngineSocket
             messages = socket.receive(wait=True)
         for message in messages:
             match message:
-                case Submit(request):
-                    engine.add(request)
+                case Submit(requests):
+                    for request in requests:
+                        engine.add(request)
                 case Abort(request_id):
                     outputs.extend(engine.abort(request_id))
                 case Verify(request_id, folder, digest):

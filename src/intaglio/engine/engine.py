@@ -123,19 +123,19 @@ class Engine:
         """
         self._prepare_upcoming()
         scheduled = self.scheduler.schedule()
-        outputs = [self._refuse_sequence(sequence, error) for sequence, error in self._refused]
-        self._refused.clear()
+        outputs = self._end_refused()
         if not scheduled:
             if not outputs:
                 self._grammar_compiler.wait(IDLE_WAIT_S)
             return outputs
         try:
-            return outputs + self._run_step(scheduled)
+            outputs += self._run_step(scheduled)
         except (IntaglioError, ArithmeticError, ValueError, MemoryError, IndexError, AssertionError) as error:
             # Our fault or the machine's: these sequences end with an error that says so, and the loop goes on.
             logger.exception("a step of %d sequences failed", len(scheduled))
             reason = f"the engine could not run this step: {type(error).__name__}: {error}"
-            return outputs + [self._end_sequence(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
+            outputs += [self._end_sequence(item.sequence, FinishReason.ERROR, error=reason) for item in scheduled]
+        return outputs + self._end_refused()
 
     def _run_step(self, scheduled: list[Scheduled]) -> list[TokenOutput]:
         batch = build_batch(scheduled, self._block_size, self._ops, self._adapter_of)
@@ -146,6 +146,8 @@ class Engine:
             logits = self._model.logits(hidden, batch.forward.logit_rows, batch.forward.logit_adapters)
             sampled = sample_tokens(sequences, logits, self._vocab_size, self._ops, self._stop_ids)
         score_prompts(batch, hidden, self._model, self._ops, self._vocab_size, self._adapter_of)
+        for copy in self.scheduler.fork_prompts(scheduled):
+            self._ops.copy_kv_block(self._kv[copy.group], copy.source, copy.target)
         only_scored = [item.sequence for item in scheduled if item.completes and not item.samples]
         for item in scheduled:
             self._cache.commit(item.sequence, item.num_tokens)
@@ -186,6 +188,12 @@ class Engine:
         self._grammar_compiler.drop(sequence.request_id)
         del self._sequences[sequence.request_id]
         return self._make_output(sequence, sampled, reason, error)
+
+    def _end_refused(self) -> list[TokenOutput]:
+        """End what could not acquire what it needs."""
+        outputs = [self._refuse_sequence(sequence, error) for sequence, error in self._refused]
+        self._refused.clear()
+        return outputs
 
     def _refuse_sequence(self, sequence: Sequence, error: IntaglioError) -> TokenOutput:
         output = self._end_sequence(sequence, FinishReason.ERROR, error=str(error))

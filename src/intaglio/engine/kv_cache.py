@@ -29,6 +29,15 @@ from intaglio.ops import KVFormat
 from intaglio.ops.cached_values import token_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class BlockCopy:
+    """A block of a KV group whose content another one of that group has to get."""
+
+    group: int
+    source: int
+    target: int
+
+
 class KVCacheManager:
     """Allocates and frees the blocks of sequences. It does not touch keys or values; the forward writes those."""
 
@@ -66,10 +75,7 @@ class KVCacheManager:
             first, end = self._first_needed(group, num_cached), self._num_blocks_for(num_cached)
             shared = [pool.find(key) for key in sequence.block_keys[first:end]]
             num_idle_shared = sum(block is not None and pool.is_idle(block) for block in shared)
-            total = self._num_blocks_for(len(sequence.tokens))
-            if group.window is not None:  # blocks that left the window are freed while the prompt is computed
-                total = min(total, end + self._num_blocks_for(group.window) + 1)
-            if pool.num_idle - num_idle_shared < total - end:
+            if pool.num_idle - num_idle_shared < self._num_new_blocks(group, sequence, end):
                 return False
         return True
 
@@ -85,6 +91,39 @@ class KVCacheManager:
                 pool.retain(block)
                 table.blocks.append(block)
         sequence.num_computed = num_cached
+
+    # -- groups of sequences with one prompt
+
+    def can_fork(self, sequence: Sequence, num_shared: int) -> bool:
+        """Whether all tokens the sequence has could be computed, `num_shared` of them shared with a running one."""
+        full = num_shared // self.block_size
+        return all(
+            pool.num_idle >= self._num_new_blocks(group, sequence, full)
+            for group, pool in zip(self.groups, self.pools, strict=True)
+        )
+
+    def fork(self, sequence: Sequence, source: Sequence, num_shared: int) -> list[BlockCopy]:
+        """Give the sequence the first `num_shared` tokens of another: its full blocks, and a block of its own for the
+        tokens after them.
+
+        source  has their keys and values, not committed yet, so that no block of theirs has left a window
+        Returns what has to be copied before a block is freed.
+        """
+        copies = []
+        full, rest = divmod(num_shared, self.block_size)
+        for index, (group, pool) in enumerate(zip(self.groups, self.pools, strict=True)):
+            table, theirs = sequence.tables[index], source.tables[index]
+            assert not table.blocks, "a sequence is admitted with empty tables"
+            table.first_block = min(self._first_needed(group, num_shared), full)
+            assert theirs.first_block <= table.first_block, "a visible block is gone"
+            table.blocks.extend(theirs.blocks[table.first_block - theirs.first_block : full - theirs.first_block])
+            for block in table.blocks:
+                pool.retain(block)
+            if rest:
+                table.blocks.append(pool.allocate())
+                copies.append(BlockCopy(index, theirs.blocks[full - theirs.first_block], table.blocks[-1]))
+        sequence.num_computed = num_shared
+        return copies
 
     # -- steps
 
@@ -139,6 +178,13 @@ class KVCacheManager:
 
     def _num_blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
+
+    def _num_new_blocks(self, group: KVGroupShape, sequence: Sequence, end: int) -> int:
+        """Blocks that all tokens of the sequence need besides the first `end` ones."""
+        total = self._num_blocks_for(len(sequence.tokens))
+        if group.window is not None:  # blocks that left the window are freed while the prompt is computed
+            total = min(total, end + self._num_blocks_for(group.window) + 1)
+        return total - end
 
     def _first_needed(self, group: KVGroupShape, position: int) -> int:
         """The first block that the token at `position` can see."""

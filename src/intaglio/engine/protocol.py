@@ -39,7 +39,9 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
-    request: EngineRequest
+    """Requests that begin in the same step, if there is room for them."""
+
+    requests: list[EngineRequest]
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):

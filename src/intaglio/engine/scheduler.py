@@ -5,6 +5,9 @@ to prompts, in order of arrival, cut into pieces as needed (chunked prefill); th
 is capacity. One whose adapter or grammar is still loading is skipped meanwhile. What remains of the budget goes to
 batch sequences in the same way.
 
+Sequences of one group have the same prompt. One of them computes it while the others wait; then they share its blocks
+and compute the last token of the prompt, from which each samples its own completion.
+
 When the KV cache runs out, the sequence that was admitted last is preempted: it gives its blocks back, waits at the
 front of its class and computes its tokens again later. Batch sequences are preempted first, also for interactive ones
 that only wait to be admitted.
@@ -16,7 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from intaglio.engine.kv_cache import KVCacheManager
+from intaglio.engine.kv_cache import BlockCopy, KVCacheManager
 from intaglio.engine.sequence import Sequence, SequenceState
 from intaglio.lora.pool import AcquireResult
 from intaglio.request import FinishReason, Priority
@@ -33,6 +36,12 @@ class Scheduled:
     def completes(self) -> bool:
         """Whether all its tokens are computed after this step, so that a next one is sampled."""
         return self.num_tokens == self.sequence.num_pending
+
+    @property
+    def completes_prompt(self) -> bool:
+        """Whether the last token of its prompt is computed in this step."""
+        sequence = self.sequence
+        return sequence.num_computed < sequence.num_prompt <= sequence.num_computed + self.num_tokens
 
     @property
     def samples(self) -> bool:
@@ -130,19 +139,16 @@ class Scheduler:
         for sequence in [sequence for sequence in self.waiting if sequence.priority is priority]:
             if step.budget == 0 or sequence in step.preempted:
                 return False  # capacity that was just freed by preemption is not for the waiting
+            if self._waits_for_its_prompt(sequence):
+                continue
             result = self._acquire_all(sequence, step)
             if result is AcquireResult.NO_CAPACITY:
                 return False
             if result is AcquireResult.LOADING:
                 continue
             num_cached = self.cache.find_prefix(sequence)
-            self.waiting.remove(sequence)
             self.cache.admit(sequence, num_cached)
-            if not sequence.was_admitted:
-                sequence.num_cached = num_cached
-                sequence.was_admitted = True
-            sequence.state = SequenceState.RUNNING
-            self.running.append(sequence)
+            self._start_running(sequence)
             if not self.cache.can_grow(sequence, min(sequence.num_pending, step.budget)):
                 return False  # its cached prefix holds the last free blocks; it runs and grows in a later step
             self._add_to_step(sequence, step)
@@ -173,6 +179,46 @@ class Scheduler:
         if len(self.running) == self._max_running:
             return False
         return self.cache.can_admit(sequence, self.cache.find_prefix(sequence))
+
+    def _start_running(self, sequence: Sequence) -> None:
+        """Its blocks are allocated: it has what it needs to run."""
+        self.waiting.remove(sequence)
+        if not sequence.was_admitted:
+            sequence.num_cached = sequence.num_computed
+            sequence.was_admitted = True
+        sequence.state = SequenceState.RUNNING
+        self.running.append(sequence)
+
+    def _waits_for_its_prompt(self, sequence: Sequence) -> bool:
+        """Whether a running sequence is computing the prompt that it has too."""
+        if sequence.group is None:
+            return False
+        return any(one.group == sequence.group and one.num_computed < one.num_prompt for one in self.running)
+
+    def fork_prompts(self, scheduled: list[Scheduled]) -> list[BlockCopy]:
+        """Admit the sequences that waited for the prompts which this step has computed: they share them.
+
+        Call it after the forward and before its tokens are committed. Returns what has to be copied at once.
+        """
+        done = [item.sequence for item in scheduled if item.completes_prompt and item.sequence.group is not None]
+        return [copy for source in done for copy in self._fork_prompt(source)]
+
+    def _fork_prompt(self, source: Sequence) -> list[BlockCopy]:
+        copies: list[BlockCopy] = []
+        for sequence in [one for one in self.waiting if one.priority is source.priority]:
+            if sequence.group != source.group:
+                if sequence.was_admitted:
+                    break  # it was preempted: what is free is for it first
+                continue
+            num_shared = min(source.num_prompt, len(sequence.tokens) - 1)
+            if len(self.running) == self._max_running or not self.cache.can_fork(sequence, num_shared):
+                break
+            if not sequence.can_share_scores(source) or self._acquire(sequence) is not AcquireResult.ACQUIRED:
+                continue  # it is admitted in a later step, like any other
+            sequence.scores = source.scores if sequence.scores is not None else None
+            copies += self.cache.fork(sequence, source, num_shared)
+            self._start_running(sequence)
+        return copies
 
     def _last_admitted(self, priority: Priority, step: _Step) -> Sequence | None:
         """The running sequence of a class that was admitted last, of those that have no tokens in this step yet."""

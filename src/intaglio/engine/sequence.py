@@ -56,7 +56,7 @@ class Sequence:
     digest: str | None = None
     state: SequenceState = SequenceState.WAITING
     num_computed: int = 0
-    num_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
+    num_cached: int = 0  # prompt tokens taken from the prefix cache, or from another of its group, at first admission
     block_keys: list[bytes] = field(default_factory=list)  # prefix-cache keys of the full blocks, grown on demand
     finish_reason: FinishReason | None = None
     was_admitted: bool = False
@@ -94,6 +94,10 @@ class Sequence:
         return self.request.adapters
 
     @property
+    def group(self) -> str | None:
+        return self.request.group
+
+    @property
     def num_prompt(self) -> int:
         return len(self.request.prompt_ids)
 
@@ -119,6 +123,12 @@ class Sequence:
         """
         own = frozenset() if self.params.ignore_stop_tokens and self.matcher is None else stop_ids
         return own.union(self.params.stop_token_ids)
+
+    def can_share_scores(self, other: Sequence) -> bool:
+        """Whether it needs no scores of its prompt, or `other`, which has the same prompt, has all that it needs."""
+        if self.scores is None:
+            return True
+        return other.scores is not None and other.scores.is_complete and other.scores.num_best == self.scores.num_best
 
     def take_scores(self) -> PromptLogprobs | None:
         """The scores of its prompt for its first output, None for every other."""

@@ -131,6 +131,9 @@ class Ops(Protocol):
     ) -> KVGroup:
         """An empty cache. Its memory is touched only as blocks are written."""
 
+    def copy_kv_block(self, cache: KVGroup, source: int, target: int) -> None:
+        """Make block `target` the same as block `source` in every layer, bit for bit. Changes the cache in place."""
+
     # -- the forward, in the order of the model ------------------------------------------------------------------------
     #
     # plan, projection: the adapters of the rows, and the projection's index in `adapter_weights`. A projection is a

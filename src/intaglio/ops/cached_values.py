@@ -35,3 +35,10 @@ def kv_group(
         return KVGroup(keys, values)
     heads = shape[:-1]
     return KVGroup(keys, values, zeros((*heads, num_key_scales(shape[-1])), np.float32), zeros((*heads, 1), np.float32))
+
+
+def copy_block(cache: KVGroup, source: int, target: int) -> None:
+    """Make block `target` of every layer the same as block `source`, bit for bit."""
+    for array in (cache.keys, cache.values, cache.key_scales, cache.value_scales):
+        if array is not None:
+            array[:, target] = array[:, source]

@@ -98,6 +98,7 @@ def test_n_choices_share_a_prompt_that_counts_once(client: TestClient, llm: Fake
         "total_tokens": 9,
         "prompt_tokens_details": {"cached_tokens": 1},
     }
+    assert llm.groups == [3]
     seeds = [params.seed for _, params, _, _ in llm.submitted]
     assert seeds[0] == 7
     assert len(set(seeds)) == 3
@@ -231,7 +232,7 @@ def test_a_full_server_runs_none_of_the_choices(client: TestClient, llm: FakeLLM
     assert refusal_of(complete(client, ["a", "b"]))[:2] == (429, 3040)
 
 
-def test_a_capacity_error_midway_frees_the_started_choices(
+def test_a_capacity_error_at_a_later_prompt_frees_the_started_choices(
     client: TestClient, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = llm.submit
@@ -241,7 +242,7 @@ def test_a_capacity_error_midway_frees_the_started_choices(
         return await submit(*args, **kwargs)
 
     monkeypatch.setattr(llm, "submit", submit_two)
-    assert refusal_of(chat(client, n=5))[:2] == (429, 3040)
+    assert refusal_of(complete(client, ["a", "b", "c"]))[:2] == (429, 3040)
     assert (len(llm.submitted), llm.num_open) == (2, 0)
 
 

@@ -155,20 +155,47 @@ async def submit(
     prepared: PreparedRequest, run_input: RunInput, request_id: str, *, priority: Priority = Priority.INTERACTIVE
 ) -> RunningRequest:
     """Submit a prepared request to the engine. Raises ContextLengthError, CapacityError or EngineDeadError."""
-    params = run_input.params
+    (running,) = await submit_choices(prepared, [run_input], [request_id], priority=priority)
+    return running
+
+
+async def submit_choices(
+    prepared: PreparedRequest,
+    choices: Sequence[RunInput],
+    names: Sequence[str],
+    *,
+    priority: Priority = Priority.INTERACTIVE,
+) -> list[RunningRequest]:
+    """Submit a prepared request once for each choice, all of them or none: their prompt is computed once.
+
+    choices  differ in their seed alone
+    names    of the choices in the log
+    Raises as `submit` does.
+    """
+    params = [choice.params for choice in choices]
     if prepared.grammar is not None:
-        params = msgspec.structs.replace(params, grammar=prepared.grammar)
-    log = RequestLog(request_id, prepared.model, prepared.adapters, answered_by=prepared.answered_by)
-    handle = await prepared.llm.submit(
+        params = [msgspec.structs.replace(one, grammar=prepared.grammar) for one in params]
+    logs = [RequestLog(name, prepared.model, prepared.adapters, answered_by=prepared.answered_by) for name in names]
+    handles = await prepared.llm.submit_all(
         prepared.prompt_ids,
         params,
         adapters=prepared.adapters,
-        stop=run_input.stop,
+        stop=choices[0].stop,
         priority=priority,
-        reject_if_busy=run_input.reject_if_busy,
-        cache_salt=run_input.cache_salt,
-        form=run_input.form,
+        reject_if_busy=choices[0].reject_if_busy,
+        cache_salt=choices[0].cache_salt,
+        form=choices[0].form,
     )
+    num_prompt, max_tokens, notes = len(prepared.prompt_ids), params[0].max_tokens, prepared.notes
+    max_tokens = prepared.llm.window - num_prompt if max_tokens is None else max_tokens
+    return [
+        RunningRequest(handle, log, _headers(prepared, log.request_id), choice, num_prompt, max_tokens, notes)
+        for handle, log, choice in zip(handles, logs, choices, strict=True)
+    ]
+
+
+def _headers(prepared: PreparedRequest, request_id: str) -> dict[str, str]:
+    """Of the response; see `RunningRequest`."""
     headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__, **stand_in_headers(prepared.answered_by)}
     identity = mix_identity(prepared.adapters)
     if identity is not None:
@@ -176,9 +203,7 @@ async def submit(
     if prepared.notes:
         # The form of OpenAI's responses has no place for them.
         headers[MESSAGES_HEADER] = json.dumps(prepared.notes)[:_MAX_HEADER]
-    num_prompt = len(prepared.prompt_ids)
-    max_tokens = prepared.llm.window - num_prompt if params.max_tokens is None else params.max_tokens
-    return RunningRequest(handle, log, headers, run_input, num_prompt, max_tokens, prepared.notes)
+    return headers
 
 
 async def _resolve_adapters(

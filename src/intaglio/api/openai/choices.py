@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from intaglio.api.http.errors import REQUEST_ID_HEADER
 from intaglio.api.inference.results import Usage, usage_shape
 from intaglio.api.inference.run_input import RunInput
-from intaglio.api.inference.running_request import RunningRequest, prepare, submit
+from intaglio.api.inference.running_request import RunningRequest, prepare, submit_choices
 from intaglio.api.openai.choice_reader import ChoiceDelta, ChoiceReader, merged
 from intaglio.api.openai.input import OpenAIInput
 from intaglio.api.openai.prompt_scores import Prompt
@@ -106,9 +106,11 @@ async def start_choices(state: ServerState, account: str, openai_input: OpenAIIn
     running: list[RunningRequest] = []
     try:
         for ready, prompt in zip(prepared, openai_input.prompts, strict=True):
-            for run_input in openai_input.choices(prompt):
-                name = request_id if openai_input.num_choices == 1 else f"{request_id}/{len(running)}"
-                running.append(await submit(replace(ready, adapters=adapters), run_input, name))
+            each = openai_input.choices(prompt)
+            names = [f"{request_id}/{len(running) + number}" for number in range(len(each))]
+            if openai_input.num_choices == 1:
+                names = [request_id]
+            running += await submit_choices(replace(ready, adapters=adapters), each, names)
     except BaseException as error:
         await _end(running, error)
         raise

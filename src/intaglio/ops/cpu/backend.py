@@ -33,7 +33,7 @@ from intaglio.ops import (
     SamplingRow,
 )
 from intaglio.ops._cpu import AttentionPlan, Device, Pages, instruction_sets
-from intaglio.ops.cached_values import kv_group
+from intaglio.ops.cached_values import copy_block, kv_group
 from intaglio.ops.cpu.adapter import CpuAdapter, CpuPlan, adapter_arrays, adapter_from_arrays, pack_adapter
 from intaglio.ops.cpu.weight import CpuWeight, tiled
 from intaglio.ops.dora import dora_gain, is_table_pair
@@ -161,6 +161,9 @@ class CpuOps(HostDistributions):
         self, layers: int, num_blocks: int, block_size: int, kv_heads: int, head_dim: int, fmt: KVFormat = "f32"
     ) -> KVGroup:
         return kv_group((layers, num_blocks, block_size, kv_heads, head_dim), fmt, _aligned_zeros)
+
+    def copy_kv_block(self, cache: KVGroup, source: int, target: int) -> None:
+        copy_block(cache, source, target)
 
     # -- the forward
 

@@ -27,7 +27,7 @@ from intaglio.ops import (
     QuantizedMatrix,
     SamplingRow,
 )
-from intaglio.ops.cached_values import kv_group
+from intaglio.ops.cached_values import copy_block, kv_group
 from intaglio.ops.dora import dora_gain, is_table_pair
 from intaglio.ops.logprobs import HostDistributions
 from intaglio.ops.reference.adapter import ReferenceAdapter, adapter_arrays, adapter_from_arrays, with_pair
@@ -106,6 +106,9 @@ class ReferenceOps(HostDistributions):
     ) -> KVGroup:
         shape = (layers, num_blocks, block_size, kv_heads, head_dim)
         return kv_group(shape, fmt, np.zeros)  # zeros: pages are allocated when touched
+
+    def copy_kv_block(self, cache: KVGroup, source: int, target: int) -> None:
+        copy_block(cache, source, target)
 
     # -- the forward
 
