@@ -140,9 +140,18 @@ class BaseModel:
         """Token ids of a prompt: unchanged if raw, else as one user turn. Begins with one BOS."""
         return render_prompt(prompt, self.tokenizer, raw, self.chat)
 
-    def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Token ids of a chat, ready for the model's turn. Raises ChatError naming the message."""
-        return self.chat.render(messages)
+    def render_messages(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final: bool = False,
+    ) -> list[int]:
+        """Token ids of a chat, by default ready for the model's turn; the options are those of `ChatFormat.render`.
+
+        Raises ChatError naming the message.
+        """
+        return self.chat.render(messages, add_generation_prompt=add_generation_prompt, continue_final=continue_final)
 
 
 def make_request(

@@ -139,8 +139,16 @@ class AsyncLLM:
     def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
         return self._base.render_prompt(prompt, raw=raw)
 
-    def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        return self._base.render_messages(messages)
+    def render_messages(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final: bool = False,
+    ) -> list[int]:
+        return self._base.render_messages(
+            messages, add_generation_prompt=add_generation_prompt, continue_final=continue_final
+        )
 
     async def submit(
         self,

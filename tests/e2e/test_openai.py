@@ -123,6 +123,30 @@ def test_a_prompt_of_token_ids_is_the_text_it_stands_for(client: openai.OpenAI, 
     assert both.choices[0].text == f"{PROMPT}{texts[0]}"
 
 
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        ({}, "model\nIt is<end_of_turn>\n<start_of_turn>model\n"),
+        ({"add_generation_prompt": False}, "model\nIt is<end_of_turn>\n"),
+        ({"continue_final_message": True}, "model\nIt is"),
+    ],
+)
+def test_a_chat_ends_as_its_fields_say(
+    live_server: LiveServer, client: openai.OpenAI, tokenizer: Tokenizer, fields: dict[str, bool], end: str
+) -> None:
+    messages: Any = [{"role": "user", "content": "Name a city."}, {"role": "assistant", "content": "It is"}]
+    text = f"<start_of_turn>user\nName a city.<end_of_turn>\n<start_of_turn>{end}"
+    ids = tokenizer.encode(text, special=True, add_bos=True)
+    sent = {"model": MODEL, "messages": messages, **fields}
+    tokens = httpx.post(f"{live_server.account('acc0')}/ai/v1/tokenize", json=sent, timeout=ANSWER_DEADLINE_S).json()
+    assert tokens["tokens"] == ids
+    chat = client.chat.completions.create(**{**CHAT, "messages": messages}, extra_body=fields)
+    raw = client.completions.create(**{**GREEDY, "prompt": ids})
+    assert chat.choices[0].message.content == raw.choices[0].text
+    assert chat.usage is not None
+    assert chat.usage.prompt_tokens == len(ids)
+
+
 def test_chat_logprobs_are_of_the_raw_distribution(client: openai.OpenAI) -> None:
     greedy = client.chat.completions.create(**CHAT, logprobs=True, top_logprobs=20).choices[0]
     assert greedy.logprobs is not None

@@ -169,6 +169,7 @@ class FakeLLM:
         self.busy = False
         self.closed = False
         self.submitted: list[tuple[str, SamplingParams, tuple[ScaledAdapter, ...], tuple[str, ...]]] = []
+        self.endings: list[tuple[bool, bool]] = []  # of `render_messages`: its two options
         self.groups: list[int] = []  # how many requests were submitted together
         self.priorities: list[Priority] = []  # of the submitted requests, in the same order
         self.forms: list[TextForm] = []  # of the submitted requests too
@@ -187,7 +188,14 @@ class FakeLLM:
     def render_prompt(self, prompt: str, *, raw: bool) -> list[int]:
         return self._ids(prompt if raw else f"user: {prompt} model:")
 
-    def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def render_messages(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final: bool = False,
+    ) -> list[int]:
+        self.endings.append((add_generation_prompt, continue_final))
         for index, message in enumerate(messages):
             if message.get("content") is None and message["role"] != "assistant":
                 raise ChatError(f"content of message {index} is null")

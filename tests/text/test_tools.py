@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from intaglio.errors import BadInputError
-from intaglio.text import fold_messages
+from intaglio.text import Tokenizer, fold_messages
+from intaglio.text.chat.gemma_turns import GemmaFormat
 from intaglio.text.tools import MAX_TOOLS, Tool, ToolCall, ToolUse, call_text, parse_tools, tool_prompt, with_tools
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -138,6 +139,13 @@ def test_tools_are_listed_after_the_callers_system_text_and_before_the_conversat
     use = use_of(FLAT)
     (turn,) = fold_messages(with_tools(messages, use))
     assert turn.text == f"Be brief.\n\n{tool_prompt(use)}\n\nHi"
+
+
+def test_a_message_is_continued_behind_the_description_of_tools(tiny_tokenizer: Tokenizer) -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    chat, messages = GemmaFormat(tiny_tokenizer), with_tools(talk, use_of(FLAT))
+    ids = chat.render(messages[:1] + messages[2:])
+    assert chat.render(messages, continue_final=True) == ids[:-1] + tiny_tokenizer.encode("\nb")
 
 
 def test_an_empty_conversation_stays_empty() -> None:

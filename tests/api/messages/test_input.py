@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intaglio.api.inference.run_input import PromptEnding
 from intaglio.api.messages.input import as_chat_body
 from intaglio.api.messages.schema import MESSAGES_SCHEMA, messages_check
 from intaglio.api.model_names import NamedModel
@@ -93,6 +94,19 @@ def test_tools_and_their_choice_are_those_of_chat_completions(choice: Any, read:
     read_chat(body, NamedModel(MODEL))
 
 
+@pytest.mark.parametrize("content", ["And", [TEXT], ""])
+def test_a_last_message_of_the_assistant_is_continued(content: Any) -> None:
+    body = chat_body(USER, {"role": "assistant", "content": content})
+    assert read_chat(body, NamedModel(MODEL)).prompts[0].ending is PromptEnding.OPEN_TURN
+    assert read_chat(chat_body(USER), NamedModel(MODEL)).prompts[0].ending is PromptEnding.NEW_TURN
+
+
+def test_json_does_not_begin_with_a_text_of_the_caller() -> None:
+    asked = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    with pytest.raises(BadInputError, match="'/messages/1' is of the assistant, whose text the answer would continue"):
+        chat_body(USER, {"role": "assistant", "content": "{"}, output_config=asked)
+
+
 @pytest.mark.parametrize(
     ("message", "says"),
     [
@@ -104,7 +118,8 @@ def test_tools_and_their_choice_are_those_of_chat_completions(choice: Any, read:
         ({"role": "user", "content": [{**RESULT, "content": [{"type": "image"}]}]}, "is 'image'"),
         ({"role": "user", "content": [{**RESULT, "is_error": "yes"}]}, "'/messages/1/content/0/is_error', 'boolean'"),
         ({"role": "user", "content": [CALL]}, "'/messages/1/content/0/type' is 'tool_use'"),
-        ({"role": "assistant", "content": "And"}, "'/messages/1' is of the assistant"),
+        ({"role": "assistant", "content": "And "}, "'/messages/1', which the answer continues, ends with whitespace"),
+        ({"role": "assistant", "content": [TEXT, CALL]}, "'/messages/1' calls tools and is the last message"),
         ({"role": "system", "content": "x"}, "'/messages/1/role'"),
     ],
 )

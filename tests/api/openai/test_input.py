@@ -17,7 +17,7 @@ from intaglio.api.openai.schema import CHAT_SCHEMA, COMPLETIONS_SCHEMA, chat_che
 from intaglio.errors import BadInputError, IntaglioError
 from intaglio.request import SamplingParams
 from tests.api.conftest import MODEL
-from tests.api.openai.wire import CHAT, COMPLETIONS, body_of, chat, complete, refusal_of
+from tests.api.openai.wire import CHAT, COMPLETIONS, V1, body_of, chat, complete, refusal_of
 from tests.helpers.drawn_cases import drawn_cases
 from tests.helpers.fakes import FakeLLM
 
@@ -112,6 +112,26 @@ def test_the_developer_role_is_the_system_role(client: TestClient, llm: FakeLLM)
     assert llm.submitted[-1][0].startswith("system: be brief")
 
 
+@pytest.mark.parametrize(
+    ("fields", "ending"),
+    [
+        ({}, (True, False)),
+        ({"add_generation_prompt": True}, (True, False)),
+        ({"add_generation_prompt": False}, (False, False)),
+        ({"continue_final_message": True}, (False, True)),
+        ({"continue_final_message": True, "add_generation_prompt": False}, (False, True)),
+        ({"continue_final_message": False, "add_generation_prompt": None}, (True, False)),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, f"{V1}/tokenize"])
+def test_a_chat_says_how_its_prompt_ends(
+    client: TestClient, llm: FakeLLM, path: str, fields: dict[str, Any], ending: tuple[bool, bool]
+) -> None:
+    messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    body_of(client.post(path, json={"model": MODEL, "messages": messages, **fields}))
+    assert llm.endings == [ending]
+
+
 CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"model": None}, "required properties at '/' are 'model,messages'"),
     ({"model": 3}, "Type mismatch of '/model', 'string' not in 'integer'"),
@@ -155,6 +175,13 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{"name": "x"}]}, "'/functions' is not supported: send them as 'tools'. It is [{'name': 'x'}]"),
     ({"function_call": "auto"}, "'/function_call' is not supported: send it as 'tool_choice'. It is 'auto'"),
     ({"tool_choice": "required"}, "'/tool_choice' requires a call, but there are no tools"),
+    ({"continue_final_message": True, "add_generation_prompt": True},
+     "'/continue_final_message' and '/add_generation_prompt' are both true: the last message is continued, or a new "
+     "one is begun"),
+    ({"continue_final_message": True}, "'/continue_final_message' is true, but '/messages/0/role' is 'user'; only a "
+     "message of the assistant can be continued"),
+    ({"continue_final_message": 1}, "Type mismatch of '/continue_final_message', 'boolean' not in 'integer'"),
+    ({"add_generation_prompt": "no"}, "Type mismatch of '/add_generation_prompt', 'boolean' not in 'string'"),
     ({"echo": True}, "'/echo' is for completions: a chat answers with the new message alone"),
     ({"response_format": {}}, "'/response_format/type' is None; it must be json_object, json_schema or text"),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intaglio.api.inference.run_input import PromptEnding
 from intaglio.api.model_names import NamedModel
 from intaglio.api.openai.input import read_chat
 from intaglio.api.responses.input import as_chat_body, read_items
@@ -82,13 +83,17 @@ def test_tools_and_formats_are_those_of_chat_completions() -> None:
         ({}, "'/input/0/type' is 'None'"),
         ({"type": "function_call", "call_id": "c", "name": "f", "arguments": {}}, "'/input/0/arguments', 'string'"),
         ({"type": "function_call_output", "call_id": "c", "output": 5}, "'/input/0/output', 'array'"),
-        ({"role": "assistant", "content": "And"}, "'/input' ends with an item of the assistant"),
     ],
 )
 def test_what_is_not_served_is_refused_at_its_place(item: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInputError) as refused:
         chat_body(input=[item])
     assert says in str(refused.value)
+
+
+def test_a_last_item_of_the_assistant_is_a_complete_one_as_for_openai() -> None:
+    body = chat_body(input=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    assert read_chat(body, NamedModel(MODEL)).prompts[0].ending is PromptEnding.NEW_TURN
 
 
 def test_a_format_without_a_schema_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from intaglio.api.http.json_body import parse_json
@@ -47,6 +48,14 @@ class Truncation:
         return ids[:limit] if self.from_right else [ids[0], *ids[len(ids) - limit + 1 :]]
 
 
+class PromptEnding(Enum):
+    """How the prompt of a chat ends."""
+
+    NEW_TURN = "with the opening of the model's turn"
+    LAST_TURN = "with the end of the last turn"
+    OPEN_TURN = "with the text of the last message, the assistant's, whose turn is continued"
+
+
 @dataclass(frozen=True, slots=True)
 class RunInput:
     """One checked request. Exactly one of prompt and messages is given.
@@ -60,6 +69,7 @@ class RunInput:
     form            what of the completion's tokens becomes text
     truncation      of a prompt that is too long; None: it is refused
     cache_salt      keys and values are shared with requests of the same salt only
+    ending          of the prompt that the messages become
     """
 
     prompt: str | list[int] | None
@@ -76,6 +86,7 @@ class RunInput:
     form: TextForm = PLAIN_TEXT
     truncation: Truncation | None = None
     cache_salt: str | None = None
+    ending: PromptEnding = PromptEnding.NEW_TURN
 
 
 def read_run_input(body: object, query: Mapping[str, str], schema: RunSchema) -> RunInput:

@@ -19,7 +19,7 @@ from intaglio.api.inference.forms.structured_output import grammar_and_notes, pa
 from intaglio.api.inference.lora_field import NamedAdapter
 from intaglio.api.inference.request_log import RequestLog
 from intaglio.api.inference.results import RunResult, tool_calls_json
-from intaglio.api.inference.run_input import RunInput
+from intaglio.api.inference.run_input import PromptEnding, RunInput
 from intaglio.api.stand_ins import stand_in_headers
 from intaglio.api.state import ServerState
 from intaglio.completion import TextDelta
@@ -221,4 +221,8 @@ def _prompt_ids(llm: AsyncLLM, run_input: RunInput) -> list[int]:
     if run_input.prompt is not None and run_input.tools is None:
         return llm.render_prompt(run_input.prompt, raw=run_input.raw)
     messages = run_input.messages if run_input.prompt is None else [{"role": "user", "content": run_input.prompt}]
-    return llm.render_messages(with_tools(messages or [], run_input.tools) if run_input.tools else messages or [])
+    return llm.render_messages(
+        with_tools(messages or [], run_input.tools) if run_input.tools else messages or [],
+        add_generation_prompt=run_input.ending is PromptEnding.NEW_TURN,
+        continue_final=run_input.ending is PromptEnding.OPEN_TURN,
+    )

@@ -18,6 +18,9 @@ def as_chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
     """A body as its check gives it, as one of chat completions. Raises BadInputError for blocks that are not served."""
     chat: dict[str, Any] = {name: body[name] for name in _SAME if name in body}
     chat["messages"] = _messages(body)
+    if chat["messages"][-1]["role"] == "assistant":
+        _check_continued(body)
+        chat["continue_final_message"] = True
     if body.get("stop_sequences"):
         chat["stop"] = body["stop_sequences"]
     if body.get("tools"):
@@ -33,11 +36,6 @@ def as_chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    last = len(body["messages"]) - 1
-    if body["messages"][last]["role"] == "assistant":
-        raise BadInputError(
-            f"'/messages/{last}' is of the assistant, whose text is not continued here; the last message is the user's"
-        )
     system = body.get("system")
     messages = [{"role": "system", "content": system}] if system else []
     for index, message in enumerate(body["messages"]):
@@ -48,6 +46,27 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         else:
             messages.append(_assistant_turn(f"/messages/{index}/content", message["content"]))
     return messages
+
+
+def _check_continued(body: Mapping[str, Any]) -> None:
+    """A last message of the assistant is the beginning of its answer. Raises BadInputError as Anthropic's API refuses
+    one that cannot be continued.
+    """
+    last = len(body["messages"]) - 1
+    content = body["messages"][last]["content"]
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if any(block["type"] == "tool_use" for block in blocks):
+        raise BadInputError(f"'/messages/{last}' calls tools and is the last message; their results have to follow it")
+    if blocks and blocks[-1]["text"] != blocks[-1]["text"].rstrip():
+        raise BadInputError(
+            f"'/messages/{last}', which the answer continues, ends with whitespace; send it without, because the model "
+            "writes it"
+        )
+    if _output_format(body) is not None:
+        raise BadInputError(
+            f"'/messages/{last}' is of the assistant, whose text the answer would continue; an answer that has to be "
+            "JSON begins anew: end with a message of the user"
+        )
 
 
 def _user_turns(where: str, blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

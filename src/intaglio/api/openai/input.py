@@ -7,7 +7,7 @@ from typing import Any
 
 from intaglio.api.inference.forms.text_grammar import read_form, refuse_beside_tools
 from intaglio.api.inference.lora_field import NamedAdapter, check_same_adapter, read_lora
-from intaglio.api.inference.run_input import RunInput, Truncation, rejects_if_busy, stop_strings
+from intaglio.api.inference.run_input import PromptEnding, RunInput, Truncation, rejects_if_busy, stop_strings
 from intaglio.api.model_names import NamedModel
 from intaglio.api.openai.fields.honoured import MAX_CHOICES
 from intaglio.api.openai.sampling import DEFAULT_MAX_TOKENS, TO_WINDOW, sampling_params, with_choice_seed
@@ -66,7 +66,25 @@ def read_chat(body: dict[str, Any], named: NamedModel, default_max_tokens: int =
     tools = parse_tools(body.get("tools"), choice=body.get("tool_choice"), parallel=parallel)
     run_input = _run_input(body, logprobs, default_max_tokens)
     refuse_beside_tools(run_input.text_grammar, tools)
-    return _joined(body, named, [replace(run_input, messages=messages, tools=tools)])
+    return _joined(body, named, [replace(run_input, messages=messages, tools=tools, ending=prompt_ending(body))])
+
+
+def prompt_ending(body: dict[str, Any]) -> PromptEnding:
+    """What a body with `messages` asks for, in vLLM's fields. Raises BadInputError for what contradicts itself."""
+    if body.get("continue_final_message"):
+        if body.get("add_generation_prompt"):
+            raise BadInputError(
+                "'/continue_final_message' and '/add_generation_prompt' are both true: the last message is continued, "
+                "or a new one is begun"
+            )
+        last, role = len(body["messages"]) - 1, body["messages"][-1]["role"]
+        if role != "assistant":
+            raise BadInputError(
+                f"'/continue_final_message' is true, but '/messages/{last}/role' is {role[:40]!r}; only a message of "
+                "the assistant can be continued"
+            )
+        return PromptEnding.OPEN_TURN
+    return PromptEnding.NEW_TURN if body.get("add_generation_prompt", True) else PromptEnding.LAST_TURN
 
 
 def read_completions(

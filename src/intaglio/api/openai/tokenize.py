@@ -12,8 +12,10 @@ from starlette.responses import Response
 
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
+from intaglio.api.inference.run_input import PromptEnding
 from intaglio.api.model_names import find_model
 from intaglio.api.openai.fields.honoured import MESSAGES
+from intaglio.api.openai.input import prompt_ending
 from intaglio.api.openai.responses import Detokenized, Tokenized
 from intaglio.api.openai.schema import BodyCheck
 from intaglio.api.state import ServerState
@@ -34,8 +36,8 @@ TOKENIZE_SCHEMA: dict[str, Any] = {
         "messages": MESSAGES,
         "tools": {"type": "array", "items": {"type": "object"}},
         "add_special_tokens": _FLAG,
-        "add_generation_prompt": {"enum": [True]},
-        "continue_final_message": {"enum": [False]},
+        "add_generation_prompt": _FLAG,
+        "continue_final_message": _FLAG,
         "return_token_strs": _FLAG,
         "chat_template_kwargs": {"enum": [{}, {"enable_thinking": False}]},
         "mm_processor_kwargs": {"type": "object", "description": "without effect: a message has no images"},
@@ -112,5 +114,9 @@ def _token_ids(llm: AsyncLLM, body: dict[str, Any]) -> list[int]:
     if "prompt" in body:
         add_bos = body.get("add_special_tokens", True)
         return llm.tokenizer.encode(body["prompt"], special=True, add_bos=add_bos)
-    tools = parse_tools(body.get("tools"))
-    return llm.render_messages(with_tools(body["messages"], tools) if tools else body["messages"])
+    tools, ending = parse_tools(body.get("tools")), prompt_ending(body)
+    return llm.render_messages(
+        with_tools(body["messages"], tools) if tools else body["messages"],
+        add_generation_prompt=ending is PromptEnding.NEW_TURN,
+        continue_final=ending is PromptEnding.OPEN_TURN,
+    )

@@ -28,8 +28,6 @@ def as_chat_body(body: Mapping[str, Any], earlier: Sequence[Message] = ()) -> di
     instructions = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
     chat: dict[str, Any] = {name: body[name] for name in _SAME if name in body}
     chat["messages"] = [*instructions, *earlier, *read_items(body["input"])]
-    if chat["messages"][-1]["role"] == "assistant":
-        raise BadInputError("'/input' ends with an item of the assistant, whose text is not continued here")
     if "max_output_tokens" in body:
         chat["max_tokens"] = body["max_output_tokens"]
     if body.get("tools"):

@@ -82,11 +82,12 @@ def check_answers(messages: Sequence[Message]) -> None:
 
 
 def check_continued(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ChatError unless the last message is one of the assistant, which a completion can continue."""
-    if messages[-1].get("role") != "assistant":
-        raise ChatError(
-            f"the last message has the role {messages[-1].get('role')!r}; only one of the assistant can be continued"
-        )
+    """Raise ChatError unless the last message is one of the assistant, which a completion can continue. System messages
+    may follow it, because every format puts them first.
+    """
+    last = next((role for message in reversed(messages) if (role := message.get("role")) != "system"), "system")
+    if last != "assistant":
+        raise ChatError(f"the last message has the role {last!r}; only one of the assistant can be continued")
 
 
 def joined_system_text(messages: Sequence[Message]) -> str | None:

@@ -12,6 +12,7 @@ _ONLY_COMPLETIONS = frozenset({Route.COMPLETIONS})
 _NO_REASONING = "these models write no reasoning that could be longer or shorter; leave it out"
 _NO_SUCH_SAMPLER = "it is not among the samplers here; use temperature, top_k, min_p, top_p or the penalties"
 _TOOLS = "tools are for chat/completions"
+_TURNS = "it is for chat/completions: a prompt has no turns"
 _TOKENIZE = "send the text to /tokenize, which lists its token ids"
 
 
@@ -46,10 +47,8 @@ _OPENAI = (
 
 # Published by vLLM.
 _VLLM = (
-    _field("add_generation_prompt", "the model's turn is always begun; send the prompt to completions to write it "
-           "yourself", True),
-    _field("continue_final_message", "a last message of the assistant is not continued; send the prompt to completions",
-           False),
+    _field("add_generation_prompt", _TURNS, True, False, routes=_ONLY_COMPLETIONS),
+    _field("continue_final_message", _TURNS, False, routes=_ONLY_COMPLETIONS),
     _field("add_special_tokens", "a text gets its BOS, and a chat what its template says; send token ids to "
            "completions to choose others", True, routes=_ONLY_COMPLETIONS),
     _field("add_special_tokens", "a chat gets what its template says; send token ids to completions to choose others",
