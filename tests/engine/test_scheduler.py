@@ -8,6 +8,7 @@ from intaglio.engine.scheduler import Scheduled, Scheduler
 from intaglio.engine.sequence import Sequence
 from intaglio.lora.pool import AcquireResult
 from intaglio.model.gemma import KVGroupShape
+from intaglio.ops import LogprobsRow
 from intaglio.request import FinishReason, Priority
 from tests.helpers.engines import request
 
@@ -314,3 +315,47 @@ def test_every_sequence_ends_in_any_order_of_arrivals_and_aborts(
             break
     assert all(seq.finish_reason is not None for seq in sequences)
     assert all(seq.num_output == seq.params.max_tokens for seq in sequences if seq.finish_reason is FinishReason.LENGTH)
+
+
+def scored(name: str, length: int) -> Sequence:
+    return Sequence.from_request(
+        request(name, range(1000, 1000 + length), prompt_logprobs=0, max_tokens=1), num_groups=len(GROUPS)
+    )
+
+
+def score(scheduled: list[Scheduled]) -> None:
+    for item in scheduled:
+        for _ in item.sequence.scored_positions(item.num_tokens):
+            assert item.sequence.scores is not None
+            item.sequence.scores.add(LogprobsRow(-1.0, 1, []))
+
+
+def test_a_scored_row_costs_more_of_the_budget_and_its_neighbours_still_decode() -> None:
+    cache = KVCacheManager(GROUPS, [40, 40], 4)
+    scheduler = Scheduler(cache, max_running=4, step_tokens=10, scored_row_cost=2.5)
+    scheduler.add(sequence("a", 3, max_tokens=9))
+    carry_out(scheduler, scheduler.schedule())
+    scheduler.add(scored("s", 12))
+    scheduler.add(sequence("b", 20))
+    steps = []
+    for _ in range(5):
+        steps.append(names(step := scheduler.schedule()))
+        score(step)
+        carry_out(scheduler, step)
+        scheduler.check()
+    # 9 are left for prompts: three scored rows for 7.5, then one of `b`; in the end two and one of `s` leave 3.
+    assert steps[:3] == [[("a", 1), ("s", 3), ("b", 1)], [("a", 1), ("s", 3), ("b", 1)], [("a", 1), ("s", 3), ("b", 1)]]
+    assert steps[3] == [("a", 1), ("s", 3), ("b", 3)]
+    assert steps[4] == [("a", 1), ("b", 9)]
+
+
+def test_a_row_that_costs_more_than_a_step_is_computed_nevertheless() -> None:
+    scheduler = Scheduler(KVCacheManager(GROUPS, [40, 40], 4), max_running=4, step_tokens=2, scored_row_cost=5.0)
+    scheduler.add(scored("s", 3))
+    lengths = []
+    while scheduler.has_work:
+        step = scheduler.schedule()
+        lengths.append([item.num_tokens for item in step])
+        score(step)
+        carry_out(scheduler, step)
+    assert lengths == [[1], [1], [1]]

@@ -74,14 +74,8 @@ def _scored_rows(ordered: list[Scheduled], spans: list[tuple[int, int]]) -> list
     scored = []
     for item, (start, _) in zip(ordered, spans, strict=True):
         sequence = item.sequence
-        if sequence.scores is None or sequence.scores.is_complete:
-            continue
-        # A preempted sequence computes rows again whose scores it has.
-        positions = range(
-            max(sequence.num_computed, len(sequence.scores)),
-            min(sequence.num_computed + item.num_tokens, sequence.scores.num_rows),
-        )
-        if positions:
+        positions = sequence.scored_positions(item.num_tokens)
+        if positions and sequence.scores is not None:
             rows = range(
                 start + positions.start - sequence.num_computed, start + positions.stop - sequence.num_computed
             )

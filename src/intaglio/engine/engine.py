@@ -20,7 +20,7 @@ from intaglio.engine.grammar import GrammarCompiler
 from intaglio.engine.kv_cache import CacheShape, KVCacheManager, longest_sequence
 from intaglio.engine.sampler import SampledToken, sample_tokens
 from intaglio.engine.scheduler import Scheduled, Scheduler
-from intaglio.engine.scoring.scorer import score_prompts
+from intaglio.engine.scoring.scorer import score_prompts, scored_row_cost
 from intaglio.engine.sequence import Sequence
 from intaglio.errors import AdapterError, AdapterUseError, EngineStepError, GrammarError, IntaglioError
 from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AcquireResult, AdapterPool
@@ -88,6 +88,7 @@ class Engine:
             step_tokens=limits.step_tokens,
             acquire=self._acquire,
             release=self._release,
+            scored_row_cost=scored_row_cost(config),
         )
         self._sequences: dict[str, Sequence] = {}
         self._refused: list[tuple[Sequence, IntaglioError]] = []

@@ -1,6 +1,7 @@
 """Which sequences run in the next step, with how many tokens: continuous batching with chunked prefill, in two classes.
 
-Each step has a budget of tokens. Interactive sequences come first: those that decode take one each, what is left goes
+Each step has a budget of tokens, of which a row of a prompt that is scored takes more than one, because its logits are
+computed too. Interactive sequences come first: those that decode take one each, what is left goes
 to prompts, in order of arrival, cut into pieces as needed (chunked prefill); then waiting ones are admitted while there
 is capacity. One whose adapter or grammar is still loading is skipped meanwhile. What remains of the budget goes to
 batch sequences in the same way.
@@ -51,9 +52,9 @@ class Scheduled:
 
 @dataclass(slots=True)
 class _Step:
-    """A step being planned: the tokens left in its budget, what is scheduled, and what was preempted for it."""
+    """A step being planned: its remaining budget, in rows without logits, what is scheduled, what was preempted for it."""
 
-    budget: int
+    budget: float
     scheduled: list[Scheduled] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
 
@@ -63,6 +64,7 @@ class Scheduler:
 
     acquire  called at admission for what a sequence needs besides blocks: its grammar's matcher, its adapters in memory
     release  gives that back: the sequence was finished, aborted or preempted, or cannot be admitted
+    scored_row_cost  what a row whose logits are computed costs, in rows without
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Scheduler:
         step_tokens: int,
         acquire: Callable[[Sequence], AcquireResult] = lambda _: AcquireResult.ACQUIRED,
         release: Callable[[Sequence], None] = lambda _: None,
+        scored_row_cost: float = 1.0,
     ) -> None:
         self.cache = cache
         self.waiting: list[Sequence] = []
@@ -82,6 +85,7 @@ class Scheduler:
         self._step_tokens = step_tokens
         self._acquire = acquire
         self._release = release
+        self._scored_row_cost = scored_row_cost
 
     @property
     def has_work(self) -> bool:
@@ -110,10 +114,11 @@ class Scheduler:
         """Give the running sequences of a class their next tokens."""
         of_class = [sequence for sequence in self.running if sequence.priority is priority]
         for sequence in sorted(of_class, key=lambda sequence: sequence.num_pending > 1):  # decoding first; stable
-            if sequence.state is not SequenceState.RUNNING or step.budget == 0:
+            if sequence.state is not SequenceState.RUNNING or step.budget < 1:
                 continue  # preempted for one that came before it, or out of budget
-            if self._preempt_until_it_fits(sequence, min(sequence.num_pending, step.budget), step):
-                self._add_to_step(sequence, step)
+            num_tokens = self._num_affordable(sequence, step)
+            if self._preempt_until_it_fits(sequence, num_tokens, step):
+                self._add_to_step(sequence, num_tokens, step)
 
     def _preempt_until_it_fits(self, sequence: Sequence, num_tokens: int, step: _Step) -> bool:
         """Free blocks for the sequence's next tokens. False if the sequence itself was preempted."""
@@ -125,19 +130,29 @@ class Scheduler:
                 return False
         return True
 
-    def _add_to_step(self, sequence: Sequence, step: _Step) -> None:
-        """Schedule as many of the sequence's pending tokens as the budget allows, and allocate their blocks."""
-        num_tokens = min(sequence.num_pending, step.budget)
+    def _add_to_step(self, sequence: Sequence, num_tokens: int, step: _Step) -> None:
+        """Schedule the sequence's next tokens, and allocate their blocks."""
         self.cache.grow(sequence, num_tokens)
         step.scheduled.append(Scheduled(sequence, num_tokens))
-        step.budget -= num_tokens
+        step.budget -= num_tokens + (self._scored_row_cost - 1) * len(sequence.scored_positions(num_tokens))
+
+    def _num_affordable(self, sequence: Sequence, step: _Step) -> int:
+        """As many of the sequence's pending tokens as the budget allows, which is 1 at least; one at least."""
+        budget = int(step.budget)
+        scored = sequence.scored_positions(sequence.num_pending)
+        plain = min(sequence.num_pending, scored.start - sequence.num_computed if scored else budget, budget)
+        num_scored = min(len(scored), int((step.budget - plain) / self._scored_row_cost))
+        if num_scored < len(scored):
+            return max(1, plain + num_scored)
+        left = int(step.budget - plain - num_scored * self._scored_row_cost)
+        return min(sequence.num_pending, plain + num_scored + left)
 
     def _admit(self, priority: Priority, step: _Step) -> bool:
         """Admit waiting sequences of a class. False if there is no capacity for one: the sequences behind it wait too,
         because they would take the capacity that it needs.
         """
         for sequence in [sequence for sequence in self.waiting if sequence.priority is priority]:
-            if step.budget == 0 or sequence in step.preempted:
+            if step.budget < 1 or sequence in step.preempted:
                 return False  # capacity that was just freed by preemption is not for the waiting
             if self._waits_for_its_prompt(sequence):
                 continue
@@ -149,9 +164,10 @@ class Scheduler:
             num_cached = self.cache.find_prefix(sequence)
             self.cache.admit(sequence, num_cached)
             self._start_running(sequence)
-            if not self.cache.can_grow(sequence, min(sequence.num_pending, step.budget)):
+            num_tokens = self._num_affordable(sequence, step)
+            if not self.cache.can_grow(sequence, num_tokens):
                 return False  # its cached prefix holds the last free blocks; it runs and grows in a later step
-            self._add_to_step(sequence, step)
+            self._add_to_step(sequence, num_tokens, step)
         return True
 
     def _acquire_all(self, sequence: Sequence, step: _Step) -> AcquireResult:

@@ -124,6 +124,15 @@ class Sequence:
         own = frozenset() if self.params.ignore_stop_tokens and self.matcher is None else stop_ids
         return own.union(self.params.stop_token_ids)
 
+    def scored_positions(self, num_tokens: int) -> range:
+        """Those of its next `num_tokens` tokens whose rows give a score. A preempted sequence computes rows again whose
+        scores it has.
+        """
+        if self.scores is None or self.scores.is_complete:
+            return range(0)
+        end = min(self.num_computed + num_tokens, self.scores.num_rows)
+        return range(max(self.num_computed, len(self.scores)), end)
+
     def can_share_scores(self, other: Sequence) -> bool:
         """Whether it needs no scores of its prompt, or `other`, which has the same prompt, has all that it needs."""
         if self.scores is None:

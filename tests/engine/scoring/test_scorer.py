@@ -13,13 +13,15 @@ import pytest
 from numpy.typing import NDArray
 
 from intaglio.engine.engine import EngineLimits
-from intaglio.engine.scoring.scorer import CHUNK_ROWS
+from intaglio.engine.scoring.scorer import CHUNK_ROWS, scored_row_cost
 from intaglio.lora.adapter import LoraAdapter
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
+from intaglio.model.config import config_from_hf
 from intaglio.ops import Array
 from intaglio.request import AdapterRef, FinishReason, PromptLogprobs, ScaledAdapter
 from tests.engine.test_engine import NO_STOP, ROOMY, TIGHT, prompt
 from tests.helpers.adapter_kinds import adapters_of_every_kind
+from tests.helpers.checkpoints import tiny_config
 from tests.helpers.engines import TinyModel, loaded_adapter, request, run
 from tests.helpers.forward import Prompt, run_prompts
 
@@ -185,3 +187,10 @@ def test_a_prompt_without_finite_logits_ends_in_an_error(tiny: TinyModel, max_to
     assert got.reasons["bad"] is FinishReason.ERROR
     assert "no finite logits" in (got.errors["bad"] or "")
     assert got.prompt_logprobs["bad"] is None
+
+
+def test_a_scored_row_costs_what_its_multiplications_say() -> None:
+    """Gemma 3 270M: 262,144 x 640 in the head, 18 layers of 5,570,560."""
+    dims = {"hidden_size": 640, "intermediate_size": 2048, "num_layers": 18, "num_heads": 4, "num_kv_heads": 1}
+    config = replace(config_from_hf(tiny_config("gemma3_text")), **dims, head_dim=256, vocab_size=262_144)
+    assert scored_row_cost(config) == pytest.approx(1 + 167_772_160 / (18 * 5_570_560))
