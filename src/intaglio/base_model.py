@@ -31,6 +31,7 @@ from intaglio.model_source import local_model_path, model_sources
 from intaglio.request import EngineRequest, Priority, SamplingParams, ScaledAdapter, canonical_mix
 from intaglio.settings import Settings
 from intaglio.text import (
+    GEMMA_TEMPLATE,
     ChatFormat,
     Tokenizer,
     TokenizerConfig,
@@ -51,6 +52,7 @@ class BaseModel:
     """A checkpoint that was opened and checked, and its tokenizer; no weights are loaded.
 
     chat          how messages become a prompt: Gemma's turn format, or the checkpoint's own template
+    chat_template  the text of a template that writes the same: the checkpoint's, or one of Gemma's turns
     is_quantized  whether the checkpoint's matrices are quantized, whatever format the settings load them in
     """
 
@@ -58,6 +60,7 @@ class BaseModel:
     config: ModelConfig
     tokenizer: Tokenizer
     chat: ChatFormat
+    chat_template: str
     is_quantized: bool
 
     @classmethod
@@ -94,7 +97,8 @@ class BaseModel:
         chat = open_chat_format(
             chat_files.template, chat_files.special_tokens, tokenizer, takes_system=config.family == "gemma3"
         )
-        return cls(path, config, tokenizer, chat, is_quantized)
+        template = GEMMA_TEMPLATE if chat_files.template is None else chat_files.template.text
+        return cls(path, config, tokenizer, chat, template, is_quantized)
 
     def engine_spec(self, settings: Settings) -> EngineSpec:
         """What the engine process needs to load and run this model. Without `kv_cache_bytes` in the settings (see

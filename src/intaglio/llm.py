@@ -128,6 +128,11 @@ class AsyncLLM:
         return self._base.tokenizer
 
     @property
+    def chat_template(self) -> str:
+        """A template that writes what `render_messages` does, for clients that send a chat as text."""
+        return self._base.chat_template
+
+    @property
     def engine(self) -> EngineClient:
         return self._engine
 

@@ -110,6 +110,16 @@ def test_figures_are_those_of_the_harness_on_transformers(
     assert _after_bytes(found["generate"]["answers"]) == _after_bytes(judged["generate"]["answers"])
 
 
+def test_the_harness_needs_no_tokenizer_of_its_own(served: str, model_folder: Path, harness: Run) -> None:
+    described = local_completions(served, "tiny", model_folder)
+    args = {name: value for name, value in described["model_args"].items() if name != "tokenizer"}
+    found = harness(**{**described, "model_args": {**args, "tokenizer_backend": "remote"}})
+    for task in ("choice", "rolling"):
+        assert _numbers(found[task]["answers"]) == pytest.approx(
+            _numbers(JUDGED["base"][task]["answers"]), abs=TOLERANCE
+        )
+
+
 def test_an_adapter_changes_the_figures() -> None:
     assert _numbers(JUDGED["base"]["rolling"]["answers"]) != pytest.approx(
         _numbers(JUDGED["adapter"]["rolling"]["answers"]), abs=1.0

@@ -130,6 +130,7 @@ class FakeTokenizer:
     """What the API uses of a tokenizer. Each word of each prompt gets a new token id."""
 
     vocab_size = 5000
+    bos_id, eos_id, pad_id = 4998, 4999, None
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
@@ -169,6 +170,7 @@ class FakeLLM:
         self.busy = False
         self.closed = False
         self.submitted: list[tuple[str, SamplingParams, tuple[ScaledAdapter, ...], tuple[str, ...]]] = []
+        self.chat_template = "{{ messages }}"
         self.endings: list[tuple[bool, bool]] = []  # of `render_messages`: its two options
         self.groups: list[int] = []  # how many requests were submitted together
         self.priorities: list[Priority] = []  # of the submitted requests, in the same order

@@ -1,6 +1,7 @@
 """Other addresses of the same routes, as middleware: what OpenAI's tools and callers of an AI Gateway expect.
 
-    /v1/…, /tokenize, /detokenize                     the account `local`'s A/ai/v1/…
+    /v1/…, /tokenize, /detokenize, /tokenizer_info    the account `local`'s A/ai/v1/…
+    A/ai/tokenize, A/ai/detokenize, A/ai/tokenizer_info   A/ai/v1/…, for a tool that finds them beside its /v1
     /v1/{account}/{gateway}/workers-ai/v1/…           A/ai/v1/…
     /v1/{account}/{gateway}/workers-ai/…              A/ai/run/…
     /v1/{account}/{gateway}/compat/chat/completions   A/ai/v1/chat/completions
@@ -23,6 +24,7 @@ from intaglio.api.http.auth import LOCAL_ACCOUNT
 from intaglio.api.http.unmatched import ASKED_PATH
 
 _ACCOUNT_AI = "/client/v4/accounts/{account}/ai"
+_OF_VLLM = ("tokenize", "detokenize", "tokenizer_info")  # routes that vLLM has at its root
 # `/v1/models/…` is a model by its id, whatever the id looks like.
 _BY_GATEWAY = r"/v1/(?!models/)(?P<account>[^/]+)/[^/]+"
 
@@ -74,8 +76,14 @@ ALIASES = (
         "/v1/{account}/{gateway}/compat/chat/completions", f"{_ACCOUNT_AI}/v1/chat/completions",
     ),
     Alias("at_root", re.compile(r"/v1(?P<rest>(/.*)?)", re.DOTALL), "/v1", f"{_ACCOUNT_AI}/v1"),
-    Alias("of_vllm", re.compile(r"/tokenize/?"), "/tokenize", f"{_ACCOUNT_AI}/v1/tokenize"),
-    Alias("of_vllm", re.compile(r"/detokenize/?"), "/detokenize", f"{_ACCOUNT_AI}/v1/detokenize"),
+    *(Alias("of_vllm", re.compile(f"/{name}/?"), f"/{name}", f"{_ACCOUNT_AI}/v1/{name}") for name in _OF_VLLM),
+    *(
+        Alias(
+            "beside_v1", re.compile(rf"/client/v4/accounts/(?P<account>[^/]+)/ai/{name}/?"),
+            f"{_ACCOUNT_AI}/{name}", f"{_ACCOUNT_AI}/v1/{name}",
+        )
+        for name in _OF_VLLM
+    ),
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class Scheduled:
 
 @dataclass(slots=True)
 class _Step:
-    """A step being planned: its remaining budget, in rows without logits, what is scheduled, what was preempted for it."""
+    """A step being planned: its remaining budget in rows without logits, what is scheduled, what was preempted."""
 
     budget: float
     scheduled: list[Scheduled] = field(default_factory=list)

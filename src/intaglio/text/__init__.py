@@ -11,6 +11,7 @@ Does not know the engine, adapters or HTTP.
 """
 
 from intaglio.text.chat import (
+    GEMMA_TEMPLATE,
     AnsweredChat,
     ChatFormat,
     TokenizerConfig,
@@ -26,6 +27,7 @@ from intaglio.text.token_table import token_table_file
 from intaglio.text.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
+    "GEMMA_TEMPLATE",
     "PLAIN_TEXT",
     "AnsweredChat",
     "ChatFormat",

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from tests.api.conftest import MODEL
 from tests.api.finetunes.test_routes import create, upload_both
 from tests.api.openai.wire import V1, body_of, refusal_of
+from tests.helpers.fakes import FakeLLM
 
 TOKENIZE, DETOKENIZE = f"{V1}/tokenize", f"{V1}/detokenize"
 MESSAGES = [{"role": "user", "content": "one two"}]
@@ -75,3 +76,22 @@ def test_without_a_model_the_only_base_answers_and_of_several_none(client: TestC
 
 def test_an_unknown_model_is_refused(client: TestClient) -> None:
     assert refusal_of(client.post(TOKENIZE, json={"model": "gpt-4o", "prompt": "a"}))[:2] == (400, 5007)
+
+
+@pytest.mark.parametrize("path", [f"{address}/tokenizer_info" for address in (V1, V1.removesuffix("/v1"), "/v1", "")])
+def test_the_tokenizer_says_its_special_tokens_and_its_template(client: TestClient, llm: FakeLLM, path: str) -> None:
+    found = body_of(client.get(path, params={"model": MODEL}))
+    assert found["tokenizer_class"] == "GemmaTokenizer"
+    assert (found["bos_token"], found["eos_token"], found["pad_token"]) == ("<4998>", "<4999>", None)
+    assert (found["model_max_length"], found["chat_template"]) == (1000, llm.chat_template)
+    assert refusal_of(client.get(path))[2].startswith("AiError: Bad input: Error: '/model' is needed")
+    assert refusal_of(client.get(path, params={"model": "x"}))[0] == 400
+    assert refusal_of(client.get(path, params={"page": 1}))[:2] == (400, 5006)
+
+
+def test_tokens_are_counted_beside_v1_too(client: TestClient) -> None:
+    """lm_eval takes `/v1/completions` off its address and puts these behind it."""
+    address = V1.removesuffix("/v1")
+    ids = body_of(client.post(f"{address}/tokenize", json={"model": MODEL, "prompt": "one two"}))["tokens"]
+    text = body_of(client.post(f"{address}/detokenize", json={"model": MODEL, "tokens": ids}))["prompt"]
+    assert text.endswith("one two")

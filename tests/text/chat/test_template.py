@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from intaglio.errors import ChatError, ModelFormatError
+from intaglio.text.chat.gemma_turns import GEMMA_TEMPLATE, fold_messages, turns_text
 from intaglio.text.chat.template import ChatTemplate
 from tests.helpers.chat_templates import GEMMA3, TemplateRefusesError, assistant, render_with_jinja, user
 
@@ -145,3 +146,14 @@ def test_rendering_in_several_threads_counts_each_by_itself() -> None:
     for thread in threads:
         thread.join()
     assert sorted(texts) == ["a"] * 30 + ["b"] * 30
+
+
+@pytest.mark.parametrize("opening", [True, False])
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": " Be brief. "}]])
+def test_the_template_of_gemmas_turns_writes_what_the_turn_format_does(
+    system: list[dict[str, str]], opening: bool
+) -> None:
+    said = [{"role": role, "content": f" {role} says\n"} for role in ("user", "assistant", "user")]
+    template = ChatTemplate(GEMMA_TEMPLATE, "Gemma's turns", {"bos_token": "<bos>"})
+    text = template.render([*system, *said], add_generation_prompt=opening)
+    assert text == "<bos>" + turns_text(fold_messages([*system, *said]), add_generation_prompt=opening)

@@ -201,6 +201,19 @@ class Detokenized(Struct, frozen=True):
     prompt: str
 
 
+class TokenizerInfo(Struct, frozen=True):
+    """As a tokenizer_config.json has it. pad_token is null where the vocabulary has no padding token."""
+
+    tokenizer_class: str
+    bos_token: str
+    eos_token: str
+    pad_token: str | None
+    add_bos_token: bool
+    model_max_length: Count
+    chat_template: str
+
+
 SHAPES = (
-    ChatCompletion, Completion, ChatCompletionChunk, CompletionChunk, OpenAIModel, OpenAIModels, Tokenized, Detokenized
+    ChatCompletion, Completion, ChatCompletionChunk, CompletionChunk, OpenAIModel, OpenAIModels, Tokenized, Detokenized,
+    TokenizerInfo,
 )  # fmt: skip

@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
+from intaglio.api.http.query import check_names
 from intaglio.api.inference.run_input import PromptEnding
 from intaglio.api.model_names import find_model
 from intaglio.api.openai.fields.honoured import MESSAGES
 from intaglio.api.openai.input import prompt_ending
-from intaglio.api.openai.responses import Detokenized, Tokenized
+from intaglio.api.openai.responses import Detokenized, Tokenized, TokenizerInfo
 from intaglio.api.openai.schema import BodyCheck
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
@@ -66,7 +67,7 @@ def detokenize_check() -> BodyCheck:
 
 
 def tokenize_routes(state: ServerState) -> APIRouter:
-    """Tokenize and detokenize. An adapter in `model` has to exist, and has the tokens of its base."""
+    """Tokenize, detokenize, what the tokenizer is. An adapter in `model` has to exist, and has its base's tokens."""
     router = APIRouter()
     check_tokenize, check_detokenize = tokenize_check(), detokenize_check()
 
@@ -92,7 +93,26 @@ def tokenize_routes(state: ServerState) -> APIRouter:
             )
         return JsonResponse(Detokenized(await state.run_in_text_thread(llm.tokenizer.decode_with_names, ids)))
 
+    @router.get("/ai/v1/tokenizer_info", operation_id="tokenizer_info")
+    async def tokenizer_info(request: Request, account: str) -> Response:
+        check_names(request.query_params, "model")
+        llm = await _find_model(state, account, request.query_params.get("model"))
+        return JsonResponse(_info(llm))
+
     return router
+
+
+def _info(llm: AsyncLLM) -> TokenizerInfo:
+    tokenizer = llm.tokenizer
+    return TokenizerInfo(
+        tokenizer_class="GemmaTokenizer",
+        bos_token=tokenizer.piece_name(tokenizer.bos_id),
+        eos_token=tokenizer.piece_name(tokenizer.eos_id),
+        pad_token=None if tokenizer.pad_id is None else tokenizer.piece_name(tokenizer.pad_id),
+        add_bos_token=True,
+        model_max_length=llm.window,
+        chat_template=llm.chat_template,
+    )
 
 
 async def _find_model(state: ServerState, account: str, model: str | None) -> AsyncLLM:

@@ -21,7 +21,7 @@ from intaglio.api.openapi.shapes import (
     ref,
 )
 from intaglio.api.openapi.streams import event_stream
-from intaglio.errors import ChatError
+from intaglio.errors import BadInputError, ChatError
 
 TAG = "OpenAI-compatible"
 
@@ -97,6 +97,12 @@ def openai_operations(model: str) -> dict[str, Operation]:
             "Tokenized",
         ),
         "detokenize": _tokens("Detokenize", "The text of token ids.", "DetokenizeInput", "Detokenized"),
+        "tokenizer_info": Operation(
+            TAG, "About the tokenizer", "Special tokens and the chat template. Without `model`, of the only base.",
+            {200: DeclaredResponse("The tokenizer.", {JSON: ref("TokenizerInfo")})},
+            parameters=(ACCOUNT, parameter("model", "query", TEXT, "A base, or one of its adapters.")),
+            errors=(*IN_AN_ACCOUNT, BadInputError, *OF_A_MODEL, *OF_AN_ADAPTER), failures=Failures.OPENAI,
+        ),
     }  # fmt: skip
 
 

@@ -12,11 +12,12 @@ Does not know the engine, adapters or HTTP.
 """
 
 from intaglio.text.chat.chat_format import ChatFormat, open_chat_format, render_prompt
-from intaglio.text.chat.gemma_turns import Turn, fold_messages, render_chat
+from intaglio.text.chat.gemma_turns import GEMMA_TEMPLATE, Turn, fold_messages, render_chat
 from intaglio.text.chat.messages import AnsweredChat
 from intaglio.text.chat.template_files import TokenizerConfig, read_tokenizer_config
 
 __all__ = [
+    "GEMMA_TEMPLATE",
     "AnsweredChat",
     "ChatFormat",
     "TokenizerConfig",

@@ -35,6 +35,17 @@ from intaglio.text.chat.messages import (
 )
 from intaglio.text.tokenizer import Tokenizer
 
+# The turns as a template, for clients that render a chat themselves. Roles have to alternate, after a system message.
+GEMMA_TEMPLATE = """\
+{{- bos_token -}}
+{%- set system = (messages[0].content ~ "\\n\\n") if messages and messages[0].role == "system" else "" -%}
+{%- for message in messages if message.role != "system" -%}
+    {{- "<start_of_turn>" ~ ("model" if message.role == "assistant" else message.role) ~ "\\n" -}}
+    {{- (system if loop.first else "") ~ (message.content | trim) ~ "<end_of_turn>\\n" -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- "<start_of_turn>model\\n" -}}{%- endif -%}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
