@@ -12,6 +12,7 @@ from intaglio.api.openapi.operation import EVENTS as EVENT_STREAM
 from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import ACCOUNT, TEXT, as_sent, parameter, ref
 from intaglio.api.openapi.streams import named_event_stream
+from intaglio.api.responses.input_items import DEFAULT_ITEMS, MAX_ITEMS, ORDERS
 from intaglio.api.responses.schema import responses_check
 from intaglio.api.responses.shapes import EVENTS, SHAPES
 from intaglio.errors import BadInputError, ResponseNotFoundError, StorageFullError
@@ -20,6 +21,11 @@ TAG = "OpenAI-compatible"
 
 _LORA = parameter("lora", "query", TEXT, "An adapter, as `lora` in the body.")
 _ID = parameter("response_id", "path", {"type": "string", "minLength": 1}, "The id of a stored response.")
+_PAGE = (
+    parameter("order", "query", {"type": "string", "enum": list(ORDERS), "default": "desc"}, "By place."),
+    parameter("after", "query", TEXT, "The id of the item before the page."),
+    parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_ITEMS, "default": DEFAULT_ITEMS}),
+)
 _RUN_HEADERS = {REQUEST_ID_HEADER: "The request's id, in the log too.", VERSION_HEADER: "This server's version."}
 _OF_ONE = (*IN_AN_ACCOUNT, *OF_A_READ, ResponseNotFoundError)
 
@@ -49,6 +55,11 @@ def response_operations() -> dict[str, Operation]:
             TAG, "Read a response", "As it was sent when it ended.",
             {200: DeclaredResponse("The response.", {JSON: ref("ResponseObject")})},
             parameters=(ACCOUNT, _ID), errors=(*_OF_ONE, BadInputError), failures=Failures.OPENAI,
+        ),
+        "list_input_items": Operation(
+            TAG, "List the input of a response", "What it was asked, and the conversation that it continued, as items.",
+            {200: DeclaredResponse("One page.", {JSON: ref("InputItems")})},
+            parameters=(ACCOUNT, _ID, *_PAGE), errors=(*_OF_ONE, BadInputError), failures=Failures.OPENAI,
         ),
         "delete_response": Operation(
             TAG, "Delete a response", "It can no longer be read or continued; those that continued it stay.",

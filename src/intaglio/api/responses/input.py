@@ -28,6 +28,8 @@ def as_chat_body(body: Mapping[str, Any], earlier: Sequence[Message] = ()) -> di
     instructions = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
     chat: dict[str, Any] = {name: body[name] for name in _SAME if name in body}
     chat["messages"] = [*instructions, *earlier, *read_items(body["input"])]
+    if body.get("include") or body.get("top_logprobs"):  # logprobs are all that can be included
+        chat |= {"logprobs": True, "top_logprobs": body.get("top_logprobs", 0)}
     if "max_output_tokens" in body:
         chat["max_tokens"] = body["max_output_tokens"]
     if body.get("tools"):

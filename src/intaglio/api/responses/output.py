@@ -11,6 +11,7 @@ import msgspec
 
 from intaglio.api.inference.results import Usage
 from intaglio.api.openai.choice_reader import ChoiceDelta
+from intaglio.api.openai.logprobs import chat_logprobs
 from intaglio.api.responses.shapes import (
     CachedTokens,
     FunctionCallItem,
@@ -48,9 +49,10 @@ class ResponseForm:
         self._body = body
         self._params = params
 
-    def message(self, text: str, status: str) -> OutputMessage:
-        """The item of a text."""
-        return OutputMessage(self.message_id, status, "assistant", [OutputText(text)])
+    def message(self, choice: ChoiceDelta) -> OutputMessage:
+        """The item of a whole text."""
+        status = "incomplete" if choice.reason == "length" else "completed"
+        return OutputMessage(self.message_id, status, "assistant", [output_text(choice)])
 
     def opened_message(self) -> OutputMessage:
         """The item of a text that has not begun."""
@@ -60,7 +62,7 @@ class ResponseForm:
         """The items of a whole choice: its calls, or its text."""
         if choice.calls:
             return [call_item(call) for call in choice.calls]
-        return [self.message(choice.text, "incomplete" if choice.reason == "length" else "completed")]
+        return [self.message(choice)]
 
     def begun(self) -> ResponseObject:
         """The response before its first item."""
@@ -103,11 +105,17 @@ class ResponseForm:
             text={"format": {"type": "text"}, **body.get("text", {})},
             tool_choice=body.get("tool_choice", "auto"),
             tools=body.get("tools", []),
+            top_logprobs=body.get("top_logprobs", 0),
             top_p=self._params.top_p,
             usage=None if usage is None else _usage(usage),
             metadata=body.get("metadata", {}),
             **repeated,
         )
+
+
+def output_text(choice: ChoiceDelta) -> OutputText:
+    """A text with the logprobs of its tokens, if those were asked for."""
+    return OutputText(choice.text, logprobs=chat_logprobs(choice.tokens).content)
 
 
 def call_item(call: ToolCall) -> FunctionCallItem:

@@ -20,6 +20,7 @@ from intaglio.api.model_names import find_model, note_stand_in
 from intaglio.api.openai.choices import Choices, collect, start_choices
 from intaglio.api.openai.input import read_chat
 from intaglio.api.responses.input import Message, as_chat_body, read_items
+from intaglio.api.responses.input_items import input_items
 from intaglio.api.responses.output import ResponseForm, output_message
 from intaglio.api.responses.schema import responses_check
 from intaglio.api.responses.shapes import DeletedResponse, Item, ResponseObject
@@ -56,6 +57,12 @@ def response_routes(state: ServerState) -> APIRouter:
         check_names(request.query_params)
         stored = await asyncio.to_thread(state.responses.find, account, response_id)
         return JsonResponse(msgspec.Raw(stored.response))
+
+    @router.get("/ai/v1/responses/{response_id}/input_items", operation_id="list_input_items")
+    async def list_input_items(request: Request, account: str, response_id: str) -> Response:
+        stored = await asyncio.to_thread(state.responses.find, account, response_id)
+        *asked, _ = msgspec.json.decode(stored.conversation)
+        return JsonResponse(input_items(response_id, asked, request.query_params))
 
     @router.delete("/ai/v1/responses/{response_id}", operation_id="delete_response")
     async def delete_response(account: str, response_id: str) -> Response:

@@ -10,6 +10,7 @@ from intaglio.api.openai.schema import CHAT_SCHEMA, BodyCheck
 
 _CHAT_FIELDS: dict[str, Any] = CHAT_SCHEMA["properties"]
 _WITHOUT_EFFECT = "without effect"
+LOGPROBS = "message.output_text.logprobs"  # in `include`: the output has them
 _ITEM = {
     "type": "object",
     "properties": {"type": {"type": ["string", "null"]}, "role": {"type": "string"}},
@@ -58,8 +59,8 @@ RESPONSES_SCHEMA: dict[str, Any] = {
         },
         "truncation": {"type": "string", "enum": ["disabled"]},
         "background": {"enum": [False]},
-        "top_logprobs": {"enum": [0]},
-        "include": {"type": "array", "maxItems": 0},
+        "top_logprobs": _CHAT_FIELDS["top_logprobs"],
+        "include": {"type": "array", "items": {"type": "string", "enum": [LOGPROBS]}},
         "reasoning": {
             "type": "object",
             "properties": {"effort": {"enum": ["none", None]}, "summary": {"enum": [None]}},

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from intaglio.api.http.wire import Count
+from intaglio.api.openai.responses import ChatToken
 
 Status = Annotated[str, Meta(extra_json_schema={"enum": ["in_progress", "completed", "incomplete", "failed"]})]
 NoItems = Annotated[Sequence[Any], Meta(max_length=0)]
@@ -16,7 +17,7 @@ NoItems = Annotated[Sequence[Any], Meta(max_length=0)]
 class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
     text: str
     annotations: NoItems = ()
-    logprobs: NoItems = ()
+    logprobs: Sequence[ChatToken] = ()
 
 
 class OutputMessage(Struct, frozen=True, tag_field="type", tag="message"):
@@ -93,7 +94,7 @@ class ResponseObject(Struct, frozen=True, kw_only=True):
     text: dict[str, Any]
     tool_choice: Any
     tools: Sequence[dict[str, Any]]
-    top_logprobs: int = 0
+    top_logprobs: int
     top_p: float | None
     truncation: Literal["disabled"] = "disabled"
     usage: ResponseUsage | None
@@ -105,6 +106,41 @@ class DeletedResponse(Struct, frozen=True):
     id: str
     object: Literal["response"]
     deleted: Literal[True]
+
+
+class InputText(Struct, frozen=True, tag_field="type", tag="input_text"):
+    text: str
+
+
+class InputMessage(Struct, frozen=True, tag_field="type", tag="message"):
+    """A message of the input; of the assistant if an earlier response wrote it."""
+
+    id: str
+    status: Status
+    role: Literal["user", "assistant", "system"]
+    content: Sequence[InputText | OutputText]
+
+
+class FunctionOutputItem(Struct, frozen=True, tag_field="type", tag="function_call_output"):
+    """The result of a call."""
+
+    id: str
+    call_id: str
+    output: str
+    status: Status
+
+
+InputItem = InputMessage | FunctionCallItem | FunctionOutputItem
+
+
+class InputItems(Struct, frozen=True):
+    """One page. first_id and last_id are null where it is empty."""
+
+    object: Literal["list"]
+    data: Sequence[InputItem]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -136,7 +172,7 @@ class OutputTextPiece(_Event, frozen=True, kw_only=True, tag="response.output_te
     output_index: Count
     content_index: Count
     delta: str
-    logprobs: NoItems = ()
+    logprobs: Sequence[ChatToken] = ()
 
 
 class TextDone(_Event, frozen=True, kw_only=True, tag="response.output_text.done"):
@@ -144,7 +180,7 @@ class TextDone(_Event, frozen=True, kw_only=True, tag="response.output_text.done
     output_index: Count
     content_index: Count
     text: str
-    logprobs: NoItems = ()
+    logprobs: Sequence[ChatToken] = ()
 
 
 class PartDone(_Event, frozen=True, kw_only=True, tag="response.content_part.done"):
@@ -190,4 +226,4 @@ EVENTS = (
     Created, InProgress, ItemAdded, PartAdded, OutputTextPiece, TextDone, PartDone, ArgumentsPiece, ArgumentsDone,
     ItemDone, Completed, Cut, Failed,
 )  # fmt: skip
-SHAPES = (ResponseObject, DeletedResponse, *EVENTS)
+SHAPES = (ResponseObject, DeletedResponse, InputItems, *EVENTS)

@@ -25,9 +25,11 @@ from intaglio.api.http.errors import error_item
 from intaglio.api.http.event_stream import EventStream, named_event
 from intaglio.api.openai.choice_reader import ChoiceDelta
 from intaglio.api.openai.choices import Choices
+from intaglio.api.openai.logprobs import chat_logprobs
 from intaglio.api.responses import shapes
-from intaglio.api.responses.output import ResponseForm, call_item
+from intaglio.api.responses.output import ResponseForm, call_item, output_text
 from intaglio.api.responses.shapes import FunctionCallItem, Item, OutputText, ResponseObject
+from intaglio.completion import TokenLogprob
 from intaglio.errors import IntaglioError
 from intaglio.text.tools import ToolCall
 
@@ -45,6 +47,8 @@ class ResponseStream(EventStream):
         self._store = store
         self._num_events = 0
         self._text = ""
+        self._tokens: list[TokenLogprob] = []  # of the text so far, if their logprobs were asked for
+        self._held: list[TokenLogprob] = []  # tokens whose text is not sent yet
         self._is_open = False  # the item of the text
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -55,6 +59,7 @@ class ResponseStream(EventStream):
                 events = b"" if begun else self._begin()
                 begun = True
                 choice = reader.take(delta)
+                self._held += choice.tokens
                 events += self._text_events(choice.text) if choice.text else b""
                 yield events
                 if choice.reason is not None:
@@ -71,7 +76,10 @@ class ResponseStream(EventStream):
     def _text_events(self, text: str) -> bytes:
         opening = b"" if self._is_open else self._open_text()
         self._text += text
-        return opening + self._event(shapes.OutputTextPiece, **self._place(), delta=text)
+        tokens, self._held = self._held, []
+        self._tokens += tokens
+        logprobs = chat_logprobs(tokens).content
+        return opening + self._event(shapes.OutputTextPiece, **self._place(), delta=text, logprobs=logprobs)
 
     def _open_text(self) -> bytes:
         self._is_open = True
@@ -80,23 +88,24 @@ class ResponseStream(EventStream):
         return added + self._event(shapes.PartAdded, **self._place(), part=OutputText(""))
 
     async def _end(self, choice: ChoiceDelta) -> bytes:
-        whole = replace(choice, text=self._text)
+        whole = replace(choice, text=self._text, tokens=[*self._tokens, *self._held])
         items: Sequence[Item]
         if whole.calls:
             items, events = self._call_events(whole.calls)
         else:
             items = self._form.items(whole)
-            events = (b"" if self._is_open else self._open_text()) + self._close_text(items[0])
+            events = (b"" if self._is_open else self._open_text()) + self._close_text(whole)
         response = self._form.ended(items, whole, self._choices.usage)
         await self._store(response, items)
         last = shapes.Cut if response.status == "incomplete" else shapes.Completed
         return events + self._event(last, response=response)
 
-    def _close_text(self, item: Item) -> bytes:
+    def _close_text(self, whole: ChoiceDelta) -> bytes:
+        part = output_text(whole)
         return (
-            self._event(shapes.TextDone, **self._place(), text=self._text)
-            + self._event(shapes.PartDone, **self._place(), part=OutputText(self._text))
-            + self._event(shapes.ItemDone, output_index=0, item=item)
+            self._event(shapes.TextDone, **self._place(), text=part.text, logprobs=part.logprobs)
+            + self._event(shapes.PartDone, **self._place(), part=part)
+            + self._event(shapes.ItemDone, output_index=0, item=self._form.message(whole))
         )
 
     def _call_events(self, calls: Sequence[ToolCall]) -> tuple[list[FunctionCallItem], bytes]:
