@@ -114,6 +114,12 @@ def test_the_same_file_without_the_fault_is_read(path: Path) -> None:
     assert read(path) == {"t": TensorEntry("t", "F32", (2,), start, start + 8)}
 
 
+def test_metadata_that_is_null_is_none(path: Path) -> None:
+    """MLX writes it; to the safetensors library it is as if the key were missing."""
+    path.write_bytes(safetensors({"t": entry(), "__metadata__": None}, bytes(8)))
+    assert list(read(path)) == ["t"]
+
+
 def test_tensors_come_in_the_order_in_which_they_lie_in_the_file(path: Path) -> None:
     header = {"second": entry([1], 8, 12), "first": entry(), "empty": entry([0], 8, 8), "scalar": entry([], 12, 16)}
     path.write_bytes(safetensors(header, bytes(16)))

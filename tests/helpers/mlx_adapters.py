@@ -1,25 +1,29 @@
-"""Adapters as `mlx_lm.lora` saves them: its arguments as adapter_config.json, matrices transposed, other names."""
+"""Adapters as `mlx_lm.lora` saves them: its arguments as adapter_config.json, matrices transposed, other names.
+
+The forms are those of files that mlx-lm 0.32.2 trained and saved with MLX 0.32.4 for a CPU.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from intaglio.model.config import ModelConfig
 from tests.helpers.adapters import ALL_TARGETS, adapter_tensors
 
 
 def mlx_config(**changes: Any) -> dict[str, Any]:
-    """The keys that mlx-lm 0.28 writes, with some of them replaced or added."""
+    """The keys that mlx-lm writes, with some of them replaced or added."""
     return {
         "adapter_path": "adapters",
         "batch_size": 4,
+        "clear_cache_threshold": 0,
         "config": None,
         "data": "data/",
         "fine_tune_type": "lora",
@@ -45,8 +49,23 @@ def mlx_config(**changes: Any) -> dict[str, Any]:
         "test": False,
         "test_batches": 500,
         "train": True,
+        "trust_remote_code": False,
         "val_batches": 25,
     } | changes
+
+
+def write_mlx_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """A file as MLX writes it: `__metadata__` is null, names are sorted, the data lies in another order, no padding."""
+    offsets, position = {}, 0
+    for name in reversed(tensors):
+        offsets[name] = [position, position + tensors[name].nbytes]
+        position += tensors[name].nbytes
+    header: dict[str, Any] = {"__metadata__": None}
+    for name in sorted(tensors):
+        kind = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[tensors[name].dtype.name]
+        header[name] = {"data_offsets": offsets[name], "dtype": kind, "shape": list(tensors[name].shape)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(tensors[n].tobytes() for n in reversed(tensors)))
 
 
 def write_mlx_adapter(
@@ -80,5 +99,5 @@ def write_mlx_adapter(
     parameters = {"rank": rank, "dropout": 0.0, "scale": scale} | ({} if keys is None else {"keys": list(keys)})
     settings = mlx_config(lora_parameters=parameters, fine_tune_type="dora" if dora else "lora", num_layers=-1)
     (folder / "adapter_config.json").write_text(json.dumps(settings | config_overrides, indent=4))
-    save_file(tensors, folder / "adapters.safetensors")
+    write_mlx_tensors(folder / "adapters.safetensors", tensors)
     return folder

@@ -77,7 +77,8 @@ class HeaderReader:
         """The same with the header's `__metadata__`."""
         size = os.fstat(file.fileno()).st_size
         header, data_start = self._read_header(file, size)
-        metadata = header.pop("__metadata__", {})
+        metadata = header.pop("__metadata__", None)
+        metadata = {} if metadata is None else metadata  # MLX writes null
         self._check_metadata(metadata)
         entries = sorted(
             (self._read_entry(name, entry, data_start) for name, entry in header.items()),

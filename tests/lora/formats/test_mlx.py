@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,6 @@ def test_the_files_are_checked_alone_and_as_a_pair_under_the_names_of_an_upload(
         ({"lora_parameters": {"rank": 0, "scale": 2.0}}, "lora_parameters rank is 0"),
         ({"lora_parameters": {"rank": 4, "scale": "2"}}, "lora_parameters scale is '2'"),
         (
-            {"lora_parameters": {"rank": 4, "scale": 2.0, "alpha": 16}},
-            "lora_parameters has alpha and scale; .* remove alpha",
-        ),
-        (
             {"lora_parameters": {"rank": 4, "scale": 2.0, "rslora": True}},
             "lora_parameters has the unknown key 'rslora'",
         ),
@@ -109,6 +106,49 @@ def test_a_config_that_leaves_the_arithmetic_open_is_refused(
     (tmp_path / "adapter_config.json").write_text(json.dumps(mlx_config(**changes)))
     with pytest.raises(AdapterError, match=f"^adapter_config.json: {complaint}"):
         check_config_file(tmp_path / "adapter_config.json", LIMITS)
+
+
+# What versions of mlx-lm save where nothing was set, of the keys that say what the adapter computes.
+_ALPHA = {"rank": 4, "alpha": 16, "dropout": 0.0, "scale": 10.0}
+UNUSED_ALPHA: Mapping[str, dict[str, Any]] = {
+    "0.19 to 0.23": {"fine_tune_type": "lora", "num_layers": 16, "lora_parameters": _ALPHA},
+    "0.32, with settings for another": {"lora_parameters": _ALPHA | {"keys": [f"self_attn.{x}_proj" for x in "qv"]}},
+}
+
+
+@pytest.mark.parametrize("version", UNUSED_ALPHA)
+def test_an_alpha_beside_scale_is_not_used_as_in_mlx_lm_since_0_15(
+    tmp_path: Path, base: ModelConfig, version: str
+) -> None:
+    targets = ["q_proj", "v_proj"]
+    mlx = write_mlx_adapter(tmp_path / "mlx", base, targets=targets, **UNUSED_ALPHA[version])
+    peft = write_peft_adapter(tmp_path / "peft", base, rank=4, alpha=40, targets=targets)
+    assert read(mlx, base).digest == read(peft, base).digest
+
+
+def write_old_config(folder: Path, **changes: Any) -> Path:
+    """As mlx-lm 0.14 to 0.18 writes it: the versions differ in what they do with alpha."""
+    old = {name: value for name, value in mlx_config().items() if name not in ("fine_tune_type", "num_layers")}
+    old |= {"lora_layers": 16, "use_dora": False, "lora_parameters": _ALPHA} | changes
+    (folder / "adapter_config.json").write_text(json.dumps(old))
+    return folder
+
+
+def test_an_alpha_of_a_version_that_may_have_used_it_is_refused(tmp_path: Path, base: ModelConfig) -> None:
+    write_old_config(tmp_path)
+    complaint = "^adapter_config.json: lora_parameters has alpha 16 beside scale, .*until 0.14, .* remove alpha"
+    with pytest.raises(AdapterError, match=complaint):
+        check_config_file(tmp_path / "adapter_config.json", LIMITS)
+    write_old_config(tmp_path, lora_parameters=_ALPHA | {"alpha": 4.0})
+    assert check_config_file(tmp_path / "adapter_config.json", LIMITS).lora_alpha == 40, "the factor is 1"
+
+
+def test_an_old_dora_is_one(tmp_path: Path, base: ModelConfig) -> None:
+    """Before 0.19 the config said so with use_dora."""
+    folder = write_mlx_adapter(tmp_path, base, dora=True)
+    new = read(folder, base)
+    write_old_config(folder, use_dora=True, lora_parameters={"rank": 4, "dropout": 0.0, "scale": 20.0})
+    assert read(folder, base).digest == new.digest
 
 
 @pytest.mark.parametrize(

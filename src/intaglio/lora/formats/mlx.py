@@ -5,7 +5,13 @@
 
 MLX adapts the last `num_layers` layers, all of them if that is 0 or negative, and in them the modules that `keys`
 names. It ignores tensors of other modules in silence; here they are refused.
-Source: mlx-lm, tuner/lora.py, tuner/dora.py and tuner/utils.py.
+
+    version   the factor                  what tells its files from later ones
+    to 0.14   scale · alpha / rank        `lora_layers` and `use_dora`, and no `fine_tune_type`
+    to 0.18   scale                       the same: its default config still has an `alpha`, which is not used
+    to 0.23   scale                       `num_layers` and `fine_tune_type`; an `alpha` that is not used
+    today     scale                       an `alpha` only if a user's file of settings has one; it is not used
+Source: mlx-lm, lora.py, tuner/lora.py, tuner/dora.py and tuner/utils.py, of versions 0.14 to 0.32.
 """
 
 from __future__ import annotations
@@ -20,12 +26,13 @@ from intaglio.lora.peft.config import PeftConfig
 from intaglio.lora.peft.config_values import CONFIG_FILE, fault
 
 _PARAMETERS = "lora_parameters"
+_KIND = "fine_tune_type"
 _USED = ("rank", "scale", "keys", "dropout")
 _TRANSPOSED = (".lora_a", ".lora_b")
 
 
 def is_mlx_config(raw: Mapping[str, Any]) -> bool:
-    return "peft_type" not in raw and (_PARAMETERS in raw or "fine_tune_type" in raw)
+    return "peft_type" not in raw and (_PARAMETERS in raw or _KIND in raw)
 
 
 def is_transposed(tensor: str) -> bool:
@@ -35,19 +42,19 @@ def is_transposed(tensor: str) -> bool:
 
 def mlx_config(raw: Mapping[str, Any]) -> PeftConfig:
     """The same settings in PEFT's terms. Raises AdapterError naming the key, its value and what to do."""
-    kind = raw.get("fine_tune_type", "lora")
+    kind = raw.get(_KIND, "dora" if values.flag(raw, "use_dora") else "lora")
     if kind == "full":
         raise fault(
-            "fine_tune_type",
+            _KIND,
             kind,
             "its file has whole weights of the base. Fuse them with mlx_lm.fuse, and serve the model",
         )
     if kind not in ("lora", "dora"):
-        raise fault("fine_tune_type", kind, "lora and dora are served")
+        raise fault(_KIND, kind, "lora and dora are served")
     parameters = raw.get(_PARAMETERS)
     if not isinstance(parameters, dict):
         raise fault(_PARAMETERS, parameters, "an object with rank and scale is needed")
-    _check_parameters(parameters)
+    _check_parameters(parameters, is_old=_KIND not in raw)
     rank = values.rank(parameters.get("rank"), f"{_PARAMETERS} rank")
     scale = values.alpha(parameters.get("scale"), f"{_PARAMETERS} scale")
     keys = parameters.get("keys")
@@ -67,12 +74,14 @@ def mlx_config(raw: Mapping[str, Any]) -> PeftConfig:
     )
 
 
-def _check_parameters(parameters: Mapping[str, Any]) -> None:
-    if parameters.get("alpha") is not None:
+def _check_parameters(parameters: Mapping[str, Any], is_old: bool) -> None:
+    """is_old: of a version to 0.18, of which some multiplied by alpha / rank too."""
+    alpha = parameters.get("alpha")
+    if is_old and alpha is not None and alpha != parameters.get("rank"):
         raise AdapterError(
-            f"{CONFIG_FILE}: {_PARAMETERS} has alpha and scale; old versions of mlx-lm multiplied by "
-            "scale · alpha / rank, newer ones by scale alone. Set scale to the factor that yours multiplied by, and "
-            "remove alpha"
+            f"{CONFIG_FILE}: {_PARAMETERS} has alpha {reprlib.repr(alpha)} beside scale, and there is no {_KIND}: "
+            "mlx-lm multiplied by scale · alpha / rank until 0.14, and by scale alone from 0.15 on. Set scale to the "
+            "factor of your version, and remove alpha"
         )
     for key, value in parameters.items():
         if key not in (*_USED, "alpha") and value:
