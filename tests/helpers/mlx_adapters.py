@@ -57,7 +57,7 @@ def mlx_config(**changes: Any) -> dict[str, Any]:
 def write_mlx_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     """A file as MLX writes it: `__metadata__` is null, names are sorted, the data lies in another order, no padding."""
     offsets, position = {}, 0
-    for name in reversed(tensors):
+    for name in reversed(list(tensors)):
         offsets[name] = [position, position + tensors[name].nbytes]
         position += tensors[name].nbytes
     header: dict[str, Any] = {"__metadata__": None}
@@ -65,7 +65,9 @@ def write_mlx_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
         kind = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[tensors[name].dtype.name]
         header[name] = {"data_offsets": offsets[name], "dtype": kind, "shape": list(tensors[name].shape)}
     text = json.dumps(header, separators=(",", ":")).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(tensors[n].tobytes() for n in reversed(tensors)))
+    path.write_bytes(
+        struct.pack("<Q", len(text)) + text + b"".join(tensors[n].tobytes() for n in reversed(list(tensors)))
+    )
 
 
 def write_mlx_adapter(

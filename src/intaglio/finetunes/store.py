@@ -13,7 +13,7 @@ from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
-from intaglio.errors import BadInputError, FinetuneError, FinetuneNotFoundError, FinetuneNotReadyError
+from intaglio.errors import AdapterError, BadInputError, FinetuneError, FinetuneNotFoundError, FinetuneNotReadyError
 from intaglio.finetunes.db.repository import ORDER_COLUMNS, Clock, FinetuneRepository, utc_now
 from intaglio.finetunes.mixes import FoundAdapter, check_mix, combine
 from intaglio.finetunes.names import check_finetune_name
@@ -27,6 +27,7 @@ from intaglio.finetunes.storage.staging import StagedFile, full_disk_as_error
 from intaglio.finetunes.upload import Base, Uploads, Verify
 from intaglio.lora.formats.gguf import SUFFIX as GGUF_SUFFIX
 from intaglio.lora.formats.gguf import GgufAdapter, gguf_to_peft
+from intaglio.lora.formats.other_kinds import NUM_BYTES, describe
 from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, ScaledAdapter
@@ -226,8 +227,10 @@ class FinetuneStore:
 
         Raises what `Uploads.accept` raises.
         """
-        check_file_name(file_name)
         finetune = self.find_own(account, name_or_id)
+        if file_name not in ADAPTER_FILES:
+            self._refuse_kind(finetune, file_name, staged)
+        check_file_name(file_name)
         with full_disk_as_error():
             base = Base(config, verify)
             self._uploads.accept(finetune, file_name, staged, base, keep_other_file=keep_other_file)
@@ -236,10 +239,22 @@ class FinetuneStore:
         logger.info("finetune %s: %s accepted, %s, digest %s", now.id, file_name, now.state, now.digest)
         return now
 
+    def _refuse_kind(self, finetune: Finetune, file_name: str, staged: StagedFile) -> None:
+        """Raise AdapterError, and record it, if the first bytes tell what the file is: a pickle, an archive, ..."""
+        with full_disk_as_error():
+            staged.finish()
+        with staged.path.open("rb") as file:
+            kind = describe(file.read(NUM_BYTES))
+        if kind is not None:
+            with self._uploads.converting(finetune, file_name):
+                raise AdapterError(f"{file_name[:80]!r} {kind}")
+
     def add_gguf(
-        self, account: str, name_or_id: str, staged: StagedFile, config: ModelConfig, verify: Verify
+        self, account: str, name_or_id: str, file_name: str, staged: StagedFile, config: ModelConfig, verify: Verify
     ) -> Finetune:
         """Write an uploaded GGUF adapter as PEFT's two files, and add these as `add_file` does.
+
+        file_name  the upload's, which the finetune shows while the file is read
 
         A file that waits for the other one is replaced first, so that it is not paired with one of these.
         """
@@ -249,12 +264,13 @@ class FinetuneStore:
         with self.staging.new_file() as settings, self.staging.new_file() as weights:
             with (
                 full_disk_as_error(),
+                self._uploads.converting(finetune, file_name),
                 GgufAdapter(staged.path, self._limits.max_file_bytes, "the GGUF file") as adapter,
             ):
                 gguf_to_peft(adapter, config.family, settings.write, weights.write)
             files = {CONFIG_FILE: settings, WEIGHTS_FILE: weights}
-            for file_name in sorted(files, key=lambda name: (name not in waiting, name)):
-                now = self.add_file(account, finetune.id, file_name, files[file_name], config, verify)
+            for made in sorted(files, key=lambda name: (name not in waiting, name)):
+                now = self.add_file(account, finetune.id, made, files[made], config, verify)
         return now
 
     def _open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:

@@ -132,13 +132,28 @@ class Uploads:
         others = _other_of_current(upload) if keep_other_file else _other_of_candidate(upload)
         if not others and _is_repeat(upload):
             return
+        with self._check(finetune, file_name) as report:
+            if others:
+                self._accept_pair(upload, others, base, report)
+            else:
+                self._accept_alone(upload, report)
+
+    @contextmanager
+    def converting(self, finetune: Finetune, file_name: str) -> Iterator[None]:
+        """A file of another format is read while the block runs, before `accept` gets what was made of it.
+
+        The finetune is shown as checking meanwhile. An AdapterError is recorded as the reason why the file was refused.
+        """
+        with self._check(finetune, file_name):
+            yield
+        self._end_check(finetune)
+
+    @contextmanager
+    def _check(self, finetune: Finetune, file_name: str) -> Iterator[ReportStep]:
         self._repository.begin_check(finetune)
         try:
             with self.checks.run(finetune.id, file_name) as report:
-                if others:
-                    self._accept_pair(upload, others, base, report)
-                else:
-                    self._accept_alone(upload, report)
+                yield report
         except AdapterError as error:
             self._refuse(finetune, file_name, error)
             raise

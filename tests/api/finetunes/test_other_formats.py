@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.finetunes.calls import CONFIG, WEIGHTS, create, read, upload
+from tests.api.finetunes.calls import CONFIG, WEIGHTS, create, error_of, read, upload
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.fakes import FakeLLM
 from tests.helpers.gguf_adapters import write_gguf_adapter
@@ -59,6 +60,37 @@ def test_another_gguf_file_is_refused_with_what_it_is(client: TestClient, llm: F
     assert "general.type is 'model', not 'adapter'" in refused.text
     assert "the GGUF file: not a GGUF file" in upload(client, "mine", "x.gguf", b"x" * 100).text
     assert "begins" in upload(client, "mine", "x.gguf", b"x" * 100).text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("mine.gguf", b"x" * 100, "the GGUF file: not a GGUF file"),
+        ("adapter_model.bin", b"\x80\x02}q\x00.", "'adapter_model.bin' is a pickle, as torch.save writes"),
+        ("adapter.zip", b"PK\x03\x04" + bytes(60), "'adapter.zip' is a zip archive; unpack it"),
+        (WEIGHTS, b"GGUF" + bytes(60), "is a GGUF file; send a GGUF adapter under a name that ends in .gguf"),
+        ("adapters.safetensors", b"PK\x03\x04" + bytes(60), "is a zip archive; unpack it"),
+    ],
+)
+def test_the_finetune_says_why_a_file_of_another_kind_was_refused(
+    client: TestClient, llm: FakeLLM, tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    create(client, "mine")
+    refused = upload(client, "mine", name, content)
+    assert (refused.status_code, error_of(refused)["code"]) == (400, 5006)
+    found = read(client, "mine")
+    assert found["state"] == "refused"
+    assert reason in found["reason"]
+    assert found["reason"] in error_of(refused)["message"]
+    assert found["files"] == []
+    path = write_gguf_adapter(tmp_path / "mine.gguf", llm.config)
+    assert upload(client, "mine", path.name, path.read_bytes()).status_code == 200
+    assert read(client, "mine")["state"] == "ready", "a later upload is not held back"
+    assert upload(client, "mine", name, content).status_code == 400
+    found = read(client, "mine")
+    assert (found["state"], found["pending"]["state"]) == ("ready", "refused"), "the version before serves on"
+    again = upload(client, "mine", path.name, path.read_bytes())
+    assert (again.status_code, read(client, "mine")["state"]) == (200, "ready")
 
 
 def test_mlx_files_are_taken_under_their_own_names(client: TestClient, llm: FakeLLM, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
 
             def add(verify: Verify) -> Finetune:
                 if is_gguf:
-                    return finetunes.add_gguf(account, found.id, staged, llm.config, verify)
+                    return finetunes.add_gguf(account, found.id, file_name, staged, llm.config, verify)
                 return finetunes.add_file(
                     account, found.id, file_name, staged, llm.config, verify, keep_other_file=keep_other_file
                 )
