@@ -24,6 +24,14 @@ def tagged(name: str, *, required: bool = True) -> dict[str, Any]:
     return schema | ({"required": ["t"]} if required else {})
 
 
+_UNEVALUATED: Any = {
+    "type": "object",
+    "properties": {"t": {"type": "null"}},
+    "unevaluatedProperties": False,
+    "$defs": {n: {"properties": {n: {"type": "null"}}, "required": [n]} for n in "ab"},
+}
+
+
 A_OR_B = [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]
 MAPPING = {"A": "#/$defs/A", "B": "#/$defs/B"}
 
@@ -161,6 +169,42 @@ CASES: dict[str, tuple[Any, str, str]] = {
         '{"b":null,"a":null}',
         '{"c":null}',
     ),
+    "no further properties beside alternatives that may hold together": (
+        {**_UNEVALUATED, "anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}]},
+        '{"t":null,"a":null,"b":null}',
+        '{"t":null,"a":null,"c":null}',
+    ),
+    "the properties of the alternative that holds": (
+        {**_UNEVALUATED, "oneOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}]},
+        '{"t":null,"b":null}',
+        '{"t":null}',
+    ),
+    "further properties of a type beside a condition": (
+        {
+            **_UNEVALUATED,
+            "unevaluatedProperties": {"type": "null"},
+            "if": {"properties": {"k": {"const": 1}}, "required": ["k"]},
+            "then": {"properties": {"n": {"const": 2}}},
+            "else": {"properties": {"k": {"type": "string", "maxLength": 2}}},
+        },
+        '{"t":null,"k":1,"n":2}',
+        '{"t":null,"k":"a","n":2}',
+    ),
+    "a value of an enum evaluates nothing": (
+        {"enum": [{"a": 1}, {}], "unevaluatedProperties": False},
+        "{}",
+        '{"a":1}',
+    ),
+    "no further items beside alternatives": (
+        {
+            "type": "array",
+            "prefixItems": [{"type": "null"}],
+            "unevaluatedItems": False,
+            "anyOf": [{"prefixItems": [True, {"const": 1}]}, {"maxItems": 1}],
+        },
+        "[null,1]",
+        "[null,1,1]",
+    ),
     "a recursive schema under allOf": (
         {
             "$ref": "#/$defs/n",
@@ -239,9 +283,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a look-ahead that explodes": ({"type": "string", "pattern": "^(?!.*a.{30}b)"}, "automaton"),
     "two unnamed properties": ({"type": "object", "minProperties": 2}, '"minProperties" at #'),
     "a negation of what cannot be negated": ({"not": {"multipleOf": 3}}, '"multipleOf" at #/not'),
-    "unevaluated by branches": (
-        {"anyOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False},
-        '"unevaluatedProperties" at #',
+    "unevaluated beside too many alternatives": (
+        {
+            "allOf": [{"anyOf": [{"properties": {f"{n}{m}": True}} for m in range(5)]} for n in range(3)],
+            "unevaluatedProperties": False,
+        },
+        '"unevaluatedProperties" at # of the JSON schema cannot be enforced: more than 64 combinations',
+    ),
+    "unevaluated items that contains may have seen": (
+        {"allOf": [{"contains": {"type": "null"}}], "unevaluatedItems": False},
+        '"unevaluatedItems" at # of the JSON schema cannot be enforced: it stands beside "contains"',
     ),
     "no value": ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "allows no text"),
     "a reference to itself": ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "leads back to itself"),

@@ -17,6 +17,7 @@ from intaglio.json_schema.limits import Budget, depth_error
 from intaglio.json_schema.negation import negation
 from intaglio.json_schema.parts import Expander, Part
 from intaglio.json_schema.references import References
+from intaglio.json_schema.unevaluated import unevaluated
 from intaglio.json_schema.writing import written
 
 
@@ -30,7 +31,7 @@ def enforceable_schema(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
     try:
         references = References(document)
         _check_form(document, references.draft)
-        return written(Graph(Part(document, "#"), Expander(references, Budget(), negation, exclusive)))
+        return written(Graph(Part(document, "#"), Expander(references, Budget(), negation, exclusive, unevaluated)))
     except RecursionError:
         raise depth_error() from None
 

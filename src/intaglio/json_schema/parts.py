@@ -3,7 +3,7 @@ say: further subschemas, and choices between some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,8 +109,9 @@ def count_of(schema: Mapping[str, Any], keyword: str, place: str) -> int | None:
 class Expander:
     """Expands parts, each once.
 
-    negation   the expansion of a negated part
-    exclusive  the alternatives of a oneOf, each of which excludes the others
+    negation     the expansion of a negated part
+    exclusive    the alternatives of a oneOf, each of which excludes the others
+    unevaluated  an expansion with what `unevaluatedProperties` and `unevaluatedItems` of the part add to it
     """
 
     def __init__(
@@ -119,11 +120,13 @@ class Expander:
         budget: Budget,
         negation: Callable[[Part, Expander], Expansion],
         exclusive: Callable[[Choice, Part, Expander], Choice],
+        unevaluated: Callable[[Part, Expansion, Expander], Expansion],
     ) -> None:
         self.references = references
         self.budget = budget
         self._negation = negation
         self._exclusive = exclusive
+        self._unevaluated = unevaluated
         self._expansions: dict[tuple[int, bool], Expansion] = {}
         self._kept: list[Part] = []  # a key is an id, so schemas made here must live as long
 
@@ -174,9 +177,8 @@ class Expander:
         if "not" in schema:
             parts.append(part.child(schema["not"], "not").opposite())
         choices = [*self._alternatives(part), *_conditions(part), *_contained(part, self), *_composite_values(part)]
-        parts += _unevaluated(part, self)
         basic = part if BASIC & schema.keys() else None
-        return Expansion(basic, tuple(parts), tuple(choices))
+        return self._unevaluated(part, Expansion(basic, tuple(parts), tuple(choices)), self)
 
     def _alternatives(self, part: Part) -> list[Choice]:
         choices = []
@@ -284,48 +286,3 @@ def _exactly(value: Any) -> Mapping[str, Any]:
         length = {"minItems": len(value), "maxItems": len(value)}
         return {"type": "array", "prefixItems": [_exactly(member) for member in value], **length}
     return {"const": value}
-
-
-# -- unevaluatedProperties and unevaluatedItems, where what is evaluated does not depend on the value
-
-_BRANCHING = ("anyOf", "oneOf", "if", "dependentSchemas", "not")
-
-
-def _unevaluated(part: Part, expander: Expander) -> Iterable[Part]:
-    schema = part.schema
-    if "unevaluatedProperties" in schema and expander.references.draft >= 2019:
-        rest = part.child(schema["unevaluatedProperties"], "unevaluatedProperties")
-        names, patterns, everything = _evaluated_names(part, expander, 0)
-        if not everything:
-            closed = {"properties": names, "patternProperties": patterns, "additionalProperties": rest}
-            yield part.made(closed)
-    if "unevaluatedItems" in schema and expander.references.draft >= 2019:
-        applied = {"$ref", "allOf", "contains", "$dynamicRef", "$recursiveRef", *_BRANCHING} & schema.keys()
-        if applied:
-            raise not_enforced("unevaluatedItems", part.place, f'it stands beside "{min(applied)}"')
-        if "items" not in schema or (isinstance(schema["items"], list) and "additionalItems" not in schema):
-            prefix = schema.get("prefixItems", schema.get("items", []))
-            rest = part.child(schema["unevaluatedItems"], "unevaluatedItems")
-            yield part.made({"prefixItems": [True] * len(prefix), "items": rest})
-
-
-def _evaluated_names(part: Part, expander: Expander, depth: int) -> tuple[dict[str, bool], dict[str, bool], bool]:
-    """Names and patterns of the properties that the schema and those it always applies evaluate; whether all are."""
-    schema = part.schema
-    if not isinstance(schema, Mapping):
-        return {}, {}, False
-    branching = next((name for name in _BRANCHING if name in schema), None)
-    if branching is not None or depth > 20:
-        raise not_enforced("unevaluatedProperties", part.place, f'it depends on "{branching or "$ref"}"')
-    names = dict.fromkeys(schema.get("properties", {}), True)
-    patterns = dict.fromkeys(schema.get("patternProperties", {}), True)
-    everything = "additionalProperties" in schema or (depth > 0 and "unevaluatedProperties" in schema)
-    applied = [part.child(child, "allOf", index) for index, child in enumerate(_listed(part, "allOf"))]
-    if expander.has_reference(schema):
-        applied.append(expander.target(part))
-    for other in applied:
-        more_names, more_patterns, more = _evaluated_names(other, expander, depth + 1)
-        names |= more_names
-        patterns |= more_patterns
-        everything |= more
-    return names, patterns, everything

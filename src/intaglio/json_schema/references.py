@@ -65,6 +65,10 @@ class References:
             self._bases[id(target)] = address  # below a keyword that is not known
         return target, f"{root_place or '#'}{fragment}"
 
+    def holds(self, schema: Mapping[str, Any]) -> bool:
+        """Whether this is a subschema of the document, not one that was made for it."""
+        return id(schema) in self._bases
+
     def _index(self, document: Mapping[str, Any]) -> None:
         for node, base, place, is_root in _walk(document, self.is_old):
             self._bases[id(node)] = base
