@@ -109,6 +109,21 @@ def test_schema_errors_have_the_wording_of_the_service(body: Any, text: str) -> 
         assert str(caught.value).startswith("oneOf at '/' not met, 0 matches: ")
 
 
+@pytest.mark.parametrize(
+    ("body", "reasons"),
+    [
+        ({"prompt": "a", "top_k": 0}, "'/top_k' must be >= 1"),
+        ({"messages": [{"role": "user"}]}, "required properties at '/messages/0' are 'role,content'"),
+        ({"messages": HI, "prompt": 7, "top_k": 0}, "'/prompt', 'string' not in 'integer', '/top_k' must be >= 1"),
+    ],
+)
+def test_the_form_that_was_not_meant_says_nothing(body: Any, reasons: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        SCHEMA.check(body)
+    found = str(caught.value).removeprefix("oneOf at '/' not met, 0 matches: ").removeprefix("Type mismatch of ")
+    assert found == reasons
+
+
 @pytest.mark.parametrize("body", [{"messages": [1] * 500_000}, {"prompt": "a", "tools": [{}] * 100_000}])
 def test_a_body_with_very_many_faults_is_refused_at_the_first(body: dict[str, Any]) -> None:
     began = time.process_time()

@@ -124,7 +124,10 @@ class RunSchema:
         return {**fields, "lora": {"type": "string"}}  # not a list, which has no form in a query
 
     def check(self, body: object) -> None:
-        """Raise BadInputError, in the words of the service's validator, unless the body has exactly one form."""
+        """Raise BadInputError, in the words of the service's validator, unless the body has exactly one form.
+
+        The reason is that of the form whose required field the body has; of each form if it has none of these, or both.
+        """
         if not isinstance(body, dict):
             raise BadInputError(f"Type mismatch of '/', 'object' not in '{json_type(body)}'")
         violations = [
@@ -134,6 +137,8 @@ class RunSchema:
         reasons = [violation for violation in violations if violation is not None]
         matches = len(violations) - len(reasons)
         if matches == 0:
+            meant = [index for index, form in enumerate(self._forms) if body.keys() >= set(form["required"])]
+            reasons = [reasons[meant[0]]] if len(meant) == 1 else reasons
             raise BadInputError(f"oneOf at '/' not met, 0 matches: {', '.join(reasons)}")
         if matches > 1:
             raise BadInputError(f"oneOf at '/' not met, {matches} matches")
