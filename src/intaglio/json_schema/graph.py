@@ -3,13 +3,12 @@ for single types, whose items and properties are nodes again. Recursive schemas 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from intaglio.errors import GrammarError
 from intaglio.json_schema.combination import Way, ways
 from intaglio.json_schema.limits import MAX_NODES
-from intaglio.json_schema.members import array_piece, object_piece
+from intaglio.json_schema.members import ArrayPiece, ObjectPiece, array_piece, object_piece
 from intaglio.json_schema.parts import Expander, Part
 from intaglio.json_schema.pieces import (
     BooleanPiece,
@@ -22,35 +21,9 @@ from intaglio.json_schema.pieces import (
 )
 from intaglio.json_schema.regular import automata, characters, languages
 from intaglio.json_schema.regular.automata import TooLargeError
-from intaglio.json_schema.regular.languages import Language
 
-
-@dataclass(frozen=True, slots=True)
-class ArrayShape:
-    """An ArrayPiece with nodes in the place of parts."""
-
-    prefix: tuple[int, ...]
-    rest: int
-    low: int
-    high: int | None
-    unique: str | None
-    place: str
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectShape:
-    """An ObjectPiece with nodes in the place of parts."""
-
-    properties: Mapping[str, int]
-    classes: tuple[tuple[Language, int], ...]
-    other_names: int
-    required: tuple[str, ...]
-    low: int
-    high: int | None
-    place: str
-
-
-Piece = NullPiece | BooleanPiece | NumberPiece | StringPiece | ArrayShape | ObjectShape
+Node = int  # its number
+Piece = NullPiece | BooleanPiece | NumberPiece | StringPiece | ArrayPiece[Node] | ObjectPiece[Node]
 
 
 class Graph:
@@ -98,21 +71,21 @@ class Graph:
             found.append(self._object(way))
         return [piece for piece in found if piece is not None]
 
-    def _array(self, way: Way) -> ArrayShape | None:
+    def _array(self, way: Way) -> ArrayPiece[Node] | None:
         piece = array_piece(way.parts)
         if piece is None:
             return None
         prefix = tuple(self._number(parts) for parts in piece.prefix)
-        return ArrayShape(prefix, self._number(piece.rest), piece.low, piece.high, piece.unique, piece.place)
+        return ArrayPiece(prefix, self._number(piece.rest), piece.low, piece.high, piece.unique, piece.place)
 
-    def _object(self, way: Way) -> ObjectShape | None:
+    def _object(self, way: Way) -> ObjectPiece[Node] | None:
         piece = object_piece(way.parts, self._expander)
         if piece is None:
             return None
         properties = {name: self._number(parts) for name, parts in piece.properties.items()}
         classes = tuple((language, self._number(parts)) for language, parts in piece.classes)
         other = self._number(piece.other_names)
-        return ObjectShape(properties, classes, other, piece.required, piece.low, piece.high, piece.place)
+        return ObjectPiece(properties, classes, other, piece.required, piece.low, piece.high, piece.place)
 
     def _possible(self) -> list[bool]:
         """Which nodes some finite value satisfies."""
@@ -130,10 +103,10 @@ class Graph:
 def _is_possible(piece: Piece, possible: Sequence[bool]) -> bool:
     if isinstance(piece, StringPiece):
         return not _is_empty(piece)
-    if isinstance(piece, ArrayShape):
+    if isinstance(piece, ArrayPiece):
         needed = [*piece.prefix[: piece.low], *([piece.rest] if piece.low > len(piece.prefix) else [])]
         return all(possible[node] for node in needed)
-    if isinstance(piece, ObjectShape):
+    if isinstance(piece, ObjectPiece):
         if not all(possible[piece.properties[name]] for name in piece.required):
             return False
         if possible[piece.other_names] or any(possible[node] for _, node in piece.classes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from intaglio.json_schema.combination import ways
 from intaglio.json_schema.limits import invalid, not_enforced
@@ -15,16 +15,20 @@ from intaglio.json_schema.regular.automata import TooLargeError
 from intaglio.json_schema.regular.languages import ALL, NONE, Language
 
 Parts = tuple[Part, ...]
+Of = TypeVar("Of")
 _MAX_CLASSES = 32  # of names, by the patterns that they match
 _MAX_PREFIX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayPiece:
-    """prefix: parts of the first items; rest: of the others; unique: where `uniqueItems` stands, or None."""
+class ArrayPiece(Generic[Of]):
+    """prefix: parts of the first items; rest: of the others; unique: where `uniqueItems` stands, or None.
 
-    prefix: tuple[Parts, ...]
-    rest: Parts
+    What an item must satisfy is given by its parts, or by the node of a graph that they became.
+    """
+
+    prefix: tuple[Of, ...]
+    rest: Of
     low: int
     high: int | None
     unique: str | None
@@ -32,19 +36,19 @@ class ArrayPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectPiece:
+class ObjectPiece(Generic[Of]):
     """properties: parts by name, in the schema's order; classes: parts of the other names, by disjoint languages."""
 
-    properties: Mapping[str, Parts]
-    classes: tuple[tuple[Language, Parts], ...]
-    other_names: Parts
+    properties: Mapping[str, Of]
+    classes: tuple[tuple[Language, Of], ...]
+    other_names: Of
     required: tuple[str, ...]
     low: int
     high: int | None
     place: str
 
 
-def array_piece(parts: Sequence[Part]) -> ArrayPiece | None:
+def array_piece(parts: Sequence[Part]) -> ArrayPiece[Parts] | None:
     """None if the lengths contradict each other. Raises GrammarError."""
     low, high, unique = 0, None, None
     shapes = [_items_of(part) for part in parts]
@@ -81,7 +85,7 @@ def _items_of(part: Part) -> tuple[list[Part], list[Part]]:
     return first, [] if items is None else [part.child(items, "items")]
 
 
-def object_piece(parts: Sequence[Part], expander: Expander) -> ObjectPiece | None:
+def object_piece(parts: Sequence[Part], expander: Expander) -> ObjectPiece[Parts] | None:
     """None if the counts contradict each other. Raises GrammarError."""
     low, high = 0, None
     required: dict[str, None] = {}

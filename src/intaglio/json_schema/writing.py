@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from intaglio.errors import GrammarError
-from intaglio.json_schema.graph import ArrayShape, Graph, ObjectShape, Piece
+from intaglio.json_schema.graph import Graph, Node, Piece
 from intaglio.json_schema.limits import not_enforced
+from intaglio.json_schema.members import ArrayPiece, ObjectPiece
 from intaglio.json_schema.pieces import BooleanPiece, NullPiece, NumberPiece, StringPiece
 from intaglio.json_schema.regular import automata
 from intaglio.json_schema.regular.automata import TooLargeError
@@ -81,14 +82,14 @@ class _Writer:
             yield from number_schemas(piece)
         elif isinstance(piece, StringPiece):
             yield string_schema(piece)
-        elif isinstance(piece, ArrayShape):
+        elif isinstance(piece, ArrayPiece):
             yield from self._array(piece)
         else:
             yield from self._object(piece)
 
     # -- arrays
 
-    def _array(self, piece: ArrayShape) -> Iterator[dict[str, Any]]:
+    def _array(self, piece: ArrayPiece[Node]) -> Iterator[dict[str, Any]]:
         possible, high = self._graph.possible, piece.high
         prefix = piece.prefix
         for index, node in enumerate(prefix):
@@ -110,7 +111,7 @@ class _Writer:
         schema |= {} if high is None else {"maxItems": high}
         yield schema
 
-    def _unique(self, piece: ArrayShape, prefix: Sequence[int], high: int | None) -> Iterator[dict[str, Any]]:
+    def _unique(self, piece: ArrayPiece[Node], prefix: Sequence[int], high: int | None) -> Iterator[dict[str, Any]]:
         """Arrays without repetitions: all orders of the values, if these are few."""
         values = self._values(piece.rest) if not prefix else None
         if values is None:
@@ -146,7 +147,7 @@ class _Writer:
 
     # -- objects
 
-    def _object(self, piece: ObjectShape) -> Iterator[dict[str, Any]]:
+    def _object(self, piece: ObjectPiece[Node]) -> Iterator[dict[str, Any]]:
         possible = self._graph.possible
         is_open = possible[piece.other_names] or any(possible[node] for _, node in piece.classes)
         usable = [name for name, node in piece.properties.items() if possible[node]]
@@ -163,7 +164,7 @@ class _Writer:
             yield from self._counted(piece, optional, least, most)
 
     def _counted(
-        self, piece: ObjectShape, optional: Sequence[str], least: int, most: int | None
+        self, piece: ObjectPiece[Node], optional: Sequence[str], least: int, most: int | None
     ) -> Iterator[dict[str, Any]]:
         """Objects whose names are all listed: at least `least` and at most `most` of the optional ones."""
         if least > len(optional):
@@ -179,7 +180,7 @@ class _Writer:
                 yield self._object_with(piece, kept, chosen, 0, None)
 
     def _counted_open(
-        self, piece: ObjectShape, optional: Sequence[str], least: int, most: int | None
+        self, piece: ObjectPiece[Node], optional: Sequence[str], least: int, most: int | None
     ) -> Iterator[dict[str, Any]]:
         """Objects with other names too. Each set of listed names is one alternative, because the library counts only
         the others. It does not compare those with each other, so more than one of them cannot be required."""
@@ -196,14 +197,14 @@ class _Writer:
             for chosen in itertools.combinations(optional, size):
                 yield self._object_with(piece, chosen, chosen, max(least - size, 0), most - size)
 
-    def _check_count(self, piece: ObjectShape, count: int) -> None:
+    def _check_count(self, piece: ObjectPiece[Node], count: int) -> None:
         if count > _MAX_COUNTED:
             keyword = "maxProperties" if piece.high is not None else "minProperties"
             reason = f"{count} choices of properties are possible, more than {_MAX_COUNTED}"
             raise not_enforced(keyword, piece.place, reason)
 
     def _object_with(
-        self, piece: ObjectShape, optional: Sequence[str], chosen: Sequence[str], least: int, most: int | None
+        self, piece: ObjectPiece[Node], optional: Sequence[str], chosen: Sequence[str], least: int, most: int | None
     ) -> dict[str, Any]:
         """Objects with the required and the chosen properties, perhaps optional ones, and `least` to `most` others."""
         required = [name for name in piece.properties if name in {*piece.required, *chosen}]
@@ -222,14 +223,14 @@ class _Writer:
 
 
 def _children(piece: Piece) -> list[int]:
-    if isinstance(piece, ArrayShape):
+    if isinstance(piece, ArrayPiece):
         return [*piece.prefix, piece.rest]
-    if isinstance(piece, ObjectShape):
+    if isinstance(piece, ObjectPiece):
         return [*piece.properties.values(), *(node for _, node in piece.classes), piece.other_names]
     return []
 
 
-def _names_text(language: Language, piece: ObjectShape) -> str:
+def _names_text(language: Language, piece: ObjectPiece[Node]) -> str:
     try:
         return automata.written(language)
     except TooLargeError:
