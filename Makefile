@@ -75,7 +75,7 @@ test: $(TEST_STAMP)  ## the default suite, no network (ARGS=tests/text: a part o
 
 # The default suite uses the machine's best instruction set, and NumPy too for tests of single operations. The tests that depend on
 # the choice run here once for each other set and once for NumPy.
-COMPUTING := tests/ops tests/model tests/engine tests/e2e tests/test_llm.py
+COMPUTING := tests/ops tests/model tests/engine tests/e2e tests/llm
 OTHER_KERNELS = $(shell $(VENV)/bin/python -c "from intaglio.ops.cpu import instruction_sets; print(*instruction_sets()[1:], 'reference')")
 
 test-kernels: $(TEST_STAMP)  ## the tests that compute, once for each other instruction set and NumPy (KERNELS='plain' chooses)

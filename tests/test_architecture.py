@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_file": {"errors"},
     "settings": {"errors", "config_file"},
     "files": {"errors"},
+    "demo_adapters": set(),
     "database": {"errors"},
     "json_schema": {"errors"},
     "grammar": BASE | {"json_schema"},
@@ -35,18 +36,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hub": BASE | {"model"},
     "model_source": BASE | {"model", "hub"},
     "text": BASE | {"model", "grammar"},
-    "finetunes": BASE | {"database", "lora", "model"},
+    "finetunes": BASE | {"database", "lora", "model", "demo_adapters"},
     "batches": BASE | {"database"},
     "conversations": BASE | {"database"},
     "client": {"errors", "files"},
     "base_model": BASE | ENGINE | {"text", "model_source"},
     "completion": BASE | {"text"},
-    "llm": BASE | ENGINE | {"text", "base_model", "completion", "model_source"},
+    "llm": BASE | ENGINE | {"text", "base_model", "completion", "model_source", "demo_adapters"},
     "training": BASE | {"model", "text", "base_model"},
     "evaluation": BASE | ENGINE | {"text", "base_model"},
     "api": BASE
     | JOINED
-    | {"finetunes", "batches", "conversations", "grammar", "lora", "model", "model_source", "text"},
+    | {"finetunes", "batches", "conversations", "demo_adapters", "grammar", "lora", "model", "model_source", "text"},
     "cli": BASE
     | ENGINE
     | JOINED

@@ -1,9 +1,9 @@
 """Intaglio: one Gemma, any number of LoRA adapters, on your own machine. This is the public API.
 
     from intaglio import LLM, SamplingParams
-    print(LLM().generate(["The capital of France is"], SamplingParams(temperature=0), raw=True)[0].text)
+    print(LLM().generate("The capital of France is", SamplingParams(temperature=0), raw=True).text)
 
-`LLM` is imported on first use, so that `import intaglio` costs next to nothing.
+`LLM` and `AsyncLLM` are imported on first use, so that `import intaglio` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from intaglio.request import AdapterRef, FinishReason, SamplingParams, ScaledAda
 from intaglio.version import __version__
 
 if TYPE_CHECKING:
-    from intaglio.llm import LLM
+    from intaglio.llm import LLM, AsyncLLM, Completion, TextDelta
     from intaglio.settings import Settings
 
 __all__ = [
     "LLM",
     "AdapterError",
     "AdapterRef",
+    "AsyncLLM",
     "CapacityError",
+    "Completion",
     "EngineError",
     "FinishReason",
     "IntaglioError",
@@ -40,15 +42,16 @@ __all__ = [
     "ScaledAdapter",
     "Settings",
     "SettingsError",
+    "TextDelta",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "LLM":
-        from intaglio.llm import LLM
+    if name in ("LLM", "AsyncLLM", "Completion", "TextDelta"):
+        from intaglio import llm
 
-        return LLM
+        return getattr(llm, name)
     if name == "Settings":
         from intaglio.settings import Settings
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from intaglio.errors import AdapterUseError, EngineError, IntaglioError
-from intaglio.request import FinishReason, PromptLogprobs, TokenLogprobs, TokenOutput
-from intaglio.text import IncrementalDetokenizer, Tokenizer
+from intaglio.request import EngineRequest, FinishReason, PromptLogprobs, TokenLogprobs, TokenOutput
+from intaglio.text import PLAIN_TEXT, IncrementalDetokenizer, TextForm, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,19 @@ class CompletionBuilder:
         logprobs = self._pop_logprobs(text, all_left=self._detokenizer.stopped is None)
         stopped = self._detokenizer.stopped
         return TextDelta(text, reason, usage, failure, logprobs, stopped, num_tokens=self._num_tokens)
+
+
+def request_builder(
+    request: EngineRequest, tokenizer: Tokenizer, stop: Sequence[str], form: TextForm = PLAIN_TEXT
+) -> CompletionBuilder:
+    """The builder of one request's text, which ends before the first of the `stop` strings.
+
+    form  what of the tokens becomes text
+    Raises BadInputError for an empty stop string.
+    """
+    params = request.params
+    detokenizer = IncrementalDetokenizer(tokenizer, stop, form, min_tokens=params.min_tokens)
+    return CompletionBuilder(len(request.prompt_ids), detokenizer, lists_stop=params.prompt_logprobs is not None)
 
 
 def _failure(output: TokenOutput) -> IntaglioError | None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from intaglio.finetunes.demos import bundled_demo_folder
+from intaglio.demo_adapters import demo_adapter_folders
 from intaglio.llm import LLM
 from intaglio.request import AdapterRef, SamplingParams, ScaledAdapter
 from tests.e2e.conftest import ACCOUNT, MODEL, RUN, run_model
@@ -29,7 +29,7 @@ def llm() -> LLM:
 
 @pytest.fixture(scope="module")
 def refs(llm: LLM) -> list[AdapterRef]:
-    return [llm.load_adapter(bundled_demo_folder() / name) for name in NAMES]
+    return [llm.load_adapter(demo_adapter_folders()[name]) for name in NAMES]
 
 
 def logprobs(http: httpx.Client, **fields: Any) -> list[float]:

@@ -74,7 +74,7 @@ def run(server: LiveServer, model_id: str, body: dict[str, Any]) -> httpx.Respon
 
 @pytest.mark.parametrize("model_id", [SEVEN_B, "@local/gemma-2", "@local/gemma-3"])
 def test_each_version_gives_the_same_completion_over_http_as_in_process(bases: Bases, model_id: str) -> None:
-    (expected,) = bases.llm(model_id).generate([CHAT["messages"]], SamplingParams(temperature=0, max_tokens=12))
+    (expected,) = bases.llm(model_id).chat([CHAT["messages"]], SamplingParams(temperature=0, max_tokens=12))
     answer = run(bases.server, model_id, CHAT)
     assert answer.status_code == 200
     assert answer.json()["result"]["response"] == expected.text
@@ -119,8 +119,8 @@ def test_an_uploaded_adapter_changes_the_completion_of_its_base(bases: Bases, tm
         assert uploaded.json()["success"] is True, uploaded.text
     llm = bases.llm(SEVEN_B)
     params = SamplingParams(temperature=0, max_tokens=12)
-    (expected,) = llm.generate([CHAT["messages"]], params, adapters=llm.load_adapter(folder))
-    (base,) = llm.generate([CHAT["messages"]], params)
+    (expected,) = llm.chat([CHAT["messages"]], params, adapters=llm.load_adapter(folder))
+    (base,) = llm.chat([CHAT["messages"]], params)
     assert expected.text != base.text
     for lora in ("mine", made["id"]):
         answer = run(bases.server, SEVEN_B, CHAT | {"lora": lora}).json()

@@ -11,8 +11,9 @@ from intaglio.api.stand_ins import read_stand_ins
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchLimits, BatchStore
 from intaglio.conversations import ResponseLimits, ResponseStore
+from intaglio.demo_adapters import FOLDER as DEMO_ADAPTERS
 from intaglio.finetunes import Finetune, FinetuneStore
-from intaglio.finetunes.demos import bundled_demo_folder, read_demo_adapters
+from intaglio.finetunes.demos import read_demo_adapters
 from intaglio.llm import AsyncLLM, OnModelLoading
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model_source import local_model_path, model_sources
@@ -109,4 +110,4 @@ def adapter_limits(settings: Settings) -> AdapterLimits:
 
 
 def _read_demos(llm: AsyncLLM, settings: Settings) -> list[Finetune]:
-    return read_demo_adapters(bundled_demo_folder(), llm.model_id, llm.config, adapter_limits(settings))
+    return read_demo_adapters(DEMO_ADAPTERS, llm.model_id, llm.config, adapter_limits(settings))

@@ -54,7 +54,7 @@ class EngineClient:
 
     def __init__(self, spec: EngineSpec, max_in_flight: int, on_loading: OnLoading | None = None) -> None:
         self._spec = spec
-        self._max_in_flight = max_in_flight
+        self.max_in_flight = max_in_flight
         self._on_loading = on_loading
         self._streams: dict[str, TokenStream] = {}
         self._verifications: dict[str, asyncio.Future[VerifiedAdapter]] = {}
@@ -123,7 +123,7 @@ class EngineClient:
         Both limits count interactive requests only, because batch requests are preempted for them. Batch requests are
         always accepted here; the batch runner limits how many are in flight.
         """
-        max_in_flight = self._spec.limits.max_running if reject_if_busy else self._max_in_flight
+        max_in_flight = self._spec.limits.max_running if reject_if_busy else self.max_in_flight
         self._check_capacity(requests, max_in_flight)
         await self._wait_until_ready(timeout_s=_RESTART_WAIT_S)
         self._check_capacity(requests, max_in_flight)

@@ -19,10 +19,11 @@ class TokenStream:
         self._request_id = request_id
         self._abort = abort
         self._outputs: asyncio.Queue[TokenOutput] = asyncio.Queue()
-        self._ended = False
+        self._ended = asyncio.Event()
 
     def put(self, output: TokenOutput) -> None:
-        self._ended = output.finish_reason is not None
+        if output.finish_reason is not None:
+            self._ended.set()
         self._outputs.put_nowait(output)
 
     async def __aiter__(self) -> AsyncIterator[TokenOutput]:
@@ -34,5 +35,9 @@ class TokenStream:
 
     async def abort(self) -> None:
         """Free the sequence at the engine's next step. Harmless if it has ended."""
-        if not self._ended:
+        if not self._ended.is_set():
             await self._abort(self._request_id)
+
+    async def wait_ended(self) -> None:
+        """Until the engine has ended the request, and its place is free for another one."""
+        await self._ended.wait()

@@ -13,6 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
+from intaglio.demo_adapters import CARD_FILE
 from intaglio.errors import AdapterError
 from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneVersion, StoredFile
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
@@ -20,7 +21,6 @@ from intaglio.model.config import ModelConfig
 
 DEMO_ACCOUNT = "intaglio"
 DEMO_NAME_PREFIX = "intaglio-"  # reserved, so that a demo never hides an account's own finetune
-CARD_FILE = "card.json"
 
 
 class DemoCard(msgspec.Struct, frozen=True):
@@ -29,11 +29,6 @@ class DemoCard(msgspec.Struct, frozen=True):
     name: str
     description: str
     example_prompt: str
-
-
-def bundled_demo_folder() -> Path:
-    """The folder of the demo adapters that come with the package."""
-    return Path(__file__).parent.parent / "demo_adapters"
 
 
 def read_demo_adapters(folder: Path, model: str, config: ModelConfig, limits: AdapterLimits) -> list[Finetune]:

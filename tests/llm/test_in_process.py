@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -20,28 +19,12 @@ from intaglio.errors import (
     GrammarError,
 )
 from intaglio.grammar import json_schema_grammar
-from intaglio.llm import AdapterSelection, AsyncLLM, RequestHandle, Usage
+from intaglio.llm import AdapterSelection
 from intaglio.settings import load_settings
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.checkpoints import random_weights, tiny_config, write_hf_folder
 from tests.helpers.tokenizers import tiny_pieces, write_tokenizer_json
-
-GREEDY = SamplingParams(temperature=0, max_tokens=12)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model."""
-    folder = tmp_path_factory.mktemp("base")
-    config = tiny_config("gemma3_text", vocab_size=512)
-    write_hf_folder(folder, config, random_weights(config, 4))
-    write_tokenizer_json(folder / "tokenizer.json", tiny_pieces(512))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def llm(folder: Path) -> LLM:
-    return LLM(folder, cache_dir=folder / "cache", kv_cache_bytes=1 << 24)
+from tests.llm.conftest import GREEDY
 
 
 def test_prompts_of_one_batch_are_completed_in_order_as_each_alone(llm: LLM) -> None:
@@ -138,7 +121,7 @@ def test_a_prompt_over_the_window_is_refused_with_the_numbers(llm: LLM) -> None:
 
 def test_invalid_messages_are_refused(llm: LLM) -> None:
     with pytest.raises(ChatError):
-        llm.generate([[{"role": "wizard", "content": "hi"}]], GREEDY)
+        llm.chat([{"role": "wizard", "content": "hi"}], GREEDY)
 
 
 @pytest.mark.parametrize("field", ["temperature", "top_p", "top_k", "max_tokens", "seed"])
@@ -214,25 +197,3 @@ def test_the_default_model_writes_json_that_its_schema_allows() -> None:
             assert completion.finish_reason is FinishReason.STOP
             jsonschema_rs.validate(schema, json.loads(completion.text))
             assert b"".join(one.raw for one in completion.logprobs).decode() == completion.text
-
-
-async def _usage(handle: RequestHandle) -> Usage:
-    last = [delta async for delta in handle][-1]
-    assert last.usage is not None
-    return last.usage
-
-
-def test_several_completions_of_a_prompt_compute_it_once(folder: Path) -> None:
-    async def act() -> None:
-        settings = load_settings(cache_dir=folder / "cache", kv_cache_bytes=1 << 24, prefix_cache=False)
-        llm = await AsyncLLM.start("tiny", folder, settings)
-        try:
-            ids = llm.render_prompt("a b c d", raw=True)
-            handles = await llm.submit_all(ids, [SamplingParams(max_tokens=2, seed=seed) for seed in range(4)])
-            usage = await asyncio.gather(*map(_usage, handles))
-            assert [one.cached_tokens for one in usage] == [0, *[len(ids) - 1] * 3]
-            assert [one.prompt_tokens for one in usage] == [len(ids)] * 4
-        finally:
-            await llm.close()
-
-    asyncio.run(act())

@@ -1,11 +1,4 @@
-"""Text in, text out, with an adapter if wanted: `LLM` for scripts, `AsyncLLM` for the server.
-
-`LLM` runs the engine in this process; `AsyncLLM` in a process of its own, so that a slow forward never delays an HTTP
-response.
-
-Stop strings end a request here: `CompletionBuilder.push` (completion.py) finds them, then the engine is told to abort
-the sequence, because it knows token ids only.
-"""
+"""`RunningModel`: a model whose engine runs in a process of its own, as the server uses it."""
 
 from __future__ import annotations
 
@@ -14,39 +7,23 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import msgspec
 
 from intaglio.base_model import BaseModel, make_request
-from intaglio.completion import Completion, CompletionBuilder, TextDelta, TokenLogprob, Usage, join_deltas
+from intaglio.completion import CompletionBuilder, TextDelta, Usage, request_builder
 from intaglio.engine.client import EngineClient, OnLoading
-from intaglio.engine.core_process import adapter_limits, build_engine
 from intaglio.engine.memory.machine import plan_for_machine
 from intaglio.engine.token_stream import TokenStream
-from intaglio.grammar import check_grammar
 from intaglio.model.config import ModelConfig
-from intaglio.model_source import local_model_path
-from intaglio.request import (
-    AdapterRef,
-    EngineRequest,
-    FinishReason,
-    Priority,
-    SamplingParams,
-    ScaledAdapter,
-    Verification,
-    VerifiedAdapter,
-)
-from intaglio.settings import DEFAULT_MODEL_ID, Settings, load_settings
-from intaglio.text import PLAIN_TEXT, IncrementalDetokenizer, TextForm, Tokenizer
+from intaglio.request import FinishReason, Priority, SamplingParams, ScaledAdapter, VerifiedAdapter
+from intaglio.settings import Settings
+from intaglio.text import PLAIN_TEXT, TextForm, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["LLM", "AsyncLLM", "Completion", "RequestHandle", "TextDelta", "TokenLogprob", "Usage"]
-
-OneAdapter: TypeAlias = AdapterRef | ScaledAdapter | None
 OnModelLoading: TypeAlias = Callable[[str, int, int], None]
-AdapterSelection: TypeAlias = OneAdapter | Sequence[AdapterRef | ScaledAdapter]
 
 
 class RequestHandle:
@@ -74,9 +51,15 @@ class RequestHandle:
         if self._tokens is not None:
             await self._tokens.abort()
 
+    async def close(self) -> None:
+        """Abort, and return when the engine has ended the request and takes another one in its place."""
+        if self._tokens is not None:
+            await self._tokens.abort()
+            await self._tokens.wait_ended()
 
-class AsyncLLM:
-    """One served base model: tokenizer and templates in this process, the engine in its own.
+
+class RunningModel:
+    """One base model: tokenizer and templates in this process, the engine in its own. Takes token ids.
 
     window  tokens of prompt and completion together, at most
     """
@@ -90,7 +73,7 @@ class AsyncLLM:
     @classmethod
     async def start_all(
         cls, paths: Mapping[str, Path], settings: Settings, on_loading: OnModelLoading | None = None
-    ) -> dict[str, AsyncLLM]:
+    ) -> dict[str, Self]:
         """An engine for each model id, with caches that fit into memory together.
 
         on_loading  called with the model id while weights are quantized; see `EngineClient.start`
@@ -98,7 +81,7 @@ class AsyncLLM:
         """
         plan = await asyncio.to_thread(plan_for_machine, list(paths.values()), settings)
         logger.info("%s", plan.table(list(paths)))
-        models: dict[str, AsyncLLM] = {}
+        models: dict[str, Self] = {}
         try:
             for index, (model_id, path) in enumerate(paths.items()):
                 shown = None if on_loading is None else partial(on_loading, model_id)
@@ -109,9 +92,7 @@ class AsyncLLM:
         return models
 
     @classmethod
-    async def start(
-        cls, model_id: str, path: Path, settings: Settings, on_loading: OnLoading | None = None
-    ) -> AsyncLLM:
+    async def start(cls, model_id: str, path: Path, settings: Settings, on_loading: OnLoading | None = None) -> Self:
         """Open the model and start its engine; returns when it is ready. Raises ModelFormatError or EngineError."""
         base = BaseModel.open(path, settings)
         spec = base.engine_spec(settings)
@@ -214,7 +195,7 @@ class AsyncLLM:
         if params[0].max_tokens != 0 or params[0].prompt_logprobs is not None:
             streams = await self._engine.submit_all(requests, reject_if_busy=reject_if_busy)
         return [
-            RequestHandle(stream, _completion_builder(request, self.tokenizer, stop, form), len(prompt_ids))
+            RequestHandle(stream, request_builder(request, self.tokenizer, stop, form), len(prompt_ids))
             for request, stream in zip(requests, streams, strict=True)
         ]
 
@@ -227,119 +208,5 @@ class AsyncLLM:
         return await self._engine.verify(folder, digest)
 
     async def close(self) -> None:
+        """End the engine process. Requests that are running fail."""
         await self._engine.close()
-
-
-class LLM:
-    """A model and its engine in this process, for scripts and notebooks.
-
-        llm = LLM()                                   # the bundled Gemma 3 270M
-        adapter = llm.load_adapter("path/to/peft/folder")
-        llm.generate(["The capital of France is"], SamplingParams(temperature=0), raw=True)
-
-    model     a Hugging Face folder, a .gguf file or hf:OWNER/REPO; None is the bundled 270M
-    options   fields of `Settings`
-    """
-
-    def __init__(self, model: str | Path | None = None, **options: Any) -> None:
-        settings = load_settings(**options)
-        path = local_model_path(model or DEFAULT_MODEL_ID, settings)
-        plan = plan_for_machine([path], settings)
-        logger.info("%s", plan.table([path.name]))
-        self._settings = plan.of_model(0)
-        self._base = BaseModel.open(path, self._settings)
-        spec = self._base.engine_spec(self._settings)
-        self._limits = adapter_limits(spec)
-        self._engine, self._adapters = build_engine(spec)
-        self.window = self._engine.max_sequence_tokens
-
-    @property
-    def config(self) -> ModelConfig:
-        return self._base.config
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._base.tokenizer
-
-    def load_adapter(self, folder: str | Path) -> AdapterRef:
-        """Check and verify a folder of PEFT or MLX-LM, or a GGUF adapter. Raises AdapterError with the reason."""
-        return AdapterRef(self._adapters.verify(str(folder)).digest, str(folder))
-
-    def verify(self, ref: AdapterRef) -> Verification:
-        """The adapter's verification, made now or in an earlier process. Raises AdapterError."""
-        return self._adapters.verify(ref.folder, ref.digest).verification
-
-    def generate(
-        self,
-        prompts: Sequence[str] | Sequence[Sequence[Mapping[str, Any]]],
-        params: SamplingParams | None = None,
-        *,
-        adapters: OneAdapter | Sequence[AdapterSelection] = None,
-        raw: bool = False,
-        stop: Sequence[str] = (),
-    ) -> list[Completion]:
-        """Complete all prompts (strings, or lists of chat messages) in one batch.
-
-        adapters  one for all prompts, or one selection per prompt: an adapter, None for the base, or a sequence of
-                  adapters that are added up. `ScaledAdapter(ref, 0.7)` is an adapter scaled by 0.7
-
-        Raises ContextLengthError, ChatError, BadInputError or GrammarError before anything runs, EngineError if a
-        request fails.
-        """
-        params = params or SamplingParams()
-        if params.grammar is not None:
-            check_grammar(params.grammar)
-        selections = _selections(adapters, len(prompts))
-        if len(selections) != len(prompts):
-            raise ValueError(f"{len(prompts)} prompts but {len(selections)} adapter selections")
-        ids = [self._prompt_ids(prompt, raw) for prompt in prompts]
-        requests = [
-            make_request(prompt_ids, params, _scaled(selection), self.window, self.tokenizer.vocab_size)
-            for prompt_ids, selection in zip(ids, selections, strict=True)
-        ]
-        if params.max_tokens == 0 and params.prompt_logprobs is None:
-            return [Completion("", FinishReason.LENGTH, Usage(len(prompt_ids), 0)) for prompt_ids in ids]
-        deltas: dict[str, list[TextDelta]] = {}
-        builders: dict[str, CompletionBuilder] = {}
-        for request in requests:
-            deltas[request.request_id] = []
-            builders[request.request_id] = _completion_builder(request, self.tokenizer, stop)
-            self._engine.add(request)
-        self._run_engine(builders, deltas)
-        return [join_deltas(of_request) for of_request in deltas.values()]
-
-    def _prompt_ids(self, prompt: str | Sequence[Mapping[str, Any]], raw: bool) -> list[int]:
-        if isinstance(prompt, str):
-            return self._base.render_prompt(prompt, raw=raw)
-        return self._base.render_messages(prompt)
-
-    def _run_engine(self, builders: dict[str, CompletionBuilder], deltas: dict[str, list[TextDelta]]) -> None:
-        while self._engine.has_work:
-            for output in self._engine.step():
-                request_id = output.request_id
-                delta = builders[request_id].push(output)
-                deltas[request_id].append(delta)
-                if delta.finish_reason is not None and output.finish_reason is None:  # ended by a stop string
-                    self._engine.abort(request_id)
-
-
-def _completion_builder(
-    request: EngineRequest, tokenizer: Tokenizer, stop: Sequence[str], form: TextForm = PLAIN_TEXT
-) -> CompletionBuilder:
-    params = request.params
-    detokenizer = IncrementalDetokenizer(tokenizer, stop, form, min_tokens=params.min_tokens)
-    return CompletionBuilder(len(request.prompt_ids), detokenizer, lists_stop=params.prompt_logprobs is not None)
-
-
-def _selections(adapters: OneAdapter | Sequence[AdapterSelection], count: int) -> list[AdapterSelection]:
-    if adapters is None or isinstance(adapters, AdapterRef | ScaledAdapter):
-        return [adapters] * count
-    return list(adapters)
-
-
-def _scaled(selection: AdapterSelection) -> list[ScaledAdapter]:
-    """The adapters of one prompt in the form that requests have."""
-    if selection is None:
-        return []
-    adapters = [selection] if isinstance(selection, AdapterRef | ScaledAdapter) else selection
-    return [ScaledAdapter(one) if isinstance(one, AdapterRef) else one for one in adapters]

@@ -1,0 +1,15 @@
+"""The adapters that come with the package. Each folder has a PEFT adapter and card.json, which describes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CARD_FILE = "card.json"
+
+
+FOLDER = Path(__file__).parent
+
+
+def demo_adapter_folders() -> dict[str, Path]:
+    """The folders, by name."""
+    return {card.parent.name: card.parent for card in sorted(FOLDER.glob(f"*/{CARD_FILE}"))}
