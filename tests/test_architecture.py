@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE
     | ENGINE
     | JOINED
-    | {"finetunes", "text", "api", "client", "training", "evaluation", "hub", "model_source"},
+    | {"demo_adapters", "finetunes", "text", "api", "client", "training", "evaluation", "hub", "model_source"},
     "__main__": {"cli"},
     "__init__": BASE | JOINED,
 }

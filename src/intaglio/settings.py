@@ -209,7 +209,7 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     url: str = Field("http://127.0.0.1:8080", description="address of the server")
-    account: str = Field("local", description="account that owns the finetunes")
+    account: str | None = Field(None, description="account that owns the finetunes")
     token: str | None = Field(None, description="API token, if the server requires one")
 
 

@@ -1,19 +1,24 @@
 """The `intaglio` command: reads options, calls the package that does the work, prints results and errors.
 
-`serve` starts the API, `adapters` talks to a running server through `client`, `train` runs `training` and `eval` runs
-`evaluation` in this process, `pack` writes a file of packed weights.
+`serve` starts the API; `adapters` and `models` talk to a running server through `client`; `chat` and `run` do too, or
+run a model in this process, as `train` and `eval` do; `pack` writes a file of packed weights; `doctor` looks at the
+machine.
 Does not know how anything is computed, stored or sent.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from intaglio.cli.adapters import build_adapters_cli
+from intaglio.cli.conversation.chat import chat
+from intaglio.cli.conversation.run import run
+from intaglio.cli.doctor import doctor
 from intaglio.cli.evaluate import evaluate
+from intaglio.cli.models import models
 from intaglio.cli.options import with_settings_options
 from intaglio.cli.pack import pack
 from intaglio.cli.train import train
@@ -31,17 +36,35 @@ def build_cli() -> typer.Typer:
         name="intaglio",
         help="One Gemma, any number of LoRA adapters, behind the API of Cloudflare Workers AI.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # square brackets in the help are literal text
     )
+    cli.callback()(_options)
     cli.command("serve")(with_settings_options(_serve))
+    cli.command("chat")(chat)
+    cli.command("run")(run)
+    cli.command("models")(models)
     cli.add_typer(build_adapters_cli())
     cli.command("train")(with_training_options(train))
     cli.command("eval")(evaluate)
     cli.command("pack")(pack)
+    cli.command("doctor")(doctor)
     cli.command("version")(_version)
     return cli
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _version()
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and end", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """One Gemma, any number of LoRA adapters, behind the API of Cloudflare Workers AI."""
 
 
 def _serve(options: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def upload(
     as_json: AsJson = False,
 ) -> None:
     """Upload an adapter. Returns when the server has verified it."""
-    settings = _settings(url, account, token)
+    settings = client_settings(url, account, token)
     with transfer_progress("sending", after="the server checks and verifies it") as progress:
         found = publish(
             folder,
@@ -158,12 +158,12 @@ def download(
 
 @contextmanager
 def _finetunes(url: str | None, account: str | None, token: str | None) -> Iterator[Finetunes]:
-    settings = _settings(url, account, token)
+    settings = client_settings(url, account, token)
     with Connection(settings.url, settings.account, settings.token) as connection:
         yield Finetunes(connection)
 
 
-def _settings(url: str | None, account: str | None, token: str | None) -> ClientSettings:
+def client_settings(url: str | None, account: str | None, token: str | None) -> ClientSettings:
     given = {"url": url, "account": account, "token": token}
     return load_client_settings(**{name: value for name, value in given.items() if value is not None})
 

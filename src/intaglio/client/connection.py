@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx2
 
+from intaglio.client.address import read_address
 from intaglio.errors import ServerRefusedError, ServerUnreachableError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -30,16 +31,16 @@ def _trusted_certificates() -> ssl.SSLContext:
 class Connection:
     """Use it as a context manager, or close it.
 
-    url      of the server, without the API's own path: http://127.0.0.1:8080
-    account  the owner of the finetunes
+    url      of the server, as `read_address` takes it: http://127.0.0.1:8080
+    account  the owner of the finetunes; None is the one that the url names, or else `local`
     token    sent as a bearer token; None sends none
     """
 
-    def __init__(self, url: str, account: str = "local", token: str | None = None) -> None:
+    def __init__(self, url: str, account: str | None = None, token: str | None = None) -> None:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         timeout = httpx2.Timeout(RESPONSE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self.url = url.rstrip("/")
-        base = f"{self.url}/client/v4/accounts/{quote(account, safe='')}/ai/"
+        self.url, named_account = read_address(url)
+        base = f"{self.url}/client/v4/accounts/{quote(account or named_account or 'local', safe='')}/ai/"
         try:
             self._http = httpx2.Client(base_url=base, headers=headers, timeout=timeout, verify=_trusted_certificates())
         except (httpx2.InvalidURL, UnicodeEncodeError) as error:
@@ -93,6 +94,15 @@ class Connection:
             length = response.headers.get("content-length")
             yield (int(length) if length is not None else None, response.iter_raw())
 
+    @contextmanager
+    def stream_lines(self, path: str, body: object) -> Iterator[Iterator[str]]:
+        """The lines of the response to POST, as they come."""
+        with self._unreachable_as_error(), self._http.stream("POST", path, json=body) as response:
+            if response.is_error:
+                response.read()
+                raise self._refusal(response)
+            yield response.iter_lines()
+
     def _result(self, method: str, path: str, **options: Any) -> Any:
         with self._unreachable_as_error():
             response = self._http.request(method, path, **options)
@@ -117,10 +127,7 @@ class Connection:
             message, code = str(first["message"]), int(first["code"])
         except (ValueError, KeyError, TypeError, IndexError):
             return self._unexpected_response(response)
-        for prefix in _PREFIXES:
-            message = message.removeprefix(prefix)
-        message = "".join(letter if letter.isprintable() else " " for letter in message)  # it goes to a terminal
-        return ServerRefusedError(message, response.status_code, code)
+        return ServerRefusedError(shown_message(message), response.status_code, code)
 
     def _unexpected_response(self, response: httpx2.Response) -> ServerUnreachableError:
         """The error for a response that is not from this API: from a proxy, or from another program on that port."""
@@ -128,3 +135,10 @@ class Connection:
         return ServerUnreachableError(
             f"the response of {self.url} is not from a server of this API: status {response.status_code}, {detail!r}"
         )
+
+
+def shown_message(message: str) -> str:
+    """A message of the server without the service's prefixes, as one line that a terminal can show."""
+    for prefix in _PREFIXES:
+        message = message.removeprefix(prefix)
+    return "".join(letter if letter.isprintable() else " " for letter in message)

@@ -1,0 +1,166 @@
+"""Where the text of `chat` and `run` comes from: a running server, or a model in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from intaglio.client import Connection, Finetunes, Piece, stream_completion
+from intaglio.errors import BadInputError, ServerUnreachableError
+from intaglio.settings import DEFAULT_MODEL_ID, ClientSettings
+
+if TYPE_CHECKING:
+    from intaglio.llm import LLM
+
+Chat: TypeAlias = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are sampled; None is the default of whoever computes them."""
+
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    json_schema: Mapping[str, Any] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The numbers that were given, by name."""
+        names = ("max_tokens", "temperature", "top_p", "seed")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class Source(Protocol):
+    """Computes completions of one model.
+
+    model  its id or path
+    place  where it runs, for a person
+    """
+
+    model: str
+    place: str
+
+    def adapters(self) -> list[str]:
+        """Names of the adapters that can be used."""
+
+    def stream(self, prompt: str | Chat, adapter: str | None, sampling: Sampling) -> Iterator[Piece]:
+        """The pieces of one completion; a text is a raw prompt. Several threads may stream at a time.
+
+        Raises an IntaglioError for a request that is refused, or that fails in the middle.
+        """
+
+
+@dataclass
+class ServerSource:
+    """A model of a running server."""
+
+    connection: Connection
+    model: str
+    place: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.place = self.connection.url
+
+    def adapters(self) -> list[str]:
+        finetunes = Finetunes(self.connection)
+        found = [*finetunes.list_own(), *finetunes.list_public()]
+        return sorted({one["name"] for one in found if one["model"] == self.model})
+
+    def stream(self, prompt: str | Chat, adapter: str | None, sampling: Sampling) -> Iterator[Piece]:
+        body: dict[str, Any] = {"model": self.model, **sampling.given()}
+        body |= {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+        if adapter is not None:
+            body["lora"] = adapter
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if sampling.json_schema is not None:
+            schema = {"name": "answer", "schema": sampling.json_schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return stream_completion(self.connection, body)
+
+
+@dataclass
+class LocalSource:
+    """A model in this process; adapters are folders, GGUF adapters or demo adapters."""
+
+    llm: LLM
+    model: str
+    place: str = "this process"
+
+    def adapters(self) -> list[str]:
+        from intaglio.demo_adapters import demo_adapter_folders
+
+        return sorted(demo_adapter_folders()) if self.model == DEFAULT_MODEL_ID else []
+
+    def stream(self, prompt: str | Chat, adapter: str | None, sampling: Sampling) -> Iterator[Piece]:
+        from intaglio.request import SamplingParams
+
+        stream = self.llm.stream(
+            prompt,
+            SamplingParams(**sampling.given()),
+            adapters=adapter,
+            raw=True,
+            stop=sampling.stop,
+            json_schema=sampling.json_schema,
+        )
+        for delta in stream:
+            if delta.text:
+                yield Piece(delta.text)
+            if delta.finish_reason is not None and delta.usage is not None:
+                usage = delta.usage
+                yield Piece("", str(delta.finish_reason), usage.prompt_tokens, usage.completion_tokens)
+
+
+@contextmanager
+def open_source(settings: ClientSettings, model: str | None) -> Iterator[Source]:
+    """The running server; or a model in this process, if no server answers at the default address, or the model is a
+    path or an `hf:` reference.
+
+    Raises ServerUnreachableError if an address was given and no server answers there.
+    """
+    if model is None or not _is_local(model):
+        with Connection(settings.url, settings.account, settings.token) as connection:
+            try:
+                served = connection.served_models()
+            except ServerUnreachableError:
+                if "url" in settings.model_fields_set:
+                    raise
+            else:
+                yield ServerSource(connection, _choose_model(model, served, connection.url))
+                return
+        print(f"no server at {settings.url}: the model runs in this process", file=sys.stderr)
+    with _open_llm(model) as source:
+        yield source
+
+
+def _is_local(model: str) -> bool:
+    return model.startswith("hf:") or model.endswith(".gguf") or Path(model).exists()
+
+
+def _choose_model(model: str | None, served: list[str], url: str) -> str:
+    """Raises BadInputError if the server does not have the model, or has several and none was named."""
+    if model is None:
+        if len(served) == 1 or DEFAULT_MODEL_ID not in served:
+            return served[0]
+        return DEFAULT_MODEL_ID
+    if model not in served:
+        raise BadInputError(f"{url} does not serve {model}; it serves {', '.join(served)}")
+    return model
+
+
+@contextmanager
+def _open_llm(model: str | None) -> Iterator[LocalSource]:
+    from intaglio.cli.progress.download import download_progress
+    from intaglio.llm import LLM
+    from intaglio.model_source import local_model_path
+    from intaglio.settings import load_settings
+
+    path = local_model_path(model or DEFAULT_MODEL_ID, load_settings(), download_progress())
+    with LLM(path) as llm:
+        yield LocalSource(llm, model or DEFAULT_MODEL_ID)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conversation.conftest import Intaglio
+from tests.helpers.commands import DEADLINE_S
+
+
+def test_questions_are_answered_and_each_follows_those_before(connected: Intaglio) -> None:
+    found = connected("chat", stdin="a b\nc d\n/history\n/quit\n")
+    assert found.status == 0, found.err
+    lines = found.out.splitlines()
+    assert lines[0].startswith("@intaglio/fake in http://127.0.0.1:")
+    assert lines[1].startswith("b a")
+    assert lines[2].startswith("base · stop · ")
+    assert lines[3].startswith("d c")
+    assert [line for line in lines[5:] if line.startswith("user: ")] == ["user: a b", "user: c d"]
+    assert len(lines[3]) > len(lines[1]), "the second prompt has the first question in it"
+
+
+def test_a_wrong_command_and_a_refused_question_leave_the_conversation_as_it_was(connected: Intaglio) -> None:
+    found = connected("chat", stdin="/compar\n/adapter nowhere\na <fail> b\n/history\nc d\n")
+    assert found.status == 0
+    assert "no command /compar; did you mean /compare?" in found.err
+    assert "there is no adapter nowhere; " in found.err
+    assert "nothing has been said yet" in found.out
+    assert "d c" in found.out, "the end of a pipe ends it, after the last line was answered"
+
+
+def test_an_adapter_of_the_command_line_must_exist(connected: Intaglio) -> None:
+    found = connected("chat", "--adapter", "nowhere")
+    assert (found.status, found.err) == (1, "intaglio: there is no adapter nowhere; there are base\n")
+
+
+def test_adapters_answer_side_by_side(intaglio: Intaglio, base_folder: Path, tmp_path: Path) -> None:
+    from intaglio.model.config import config_from_hf
+    from tests.helpers.adapters import write_peft_adapter
+    from tests.helpers.checkpoints import tiny_config
+
+    config = config_from_hf(tiny_config("gemma3_text", vocab_size=512))
+    adapter = write_peft_adapter(tmp_path / "a", config, seed=9)
+    words = ["chat", "--model", str(base_folder), "--max-tokens", "8", "--temperature", "0"]
+    found = intaglio(*words, stdin=f"/compare base {adapter}\none\n/history\n")
+    assert found.status == 0, found.err
+    assert "─ base ─" in found.out
+    assert found.out.count("length · 8 tokens") == 2, found.out
+    assert found.out.count("user: one") == 1
+
+
+def read_until(terminal: int, wanted: str) -> str:
+    """What the terminal shows up to a text. Fails after the deadline."""
+    shown = ""
+    while wanted not in shown:
+        ready, _, _ = select.select([terminal], [], [], DEADLINE_S)
+        assert ready, f"{wanted!r} did not come; there is {shown!r}"
+        shown += os.read(terminal, 1 << 16).decode("utf-8", "replace")
+    return shown
+
+
+def test_in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_leaves(url: str, tmp_path: Path) -> None:
+    terminal, end = pty.openpty()
+    environment = os.environ | {"INTAGLIO_DATA_DIR": str(tmp_path / "data"), "TERM": "dumb"}
+    command = [sys.executable, "-m", "intaglio.cli", "chat", "--url", url]
+    with subprocess.Popen(
+        command, stdin=end, stdout=end, stderr=end, env=environment, start_new_session=True
+    ) as process:
+        os.close(end)
+        read_until(terminal, "> ")
+        os.write(terminal, b"a <stall> b\n")
+        read_until(terminal, "\nb")
+        os.killpg(process.pid, 2)
+        read_until(terminal, "stopped")
+        os.write(terminal, b"/history\n")
+        read_until(terminal, "assistant: b")
+        os.write(terminal, b"\x04")
+        assert process.wait(DEADLINE_S) == 0
+    os.close(terminal)
+    history = tmp_path / "data" / "chat-history"
+    assert history.read_text().splitlines() == ["a <stall> b", "/history"]
+    assert history.stat().st_mode & 0o077 == 0
