@@ -106,11 +106,17 @@ test-random: $(TEST_STAMP)  ## tests that draw their cases, with new ones, for M
 test-random-oracle: $(ORACLE_STAMP)  ## the same for the comparisons with torch, transformers and peft
 	$(call random-rounds,$(ORACLE),hypothesis and oracle)
 
-# Without a lock and with a build of its own, as `pip install` does it for a user; anew each time, since the newest changes daily.
+# Without a lock and from a wheel, as `pip install` does it for a user; anew each time, since the newest changes daily. The tests use
+# the installed package, not the sources.
 test-newest: $(UV_STAMP)  ## default suite and tests of the bundled model, with the newest versions allowed (in .venv-newest)
 	@echo "Installing the newest versions that pyproject.toml allows in $(NEWEST) ..."
 	@$(VENV)/bin/python -m venv --clear --without-pip $(NEWEST)
-	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade --config-settings build-dir=build/newest -e '.[default-model,test]'
+	@rm -rf build/newest-wheel
+	@$(UV) build --quiet --wheel --out-dir build/newest-wheel --config-setting build-dir=build/newest .
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade "$$(ls build/newest-wheel/*.whl)[default-model,test]"
+	@case $$(uname) in Linux) $(UV) tool run --quiet 'auditwheel>=6,<7' show build/newest-wheel/*.whl | tee build/newest-wheel/audit.txt; \
+	  grep -q manylinux build/newest-wheel/audit.txt;; esac
+	cd / && $(CURDIR)/$(NEWEST)/bin/python $(CURDIR)/scripts/try_installed.py
 	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --hypothesis-profile fixed --junitxml=$(RESULTS)/newest.xml \
 	  -m 'bundled_model or not (slow or oracle or clients)' $(ARGS)
 
