@@ -105,7 +105,7 @@ HONOURED: tuple[Field, ...] = (
     _field("tools", {"type": "array", "items": {"type": "object"}}, "functions that may be called", _ONLY_CHAT),
     _field("tool_choice", {"type": ["string", "object"]}, "`auto`, `none`, `required` or a function", _ONLY_CHAT),
     _field("parallel_tool_calls", _FLAG, "false: one call at most", _ONLY_CHAT),
-    _field("continue_final_message", _FLAG, "the last message, the assistant's, is left open and continued", _ONLY_CHAT),
+    _field("continue_final_message", _FLAG, "the last message, the assistant's, is continued", _ONLY_CHAT),
     _field("add_generation_prompt", _FLAG, "false: the prompt ends with the last turn", _ONLY_CHAT),
     _field("truncate_prompt_tokens", _LENGTH,
            "so many tokens of the prompt are kept, its BOS among them; -1: what fits in front of `max_tokens`"),
