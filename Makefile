@@ -43,11 +43,13 @@ ORACLE_STAMP := $(ORACLE)/.installed
 TRAIN_STAMP := $(TRAIN)/.installed
 # One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
+TOOLS := agents llama-index
+TOOL_STAMPS := $(TOOLS:%=$(CLIENTS)/%/.installed)
 NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table smoke lint types fix coverage lock bench bench-7b bench-install clean
+.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table test-tools tools-table smoke lint types fix coverage lock bench bench-7b bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -84,7 +86,7 @@ test-kernels: $(TEST_STAMP)  ## the tests that compute, once for each other inst
 	for name in $$names; do \
 	  echo "-- kernels: $$name"; \
 	  $(IN_MEMORY) $(VENV)/bin/python $(DEFAULT_SUITE) --kernels $$name --junitxml=$(RESULTS)/kernels-$$name.xml \
-	    -m 'variant or not (slow or oracle or clients)' $(COMPUTING) $(ARGS) || exit 1; \
+	    -m 'variant or not (slow or oracle or clients or tools)' $(COMPUTING) $(ARGS) || exit 1; \
 	done
 
 # Rounds of the tests that draw their cases, each with a seed of its own, until one fails or MINUTES are over. SEED repeats a round.
@@ -101,7 +103,7 @@ done
 endef
 
 test-random: $(TEST_STAMP)  ## tests that draw their cases, with new ones, for MINUTES=10 (SEED=n repeats a round)
-	$(call random-rounds,$(VENV),hypothesis and not oracle and not clients)
+	$(call random-rounds,$(VENV),hypothesis and not (oracle or clients or tools))
 
 test-random-oracle: $(ORACLE_STAMP)  ## the same for the comparisons with torch, transformers and peft
 	$(call random-rounds,$(ORACLE),hypothesis and oracle)
@@ -118,7 +120,7 @@ test-newest: $(UV_STAMP)  ## default suite and tests of the bundled model, with 
 	  grep -q manylinux build/newest-wheel/audit.txt;; esac
 	cd / && $(CURDIR)/$(NEWEST)/bin/python $(CURDIR)/scripts/try_installed.py
 	$(IN_MEMORY) $(NEWEST)/bin/python $(DEFAULT_SUITE) --hypothesis-profile fixed --junitxml=$(RESULTS)/newest.xml \
-	  -m 'bundled_model or not (slow or oracle or clients)' $(ARGS)
+	  -m 'bundled_model or not (slow or oracle or clients or tools)' $(ARGS)
 
 test-slow: $(TEST_STAMP)  ## the tests marked slow
 	$(VENV)/bin/python -m pytest -m slow --hypothesis-profile fixed -n 2 --dist loadfile --junitxml=$(RESULTS)/slow.xml $(ARGS)
@@ -126,11 +128,17 @@ test-slow: $(TEST_STAMP)  ## the tests marked slow
 test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft (installs them in .venv-oracle)
 	$(ORACLE)/bin/python -m pytest --hypothesis-profile fixed -n 2 --dist worksteal -m oracle --junitxml=$(RESULTS)/oracle.xml $(ARGS)
 
-test-clients: $(TEST_STAMP) $(PYTHON_CLIENTS) $(NODE_PACKAGES)  ## the clients people use, against a live server (installs them in .venv-clients)
+test-clients: $(TEST_STAMP) $(filter-out $(TOOL_STAMPS),$(PYTHON_CLIENTS)) $(NODE_PACKAGES)  ## the clients people use, against a live server (installs them in .venv-clients)
 	$(VENV)/bin/python -m pytest -m clients --junitxml=$(RESULTS)/clients.xml $(ARGS)
 
 clients-table: override ARGS += tests/clients --write-table
-clients-table: test-clients  ## the same, and write what they showed into docs/workers_ai.md
+clients-table: test-clients  ## the same, and write what they showed into docs/clients.md
+
+test-tools: $(TEST_STAMP) $(PYTHON_CLIENTS) $(NODE_PACKAGES)  ## frameworks, evaluators, load testers and proxies, against a live server (in .venv-clients)
+	$(VENV)/bin/python -m pytest -m tools --junitxml=$(RESULTS)/tools.xml $(ARGS)
+
+tools-table: override ARGS += tests/clients --write-table
+tools-table: test-tools  ## the same, and write what they showed into docs/clients.md
 
 smoke: $(SERVE_STAMP)  ## run the README's own commands against a server started as it says
 	$(VENV)/bin/python scripts/readme_smoke.py

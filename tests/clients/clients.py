@@ -1,6 +1,6 @@
 """The clients that are tested: what each is called, which version, where it is installed, and what it cannot do.
 
-The table of docs/workers_ai.md has a row for each of them and a column for each feature.
+The first table of docs/clients.md has a row for each of them and a column for each feature. `tools.py` has the second.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Client:
             package = json.loads((NODE_FOLDER / "package.json").read_text())
             return str(package["dependencies"][self.package])
         pins = (HERE / "requirements" / f"{self.environment}.in").read_text()
-        pin = re.search(rf"^{re.escape(self.package)}==(\S+)$", pins, re.MULTILINE)
+        pin = re.search(rf"^{re.escape(self.package)}(?:\[[a-z,]+\])?==(\S+)$", pins, re.MULTILINE)
         assert pin is not None, f"{self.package} is not pinned in requirements/{self.environment}.in"
         return pin[1]
 
@@ -72,7 +72,8 @@ class Client:
         return f"{self.name} {self.version}".strip()
 
 
-def _client(name: str, package: str, environment: str, script: str, endpoint: str = "", **cannot: str) -> Client:
+def client_row(name: str, package: str, environment: str, script: str, endpoint: str = "", **cannot: str) -> Client:
+    """A row. endpoint, if any, is the script's ENDPOINT_FORMAT."""
     variables = {"ENDPOINT_FORMAT": endpoint} if endpoint else {}
     return Client(name, package, environment, script, MappingProxyType(cannot), MappingProxyType(variables))
 
@@ -83,57 +84,57 @@ _NO_MODELS = "it does not list models"
 _NO_LOGPROBS = "Workers AI's own route has no logprobs, and this client no other"
 _NO_BATCH = "it does not know batches"
 
-CLOUDFLARE_PYTHON = _client(
+CLOUDFLARE_PYTHON = client_row(
     "cloudflare (Python)", "cloudflare", "cloudflare-5", "cloudflare_python.py", logprobs=_NO_LOGPROBS
 )
-CLOUDFLARE_PYTHON_4 = _client(
+CLOUDFLARE_PYTHON_4 = client_row(
     "cloudflare (Python)", "cloudflare", "cloudflare-4", "cloudflare_python.py", logprobs=_NO_LOGPROBS
 )
-CLOUDFLARE_NODE = _client("cloudflare (npm)", "cloudflare", "node", "cloudflare_node.mjs", logprobs=_NO_LOGPROBS)
-WRANGLER = _client(
+CLOUDFLARE_NODE = client_row("cloudflare (npm)", "cloudflare", "node", "cloudflare_node.mjs", logprobs=_NO_LOGPROBS)
+WRANGLER = client_row(
     "wrangler", "wrangler", "node", "wrangler.mjs",
     **dict.fromkeys(
         ("prompt", "chat", "stream", "adapter", "structured", "tools", "logprobs", "batch"),
         "its commands manage finetunes and models and run none",
     ),
 )  # fmt: skip
-WORKERS_AI_PROVIDER = _client(
+WORKERS_AI_PROVIDER = client_row(
     "workers-ai-provider", "workers-ai-provider", "node", "workers_ai_provider.mjs",
     prompt="the AI SDK turns a prompt into messages", finetunes=_NO_FINETUNES, models=_NO_MODELS,
     logprobs=_NO_LOGPROBS, batch=_NO_BATCH,
 )  # fmt: skip
-LANGCHAIN = _client(
+LANGCHAIN = client_row(
     "langchain-cloudflare", "langchain-cloudflare", "langchain-cloudflare", "langchain_chat.py",
     endpoint="workers_ai", prompt=_CHAT_ONLY, finetunes=_NO_FINETUNES, models=_NO_MODELS,
     logprobs=_NO_LOGPROBS, batch=_NO_BATCH,
 )  # fmt: skip
-LANGCHAIN_OPENAI = _client(
+LANGCHAIN_OPENAI = client_row(
     "langchain-cloudflare, `openai_compatible`,", "langchain-cloudflare", "langchain-cloudflare", "langchain_chat.py",
     endpoint="openai_compatible", prompt=_CHAT_ONLY, finetunes=_NO_FINETUNES, models=_NO_MODELS,
     logprobs="it does not hand logprobs on", batch=_NO_BATCH,
 )  # fmt: skip
-LITELLM = _client(
+LITELLM = client_row(
     "litellm", "litellm", "litellm", "litellm_completion.py",
     prompt="its Cloudflare provider sends messages only", finetunes=_NO_FINETUNES, models=_NO_MODELS, batch=_NO_BATCH,
 )  # fmt: skip
-OPENAI_PYTHON = _client(
+OPENAI_PYTHON = client_row(
     "openai (Python)", "openai", "openai", "openai_python.py",
     finetunes=_NO_FINETUNES, batch="its batches are files of OpenAI's own API",
 )  # fmt: skip
-OPENAI_NODE = _client(
+OPENAI_NODE = client_row(
     "openai (npm)", "openai", "node", "openai_node.mjs",
     finetunes=_NO_FINETUNES, batch="its batches are files of OpenAI's own API",
 )  # fmt: skip
-PYDANTIC_AI = _client(
+PYDANTIC_AI = client_row(
     "pydantic-ai-cloudflare", "pydantic-ai-cloudflare", "pydantic-ai-cloudflare", "pydantic_ai_agent.py",
     prompt=_CHAT_ONLY, finetunes=_NO_FINETUNES, models=_NO_MODELS, batch=_NO_BATCH,
 )  # fmt: skip
-ANTHROPIC = _client(
+ANTHROPIC = client_row(
     "anthropic (Python)", "anthropic", "anthropic", "anthropic_python.py",
     prompt=_CHAT_ONLY, finetunes=_NO_FINETUNES, logprobs="Anthropic's API has no logprobs",
     batch="its batches are those of Anthropic's own API",
 )  # fmt: skip
-CURL = _client("curl, as the documentation writes it", "", "", "curl.sh")
+CURL = client_row("curl, as the documentation writes it", "", "", "curl.sh")
 
 CLIENTS = (
     CLOUDFLARE_PYTHON, CLOUDFLARE_PYTHON_4, CLOUDFLARE_NODE, WRANGLER, WORKERS_AI_PROVIDER, LANGCHAIN,

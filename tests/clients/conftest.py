@@ -1,7 +1,8 @@
 """One live server with the real 270M model and an uploaded adapter, and its responses over plain HTTP.
 
-Every test here has the marker `clients`. A test module names its CLIENTS; its tests run for each of them. A client's
-example script runs once, and the tests check what its functions returned.
+Every test here has the marker `clients`, those of the folder `tools` the marker `tools`. A test module names its
+CLIENTS; its tests run for each of them. A client's example script runs once, and the tests check what its functions
+returned.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.clients.clients import HERE, Client
 from tests.clients.script_runner import Outcomes, run_script
-from tests.clients.table import FAILS, WORKS, Cell, checked_cells, render, write_table
+from tests.clients.table import FAILS, TABLES, TOOL_TABLE, WORKS, Cell, checked_cells, write_table
 from tests.helpers.adapters import write_peft_adapter
 from tests.helpers.servers import LiveServer, serve
 
@@ -142,7 +143,11 @@ def shown(client: Client, outcomes: Callable[[Client], Outcomes]) -> Outcomes:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-table", action="store_true", help="write the clients' table into docs/workers_ai.md")
+    parser.addoption(
+        "--write-table",
+        action="store_true",
+        help="write the table of what ran into docs/clients.md",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -157,7 +162,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE) and item.path.name != "test_table.py":
-            item.add_marker(pytest.mark.clients)
+            item.add_marker(pytest.mark.tools if item.path.parent == TOOL_TABLE.folder else pytest.mark.clients)
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))  # the first one of a client waits for its whole script
 
 
@@ -176,9 +181,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not session.config.getoption("--write-table", default=False):
         return
     results = session.config.stash[RESULTS]
-    missing = sorted(set(checked_cells()) - results.keys())
-    if missing:
-        raise pytest.UsageError(
-            f"the table is not written: no test was run for {missing[0]} and {len(missing) - 1} more"
-        )
-    write_table(render(results))
+    for table in TABLES:
+        missing = sorted(set(checked_cells(table)) - results.keys())
+        if not missing:
+            write_table(table, results)
+        elif any(client.title == title for client in table.rows for title, _ in results):
+            raise pytest.UsageError(
+                f"the table is not written: no test was run for {missing[0]} and {len(missing) - 1} more"
+            )

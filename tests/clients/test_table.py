@@ -1,4 +1,4 @@
-"""docs/workers_ai.md and the clients' tests agree. These tests run in the default suite and need no client."""
+"""docs/clients.md and the clients' tests agree. These tests run in the default suite and need no client."""
 
 from __future__ import annotations
 
@@ -8,41 +8,50 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.clients import CLIENTS, CURL, FEATURES, HERE, NODE_FOLDER, ROOT, Client
-from tests.clients.table import PAGE, WORKS, checked_cells, render, table_of_page
+from tests.clients.clients import CLIENTS, CURL, HERE, NODE_FOLDER, ROOT, Client
+from tests.clients.table import CLIENT_TABLE, PAGE, TABLES, WORKS, Table, checked_cells, render, table_of_page
+from tests.clients.tools.tools import TOOLS
 
 LINE = re.compile(
     r"^\| (?P<name>\S[^|]*?) \| (?P<set>[^|]*) \| .*\]\(\.\./(?P<example>tests/clients/[^)]*)\) \|$", re.MULTILINE
 )
 
 
-def test_each_cell_has_a_test_or_a_reason_and_not_both() -> None:
-    checked = checked_cells()
+each_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+
+
+@each_table
+def test_each_cell_has_a_test_or_a_reason_and_not_both(table: Table) -> None:
+    checked = checked_cells(table)
     wrong = [
         (client.title, feature)
-        for client in CLIENTS
-        for feature in FEATURES
+        for client in table.rows
+        for feature in table.features
         if ((client.title, feature) in checked) == (feature in client.cannot)
     ]
     assert wrong == []
 
 
-def test_every_tested_client_has_a_row() -> None:
-    assert {title for title, _ in checked_cells()} == {client.title for client in CLIENTS}
+@each_table
+def test_every_tested_client_has_a_row(table: Table) -> None:
+    assert {title for title, _ in checked_cells(table)} == {client.title for client in table.rows}
 
 
-def test_the_table_of_the_page_is_what_the_tests_show() -> None:
-    assert table_of_page() == render(dict.fromkeys(checked_cells(), WORKS)), "run `make clients-table`"
+@each_table
+def test_the_table_of_the_page_is_what_the_tests_show(table: Table) -> None:
+    written = render(table, dict.fromkeys(checked_cells(table), WORKS))
+    assert table_of_page(table) == written, f"run `make {table.name}-table`"
 
 
 def test_a_cell_that_failed_is_not_written_as_a_success() -> None:
-    cells = dict.fromkeys(checked_cells(), WORKS)
+    cells = dict.fromkeys(checked_cells(CLIENT_TABLE), WORKS)
     cells[CURL.title, "chat"] = "**no**"
-    (row,) = [line for line in render(cells).splitlines() if line.startswith(f"| {CURL.title} |")]
+    lines = render(CLIENT_TABLE, cells).splitlines()
+    (row,) = [line for line in lines if line.startswith(f"| {CURL.title} |")]
     assert row.split(" | ")[1:4] == ["yes", "**no**", "yes"]
 
 
-@pytest.mark.parametrize("row", CLIENTS, ids=lambda client: client.title)
+@pytest.mark.parametrize("row", CLIENTS + TOOLS, ids=lambda client: client.title)
 def test_each_client_has_a_line_whose_words_are_in_its_example(row: Client) -> None:
     example = (NODE_FOLDER if row.environment == "node" else HERE / "scripts") / row.script
     (line,) = [found for found in LINE.finditer(PAGE.read_text()) if found["example"].endswith(f"/{row.script}")]

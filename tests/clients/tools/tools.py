@@ -1,0 +1,32 @@
+"""The tools that people bring, besides client libraries: frameworks, evaluators, load testers, proxies, an editor.
+
+The second table of docs/clients.md has a row for each of them and a column for each job. Their tests have the marker
+`tools`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from tests.clients.clients import client_row
+
+# job -> heading of its column
+JOBS = MappingProxyType({
+    "chat": "chat",
+    "stream": "stream",
+    "adapter": "adapter",
+    "structured": "structured output",
+    "tools": "tools",
+    "errors": "errors",
+})  # fmt: skip
+
+_OBJECTS_ONLY = "it hands back objects only"
+
+OPENAI_AGENTS = client_row("openai-agents", "openai-agents", "agents", "openai_agents.py")
+INSTRUCTOR = client_row("instructor", "instructor", "agents", "instructor_objects.py", chat=_OBJECTS_ONLY)
+LANGCHAIN_OPENAI_CHAT = client_row("langchain-openai", "langchain-openai", "agents", "langchain_openai_chat.py")
+LLAMA_INDEX = client_row(
+    "llama-index-llms-openai-like", "llama-index-llms-openai-like", "llama-index", "llama_index_llm.py"
+)
+
+TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX)
