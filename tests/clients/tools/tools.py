@@ -25,8 +25,9 @@ _OBJECTS_ONLY = "it hands back objects only"
 OPENAI_AGENTS = client_row("openai-agents", "openai-agents", "agents", "openai_agents.py")
 INSTRUCTOR = client_row("instructor", "instructor", "agents", "instructor_objects.py", chat=_OBJECTS_ONLY)
 LANGCHAIN_OPENAI_CHAT = client_row("langchain-openai", "langchain-openai", "agents", "langchain_openai_chat.py")
+OUTLINES = client_row("outlines", "outlines", "agents", "outlines_generation.py", tools="it knows no tools")
 LLAMA_INDEX = client_row(
     "llama-index-llms-openai-like", "llama-index-llms-openai-like", "llama-index", "llama_index_llm.py"
 )
 
-TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX)
+TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES)

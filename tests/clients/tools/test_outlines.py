@@ -1,0 +1,41 @@
+"""Outlines with a server's model: text, and a pydantic model as a JSON schema."""
+
+from __future__ import annotations
+
+from tests.clients.assertions import assert_fits_schema, chat_text
+from tests.clients.clients import Client
+from tests.clients.conftest import ADAPTER, Plain
+from tests.clients.script_runner import Outcomes
+from tests.clients.table import shows
+from tests.clients.tools.tools import OUTLINES
+
+CLIENTS = (OUTLINES,)
+
+
+@shows("chat")
+def test_the_text_is_that_of_plain_http(client: Client, shown: Outcomes, plain: Plain) -> None:
+    assert shown["chat"] == chat_text(plain)
+
+
+@shows("stream")
+def test_a_stream_adds_up_to_the_text(client: Client, shown: Outcomes, plain: Plain) -> None:
+    assert "".join(shown["stream"]) == chat_text(plain)
+    assert len(shown["stream"]) > 4
+
+
+@shows("adapter")
+def test_an_adapter_is_a_model_by_both_of_its_names(client: Client, shown: Outcomes, plain: Plain) -> None:
+    text = chat_text(plain, lora=ADAPTER)
+    assert shown["adapter"] == [text, text]
+    assert text != chat_text(plain)
+
+
+@shows("structured")
+def test_a_pydantic_model_is_filled(client: Client, shown: Outcomes, plain: Plain) -> None:
+    assert_fits_schema(plain, shown["structured"])
+
+
+@shows("errors")
+def test_an_unknown_adapter_is_an_error_with_a_message(client: Client, shown: Outcomes) -> None:
+    assert "404" in shown["errors"]
+    assert "Finetune no-such-adapter not found" in shown["errors"]
