@@ -18,7 +18,10 @@ _KEYWORDS: dict[str, list[Any]] = {
     "required": [["a"], ["a", "b"]], "minProperties": [1], "maxProperties": [1, 2],
     "minItems": [1, 2], "maxItems": [2, 3], "uniqueItems": [True],
 }  # fmt: skip
-_OF_ONE = ("items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames")
+_OF_ONE = (
+    "items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties",
+    "unevaluatedItems",
+)  # fmt: skip
 _OF_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
 _OF_NAMED = {"properties": ["a", "b", "c"], "patternProperties": ["^a", "b$"], "dependentSchemas": ["a"]}
 
@@ -52,6 +55,8 @@ def check(seeds: range) -> tuple[int, int]:
             "properties": {"a": drawn(chance, 2)},
         }
         schema |= {"allOf": [drawn(chance, 2)], "$defs": {"d": {"type": ["string", "null"], "maxLength": 3}}}
+        if chance.random() < 0.3:
+            schema |= {chance.choice(_OF_ONE[-2:]): chance.choice([False, {"type": "integer"}])}
         try:
             made, broken = violations(schema, 3, seed)
         except GrammarError:

@@ -47,7 +47,19 @@ TRAINERS: Mapping[str, dict[str, Any]] = {
         "target_modules": ["down_proj", "o_proj", "k_proj", "q_proj", "gate_proj", "up_proj", "v_proj"],
         "task_type": "CAUSAL_LM",
     },
-    "LLaMA-Factory": {
+    "LLaMA-Factory 0.9.5": {  # all keys that it wrote with PEFT 0.18.1 and lora_target: all, but for rank and alpha
+        "alora_invocation_tokens": None, "alpha_pattern": {}, "arrow_config": None, "auto_mapping": None,
+        "base_model_name_or_path": "gemma", "bias": "none", "corda_config": None, "ensure_weight_tying": False,
+        "eva_config": None, "exclude_modules": None, "fan_in_fan_out": False, "inference_mode": True,
+        "init_lora_weights": True, "layer_replication": None, "layers_pattern": None, "layers_to_transform": None,
+        "loftq_config": {}, "lora_bias": False, "lora_dropout": 0.0, "megatron_config": None,
+        "megatron_core": "megatron.core", "modules_to_save": None, "peft_type": "LORA", "peft_version": "0.18.1",
+        "qalora_group_size": 16, "rank_pattern": {}, "revision": None,
+        "target_modules": ["up_proj", "k_proj", "down_proj", "q_proj", "v_proj", "o_proj", "gate_proj"],
+        "target_parameters": None, "task_type": "CAUSAL_LM", "trainable_token_indices": None, "use_dora": False,
+        "use_qalora": False, "use_rslora": False,
+    },
+    "LLaMA-Factory with a vision tower frozen": {
         "base_model_name_or_path": "/models/gemma-2b-it",
         "eva_config": None,
         "exclude_modules": None,
@@ -56,7 +68,7 @@ TRAINERS: Mapping[str, dict[str, Any]] = {
     "ms-swift": {"target_modules": r"^(model(?=\.).*\.(k_proj|up_proj|q_proj|v_proj|down_proj|o_proj|gate_proj))$"},
     "an old PEFT": {"peft_version": None, "layers_pattern": None, "layers_to_transform": None},
     "by hand": {"target_modules": r"(?i)MODEL\..*_(?-i:proj)", "fan_in_fan_out": True, "model_type": "gemma"},
-}
+}  # fmt: skip
 
 
 def read(folder: Path, base: ModelConfig) -> LoraAdapter:
