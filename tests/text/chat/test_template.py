@@ -43,6 +43,11 @@ def render(source: str, *messages: dict[str, Any], opening: bool = True) -> str:
         ("{{ messages | map(attribute='role') | join(',') }}{{ messages[-1]['content'][::-1] }}", "useriH"),
         ("{{ dict(a=1).a }}{{ strftime_now('%Y') | length }}{{ messages is iterable }}", "14True"),
         ("{% set x %}a{{ 1 }}{% endset %}{{ x | upper }}", "A1"),
+        ("{% for k, v in messages[0].items() %}{{ k }}{% endfor %}{{ messages[0].values() | last }}", "rolecontentHi"),
+        ("{{ messages[-1:][0].role[:2] }}{{ 3.14159 | round(2) }}{{ [1, 2] | sum }}", "us3.143"),
+        ("{{ [{'n': 2}] | sum(attribute='n') }}{{ [900000, 7] | select('gt', 800000) | list }}", "2[900000]"),
+        ("{{ messages | selectattr('role', 'in', ['user']) | list | length }}{{ 'i' in [] }}", "1False"),
+        ("{% for m in messages %}{% set x = [loop] | first %}{{ x.index }}{% endfor %}{{ 'a' ~ 'b' ~ 'c' }}", "1abc"),
     ],
 )  # fmt: skip
 def test_a_template_has_what_transformers_gives_it(source: str, text: str) -> None:
@@ -66,6 +71,9 @@ def test_gemma_3s_template_writes_what_plain_jinja_writes() -> None:
         ("{{ 'a }}", "line 1: not a chat template"),
         ("{% unknown %}", "unknown tag 'unknown'"),
         ("{{ x | unknown }}", "No filter named 'unknown'"),
+        ("{{ x | striptags }}", "No filter named 'striptags'"),
+        ("{{ x | urlize }}", "No filter named 'urlize'"),
+        ("{{ " + "9" * 5000 + " }}", "cannot be compiled"),
         ("{% if a %}" * 2000 + "{% endif %}" * 2000, "cannot be compiled"),
         ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "cannot be compiled"),
     ],
@@ -112,6 +120,20 @@ DOUBLED = "{%% set ns = namespace(s='ab') %%}{%% for i in range(90) %%}%s{%% end
         ("{% set x %}{% for i in range(100000) %}" + "x" * 1000 + "{% endfor %}{% endset %}", "more than 16777216"),
         ("{% macro f() %}{% for i in range(90000) %}" + "x" * 1000 + "{% endfor %}{% endmacro %}{{ f() }}", "16777216"),
         ("{% for i in range(100) %}{% set x = 'x' * 16000000 %}{% endfor %}", "more than 16777216"),
+        # What has no size before it is asked for its items: gigabytes and hours, if it were not listed first.
+        ("{{ range(1000) | join('a' * 16000000) }}", "texts of 16000000 and 16000 characters"),
+        ("{{ ('a' * 16000000).join(range(1000) | map('string')) }}", "texts of 16000000 and"),
+        ("{{ ('a' * 16000000).join({1: 'a', 2: 'b', 3: 'c'}.values()) }}", "texts of 16000000 and 51 characters"),
+        ("{{ range(100000) | select('in', range(100000) | list) | list }}", "texts of 1600000 and"),
+        # Work in one step that grows with the square of its input, or as 10 to the power of it.
+        ("{{ ([[1]] * 400000) | sum(start=[]) }}", "sum adds numbers, not list"),
+        ("{{ [{'a': [1]}] | sum(attribute='a') }}", "sum adds numbers, not list"),
+        ("{{ 1 | round(16777216, 'ceil') }}", "rounds to 16777216 digits"),
+        ("{{ ('%*d' * 1000) % ((16000000, 1) * 1000) }}", "texts of 16000000 and"),
+        # Work without a loop, a call or a filter: only the length of the template would bound it.
+        ("{% set x = 'a' * 16000000 %}{% set y = " + " ~ ".join("x" * 40) + " %}", "more than 16777216"),
+        ("{% set x = 'a' * 16000000 %}" + "{% set y = x[1:] %}" * 20, "more than 16777216"),
+        ("{% set x = [1] * 1000000 %}" + "{% set y = x[::-1] %}" * 20, "more than 16777216"),
         ("{% import 'os' as os %}", "no loader"),
         ("{% include '/etc/passwd' %}", "no loader"),
         ("{{ ''.__class__.__mro__ }}", "SecurityError: access to attribute '__class__'"),
@@ -130,6 +152,14 @@ DOUBLED = "{%% set ns = namespace(s='ab') %%}{%% for i in range(90) %%}%s{%% end
 )  # fmt: skip
 def test_faults_and_endless_templates_end_with_an_error_that_says_why(source: str, words: str) -> None:
     with pytest.raises(ChatError, match=words):
+        render(source)
+
+
+@pytest.mark.parametrize("expression", ["x == y", "x in [y]", "x is eq y", "x is in [y]"])
+def test_a_comparison_counts_as_a_step(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("intaglio.text.chat.sandbox.MAX_STEPS", 50)
+    source = "{% set x, y = 'a', 'b' %}" + f"{{{{ {expression} }}}}" * 60
+    with pytest.raises(ChatError, match="more than 50 steps"):
         render(source)
 
 

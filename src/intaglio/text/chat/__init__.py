@@ -4,7 +4,7 @@
   gemma_turns.py      Gemma's turn format, from ids
   chat_format.py      which format a model has
   template_files.py   where a checkpoint keeps a template of its own
-  template.py         compiling and running one, in the bounds of sandbox.py
+  template.py         compiling and running one, in sandbox.py; bounds.py, bounded_filters.py: what it may make there
   template_probes.py  what a template supports, and whether it is Gemma's own
   template_format.py  messages to ids by a template; shield.py: control tokens in messages stay plain text
 

@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from intaglio.errors import ChatError, ModelFormatError
-from intaglio.text.chat.sandbox import MAX_LENGTH, ChatEnvironment, RaisedByTemplateError
+from intaglio.text.chat.bounds import MAX_LENGTH
+from intaglio.text.chat.sandbox import ChatEnvironment, RaisedByTemplateError
 
 # What the code of a template can raise. MemoryError and RuntimeError (also RecursionError) are the template's too.
 _FAULTS = (
@@ -43,7 +44,8 @@ class ChatTemplate:
             self._generate = self._environment.template(source)
         except TemplateSyntaxError as error:
             raise ModelFormatError(f"{label}, line {error.lineno}: not a chat template ({error.message})") from error
-        except (RecursionError, MemoryError, SyntaxError) as error:  # nested too deeply for jinja2 or for Python
+        # Nested too deeply for jinja2 or for Python; a number of too many digits.
+        except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
             raise ModelFormatError(f"{label}: it cannot be compiled ({type(error).__name__}: {error})") from error
 
     def render(
