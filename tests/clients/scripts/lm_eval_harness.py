@@ -3,7 +3,8 @@
     RUN='{"model": "local-completions", "model_args": {...}, "tasks": ["choice"]}' python lm_eval_harness.py
 
 Prints, as one line of JSON, each task's metrics and the raw results of its requests. With `{"model": "hf", ...}` and
-torch the same tasks run on the harness's own backend.
+torch the same tasks run on the harness's own backend. `"data"` is another folder with the tasks' JSONL files, and
+`"settings"` changes a task: `{"generate": {"generation_kwargs": {...}}}`. A list of runs prints a line for each.
 """
 
 from __future__ import annotations
@@ -44,9 +45,22 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(model: str, model_args: dict[str, Any], tasks: list[str], **options: Any) -> dict[str, Any]:
+def run(
+    model: str,
+    model_args: dict[str, Any],
+    tasks: list[str],
+    data: str = str(DATA),
+    settings: dict[str, dict[str, Any]] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     configs = [
-        {"task": name, **PLAIN, "dataset_kwargs": {"data_files": {"test": str(DATA / f"{name}.jsonl")}}, **TASKS[name]}
+        {
+            "task": name,
+            **PLAIN,
+            "dataset_kwargs": {"data_files": {"test": str(Path(data) / f"{name}.jsonl")}},
+            **TASKS[name],
+            **(settings or {}).get(name, {}),
+        }
         for name in tasks
     ]
     found = lm_eval.simple_evaluate(model=model, model_args=model_args, tasks=configs, bootstrap_iters=0, **options)
@@ -64,4 +78,6 @@ def run(model: str, model_args: dict[str, Any], tasks: list[str], **options: Any
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(run(**json.loads(os.environ["RUN"]))) + "\n")
+    described = json.loads(os.environ["RUN"])
+    for one in described if isinstance(described, list) else [described]:
+        sys.stdout.write(json.dumps(run(**one)) + "\n")
