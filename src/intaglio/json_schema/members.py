@@ -104,6 +104,8 @@ def object_piece(parts: Sequence[Part], expander: Expander) -> ObjectPiece[Parts
     properties = {name: _parts_of_name(name, rules, allowed) for name in names}
     place = parts[0].place if parts else "#"
     classes, other = _classes(rules, allowed, names, place)
+    if allowed == ALL and low <= len(names) and not any(rule.says_of_others for rule in rules):
+        other = _closed(rules) or other
     return ObjectPiece(properties, classes, other, tuple(required), low, high, place)
 
 
@@ -119,6 +121,11 @@ class _Rule:
         ]
         rest = part.schema.get("additionalProperties")
         self.rest = () if rest is None else (part.child(rest, "additionalProperties"),)
+
+    @property
+    def says_of_others(self) -> bool:
+        """Whether it says something of properties that it does not list."""
+        return bool(self.patterns or self.rest)
 
     def of_name(self, name: str) -> Parts:
         matching = [child for language, child in self.patterns if languages.matches(language, name)]
@@ -137,6 +144,17 @@ def _parts_of_name(name: str, rules: Sequence[_Rule], allowed: Language) -> Part
 
 
 _NOTHING = Part(False, "")
+
+
+def _closed(rules: Sequence[_Rule]) -> Parts:
+    """What properties that nothing is said of may be: none, if others are listed.
+
+    The schema allows them, but whoever lists properties wants these, and a small model goes on inventing names to its
+    last token. Other servers close such objects too. An empty list of properties, and a list of forbidden ones, as a
+    negation makes it, close nothing.
+    """
+    listed = any(child.schema is not False for rule in rules for child in rule.named.values())
+    return (_NOTHING,) if listed else ()
 
 
 def _classes(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import instructor
 from instructor.exceptions import InstructorRetryException
 from openai import OpenAI
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from report import report
 
 MESSAGES = [{"role": "user", "content": os.environ["QUESTION"]}]
@@ -17,8 +17,6 @@ ADDRESS = f"{os.environ['BASE_URL']}/accounts/{os.environ['ACCOUNT']}/ai/v1"
 
 class Ticket(BaseModel):
     """A ticket for a complaint."""
-
-    model_config = ConfigDict(extra="forbid")  # else the model may invent fields until max_tokens
 
     category: Literal["billing", "shipping", "returns", "other"]
     urgent: bool
