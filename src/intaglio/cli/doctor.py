@@ -43,7 +43,7 @@ def doctor(
     port: Annotated[int | None, typer.Option(help="the port to look at [default: that of the settings]")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what this machine has, what would fit into it, and what would keep a server from starting. Changes nothing.
+    """Say what this machine has, what would fit into it, and what would keep a server from starting.
 
     Example: intaglio doctor --json
     """
