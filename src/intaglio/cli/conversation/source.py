@@ -140,7 +140,7 @@ def open_source(settings: ClientSettings, model: str | None) -> Iterator[Source]
 
 
 def _is_local(model: str) -> bool:
-    return model.startswith("hf:") or model.endswith(".gguf") or Path(model).exists()
+    return model.startswith(("hf:", "/", "./", "../", "~")) or model.endswith(".gguf") or Path(model).exists()
 
 
 def _choose_model(model: str | None, served: list[str], url: str) -> str:
