@@ -29,5 +29,6 @@ OUTLINES = client_row("outlines", "outlines", "agents", "outlines_generation.py"
 LLAMA_INDEX = client_row(
     "llama-index-llms-openai-like", "llama-index-llms-openai-like", "llama-index", "llama_index_llm.py"
 )
+AI_SDK = client_row("@ai-sdk/openai-compatible", "@ai-sdk/openai-compatible", "node", "ai_sdk_openai_compatible.mjs")
 
-TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES)
+TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK)
