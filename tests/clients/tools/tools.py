@@ -30,5 +30,6 @@ LLAMA_INDEX = client_row(
     "llama-index-llms-openai-like", "llama-index-llms-openai-like", "llama-index", "llama_index_llm.py"
 )
 AI_SDK = client_row("@ai-sdk/openai-compatible", "@ai-sdk/openai-compatible", "node", "ai_sdk_openai_compatible.mjs")
+LANGCHAIN_JS = client_row("@langchain/openai", "@langchain/openai", "node", "langchain_openai.mjs")
 
-TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK)
+TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS)
