@@ -44,7 +44,7 @@ TRAIN_STAMP := $(TRAIN)/.installed
 # One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
 TOOLS := agents llama-index
-TOOL_STAMPS := $(TOOLS:%=$(CLIENTS)/%/.installed)
+TOOL_STAMPS := $(TOOLS:%=$(CLIENTS)/%/.installed) tests/clients/promptfoo/node_modules/.installed
 NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
@@ -128,7 +128,7 @@ test-slow: $(TEST_STAMP)  ## the tests marked slow
 test-oracle: $(ORACLE_STAMP)  ## compare live with torch, transformers and peft (installs them in .venv-oracle)
 	$(ORACLE)/bin/python -m pytest --hypothesis-profile fixed -n 2 --dist worksteal -m oracle --junitxml=$(RESULTS)/oracle.xml $(ARGS)
 
-test-clients: $(TEST_STAMP) $(filter-out $(TOOL_STAMPS),$(PYTHON_CLIENTS)) $(NODE_PACKAGES)  ## the clients people use, against a live server (installs them in .venv-clients)
+test-clients: $(TEST_STAMP) $(filter-out $(TOOL_STAMPS),$(PYTHON_CLIENTS) $(NODE_PACKAGES))  ## the clients people use, against a live server (installs them in .venv-clients)
 	$(VENV)/bin/python -m pytest -m clients --junitxml=$(RESULTS)/clients.xml $(ARGS)
 
 clients-table: override ARGS += tests/clients --write-table

@@ -17,6 +17,8 @@ ROOT = HERE.parents[1]
 ENVIRONMENTS = ROOT / ".venv-clients"
 NODE_FOLDER = HERE / "node"
 NODE_BIN = ENVIRONMENTS / "node" / "bin"
+# environment of a JavaScript package -> the folder with its package.json and its scripts
+NODE_FOLDERS = MappingProxyType({"node": NODE_FOLDER, "promptfoo": HERE / "promptfoo"})
 
 # feature -> heading of its column
 FEATURES = MappingProxyType({
@@ -40,8 +42,8 @@ class Client:
 
     name         in the table
     package      name in its registry; "" for a program of the system
-    environment  the folder below .venv-clients for a Python package, "node" for a JavaScript one
-    script       its example in scripts/ (or node/), which the tests run
+    environment  the folder below .venv-clients for a Python package, one of NODE_FOLDERS for a JavaScript one
+    script       its example in `folder`, which the tests run
     cannot       feature -> why this client does not have it with any server
     variables    environment variables for its script, besides those for all scripts
     """
@@ -58,13 +60,18 @@ class Client:
         """The exact version that is pinned for the tests; "" for a program of the system."""
         if not self.package:
             return ""
-        if self.environment == "node":
-            package = json.loads((NODE_FOLDER / "package.json").read_text())
+        if self.environment in NODE_FOLDERS:
+            package = json.loads((self.folder / "package.json").read_text())
             return str(package["dependencies"][self.package])
         pins = (HERE / "requirements" / f"{self.environment}.in").read_text()
         pin = re.search(rf"^{re.escape(self.package)}(?:\[[a-z,]+\])?==(\S+)$", pins, re.MULTILINE)
         assert pin is not None, f"{self.package} is not pinned in requirements/{self.environment}.in"
         return pin[1]
+
+    @property
+    def folder(self) -> Path:
+        """Where its script is."""
+        return NODE_FOLDERS.get(self.environment, HERE / "scripts")
 
     @property
     def title(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.clients.clients import ENVIRONMENTS, HERE, NODE_BIN, NODE_FOLDER, Client
+from tests.clients.clients import ENVIRONMENTS, NODE_BIN, NODE_FOLDER, NODE_FOLDERS, Client
 
 DEADLINE_S = 100.0
 
@@ -54,9 +54,12 @@ def run_script(client: Client, variables: Mapping[str, str], home: Path) -> Outc
 
 
 def _command(client: Client) -> list[str]:
-    if client.script.endswith(".sh"):
-        return ["/bin/bash", str(HERE / "scripts" / client.script)]
-    node = client.environment == "node"
+    script = client.folder / client.script
+    if script.suffix == ".sh":
+        return ["/bin/bash", str(script)]
+    node = client.environment in NODE_FOLDERS
     program = NODE_BIN / "node" if node else ENVIRONMENTS / client.environment / "bin" / "python"
     assert program.exists(), f"{program} is missing: `make test-clients` installs it"
-    return [str(program), str((NODE_FOLDER if node else HERE / "scripts") / client.script)]
+    if script.suffix == ".yaml":
+        return [str(program), str(client.folder / "evaluate.mjs"), str(script)]
+    return [str(program), str(script)]

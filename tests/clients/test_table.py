@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.clients import CLIENTS, CURL, HERE, NODE_FOLDER, ROOT, Client
+from tests.clients.clients import CLIENTS, CURL, HERE, NODE_FOLDERS, ROOT, Client
 from tests.clients.table import CLIENT_TABLE, PAGE, TABLES, WORKS, Table, checked_cells, render, table_of_page
 from tests.clients.tools.tools import TOOLS
 
@@ -53,7 +53,7 @@ def test_a_cell_that_failed_is_not_written_as_a_success() -> None:
 
 @pytest.mark.parametrize("row", CLIENTS + TOOLS, ids=lambda client: client.title)
 def test_each_client_has_a_line_whose_words_are_in_its_example(row: Client) -> None:
-    example = (NODE_FOLDER if row.environment == "node" else HERE / "scripts") / row.script
+    example = row.folder / row.script
     (line,) = [found for found in LINE.finditer(PAGE.read_text()) if found["example"].endswith(f"/{row.script}")]
     assert row.name.split(",")[0] == line["name"]
     text = example.read_text()
@@ -70,7 +70,7 @@ def test_python_pins_are_exact() -> None:
         ] == [], path
 
 
-@pytest.mark.parametrize("folder", [NODE_FOLDER, ROOT / "tests" / "workers"], ids=["clients", "workers"])
+@pytest.mark.parametrize("folder", [*NODE_FOLDERS.values(), ROOT / "tests" / "workers"], ids=lambda folder: folder.name)
 def test_javascript_pins_are_exact_and_locked_without_a_registrys_name(folder: Path) -> None:
     package = json.loads((folder / "package.json").read_text())
     lock = json.loads((folder / "package-lock.json").read_text())

@@ -31,5 +31,8 @@ LLAMA_INDEX = client_row(
 )
 AI_SDK = client_row("@ai-sdk/openai-compatible", "@ai-sdk/openai-compatible", "node", "ai_sdk_openai_compatible.mjs")
 LANGCHAIN_JS = client_row("@langchain/openai", "@langchain/openai", "node", "langchain_openai.mjs")
+PROMPTFOO = client_row(
+    "promptfoo", "promptfoo", "promptfoo", "promptfooconfig.yaml", stream="it asks for whole answers only"
+)
 
-TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS)
+TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS, PROMPTFOO)
