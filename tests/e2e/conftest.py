@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from cloudflare import Cloudflare
+from playwright.sync_api import Browser
 
 from intaglio.model.bundled import bundled_model_path
 from intaglio.model.config import ModelConfig
@@ -16,6 +17,7 @@ from intaglio.model.loader import read_config
 from intaglio.model.weights import open_checkpoint
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
 from tests.helpers.adapters import write_peft_adapter
+from tests.helpers.browser import launch_browser
 from tests.helpers.kernels import CHOSEN_KERNELS
 from tests.helpers.servers import LiveServer, serve
 
@@ -56,6 +58,12 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     with serve(["--max-body-bytes", "1000000"], tmp_path_factory.mktemp("data")) as server:
         yield server
         assert "Traceback" not in server.log.text, server.log.text
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launch_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

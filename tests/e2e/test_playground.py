@@ -1,4 +1,4 @@
-"""The playground in a real browser, against a live server."""
+"""The playground's page Complete in a real browser, against a live server."""
 
 from __future__ import annotations
 
@@ -10,83 +10,33 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from intaglio.api.catalogue import HOSTED
 from intaglio.client import publish
 from tests.e2e.conftest import MODEL
-from tests.helpers.servers import serve
+from tests.helpers.browser import ANSWER_TIMEOUT_MS, box, needs_browser, open_view, watched_page
+from tests.helpers.servers import LiveServer, serve
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-ANSWER_TIMEOUT_MS = 60_000
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+pytestmark = needs_browser
 
 
 @pytest.fixture
-def page(browser: Browser, live_server: Any) -> Iterator[Page]:
-    """The playground with its lists filled. A script error or a request to anywhere else fails the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    faults: list[str] = []
-
-    def on_console(message: ConsoleMessage) -> None:
-        if (
-            message.type == "error" and "Failed to load resource" not in message.text
-        ):  # an HTTP error is shown on the page
-            faults.append(message.text)
-
-    def on_page_error(error: Error) -> None:
-        faults.append(str(error))
-
-    def on_request(request: Request) -> None:
-        if not request.url.startswith(live_server.url):
-            faults.append(f"request to {request.url}")
-
-    page.on("console", on_console)
-    page.on("pageerror", on_page_error)
-    page.on("request", on_request)
-    open_playground(page, live_server.url)
-    yield page
-    context.close()
-    assert faults == []
+def page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
+    """Complete with its lists filled."""
+    with watched_page(browser, live_server.url) as page:
+        open_complete(page, live_server.url)
+        yield page
 
 
-def open_playground(page: Page, url: str, **fields: str) -> None:
-    page.goto(f"{url}/#{urlencode(fields)}")
-    expect(page.locator("#model")).to_be_enabled()
+def open_complete(page: Page, url: str, **fields: str) -> None:
+    open_view(page, url, "complete", **fields)
 
 
 def choose_form(page: Page, name: str) -> None:
     page.get_by_role("radio", name=name).check()
-
-
-def box(page: Page, label: str) -> Locator:
-    return page.get_by_role("textbox", name=label, exact=True)
 
 
 def run_and_wait(page: Page) -> str:
@@ -135,12 +85,11 @@ def test_an_adapter_is_chosen_by_name_and_its_digest_is_shown(page: Page) -> Non
 
 
 @pytest.mark.slow
-def test_models_without_weights_are_greyed_under_a_note_and_described(page: Page, live_server: Any) -> None:
+def test_models_without_weights_are_greyed_under_a_note_and_described(page: Page, live_server: LiveServer) -> None:
     group = page.locator("#model optgroup[label='No weights on this server']")
     options = group.locator("option").evaluate_all("options => options.map(one => [one.value, one.disabled])")
     assert options == [[name, True] for name in HOSTED]
-    open_playground(page, live_server.url, model="@cf/google/gemma-3-12b-it")
-    page.reload()  # the address differs behind its # only
+    open_complete(page, live_server.url, model="@cf/google/gemma-3-12b-it")
     expect(page.locator("#about")).to_contain_text(
         "no weights for it. Serve it with --model '@cf/google/gemma-3-12b-it="
     )
@@ -150,7 +99,7 @@ def test_a_model_that_another_one_stands_in_for_runs_and_shows_which_answered(br
     asked = "@cf/google/gemma-7b-it-lora"
     with serve(["--stand-in", asked], tmp_path) as server:
         page = browser.new_page()
-        open_playground(page, server.url, model=asked, prompt="One two", max_tokens="4", lora="intaglio-json")
+        open_complete(page, server.url, model=asked, prompt="One two", max_tokens="4", lora="intaglio-json")
         groups = page.locator("#model optgroup").evaluate_all("groups => groups.map(one => one.label)")
         assert groups == [f"Answered by {MODEL}", "No weights on this server"]
         expect(page.locator("#model")).to_have_value(asked)
@@ -189,7 +138,7 @@ def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: 
 
 @pytest.mark.slow
 def test_the_result_of_an_adapters_verification_is_shown(
-    page: Page, live_server: Any, adapter_folders: list[Path]
+    page: Page, live_server: LiveServer, adapter_folders: list[Path]
 ) -> None:
     publish(adapter_folders[0], url=live_server.url, name="playground-verified")
     page.locator("#connection summary").click()
@@ -214,8 +163,40 @@ def test_stop_ends_a_long_completion_and_the_next_one_runs(page: Page) -> None:
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("status")).to_contain_text("Stopped")
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    assert fact(page, "finish reason") == "stopped"
+    assert int(fact(page, "completion tokens")) > 0
     box(page, "max_tokens").fill("3")
     assert run_and_wait(page).strip()
+
+
+@pytest.mark.slow
+def test_an_adapter_chosen_after_typing_takes_its_form_and_limits_and_keeps_the_text(page: Page) -> None:
+    box(page, "Prompt").fill("Please send two wool scarves to Ines Duarte in Funchal.")
+    expect(page.get_by_role("radio", name="raw")).to_be_checked()
+    expect(box(page, "max_tokens")).to_have_value("24")
+    page.get_by_role("combobox", name="Adapter").select_option("intaglio-json")
+    expect(page.get_by_role("radio", name="prompt")).to_be_checked()
+    expect(box(page, "max_tokens")).to_have_value("")
+    expect(box(page, "Prompt")).to_have_value("Please send two wool scarves to Ines Duarte in Funchal.")
+    box(page, "max_tokens").fill("9")
+    page.get_by_role("combobox", name="Adapter").select_option("intaglio-sql")
+    expect(box(page, "max_tokens")).to_have_value("9")  # the reader's own number stays
+
+
+@pytest.mark.slow
+def test_an_empty_prompt_is_not_sent(page: Page) -> None:
+    box(page, "Prompt").fill("")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#error")).to_have_text("Type a prompt first.")
+    expect(box(page, "Prompt")).to_be_focused()
+
+
+@pytest.mark.slow
+def test_a_link_of_the_first_version_opens_complete(page: Page, live_server: LiveServer) -> None:
+    page.goto("about:blank")
+    page.goto(f"{live_server.url}/#mode=messages&system=Be+brief.&prompt=Hello")
+    expect(box(page, "System message")).to_have_value("Be brief.")
+    expect(page).to_have_url(re.compile("#/complete[?]"))
 
 
 @pytest.mark.slow
@@ -254,9 +235,8 @@ def test_a_wrong_value_shows_the_code_and_the_message(page: Page) -> None:
 
 
 @pytest.mark.slow
-def test_an_unknown_adapter_in_a_link_is_an_error_and_never_base_text(page: Page, live_server: Any) -> None:
-    page.goto("about:blank")
-    open_playground(page, live_server.url, lora="no-<b>such</b>-adapter", prompt="The sky is", max_tokens="3")
+def test_an_unknown_adapter_in_a_link_is_an_error_and_never_base_text(page: Page, live_server: LiveServer) -> None:
+    open_complete(page, live_server.url, lora="no-<b>such</b>-adapter", prompt="The sky is", max_tokens="3")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("alert")).to_contain_text("Error 3037")
     expect(page.get_by_role("alert")).to_contain_text("no-<b>such</b>-adapter")  # as text, never as markup
@@ -279,7 +259,7 @@ def test_the_form_comes_back_from_its_link(page: Page) -> None:
 
 @pytest.mark.slow
 def test_a_public_adapter_of_another_account_is_run_by_its_id_and_an_unready_one_is_marked(
-    page: Page, live_server: Any
+    page: Page, live_server: LiveServer
 ) -> None:
     model = page.locator("#model").input_value()
     finetunes = f"{live_server.url}/client/v4/accounts/other/ai/finetunes"

@@ -1,4 +1,4 @@
-// Prompts to try: completions for the base model, and for an adapter the example that its finetune comes with.
+// Prompts to try: completions for the base model, and for an adapter the example that its card has.
 
 const FOR_BASE = [
   { mode: "raw", prompt: "The three primary colors are", max_tokens: "24", temperature: "0" },
@@ -10,5 +10,14 @@ const FOR_BASE = [
 export function examplesFor(finetune) {
   if (!finetune) return FOR_BASE;
   if (!finetune.example_prompt) return [];
-  return [{ mode: "prompt", prompt: finetune.example_prompt, max_tokens: "", temperature: "0" }];
+  return [{ ...suggestionOf(finetune), prompt: finetune.example_prompt }];
+}
+
+/**
+ * The prompt form and limits for an adapter, or for the base model when it is null. Adapters are trained on turns of a chat; a card
+ * with an example is of a task with one right result, so the best token is taken; the token limit is the server's.
+ */
+export function suggestionOf(finetune) {
+  if (!finetune) return { mode: "raw", max_tokens: "24", temperature: "0" };
+  return { mode: "prompt", max_tokens: "", temperature: finetune.example_prompt ? "0" : "" };
 }

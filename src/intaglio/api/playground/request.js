@@ -9,7 +9,13 @@ export const EMPTY = Object.freeze({
   max_tokens: "", temperature: "", top_p: "", top_k: "", seed: "", stream: true, language: "curl",
 });
 
-/** The JSON body for POST /ai/run/{model}. Text that is not a number is sent as typed, so that the server says what is wrong. */
+/** The fields of the sampling form that are filled. Text that is not a number is sent as typed, so that the server says what is wrong. */
+export function samplingOf(state, names = NUMBERS) {
+  const typed = names.map((name) => [name, (state[name] ?? "").trim()]).filter(([, text]) => text);
+  return Object.fromEntries(typed.map(([name, text]) => [name, numberOf(text)]));
+}
+
+/** The JSON body for POST /ai/run/{model}. */
 export function bodyOf(state) {
   const body = {};
   if (state.mode === "messages") {
@@ -21,22 +27,20 @@ export function bodyOf(state) {
     if (state.mode === "raw") body.raw = true;
   }
   if (state.lora) body.lora = loraOf(state);
-  for (const name of NUMBERS) {
-    const typed = state[name].trim();
-    if (typed) body[name] = numberOf(typed);
-  }
+  Object.assign(body, samplingOf(state));
   if (state.stream) body.stream = true;
   return body;
 }
 
-/** One adapter by its name; scaled or mixed, a list of them. */
-function loraOf({ lora, scale, lora2, scale2 }) {
+/** `lora` of a request: one adapter by its name; scaled or mixed, a list of them. */
+export function loraOf({ lora, scale = "", lora2 = "", scale2 = "" }) {
   if (!scale.trim() && !lora2) return lora;
   const chosen = [[lora, scale.trim()], [lora2, scale2.trim()]].filter(([name]) => name);
   return chosen.map(([name, typed]) => (typed ? { name, scale: numberOf(typed) } : { name }));
 }
 
-function numberOf(typed) {
+/** A number that was typed, or the text if it is none. */
+export function numberOf(typed) {
   return Number.isFinite(Number(typed)) ? Number(typed) : typed;
 }
 
@@ -45,16 +49,16 @@ export function accountPath(account, rest) {
   return `client/v4/accounts/${encodeURIComponent(account)}/ai/${rest}`;
 }
 
-/** Where the request goes; a model id keeps its slashes and its @, as the docs write it. */
-export function runPath(state) {
-  return accountPath(state.account, `run/${encodeURI(state.model)}`);
+/** Where the request goes, below the account's path; a model id keeps its slashes and its @, as the docs write it. */
+export function runPath(model) {
+  return `run/${encodeURI(model)}`;
 }
 
 /** A command for a POSIX shell. The token itself is not shown: it stands in the environment. */
 export function curlOf(state, origin, withToken) {
   const words = ["curl"];
   if (state.stream) words.push("-N");
-  words.push(quoted(`${origin}/${runPath(state)}`));
+  words.push(quoted(`${origin}/${accountPath(state.account, runPath(state.model))}`));
   const lines = [words.join(" ")];
   if (withToken) lines.push('-H "Authorization: Bearer $CLOUDFLARE_API_TOKEN"');
   lines.push(`-d ${singleQuoted(spaced(bodyOf(state)))}`);

@@ -1,7 +1,7 @@
 // Talks to the server: lists models and adapters, runs a prompt, reads the event stream.
 // Knows the wire format, not the page.
 
-import { accountPath, bodyOf, runPath } from "./request.js";
+import { accountPath, runPath } from "./request.js";
 
 /** What the server refused, or what came back broken. */
 export class WireError extends Error {
@@ -12,17 +12,16 @@ export class WireError extends Error {
   }
 }
 
-/** Every model that can generate text: [{name, description, …}]. */
-export async function listModels(account, token) {
-  const path = accountPath(account, `models/search?per_page=1000&task=${encodeURIComponent("Text Generation")}`);
-  return getResult(path, token);
+/** Every model that can generate text: [{name, description, …}]. `connection` has account and token, here and below. */
+export async function listModels(connection) {
+  return getResult(connection, `models/search?per_page=1000&task=${encodeURIComponent("Text Generation")}`);
 }
 
 /** Finetunes of the account and public ones, each once: [{name, model, description, public, …}], by name. */
-export async function listFinetunes(account, token) {
+export async function listFinetunes(connection) {
   const [own, shared] = await Promise.all([
-    getResult(accountPath(account, "finetunes"), token),
-    getResult(accountPath(account, "finetunes/public?limit=1000"), token),
+    getResult(connection, "finetunes"),
+    getResult(connection, "finetunes/public?limit=1000"),
   ]);
   const byId = new Map();
   for (const item of own) byId.set(item.id, item);
@@ -31,21 +30,29 @@ export async function listFinetunes(account, token) {
 }
 
 /** One finetune with its files and its verification. */
-export async function readFinetune(account, token, name) {
-  return getResult(accountPath(account, `finetunes/${encodeURIComponent(name)}`), token);
+export async function readFinetune(connection, name) {
+  return getResult(connection, `finetunes/${encodeURIComponent(name)}`);
+}
+
+/** {input, output}: the JSON schemas of a model. */
+export async function readSchema(connection, model) {
+  return getResult(connection, `models/schema?model=${encodeURIComponent(model)}`);
+}
+
+/** {count, tokens, …} of a prompt: {prompt} or {messages}, with the tokenize route's other fields. */
+export async function countTokens(connection, model, asked) {
+  const response = await send(connection, "v1/tokenize", { model, ...asked });
+  const counted = parsed(await response.text(), response.status);
+  if (response.ok) return counted;
+  throw new WireError(counted.error?.message ?? `HTTP ${response.status}`, counted.error?.code, response.status);
 }
 
 /**
- * Runs a request and calls `onText(piece)` as the answer comes.
+ * Runs a body on a model and calls `onText(piece)` as the completion comes.
  * Resolves to {usage, finishReason, headers} at the end; raises WireError, or AbortError when `signal` fires.
  */
-export async function run(state, token, signal, onText) {
-  const response = await fetch(runPath(state), {
-    method: "POST",
-    headers: { "Content-Type": "application/json", ...authorization(token) },
-    body: JSON.stringify(bodyOf(state)),
-    signal,
-  });
+export async function run(connection, model, body, signal, onText) {
+  const response = await send(connection, runPath(model), body, signal);
   const headers = response.headers;
   const isStream = (headers.get("content-type") ?? "").startsWith("text/event-stream");
   if (!response.ok || !isStream) {
@@ -87,8 +94,13 @@ async function* events(stream) {
   }
 }
 
-async function getResult(path, token) {
-  return resultOf(await fetch(path, { headers: authorization(token) }));
+async function getResult({ account, token }, path) {
+  return resultOf(await fetch(accountPath(account, path), { headers: authorization(token) }));
+}
+
+async function send({ account, token }, path, body, signal = null) {
+  const headers = { "Content-Type": "application/json", ...authorization(token) };
+  return fetch(accountPath(account, path), { method: "POST", headers, body: JSON.stringify(body), signal });
 }
 
 /** `result` of the envelope; raises WireError with the code and text of the first error. */
