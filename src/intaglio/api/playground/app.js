@@ -4,9 +4,10 @@ import { Catalogue } from "./catalogue.js";
 import { openConnection } from "./connection.js";
 import { byId } from "./dom.js";
 import { addressOf, readAddress } from "./router.js";
+import { ChatView } from "./views/chat.js";
 import { CompleteView } from "./views/complete.js";
 
-const VIEWS = { complete: CompleteView };
+const VIEWS = { chat: ChatView, complete: CompleteView };
 
 const catalogue = new Catalogue();
 const opened = new Map(); // name -> view, made when it is first shown

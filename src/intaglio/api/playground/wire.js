@@ -94,8 +94,15 @@ async function* events(stream) {
   }
 }
 
-async function getResult({ account, token }, path) {
+/** `result` of a GET below the account's path. */
+export async function getResult({ account, token }, path) {
   return resultOf(await fetch(accountPath(account, path), { headers: authorization(token) }));
+}
+
+/** `result` of a request that changes something, with or without a JSON body. */
+export async function changeResult({ account, token }, method, path, body = null) {
+  const headers = { ...(body ? { "Content-Type": "application/json" } : {}), ...authorization(token) };
+  return resultOf(await fetch(accountPath(account, path), { method, headers, body: body ? JSON.stringify(body) : null }));
 }
 
 async function send({ account, token }, path, body, signal = null) {
@@ -103,12 +110,16 @@ async function send({ account, token }, path, body, signal = null) {
   return fetch(accountPath(account, path), { method: "POST", headers, body: JSON.stringify(body), signal });
 }
 
-/** `result` of the envelope; raises WireError with the code and text of the first error. */
 async function resultOf(response) {
-  const envelope = parsed(await response.text(), response.status);
-  if (response.ok && envelope.success) return envelope.result;
+  return resultOfText(await response.text(), response.status);
+}
+
+/** `result` of the envelope; raises WireError with the code and text of the first error. */
+export function resultOfText(text, status) {
+  const envelope = parsed(text, status);
+  if (envelope.success) return envelope.result;
   const first = envelope.errors?.[0];
-  throw new WireError(first?.message ?? `HTTP ${response.status}`, first?.code, response.status);
+  throw new WireError(first?.message ?? `HTTP ${status}`, first?.code, status);
 }
 
 function parsed(text, status = null) {
@@ -124,6 +135,7 @@ function textOf(response) {
   return typeof response === "string" ? response : JSON.stringify(response, null, 2);
 }
 
-function authorization(token) {
+/** The header that a token is sent in; none without one. */
+export function authorization(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
