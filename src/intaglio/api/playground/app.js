@@ -5,9 +5,10 @@ import { openConnection } from "./connection.js";
 import { byId } from "./dom.js";
 import { addressOf, readAddress } from "./router.js";
 import { ChatView } from "./views/chat.js";
+import { CompareView } from "./views/compare.js";
 import { CompleteView } from "./views/complete.js";
 
-const VIEWS = { chat: ChatView, complete: CompleteView };
+const VIEWS = { chat: ChatView, compare: CompareView, complete: CompleteView };
 
 const catalogue = new Catalogue();
 const opened = new Map(); // name -> view, made when it is first shown

@@ -11,11 +11,13 @@ export class Catalogue extends EventTarget {
   models = [];
   finetunes = [];
   loaded = false;
-  #verifications = new Map(); // digest -> verification; null while it is requested or missing
+  #verifications = new Map(); // digest -> promise of the verification, which is null if there is none
+  #known = new Map(); // digest -> verification
 
   /** Asks the server for both lists. Raises WireError or TypeError; the lists are empty then. */
   async load() {
     this.#verifications.clear();
+    this.#known.clear();
     try {
       [this.models, this.finetunes] = await Promise.all([listModels(this), listFinetunes(this)]);
       this.loaded = true;
@@ -64,18 +66,17 @@ export class Catalogue extends EventTarget {
 
   /** What the verification of an adapter showed, or null as long as that is not known. */
   knownVerification(finetune) {
-    return this.#verifications.get(finetune?.digest) ?? null;
+    return this.#known.get(finetune?.digest) ?? null;
   }
 
   /** The same, asked for if it is not known. Only read-one tells it, so it is asked for once. */
   async verification(finetune) {
     if (!finetune?.digest) return null;
-    if (!this.#verifications.has(finetune.digest)) {
-      this.#verifications.set(finetune.digest, null);
-      const { verification } = await readFinetune(this, this.nameOf(finetune));
-      this.#verifications.set(finetune.digest, verification);
-    }
-    return this.knownVerification(finetune);
+    const { digest } = finetune;
+    if (!this.#verifications.has(digest)) this.#verifications.set(digest, readFinetune(this, this.nameOf(finetune)));
+    const { verification } = await this.#verifications.get(digest);
+    this.#known.set(digest, verification);
+    return verification;
   }
 }
 
