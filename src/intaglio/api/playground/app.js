@@ -1,14 +1,16 @@
 // The page: opens the view that the address names, keeps the address, and holds what the views share: the catalogue and the connection.
 
+import { droppedFiles } from "./adapter_files.js";
 import { Catalogue } from "./catalogue.js";
 import { openConnection } from "./connection.js";
 import { byId } from "./dom.js";
 import { addressOf, readAddress } from "./router.js";
+import { AdaptersView } from "./views/adapters.js";
 import { ChatView } from "./views/chat.js";
 import { CompareView } from "./views/compare.js";
 import { CompleteView } from "./views/complete.js";
 
-const VIEWS = { chat: ChatView, compare: CompareView, complete: CompleteView };
+const VIEWS = { chat: ChatView, compare: CompareView, complete: CompleteView, adapters: AdaptersView };
 
 const catalogue = new Catalogue();
 const opened = new Map(); // name -> view, made when it is first shown
@@ -30,8 +32,22 @@ catalogue.addEventListener("change", () => {
   opened.get(current)?.refresh();
 });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") opened.get(current)?.stop?.(); });
+document.addEventListener("dragover", (event) => { if (event.dataTransfer.types.includes("Files")) event.preventDefault(); });
+document.addEventListener("drop", onDrop);
 showAddressed();
 connection.load();
+
+/** Files that are dropped anywhere are an adapter; without this the browser would leave the page and show them. */
+async function onDrop(event) {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  const found = droppedFiles(event.dataTransfer); // its entries are gone after the event
+  if (current !== "adapters") {
+    history.pushState(null, "", addressOf("adapters"));
+    showAddressed();
+  }
+  opened.get("adapters").take(await found);
+}
 
 function showAddressed() {
   const { view, fields } = readAddress(Object.keys(VIEWS));
