@@ -249,6 +249,7 @@ def test_the_form_comes_back_from_its_link(page: Page) -> None:
     box(page, "System message").fill("Be brief & <b>kind</b>.")
     box(page, "User message").fill("50% of #1?")
     box(page, "seed").fill("12")
+    expect(page).to_have_url(re.compile("seed=12"))
     page.reload()
     expect(page.locator("#model")).to_be_enabled()
     expect(box(page, "System message")).to_have_value("Be brief & <b>kind</b>.")

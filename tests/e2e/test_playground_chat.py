@@ -122,6 +122,7 @@ def test_an_empty_message_is_not_sent_and_a_link_restores_the_settings(page: Pag
     expect(page.get_by_role("alert")).to_have_text("Type a message first.")
     expect(turns(page)).to_have_count(0)
     box(page, "System text").fill("Be brief & <b>kind</b>.")
+    expect(page).to_have_url(re.compile("brief"))
     page.reload()
     expect(box(page, "System text")).to_have_value("Be brief & <b>kind</b>.")
     expect(page.get_by_role("combobox", name="Adapter")).to_have_value("intaglio-triage")

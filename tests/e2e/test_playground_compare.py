@@ -69,6 +69,7 @@ def test_columns_and_scales_are_chosen_and_kept_in_the_link(page: Page) -> None:
     box(page, "Scale of intaglio-json").fill("0.5")
     box(page, "Question").fill("2 & <b>3</b>?")
     expect(page.locator("article.column")).to_have_count(2)
+    expect(page).to_have_url(re.compile("ask="))
     page.reload()
     expect(page.locator("body")).to_have_attribute("data-loaded", "true")
     expect(page.locator("article.column")).to_have_count(2)

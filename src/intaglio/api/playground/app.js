@@ -5,6 +5,7 @@ import { Catalogue } from "./catalogue.js";
 import { openConnection } from "./connection.js";
 import { byId } from "./dom.js";
 import { addressOf, readAddress } from "./router.js";
+import { readSettings, saveSettings } from "./storage.js";
 import { AdaptersView } from "./views/adapters.js";
 import { ChatView } from "./views/chat.js";
 import { CompareView } from "./views/compare.js";
@@ -21,7 +22,11 @@ const app = {
   /** Shows a view with these fields. */
   goTo: (view, fields) => { location.hash = addressOf(view, fields); },
   /** A view's fields have changed: the address follows. */
-  changed: () => { if (opened.has(current)) history.replaceState(null, "", address()); },
+  changed: () => {
+    if (!opened.has(current)) return;
+    history.replaceState(null, "", address());
+    saveSettings(current, opened.get(current).fields()); // a browser that refuses this is told of by the chat's list
+  },
   onRefusal: (error) => connection.onRefusal(error),
 };
 const connection = openConnection(app);
@@ -60,7 +65,8 @@ function showAddressed() {
   }
   const isNew = !opened.has(view);
   if (isNew) opened.set(view, new VIEWS[view](byId(`view-${view}`), app));
-  if (isNew || Object.keys(fields).length) opened.get(view).restore(fields);
+  if (Object.keys(fields).length) opened.get(view).restore(fields);
+  else if (isNew) opened.get(view).restore(readSettings(view));
   else opened.get(view).refresh(); // the navigation's links have no fields: the view is as it was left
   current = view;
   app.changed();

@@ -7,10 +7,13 @@ import { suggestionOf } from "../examples.js";
 import { errorText, factsOf, measuredRun } from "../measured_run.js";
 import { loraOf, samplingOf } from "../request.js";
 import { SamplingFields } from "../sampling_fields.js";
+import { newId, readChat, saveChat } from "../storage.js";
+import { ChatList } from "./chat_list.js";
 import { chatParts } from "./chat_parts.js";
 import { TurnView } from "./chat_turn.js";
 
 const ASSISTANT = "intaglio-chat"; // the demo adapter that answers; taken visibly, by its name, when nothing else was chosen
+const MAX_TITLE = 60; // characters
 const PRETRAINED_NOTE = "This base is pre-trained: it continues text and was never trained to answer. Choose an adapter to chat with it, or let it continue a text in Complete.";
 
 export class ChatView {
@@ -24,6 +27,8 @@ export class ChatView {
   #running = null; // AbortController of the running answer
   #choseAdapter = false; // by a link or by hand
   #typed = new Set(); // sampling fields that the reader filled
+  #saved = { id: "", updated: 0 }; // what this tab last read or saved of the conversation; without an id it is new
+  #list;
 
   constructor(root, app) {
     this.#app = app;
@@ -41,11 +46,19 @@ export class ChatView {
       this.#onSend();
     });
     this.#parts.stop.addEventListener("click", () => this.stop());
-    this.#parts.fresh.addEventListener("click", () => this.#begin([]));
+    this.#parts.fresh.addEventListener("click", () => this.#begin());
+    this.#list = new ChatList({
+      open: (chat) => this.#open(chat),
+      deleted: (id) => { if (id === this.#saved.id) this.#saved = { id: "", updated: 0 }; },
+      changed: (id) => this.#onOtherTab(id),
+    });
+    this.#parts.settings.append(this.#list.root);
   }
 
-  restore({ model = "", lora = "", scale = "", system = "", ...sampling }) {
+  restore({ model = "", lora = "", scale = "", system = "", chat = "", ...sampling }) {
     delete sampling.account;
+    const saved = chat && chat !== this.#saved.id ? readChat(chat) : null;
+    if (saved) this.#begin(saved);
     this.#chosen = { model, lora, scale, system };
     this.#choseAdapter = lora !== "" || model !== "";
     this.#sampling.values = sampling;
@@ -54,7 +67,7 @@ export class ChatView {
   }
 
   fields() {
-    return { ...this.#chosen, ...this.#sampling.values };
+    return { ...this.#chosen, ...this.#sampling.values, chat: this.#saved.id };
   }
 
   refresh() {
@@ -130,18 +143,48 @@ export class ChatView {
   #ask(text) {
     if (this.#running) return;
     this.#add({ role: "user", content: text });
+    this.#save(); // before the answer: a page that is closed now has the question
     this.#answer();
   }
 
-  #begin(turns) {
-    this.stop();
+  /** An empty conversation, or a saved one. */
+  #begin({ id = "", updated = 0, turns = [] } = {}) {
+    if (this.#running) return;
     this.#turns = [];
     this.#turnViews = [];
     this.#parts.log.replaceChildren();
     for (const turn of turns) this.#add(turn);
+    this.#saved = { id, updated };
+    this.#list.draw(id);
     showAlert(this.#parts.error, "");
     this.#showStarter();
+    this.#app.changed();
+  }
+
+  /** A saved chat with the model, adapter, system text and sampling that it was held with. */
+  #open(chat) {
+    if (this.#running) return;
+    this.#begin(chat);
+    this.restore({ ...chat.fields, chat: chat.id });
     this.#parts.message.focus();
+  }
+
+  /** Another tab has changed the conversation that is open here: it is shown, unless an answer is running. */
+  #onOtherTab(id) {
+    const chat = readChat(id);
+    if (id === this.#saved.id && chat && !this.#running) this.#begin(chat);
+  }
+
+  #save() {
+    if (!this.#turns.length) return;
+    const { chat, ...fields } = this.fields();
+    const { id, updated } = this.#saved;
+    const [title] = this.#turns[0].content.trim().split("\n", 1);
+    const saved = { id: id || newId(), updated, title: title.slice(0, MAX_TITLE) || "Chat", fields, turns: this.#turns };
+    this.#list.say(saveChat(saved));
+    this.#saved = { id: saved.id, updated: saved.updated };
+    this.#list.draw(saved.id);
+    this.#app.changed();
   }
 
   #add(turn) {
@@ -164,6 +207,7 @@ export class ChatView {
     this.#turns.splice(at, count);
     for (const view of this.#turnViews.splice(at, count)) view.root.remove();
     this.#showStarter();
+    this.#save();
   }
 
   /** A changed question is asked again, and what came after it is dropped; a changed answer stays in its place. */
@@ -172,7 +216,7 @@ export class ChatView {
     turn.content = text;
     const at = this.#turns.indexOf(turn);
     this.#turnViews[at].draw();
-    if (turn.role !== "user") return;
+    if (turn.role !== "user") return this.#save();
     this.#cut(at + 1);
     this.#answer();
   }
@@ -208,6 +252,7 @@ export class ChatView {
       this.#parts.status.textContent = "Failed.";
     } finally {
       this.#running = null;
+      this.#save();
       this.#setBusy(view, false);
       this.#scroll();
     }

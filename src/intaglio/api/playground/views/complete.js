@@ -48,7 +48,7 @@ export class CompleteView {
 
   /** What differs from the empty form. */
   fields() {
-    return Object.fromEntries(Object.entries(this.#state).filter(([name, value]) => name !== "account" && value !== EMPTY[name]));
+    return Object.fromEntries(Object.entries(this.#state).filter(([name, value]) => name !== "account" && value !== EMPTY[name]).map(([name, value]) => [name, String(value)]));
   }
 
   /** Fills the lists anew: the catalogue or the account has changed. */
