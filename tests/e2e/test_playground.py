@@ -192,6 +192,24 @@ def test_an_empty_prompt_is_not_sent(page: Page) -> None:
 
 
 @pytest.mark.slow
+def test_the_rendered_prompt_and_its_token_count_follow_the_form_as_it_is_typed(page: Page) -> None:
+    box(page, "Prompt").fill("Hello")
+    expect(page.locator("#reads-count")).to_have_text(re.compile(r"^2 tokens of \d+$"))
+    page.locator("#reads summary").click()
+    expect(page.locator("#reads-tokens span")).to_have_text(["<bos>", "Hello"])
+    choose_form(page, "messages")
+    box(page, "System message").fill("Be <b>brief</b>.")
+    expect(page.locator("#reads-tokens")).to_have_text(
+        "<bos><start_of_turn>user\nBe <b>brief</b>.\n\nHello<end_of_turn>\n<start_of_turn>model\n"
+    )
+    box(page, "max_tokens").fill("1")
+    page.get_by_label("stream", exact=True).uncheck()
+    run_and_wait(page)
+    shown = page.locator("#reads-count").inner_text().split()[0]
+    assert fact(page, "prompt tokens").split()[0] == shown
+
+
+@pytest.mark.slow
 def test_a_link_of_the_first_version_opens_complete(page: Page, live_server: LiveServer) -> None:
     page.goto("about:blank")
     page.goto(f"{live_server.url}/#mode=messages&system=Be+brief.&prompt=Hello")

@@ -5,6 +5,7 @@ import { byId, button, copyText, showAlert } from "../dom.js";
 import { examplesFor, suggestionOf } from "../examples.js";
 import { errorText, factItems, factsOf, measuredRun, seconds } from "../measured_run.js";
 import { bodyOf, curlOf, EMPTY } from "../request.js";
+import { RenderedPrompt } from "../rendered_prompt.js";
 import { javascriptOf, pythonOf } from "../snippets.js";
 
 const TEXT_FIELDS = ["model", "lora", "scale", "lora2", "scale2", "system", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "language"];
@@ -21,11 +22,13 @@ export class CompleteView {
   #catalogue;
   #state = { ...EMPTY };
   #running = null; // AbortController of the running request
+  #rendered;
   #typed = new Set(); // fields that the reader has filled: never replaced by an example or a suggestion
 
   constructor(root, app) {
     this.#app = app;
     this.#catalogue = app.catalogue;
+    this.#rendered = new RenderedPrompt(app.catalogue, byId("reads-count"), byId("reads-tokens"));
     root.addEventListener("input", (event) => this.#onInput(event));
     byId("form").addEventListener("submit", (event) => { event.preventDefault(); this.#onRun(); });
     byId("stop").addEventListener("click", () => this.stop());
@@ -120,6 +123,7 @@ export class CompleteView {
     this.#showVerifications();
     byId("examples").replaceChildren(...examplesFor(finetune).map((example) => this.#exampleButton(example)));
     byId("curl").textContent = CODE[state.language](state, location.origin, this.#catalogue.token !== "");
+    this.#rendered.show(state.model, bodyOf(state));
     this.#app.changed();
   }
 
