@@ -20,6 +20,7 @@ JOBS = MappingProxyType({
     "errors": "errors",
 })  # fmt: skip
 
+_LOAD = "it measures and looks at no answer"
 _OBJECTS_ONLY = "it hands back objects only"
 
 OPENAI_AGENTS = client_row("openai-agents", "openai-agents", "agents", "openai_agents.py")
@@ -34,5 +35,15 @@ LANGCHAIN_JS = client_row("@langchain/openai", "@langchain/openai", "node", "lan
 PROMPTFOO = client_row(
     "promptfoo", "promptfoo", "promptfoo", "promptfooconfig.yaml", stream="it asks for whole answers only"
 )
+INSPECT = client_row(
+    "inspect-ai", "inspect-ai", "inspect-ai", "inspect_evaluation.py", stream="it waits for the whole answer"
+)
+LOCUST = client_row(
+    "locust", "locust", "locust", "locust_load.py",
+    stream="its OpenAI user times whole answers", structured=_LOAD, tools=_LOAD,
+)  # fmt: skip
 
-TOOLS = (OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS, PROMPTFOO)
+TOOLS = (
+    OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS, PROMPTFOO, INSPECT,
+    LOCUST,
+)  # fmt: skip
