@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import typer
 
-import intaglio
 from intaglio.cli import build_cli
+from intaglio.demo_adapters import demo_adapter_folders
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FOLDERS = sorted(folder for folder in (Path(intaglio.__file__).parent / "demo_adapters").iterdir() if folder.is_dir())
+FOLDERS = list(demo_adapter_folders().values())
 
 
 @pytest.fixture

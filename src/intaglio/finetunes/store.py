@@ -240,12 +240,16 @@ class FinetuneStore:
         return now
 
     def _refuse_kind(self, finetune: Finetune, file_name: str, staged: StagedFile) -> None:
-        """Raise AdapterError, and record it, if the first bytes tell what the file is: a pickle, an archive, ..."""
+        """Raise AdapterError, and record it, if the first bytes tell what the file is: a pickle, an archive, ...
+
+        A JSON text may be a config whose name alone is wrong, which is no reason to record.
+        """
         with full_disk_as_error():
             staged.finish()
         with staged.path.open("rb") as file:
-            kind = describe(file.read(NUM_BYTES))
-        if kind is not None:
+            beginning = file.read(NUM_BYTES)
+        kind = describe(beginning)
+        if kind is not None and not beginning.lstrip().startswith(b"{"):
             with self._uploads.converting(finetune, file_name):
                 raise AdapterError(f"{file_name[:80]!r} {kind}")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,11 @@ def test_adapters_answer_side_by_side(intaglio: Intaglio, base_folder: Path, tmp
     assert found.out.count("user: one") == 1
 
 
+# The command as a terminal starts it: a program in the background of a shell, as the tests may be, ignores Ctrl-C, and
+# so would those that it starts.
+START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from intaglio.cli import main; main()"
+
+
 def read_until(terminal: int, wanted: str) -> str:
     """What the terminal shows up to a text. Fails after the deadline."""
     shown = ""
@@ -65,20 +71,23 @@ def read_until(terminal: int, wanted: str) -> str:
 def test_in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_leaves(url: str, tmp_path: Path) -> None:
     terminal, end = pty.openpty()
     environment = os.environ | {"INTAGLIO_DATA_DIR": str(tmp_path / "data"), "TERM": "dumb"}
-    command = [sys.executable, "-m", "intaglio.cli", "chat", "--url", url]
+    command = [sys.executable, "-c", START, "chat", "--url", url]
     with subprocess.Popen(
         command, stdin=end, stdout=end, stderr=end, env=environment, start_new_session=True
     ) as process:
-        os.close(end)
-        read_until(terminal, "> ")
-        os.write(terminal, b"a <stall> b\n")
-        read_until(terminal, "\nb")
-        os.killpg(process.pid, 2)
-        read_until(terminal, "stopped")
-        os.write(terminal, b"/history\n")
-        read_until(terminal, "assistant: b")
-        os.write(terminal, b"\x04")
-        assert process.wait(DEADLINE_S) == 0
+        try:
+            os.close(end)
+            read_until(terminal, "> ")
+            os.write(terminal, b"a <stall> b\n")
+            read_until(terminal, "\nb")
+            process.send_signal(signal.SIGINT)
+            read_until(terminal, "stopped")
+            os.write(terminal, b"/history\n")
+            read_until(terminal, "assistant: b")
+            os.write(terminal, b"\x04")
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
     os.close(terminal)
     history = tmp_path / "data" / "chat-history"
     assert history.read_text().splitlines() == ["a <stall> b", "/history"]

@@ -201,7 +201,7 @@ METADATA = (
             "__metadata__ is .*; a JSON object of strings is needed",
             with_header(lambda header, value=value: header.update(__metadata__=value)),
         )
-        for value in ([], "pt", 5, None, {"format": 5}, {"format": None}, {"format": {"a": "b"}}, [["format", "pt"]])
+        for value in ([], "pt", 5, {"format": 5}, {"format": None}, {"format": {"a": "b"}}, [["format", "pt"]])
     ),
     bad_weights(
         "two megabytes of metadata",
