@@ -42,8 +42,9 @@ LOCUST = client_row(
     "locust", "locust", "locust", "locust_load.py",
     stream="its OpenAI user times whole answers", structured=_LOAD, tools=_LOAD,
 )  # fmt: skip
+AIPERF = client_row("aiperf", "aiperf", "aiperf", "aiperf_profile.py", structured=_LOAD, tools=_LOAD)
 
 TOOLS = (
     OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS, PROMPTFOO, INSPECT,
-    LOCUST,
+    LOCUST, AIPERF,
 )  # fmt: skip
