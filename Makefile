@@ -43,7 +43,7 @@ ORACLE_STAMP := $(ORACLE)/.installed
 TRAIN_STAMP := $(TRAIN)/.installed
 # One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
-TOOLS := agents llama-index inspect-ai locust aiperf
+TOOLS := agents llama-index inspect-ai locust aiperf litellm-proxy
 TOOL_STAMPS := $(TOOLS:%=$(CLIENTS)/%/.installed) tests/clients/promptfoo/node_modules/.installed
 NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))

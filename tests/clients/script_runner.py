@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.clients.clients import ENVIRONMENTS, NODE_BIN, NODE_FOLDER, NODE_FOLDERS, Client
 
-DEADLINE_S = 200.0
+DEADLINE_S = 280.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,9 @@ LOCUST = client_row(
     stream="its OpenAI user times whole answers", structured=_LOAD, tools=_LOAD,
 )  # fmt: skip
 AIPERF = client_row("aiperf", "aiperf", "aiperf", "aiperf_profile.py", structured=_LOAD, tools=_LOAD)
+LITELLM_PROXY = client_row("LiteLLM proxy", "litellm", "litellm-proxy", "litellm_proxy.py")
 
 TOOLS = (
     OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS, PROMPTFOO, INSPECT,
-    LOCUST, AIPERF,
+    LOCUST, AIPERF, LITELLM_PROXY,
 )  # fmt: skip
