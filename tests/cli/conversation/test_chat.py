@@ -58,14 +58,20 @@ def test_adapters_answer_side_by_side(intaglio: Intaglio, base_folder: Path, tmp
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from intaglio.cli import main; main()"
 
 
-def read_until(terminal: int, wanted: str) -> str:
-    """What the terminal shows up to a text. Fails after the deadline."""
-    shown = ""
-    while wanted not in shown:
-        ready, _, _ = select.select([terminal], [], [], DEADLINE_S)
-        assert ready, f"{wanted!r} did not come; there is {shown!r}"
-        shown += os.read(terminal, 1 << 16).decode("utf-8", "replace")
-    return shown
+class Screen:
+    """What a terminal shows, read piece by piece."""
+
+    def __init__(self, terminal: int) -> None:
+        self._terminal = terminal
+        self._unread = ""
+
+    def read_until(self, wanted: str) -> None:
+        """Read up to a text. Fails after the deadline."""
+        while wanted not in self._unread:
+            ready, _, _ = select.select([self._terminal], [], [], DEADLINE_S)
+            assert ready, f"{wanted!r} did not come; there is {self._unread!r}"
+            self._unread += os.read(self._terminal, 1 << 16).decode("utf-8", "replace")
+        self._unread = self._unread.partition(wanted)[2]
 
 
 def test_in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_leaves(url: str, tmp_path: Path) -> None:
@@ -77,13 +83,16 @@ def test_in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_leaves(url: str, tmp_pa
     ) as process:
         try:
             os.close(end)
-            read_until(terminal, "> ")
+            screen = Screen(terminal)
+            screen.read_until("\n> ")
             os.write(terminal, b"a <stall> b\n")
-            read_until(terminal, "\nb")
+            screen.read_until("\nb")
             process.send_signal(signal.SIGINT)
-            read_until(terminal, "stopped")
+            screen.read_until("stopped")
+            screen.read_until("\n> ")
             os.write(terminal, b"/history\n")
-            read_until(terminal, "assistant: b")
+            screen.read_until("assistant: b")
+            screen.read_until("\n> ")  # before it, Ctrl-D would be lost
             os.write(terminal, b"\x04")
             assert process.wait(DEADLINE_S) == 0
         finally:
