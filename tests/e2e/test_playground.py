@@ -312,7 +312,7 @@ def test_the_python_shown_gets_the_same_text_from_the_openai_routes(page: Page, 
     fields = arguments(called)
     route = "completions" if form == "raw" else "chat/completions"
     assert ast.unparse(called.func) == f"client.{route.replace('/', '.')}.create"
-    body = {**fields, **fields.pop("extra_body")}
+    body = fields.pop("extra_body") | fields
     (choice,) = page.request.post(f"{arguments(client)['base_url']}/{route}", data=body).json()["choices"]
     assert (choice["text"] if form == "raw" else choice["message"]["content"]).strip() == answer.strip()
 
