@@ -64,8 +64,8 @@ def check_kernels() -> None:
 
 def output(*words: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"INTAGLIO_URL": "", "INTAGLIO_DATA_DIR": folder}
-        del environment["INTAGLIO_URL"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")}
+        environment["INTAGLIO_DATA_DIR"] = folder
         command = [COMMAND, *words]
         return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 

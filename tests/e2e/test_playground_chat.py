@@ -9,9 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.helpers.browser import ANSWER_TIMEOUT_MS, box, needs_browser, open_view, watched_page
+from tests.helpers.browser import (
+    ANSWER_TIMEOUT_MS,
+    box,
+    chat_turns,
+    needs_browser,
+    open_view,
+    send_message,
+    watched_page,
+)
 from tests.helpers.servers import LiveServer, serve
 
 pytestmark = needs_browser
@@ -27,28 +35,18 @@ def page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
         yield page
 
 
-def send(page: Page, text: str) -> None:
-    box(page, "Message").fill(text)
-    box(page, "Message").press("Enter")
-    expect(page.locator("#view-chat .status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
-
-
-def turns(page: Page) -> Locator:
-    return page.locator("#view-chat .turn")
-
-
 def sent_messages(page: Page, text: str) -> list[dict[str, str]]:
     with page.expect_request("**/ai/run/**") as request:
-        send(page, text)
+        send_message(page, text)
     messages: list[dict[str, str]] = request.value.post_data_json["messages"]
     return messages
 
 
 def test_several_turns_are_asked_with_what_was_said_and_the_system_text(page: Page) -> None:
     box(page, "System text").fill("Sort the message.")
-    send(page, "My parcel never arrived.")
-    expect(turns(page)).to_have_count(2)
-    first = turns(page).nth(1)
+    send_message(page, "My parcel never arrived.")
+    expect(chat_turns(page)).to_have_count(2)
+    first = chat_turns(page).nth(1)
     expect(first.get_by_role("heading")).to_have_text("intaglio-triage")
     answer = first.locator(".text").inner_text().strip()
     assert answer
@@ -57,33 +55,33 @@ def test_several_turns_are_asked_with_what_was_said_and_the_system_text(page: Pa
     messages = sent_messages(page, "I was charged twice.")
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[2]["content"].strip() == answer
-    expect(turns(page)).to_have_count(4)
+    expect(chat_turns(page)).to_have_count(4)
 
 
 def test_a_turn_is_edited_asked_again_and_deleted(page: Page) -> None:
-    send(page, "My parcel never arrived.")
-    send(page, "I was charged twice.")
-    turns(page).first.get_by_role("button", name="Edit").click()
-    turns(page).first.get_by_role("textbox").fill("The app keeps crashing.")
-    turns(page).first.get_by_role("button", name="Ask again").click()
+    send_message(page, "My parcel never arrived.")
+    send_message(page, "I was charged twice.")
+    chat_turns(page).first.get_by_role("button", name="Edit").click()
+    chat_turns(page).first.get_by_role("textbox").fill("The app keeps crashing.")
+    chat_turns(page).first.get_by_role("button", name="Ask again").click()
     expect(page.locator("#view-chat .status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
-    expect(turns(page)).to_have_count(2)  # what came after the changed question is gone
-    expect(turns(page).nth(1).locator(".text")).to_contain_text("technical")
+    expect(chat_turns(page)).to_have_count(2)  # what came after the changed question is gone
+    expect(chat_turns(page).nth(1).locator(".text")).to_contain_text("technical")
     with page.expect_request("**/ai/run/**") as request:
-        turns(page).nth(1).get_by_role("button", name="Regenerate").click()
+        chat_turns(page).nth(1).get_by_role("button", name="Regenerate").click()
     assert request.value.post_data_json["messages"] == [{"role": "user", "content": "The app keeps crashing."}]
     expect(page.locator("#view-chat .status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
-    turns(page).nth(1).get_by_role("button", name="Delete").click()
-    expect(turns(page)).to_have_count(1)
+    chat_turns(page).nth(1).get_by_role("button", name="Delete").click()
+    expect(chat_turns(page)).to_have_count(1)
     page.get_by_role("button", name="New chat").click()
-    expect(turns(page)).to_have_count(0)
+    expect(chat_turns(page)).to_have_count(0)
 
 
 def test_a_turn_is_copied_as_its_text(page: Page, live_server: LiveServer) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
-    send(page, "My parcel\nnever arrived.")
-    turns(page).first.get_by_role("button", name="Copy").click()
-    expect(turns(page).first.get_by_role("button", name="Copy")).to_have_text("Copied")
+    send_message(page, "My parcel\nnever arrived.")
+    chat_turns(page).first.get_by_role("button", name="Copy").click()
+    expect(chat_turns(page).first.get_by_role("button", name="Copy")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == "My parcel\nnever arrived."
 
 
@@ -92,13 +90,13 @@ def test_a_stopped_answer_keeps_its_text_and_has_its_figures(page: Page, live_se
     open_view(page, live_server.url, "chat", model="@intaglio/gemma-3-270m", max_tokens="1500")
     box(page, "Message").fill("Once upon a time")
     box(page, "Message").press("Enter")
-    expect(turns(page).nth(1).locator(".text")).to_have_text(re.compile(r"\w"), timeout=ANSWER_TIMEOUT_MS)
+    expect(chat_turns(page).nth(1).locator(".text")).to_have_text(re.compile(r"\w"), timeout=ANSWER_TIMEOUT_MS)
     if way == "button":
         page.get_by_role("button", name="Stop").click()
     else:
         page.keyboard.press("Escape")
     expect(page.locator("#view-chat .status")).to_have_text("Stopped.")
-    facts = turns(page).nth(1).locator(".facts")
+    facts = chat_turns(page).nth(1).locator(".facts")
     expect(facts).to_contain_text(re.compile(r"tokens/s\s*[\d.]+"))
     expect(facts).to_contain_text(re.compile(r"completion tokens\s*[1-9]"))
     expect(facts).to_contain_text(re.compile(r"finish reason\s*stopped"))
@@ -120,7 +118,7 @@ def test_an_empty_message_is_not_sent_and_a_link_restores_the_settings(page: Pag
     box(page, "Message").fill("  \n ")
     box(page, "Message").press("Enter")
     expect(page.get_by_role("alert")).to_have_text("Type a message first.")
-    expect(turns(page)).to_have_count(0)
+    expect(chat_turns(page)).to_have_count(0)
     box(page, "System text").fill("Be brief & <b>kind</b>.")
     expect(page).to_have_url(re.compile("brief"))
     page.reload()
@@ -133,13 +131,13 @@ def test_a_server_that_goes_away_in_a_stream_leaves_the_text_and_says_so(browser
         open_view(page, server.url, "chat", model="@intaglio/gemma-3-270m", max_tokens="1500")
         box(page, "Message").fill("Once upon a time")
         box(page, "Message").press("Enter")
-        text = turns(page).nth(1).locator(".text")
+        text = chat_turns(page).nth(1).locator(".text")
         expect(text).to_have_text(re.compile(r"\w"), timeout=ANSWER_TIMEOUT_MS)
         os.kill(server.pid, signal.SIGKILL)
-        expect(turns(page).nth(1).get_by_role("alert")).to_contain_text(re.compile("server still running|was cut"))
+        expect(chat_turns(page).nth(1).get_by_role("alert")).to_contain_text(re.compile("server still running|was cut"))
         expect(text).to_have_text(re.compile(r"\w"))
-        expect(turns(page).first.locator(".text")).to_have_text("Once upon a time")
-        expect(turns(page).nth(1).get_by_role("button", name="Regenerate")).to_be_visible()
+        expect(chat_turns(page).first.locator(".text")).to_have_text("Once upon a time")
+        expect(chat_turns(page).nth(1).get_by_role("button", name="Regenerate")).to_be_visible()
 
 
 def test_a_token_is_asked_for_and_everything_loads_once_it_is_typed(browser: Browser, tmp_path: Path) -> None:
@@ -152,4 +150,4 @@ def test_a_token_is_asked_for_and_everything_loads_once_it_is_typed(browser: Bro
         expect(page.locator("body")).to_have_attribute("data-loaded", "true")
         expect(page.locator("#connection")).not_to_have_attribute("open", "")
         page.get_by_role("combobox", name="Adapter").select_option("intaglio-triage")
-        send(page, "My parcel never arrived.")
+        send_message(page, "My parcel never arrived.")

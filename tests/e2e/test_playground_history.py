@@ -8,9 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.helpers.browser import ANSWER_TIMEOUT_MS, box, needs_browser, open_view, watched_page
+from tests.helpers.browser import (
+    box,
+    chat_turns,
+    needs_browser,
+    open_view,
+    send_message,
+    watched_page,
+)
 from tests.helpers.servers import LiveServer
 
 pytestmark = needs_browser
@@ -30,16 +37,6 @@ def page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
         yield page
 
 
-def send(page: Page, text: str) -> None:
-    box(page, "Message").fill(text)
-    box(page, "Message").press("Enter")
-    expect(page.locator("#view-chat .composer .status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
-
-
-def turns(page: Page) -> Locator:
-    return page.locator("#view-chat .turn")
-
-
 def listed(page: Page) -> list[str]:
     names: list[str] = page.locator(".chats li button:first-child").all_inner_texts()
     return names
@@ -47,17 +44,17 @@ def listed(page: Page) -> list[str]:
 
 def test_a_chat_survives_a_reload_and_is_opened_again_from_the_list(page: Page) -> None:
     box(page, "System text").fill("Sort it.")
-    send(page, "My parcel never arrived.")
+    send_message(page, "My parcel never arrived.")
     page.reload()
     expect(page.locator("body")).to_have_attribute("data-loaded", "true")
-    expect(turns(page)).to_have_count(2)
+    expect(chat_turns(page)).to_have_count(2)
     page.get_by_role("button", name="New chat").click()
-    expect(turns(page)).to_have_count(0)
+    expect(chat_turns(page)).to_have_count(0)
     box(page, "System text").fill("")
-    send(page, "I was charged twice.")
+    send_message(page, "I was charged twice.")
     assert listed(page) == ["I was charged twice.", "My parcel never arrived."]
     page.get_by_role("button", name="My parcel never arrived.", exact=True).click()
-    expect(turns(page).first.locator(".text")).to_have_text("My parcel never arrived.")
+    expect(chat_turns(page).first.locator(".text")).to_have_text("My parcel never arrived.")
     expect(box(page, "System text")).to_have_value("Sort it.")
     page.get_by_role("button", name="Delete the chat I was charged twice.").click()
     assert listed(page) == ["My parcel never arrived."]
@@ -72,7 +69,7 @@ def test_the_page_opens_with_the_last_settings_of_the_view(page: Page, live_serv
 
 
 def test_chats_are_exported_and_imported(page: Page, tmp_path: Path) -> None:
-    send(page, "My parcel never arrived.")
+    send_message(page, "My parcel never arrived.")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export").click()
     file = tmp_path / "chats.json"
@@ -91,25 +88,25 @@ def test_chats_are_exported_and_imported(page: Page, tmp_path: Path) -> None:
 
 
 def test_a_second_tab_shows_the_chat_of_the_first_and_neither_loses_a_turn(page: Page) -> None:
-    send(page, "My parcel never arrived.")
+    send_message(page, "My parcel never arrived.")
     second = page.context.new_page()
     second.goto(page.url)
-    expect(turns(second)).to_have_count(2)
+    expect(chat_turns(second)).to_have_count(2)
     expect(second.locator("body")).to_have_attribute("data-loaded", "true")
-    send(page, "I was charged twice.")
-    expect(turns(second)).to_have_count(4)
+    send_message(page, "I was charged twice.")
+    expect(chat_turns(second)).to_have_count(4)
 
 
 def test_a_chat_that_another_tab_saved_meanwhile_is_kept_beside_this_ones(page: Page) -> None:
-    send(page, "My parcel never arrived.")
+    send_message(page, "My parcel never arrived.")
     page.evaluate("""() => {
       const key = Object.keys(localStorage).find((name) => name.startsWith("intaglio.chat."));
       const chat = JSON.parse(localStorage.getItem(key));
       localStorage.setItem(key, JSON.stringify({ ...chat, updated: chat.updated + 1000, title: "of the other tab" }));
     }""")
-    send(page, "I was charged twice.")
+    send_message(page, "I was charged twice.")
     assert sorted(listed(page)) == ["My parcel never arrived.", "of the other tab"]
-    expect(turns(page)).to_have_count(4)
+    expect(chat_turns(page)).to_have_count(4)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +120,8 @@ def test_without_storage_the_chat_goes_on_and_says_that_it_is_not_saved(
     with watched_page(browser, live_server.url) as page:
         page.add_init_script(script)
         open_view(page, live_server.url, "chat", lora="intaglio-triage")
-        send(page, "My parcel never arrived.")
+        send_message(page, "My parcel never arrived.")
         expect(page.get_by_role("status").filter(has_text=sentence)).to_be_visible()
-        send(page, "I was charged twice.")
-        expect(turns(page)).to_have_count(4)
-        expect(turns(page).nth(3).locator(".text")).to_have_text(re.compile(r"\w"))
+        send_message(page, "I was charged twice.")
+        expect(chat_turns(page)).to_have_count(4)
+        expect(chat_turns(page).nth(3).locator(".text")).to_have_text(re.compile(r"\w"))

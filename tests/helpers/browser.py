@@ -73,3 +73,14 @@ def open_view(page: Page, url: str, view: str, **fields: str) -> None:
 
 def box(page: Page | Locator, label: str) -> Locator:
     return page.get_by_role("textbox", name=label, exact=True)
+
+
+def send_message(page: Page, text: str) -> None:
+    """Say something in the chat, and wait for the whole answer."""
+    box(page, "Message").fill(text)
+    box(page, "Message").press("Enter")
+    expect(page.locator("#view-chat .composer .status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
+
+
+def chat_turns(page: Page) -> Locator:
+    return page.locator("#view-chat .turn")

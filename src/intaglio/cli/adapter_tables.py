@@ -33,7 +33,7 @@ def _show_lines(found: Sequence[Json], fields: Sequence[str]) -> None:
         table.add_column(name, no_wrap=name not in ("model", "description"))
     for one in found:
         table.add_row(*(_cell(one[name], no_wrap=True) for name in fields))
-    _console().print(table if found else "no adapters")
+    table_console().print(table if found else "no adapters")
 
 
 def show_one(found: Json) -> None:
@@ -61,7 +61,7 @@ def show_verification(verification: Json) -> None:
 
 
 def show_deleted(gone: Json) -> None:
-    _console().print(_cell(f"deleted {gone['name']} ({gone['id']})"))
+    table_console().print(_cell(f"deleted {gone['name']} ({gone['id']})"))
 
 
 def show_paths(paths: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def _show_rows(rows: Json) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, _cell(value))
-    _console().print(table)
+    table_console().print(table)
 
 
 def _cell(value: object, no_wrap: bool = False) -> Text:
@@ -109,6 +109,7 @@ def _cell(value: object, no_wrap: bool = False) -> Text:
     return Text(printable, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
 
 
-def _console() -> Console:
+def table_console() -> Console:
+    """The terminal, or without one a page that is wide enough for tables."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_COLUMNS)

@@ -86,7 +86,7 @@ def _kernels(settings: Settings) -> Finding:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The cores that this process may use, also where the extension module, which `usable_cores` needs, is broken."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 

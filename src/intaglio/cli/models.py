@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from intaglio.cli.adapter_tables import table_console
 from intaglio.cli.adapters import Account, AsJson, Token, Url, client_settings
 from intaglio.client import Connection
 
 _PAGE = 1000  # models asked for at once; a server has a few dozen
-_COLUMNS = 200  # without a terminal
 
 
 def models(url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
@@ -30,10 +29,7 @@ def models(url: Url = None, account: Account = None, token: Token = None, as_jso
     table = Table("model", "served", "window", "description", box=box.SIMPLE_HEAD)
     for model in sorted(found, key=lambda one: (_property(one, "without_weights") == "true", one["name"])):
         table.add_row(model["name"], _served(model), _property(model, "context_window"), model["description"])
-    console = Console()
-    if not console.is_terminal:
-        console.width = _COLUMNS
-    console.print(table)
+    table_console().print(table)
 
 
 def _served(model: dict[str, Any]) -> str:

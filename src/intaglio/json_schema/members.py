@@ -149,8 +149,8 @@ _NOTHING = Part(False, "")
 def _closed(rules: Sequence[_Rule]) -> Parts:
     """What properties that nothing is said of may be: none, if others are listed.
 
-    The schema allows them, but whoever lists properties wants these, and a small model goes on inventing names to its
-    last token. Other servers close such objects too. An empty list of properties, and a list of forbidden ones, as a
+    The schema allows them, but a caller that lists properties wants these, and a small model would add others until
+    `max_tokens`. Other servers close such objects too. An empty list of properties, and a list of forbidden ones, as a
     negation makes it, close nothing.
     """
     listed = any(child.schema is not False for rule in rules for child in rule.named.values())

@@ -11,7 +11,7 @@ from typing import Any, Self, overload
 
 from intaglio.base_model import BaseModel, make_request
 from intaglio.completion import Completion, TextDelta, Usage, join_deltas, request_builder
-from intaglio.engine.core_process import ServedModel, adapter_limits, build_engine
+from intaglio.engine.core_process import ServedModel, build_engine
 from intaglio.engine.memory.machine import plan_for_machine
 from intaglio.errors import EngineError
 from intaglio.llm.inputs import (
@@ -58,7 +58,6 @@ class LLM:
         logger.info("%s", plan.table([path.name]))
         self._base = BaseModel.open(path, plan.of_model(0))
         spec = self._base.engine_spec(plan.of_model(0))
-        self._limits = adapter_limits(spec)
         self._served: ServedModel | None = build_engine(spec)
         self._lock = threading.Lock()  # of the engine and of what is below; never held while text is handed out
         self._running: dict[str, _Running] = {}
@@ -265,7 +264,7 @@ class LLM:
             engine.add(running.request)
 
     def _rest_of(self, running: _Running) -> Iterator[TextDelta]:
-        """The deltas up to the last. Whoever waits for one takes a step of the engine, which serves all threads."""
+        """The deltas up to the last. A thread that waits for one takes a step of the engine, for all threads."""
         while True:
             with self._lock:
                 if not running.deltas:
@@ -298,7 +297,7 @@ class LLM:
 
 
 class _Running:
-    """One request, and its text that nobody has taken yet."""
+    """One request, and the deltas of its text that have not been read yet."""
 
     def __init__(self, request: EngineRequest, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
         self.request = request

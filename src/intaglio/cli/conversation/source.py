@@ -21,7 +21,7 @@ Chat: TypeAlias = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are sampled; None is the default of whoever computes them."""
+    """How completions are sampled; None is the default of the server or of `SamplingParams`."""
 
     max_tokens: int
     temperature: float | None = None
