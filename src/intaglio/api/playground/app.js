@@ -47,7 +47,7 @@ async function onDrop(event) {
   if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
   const found = droppedFiles(event.dataTransfer); // its entries are gone after the event
-  if (current !== "adapters") {
+  if (readAddress(Object.keys(VIEWS)).view !== "adapters") { // not `current`: a link may have been followed just now
     history.pushState(null, "", addressOf("adapters"));
     showAddressed();
   }
