@@ -33,6 +33,7 @@ TINY = (
     "test_packed_weights.py",
     "test_hub_model.py",
     "test_fields.py",
+    "test_other_systems.py",
 )  # they serve a model of some thousand weights
 SLOW_KERNELS = ("plain", "reference")
 

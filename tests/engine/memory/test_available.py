@@ -80,7 +80,13 @@ def test_a_limit_of_the_process_counts_less_what_it_uses(tmp_path: Path, name: s
 
 
 def test_without_readable_limits_there_is_no_bound(tmp_path: Path) -> None:
-    assert available_memory(tmp_path, no_limit).size_bytes > 1 << 60
+    assert available_memory(tmp_path, no_limit, lambda: 0).size_bytes > 1 << 60
+
+
+def test_outside_linux_half_of_the_memory_counts_as_free(tmp_path: Path) -> None:
+    found = available_memory(tmp_path, no_limit, lambda: 16 << 30)
+    assert found.size_bytes == 8 << 30
+    assert "half of this machine's memory" in found.bound
 
 
 def test_this_machine_has_a_plausible_amount_of_memory() -> None:

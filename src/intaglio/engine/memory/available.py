@@ -1,6 +1,7 @@
 """How much memory this process and its children may still allocate: the least of three bounds.
 
-    the machine         MemAvailable: free pages and those the kernel can take back at once
+    the machine         MemAvailable: free pages and those the kernel can take back at once; half of the memory outside
+                        Linux, where the standard library tells how much there is and not how much is free
     the control group   its limit less its usage, in version 1 and 2, for the group and every group above it
     the process         RLIMIT_AS and RLIMIT_DATA (`ulimit -v`, `ulimit -d`)
 
@@ -10,6 +11,7 @@ count as free here; otherwise a container that has just copied a model would see
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -28,21 +30,34 @@ class AvailableMemory:
     counts_mappings: bool = False
 
 
-def available_memory(
-    root: Path = Path("/"), limit_of: Callable[[int], tuple[int, int]] = resource.getrlimit
-) -> AvailableMemory:
-    """The tightest bound, or no limit where nothing can be read, as outside Linux.
+def _physical_bytes() -> int:
+    """Bytes of memory in this machine, 0 if the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 0
 
-    root, limit_of  where /proc and /sys are and how limits of the process are read, for tests
+
+def available_memory(
+    root: Path = Path("/"),
+    limit_of: Callable[[int], tuple[int, int]] = resource.getrlimit,
+    physical_bytes: Callable[[], int] = _physical_bytes,
+) -> AvailableMemory:
+    """The tightest bound, or no limit where nothing can be read.
+
+    root, limit_of, physical_bytes  where /proc and /sys are, how limits of the process and the size of the memory are
+                                    read, for tests
     """
-    bounds = [*_machine_bound(root), *_control_group_bounds(root), *_process_bounds(root, limit_of)]
+    bounds = [*_machine_bound(root, physical_bytes), *_control_group_bounds(root), *_process_bounds(root, limit_of)]
     return min(bounds, key=lambda one: one.size_bytes, default=AvailableMemory(sys.maxsize, "no limit is known"))
 
 
-def _machine_bound(root: Path) -> Iterator[AvailableMemory]:
+def _machine_bound(root: Path, physical_bytes: Callable[[], int]) -> Iterator[AvailableMemory]:
     available_kib = _read_fields(root / "proc/meminfo").get("MemAvailable:")
     if available_kib is not None:
         yield AvailableMemory(available_kib * 1024, "memory of this machine that is free")
+    elif physical := physical_bytes():
+        yield AvailableMemory(physical // 2, "half of this machine's memory; the system does not say how much is free")
 
 
 def _control_group_bounds(root: Path) -> Iterator[AvailableMemory]:
