@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "intaglio"
 
-BASE = {"version", "errors", "request", "settings", "files"}
+BASE = {"version", "errors", "wording", "request", "settings", "files"}
 ENGINE = {"ops", "model", "lora", "grammar", "engine"}
 JOINED = {"base_model", "completion", "llm"}
 
@@ -21,13 +21,14 @@ JOINED = {"base_model", "completion", "llm"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
+    "wording": set(),
     "request": {"errors"},
-    "config_file": {"errors"},
-    "settings": {"errors", "config_file"},
+    "config_file": {"errors", "wording"},
+    "settings": {"errors", "wording", "config_file"},
     "files": {"errors"},
     "demo_adapters": set(),
     "database": {"errors"},
-    "json_schema": {"errors"},
+    "json_schema": {"errors", "wording"},
     "grammar": BASE | {"json_schema"},
     "ops": BASE,
     "model": BASE | {"ops"},
@@ -39,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finetunes": BASE | {"database", "lora", "model", "demo_adapters"},
     "batches": BASE | {"database"},
     "conversations": BASE | {"database"},
-    "client": {"errors", "files"},
+    "client": {"errors", "wording", "files"},
     "base_model": BASE | ENGINE | {"text", "model_source"},
     "completion": BASE | {"text"},
     "llm": BASE | ENGINE | {"text", "base_model", "completion", "model_source", "demo_adapters"},

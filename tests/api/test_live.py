@@ -139,4 +139,4 @@ def test_cloudflare_python_shows_our_errors(cloudflare: Cloudflare) -> None:
     assert missing.value.errors[0].code == 3037
     with pytest.raises(BadRequestError) as bad:
         cloudflare.ai.run(MODEL, account_id="acc0", prompt="x", temperature=9)
-    assert "must be <= 5" in bad.value.errors[0].message
+    assert "temperature is 9, more than 5" in bad.value.errors[0].message

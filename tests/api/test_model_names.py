@@ -87,7 +87,7 @@ def test_lora_may_name_the_adapter_of_the_model_again(
 
 
 def test_another_adapter_in_lora_is_refused(client: TestClient, adapter: str) -> None:
-    wanted = f"'/model' names the adapter '{adapter}' and '/lora' the adapter 'other'"
+    wanted = f"model names the adapter '{adapter}' and lora the adapter 'other'"
     assert wanted in refusal_of(chat(client, adapter, lora="other"))[2]
     for body in ({"prompt": "x", "lora": "other"}, {"prompt": "x", "options": {"lora": "other"}}):
         assert wanted in error_of(client.post(NAMED_RUN, json={"model": adapter, "input": body}))["message"]

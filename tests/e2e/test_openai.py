@@ -283,7 +283,7 @@ def test_the_client_raises_its_own_errors_with_the_servers_envelope(client: open
     assert missing.value.response.json()["errors"][0]["code"] == 3037
     with pytest.raises(openai.BadRequestError) as hot:
         client.completions.create(**{**GREEDY, "temperature": 9})
-    assert "'/temperature' must be <= 5" in hot.value.response.text
+    assert "more than 5" in hot.value.response.text
     with pytest.raises(openai.NotFoundError) as embeddings:
         client.embeddings.create(model=MODEL, input="x")
     assert "chat/completions, completions, responses, messages and models" in embeddings.value.response.text

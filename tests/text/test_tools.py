@@ -72,9 +72,9 @@ def test_a_required_call_needs_tools() -> None:
 @pytest.mark.parametrize(
     ("tool", "words"),
     [
-        ("get_weather", "'/tools/1' is not an object"),
+        ("get_weather", r"tools\[1\] is not an object"),
         ({"type": "custom", "name": "x"}, "type 'custom'"),
-        ({"description": "nameless"}, "'/tools/1' has no name"),
+        ({"description": "nameless"}, r"tools\[1\] has no name"),
         ({"name": ""}, "has no name"),
         ({"type": "function", "function": "x"}, "has no name"),
         ({"name": "x", "description": 5}, "must be strings"),

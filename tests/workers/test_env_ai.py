@@ -73,7 +73,7 @@ def test_a_batch_is_queued_and_answered(env_ai: EnvAI) -> None:
     [
         ({"prompt": "x", "lora": "nobody"}, r"3037: Finetune nobody not found \(\S+\)"),
         ({"prompt": "x", "lora": "nobody", "stream": True}, r"3037: Finetune nobody not found \(\S+\)"),
-        ({"prompt": "x", "temperature": 9}, r"5006: Error: oneOf at '/' not met, 0 matches: '/temperature' .*"),
+        ({"prompt": "x", "temperature": 9}, r"5006: Error: temperature .*"),
         ({"prompt": "x", "max_tokens": 10**6}, r"5021: The estimated number of input and maximum output tokens .*"),
     ],
 )  # fmt: skip

@@ -15,8 +15,8 @@ from intaglio.batches import BatchStore
 from intaglio.conversations import ResponseStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
 from intaglio.finetunes import FinetuneStore
-from intaglio.finetunes.similar import did_you_mean, similar_names
 from intaglio.settings import Settings
+from intaglio.wording.similar import did_you_mean, similar_names
 
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
     from intaglio.llm import AsyncLLM

@@ -18,7 +18,6 @@ from intaglio.finetunes.db.repository import ORDER_COLUMNS, Clock, FinetuneRepos
 from intaglio.finetunes.mixes import FoundAdapter, check_mix, combine
 from intaglio.finetunes.names import check_finetune_name
 from intaglio.finetunes.records import ADAPTER_FILES, OTHER_NAMES, Finetune, FinetuneState, FinetuneVersion
-from intaglio.finetunes.similar import similar_names
 from intaglio.finetunes.storage.blobs import FileStore, OpenedFile
 from intaglio.finetunes.storage.data_lock import DataLock
 from intaglio.finetunes.storage.garbage import GarbageCollector
@@ -31,6 +30,7 @@ from intaglio.lora.formats.other_kinds import NUM_BYTES, describe
 from intaglio.lora.peft.reader import CONFIG_FILE, WEIGHTS_FILE, AdapterLimits
 from intaglio.model.config import ModelConfig
 from intaglio.request import AdapterRef, ScaledAdapter
+from intaglio.wording.similar import similar_names
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from intaglio.json_schema.parts import Expander, Part
 from intaglio.json_schema.references import References
 from intaglio.json_schema.unevaluated import unevaluated
 from intaglio.json_schema.writing import written
+from intaglio.wording.violations import fault_of
 
 
 def enforceable_schema(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
@@ -59,4 +60,4 @@ def _check_form(document: Mapping[str, Any], draft: int) -> None:
             return
     assert failed is not None
     place = "/".join(("#", *map(str, failed.instance_path)))
-    raise GrammarError(f"the JSON schema is not valid at {place[:200]}: {failed.message[:200]}") from failed
+    raise GrammarError(f"the JSON schema is not valid at {place[:200]}: {fault_of(failed)}") from failed

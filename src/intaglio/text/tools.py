@@ -89,7 +89,7 @@ def parse_tools(
     if num_tools > MAX_TOOLS:
         raise BadInputError(f"{num_tools} tools, more than the {MAX_TOOLS} that are allowed")
     found = [
-        _read_tool(f"'/{field}/{index}'", item)
+        _read_tool(f"{field}[{index}]", item)
         for field, items in (("tools", tools), ("functions", functions))
         for index, item in enumerate(items or ())
     ]
@@ -198,9 +198,9 @@ def _read_choice(choice: object, names: Sequence[str]) -> tuple[bool, str | None
         return False, None
     only = None if choice in ("required", "any") else _chosen_name(choice)
     if not names:
-        raise BadInputError("'/tool_choice' requires a call, but there are no tools")
+        raise BadInputError("tool_choice requires a call, but there are no tools")
     if only is not None and only not in names:
-        raise BadInputError(f"'/tool_choice' names {only!r}, which is not among the tools: {', '.join(names)}")
+        raise BadInputError(f"tool_choice names {only!r}, which is not among the tools: {', '.join(names)}")
     return True, only
 
 
@@ -209,7 +209,7 @@ def _chosen_name(choice: object) -> str:
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str):
         raise BadInputError(
-            f"'/tool_choice' is {json.dumps(choice)}; it must be auto, none, required or "
+            f"tool_choice is {json.dumps(choice)}; it must be auto, none, required or "
             '{"type": "function", "function": {"name": ...}}'
         )
     return name

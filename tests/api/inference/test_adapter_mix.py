@@ -87,11 +87,11 @@ def test_a_list_with_scales_reaches_the_engine_and_its_identity_comes_back(
 
 
 REFUSED: list[tuple[Any, str]] = [
-    ([{"name": "one", "scale": 10.1}], "'/lora/0/scale' must be <= 10"),
-    (["one", {"name": "two", "scale": "1"}], "Type mismatch of '/lora/1/scale', 'number' not in 'string'"),
-    (["one", "two", "one"], "'/lora/2' names 'one', which '/lora/0' names already"),
-    (["one", ["two"]], "Type mismatch of '/lora/1', 'string,object' not in 'array'"),
-    (["one"] * 9, "Number of items of '/lora' must be <= 8"),
+    ([{"name": "one", "scale": 10.1}], "lora[0].scale is 10.1, more than 10"),
+    (["one", {"name": "two", "scale": "1"}], 'lora[1].scale is "1"; a number is needed'),
+    (["one", "two", "one"], "lora[2] names 'one', which lora[0] names already"),
+    (["one", ["two"]], "lora[1] is "),
+    (["one"] * 9, "lora has 9 items, more than 8"),
 ]
 
 
@@ -100,7 +100,7 @@ def test_an_invalid_list_entry_is_refused_with_its_position(client: TestClient, 
         for lora, place in REFUSED:
             response = ask(client, lora)
             assert response.status_code == 400, way
-            assert place in response.text, way
+            assert place.replace('"', '\\"') in response.text, way
     assert llm.submitted == []
 
 
@@ -152,7 +152,7 @@ def test_the_same_adapters_in_two_places_are_accepted_and_different_ones_refused
     for elsewhere in ([{"name": "one", "scale": 0.5}], ["one", "two"], ["two"], [["one"]], 3):
         refused = client.post(f"{RUN}?lora=one", json={"prompt": "x", "options": {"lora": elsewhere}})
         assert (refused.status_code, error_of(refused)["code"]) == (400, 5006)
-        assert "'/lora' names different adapters" in error_of(refused)["message"]
+        assert "lora names different adapters" in error_of(refused)["message"]
 
 
 def test_an_adapter_in_the_models_name_and_in_the_list_have_to_be_the_same(
@@ -164,7 +164,7 @@ def test_an_adapter_in_the_models_name_and_in_the_list_have_to_be_the_same(
     for lora in (MIX, [{"name": "one", "scale": 0.5}], ["two"]):
         refused = openai(client, "completions", model=model, prompt="x", lora=lora)
         assert refused.status_code == 400
-        assert "'/model' names the adapter 'one' and '/lora' the adapter" in refused.text
+        assert "model names the adapter 'one' and lora the adapter" in refused.text
 
 
 def test_the_log_line_has_the_members_and_their_scales(

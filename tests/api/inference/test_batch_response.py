@@ -162,12 +162,12 @@ def test_a_batch_without_a_started_item_is_queued(batch: Batches, llm: FakeLLM) 
 @pytest.mark.parametrize(
     ("request_", "code", "message"),
     [
-        ({}, 5006, "AiError: Bad input: Error: oneOf at '/' not met, 0 matches: required properties at '/' are"),
-        (5, 5006, "Type mismatch of '/', 'object' not in 'integer'"),
-        ({"prompt": "x", "temperature": 9}, 5006, "'/temperature' must be <= 5"),
-        ({"prompt": "x", "stream": True}, 5006, "'/stream' cannot be true in a batch"),
-        ({"prompt": "x", "options": {"rejectIfBusy": True}}, 5006, "'/options/rejectIfBusy' cannot be used"),
-        ({"prompt": "x", "external_reference": 7}, 5006, "Type mismatch of '/external_reference', 'string' not in"),
+        ({}, 5006, "AiError: Bad input: Error: prompt or messages is missing"),
+        (5, 5006, "a JSON object is needed"),
+        ({"prompt": "x", "temperature": 9}, 5006, "temperature is 9, more than 5"),
+        ({"prompt": "x", "stream": True}, 5006, "stream cannot be true in a batch"),
+        ({"prompt": "x", "options": {"rejectIfBusy": True}}, 5006, "options.rejectIfBusy cannot be used"),
+        ({"prompt": "x", "external_reference": 7}, 5006, "external_reference is "),
         ({"prompt": "x", "lora": "nobody"}, 3037, "AiError: AiError: Finetune nobody not found ("),
         ({"prompt": "x", "max_tokens": 5000}, 3010, "more than the context window of 1000 tokens"),
         ({"prompt": "<crash>", "raw": True}, 3043, "internal error"),
@@ -264,22 +264,22 @@ def test_a_run_that_carries_an_unknown_request_id_is_still_a_run(client: TestCli
 @pytest.mark.parametrize(
     ("query", "body", "message"),
     [
-        (QUEUE, {"requests": []}, "Number of items of '/requests' must be >= 1"),
-        (QUEUE, {"requests": {"prompt": "x"}}, "Type mismatch of '/requests', 'array' not in 'object'"),
+        (QUEUE, {"requests": []}, "requests is empty; at least 1 item is needed"),
+        (QUEUE, {"requests": {"prompt": "x"}}, "requests is "),
         (QUEUE, {"requests": [{}] * 31}, "31 requests, more than the limit of 30"),
         (QUEUE, {"prompt": "x"}, "queueRequest needs one of 'requests' (to submit a batch) and 'request_id'"),
         (QUEUE, {"requests": [{}], "request_id": "x"}, "queueRequest needs one of"),
-        ({}, {"requests": [{"prompt": "x"}]}, "'/requests' is a batch, which needs ?queueRequest=true"),
+        ({}, {"requests": [{"prompt": "x"}]}, "requests is a batch, which needs ?queueRequest=true"),
         ({"queueRequest": "perhaps"}, {"prompt": "x"}, "'queueRequest' is 'perhaps', not true or false"),
-        ({}, {"request_id": 7}, "Type mismatch of '/request_id', 'string' not in 'integer'"),
-        (QUEUE, {"requests": [{}], "prompt": "x"}, "'/prompt' cannot be used beside '/requests'"),
+        ({}, {"request_id": 7}, "request_id is 7; a string is needed"),
+        (QUEUE, {"requests": [{}], "prompt": "x"}, "prompt cannot be used beside requests"),
         (
             QUEUE,
             {"requests": [{}], "messages": [{"role": "user", "content": "x"}]},
-            "'/messages' cannot be used beside '/requests'",
+            "messages cannot be used beside requests",
         ),
-        (QUEUE, {"requests": [{}], "external_reference": "x"}, "'/external_reference' cannot be used beside"),
-        (QUEUE, {"requests": [{}], "options": {"rejectIfBusy": True}}, "'/options/rejectIfBusy' cannot be used"),
+        (QUEUE, {"requests": [{}], "external_reference": "x"}, "external_reference cannot be used beside"),
+        (QUEUE, {"requests": [{}], "options": {"rejectIfBusy": True}}, "options.rejectIfBusy cannot be used"),
     ],
 )
 def test_an_invalid_batch_is_refused_as_a_whole(
@@ -293,7 +293,7 @@ def test_an_invalid_batch_is_refused_as_a_whole(
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
-    [("raw", "0.7", "'/raw'"), ("temperature", "hot", "'/temperature'"), ("top_p", "7", "'/top_p' must be <= 2")],
+    [("raw", "0.7", "raw"), ("temperature", "hot", "temperature"), ("top_p", "7", "more than 2")],
 )
 def test_a_setting_in_the_query_that_is_wrong_for_every_item_is_refused_as_a_whole(
     client: TestClient, name: str, value: str, message: str
@@ -409,7 +409,7 @@ def test_items_of_a_batch_have_lists_of_their_own(
     ]
     responses = batch.run(*items, lora=[{"name": "one", "scale": -0.5}])
     assert [one["success"] for one in responses] == [True, True, True, False]
-    assert "'/lora/0/scale' must be <= 10" in responses[3]["errors"][0]["message"]
+    assert "more than 10" in responses[3]["errors"][0]["message"]
     asked = {text.split()[1]: {one.ref.digest: one.scale for one in adapters} for text, _, adapters, _ in llm.submitted}
     assert asked == {
         "a": {digests["one"]: 0.5, digests["two"]: 1},

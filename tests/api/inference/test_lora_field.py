@@ -42,7 +42,7 @@ def test_a_name_or_a_list_of_names_with_scales_is_read(lora: Any, adapters: tupl
 
 
 def test_an_adapter_listed_twice_is_refused_with_both_positions() -> None:
-    with pytest.raises(BadInputError, match=r"'/lora/2'.*'a'.*'/lora/0'"):
+    with pytest.raises(BadInputError, match=r"lora\[2\].*'a'.*lora\[0\]"):
         read_lora(["a", "b", {"name": "a", "scale": 0.5}])
 
 
@@ -79,7 +79,7 @@ def test_two_lora_fields_are_equal_if_they_name_the_same_adapters_and_scales(one
     if same:
         assert with_lora(body, {})["lora"] == one
     else:
-        with pytest.raises(BadInputError, match=r"'/lora'.*body, options and query"):
+        with pytest.raises(BadInputError, match=r"lora.*body, options and query"):
             with_lora(body, {})
 
 

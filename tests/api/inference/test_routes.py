@@ -103,8 +103,13 @@ BAD_BODIES: list[tuple[bytes, int, int, str]] = [
     (b'{"prompt": "x"} trailing', 400, 5006, "not JSON"),
     (b'{"prompt": "x", "temperature": NaN}', 400, 5006, "not JSON"),
     (b'{"prompt": "x", "temperature": Infinity}', 400, 5006, "not JSON"),
-    (b'{"prompt": "x", "temperature": 1e999}', 400, 5006, "not JSON"),
-    (b'{"prompt": "x", "max_tokens": ' + b"9" * 5000 + b"}", 400, 5006, "JSON"),
+    (b'{"prompt": "x", "temperature": 1e999}', 400, 5006, "the body has the number 1e999, which is out of range"),
+    (
+        b'{"prompt": "x", "max_tokens": ' + b"9" * 5000 + b"}",
+        400,
+        5006,
+        "99999999... (5000 digits), which is out of range",
+    ),
     (b'{"prompt": "x", "max_tokens": ' + b"9" * 400 + b"}", 400, 5006, "max_tokens"),
     (b'{"prompt": "\xff"}', 400, 5006, "not UTF-8"),
     (b'{"prompt": "\xed\xa0\x80"}', 400, 5006, "not UTF-8: byte 12 is 0xed"),
@@ -112,11 +117,11 @@ BAD_BODIES: list[tuple[bytes, int, int, str]] = [
     (b'{"prompt": "x"}\xff', 400, 5006, "not UTF-8: byte 15 is 0xff"),
     (b'{"prompt": "\\ud800 alone"}', 400, 5006, "not JSON"),
     (b'{"prompt": "\\ud800"}', 400, 5006, "not JSON"),
-    (b"[]", 400, 5006, "'object' not in 'array'"),
-    (b"null", 400, 5006, "'object' not in 'null'"),
-    (b'"prompt"', 400, 5006, "'object' not in 'string'"),
-    (b'{"prompt": 5}', 400, 5006, "Type mismatch of '/prompt', 'string' not in 'integer'"),
-    (b'{"prompt": "x", "options": 3, "temperature": 99}', 400, 5006, "'/temperature' must be <= 5"),
+    (b"[]", 400, 5006, "the body is []; a JSON object is needed"),
+    (b"null", 400, 5006, "the body is null; a JSON object is needed"),
+    (b'"prompt"', 400, 5006, 'the body is "prompt"; a JSON object is needed'),
+    (b'{"prompt": 5}', 400, 5006, "prompt is 5; a string is needed"),
+    (b'{"prompt": "x", "options": 3, "temperature": 99}', 400, 5006, "temperature is 99, more than 5"),
     (
         b'{"prompt": "x", "guided_json": {"a": ' + b"[" * 400 + b"]" * 400 + b"}}",
         400,
@@ -150,10 +155,7 @@ def test_a_body_without_a_declared_length_is_limited(client: TestClient) -> None
 
 def test_bad_input_text_begins_as_the_service_begins_it(client: TestClient) -> None:
     message = error_of(client.post(RUN, json={}))["message"]
-    assert message == (
-        "AiError: Bad input: Error: oneOf at '/' not met, 0 matches: required properties at '/' are 'prompt', "
-        "required properties at '/' are 'messages'"
-    )
+    assert message == "AiError: Bad input: Error: prompt or messages is missing"
 
 
 def test_an_unknown_model_is_5007(client: TestClient) -> None:

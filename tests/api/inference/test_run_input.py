@@ -82,13 +82,13 @@ def test_bad_query_values_are_refused(name: str, value: str) -> None:
 def test_flags_may_be_words(name: str) -> None:
     assert getattr(read({"prompt": "Hi", name: "true"}), name) is True
     assert getattr(read({"prompt": "Hi", name: "False"}), name) is False
-    with pytest.raises(BadInputError, match=f"Type mismatch of '/{name}', 'boolean' not in 'string'"):
+    with pytest.raises(BadInputError, match=f"{name} is "):
         read({"prompt": "Hi", name: "yes"})
 
 
 def test_null_prompt_messages_and_stop_are_absent() -> None:
     assert read({"prompt": None, "messages": [], "stop": None}).messages == []
-    with pytest.raises(BadInputError, match="0 matches"):
+    with pytest.raises(BadInputError, match="prompt or messages is missing"):
         read({"prompt": None})
 
 

@@ -69,7 +69,7 @@ def test_a_prompt_may_have_tools_unless_it_is_raw(client: TestClient, llm: FakeL
     assert "user: <answer>" in llm.submitted[0][0]
     response = client.post(RUN, json={**body, "raw": True})
     assert (response.status_code, error_of(response)["code"]) == (400, 5006)
-    assert "'/tools' cannot be used with '/raw'" in error_of(response)["message"]
+    assert "tools cannot be used with raw" in error_of(response)["message"]
 
 
 def test_functions_are_listed_with_their_code_and_called_like_tools(client: TestClient, llm: FakeLLM) -> None:

@@ -103,24 +103,33 @@ def test_a_last_message_of_the_assistant_is_continued(content: Any) -> None:
 
 def test_json_does_not_begin_with_a_text_of_the_caller() -> None:
     asked = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
-    with pytest.raises(BadInputError, match="'/messages/1' is of the assistant, whose text the answer would continue"):
+    with pytest.raises(BadInputError, match=r"messages\[1\] is of the assistant, whose text the answer would continue"):
         chat_body(USER, {"role": "assistant", "content": "{"}, output_config=asked)
 
 
 @pytest.mark.parametrize(
     ("message", "says"),
     [
-        ({"role": "user", "content": [{"type": "image", "source": {}}]}, "'/messages/1/content/0/type' is 'image'"),
-        ({"role": "user", "content": [{"type": "text"}]}, "required properties at '/messages/1/content/0' are 'text'"),
-        ({"role": "user", "content": [{"type": "text", "text": 5}]}, "Type mismatch of '/messages/1/content/0/text'"),
-        ({"role": "user", "content": [{**RESULT, "content": 5}]}, "'/messages/1/content/0/content', 'string,array'"),
-        ({"role": "user", "content": [{**RESULT, "content": [5]}]}, "'/messages/1/content/0/content/0' are 'type'"),
-        ({"role": "user", "content": [{**RESULT, "content": [{"type": "image"}]}]}, "is 'image'"),
-        ({"role": "user", "content": [{**RESULT, "is_error": "yes"}]}, "'/messages/1/content/0/is_error', 'boolean'"),
-        ({"role": "user", "content": [CALL]}, "'/messages/1/content/0/type' is 'tool_use'"),
-        ({"role": "assistant", "content": "And "}, "'/messages/1', which the answer continues, ends with whitespace"),
-        ({"role": "assistant", "content": [TEXT, CALL]}, "'/messages/1' calls tools and is the last message"),
-        ({"role": "system", "content": "x"}, "'/messages/1/role'"),
+        ({"role": "user", "content": [{"type": "image", "source": {}}]}, 'messages[1].content[0].type is "image"'),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text is missing"),
+        ({"role": "user", "content": [{"type": "text", "text": 5}]}, "messages[1].content[0].text is "),
+        (
+            {"role": "user", "content": [{**RESULT, "content": 5}]},
+            "content[0].content is 5; a string or a list is",
+        ),
+        (
+            {"role": "user", "content": [{**RESULT, "content": [5]}]},
+            "content[0].content[0] is 5; an object is",
+        ),
+        ({"role": "user", "content": [{**RESULT, "content": [{"type": "image"}]}]}, 'is "image"'),
+        (
+            {"role": "user", "content": [{**RESULT, "is_error": "yes"}]},
+            '[0].is_error is "yes"; true or false is',
+        ),
+        ({"role": "user", "content": [CALL]}, 'messages[1].content[0].type is "tool_use"'),
+        ({"role": "assistant", "content": "And "}, "messages[1], which the answer continues, ends with whitespace"),
+        ({"role": "assistant", "content": [TEXT, CALL]}, "messages[1] calls tools and is the last message"),
+        ({"role": "system", "content": "x"}, "messages[1].role"),
     ],
 )
 def test_what_is_not_served_is_refused_at_its_place(message: dict[str, Any], says: str) -> None:
@@ -132,9 +141,9 @@ def test_what_is_not_served_is_refused_at_its_place(message: dict[str, Any], say
 @pytest.mark.parametrize(
     ("block", "says"),
     [
-        ({"type": "thinking", "thinking": "hm", "signature": ""}, "'/messages/0/content/0/type' is 'thinking'"),
-        ({**CALL, "input": "{}"}, "Type mismatch of '/messages/0/content/0/input', 'object' not in 'string'"),
-        ({"type": "tool_use", "name": "x", "input": {}}, "required properties at '/messages/0/content/0' are 'id'"),
+        ({"type": "thinking", "thinking": "hm", "signature": ""}, 'messages[0].content[0].type is "thinking"'),
+        ({**CALL, "input": "{}"}, 'messages[0].content[0].input is "{}"; an object is needed'),
+        ({"type": "tool_use", "name": "x", "input": {}}, "messages[0].content[0].id is missing"),
     ],
 )
 def test_blocks_of_the_assistant_are_refused_at_their_place(block: dict[str, Any], says: str) -> None:

@@ -72,7 +72,7 @@ def test_both_names_of_max_tokens_are_one_setting(client: TestClient, llm: FakeL
         body_of(chat(client, **fields))
         assert sent(llm).max_tokens == 9
     assert refusal_of(chat(client, max_completion_tokens=9, max_tokens=8))[2].endswith(
-        "'/max_tokens' is 8 and '/max_completion_tokens' is 9; give one of them"
+        "max_tokens is 8 and max_completion_tokens is 9; give one of them"
     )
 
 
@@ -133,57 +133,57 @@ def test_a_chat_says_how_its_prompt_ends(
 
 
 CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
-    ({"model": None}, "required properties at '/' are 'model,messages'"),
-    ({"model": 3}, "Type mismatch of '/model', 'string' not in 'integer'"),
-    ({"messages": None}, "required properties at '/' are 'model,messages'"),
-    ({"messages": []}, "Number of items of '/messages' must be >= 1 not met"),
-    ({"messages": "hi"}, "Type mismatch of '/messages', 'array' not in 'string'"),
-    ({"messages": [{"content": "x"}]}, "required properties at '/messages/0' are 'role'"),
-    ({"temperature": 9}, "'/temperature' must be <= 5"),
-    ({"temperature": "0.5"}, "Type mismatch of '/temperature', 'number' not in 'string'"),
-    ({"top_p": -1}, "'/top_p' must be >= 0"),
-    ({"top_k": -2}, "'/top_k' must be >= -1"),
-    ({"frequency_penalty": 2.5}, "'/frequency_penalty' must be <= 2"),
-    ({"presence_penalty": -3}, "'/presence_penalty' must be >= -2"),
-    ({"seed": 2**63}, "'/seed' must be <= 9223372036854775807"),
-    ({"seed": 1.5}, "Type mismatch of '/seed', 'integer' not in 'number'"),
-    ({"max_tokens": -2}, "'/max_tokens' must be >= -1"),
-    ({"n": 0}, "'/n' must be >= 1"),
-    ({"n": 129}, "'/n' must be <= 128"),
-    ({"stop": ["x"] * 17}, "Number of items of '/stop' must be <= 16 not met"),
-    ({"stop": ""}, "Length of '/stop' must be >= 1 not met"),
-    ({"stream": "true"}, "Type mismatch of '/stream', 'boolean' not in 'string'"),
-    ({"logprobs": 3}, "Type mismatch of '/logprobs', 'boolean' not in 'integer'"),
-    ({"logprobs": True, "top_logprobs": 21}, "'/top_logprobs' must be <= 20"),
-    ({"top_logprobs": 3}, "'/top_logprobs' needs '/logprobs' to be true"),
-    ({"logit_bias": {"7": 101}}, "'/logit_bias/7' must be <= 100"),
-    ({"logit_bias": {"hello": 1}}, "'/logit_bias' has the key 'hello', which is not a token id"),
-    ({"logit_bias": {"5000": 1}}, "'/logit_bias' has the token id 5000; this model's ids are < 5000"),
-    ({"lora": 3}, "Type mismatch of '/lora', 'string,array' not in 'integer'"),
-    ({"options": {"lora": 3}}, "Type mismatch of '/lora', 'string,array' not in 'integer'"),
-    ({"lora": [{"name": "a", "scale": 11}]}, "'/lora/0/scale' must be <= 10"),
+    ({"model": None}, "model is missing"),
+    ({"model": 3}, "model is 3; a string is needed"),
+    ({"messages": None}, "messages is missing"),
+    ({"messages": []}, "messages is empty; at least 1 item is needed"),
+    ({"messages": "hi"}, "messages is \"hi\"; a list is needed"),
+    ({"messages": [{"content": "x"}]}, "messages[0].role is missing"),
+    ({"temperature": 9}, "temperature is 9, more than 5"),
+    ({"temperature": "0.5"}, "temperature is \"0.5\"; a number is needed"),
+    ({"top_p": -1}, "top_p is -1, less than 0"),
+    ({"top_k": -2}, "top_k is -2, less than -1"),
+    ({"frequency_penalty": 2.5}, "frequency_penalty is 2.5, more than 2"),
+    ({"presence_penalty": -3}, "presence_penalty is -3, less than -2"),
+    ({"seed": 2**63}, "seed is 9223372036854775808, more than 9223372036854775807"),
+    ({"seed": 1.5}, "seed is 1.5; an integer is needed"),
+    ({"max_tokens": -2}, "max_tokens is -2, less than -1"),
+    ({"n": 0}, "n is 0, less than 1"),
+    ({"n": 129}, "n is 129, more than 128"),
+    ({"stop": ["x"] * 17}, "stop has 17 items, more than 16"),
+    ({"stop": ""}, "stop is empty; at least 1 character is needed"),
+    ({"stream": "true"}, "stream is \"true\"; true or false is needed"),
+    ({"logprobs": 3}, "logprobs is 3; true or false is needed"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs is 21, more than 20"),
+    ({"top_logprobs": 3}, "top_logprobs needs logprobs to be true"),
+    ({"logit_bias": {"7": 101}}, 'logit_bias[7] is 101, more than 100'),
+    ({"logit_bias": {"hello": 1}}, "logit_bias has the key 'hello', which is not a token id"),
+    ({"logit_bias": {"5000": 1}}, "logit_bias has the token id 5000; this model's ids are < 5000"),
+    ({"lora": 3}, "lora is 3; a string or a list is needed"),
+    ({"options": {"lora": 3}}, "lora is 3; a string or a list is needed"),
+    ({"lora": [{"name": "a", "scale": 11}]}, "lora[0].scale is 11, more than 10"),
     ({"options": {"lora": ["a", {"name": "b", "scale": "1"}]}},
-     "Type mismatch of '/lora/1/scale', 'number' not in 'string'"),
-    ({"lora": ["a", "a"]}, "'/lora/1' names 'a', which '/lora/0' names already; name each adapter once"),
+     'lora[1].scale is "1"; a number is needed'),
+    ({"lora": ["a", "a"]}, "lora[1] names 'a', which lora[0] names already; name each adapter once"),
     ({"modalities": ["text", "audio"]},
-     "'/modalities' is not supported: this server answers in text: [\"text\"]. It is ['text', 'audio']"),
+     "modalities is not supported: this server answers in text: [\"text\"]. It is [\"text\", \"audio\"]"),
     ({"audio": {"voice": "x"}},
-     "'/audio' is not supported: this server answers in text; leave it out. It is {'voice': 'x'}"),
+     "audio is not supported: this server answers in text; leave it out. It is {\"voice\": \"x\"}"),
     ({"web_search_options": {}},
-     "'/web_search_options' is not supported: this server does not search the web; put what it "
+     "web_search_options is not supported: this server does not search the web; put what it "
      "should know into the messages. It is {}"),
-    ({"functions": [{"name": "x"}]}, "'/functions' is not supported: send them as 'tools'. It is [{'name': 'x'}]"),
-    ({"function_call": "auto"}, "'/function_call' is not supported: send it as 'tool_choice'. It is 'auto'"),
-    ({"tool_choice": "required"}, "'/tool_choice' requires a call, but there are no tools"),
+    ({"functions": [{"name": "x"}]}, "functions is not supported: send them as 'tools'. It is [{\"name\": \"x\"}]"),
+    ({"function_call": "auto"}, "function_call is not supported: send it as 'tool_choice'. It is \"auto\""),
+    ({"tool_choice": "required"}, "tool_choice requires a call, but there are no tools"),
     ({"continue_final_message": True, "add_generation_prompt": True},
-     "'/continue_final_message' and '/add_generation_prompt' are both true: the last message is continued, or a new "
+     "continue_final_message and add_generation_prompt are both true: the last message is continued, or a new "
      "one is begun"),
-    ({"continue_final_message": True}, "'/continue_final_message' is true, but '/messages/0/role' is 'user'; only a "
+    ({"continue_final_message": True}, "continue_final_message is true, but messages[0].role is \"user\"; only a "
      "message of the assistant can be continued"),
-    ({"continue_final_message": 1}, "Type mismatch of '/continue_final_message', 'boolean' not in 'integer'"),
-    ({"add_generation_prompt": "no"}, "Type mismatch of '/add_generation_prompt', 'boolean' not in 'string'"),
-    ({"echo": True}, "'/echo' is for completions: a chat answers with the new message alone"),
-    ({"response_format": {}}, "'/response_format/type' is None; it must be json_object, json_schema or text"),
+    ({"continue_final_message": 1}, "continue_final_message is 1; true or false is needed"),
+    ({"add_generation_prompt": "no"}, "add_generation_prompt is \"no\"; true or false is needed"),
+    ({"echo": True}, "echo is for completions: a chat answers with the new message alone"),
+    ({"response_format": {}}, "response_format.type is null; json_object, json_schema or text is needed"),
 ]  # fmt: skip
 
 
@@ -196,33 +196,33 @@ def test_chat_refuses_in_the_words_of_the_native_route(
 
 
 COMPLETIONS_REFUSALS: list[tuple[dict[str, Any], str]] = [
-    ({"prompt": None}, "required properties at '/' are 'model,prompt'"),
-    ({"prompt": ""}, "Length of '/prompt' must be >= 1 not met"),
-    ({"prompt": []}, "Number of items of '/prompt' must be >= 1 not met"),
-    ({"prompt": [[]]}, "Number of items of '/prompt/0' must be >= 1 not met"),
-    ({"prompt": 3}, "Type mismatch of '/prompt', 'string,array' not in 'integer'"),
-    ({"prompt": [-1]}, "'/prompt/0' must be >= 0"),
-    ({"prompt": [[0, -1]]}, "'/prompt/0/1' must be >= 0"),
-    ({"prompt": [[0], [5000]]}, "'/prompt' has the token id 5000; this model's ids are < 5000"),
-    ({"prompt": ["a", 1]}, "'/prompt' mixes integer and string; one kind is needed"),
-    ({"prompt": ["a"] * 65, "n": 2}, "65 in '/prompt' times '/n' 2 are 130 answers, which must be <= 128"),
-    ({"stop": ["a" * 1025]}, "Length of '/stop/0' must be <= 1024 not met"),
-    ({"best_of": 3}, "'/best_of' is 3 and '/n' is 1; every answer that is made is sent"),
+    ({"prompt": None}, "prompt is missing"),
+    ({"prompt": ""}, "prompt is empty; at least 1 character is needed"),
+    ({"prompt": []}, "prompt is empty; at least 1 item is needed"),
+    ({"prompt": [[]]}, "prompt[0] is empty; at least 1 item is needed"),
+    ({"prompt": 3}, "prompt is 3; a string or a list is needed"),
+    ({"prompt": [-1]}, "prompt[0] is -1, less than 0"),
+    ({"prompt": [[0, -1]]}, "prompt[0][1] is -1, less than 0"),
+    ({"prompt": [[0], [5000]]}, "prompt has the token id 5000; this model's ids are < 5000"),
+    ({"prompt": ["a", 1]}, "prompt mixes integer and string; one kind is needed"),
+    ({"prompt": ["a"] * 65, "n": 2}, "65 in prompt times n 2 are 130 answers, which must be <= 128"),
+    ({"stop": ["a" * 1025]}, "stop[0] has 1025 characters, more than 1024"),
+    ({"best_of": 3}, "best_of is 3 and n is 1; every answer that is made is sent"),
     (
         {"suffix": "x"},
-        "'/suffix' is not supported: these models do not fill in text between two others; send the "
-        "text before it as the prompt. It is 'x'",
+        "suffix is not supported: these models do not fill in text between two others; send the "
+        'text before it as the prompt. It is "x"',
     ),
-    ({"prompt_logprobs": 21}, "'/prompt_logprobs' must be <= 20"),
-    ({"prompt_logprobs": -1}, "'/prompt_logprobs' must be >= 0"),
+    ({"prompt_logprobs": 21}, "prompt_logprobs is 21, more than 20"),
+    ({"prompt_logprobs": -1}, "prompt_logprobs is -1, less than 0"),
     (
         {"prompt_logprobs": 0, "stream": True},
-        "'/prompt_logprobs' does not go with '/stream': streams have no field for it",
+        "prompt_logprobs does not go with stream: streams have no field for it",
     ),
-    ({"tools": [{"name": "x"}]}, "'/tools' is not supported: tools are for chat/completions. It is [{'name': 'x'}]"),
-    ({"max_completion_tokens": "9"}, "Type mismatch of '/max_completion_tokens', 'integer' not in 'string'"),
-    ({"logprobs": True}, "Type mismatch of '/logprobs', 'integer' not in 'boolean'"),
-    ({"logprobs": 21}, "'/logprobs' must be <= 20"),
+    ({"tools": [{"name": "x"}]}, 'tools is not supported: tools are for chat/completions. It is [{"name": "x"}]'),
+    ({"max_completion_tokens": "9"}, 'max_completion_tokens is "9"; an integer is needed'),
+    ({"logprobs": True}, "logprobs is true; an integer is needed"),
+    ({"logprobs": 21}, "logprobs is 21, more than 20"),
 ]
 
 

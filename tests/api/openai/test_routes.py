@@ -205,7 +205,7 @@ def test_an_adapter_may_be_named_in_every_place(client: TestClient, adapter: str
 def test_two_names_for_the_adapter_are_refused(client: TestClient, adapter: str, llm: FakeLLM) -> None:
     status, code, message = refusal_of(chat(client, model=f"{MODEL}:{adapter}", lora="other"))
     assert (status, code) == (400, 5006)
-    assert message.endswith("'/model' names the adapter 'mine' and '/lora' the adapter 'other'")
+    assert message.endswith("model names the adapter 'mine' and lora the adapter 'other'")
     assert llm.submitted == []
 
 

@@ -25,10 +25,11 @@ from intaglio.api.http.json_body import read_json
 from intaglio.api.inference.lora_field import lora_fields
 from intaglio.api.inference.model_routes import models_page
 from intaglio.api.inference.routes import run_response
-from intaglio.api.inference.schema import RunSchema
+from intaglio.api.inference.schema import RunSchema, member
 from intaglio.api.model_names import check_base
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
+from intaglio.wording import wrong_type
 
 MODEL_HEADER = "cf-consn-model-id"
 VERSIONS = ("2", "3")
@@ -91,15 +92,15 @@ def _as_rest_body(call: object, schema: RunSchema) -> dict[str, Any]:
     `options` may have `lora`, `queueRequest`, `rejectIfBusy` and, from the AI SDK's provider, any setting. A field of
     the inputs has precedence.
     """
-    if not isinstance(call, dict) or not isinstance(call.get("inputs"), dict):
-        raise BadInputError("required properties at '/' are 'inputs', an object")
-    inputs, options = call["inputs"], call.get("options")
+    if not isinstance(call, dict):
+        raise BadInputError(wrong_type("", call, ["object"]))
+    inputs, options = member("", call, "inputs", dict), call.get("options")
     if options is None:
         options = {}
     if not isinstance(options, dict):
-        raise BadInputError("'/options' must be an object")
+        raise BadInputError(wrong_type("options", options, ["object"]))
     if options.get("websocket"):
-        raise BadInputError("'/options/websocket' is not supported: set stream in the inputs")
+        raise BadInputError("options.websocket is not supported: set stream in the inputs")
     settings = {name: options[name] for name in schema.settings if name in options and name != "lora"}
     return {**settings, **inputs, "options": _merge_options(options, inputs.get("options"))}
 

@@ -7,40 +7,47 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from intaglio.api.http.json_faults import json_fault, repeated_key
 from intaglio.errors import BadInputError, EmptyBodyError, RequestTooLargeError
+from intaglio.wording import shown
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 async def read_json(request: Request, max_bytes: int) -> Any:
     """The body as JSON. Reads no more than `max_bytes`.
 
-    Strict: NaN and Infinity, invalid UTF-8, lone surrogates, trailing text and extreme nesting are refused. Raises
-    RequestTooLargeError, EmptyBodyError or BadInputError.
+    Strict: NaN and Infinity, invalid UTF-8, lone surrogates, a key twice in one object, trailing text and extreme
+    nesting are refused. Raises RequestTooLargeError, EmptyBodyError or BadInputError.
     """
     body = await _read_bytes(request, max_bytes)
     if not body.strip():
         raise EmptyBodyError("the request has no body; a JSON object is needed")
-    return parse_json(body)
-
-
-def parse_json(body: bytes | str) -> Any:
-    """JSON text as Python values. Raises BadInputError saying what is wrong with it."""
     try:
-        return msgspec.json.decode(body)
+        return parse_json(body)
+    except BadInputError as error:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in _FORMS:  # what curl -d sends; JSON under this name is read all the same
+            raise BadInputError(f"{error}; it was sent as {kind}, and a JSON object is needed") from error
+        raise
+
+
+def parse_json(body: bytes | str, name: str = "the body") -> Any:
+    """JSON text as Python values. name: of the text, for messages. Raises BadInputError saying what is wrong with it.
+
+    A key that an object has twice is refused: parsers, and what stands between caller and server, differ in which
+    of the two values they take.
+    """
+    try:
+        value = msgspec.json.decode(body)
+        twice = repeated_key(body)
     except RecursionError as error:
         raise nested_too_deeply() from error
     except (msgspec.MsgspecError, ValueError) as error:
-        _check_utf8(body)
-        raise BadInputError(f"the body is not JSON: {error}") from error
-
-
-def _check_utf8(body: bytes | str) -> None:
-    """Raise BadInputError for bytes that are not UTF-8; the parser's own message differs between its versions."""
-    try:
-        if isinstance(body, bytes):
-            body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise BadInputError(f"the body is not UTF-8: byte {error.start} is 0x{byte:02x}") from error
+        raise BadInputError(f"{name} {json_fault(body, error)}") from error
+    if twice is not None:
+        raise BadInputError(f"{name} has the key {shown(twice)} twice in one object; send it once")
+    return value
 
 
 async def _read_bytes(request: Request, max_bytes: int) -> bytes:

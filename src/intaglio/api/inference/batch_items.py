@@ -13,11 +13,12 @@ from intaglio.api.inference.lora_field import lora_fields
 from intaglio.api.inference.results import BatchAnswer, BatchFailure
 from intaglio.api.inference.run_input import RunInput, read_run_input
 from intaglio.api.inference.running_request import start_request
-from intaglio.api.inference.schema import RunSchema, json_type
+from intaglio.api.inference.schema import RunSchema
 from intaglio.api.state import ServerState
 from intaglio.batches import BatchRunner, Item, ItemResult, ModelClaims, TokenCounts
 from intaglio.errors import BadInputError, CapacityError, IntaglioError
 from intaglio.request import Priority
+from intaglio.wording import wrong_type
 
 
 def batch_runner(state: ServerState, schema: RunSchema) -> BatchRunner:
@@ -68,16 +69,16 @@ class BatchItems:
         if isinstance(body, dict):
             reference = body.get("external_reference")
             if not isinstance(reference, str | None):
-                raise BadInputError(f"Type mismatch of '/external_reference', 'string' not in '{json_type(reference)}'")
+                raise BadInputError(wrong_type("external_reference", reference, ["string"]))
             fields = shared["fields"]
             if lora_fields(body, {}):  # its own adapters replace the batch's
                 fields.pop("lora", None)
             body = {**fields, **body}
         run_input = read_run_input(body, shared["query"], self._schema)
         if run_input.stream:
-            raise BadInputError("'/stream' cannot be true in a batch")
+            raise BadInputError("stream cannot be true in a batch")
         if run_input.reject_if_busy:
-            raise BadInputError("'/options/rejectIfBusy' cannot be used in a batch, which waits for capacity")
+            raise BadInputError("options.rejectIfBusy cannot be used in a batch, which waits for capacity")
         return run_input
 
 

@@ -21,13 +21,14 @@ from intaglio.api.http.query import flag
 from intaglio.api.inference.lora_field import lora_fields
 from intaglio.api.inference.results import BatchProgress, BatchResult, usage_shape
 from intaglio.api.inference.run_input import read_run_input
-from intaglio.api.inference.schema import RunSchema, json_type
+from intaglio.api.inference.schema import RunSchema
 from intaglio.api.model_names import check_base
 from intaglio.api.stand_ins import stand_in_headers
 from intaglio.api.state import ServerState
 from intaglio.batches import Batch, BatchState
 from intaglio.errors import BadInputError
 from intaglio.version import __version__
+from intaglio.wording import wrong_type
 
 MAX_SHARED_BYTES = 1 << 16  # read again for every item
 _FLAG = "queueRequest"
@@ -70,7 +71,7 @@ async def batch_response(
     elif "requests" in body and body.get("request_id") is None and _asks_to_queue(body, query):
         result = await _submit(state, account, model, body, query, schema)
     elif "requests" in body and body.get("request_id") is None:
-        raise BadInputError("'/requests' is a batch, which needs ?queueRequest=true")
+        raise BadInputError("requests is a batch, which needs ?queueRequest=true")
     else:
         raise BadInputError("queueRequest needs one of 'requests' (to submit a batch) and 'request_id' (to poll it)")
     headers = {REQUEST_ID_HEADER: request_id, VERSION_HEADER: __version__}
@@ -83,9 +84,9 @@ async def _submit(
     await check_base(state, account, model)  # for an unknown model the whole batch is refused
     requests = body["requests"]
     if not isinstance(requests, list):
-        raise BadInputError(f"Type mismatch of '/requests', 'array' not in '{json_type(requests)}'")
+        raise BadInputError(wrong_type("requests", requests, ["array"]))
     if not requests:
-        raise BadInputError("Number of items of '/requests' must be >= 1 not met")
+        raise BadInputError("requests is empty; at least 1 item is needed")
     shared = _shared_settings(body, query, schema)
 
     def add() -> Batch:
@@ -98,7 +99,7 @@ async def _submit(
 
 async def _poll(state: ServerState, account: str, model: str, batch_id: object) -> BatchProgress | BatchResult:
     if not isinstance(batch_id, str):
-        raise BadInputError(f"Type mismatch of '/request_id', 'string' not in '{json_type(batch_id)}'")
+        raise BadInputError(wrong_type("request_id", batch_id, ["string"]))
     batch = await asyncio.to_thread(state.batches.find, account, batch_id)
     if batch.model != model:
         raise BadInputError(f"batch {batch_id} was submitted to {batch.model}: poll it there, not at {model}")
@@ -120,10 +121,10 @@ def _shared_settings(body: Mapping[str, Any], query: Mapping[str, str], schema: 
     """The defaults of the items, as JSON: fields beside `requests`, the adapter of `options`, settings of the query."""
     for name in _SINGLE_REQUEST_FIELDS:
         if body.get(name) not in (None, "", []):  # some SDKs require one of these fields, and send it empty
-            raise BadInputError(f"'/{name}' cannot be used beside '/requests'; put it into each of the requests")
+            raise BadInputError(f"{name} cannot be used beside requests; put it into each of the requests")
     options = body.get("options")
     if isinstance(options, dict) and options.get("rejectIfBusy") in (True, "true"):
-        raise BadInputError("'/options/rejectIfBusy' cannot be used with a batch, which waits for capacity")
+        raise BadInputError("options.rejectIfBusy cannot be used with a batch, which waits for capacity")
     fields = {name: value for name, value in body.items() if name not in _NOT_SHARED}
     given = lora_fields(body, query)
     if given:
@@ -133,7 +134,7 @@ def _shared_settings(body: Mapping[str, Any], query: Mapping[str, str], schema: 
     shared = msgspec.json.encode({"fields": fields, "query": settings})
     if len(shared) > MAX_SHARED_BYTES:
         raise BadInputError(
-            f"the fields beside '/requests' have {len(shared)} bytes, more than {MAX_SHARED_BYTES}: "
+            f"the fields beside requests have {len(shared)} bytes, more than {MAX_SHARED_BYTES}: "
             "put them into the requests"
         )
     return shared

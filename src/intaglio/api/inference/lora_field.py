@@ -16,7 +16,7 @@ from intaglio.request import MAX_ADAPTER_SCALE, MAX_ADAPTERS
 
 _SHOWN_CHARACTERS = 300  # of the fields, in a message
 
-# A list of types in place of a oneOf, so that an error names the place, such as '/lora/1/scale'.
+# A list of types in place of a oneOf, so that an error names the place, such as lora[1].scale.
 LORA_SCHEMA: dict[str, Any] = {
     "type": ["string", "array"],
     "description": "A finetune by name or id. Beyond Workers AI: a list of finetunes, which are scaled and added up.",
@@ -54,7 +54,7 @@ def read_lora(lora: str | list[Any] | None) -> tuple[NamedAdapter, ...]:
     for place, adapter in enumerate(named):
         if first.setdefault(adapter.name, place) != place:
             raise BadInputError(
-                f"'/lora/{place}' names {adapter.name!r}, which '/lora/{first[adapter.name]}' names already; "
+                f"lora[{place}] names {adapter.name!r}, which lora[{first[adapter.name]}] names already; "
                 "name each adapter once"
             )
     return named
@@ -67,7 +67,7 @@ def lora_fields(body: Mapping[str, Any], query: Mapping[str, str]) -> list[Any]:
     given = [place["lora"] for place in places if "lora" in place]
     if not all(names_same_adapters(one, given[0]) for one in given[1:]):
         shown = str(given)[:_SHOWN_CHARACTERS]
-        raise BadInputError(f"'/lora' names different adapters in body, options and query: {shown}")
+        raise BadInputError(f"lora names different adapters in body, options and query: {shown}")
     return given
 
 
@@ -88,7 +88,7 @@ def with_named_adapter(body: Any, query: Mapping[str, str], adapter: str | None)
 def check_same_adapter(adapter: str, given: list[Any]) -> None:
     """given: the field `lora`, if it was sent. Raises BadInputError if it names another adapter than the model does."""
     if given and not names_same_adapters(given[0], adapter):
-        raise BadInputError(f"'/model' names the adapter {adapter!r} and '/lora' the adapter {given[0]!r}")
+        raise BadInputError(f"model names the adapter {adapter!r} and lora the adapter {given[0]!r}")
 
 
 def names_same_adapters(one: Any, other: Any) -> bool:

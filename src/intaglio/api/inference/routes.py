@@ -17,11 +17,12 @@ from intaglio.api.inference.batch_response import batch_response, is_batch
 from intaglio.api.inference.lora_field import with_named_adapter
 from intaglio.api.inference.run_input import read_run_input
 from intaglio.api.inference.running_request import start_request
-from intaglio.api.inference.schema import RunSchema
+from intaglio.api.inference.schema import RunSchema, member
 from intaglio.api.inference.sse import RunStream
 from intaglio.api.model_names import check_base, find_model
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
+from intaglio.wording import missing, wrong_type
 
 
 def run_routes(state: ServerState, schema: RunSchema) -> APIRouter:
@@ -82,8 +83,11 @@ async def run_response(
 
 def _split_model(outer: object) -> tuple[str, Any]:
     """Model and body of `{model, input, options}`, which the route without a model in its path gets."""
-    if not isinstance(outer, dict) or not isinstance(outer.get("model"), str) or "input" not in outer:
-        raise BadInputError("required properties at '/' are 'model,input', model a string")
+    if not isinstance(outer, dict):
+        raise BadInputError(wrong_type("", outer, ["object"]))
+    member("", outer, "model", str)
+    if "input" not in outer:
+        raise BadInputError(missing("", ["input"], outer))
     body = outer["input"]
     if isinstance(body, dict) and "options" in outer:
         body = {"options": outer["options"], **body}

@@ -121,7 +121,7 @@ def _tools(body: Mapping[str, Any]) -> ToolUse | None:
     use = parse_tools(body.get("tools"), body.get("functions"), body.get("tool_choice"))
     if use is not None and "prompt" in body and body.get("raw"):
         raise BadInputError(
-            "'/tools' cannot be used with '/raw': a raw prompt is not changed, so the model would not see the tools"
+            "tools cannot be used with raw: a raw prompt is not changed, so the model would not see the tools"
         )
     return use
 

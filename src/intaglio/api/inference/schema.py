@@ -1,4 +1,4 @@
-"""The JSON schema of a text generation request, and its violations in the words of the service.
+"""The JSON schema of a text generation request, and its check.
 
 The published schema of gemma-7b-it-lora (schemas/, as Cloudflare publishes it) is served and used for every model, with
 extensions that later schemas of its siblings or the service's own examples have:
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from types import MappingProxyType
 from typing import Any
 
 import jsonschema_rs
@@ -32,10 +31,12 @@ from intaglio.api.inference.forms.text_grammar import FORM_FIELDS
 from intaglio.api.inference.lora_field import LORA_SCHEMA
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_STOP_TOKENS
+from intaglio.wording import at, missing, similar_names, wrong_type
+from intaglio.wording.violations import first_violation
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 1024  # of each: the time to prepare its search grows with it
-_SHOWN_CHARACTERS = 100  # of an invalid value, in a message
+_JSON_TYPES = {str: "string", list: "array", dict: "object", bool: "boolean"}
 
 _CONTENT_PART = {"type": "object", "properties": {"type": {"type": "string"}, "text": {"type": "string"}}}
 _CONTENT = {"type": ["string", "array", "null"], "items": _CONTENT_PART}
@@ -86,21 +87,6 @@ _VLLM_FIELDS: dict[str, Any] = {
 }
 _CACHED_TOKENS = {"type": "object", "properties": {"cached_tokens": {"type": "number", "default": 0}}}
 
-_MESSAGES = MappingProxyType({
-    "required": "required properties at '{where}' are '{limit}'",
-    "type": "Type mismatch of '{where}', '{limit}' not in '{given}'",
-    "minimum": "'{where}' must be >= {limit}",
-    "maximum": "'{where}' must be <= {limit}",
-    "minLength": "Length of '{where}' must be >= {limit} not met",
-    "maxLength": "Length of '{where}' must be <= {limit} not met",
-    "minItems": "Number of items of '{where}' must be >= {limit} not met",
-    "maxItems": "Number of items of '{where}' must be <= {limit} not met",
-    "oneOf": "oneOf at '{where}' not met",
-    "anyOf": "anyOf at '{where}' not met",
-    "enum": "enum {value} not in {limit} at '{where}'",
-    "additionalProperties": "'{where}' has an unknown property '{value}'; known are '{limit}'",
-})  # fmt: skip
-
 
 class RunSchema:
     """The input and output schema of text generation, with a checker for the input.
@@ -124,90 +110,58 @@ class RunSchema:
         return {**fields, "lora": {"type": "string"}}  # not a list, which has no form in a query
 
     def check(self, body: object) -> None:
-        """Raise BadInputError, in the words of the service's validator, unless the body has exactly one form.
+        """Raise BadInputError, with the field, its value and the bound, unless the body has exactly one form.
 
-        The reason is that of the form whose required field the body has; of each form if it has none of these, or both.
+        The reason is that of the form whose required field the body has.
         """
         if not isinstance(body, dict):
-            raise BadInputError(f"Type mismatch of '/', 'object' not in '{json_type(body)}'")
-        violations = [
-            first_violation(validator, form, body)
-            for validator, form in zip(self._validators, self._forms, strict=True)
-        ]
-        reasons = [violation for violation in violations if violation is not None]
-        matches = len(violations) - len(reasons)
-        if matches == 0:
-            meant = [index for index, form in enumerate(self._forms) if body.keys() >= set(form["required"])]
-            reasons = [reasons[meant[0]]] if len(meant) == 1 else reasons
-            raise BadInputError(f"oneOf at '/' not met, 0 matches: {', '.join(reasons)}")
-        if matches > 1:
-            raise BadInputError(f"oneOf at '/' not met, {matches} matches")
+            raise BadInputError(wrong_type("", body, ["object"]))
+        given = [number for number, form in enumerate(self._forms) if form["required"][0] in body]
+        needed = [form["required"][0] for form in self._forms]
+        if not given:
+            raise BadInputError(_no_form(body, needed))
+        faults = [checked_violation(self._validators[number], self._forms[number], body) for number in given]
+        fault = faults[0]
+        if fault is not None and None not in faults:
+            raise BadInputError(fault)
+        if faults.count(None) > 1:
+            raise BadInputError(f"{' and '.join(needed)} are both given; send one of them")
 
 
-def first_violation(
+def checked_violation(
     validator: jsonschema_rs.Draft202012Validator, form: dict[str, Any], body: dict[str, Any]
 ) -> str | None:
-    """Why the body does not have this form, in the words of the service; a missing field comes before an invalid one.
-
-    Only the first violation is sought: a body of ten megabytes may have millions. Raises BadInputError for a body that
-    is nested more deeply than the validator reads.
-    """
-    if not body.keys() >= set(form["required"]):
-        return _MESSAGES["required"].format(where="/", limit=",".join(form["required"]))
+    """`first_violation`. Raises BadInputError for a body that is nested more deeply than the validator reads."""
     try:
-        validator.validate(body)
-    except jsonschema_rs.ValidationError as error:
-        return _describe(error, form)
-    except ValueError as error:  # a ValidationError is one too
+        return first_violation(validator, form, body)
+    except ValueError as error:
         raise nested_too_deeply() from error
-    return None
-
-
-def json_type(value: object) -> str:
-    """The JSON name of a Python value's type."""
-    names = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (dict, "object"))
-    if value is None:
-        return "null"
-    return next((name for kind, name in names if isinstance(value, kind)), "array")
 
 
 def member(place: str, value: Mapping[str, Any], name: str, kind: type) -> Any:
     """A member of the object at `place`, of that type. Raises BadInputError."""
     if name not in value:
-        raise BadInputError(f"required properties at '{place}' are '{name}'")
+        raise BadInputError(missing(place, [name], value))
     if not isinstance(value[name], kind):
-        wanted = json_type(kind())
-        raise BadInputError(f"Type mismatch of '{place}/{name}', '{wanted}' not in '{json_type(value[name])}'")
+        raise BadInputError(wrong_type(at(place, name), value[name], [_JSON_TYPES[kind]]))
     return value[name]
 
 
 def typed_object(place: str, value: object) -> Mapping[str, Any]:
     """The value, if it is an object whose `type` is a string. Raises BadInputError."""
-    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        raise BadInputError(f"required properties at '{place}' are 'type'")
+    if not isinstance(value, dict):
+        raise BadInputError(wrong_type(place, value, ["object"]))
+    member(place, value, "type", str)
     return value
 
 
-def _describe(error: jsonschema_rs.ValidationError, form: dict[str, Any]) -> str:
-    """A violation in the words of the service's validator."""
-    where = "/" + "/".join(str(step) for step in error.instance_path)
-    keyword = error.kind.name
-    message = _MESSAGES.get(keyword, "'{where}' does not satisfy {keyword} {limit}")
-    limit = _value_at(form, error.schema_path)
-    value = error.instance
-    if keyword == "additionalProperties" and isinstance(value, dict):
-        limit = list(_value_at(form, error.schema_path[:-1])["properties"])
-        value = next(name for name in value if name not in limit)
-    if isinstance(limit, list):  # all that are required, allowed or known
-        limit = ",".join(map(str, limit))
-    given, value = json_type(error.instance), str(value)[:_SHOWN_CHARACTERS]
-    return message.format(where=where, keyword=keyword, limit=limit, given=given, value=value)
-
-
-def _value_at(schema: Any, path: Sequence[str | int]) -> Any:
-    for step in path:
-        schema = schema[step]
-    return schema
+def _no_form(body: Mapping[str, Any], needed: Sequence[str]) -> str:
+    """The sentence about a body that has none of the fields of which one is needed."""
+    for name in needed:
+        near = similar_names(name, body, at_most=1)
+        if near:
+            return f"{at('', near[0])} is not known; did you mean {name}?"
+    return f"{' or '.join(needed)} is missing"
 
 
 def _published(name: str) -> dict[str, Any]:

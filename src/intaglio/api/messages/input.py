@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.api.inference.schema import json_type, member, typed_object
+from intaglio.api.inference.schema import member, typed_object
 from intaglio.errors import BadInputError
+from intaglio.wording import at, missing, shown, wrong_type
 
 # Called alike in both forms.
 _SAME = ("model", "max_tokens", "stream", "temperature", "top_p", "top_k", "seed", "lora", "options")
@@ -42,9 +43,9 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         if isinstance(message["content"], str):
             messages.append({"role": message["role"], "content": message["content"]})
         elif message["role"] == "user":
-            messages += _user_turns(f"/messages/{index}/content", message["content"])
+            messages += _user_turns(f"messages[{index}].content", message["content"])
         else:
-            messages.append(_assistant_turn(f"/messages/{index}/content", message["content"]))
+            messages.append(_assistant_turn(f"messages[{index}].content", message["content"]))
     return messages
 
 
@@ -56,15 +57,15 @@ def _check_continued(body: Mapping[str, Any]) -> None:
     content = body["messages"][last]["content"]
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if any(block["type"] == "tool_use" for block in blocks):
-        raise BadInputError(f"'/messages/{last}' calls tools and is the last message; their results have to follow it")
+        raise BadInputError(f"messages[{last}] calls tools and is the last message; their results have to follow it")
     if blocks and blocks[-1]["text"] != blocks[-1]["text"].rstrip():
         raise BadInputError(
-            f"'/messages/{last}', which the answer continues, ends with whitespace; send it without, because the model "
+            f"messages[{last}], which the answer continues, ends with whitespace; send it without, because the model "
             "writes it"
         )
     if _output_format(body) is not None:
         raise BadInputError(
-            f"'/messages/{last}' is of the assistant, whose text the answer would continue; an answer that has to be "
+            f"messages[{last}] is of the assistant, whose text the answer would continue; an answer that has to be "
             "JSON begins anew: end with a message of the user"
         )
 
@@ -73,7 +74,7 @@ def _user_turns(where: str, blocks: list[dict[str, Any]]) -> list[dict[str, Any]
     """Results of tools are messages of their own; the texts between them are the user's, in their order."""
     turns: list[dict[str, Any]] = []
     for number, block in enumerate(blocks):
-        place = f"{where}/{number}"
+        place = at(where, number)
         if block["type"] == "tool_result":
             turns.append(_tool_result(place, block))
             continue
@@ -88,7 +89,7 @@ def _user_turns(where: str, blocks: list[dict[str, Any]]) -> list[dict[str, Any]
 def _assistant_turn(where: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
     texts, calls = [], []
     for number, block in enumerate(blocks):
-        place = f"{where}/{number}"
+        place = at(where, number)
         if block["type"] == "tool_use":
             calls.append(_tool_call(place, block))
         else:
@@ -99,7 +100,7 @@ def _assistant_turn(where: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _text(place: str, block: Mapping[str, Any], served: str) -> str:
     if block["type"] != "text":
-        raise BadInputError(f"'{place}/type' is {block['type'][:40]!r}; {served} can be served here")
+        raise BadInputError(f"{place}.type is {shown(block['type'])}; {served} can be served here")
     text: str = member(place, block, "text", str)
     return text
 
@@ -114,10 +115,10 @@ def _tool_result(place: str, block: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content, list):
         content = "".join(
             _text(part, typed_object(part, one), "text")
-            for part, one in ((f"{place}/content/{number}", one) for number, one in enumerate(content))
+            for part, one in ((f"{place}.content[{number}]", one) for number, one in enumerate(content))
         )
     elif content is not None and not isinstance(content, str):
-        raise BadInputError(f"Type mismatch of '{place}/content', 'string,array' not in '{json_type(content)}'")
+        raise BadInputError(wrong_type(at(place, "content"), content, ["string", "array"]))
     failed = member(place, {"is_error": block.get("is_error") or False}, "is_error", bool)
     text = (_ERROR if failed else "") + (content or "")
     return {"role": "tool", "tool_call_id": member(place, block, "tool_use_id", str), "content": text}
@@ -132,13 +133,13 @@ def _tool_choice(choice: Mapping[str, Any]) -> Any:
     if choice["type"] != "tool":
         return _CHOICES[choice["type"]]
     if "name" not in choice:
-        raise BadInputError("required properties at '/tool_choice' are 'type,name'")
+        raise BadInputError(missing("tool_choice", ["name"], choice))
     return {"type": "function", "function": {"name": choice["name"]}}
 
 
 def _output_format(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     newer, older = body.get("output_config", {}).get("format"), body.get("output_format")
     if newer is not None and older is not None:
-        raise BadInputError("'/output_config/format' and '/output_format' both ask for JSON; send only one of them")
+        raise BadInputError("output_config.format and output_format both ask for JSON; send only one of them")
     found: Mapping[str, Any] | None = newer if newer is not None else older
     return found

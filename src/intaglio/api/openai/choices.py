@@ -153,7 +153,7 @@ def _check_token_ids(prompt: RunInput, vocab_size: int) -> None:
     for field, ids in named.items():
         highest = max(ids, default=0)
         if highest >= vocab_size:
-            raise BadInputError(f"'/{field}' has the token id {highest}; this model's ids are < {vocab_size}")
+            raise BadInputError(f"{field} has the token id {highest}; this model's ids are < {vocab_size}")
 
 
 def _prompt(llm: AsyncLLM, openai_input: OpenAIInput, run_input: RunInput, ids: list[int]) -> Prompt:

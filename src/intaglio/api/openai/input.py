@@ -14,6 +14,7 @@ from intaglio.api.openai.sampling import DEFAULT_MAX_TOKENS, TO_WINDOW, sampling
 from intaglio.errors import BadInputError
 from intaglio.text import TextForm
 from intaglio.text.tools import parse_tools
+from intaglio.wording import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ def read_chat(body: dict[str, Any], named: NamedModel, default_max_tokens: int =
     default_max_tokens  for a body without: -1 is as many as the window has room for
     """
     if body.get("echo"):
-        raise BadInputError("'/echo' is for completions: a chat answers with the new message alone")
+        raise BadInputError("echo is for completions: a chat answers with the new message alone")
     if body.get("top_logprobs") and not body.get("logprobs"):
-        raise BadInputError("'/top_logprobs' needs '/logprobs' to be true")
+        raise BadInputError("top_logprobs needs logprobs to be true")
     logprobs = body.get("top_logprobs", 0) if body.get("logprobs") else None
     messages = [_message(one) for one in body["messages"]]
     parallel = body.get("parallel_tool_calls", True)
@@ -74,13 +75,13 @@ def prompt_ending(body: dict[str, Any]) -> PromptEnding:
     if body.get("continue_final_message"):
         if body.get("add_generation_prompt"):
             raise BadInputError(
-                "'/continue_final_message' and '/add_generation_prompt' are both true: the last message is continued, "
+                "continue_final_message and add_generation_prompt are both true: the last message is continued, "
                 "or a new one is begun"
             )
         last, role = len(body["messages"]) - 1, body["messages"][-1]["role"]
         if role != "assistant":
             raise BadInputError(
-                f"'/continue_final_message' is true, but '/messages/{last}/role' is {role[:40]!r}; only a message of "
+                f"continue_final_message is true, but messages[{last}].role is {shown(role)}; only a message of "
                 "the assistant can be continued"
             )
         return PromptEnding.OPEN_TURN
@@ -93,11 +94,11 @@ def read_completions(
     """A body of completions as its check gives it, otherwise as `read_chat`. Raises BadInputError."""
     n = int(body.get("n", 1))
     if body.get("best_of", n) != n:
-        raise BadInputError(f"'/best_of' is {body['best_of']} and '/n' is {n}; every answer that is made is sent")
+        raise BadInputError(f"best_of is {body['best_of']} and n is {n}; every answer that is made is sent")
     prompts = _prompts(body["prompt"])
     if n * len(prompts) > MAX_CHOICES:
         raise BadInputError(
-            f"{len(prompts)} in '/prompt' times '/n' {n} are {n * len(prompts)} answers, which must be <= {MAX_CHOICES}"
+            f"{len(prompts)} in prompt times n {n} are {n * len(prompts)} answers, which must be <= {MAX_CHOICES}"
         )
     run_input = _run_input(body, body.get("logprobs"), default_max_tokens)
     joined = _joined(body, named, [replace(run_input, prompt=one, raw=True) for one in prompts])
@@ -109,9 +110,9 @@ def _joined(body: dict[str, Any], named: NamedModel, prompts: list[RunInput]) ->
     options = body.get("stream_options", {})
     include_usage, continuous = bool(options.get("include_usage")), bool(options.get("continuous_usage_stats"))
     if continuous and not include_usage:
-        raise BadInputError("'/stream_options/continuous_usage_stats' needs '/stream_options/include_usage' to be true")
+        raise BadInputError("stream_options.continuous_usage_stats needs stream_options.include_usage to be true")
     if body.get("stream") and "prompt_logprobs" in body:
-        raise BadInputError("'/prompt_logprobs' does not go with '/stream': streams have no field for it")
+        raise BadInputError("prompt_logprobs does not go with stream: streams have no field for it")
     return OpenAIInput(
         model=body["model"],
         base=named.base,
@@ -163,7 +164,7 @@ def _truncation(body: dict[str, Any]) -> Truncation | None:
         return None
     limit = int(body["truncate_prompt_tokens"])
     if limit == 0:
-        raise BadInputError("'/truncate_prompt_tokens' is 0; from 1 on, or -1 for what the window has room for")
+        raise BadInputError("truncate_prompt_tokens is 0; from 1 on, or -1 for what the window has room for")
     return Truncation(None if limit == TO_WINDOW else limit, from_right=body.get("truncation_side") == "right")
 
 
@@ -174,7 +175,7 @@ def _prompts(prompt: str | list[Any]) -> list[str | list[int]]:
     types = set(map(type, prompt))  # there may be a million token ids
     kinds = {"string" if one is str else "array" if one is list else "integer" for one in types}
     if len(kinds) > 1:
-        raise BadInputError(f"'/prompt' mixes {' and '.join(sorted(kinds))}; one kind is needed")
+        raise BadInputError(f"prompt mixes {' and '.join(sorted(kinds))}; one kind is needed")
     if kinds == {"integer"}:
         return [list(map(int, prompt))]
     return [list(map(int, one)) if isinstance(one, list) else one for one in prompt]

@@ -51,7 +51,7 @@ def with_choice_seed(params: SamplingParams, number: int) -> SamplingParams:
 def _max_tokens(body: dict[str, Any]) -> int | None:
     given = [int(body[name]) for name in ("max_tokens", "max_completion_tokens") if name in body]
     if len(set(given)) > 1:
-        raise BadInputError(f"'/max_tokens' is {given[0]} and '/max_completion_tokens' is {given[1]}; give one of them")
+        raise BadInputError(f"max_tokens is {given[0]} and max_completion_tokens is {given[1]}; give one of them")
     return given[0] if given else None
 
 
@@ -62,5 +62,5 @@ def _limit(max_tokens: int) -> int | None:
 def _logit_bias(given: dict[str, float]) -> dict[int, float]:
     for name in given:
         if not (name.isascii() and name.isdecimal() and len(name) < 10):
-            raise BadInputError(f"'/logit_bias' has the key {name[:40]!r}, which is not a token id")
+            raise BadInputError(f"logit_bias has the key {name[:40]!r}, which is not a token id")
     return {int(name): float(value) for name, value in given.items()}

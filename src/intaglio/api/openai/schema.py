@@ -1,4 +1,4 @@
-"""The check of an OpenAI-compatible body: its JSON schema, in the words of the native route, and its table of fields.
+"""The check of an OpenAI-compatible body: its JSON schema and its table of fields.
 
 Null means absent, as OpenAI's own API has it, but for `max_tokens`, where it means as many as the window has room for.
 No field is ignored: one that the table (`fields`) does not have is refused with the name that it resembles.
@@ -6,7 +6,6 @@ No field is ignored: one that the table (`fields`) does not have is refused with
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,13 +13,14 @@ from typing import Any
 import jsonschema_rs
 
 from intaglio.api.inference.lora_field import with_lora
-from intaglio.api.inference.schema import first_violation, json_type
+from intaglio.api.inference.schema import checked_violation
 from intaglio.api.openai.fields import Field, Route, Treatment, fields_of
 from intaglio.errors import BadInputError
+from intaglio.wording import at, wrong_type
+from intaglio.wording.similar import meant_or
 
 _WINDOW_FIELDS = ("max_tokens", "max_completion_tokens")
 _TO_WINDOW = -1
-_SHOWN_CHARACTERS = 60
 
 
 def _schema(route: Route, required: list[str]) -> dict[str, Any]:
@@ -57,14 +57,14 @@ class BodyCheck:
         Raises BadInputError naming the field and its bound.
         """
         if not isinstance(body, dict):
-            raise BadInputError(f"Type mismatch of '/', 'object' not in '{json_type(body)}'")
+            raise BadInputError(wrong_type("", body, ["object"]))
         given = with_lora({name: value for name, value in body.items() if value is not None}, query)
         for name, reason in self.refused.items():
             if given.get(name, []) != []:  # an empty list asks for nothing
-                raise BadInputError(f"'/{name}' is not supported: {reason}")
+                raise BadInputError(f"{name} is not supported: {reason}")
         if self.fields is not None:
             given = _read_by_table(body, given, self.fields)
-        fault = first_violation(self._validator, self.schema, given)
+        fault = checked_violation(self._validator, self.schema, given)
         if fault is not None:
             raise BadInputError(fault)
         return given
@@ -88,9 +88,8 @@ def _read_by_table(body: Mapping[str, Any], given: Mapping[str, Any], fields: Ma
 
 def _unknown(name: str, fields: Mapping[str, Field]) -> str:
     known = [other for other, field in fields.items() if field.treatment is not Treatment.REFUSED]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "leave it out; docs/http_api.md lists the fields"
-    return f"'/{name[:_SHOWN_CHARACTERS]}' is not a field of this route: {hint}"
+    hint = meant_or(name, known, "leave it out; docs/http_api.md lists the fields")
+    return f"{at('', name)} is not a field of this route; {hint}"
 
 
 def chat_check() -> BodyCheck:

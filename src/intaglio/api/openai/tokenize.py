@@ -75,7 +75,7 @@ def tokenize_routes(state: ServerState) -> APIRouter:
     async def tokenize(request: Request, account: str) -> Response:
         body = check_tokenize.read(await read_json(request, state.settings.max_body_bytes))
         if ("prompt" in body) == ("messages" in body):
-            raise BadInputError("one of '/prompt' and '/messages' is needed")
+            raise BadInputError("one of prompt and messages is needed")
         llm = await _find_model(state, account, body.get("model"))
         ids = await state.run_in_text_thread(_token_ids, llm, body)
         names = [llm.tokenizer.piece_name(token_id) for token_id in ids] if body.get("return_token_strs") else UNSET
@@ -88,9 +88,7 @@ def tokenize_routes(state: ServerState) -> APIRouter:
         ids = [int(token_id) for token_id in body["tokens"]]
         highest = max(ids, default=0)
         if highest >= llm.tokenizer.vocab_size:
-            raise BadInputError(
-                f"'/tokens' has the token id {highest}; this model's ids are < {llm.tokenizer.vocab_size}"
-            )
+            raise BadInputError(f"tokens has the token id {highest}; this model's ids are < {llm.tokenizer.vocab_size}")
         return JsonResponse(Detokenized(await state.run_in_text_thread(llm.tokenizer.decode_with_names, ids)))
 
     @router.get("/ai/v1/tokenizer_info", operation_id="tokenizer_info")
@@ -119,7 +117,7 @@ async def _find_model(state: ServerState, account: str, model: str | None) -> As
     """The base that a request names; without a name the only one. Raises as a request that runs it does."""
     if model is None:
         if len(state.models) > 1:
-            raise BadInputError(f"'/model' is needed: this server has {', '.join(state.models)}")
+            raise BadInputError(f"model is needed: this server has {', '.join(state.models)}")
         return next(iter(state.models.values()))
     named = await find_model(state, account, model)
     llm = state.llm(named.base)

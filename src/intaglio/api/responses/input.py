@@ -10,6 +10,7 @@ from typing import Any
 
 from intaglio.api.inference.schema import member, typed_object
 from intaglio.errors import BadInputError
+from intaglio.wording import missing, shown
 
 _SAME = (
     "model", "temperature", "top_p", "top_k", "seed", "stream", "lora", "options", "parallel_tool_calls"
@@ -48,7 +49,7 @@ def read_items(sent: str | Sequence[Any]) -> list[Message]:
         return [{"role": "user", "content": sent}]
     messages: list[Message] = []
     for number, item in enumerate(sent):
-        message = _message(f"/input/{number}", item)
+        message = _message(f"input[{number}]", item)
         if message["role"] == "assistant" and messages and messages[-1]["role"] == "assistant":
             _join(messages[-1], message)  # a call stands in an item of its own, behind the text and other calls
         else:
@@ -68,7 +69,7 @@ def _message(place: str, item: Mapping[str, Any]) -> Message:
     if kind == "message":
         role = member(place, item, "role", str)
         if role not in _ROLES:
-            raise BadInputError(f"'{place}/role' is {role[:40]!r}; it must be {', '.join(_ROLES)}")
+            raise BadInputError(f"{place}.role is {shown(role)}; it must be {', '.join(_ROLES)}")
         return {"role": "system" if role == "developer" else role, "content": _parts(place, item, "content")}
     if kind == "function_call":
         function = {"name": member(place, item, "name", str), "arguments": member(place, item, "arguments", str)}
@@ -78,7 +79,7 @@ def _message(place: str, item: Mapping[str, Any]) -> Message:
         text = "".join(part["text"] for part in _parts(place, item, "output"))
         return {"role": "tool", "tool_call_id": member(place, item, "call_id", str), "content": text}
     raise BadInputError(
-        f"'{place}/type' is {str(kind)[:40]!r}; message, function_call and function_call_output can be served here"
+        f"{place}.type is {shown(kind)}; message, function_call and function_call_output can be served here"
     )
 
 
@@ -88,7 +89,7 @@ def _parts(place: str, item: Mapping[str, Any], name: str) -> list[dict[str, Any
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     parts = member(place, item, name, list)
-    return [{"type": "text", "text": _text(f"{place}/{name}/{number}", part)} for number, part in enumerate(parts)]
+    return [{"type": "text", "text": _text(f"{place}.{name}[{number}]", part)} for number, part in enumerate(parts)]
 
 
 def _text(place: str, sent: object) -> str:
@@ -96,7 +97,7 @@ def _text(place: str, sent: object) -> str:
     if part["type"] == "refusal":
         return _text_member(place, part, "refusal")
     if part["type"] not in _TEXTS:
-        raise BadInputError(f"'{place}/type' is {part['type'][:40]!r}; this server reads text: {', '.join(_TEXTS)}")
+        raise BadInputError(f"{place}.type is {shown(part['type'])}; this server reads text: {', '.join(_TEXTS)}")
     return _text_member(place, part, "text")
 
 
@@ -122,5 +123,5 @@ def _response_format(asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["type"] != "json_schema":
         return {"type": asked["type"]}
     if "schema" not in asked:
-        raise BadInputError("required properties at '/text/format' are 'type,schema'")
+        raise BadInputError(missing("text.format", ["schema"], asked))
     return {"type": "json_schema", "json_schema": {"name": "output", "schema": asked["schema"]}}

@@ -162,7 +162,7 @@ def test_a_schema_that_cannot_be_served_is_5025_and_names_the_keyword(
         response = run(client, "{}", stream=stream, **{field: given})
         assert (response.status_code, error_of(response)["code"]) == (400, 5025)
         assert keyword in error_of(response)["message"]
-        assert f"'/{field}'" in error_of(response)["message"]
+        assert f"{field}: " in error_of(response)["message"]
     assert llm.submitted == []
 
 
@@ -190,7 +190,7 @@ def test_a_stream_cut_off_by_max_tokens_ends_with_length(client: TestClient) -> 
 
 @pytest.mark.parametrize("given", [{"type": "xml"}, {}, "json_object", 5])
 def test_an_unknown_response_format_type_is_refused_with_its_path(given: Any) -> None:
-    with pytest.raises(BadInputError, match="/response_format/type"):
+    with pytest.raises(BadInputError, match=r"response_format\.type is "):
         read_json_mode(given)
 
 
@@ -240,7 +240,7 @@ def test_schemas_nested_too_deeply_are_refused_in_every_field() -> None:
         (None, parse_tools([{"name": "a"}, {"name": "deep", "parameters": deep}])),
         (JsonMode(deep, "guided_json"), parse_tools([{"name": "a"}])),
     ):
-        with pytest.raises(GrammarError, match=r"(deep|guided_json)'.*nested"):
+        with pytest.raises(GrammarError, match=r"(deep'|guided_json:).*nested"):
             completion_grammar(mode, tools)
 
 

@@ -18,6 +18,7 @@ from intaglio.grammar import check_grammar, json_object_grammar, json_schema_gra
 from intaglio.request import FinishReason
 from intaglio.text.tool_calls import begins_call, parse_tool_calls, tool_grammar
 from intaglio.text.tools import ANY_ARGUMENTS, Tool, ToolCall, ToolUse
+from intaglio.wording import shown
 
 _SEARCH_S = 1.0  # for finding the schema that causes an error, among several
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -52,7 +53,7 @@ def read_json_mode(response_format: object) -> JsonMode | None:
     if kind == "text":
         return None
     if kind not in ("json_object", "json_schema"):
-        raise BadInputError(f"'/response_format/type' is {kind!r}; it must be json_object, json_schema or text")
+        raise BadInputError(f"response_format.type is {shown(kind)}; json_object, json_schema or text is needed")
     assert isinstance(response_format, Mapping)  # it has a type
     given = response_format.get("json_schema") if kind == "json_schema" else None
     return JsonMode(_as_schema(_unwrapped(given), "response_format/json_schema"), "response_format")
@@ -154,7 +155,7 @@ def _raise_for_single_schema(tools: ToolUse, json_mode: JsonMode | None) -> None
 def _json_grammar(mode: JsonMode | None) -> str:
     if mode is None or mode.schema is None:
         return json_object_grammar()
-    return _named_grammar(f"'/{mode.field}'", mode.schema)
+    return _named_grammar(f"{mode.field}", mode.schema)
 
 
 def _named_grammar(what: str, schema: Mapping[str, Any]) -> str:
@@ -176,5 +177,5 @@ def _as_schema(given: object, field: str) -> Mapping[str, Any] | None:
     if given is None or given == {}:
         return None
     if not isinstance(given, Mapping):
-        raise BadInputError(f"'/{field}' must be a JSON schema, which is an object")
+        raise BadInputError(f"{field} must be a JSON schema, which is an object")
     return given

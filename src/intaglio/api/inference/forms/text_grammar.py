@@ -68,7 +68,7 @@ class TextGrammar:
             grammar = _lark(self.kind, self.value)
             check_grammar(grammar)
         except GrammarError as error:
-            raise GrammarError(f"'/{self.field}': {error}") from error
+            raise GrammarError(f"{self.field}: {error}") from error
         return grammar
 
 
@@ -79,7 +79,7 @@ def read_form(body: Mapping[str, Any]) -> tuple[JsonMode | None, TextGrammar | N
     if form is not None and not (isinstance(form, Mapping) and form.get("type") == "text"):
         asked.insert(0, ("response_format", "response_format", form))
     if len(asked) > 1:
-        raise BadInputError(f"'/{asked[0][0]}' and '/{asked[1][0]}' both give the completion a form; send one of them")
+        raise BadInputError(f"{asked[0][0]} and {asked[1][0]} both give the completion a form; send one of them")
     if not asked:
         return None, None
     field, kind, value = asked[0]
@@ -94,7 +94,7 @@ def refuse_beside_tools(text_grammar: TextGrammar | None, tools: ToolUse | None)
     """Raise BadInputError for a completion that should be a text of a grammar and may be a call of a tool."""
     if tools is not None and text_grammar is not None:
         raise BadInputError(
-            f"'/{text_grammar.field}' does not go with '/tools'; a JSON schema does, and is for answers without a call"
+            f"{text_grammar.field} does not go with tools; a JSON schema does, and is for answers without a call"
         )
 
 
@@ -106,21 +106,18 @@ def _asked_fields(body: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
 def _asked_outputs(outputs: Mapping[str, Any] | None) -> list[tuple[str, str, Any]]:
     given = outputs or {}
     asked = [
-        (f"structured_outputs/{kind}", kind, given[kind]) for kind in ("json", *_KINDS) if given.get(kind) is not None
+        (f"structured_outputs.{kind}", kind, given[kind]) for kind in ("json", *_KINDS) if given.get(kind) is not None
     ]
     if given.get("json_object"):
-        asked.append(("structured_outputs/json_object", "json", {}))
+        asked.append(("structured_outputs.json_object", "json", {}))
     return asked
 
 
 def _json_mode(field: str, schema: Any) -> JsonMode | None:
     if isinstance(schema, str):
-        try:
-            schema = parse_json(schema)
-        except BadInputError as error:
-            raise BadInputError(f"'/{field}' is a text that is not JSON: {error}") from error
+        schema = parse_json(schema, field)
     if not isinstance(schema, Mapping):
-        raise BadInputError(f"'/{field}' must be a JSON schema, which is an object")
+        raise BadInputError(f"{field} must be a JSON schema, which is an object")
     return JsonMode(schema or None, field)
 
 

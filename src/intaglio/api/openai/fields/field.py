@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from intaglio.wording import shown
+
 _ASKS_FOR_NOTHING: tuple[object, ...] = ("", [])
-_SHOWN_CHARACTERS = 80
 
 
 class Route(StrEnum):
@@ -50,14 +51,9 @@ class Field:
         """The sentence that refuses this value; None if it passes."""
         if self.treatment is not Treatment.REFUSED or _is_among(value, (*_ASKS_FOR_NOTHING, *self.passes)):
             return None
-        return f"'/{self.name}' is not supported: {self.note}. It is {_shown(value)}"
+        return f"{self.name} is not supported: {self.note}. It is {shown(value)}"
 
 
 def _is_among(value: object, values: tuple[object, ...]) -> bool:
     """By value, but true is not 1."""
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from intaglio.finetunes.similar import MAX_SIMILAR, did_you_mean, similar_names
+from intaglio.wording.similar import MAX_SIMILAR, did_you_mean, similar_names
 
 NAMES = ("intaglio-triage", "my-adapter", "sql_writer", "a", "B.c")
 
