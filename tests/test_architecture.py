@@ -264,6 +264,7 @@ API_LAYERS = (
     {"openai", "binding"},
     {"messages", "responses"},
     {"openapi", "startup"},
+    {"reference"},
     {"app"},
 )
 

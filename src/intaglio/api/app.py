@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from intaglio.api.account.routes import account_token_routes, token_routes
 from intaglio.api.aliases import RouteAliases
@@ -41,6 +42,7 @@ from intaglio.api.openai.models import openai_model_routes
 from intaglio.api.openai.routes import openai_routes
 from intaglio.api.openai.tokenize import tokenize_routes
 from intaglio.api.openapi.document import openapi_document, route_paths
+from intaglio.api.reference.page import POLICY, reference_page
 from intaglio.api.responses.routes import response_routes
 from intaglio.api.state import ServerState
 from intaglio.errors import IntaglioError, RouteError
@@ -122,23 +124,28 @@ def _binding_router(state: ServerState) -> APIRouter:
 
 
 def _public_router(state: ServerState) -> APIRouter:
-    """The health check and the OpenAPI document, which need no token."""
+    """The health check, and the OpenAPI document as JSON and as a page, which need no token."""
     router = health_routes(state)
 
     @cache
-    def document(app: FastAPI) -> Response:
-        return JsonResponse(
-            openapi_document(
-                app.routes,
-                RunSchema(state.settings.run_max_tokens),
-                model=next(iter(state.models)),
-                needs_token=bool(state.settings.api_tokens),
-            )
+    def document(app: FastAPI) -> dict[str, Any]:
+        return openapi_document(
+            app.routes,
+            RunSchema(state.settings.run_max_tokens),
+            model=next(iter(state.models)),
+            needs_token=bool(state.settings.api_tokens),
         )
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
-        return await asyncio.to_thread(document, request.app)
+        return JsonResponse(await asyncio.to_thread(document, request.app))
+
+    @router.get("/docs", include_in_schema=False)
+    async def reference(request: Request) -> Response:
+        root = "../" if request.scope["raw_path"].endswith(b"/") else ""
+        server = str(request.base_url).rstrip("/")
+        page = await asyncio.to_thread(lambda: reference_page(document(request.app), server=server, root=root))
+        return HTMLResponse(page, headers={"content-security-policy": POLICY})
 
     return router
 
