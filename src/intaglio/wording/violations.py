@@ -49,7 +49,7 @@ def describe(error: jsonschema_rs.ValidationError, schema: Mapping[str, Any]) ->
     limit = _value_at(schema, error.schema_path)
     if keyword in ("anyOf", "oneOf"):
         return _of_the_meant_branch(error, schema, limit)
-    place, value = fields.place_of(error.instance_path), error.instance
+    place, value = fields.place_of(error.instance_path), _value(error)
     if keyword in _COUNTED:
         words, unit = _COUNTED[keyword]
         return words(place, len(value), limit, unit)
@@ -92,6 +92,10 @@ def _of_the_meant_branch(error: jsonschema_rs.ValidationError, schema: Mapping[s
     names = set(value) if isinstance(value, dict) else set()
     meant = max(range(len(branches)), key=lambda number: len(names & set(branches[number].get("required", ()))))
     return describe(_details(error)["context"][meant][0], schema)
+
+
+def _value(error: jsonschema_rs.ValidationError) -> Any:
+    return error.instance
 
 
 def _details(error: jsonschema_rs.ValidationError) -> dict[str, Any]:
