@@ -13,7 +13,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "intaglio"
 
-BASE = {"version", "errors", "wording", "request", "settings", "files"}
+BASE = {"version", "errors", "wording", "request", "status", "settings", "files"}
 ENGINE = {"ops", "model", "lora", "grammar", "engine"}
 JOINED = {"base_model", "completion", "llm"}
 
@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "wording": set(),
     "request": {"errors"},
+    "status": set(),
     "config_file": {"errors", "wording"},
     "settings": {"errors", "wording", "config_file"},
     "files": {"errors"},
@@ -260,7 +261,7 @@ API_LAYERS = (
     {"stand_ins"},
     {"state"},
     {"model_names"},
-    {"inference", "finetunes", "account", "health"},
+    {"inference", "finetunes", "account", "health", "status"},
     {"openai", "binding"},
     {"messages", "responses"},
     {"openapi", "startup"},

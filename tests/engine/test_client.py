@@ -115,6 +115,30 @@ def test_the_engine_process_gives_the_same_tokens_as_an_engine_in_this_process(
     with_shared_client(act)
 
 
+def test_the_status_is_read_while_a_request_runs(with_shared_client: Callable[[Act], None]) -> None:
+    async def act(client: EngineClient) -> None:
+        before = await client.status()
+        stream = await client.submit(request("r", [2, 5], **LONG))
+        await first(stream)
+        during = await client.status()
+        assert (during.running, during.running_on_base, during.waiting) == (1, 1, 0)
+        assert during.completion_tokens > before.completion_tokens
+        await stream.abort()
+        await stream.wait_ended()
+        assert (await client.status()).running == 0
+
+    with_shared_client(act)
+
+
+def test_an_engine_that_is_gone_has_no_status(model_path: Path) -> None:
+    async def act(client: EngineClient) -> None:
+        await client.close()
+        with pytest.raises(EngineDeadError, match="closed"):
+            await client.status()
+
+    with_client(model_path, act)
+
+
 def test_an_aborted_request_ends_with_abort(with_shared_client: Callable[[Act], None]) -> None:
     async def act(client: EngineClient) -> None:
         stream = await client.submit(request("r", [2, 5], **LONG))

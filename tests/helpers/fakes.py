@@ -27,7 +27,15 @@ import msgspec
 
 from intaglio.completion import TextDelta, TokenLogprob, Usage
 from intaglio.engine.scoring.prompt_scores import PromptScores
-from intaglio.errors import AdapterUseError, CapacityError, ChatError, ContextLengthError, EngineError, IntaglioError
+from intaglio.errors import (
+    AdapterUseError,
+    CapacityError,
+    ChatError,
+    ContextLengthError,
+    EngineDeadError,
+    EngineError,
+    IntaglioError,
+)
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 from intaglio.ops import LogprobsRow
@@ -40,6 +48,7 @@ from intaglio.request import (
     Verification,
     VerifiedAdapter,
 )
+from intaglio.status import EngineStatus
 from intaglio.text import PLAIN_TEXT, TextForm
 
 DEADLINE_S = 20.0
@@ -245,6 +254,13 @@ class FakeLLM:
         verified = await asyncio.to_thread(verified_by_reading, folder, self.config)
         assert digest in (None, verified.digest), "a caller who names a digest knows the adapter"
         return verified
+
+    async def status(self) -> EngineStatus:
+        """Requests that run, all on the base; nothing is in memory. Raises EngineDeadError if it is not ready."""
+        if not self.ready:
+            raise EngineDeadError("the engine is being started")
+        idle: dict[str, Any] = dict.fromkeys(EngineStatus.__struct_fields__, 0) | {"adapters": []}
+        return msgspec.convert(idle | {"running": self.num_open, "running_on_base": self.num_open}, EngineStatus)
 
     async def close(self) -> None:
         self.closed = True

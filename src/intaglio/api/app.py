@@ -45,6 +45,7 @@ from intaglio.api.openapi.document import openapi_document, route_paths
 from intaglio.api.reference.page import POLICY, reference_page
 from intaglio.api.responses.routes import response_routes
 from intaglio.api.state import ServerState
+from intaglio.api.status import status_routes
 from intaglio.errors import IntaglioError, RouteError
 
 API_ROOT = "/client/v4"
@@ -81,6 +82,7 @@ def create_app(state: ServerState) -> FastAPI:
     app.add_exception_handler(IntaglioError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.include_router(_public_router(state))
+    app.include_router(status_routes(state))
     app.include_router(_binding_router(state))
     app.include_router(_api_router(state), prefix=API_ROOT)
     app.add_api_route(

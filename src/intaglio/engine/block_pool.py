@@ -25,6 +25,11 @@ class BlockPool:
         """Blocks that `allocate` can give out now."""
         return len(self._idle)
 
+    @property
+    def num_cached(self) -> int:
+        """Idle blocks that hold a prefix: what the prefix cache has beside the blocks in use."""
+        return sum(self._refs[block] == 0 for block in self._key_of)
+
     def find(self, key: bytes) -> int | None:
         """The block that holds this prefix, if any."""
         return self._block_of.get(key)

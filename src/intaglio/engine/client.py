@@ -29,8 +29,10 @@ from intaglio.engine.protocol import (
     FromEngine,
     Loading,
     Outputs,
+    ReadStatus,
     Ready,
     Shutdown,
+    StatusReport,
     Submit,
     ToEngine,
     VerificationResult,
@@ -39,6 +41,7 @@ from intaglio.engine.protocol import (
 from intaglio.engine.token_stream import TokenStream
 from intaglio.errors import AdapterError, CapacityError, EngineDeadError, EngineError, EngineStepError
 from intaglio.request import EngineRequest, FinishReason, Priority, TokenOutput, VerifiedAdapter
+from intaglio.status import EngineStatus
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ OnLoading = Callable[[int, int], None]
 
 _MAX_QUICK_DEATHS = 3  # in a row, each within _QUICK_DEATH_S of the start; then it is not started again
 _QUICK_DEATH_S = 10.0
+_STATUS_WAIT_S = 10.0
 _RESTART_WAIT_S = 60.0  # how long a new request waits for an engine that is restarting
 
 
@@ -58,6 +62,7 @@ class EngineClient:
         self._on_loading = on_loading
         self._streams: dict[str, TokenStream] = {}
         self._verifications: dict[str, asyncio.Future[VerifiedAdapter]] = {}
+        self._statuses: dict[str, asyncio.Future[EngineStatus]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="intaglio-"))
         self._context = zmq.asyncio.Context()
         self._socket: zmq.asyncio.Socket | None = None
@@ -167,6 +172,25 @@ class EngineClient:
             del self._verifications[request_id]
             verified.cancel()  # its exception was raised above, if sending failed
 
+    async def status(self) -> EngineStatus:
+        """What the engine is doing. It answers between two steps.
+
+        Raises EngineDeadError if there is no engine now, or it has not answered for a while.
+        """
+        if not self.ready:
+            raise EngineDeadError(self._stopped or "the engine is being started")
+        request_id = uuid.uuid4().hex
+        status: asyncio.Future[EngineStatus] = asyncio.get_running_loop().create_future()
+        self._statuses[request_id] = status
+        try:
+            await self._send(ReadStatus(request_id))
+            return await asyncio.wait_for(status, _STATUS_WAIT_S)
+        except TimeoutError as error:
+            raise EngineDeadError(f"the engine has not said for {_STATUS_WAIT_S:.0f} s what it is doing") from error
+        finally:
+            del self._statuses[request_id]
+            status.cancel()
+
     async def _wait_until_ready(self, timeout_s: float | None) -> None:
         if self._stopped is None and not self._ready.is_set():
             try:
@@ -264,6 +288,10 @@ class EngineClient:
                     self._deliver_output(output)
             case VerificationResult() as result:
                 self._deliver_verification(result)
+            case StatusReport(request_id, status):
+                waiting = self._statuses.get(request_id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(status)
 
     def _deliver_output(self, output: TokenOutput) -> None:
         stream = self._streams.get(output.request_id)
@@ -289,6 +317,9 @@ class EngineClient:
         for waiting in self._verifications.values():
             if not waiting.done():
                 waiting.set_exception(EngineDeadError(reason))
+        for asked in self._statuses.values():
+            if not asked.done():
+                asked.set_exception(EngineDeadError(reason))
         for request_id in list(self._streams):
             self._deliver_output(TokenOutput(request_id, None, FinishReason.ERROR, 0, reason))
 

@@ -32,8 +32,10 @@ from intaglio.engine.protocol import (
     FromEngine,
     Loading,
     Outputs,
+    ReadStatus,
     Ready,
     Shutdown,
+    StatusReport,
     Submit,
     ToEngine,
     Verify,
@@ -178,6 +180,8 @@ def serve(engine: Engine, verifications: VerificationQueue, socket: EngineSocket
                     outputs.extend(engine.abort(request_id))
                 case Verify(request_id, folder, digest):
                     verifications.add(request_id, folder, digest)
+                case ReadStatus(request_id):
+                    socket.send(StatusReport(request_id, engine.status()))
                 case Shutdown():
                     return
         outputs.extend(engine.step())

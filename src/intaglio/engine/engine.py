@@ -27,6 +27,7 @@ from intaglio.lora.pool import IDLE_WAIT_S, READ_AHEAD, AcquireResult, AdapterPo
 from intaglio.model.gemma import Gemma
 from intaglio.ops import AdapterWeights, KVFormat, KVGroup, Ops
 from intaglio.request import EngineRequest, FinishReason, TokenOutput
+from intaglio.status import AdapterInMemory, EngineStatus
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Engine:
             )
             for group, count in zip(groups, blocks, strict=True)
         ]
+        self._block_bytes = [shape.block_bytes(group) for group in groups]
         self._cache = KVCacheManager(groups, blocks, limits.kv_block_size, prefix_cache=limits.prefix_cache)
         self.scheduler = Scheduler(
             self._cache,
@@ -92,6 +94,7 @@ class Engine:
         )
         self._sequences: dict[str, Sequence] = {}
         self._refused: list[tuple[Sequence, IntaglioError]] = []
+        self._num_steps = self._num_prompt_tokens = self._num_completion_tokens = 0
 
     @property
     def has_work(self) -> bool:
@@ -149,6 +152,8 @@ class Engine:
         score_prompts(batch, hidden, self._model, self._ops, self._vocab_size, self._adapter_of)
         for copy in self.scheduler.fork_prompts(scheduled):
             self._ops.copy_kv_block(self._kv[copy.group], copy.source, copy.target)
+        self._num_steps += 1
+        self._num_prompt_tokens += sum(item.num_prompt_tokens for item in scheduled)
         only_scored = [item.sequence for item in scheduled if item.completes and not item.samples]
         for item in scheduled:
             self._cache.commit(item.sequence, item.num_tokens)
@@ -174,6 +179,7 @@ class Engine:
         if token < 0 or (sequence.scores is not None and sequence.scores.failed):
             return [self._end_sequence(sequence, FinishReason.ERROR, error=_NO_LOGITS)]
         sequence.tokens.append(token)
+        self._num_completion_tokens += 1
         if token in sequence.end_ids(self._stop_ids):
             return [self._end_sequence(sequence, FinishReason.STOP, sampled)]
         if matcher is not None and matcher.is_complete:
@@ -234,6 +240,27 @@ class Engine:
 
     def _adapter_of(self, digest: str) -> AdapterWeights:
         return self._adapters.get(digest).prepared
+
+    def status(self) -> EngineStatus:
+        """What it is doing now, and its counters."""
+        running = self.scheduler.running
+        uses = Counter(digest for one in running for digest in {part.ref.digest for part in one.adapters})
+        pools = list(zip(self._cache.pools, self._block_bytes, strict=True))
+        return EngineStatus(
+            running=len(running),
+            running_on_base=sum(not one.adapters for one in running),
+            waiting=len(self.scheduler.waiting),
+            adapters=[AdapterInMemory(one.digest, one.nbytes, uses[one.digest]) for one in self._adapters.resident],
+            adapter_cache_bytes=self._adapters.budget_bytes,
+            kv_cache_bytes=sum(pool.num_blocks * size for pool, size in pools),
+            kv_used_bytes=sum((pool.num_blocks - pool.num_idle) * size for pool, size in pools),
+            kv_prefix_bytes=sum(pool.num_cached * size for pool, size in pools),
+            steps=self._num_steps,
+            computed_prompt_tokens=self._num_prompt_tokens,
+            cached_prompt_tokens=self.scheduler.num_cached_tokens,
+            completion_tokens=self._num_completion_tokens,
+            preemptions=self.scheduler.num_preemptions,
+        )
 
     def check(self) -> None:
         """Raise AssertionError unless every part agrees with the others."""

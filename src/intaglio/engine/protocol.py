@@ -1,8 +1,8 @@
 """The messages between the API process and the engine process: msgpack over one ZeroMQ pair of sockets.
 
-    to the engine     Submit, Abort, Verify, Shutdown
+    to the engine     Submit, Abort, Verify, ReadStatus, Shutdown
     from the engine   Loading (while weights are quantized), Ready (once, or Failed), Outputs (after steps with any),
-                      VerificationResult (for each Verify)
+                      VerificationResult (for each Verify), StatusReport (for each ReadStatus, between two steps)
 
 The engine's spec goes to its standard input, which then stays open: when it closes, the API process is gone and the
 engine ends too.
@@ -16,6 +16,7 @@ from intaglio.engine.engine import EngineLimits
 from intaglio.lora.packing import AdapterDtype
 from intaglio.request import EngineRequest, TokenOutput, VerifiedAdapter
 from intaglio.settings import Kernels, WeightFormat
+from intaglio.status import EngineStatus
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +60,12 @@ class Verify(msgspec.Struct, frozen=True, tag=True):
     digest: str | None = None
 
 
+class ReadStatus(msgspec.Struct, frozen=True, tag=True):
+    """Each gets a `StatusReport`."""
+
+    request_id: str
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """End now; running requests are not waited for."""
 
@@ -95,9 +102,14 @@ class VerificationResult(msgspec.Struct, frozen=True, tag=True):
     failed: str | None = None
 
 
+class StatusReport(msgspec.Struct, frozen=True, tag=True):
+    request_id: str
+    status: EngineStatus
+
+
 class Outputs(msgspec.Struct, frozen=True, tag=True):
     outputs: list[TokenOutput]
 
 
-ToEngine = Submit | Abort | Verify | Shutdown
-FromEngine = Loading | Ready | Failed | Outputs | VerificationResult
+ToEngine = Submit | Abort | Verify | ReadStatus | Shutdown
+FromEngine = Loading | Ready | Failed | Outputs | VerificationResult | StatusReport

@@ -45,6 +45,12 @@ class Scheduled:
         return sequence.num_computed < sequence.num_prompt <= sequence.num_computed + self.num_tokens
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """How many of its tokens in this step are of the prompt."""
+        left = self.sequence.num_prompt - self.sequence.num_computed
+        return max(0, min(self.num_tokens, left))
+
+    @property
     def samples(self) -> bool:
         """Whether a token is sampled after this step. Not for a prompt that is only scored."""
         return self.completes and self.sequence.max_tokens > 0
@@ -81,6 +87,7 @@ class Scheduler:
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.num_preemptions = 0
+        self.num_cached_tokens = 0  # of prompts, taken from the prefix cache
         self._max_running = max_running
         self._step_tokens = step_tokens
         self._acquire = acquire
@@ -201,6 +208,7 @@ class Scheduler:
         self.waiting.remove(sequence)
         if not sequence.was_admitted:
             sequence.num_cached = sequence.num_computed
+            self.num_cached_tokens += sequence.num_cached
             sequence.was_admitted = True
         sequence.state = SequenceState.RUNNING
         self.running.append(sequence)

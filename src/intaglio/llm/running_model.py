@@ -19,6 +19,7 @@ from intaglio.engine.token_stream import TokenStream
 from intaglio.model.config import ModelConfig
 from intaglio.request import FinishReason, Priority, SamplingParams, ScaledAdapter, VerifiedAdapter
 from intaglio.settings import Settings
+from intaglio.status import EngineStatus
 from intaglio.text import PLAIN_TEXT, TextForm, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -206,6 +207,10 @@ class RunningModel:
         Raises AdapterError with the reason if it cannot be served, EngineError if verification could not be done.
         """
         return await self._engine.verify(folder, digest)
+
+    async def status(self) -> EngineStatus:
+        """What the engine is doing. Raises EngineDeadError if there is none now, or it does not respond."""
+        return await self._engine.status()
 
     async def close(self) -> None:
         """End the engine process. Requests that are running fail."""

@@ -86,6 +86,15 @@ class AdapterPool:
         self._readers = ThreadPoolExecutor(READ_AHEAD, "adapter-reader")
 
     @property
+    def budget_bytes(self) -> int:
+        return self._budget_bytes
+
+    @property
+    def resident(self) -> list[LoadedAdapter]:
+        """The adapters in memory, the most recently used first."""
+        return [one.adapter for one in reversed(self._residents.values())]
+
+    @property
     def used_bytes(self) -> int:
         return sum(resident.adapter.nbytes for resident in self._residents.values())
 

@@ -11,11 +11,12 @@ from intaglio.api.http.wire import component_schemas
 from intaglio.api.openapi.error_groups import EVERYWHERE, IN_AN_ACCOUNT
 from intaglio.api.openapi.operation import JSON, DeclaredResponse, Operation
 from intaglio.api.openapi.shapes import ACCOUNT, listed, ref
+from intaglio.api.status import ServerStatus
 from intaglio.errors import EngineError
 
 TAG = "Account"
 
-SCHEMAS: dict[str, Any] = component_schemas((TokenState, User, Membership, Health))
+SCHEMAS: dict[str, Any] = component_schemas((TokenState, User, Membership, Health, ServerStatus))
 
 _TOKEN = {200: DeclaredResponse("The token is good.", {JSON: envelope_schema(ref("TokenState"))})}
 _HEALTH = {JSON: ref("Health")}
@@ -39,6 +40,14 @@ OPERATIONS: dict[str, Operation] = {
     "list_memberships": Operation(
         TAG, "List memberships", "The user's membership in the account `local`.",
         {200: DeclaredResponse("The memberships.", {JSON: envelope_schema(listed(ref("Membership")))})},
+        errors=EVERYWHERE,
+    ),
+    "read_status": Operation(
+        TAG, "Status",
+        "What each engine is doing: requests, adapters and keys and values in memory, and counters since its start. "
+        "A browser that asks for a page is sent to the playground's.",
+        {200: DeclaredResponse("The status.", {JSON: ref("ServerStatus")}),
+         303: DeclaredResponse("The page, for a browser.", {})},
         errors=EVERYWHERE,
     ),
     "read_health": Operation(
