@@ -10,8 +10,9 @@ import { AdaptersView } from "./views/adapters.js";
 import { ChatView } from "./views/chat.js";
 import { CompareView } from "./views/compare.js";
 import { CompleteView } from "./views/complete.js";
+import { NowView } from "./views/now.js";
 
-const VIEWS = { chat: ChatView, compare: CompareView, complete: CompleteView, adapters: AdaptersView };
+const VIEWS = { chat: ChatView, compare: CompareView, complete: CompleteView, adapters: AdaptersView, now: NowView };
 
 const catalogue = new Catalogue();
 const opened = new Map(); // name -> view, made when it is first shown

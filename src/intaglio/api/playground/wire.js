@@ -105,6 +105,14 @@ export async function changeResult({ account, token }, method, path, body = null
   return resultOf(await fetch(accountPath(account, path), { method, headers, body: body ? JSON.stringify(body) : null }));
 }
 
+/** {version, uptime_s, models}: what the server is doing. */
+export async function readStatus({ token }) {
+  const response = await fetch("status", { headers: authorization(token) });
+  const status = parsed(await response.text(), response.status);
+  if (response.ok) return status;
+  throw new WireError(status.errors?.[0]?.message ?? `HTTP ${response.status}`, status.errors?.[0]?.code, response.status);
+}
+
 async function send({ account, token }, path, body, signal = null) {
   const headers = { "Content-Type": "application/json", ...authorization(token) };
   return fetch(accountPath(account, path), { method: "POST", headers, body: JSON.stringify(body), signal });
