@@ -21,9 +21,9 @@ def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPa
     assert (settings.port, settings.max_running) == (9001, 5)
 
 
-def test_a_misspelt_variable_is_an_error_that_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_an_error_that_names_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTAGLIO_PROT", "9000")
-    with pytest.raises(SettingsError, match=r"INTAGLIO_PROT; known: .*INTAGLIO_PORT"):
+    with pytest.raises(SettingsError, match=r"INTAGLIO_PROT; did you mean INTAGLIO_PORT\?"):
         load_settings()
 
 

@@ -12,7 +12,6 @@ A value of another type than the setting's, and a key that is not a setting, are
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from intaglio.errors import SettingsError
+from intaglio.wording.similar import meant_or
 
 MODELS = "models"  # the table; the setting is `model`
 BUNDLED = "bundled"  # in that table: the model that comes with the package
@@ -83,12 +83,9 @@ def _model_entries(path: Path, table: object, bundled_id: str) -> list[str]:
 def _advice(key: str, value: object, fields: Mapping[str, FieldInfo]) -> str:
     """The setting that an unknown key probably means."""
     known = [*fields, MODELS]
-    near = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
     if isinstance(value, dict):
-        return f"settings are keys at the top of the file; its only table is [{MODELS}]"
-    return f"known: {', '.join(known)}"
+        return meant_or(key, known, f"settings are keys at the top of the file; its only table is [{MODELS}]")
+    return meant_or(key, known, f"known: {', '.join(known)}")
 
 
 def _check_type(path: Path, key: str, value: object, field: FieldInfo) -> None:

@@ -106,11 +106,16 @@ class ModelWithoutWeightsError(RequestError):
 
 
 class FinetuneNotFoundError(RequestError):
-    """No finetune of that name or id. The base model never serves such a request instead. similar: names there are."""
+    """No finetune of that name or id. The base model never serves such a request instead.
 
-    def __init__(self, message: str, similar: tuple[str, ...] = ()) -> None:
+    similar   names there are
+    is_empty  the name was an empty text
+    """
+
+    def __init__(self, message: str, similar: tuple[str, ...] = (), *, is_empty: bool = False) -> None:
         super().__init__(message)
         self.similar = similar
+        self.is_empty = is_empty
 
 
 class FinetuneNotReadyError(RequestError):

@@ -25,6 +25,7 @@ from pydantic_settings import SettingsError as SettingsParseError
 
 from intaglio.config_file import read_config_file
 from intaglio.errors import SettingsError
+from intaglio.wording.similar import meant_or
 
 logger = logging.getLogger(__name__)
 
@@ -297,7 +298,8 @@ def _refuse_unknown_variables() -> None:
     known = {PREFIX + name.upper() for one in (Settings, ClientSettings) for name in one.model_fields}
     for variable in sorted(os.environ):
         if variable.startswith(PREFIX) and variable not in known:
-            raise SettingsError(f"unknown environment variable {variable}; known: {', '.join(sorted(known))}")
+            advice = meant_or(variable, known, f"known: {', '.join(sorted(known))}")
+            raise SettingsError(f"unknown environment variable {variable}; {advice}")
 
 
 def _load(kind: type[_Kind], options: dict[str, Any], origins: Mapping[str, str] = MappingProxyType({})) -> _Kind:
@@ -309,7 +311,8 @@ def _load(kind: type[_Kind], options: dict[str, Any], origins: Mapping[str, str]
         first = error.errors()[0]
         name = str(first["loc"][0])
         if name not in kind.model_fields:
-            raise SettingsError(f"unknown setting {name!r}; known: {', '.join(kind.model_fields)}") from error
+            advice = meant_or(name, kind.model_fields, f"known: {', '.join(kind.model_fields)}")
+            raise SettingsError(f"unknown setting {name!r}; {advice}") from error
         raise SettingsError(origins.get(name, "") + _value_message(kind.model_fields[name], name, first)) from error
     except SettingsParseError as error:
         raise SettingsError(_json_message(kind, error)) from error

@@ -50,7 +50,7 @@ def test_the_only_served_model_stands_in_and_of_several_one_is_named() -> None:
         ([GEMMA_7B], ["@a/b", "@c/d"], f"does not say which .* name one: {GEMMA_7B}=@a/b, {GEMMA_7B}=@c/d"),
         ([f"{GEMMA_7B}=@x/y"], ["@a/b"], "'@x/y' is not served here; served: @a/b"),
         ([GEMMA_7B], [GEMMA_7B], "this server has weights for it"),
-        (["@cf/google/gemma-7b-it-loar"], ["@a/b"], f"not a model of the catalogue; did you mean '{GEMMA_7B}'?"),
+        (["@cf/google/gemma-7b-it-loar"], ["@a/b"], f"not a model of the catalogue; did you mean {GEMMA_7B}?"),
         (["llama"], ["@a/b"], f"not a model of the catalogue; known: {GEMMA_7B}, "),
         ([""], ["@a/b"], "'' is not a model of the catalogue"),
         ([GEMMA_7B, f"{GEMMA_7B}=@a/b"], ["@a/b"], "given twice"),

@@ -106,7 +106,7 @@ def test_unknown_kernels_are_refused_with_the_known_ones(refused_at_once: Callab
         (["--model", "@local/x=/nowhere/at/all"], "/nowhere/at/all does not exist"),
         (
             ["--stand-in", "@cf/google/gemma-7b-it"],
-            "is not a model of the catalogue; did you mean '@hf/google/gemma-7b-it'?",
+            "is not a model of the catalogue; did you mean @hf/google/gemma-7b-it?",
         ),
         (["--model", "@a/b=hf:a/b", "--stand-in", "@a/b"], "this server has weights for it"),
         (["--model", "@a/b=hf:a"], "does not name a model of the Hugging Face hub"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 
 from intaglio.api.catalogue import HOSTED
 from intaglio.api.http.errors import STAND_IN_HEADER
 from intaglio.errors import SettingsError
+from intaglio.wording.similar import meant_or
 
 
 def stand_in_headers(answered_by: str | None) -> dict[str, str]:
@@ -38,8 +38,7 @@ def _check_id(model_id: str, served: Collection[str]) -> None:
     if model_id in served:
         raise SettingsError(f"stand_in {model_id!r}: this server has weights for it, so it needs no stand-in")
     if model_id not in HOSTED:
-        near = difflib.get_close_matches(model_id, HOSTED, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(HOSTED)}"
+        advice = meant_or(model_id, HOSTED, f"known: {', '.join(HOSTED)}")
         raise SettingsError(f"stand_in {model_id!r} is not a model of the catalogue; {advice}")
 
 

@@ -16,7 +16,7 @@ from intaglio.conversations import ResponseStore
 from intaglio.errors import ModelNotFoundError, ModelWithoutWeightsError
 from intaglio.finetunes import FinetuneStore
 from intaglio.settings import Settings
-from intaglio.wording.similar import did_you_mean, similar_names
+from intaglio.wording import did_you_mean, shown_name, similar_names
 
 if TYPE_CHECKING:  # the tests put a fake of the same shape here, and need no engine to import this
     from intaglio.llm import AsyncLLM
@@ -78,7 +78,9 @@ class ServerState:
         similar = similar_names(model_id, self.callable_models)
         advice = did_you_mean([*similar, *(f"the adapter {name}" for name in adapters)])
         listed = f"Models of this server: {', '.join(sorted(self.callable_models))}"
-        return ModelNotFoundError(f"No such model {model_id} or task. {advice}{' ' if advice else ''}{listed}")
+        return ModelNotFoundError(
+            f"No such model {shown_name(model_id)} or task. {advice}{' ' if advice else ''}{listed}"
+        )
 
     def find_llm(self, model_id: str) -> AsyncLLM | None:
         """The loaded base that answers for that id; None if there is none."""

@@ -129,7 +129,8 @@ class FinetuneStore:
             if self._garbage.after_failure():
                 found = self._repository.find(account, name_or_id)
         except FinetuneNotFoundError as error:
-            raise FinetuneNotFoundError(str(error), self._similar(account, name_or_id)) from error
+            similar = self._similar(account, name_or_id)
+            raise FinetuneNotFoundError(str(error), similar, is_empty=not name_or_id) from error
         return self._with_paths_and_check(found)
 
     def find_own(self, account: str, name_or_id: str) -> Finetune:

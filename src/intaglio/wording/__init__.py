@@ -6,7 +6,7 @@ routes, settings and commands say the same fault in the same words.
 
 from __future__ import annotations
 
-from intaglio.wording.fields import at, missing, place_of, shown, wrong_type
+from intaglio.wording.fields import at, missing, place_of, shown, shown_name, wrong_type
 from intaglio.wording.similar import did_you_mean, similar_names
 
-__all__ = ["at", "did_you_mean", "missing", "place_of", "shown", "similar_names", "wrong_type"]
+__all__ = ["at", "did_you_mean", "missing", "place_of", "shown", "shown_name", "similar_names", "wrong_type"]

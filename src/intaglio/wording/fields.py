@@ -17,6 +17,7 @@ from intaglio.wording.similar import meant_or, similar_names
 
 BODY = "the body"
 _SHOWN_CHARACTERS = 60  # of a value, a field's name and each of the values that are allowed
+_NAME_CHARACTERS = 128  # of a name: longer than any that exists
 _LISTED = 20  # of the values that are allowed
 _PLAIN = re.compile(r"[^\W\d][\w-]*")
 _KINDS = {
@@ -56,6 +57,11 @@ def shown(value: object) -> str:
     if isinstance(value, dict):
         return _cut(_json(dict(list(value.items())[:_SHOWN_CHARACTERS])), len(value), "fields")
     return _cut(_json(value), 0, "")
+
+
+def shown_name(name: str) -> str:
+    """A name as it stands in a sentence that clients know, without quotes; cut as a value is."""
+    return name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}... ({len(name)} characters)"
 
 
 def wrong_type(place: str, value: object, kinds: Sequence[str]) -> str:

@@ -185,7 +185,7 @@ def test_a_rollback_refuses_an_unknown_query_parameter(client: TestClient, name:
     create(client)
     refused = client.post(f"{FINETUNES}/mine/rollback?{name}=1")
     assert (refused.status_code, error_of(refused)["code"]) == (400, 5006)
-    assert f"'{name}'" in error_of(refused)["message"]
+    assert f'"{name}"' in error_of(refused)["message"]
 
 
 def test_a_version_in_the_body_of_a_rollback_is_refused_and_not_ignored(

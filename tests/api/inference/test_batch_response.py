@@ -270,7 +270,7 @@ def test_a_run_that_carries_an_unknown_request_id_is_still_a_run(client: TestCli
         (QUEUE, {"prompt": "x"}, "queueRequest needs one of 'requests' (to submit a batch) and 'request_id'"),
         (QUEUE, {"requests": [{}], "request_id": "x"}, "queueRequest needs one of"),
         ({}, {"requests": [{"prompt": "x"}]}, "requests is a batch, which needs ?queueRequest=true"),
-        ({"queueRequest": "perhaps"}, {"prompt": "x"}, "'queueRequest' is 'perhaps', not true or false"),
+        ({"queueRequest": "perhaps"}, {"prompt": "x"}, "'queueRequest' is \"perhaps\", not true or false"),
         ({}, {"request_id": 7}, "request_id is 7; a string is needed"),
         (QUEUE, {"requests": [{}], "prompt": "x"}, "prompt cannot be used beside requests"),
         (

@@ -146,4 +146,4 @@ def test_tasks_and_authors_are_listed(client: TestClient) -> None:
 def test_a_bad_flag_is_refused_also_where_nothing_is_found(client: TestClient) -> None:
     response = client.get(f"{ACCOUNT}/ai/models/search", params={"search": "nothing", "hide_experimental": "2"})
     assert response.status_code == 400
-    assert "'hide_experimental' is '2'" in response.text
+    assert "'hide_experimental' is " in response.text

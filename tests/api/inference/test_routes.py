@@ -178,7 +178,9 @@ def test_an_unknown_adapter_is_never_answered_by_the_base(client: TestClient, ll
         error = error_of(response)
         assert (response.status_code, error["code"]) == (404, 3037)
         request_id = response.headers["cf-ai-req-id"]
-        assert error["message"] == f"AiError: AiError: Finetune {name} not found ({request_id})"
+        named = name if len(name) < 200 else f"{name[:128]}... ({len(name)} characters)"
+        hint = "" if name else ". The name is empty; name a finetune, or leave 'lora' out for the base model"
+        assert error["message"] == f"AiError: AiError: Finetune {named} not found ({request_id}){hint}"
     assert llm.submitted == []
 
 
@@ -263,3 +265,19 @@ def test_bodies_are_plain_json(client: TestClient) -> None:
     response = client.post(RUN, json={"prompt": "héllo \U0001f600", "raw": True})
     assert response.headers["content-type"] == "application/json"
     assert json.loads(response.content)["result"]["response"] == "\U0001f600 héllo"
+
+
+def test_a_misspelt_field_is_ignored_as_by_the_service_and_the_response_says_so(client: TestClient) -> None:
+    response = client.post(RUN, json={"prompt": "x", "temprature": 0, "nobody_knows": 1})
+    assert response.json()["messages"] == [
+        {"code": 5006, "message": "temprature is not known and was ignored; did you mean temperature?"}
+    ]
+    assert client.post(RUN, json={"prompt": "x", "nobody_knows": 1}).json()["messages"] == []
+
+
+def test_a_misspelt_query_parameter_is_refused_and_a_foreign_one_is_ignored(client: TestClient) -> None:
+    message = error_of(client.post(RUN + "?temprature=0", json={"prompt": "x"}))["message"]
+    assert message.endswith('query parameter "temprature" is not known; did you mean temperature?')
+    assert client.post(RUN + "?tags=a&api-version=3", json={"prompt": "x"}).status_code == 200
+    listed = client.get(f"{ACCOUNT}/ai/models/search?perpage=3")
+    assert error_of(listed)["message"].endswith("did you mean per_page?")

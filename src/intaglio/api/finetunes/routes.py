@@ -18,7 +18,7 @@ from intaglio.api.finetunes.upload_form import read_upload
 from intaglio.api.finetunes.verification import with_verifier
 from intaglio.api.http.envelope import success
 from intaglio.api.http.json_body import read_json
-from intaglio.api.http.query import check_names, flag, integer
+from intaglio.api.http.query import check_names, check_spelling, flag, integer
 from intaglio.api.state import ServerState
 from intaglio.errors import AdapterError, BadInputError, EmptyBodyError, FinetuneError
 from intaglio.finetunes import Finetune
@@ -72,6 +72,7 @@ def finetune_routes(state: ServerState) -> APIRouter:
     @router.get("/ai/finetunes/public", operation_id="list_public_finetunes")
     async def list_public(request: Request, account: str) -> Response:
         query = request.query_params
+        check_spelling(query, "limit", "offset", "orderBy")
         limit = integer(query, "limit", default=DEFAULT_PUBLIC_LIMIT, low=0, high=MAX_PUBLIC_LIMIT)
         offset = integer(query, "offset", default=0, low=0)
         found = await asyncio.to_thread(finetunes.list_public, limit, offset, query.get("orderBy", "created_at"))
@@ -103,6 +104,7 @@ def _asset_routes(state: ServerState) -> APIRouter:
 
     @router.post("/ai/finetunes/{finetune}/finetune-assets", operation_id="upload_finetune_file")
     async def upload(request: Request, account: str, finetune: str) -> Response:
+        check_spelling(request.query_params, "keep_other_file")
         keep_other_file = flag(request.query_params, "keep_other_file")
         found = await asyncio.to_thread(finetunes.find_own, account, finetune)
         llm = state.llm(found.model)

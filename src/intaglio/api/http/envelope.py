@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from intaglio.api.http.wire import Count
 
+IGNORED_CODE = 5006  # of a field that was not used
 NOTE_CODE = 5025  # the code that the same fault has where it refuses the request
 NoItems = Annotated[list[Any], Meta(max_length=0)]
 
@@ -49,9 +50,11 @@ def success(
     headers: Mapping[str, str] | None = None,
     result_info: PageInfo | UnsetType = UNSET,
     notes: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> JsonResponse:
-    """200 with `result` in the envelope. notes: sentences for its `messages`."""
+    """200 with `result` in the envelope. notes, ignored: sentences for its `messages`."""
     messages = [{"code": NOTE_CODE, "message": note} for note in notes]
+    messages += [{"code": IGNORED_CODE, "message": sentence} for sentence in ignored]
     return JsonResponse(Envelope(result, True, [], messages, result_info), headers=headers)
 
 

@@ -217,6 +217,8 @@ def error_item(error: tree.IntaglioError, request_id: str) -> ErrorItem:
         text = f"{text} ({request_id})"  # the service's own sentence
         if error.similar:
             text = f"{text}. Did you mean {' or '.join(error.similar)}?"
+        elif error.is_empty:
+            text = f"{text}. The name is empty; name a finetune, or leave 'lora' out for the base model"
     return ErrorItem(row.code, row.prefix + text)
 
 

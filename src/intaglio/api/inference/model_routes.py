@@ -10,13 +10,14 @@ from starlette.responses import Response
 
 from intaglio.api.catalogue import HOSTED, HostedModel, serving_advice
 from intaglio.api.http.envelope import PageInfo, success
-from intaglio.api.http.query import flag, integer
+from intaglio.api.http.query import check_spelling, flag, integer
 from intaglio.api.inference.model_cards import TEXT_GENERATION, Author, ModelCard, ModelSchemas
 from intaglio.api.inference.schema import RunSchema
 from intaglio.api.state import ServerState
 from intaglio.errors import BadInputError
 
 MAX_PER_PAGE = 1000
+_SEARCH_PARAMETERS = ("search", "task", "author", "source", "hide_experimental", "page", "per_page")
 
 
 def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
@@ -31,6 +32,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
     async def model_schema(request: Request, account: str) -> Response:
         model = request.query_params.get("model")
         if not model:
+            check_spelling(request.query_params, "model")
             raise BadInputError("the query parameter 'model' is missing")
         if model not in state.models and model not in HOSTED:
             raise state.no_such_model(model)
@@ -49,6 +51,7 @@ def model_routes(state: ServerState, schema: RunSchema) -> APIRouter:
 
 def models_page(state: ServerState, query: Mapping[str, str]) -> Response:
     """One page of the models that match the query. Raises BadInputError."""
+    check_spelling(query, *_SEARCH_PARAMETERS)
     page = integer(query, "page", default=1, low=1)
     per_page = integer(query, "per_page", default=100, low=1, high=MAX_PER_PAGE)
     hides_beta = flag(query, "hide_experimental")

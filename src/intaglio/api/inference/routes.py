@@ -77,7 +77,7 @@ async def run_response(
     if result is None:
         return client_closed_response()
     if to_response is success:
-        return success(result, headers=running.headers, notes=running.notes)
+        return success(result, headers=running.headers, notes=running.notes, ignored=schema.misspelt_fields(body))
     return to_response(result, headers=running.headers)
 
 

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from intaglio.api.http.json_body import parse_json
+from intaglio.api.http.query import check_spelling
 from intaglio.api.inference.forms.structured_output import JsonMode
 from intaglio.api.inference.forms.text_grammar import FORM_FIELDS, TextGrammar, read_form, refuse_beside_tools
 from intaglio.api.inference.lora_field import NamedAdapter, read_lora, with_lora
@@ -133,6 +134,7 @@ def rejects_if_busy(body: Mapping[str, Any]) -> bool:
 
 
 def _merge_query(body: dict[str, Any], query: Mapping[str, str], schema: RunSchema) -> dict[str, Any]:
+    check_spelling(query, *schema.settings, "queueRequest")
     merged = {name: value for name, value in body.items() if value is not None or name not in NULL_MEANS_ABSENT}
     for name, field in schema.settings.items():
         if name != "lora" and name in query and name not in merged:

@@ -32,10 +32,13 @@ from intaglio.api.inference.lora_field import LORA_SCHEMA
 from intaglio.errors import BadInputError
 from intaglio.request import MAX_STOP_TOKENS
 from intaglio.wording import at, missing, similar_names, wrong_type
+from intaglio.wording.similar import misspelt
 from intaglio.wording.violations import first_violation
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 1024  # of each: the time to prepare its search grows with it
+_OTHER_FIELDS = ("options", "requests", "request_id", "queueRequest", "external_reference")
+_MOST_NOTES = 20
 _JSON_TYPES = {str: "string", list: "array", dict: "object", bool: "boolean"}
 
 _CONTENT_PART = {"type": "object", "properties": {"type": {"type": "string"}, "text": {"type": "string"}}}
@@ -126,6 +129,16 @@ class RunSchema:
             raise BadInputError(fault)
         if faults.count(None) > 1:
             raise BadInputError(f"{' and '.join(needed)} are both given; send one of them")
+
+    def misspelt_fields(self, body: Mapping[str, Any]) -> list[str]:
+        """Sentences about unknown fields that are known ones but for a letter or two.
+
+        Unknown fields are no fault, as in the service: its clients send fields of other models.
+        """
+        known = {*_OTHER_FIELDS, *(name for form in self._forms for name in form["properties"])}
+        unknown = [name for name in body if name not in known][:_MOST_NOTES]
+        meant = [(name, misspelt(name, sorted(known))) for name in unknown]
+        return [f"{name} is not known and was ignored; did you mean {one}?" for name, one in meant if one is not None]
 
 
 def checked_violation(

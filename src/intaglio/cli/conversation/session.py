@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from intaglio.errors import BadInputError
+from intaglio.wording.similar import meant_or, similar_names
 
 BASE = "base"  # what the base without an adapter is called
 
@@ -45,7 +45,7 @@ class Session:
         name, _, argument = line[1:].strip().partition(" ")
         command = COMMANDS.get(name)
         if command is None:
-            close = difflib.get_close_matches(name, COMMANDS, 1)
+            close = similar_names(name, COMMANDS, at_most=1)
             hint = f"; did you mean /{close[0]}?" if close else "; /help lists the commands"
             raise BadInputError(f"there is no command /{name}{hint}")
         return command.run(self, argument.strip())
@@ -94,8 +94,8 @@ class Session:
             return None
         if name in self.available or "/" in name or name.endswith(".gguf"):
             return name
-        close = difflib.get_close_matches(name, [BASE, *self.available], 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join([BASE, *self.available])}"
+        known = [BASE, *self.available]
+        hint = meant_or(name, known, f"there are {', '.join(known)}")
         raise BadInputError(f"there is no adapter {name}; {hint}")
 
 

@@ -25,6 +25,7 @@ from intaglio.finetunes.db.rows import Servable, matches, read_finetunes, read_s
 from intaglio.finetunes.db.tables import FILES, FINETUNES, SCHEMA, STORE, VERSIONS
 from intaglio.finetunes.records import Finetune, FinetuneState, FinetuneVersion, StoredFile
 from intaglio.request import Verification
+from intaglio.wording import shown_name
 
 ORDER_COLUMNS = ("name", "created_at", "modified_at", "model", "id")
 
@@ -101,7 +102,7 @@ class FinetuneRepository:
         with self._database.reading() as connection:
             found = read_finetunes(connection, matches(account, name_or_id))
         if not found:
-            raise FinetuneNotFoundError(f"Finetune {name_or_id} not found")
+            raise FinetuneNotFoundError(f"Finetune {shown_name(name_or_id)} not found")
         return found[0]
 
     def find_servable(self, account: str, name_or_id: str) -> Servable | None:
