@@ -24,7 +24,9 @@ from intaglio.errors import DataFolderError, SettingsError
 from intaglio.llm import OnModelLoading
 from intaglio.model.bundled import terms_notice
 from intaglio.model_source import with_local_models
-from intaglio.settings import DEFAULT_MODEL_ID, Settings
+from intaglio.settings import DEFAULT_MODEL_ID, PREFIX, Settings
+
+TOKEN_VARIABLE = f"{PREFIX}TOKEN"
 
 
 def serve(settings: Settings) -> None:
@@ -104,24 +106,37 @@ def bind(settings: Settings) -> socket.socket:
 
 def _announcement(state: ServerState, host: str, port: int) -> str:
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
-    base = f"http://{shown}:{port}"
+    base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    token = _token_option(state.settings)
     model_id = DEFAULT_MODEL_ID if DEFAULT_MODEL_ID in state.models else next(iter(state.models))
     run = f"{base}/client/v4/accounts/local/ai/run/{model_id}"
     commands = [
-        _curl(run, {"prompt": "The three primary colors are", "raw": True, "max_tokens": 7, "temperature": 0}),
+        _curl(run, token, {"prompt": "The three primary colors are", "raw": True, "max_tokens": 7, "temperature": 0}),
         *(
-            _curl(run, {"prompt": prompt, "lora": name, "temperature": 0})
+            _curl(run, token, {"prompt": prompt, "lora": name, "temperature": 0})
             for name, prompt in state.demo_adapter_names(model_id)[:1]
         ),
-        _curl(run, {"prompt": "Once upon a time", "raw": True, "max_tokens": 24, "stream": True}, "-N "),
+        _curl(run, f"-N {token}", {"prompt": "Once upon a time", "raw": True, "max_tokens": 24, "stream": True}),
     ]
     served = ", ".join(state.models)
     stand_ins = [f"{answering} stands in for {one}" for one, answering in state.stand_ins.items()]
     ready = f"Intaglio is ready: {served} at {base} (playground: {base}/). Try:"
+    if token:
+        ready = (
+            ready.removesuffix(" Try:") + f" It asks for a token: first set {TOKEN_VARIABLE} to one of api_tokens. Try:"
+        )
     return "\n".join([*stand_ins, ready, "", *commands, ""])
 
 
-def _curl(url: str, body: dict[str, object], options: str = "") -> str:
+def _token_option(settings: Settings) -> str:
+    """curl's option that sends the token, as the commands are pasted; "" if none is asked for.
+
+    It names a variable, which `intaglio run` reads too: a token itself would stay in logs and in the shell's history.
+    """
+    return f'-H "Authorization: Bearer ${TOKEN_VARIABLE}" ' if settings.api_tokens else ""
+
+
+def _curl(url: str, options: str, body: dict[str, object]) -> str:
     return f"curl {options}{url} -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
 
 

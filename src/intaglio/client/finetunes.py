@@ -85,6 +85,11 @@ class Finetunes:
         found: dict[str, Any] = self._connection.post(f"{_path(finetune)}/rollback", **query)
         return found
 
+    def discard_upload(self, finetune: str) -> dict[str, Any]:
+        """Forget an unfinished or refused upload to a finetune that has a version."""
+        found: dict[str, Any] = self._connection.delete(f"{_path(finetune)}/finetune-assets")
+        return found
+
     def delete(self, finetune: str) -> dict[str, Any]:
         gone: dict[str, Any] = self._connection.delete(_path(finetune))
         return gone

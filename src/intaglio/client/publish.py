@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from intaglio.client.connection import Connection
 from intaglio.client.finetunes import ADAPTER_FILES, Finetunes, Progress, no_progress
-from intaglio.errors import FinetuneError, ServerRefusedError
+from intaglio.errors import FinetuneError, IntaglioError, RemoteError, ServerRefusedError, ServerUnreachableError
 from intaglio.files.adapter_folder import adapter_files
 
 _NO_SUCH_FINETUNE = 3037
@@ -51,7 +52,10 @@ def publish(
     model        the base it was trained on; None: that of the finetune, or for a new one the only base of the server
     description  None leaves it unchanged, and so does None for `public`; both are fixed when the finetune is created
 
-    Returns when the server has verified the adapter. Raises AdapterError if the folder lacks a file, FinetuneError if
+    Returns when the server has verified the adapter. If it is refused, or Ctrl-C ends the upload, the server is left as
+    it was: without the new finetune, or with its current version alone.
+
+    Raises AdapterError if the folder lacks a file, FinetuneError if
     the finetune exists with other values, ServerRefusedError with the server's reason, ServerUnreachableError.
     """
     folder = Path(folder)
@@ -60,15 +64,40 @@ def publish(
     with Connection(url, account, token) as connection:
         finetunes = Finetunes(connection)
         found = _find_unchanged(finetunes, name, model, description, public)
+        is_new = found is None
         if found is None:
             base = _choose_base(connection, model)
             found = finetunes.create(name=name, model=base, description=description or "", public=bool(public))
-        for file_name in files if is_gguf else _upload_order(found):
-            finetunes.upload(found["id"], files[file_name], progress)
+        with _undone_on_failure(finetunes, found, is_new=is_new):
+            for file_name in files if is_gguf else _upload_order(found):
+                finetunes.upload(found["id"], files[file_name], progress)
         now = finetunes.read(found["id"])
     if not is_gguf:  # of one the server has made other files
         _check_is_current(now, files)
     return now
+
+
+@contextmanager
+def _undone_on_failure(finetunes: Finetunes, found: dict[str, Any], *, is_new: bool) -> Iterator[None]:
+    """Removes from the server what a failed upload has left there; where it cannot, the error says what is left."""
+    try:
+        yield
+    except (IntaglioError, KeyboardInterrupt) as error:
+        try:
+            _undo(finetunes, found["id"], is_new=is_new)
+        except RemoteError as fault:
+            left = f"finetune {found['name']!r} is left with an unfinished upload: upload to it again, or delete it"
+            raise ServerUnreachableError(f"{str(error) or 'interrupted'}; {left}") from fault
+        raise
+
+
+def _undo(finetunes: Finetunes, finetune_id: str, *, is_new: bool) -> None:
+    """Delete a new finetune without a version, or discard what was uploaded to one that has a version."""
+    now = finetunes.read(finetune_id)
+    if now["state"] == "ready":
+        finetunes.discard_upload(finetune_id)
+    elif is_new:
+        finetunes.delete(finetune_id)
 
 
 def _find_unchanged(

@@ -278,6 +278,24 @@ class FinetuneStore:
                 now = self.add_file(account, finetune.id, made, files[made], config, verify)
         return now
 
+    def discard_upload(self, account: str, name_or_id: str) -> Finetune:
+        """Forget an unfinished or refused upload; the current version stays. Returns the finetune.
+
+        Raises FinetuneError if it has no version, which is a case for `delete`, or if an upload is being checked.
+        """
+        finetune = self.find_own(account, name_or_id)
+        candidate = finetune.candidate
+        if finetune.current is None:
+            raise FinetuneError(f"finetune {finetune.name!r} has no version to keep; delete it as a whole")
+        if candidate is not None and candidate.state is FinetuneState.CHECKING:
+            raise FinetuneError(f"finetune {finetune.name!r} has an upload that is being checked; try again afterwards")
+        if candidate is not None:
+            with full_disk_as_error(), self._garbage.transaction(finetune.id):
+                self._repository.drop_candidate(finetune)
+            self._garbage.after_change()
+            logger.info("finetune %s: the unfinished upload was discarded", finetune.id)
+        return self.find(account, finetune.id)
+
     def _open_file(self, account: str, name_or_id: str, file_name: str) -> OpenedFile:
         found = self.find(account, name_or_id)
         if found.current is None and found.account != account:

@@ -127,6 +127,10 @@ def _asset_routes(state: ServerState) -> APIRouter:
             return success(uploaded_asset(now, WEIGHTS_FILE, now.files[WEIGHTS_FILE].sha256))
         return success(uploaded_asset(now, file_name, staged.sha256))
 
+    @router.delete("/ai/finetunes/{finetune}/finetune-assets", operation_id="discard_finetune_upload")
+    async def discard(account: str, finetune: str) -> Response:
+        return success(finetune_summary(await asyncio.to_thread(finetunes.discard_upload, account, finetune)))
+
     @router.get("/ai/finetunes/{finetune}/finetune-assets/{file_name}", operation_id="download_finetune_file")
     @router.head("/ai/finetunes/{finetune}/finetune-assets/{file_name}")
     async def download(request: Request, account: str, finetune: str, file_name: str) -> Response:

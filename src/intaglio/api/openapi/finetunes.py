@@ -125,6 +125,12 @@ OPERATIONS: dict[str, Operation] = {
         parameters=(ACCOUNT, FINETUNE, _KEEP), body={"multipart/form-data": ref("UploadFile")},
         errors=(*_FILE_ERRORS, *OF_A_BODY[1:], *OF_A_MODEL, StorageFullError, AdapterError, EngineDeadError),
     ),
+    "discard_finetune_upload": Operation(
+        TAG, "Discard an unfinished upload",
+        "The file that waits for the other one, and the reason of a refusal. The current version stays.",
+        {200: DeclaredResponse("The finetune.", {JSON: envelope_schema(ref("Finetune"))})},
+        parameters=(ACCOUNT, FINETUNE), errors=(*_ONE, StorageFullError, FinetuneError),
+    ),
     "download_finetune_file": Operation(
         TAG, "Download a file of a finetune", "Its bytes as they were uploaded.",
         {200: DeclaredResponse("The file.", {JSON: {"type": "object"}, BYTES: {"type": "string", "format": "binary"}},

@@ -193,6 +193,16 @@ class FinetuneRepository:
             rows.move_candidate(connection, latest.id, latest.next_number)
             self._make_current(connection, latest.id, replace(earlier, number=latest.next_number))
 
+    def drop_candidate(self, finetune: Finetune) -> None:
+        """Delete the files of an unfinished upload and the reason of a refused one. It has a current version.
+
+        Raises FinetuneError if an upload came or is checked meanwhile, FinetuneNotFoundError if it was deleted.
+        """
+        with self._database.writing() as connection:
+            _check_unchanged(connection, finetune)
+            rows.put_files(connection, finetune.id, finetune.next_number, {})
+            rows.update_finetune(connection, finetune.id, state=FinetuneState.READY.value, reason=None)
+
     def delete(self, finetune: Finetune) -> None:
         """Delete its rows: all versions and the candidate. Raises FinetuneNotFoundError if it was deleted already."""
         with self._database.writing() as connection:
