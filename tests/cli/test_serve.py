@@ -238,3 +238,27 @@ def test_nothing_is_shown_if_no_weights_have_to_be_quantized(capsys: pytest.Capt
     with loading_bars():
         pass
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [(), ("se cret$1", "other")])
+def test_the_commands_that_are_printed_work_as_they_are_pasted(tmp_path: Path, tokens: tuple[str, ...]) -> None:
+    config = tiny_config("gemma3_text", vocab_size=512)
+    write_hf_folder(tmp_path / "model", config, random_weights(config))
+    write_tokenizer_json(tmp_path / "model" / "tokenizer.json", tiny_pieces(512))
+    arguments = [f"--model=@local/tiny={tmp_path / 'model'}", "--kv-cache-bytes", str(1 << 24)]
+    arguments += ["--cache-dir", str(tmp_path / "cache"), *(f"--api-tokens={token}" for token in tokens)]
+    with serve(arguments, tmp_path / "data") as server:
+        server.log.wait_for(r"^curl -N .*$")
+        pasted = [line for line in server.log.text.splitlines() if line.startswith("curl ")]
+        assert len(pasted) == 2
+        assert ("INTAGLIO_TOKEN" in server.log.text) == bool(tokens)
+        assert not any(token in server.log.text for token in tokens)
+        for line in pasted:
+            environment = {**os.environ, "INTAGLIO_TOKEN": tokens[0]} if tokens else dict(os.environ)
+            done = subprocess.run(
+                ["bash", "-c", line], capture_output=True, text=True, check=True, env=environment, timeout=DEADLINE_S
+            )
+            assert '"response":' in done.stdout, done
+        playground = server.log.wait_for(r"playground: (http\S+)\)")[1]
+        assert httpx.get(playground).status_code == 200

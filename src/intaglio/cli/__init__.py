@@ -8,6 +8,7 @@ Does not know how anything is computed, stored or sent.
 
 from __future__ import annotations
 
+import platform
 import sys
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from intaglio.cli.conversation.chat import chat
 from intaglio.cli.conversation.run import run
 from intaglio.cli.doctor import doctor
 from intaglio.cli.evaluate import evaluate
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.cli.models import models
 from intaglio.cli.options import with_settings_options
 from intaglio.cli.pack import pack
@@ -68,7 +70,10 @@ def _options(
 
 
 def _serve(options: dict[str, Any]) -> None:
-    """Serve the API and the playground until interrupted."""
+    """Serve the API and the playground until interrupted.
+
+    Example: intaglio serve --port 8081
+    """
     from intaglio.settings import load_settings
 
     settings = load_settings(**options)
@@ -77,9 +82,15 @@ def _serve(options: dict[str, Any]) -> None:
     serve(settings)
 
 
-def _version() -> None:
-    """Print the version."""
-    print(__version__)
+def _version(as_json: AsJson = False) -> None:
+    """Print the version.
+
+    Example: intaglio version --json
+    """
+    if as_json:
+        print_json({"version": __version__, "python": platform.python_version(), "platform": platform.platform()})
+    else:
+        print(__version__)
 
 
 def main() -> None:

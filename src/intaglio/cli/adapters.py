@@ -5,7 +5,6 @@ Results go to stdout, as a table or with --json as JSON; progress and errors go 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from intaglio.cli.adapter_tables import (
     show_public_list,
     show_verification,
 )
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.cli.progress.transfer import transfer_progress
 from intaglio.client import ADAPTER_FILES, Connection, Finetunes, publish
 from intaglio.errors import SettingsError
@@ -31,7 +31,6 @@ _Result = TypeVar("_Result")
 Url = Annotated[str | None, typer.Option(help=f"address of the server [env: {PREFIX}URL]")]
 Account = Annotated[str | None, typer.Option(help=f"account that owns the finetunes [env: {PREFIX}ACCOUNT]")]
 Token = Annotated[str | None, typer.Option(help=f"API token, if the server requires one [env: {PREFIX}TOKEN]")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 Named = Annotated[str, typer.Argument(help="a finetune, by name or id")]
 Folder = Annotated[Path, typer.Argument(help="folder that PEFT or MLX-LM saved, or a .gguf adapter of llama.cpp")]
 
@@ -59,14 +58,20 @@ def list_adapters(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the account's finetunes."""
+    """List the account's finetunes.
+
+    Example: intaglio adapters list --public
+    """
     with _finetunes(url, account, token) as finetunes:
         found = finetunes.list_public() if public else finetunes.list_own()
     _print(found, as_json, show_public_list if public else show_list)
 
 
 def show(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Show one finetune: its files, verification, versions, and the progress of an upload."""
+    """Show one finetune: its files, verification, versions, and the progress of an upload.
+
+    Example: intaglio adapters show my-adapter --json
+    """
     with _finetunes(url, account, token) as finetunes:
         found = finetunes.read(name)
     _print(found, as_json, show_one)
@@ -87,7 +92,10 @@ def upload(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload an adapter. Returns when the server has verified it."""
+    """Upload an adapter. Returns when the server has verified it; one that is refused leaves nothing on the server.
+
+    Example: intaglio adapters upload ./my-adapter --name my-adapter
+    """
     settings = client_settings(url, account, token)
     with transfer_progress("sending", after="the server checks and verifies it") as progress:
         found = publish(
@@ -111,7 +119,10 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify an adapter without a server: read it, run it and compare it with its reference on this machine."""
+    """Verify an adapter without a server: read it, run it and compare it with its reference on this machine.
+
+    Example: intaglio adapters check ./my-adapter
+    """
     from intaglio.cli.check_adapter import verify_folder  # here, since it loads the engine
 
     _print(verify_folder(folder, model), as_json, show_verification)
@@ -125,14 +136,20 @@ def rollback(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an earlier version current again, as a new version."""
+    """Make an earlier version current again, as a new version.
+
+    Example: intaglio adapters rollback my-adapter --to 3
+    """
     with _finetunes(url, account, token) as finetunes:
         found = finetunes.rollback(name, to)
     _print(found, as_json, show_one)
 
 
 def delete(name: Named, url: Url = None, account: Account = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Delete a finetune with all its files. Running requests finish."""
+    """Delete a finetune with all its files. Running requests finish.
+
+    Example: intaglio adapters delete my-adapter
+    """
     with _finetunes(url, account, token) as finetunes:
         gone = finetunes.delete(name)
     _print(gone, as_json, show_deleted)
@@ -146,7 +163,10 @@ def download(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download the two files of a finetune."""
+    """Download the two files of a finetune.
+
+    Example: intaglio adapters download my-adapter --out ./my-adapter
+    """
     paths = [out / file_name for file_name in ADAPTER_FILES]
     with _finetunes(url, account, token) as finetunes, _unwritable_as_error(out):
         _make_folder(out, paths)
@@ -186,6 +206,6 @@ def _make_folder(out: Path, paths: list[Path]) -> None:
 
 def _print(result: _Result, as_json: bool, show_it: Callable[[_Result], None]) -> None:
     if as_json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print_json(result)
     else:
         show_it(result)

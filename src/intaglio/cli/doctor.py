@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -17,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from intaglio.cli.adapters import AsJson
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.errors import IntaglioError, NotEnoughMemoryError
 from intaglio.settings import DEFAULT_MODEL_ID, Settings, load_settings
 from intaglio.version import __version__
@@ -49,7 +48,7 @@ def doctor(
     """
     findings = list(_findings(load_settings(**({} if port is None else {"port": port}))))
     if as_json:
-        print(json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False))
+        print_json([asdict(one) for one in findings])
     else:
         width = max(len(one.name) for one in findings)
         for one in findings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.errors import SettingsError
 from intaglio.hub import is_hub_reference
 from intaglio.settings import DEFAULT_MODEL_ID, Settings, load_settings
@@ -43,10 +43,12 @@ def evaluate(
     tokenizer: Annotated[str | None, typer.Option(help="as in `serve`, for a folder without one")] = None,
     threads: Annotated[str | None, typer.Option(help="compute threads", metavar="INTEGER")] = None,
     kernels: Annotated[str | None, typer.Option(help="instruction set, as in `serve`")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model's perplexity on texts, in sliding windows; with a second format or model, or an adapter, also
     the KL divergence between the two, how often their best tokens agree, and the ratio of their perplexities.
+
+    Example: intaglio eval texts/*.txt --format w8 --against-format f32
     """
     given = {"format": format, "kv_format": kv_format, "tokenizer": tokenizer, "threads": threads, "kernels": kernels}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
@@ -54,7 +56,7 @@ def evaluate(
     reference = _reference(evaluated, model, against, {"format": against_format, "kv_format": against_kv_format})
     found = _run(text, evaluated, reference, context_length, stride)
     if as_json:
-        print(json.dumps(evaluation_json(found), indent=2))
+        print_json(evaluation_json(found))
     else:
         show(found)
 

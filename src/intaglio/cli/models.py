@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from intaglio.cli.adapter_tables import table_console
-from intaglio.cli.adapters import Account, AsJson, Token, Url, client_settings
+from intaglio.cli.adapters import Account, Token, Url, client_settings
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.client import Connection
 
 _PAGE = 1000  # models asked for at once; a server has a few dozen
@@ -24,7 +24,7 @@ def models(url: Url = None, account: Account = None, token: Token = None, as_jso
     with Connection(settings.url, settings.account, settings.token) as connection:
         found = connection.get("models/search", per_page=_PAGE)
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     table = Table("model", "served", "window", "description", box=box.SIMPLE_HEAD)
     for model in sorted(found, key=lambda one: (_property(one, "without_weights") == "true", one["name"])):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.errors import SettingsError
 from intaglio.settings import load_settings
 
@@ -29,10 +30,13 @@ def pack(
     verify: Annotated[
         bool, typer.Option("--verify", help="compare every tensor of SOURCE, a packed file, with its digest instead")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pack a checkpoint into one file that `serve --model ID=FILE` and `eval --model FILE` take.
 
     The same command resumes a run that was killed.
+
+    Example: intaglio pack hf:google/gemma-2b --format w4 -o gemma-2b.intaglio
     """
     from intaglio.cli.progress.work import work_progress
     from intaglio.model.packing import pack as packing
@@ -43,7 +47,11 @@ def pack(
     if verify:
         with work_progress("verifying", "bytes") as progress:
             count = packing.verify(path, progress)
-        print(f"{path}: {count} tensors are intact ({time.monotonic() - began:.0f} s)")
+        seconds = time.monotonic() - began
+        if as_json:
+            print_json({"path": str(path), "intact": True, "tensors": count, "seconds": round(seconds, 3)})
+        else:
+            print(f"{path}: {count} tensors are intact ({seconds:.0f} s)")
         return
     if output is None:
         raise SettingsError("-o FILE is missing: where to write the packed file")
@@ -54,7 +62,12 @@ def pack(
     target = output.expanduser()
     with work_progress("packing", "bytes") as progress:
         found = packing.pack(path, target, fmt, calibration=calibration, force=force, progress=progress)
-    print(_outcome(found, time.monotonic() - began))
+    seconds = time.monotonic() - began
+    if as_json:
+        sizes = {"bytes": found.num_bytes, "tensors": found.num_tensors, "resumed_tensors": found.num_resumed}
+        print_json({"path": str(found.path), "written": not found.was_there, **sizes, "seconds": round(seconds, 3)})
+    else:
+        print(_outcome(found, seconds))
 
 
 def _calibration(path: Path, text: Path) -> Calibration:

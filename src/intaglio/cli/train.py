@@ -6,11 +6,13 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from intaglio.cli.adapter_tables import show_one
 from intaglio.cli.adapters import Account, Token, Url
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.errors import FinetuneError, RemoteError, SettingsError
 from intaglio.hub import is_hub_reference, parse_hub_reference
 from intaglio.settings import DEFAULT_MODEL_ID, load_client_settings, load_settings
@@ -18,6 +20,7 @@ from intaglio.training.options import TrainingOptions, check_options
 
 if TYPE_CHECKING:
     from intaglio.base_model import BaseModel
+    from intaglio.training.run import Trained
 
 _BUNDLED_BASE_NAME = "google/gemma-3-270m"  # the bundled model's name in an adapter's files
 
@@ -39,11 +42,14 @@ def train(
     url: Url = None,
     account: Account = None,
     token: Token = None,
+    as_json: AsJson = False,
     **given: Any,
 ) -> None:
     """Train a LoRA adapter on examples, evaluate it on held-out ones and, with --publish, upload it to a server.
 
     Needs torch, transformers and PEFT: `pip install torch==2.13.0` alone, then `pip install 'intaglio[train]'`.
+
+    Example: intaglio train examples.jsonl --out my-adapter --publish my-adapter
     """
     command = command_text(sys.argv[1:])
     options = TrainingOptions(data=data, out=out, base_name=base_name(model), command=command, **given)
@@ -52,12 +58,18 @@ def train(
     finetune = {"description": description, "public": public or None}
     if publish is None:
         _refuse_without_publish({"publish_model": publish_model, **server, **finetune})
-        _train(options, model)
+        trained = _train(options, model, sys.stderr if as_json else sys.stdout)
+        if as_json:
+            print_json(_as_json(trained, None))
         return
     base = publish_model or (model if model.startswith("@") else None)
     target = _target(server, name=publish, model=base, **finetune)
-    _train(options, model)
-    _publish(options.out, target)
+    trained = _train(options, model, sys.stderr if as_json else sys.stdout)
+    found = _publish(options.out, target)
+    if as_json:
+        print_json(_as_json(trained, found))
+    else:
+        show_one(found)
 
 
 def command_text(words: Sequence[str]) -> str:
@@ -94,7 +106,7 @@ def _target(server: Mapping[str, str | None], **finetune: Any) -> dict[str, Any]
     return target
 
 
-def _train(options: TrainingOptions, model: str) -> None:
+def _train(options: TrainingOptions, model: str, output: TextIO) -> Trained:
     from intaglio.cli.progress.training import make_report
     from intaglio.engine.memory.available import available_memory
     from intaglio.training.memory import Available
@@ -102,10 +114,23 @@ def _train(options: TrainingOptions, model: str) -> None:
     from intaglio.training.run import train as run
 
     check_installed()
-    report = make_report(sys.stdout)
+    report = make_report(output)
     memory = available_memory()
-    run(options, _open_base(model), report, Available(memory.size_bytes, memory.bound))
+    trained = run(options, _open_base(model), report, Available(memory.size_bytes, memory.bound))
     report.note(f"the adapter is in {options.out}")
+    return trained
+
+
+def _as_json(trained: Trained, finetune: Mapping[str, Any] | None) -> dict[str, Any]:
+    """losses: on the held-out examples, None where there are none. finetune: as `adapters show --json` prints it."""
+    before, after = (None if one is None else one.loss for one in (trained.before, trained.after))
+    return {
+        "folder": str(trained.folder),
+        "steps": trained.steps,
+        "held_out_loss_before": before,
+        "held_out_loss_after": after,
+        "finetune": finetune,
+    }
 
 
 def _open_base(model: str) -> BaseModel:
@@ -121,15 +146,13 @@ def _open_base(model: str) -> BaseModel:
     return BaseModel.open(local_model_path(model, settings, download_progress()), settings)
 
 
-def _publish(folder: Path, target: Mapping[str, Any]) -> None:
-    from intaglio.cli.adapter_tables import show_one
+def _publish(folder: Path, target: Mapping[str, Any]) -> dict[str, Any]:
     from intaglio.cli.progress.transfer import transfer_progress
     from intaglio.client import publish
 
     try:
         with transfer_progress("sending", after="the server checks and verifies it") as progress:
-            found = publish(folder, **target, progress=progress)
+            return publish(folder, **target, progress=progress)
     except (RemoteError, FinetuneError):
         print(f"the adapter is in {folder}; publish it later with `intaglio adapters upload`", file=sys.stderr)
         raise
-    show_one(found)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
-from intaglio.cli.adapters import Account, AsJson, Token, Url, client_settings
+from intaglio.cli.adapters import Account, Token, Url, client_settings
 from intaglio.cli.conversation.options import Adapter, MaxTokens, Model, Seed, System, Temperature, TopP, read_schema
 from intaglio.cli.conversation.source import Chat, Sampling, open_source
+from intaglio.cli.json_output import AsJson, print_json
 from intaglio.client import Piece
 from intaglio.errors import BadInputError
 
@@ -56,7 +56,7 @@ def run(
                 "prompt_tokens": last.prompt_tokens,
                 "completion_tokens": last.completion_tokens,
             }
-            print(json.dumps(completion, indent=2, ensure_ascii=False))
+            print_json(completion)
         else:
             print()
             if pieces[-1].finish_reason == "length":
