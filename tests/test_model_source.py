@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,17 @@ def test_the_bundled_model_may_be_served_under_another_id() -> None:
     settings = with_local_models(load_settings(model=[f"@cf/google/gemma-2b-it-lora={DEFAULT_MODEL_ID}"]))
     assert settings.model == (f"@cf/google/gemma-2b-it-lora={DEFAULT_MODEL_ID}",)
     assert with_local_models(load_settings(model=[DEFAULT_MODEL_ID])).model == (DEFAULT_MODEL_ID,)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (5, r"the model is 5; a folder, a \.gguf file, hf:OWNER/REPO or @intaglio/gemma-3-270m is needed$"),
+        ("", r'the model is ""; a folder, .* is needed$'),
+        ("nosuch", r"nosuch does not exist; a folder, .* is needed$"),
+        ("@intaglio/gemma-3-270M", r"does not exist; did you mean @intaglio/gemma-3-270m\?$"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_what_is_needed_or_was_meant(source: Any, said: str) -> None:
+    with pytest.raises((ModelFormatError, SettingsError), match=said):
+        local_model_path(source, load_settings())

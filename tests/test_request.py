@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 
 from intaglio.errors import BadInputError
-from intaglio.request import MAX_ADAPTERS, AdapterRef, ScaledAdapter, canonical_mix, mix_identity
+from intaglio.request import MAX_ADAPTERS, AdapterRef, SamplingParams, ScaledAdapter, canonical_mix, mix_identity
 
 A, B, C = (AdapterRef(letter * 64, f"folder of {letter}") for letter in "abc")
 
@@ -70,3 +71,9 @@ def test_one_adapter_at_scale_one_keeps_its_digest_and_every_other_mix_has_its_o
 def test_the_folder_is_not_part_of_the_identity() -> None:
     moved = ScaledAdapter(AdapterRef(A.digest, "elsewhere"), 0.5)
     assert mix_identity([moved]) == mix_identity([ScaledAdapter(A, 0.5)])
+
+
+@pytest.mark.parametrize("value", ["hot", True, [1]])
+def test_a_sampling_parameter_of_another_type_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(BadInputError, match=r"^temperature is .*; a number is needed$"):
+        SamplingParams(temperature=value)

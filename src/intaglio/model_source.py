@@ -14,32 +14,43 @@ from intaglio.errors import ModelFormatError, SettingsError
 from intaglio.hub import DownloadProgress, LineProgress, fetch_model, is_hub_reference, parse_hub_reference
 from intaglio.model.bundled import bundled_model_path
 from intaglio.settings import DEFAULT_MODEL_ID, Settings
+from intaglio.wording import shown, similar_names
 
 logger = logging.getLogger(__name__)
 
 _LIKE_A_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
+_WANTED = f"a folder, a .gguf file, hf:OWNER/REPO or {DEFAULT_MODEL_ID}"
+
+
 def local_model_path(source: str | Path, settings: Settings, progress: DownloadProgress | None = None) -> Path:
     """The folder or file of a model. Fetches one of the hub if it is not in the hub's cache.
 
     progress  of a download; None writes log lines
-    Raises ModelFormatError for a path that does not exist, SettingsError for a malformed reference, HubError for a
-    model that the hub does not give, ModelNotInstalledError if the bundled model is not installed.
+    Raises ModelFormatError for a path that does not exist, SettingsError for a malformed reference or a value of
+    another type, HubError for a model that the hub does not give, ModelNotInstalledError if the bundled
+    model is not installed.
     """
     if source == DEFAULT_MODEL_ID:
         return bundled_model_path(settings.cache_path)
     if isinstance(source, str) and is_hub_reference(source):
         return fetch_model(parse_hub_reference(source), progress or LineProgress(logger.info))
+    if not isinstance(source, str | Path) or not str(source):
+        raise SettingsError(f"the model is {shown(source)}; {_WANTED} is needed")
     path = Path(source).expanduser()
     if not path.exists():
-        hint = (
-            f"; for a model of the Hugging Face hub give hf:{source}"
-            if _LIKE_A_REPOSITORY.fullmatch(str(source))
-            else ""
-        )
-        raise ModelFormatError(f"{path} does not exist{hint}")
+        raise ModelFormatError(f"{path} does not exist{_advice(str(source))}")
     return path
+
+
+def _advice(source: str) -> str:
+    """What was probably meant by a path that does not exist."""
+    if similar_names(source, [DEFAULT_MODEL_ID]):
+        return f"; did you mean {DEFAULT_MODEL_ID}?"
+    if _LIKE_A_REPOSITORY.fullmatch(source):
+        return f"; for a model of the Hugging Face hub give hf:{source}"
+    return "" if source.startswith(("/", ".", "~")) else f"; {_WANTED} is needed"
 
 
 def model_sources(entries: Iterable[str]) -> dict[str, str]:

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, StrEnum
 from itertools import pairwise
+from numbers import Real
+from typing import Any
 
 import msgspec
 
@@ -90,7 +92,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, low, high in _BOUNDS:
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if value is not None and not is_number:
+                raise BadInputError(f"{name} is {value!r}; a number is needed")
             if value is not None and not low <= value <= high:
                 raise BadInputError(f"{name} is {value}, outside {low} to {high}")
         self._check_lengths()

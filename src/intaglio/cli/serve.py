@@ -8,7 +8,6 @@ import logging
 import os
 import shlex
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +19,8 @@ from intaglio.api.startup import build_state, checked_stand_ins
 from intaglio.api.state import ServerState
 from intaglio.cli.progress.download import download_progress
 from intaglio.cli.progress.work import Report, work_progress
-from intaglio.errors import DataFolderError, SettingsError
+from intaglio.errors import SettingsError
+from intaglio.files.data_folder import make_data_folder
 from intaglio.llm import OnModelLoading
 from intaglio.model.bundled import terms_notice
 from intaglio.model_source import with_local_models
@@ -36,7 +36,7 @@ def serve(settings: Settings) -> None:
     for name in ("httpx2", "httpcore2"):  # they log addresses, and the hub's are signed
         logging.getLogger(name).setLevel(logging.WARNING)
     checked_stand_ins(settings)  # before a model is fetched
-    _make_data_folder(settings.data_path)
+    make_data_folder(settings.data_path)
     if not settings.model:
         _show_terms_once(settings.data_path)
     with bind(settings) as listener:  # before the model is loaded, so that a port in use is reported at once
@@ -100,7 +100,9 @@ def bind(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        advice = "stop what listens there, or choose another with --port"
+        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {reason}; {advice}") from error
     return listener
 
 
@@ -138,19 +140,6 @@ def _token_option(settings: Settings) -> str:
 
 def _curl(url: str, options: str, body: dict[str, object]) -> str:
     return f"curl {options}{url} -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
-
-
-def _make_data_folder(path: Path) -> None:
-    """Create the folder if missing, readable by this user only, because batches contain prompts.
-
-    Raises DataFolderError if it is not writable.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise DataFolderError(f"data_dir {path} cannot be used: {error.strerror}") from error
 
 
 def _show_terms_once(data_path: Path) -> None:

@@ -117,6 +117,9 @@ class Connection:
     def _unreachable_as_error(self) -> Iterator[None]:
         try:
             yield
+        except httpx2.ConnectError as error:
+            advice = "start one with `intaglio serve`, or give the address of another with --url or INTAGLIO_URL"
+            raise ServerUnreachableError(f"no response from {self.url}: {error}; {advice}") from error
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
             detail = str(error) or type(error).__name__
             raise ServerUnreachableError(f"no response from {self.url}: {detail}") from error

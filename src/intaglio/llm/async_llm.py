@@ -54,8 +54,8 @@ class AsyncLLM(RunningModel):
         Raises ModelFormatError, HubError, SettingsError or EngineError.
         """
         settings = load_settings(**options)
-        path = await asyncio.to_thread(local_model_path, model or DEFAULT_MODEL_ID, settings)
-        model_id = str(model or DEFAULT_MODEL_ID)
+        path = await asyncio.to_thread(local_model_path, DEFAULT_MODEL_ID if model is None else model, settings)
+        model_id = str(DEFAULT_MODEL_ID if model is None else model)
         return (await cls.start_all({model_id: path}, settings))[model_id]
 
     async def __aenter__(self) -> Self:

@@ -53,7 +53,7 @@ class LLM:
     def __init__(self, model: str | Path | None = None, **options: Any) -> None:
         """Raises ModelFormatError, HubError or SettingsError."""
         settings = load_settings(**options)
-        path = local_model_path(model or DEFAULT_MODEL_ID, settings)
+        path = local_model_path(DEFAULT_MODEL_ID if model is None else model, settings)
         plan = plan_for_machine([path], settings)
         logger.info("%s", plan.table([path.name]))
         self._base = BaseModel.open(path, plan.of_model(0))

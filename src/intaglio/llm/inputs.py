@@ -13,6 +13,7 @@ from intaglio.demo_adapters import demo_adapter_folders
 from intaglio.errors import AdapterError, BadInputError
 from intaglio.grammar import check_grammar, json_schema_grammar
 from intaglio.request import AdapterRef, SamplingParams, ScaledAdapter
+from intaglio.wording.similar import meant_or
 
 Chat: TypeAlias = Sequence[Mapping[str, Any]]
 OneAdapter: TypeAlias = AdapterRef | ScaledAdapter | str | Path
@@ -123,7 +124,8 @@ def adapter_path(adapter: str | Path) -> Path:
     if str(adapter) in demos:
         return demos[str(adapter)]
     names = ", ".join(sorted(demos))
-    raise AdapterError(f"{str(adapter)!r} is no folder or file, and no demo adapter; those are {names}")
+    advice = meant_or(str(adapter), demos, f"those are {names}")
+    raise AdapterError(f"{str(adapter)!r} is no folder or file, and no demo adapter; {advice}")
 
 
 def as_texts(prompts: str | Sequence[str]) -> tuple[list[str], bool]:

@@ -48,7 +48,10 @@ def bundled_model_path(cache_dir: Path) -> Path:
             if not _is_complete(target):  # another process may have joined it while we waited
                 _join_chunks(chunks, target)
     except OSError as error:
-        raise ModelFormatError(f"cannot write the default model to {target}: {error}") from error
+        raise ModelFormatError(
+            f"cannot write the default model to {target}: {error.strerror or error}; name a folder that can be written "
+            "with cache_dir (INTAGLIO_CACHE_DIR)"
+        ) from error
     return target
 
 
