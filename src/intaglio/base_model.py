@@ -24,6 +24,7 @@ from intaglio.lora.packing import AdapterDtype
 from intaglio.model.config import ModelConfig, is_multimodal
 from intaglio.model.loader import holds_quantized, read_config
 from intaglio.model.packing.embedded_files import extract_files
+from intaglio.model.pretrained import is_pretrained
 from intaglio.model.weights import open_checkpoint
 from intaglio.model.weights.checkpoint import PackedContents
 from intaglio.model.weights.packed_model import is_packed_model
@@ -54,6 +55,7 @@ class BaseModel:
     chat          how messages become a prompt: Gemma's turn format, or the checkpoint's own template
     chat_template  the text of a template that writes the same: the checkpoint's, or one of Gemma's turns
     is_quantized  whether the checkpoint's matrices are quantized, whatever format the settings load them in
+    is_pretrained  whether it is known to be pre-trained only: it continues texts, and was never trained to answer
     """
 
     path: Path
@@ -62,6 +64,7 @@ class BaseModel:
     chat: ChatFormat
     chat_template: str
     is_quantized: bool
+    is_pretrained: bool
 
     @classmethod
     def open(cls, path: Path, settings: Settings) -> BaseModel:
@@ -80,6 +83,10 @@ class BaseModel:
         eos_ids = sorted({*config.eos_ids, *_generation_eos_ids(files)})
         source = _tokenizer_source(files, settings)
         chat_files = read_tokenizer_config(files, metadata)
+        name = None if metadata is None else metadata.get("general.name")
+        pretrained = is_pretrained(
+            path, stored_name=name if isinstance(name, str) else None, has_template=chat_files.template is not None
+        )
         if source != files:
             chat_files = chat_files.completed(_borrowed_config(source))
         tokenizer = load_tokenizer(
@@ -98,7 +105,7 @@ class BaseModel:
             chat_files.template, chat_files.special_tokens, tokenizer, takes_system=config.family == "gemma3"
         )
         template = GEMMA_TEMPLATE if chat_files.template is None else chat_files.template.text
-        return cls(path, config, tokenizer, chat, template, is_quantized)
+        return cls(path, config, tokenizer, chat, template, is_quantized, pretrained)
 
     def engine_spec(self, settings: Settings) -> EngineSpec:
         """What the engine process needs to load and run this model. Without `kv_cache_bytes` in the settings (see

@@ -174,6 +174,7 @@ class FakeLLM:
         self.config = config
         self.base_tables = None
         self.window = window
+        self.is_pretrained = False
         self.ready = True
         self.full = False
         self.busy = False

@@ -72,6 +72,11 @@ class LLM:
     def tokenizer(self) -> Tokenizer:
         return self._base.tokenizer
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the base is known to be pre-trained only: it continues texts, and was never trained to answer."""
+        return self._base.is_pretrained
+
     def load_adapter(self, adapter: str | Path) -> AdapterRef:
         """Check and verify a folder of PEFT or MLX-LM, a GGUF adapter, or a demo adapter by name.
 

@@ -110,6 +110,11 @@ class RunningModel:
         return self._base.tokenizer
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether the base is known to be pre-trained only: it continues texts, and was never trained to answer."""
+        return self._base.is_pretrained
+
+    @property
     def chat_template(self) -> str:
         """A template that writes what `render_messages` does, for clients that send a chat as text."""
         return self._base.chat_template

@@ -6,7 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intaglio.api.inference.schema import RunSchema
+from intaglio.api.state import ServerState
 from tests.api.conftest import ACCOUNT, MODEL, SECOND_MODEL
+from tests.helpers.fakes import FakeLLM
 
 GEMMA_7B = "@cf/google/gemma-7b-it-lora"
 GEMMA_3_12B = "@cf/google/gemma-3-12b-it"
@@ -57,6 +59,18 @@ def test_a_served_model_of_the_catalogue_has_its_id_and_the_window_of_its_engine
     properties = {one["property_id"]: one["value"] for one in entry["properties"]}
     assert entry["id"] == "e8e8abe4-a372-4c13-815f-4688ba655c8e"
     assert properties == {"beta": "true", "lora": "true", "context_window": "1000"}
+
+
+def test_a_pretrained_base_and_what_it_answers_for_say_so(client: TestClient, state: ServerState, llm: FakeLLM) -> None:
+    state.stand_ins = {GEMMA_7B: MODEL}
+    assert not pretrained_models(client)
+    llm.is_pretrained = True
+    assert pretrained_models(client) == {MODEL, GEMMA_7B}
+
+
+def pretrained_models(client: TestClient) -> set[str]:
+    listed = search(client)["result"]
+    return {one["name"] for one in listed if {"property_id": "pretrained", "value": "true"} in one["properties"]}
 
 
 def test_entries_have_string_properties_and_the_engines_window(client: TestClient) -> None:

@@ -3,13 +3,22 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from intaglio.api.app import create_app
+from intaglio.model.config import config_from_hf
+from intaglio.settings import Settings
+from tests.api.conftest import fake_state
 from tests.cli.conversation.conftest import Intaglio
+from tests.helpers.checkpoints import tiny_config
 from tests.helpers.commands import DEADLINE_S
+from tests.helpers.live_server import live_server
+
+PRETRAINED = "This base is pre-trained: "
 
 
 def test_questions_are_answered_and_each_follows_those_before(connected: Intaglio) -> None:
@@ -38,10 +47,26 @@ def test_an_adapter_of_the_command_line_must_exist(connected: Intaglio) -> None:
     assert (found.status, found.err) == (1, "intaglio: there is no adapter nowhere; there are base\n")
 
 
+def test_a_server_says_that_its_base_is_pretrained(intaglio: Intaglio, tmp_path: Path) -> None:
+    state = fake_state(Settings(data_dir=tmp_path / "served"), config_from_hf(tiny_config("gemma")))
+    for llm in state.models.values():
+        llm.is_pretrained = True  # type: ignore[misc]
+    with live_server(create_app(state)) as url:
+        found = intaglio("chat", "--url", url)
+    assert PRETRAINED in found.out
+
+
+def test_a_base_is_called_pretrained_by_what_its_checkpoint_is(
+    connected: Intaglio, base_folder: Path, tmp_path: Path
+) -> None:
+    assert PRETRAINED not in connected("chat").out
+    for name, said in (("gemma-3-270m", True), ("gemma-3-270m-it", False)):
+        copy = shutil.copytree(base_folder, tmp_path / name)
+        assert (PRETRAINED in connected("chat", "--model", str(copy)).out) == said
+
+
 def test_adapters_answer_side_by_side(intaglio: Intaglio, base_folder: Path, tmp_path: Path) -> None:
-    from intaglio.model.config import config_from_hf
     from tests.helpers.adapters import write_peft_adapter
-    from tests.helpers.checkpoints import tiny_config
 
     config = config_from_hf(tiny_config("gemma3_text", vocab_size=512))
     adapter = write_peft_adapter(tmp_path / "a", config, seed=9)

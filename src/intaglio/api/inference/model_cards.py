@@ -68,6 +68,7 @@ class ModelCard:
 
     has_weights  whether this server has weights for it
     stand_in     the model that answers in its place, if it has none; None: a run of it is refused
+    pretrained   whether what answers is known to be pre-trained only
     """
 
     name: str
@@ -76,6 +77,7 @@ class ModelCard:
     created_at: datetime
     has_weights: bool = True
     stand_in: str | None = None
+    pretrained: bool = False
 
     @property
     def beta(self) -> bool:
@@ -106,6 +108,8 @@ class ModelCard:
             properties.append(ModelProperty("without_weights", "true"))
         if self.stand_in is not None:
             properties.append(ModelProperty("stand_in", self.stand_in))
+        if self.pretrained:
+            properties.append(ModelProperty("pretrained", "true"))
         return Model(
             id=self._id,
             source=self.source,

@@ -70,6 +70,7 @@ def model_cards(state: ServerState) -> list[ModelCard]:
             f"{llm.config.hidden_size}).",
             context_window=llm.window,
             created_at=state.started_at,
+            pretrained=llm.is_pretrained,
         )
         for name, llm in state.models.items()
     ]
@@ -90,6 +91,7 @@ def _card_without_weights(state: ServerState, hosted: HostedModel) -> ModelCard:
         created_at=state.started_at,
         has_weights=False,
         stand_in=answering,
+        pretrained=answering is not None and state.models[answering].is_pretrained,
     )
 
 

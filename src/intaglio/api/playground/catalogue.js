@@ -3,8 +3,6 @@
 
 import { listFinetunes, listModels, readFinetune } from "./wire.js";
 
-const PRETRAINED = ["@intaglio/gemma-3-270m"]; // continues text; it was never trained to answer
-
 export class Catalogue extends EventTarget {
   account = "local";
   token = "";
@@ -90,9 +88,9 @@ export function hasWeights(model) {
   return propertyOf(model, "without_weights") === null || propertyOf(model, "stand_in") !== null;
 }
 
-/** Whether the base that answers for this model is pre-trained only. */
+/** Whether the base that answers for this model is pre-trained only: it continues text, and was never trained to answer. */
 export function isPretrained(model) {
-  return Boolean(model) && PRETRAINED.includes(propertyOf(model, "stand_in") ?? model.name);
+  return propertyOf(model, "pretrained") !== null;
 }
 
 /** Whether an adapter serves requests. */

@@ -23,7 +23,7 @@ from intaglio.cli.conversation.session import Session, shown
 from intaglio.cli.conversation.source import Sampling, Source, open_source
 from intaglio.client import Piece
 from intaglio.errors import IntaglioError
-from intaglio.settings import DEFAULT_MODEL_ID, load_settings
+from intaglio.settings import load_settings
 
 _HISTORY_FILE = "chat-history"  # in the data folder
 _HISTORY_LINES = 1000
@@ -67,7 +67,7 @@ def chat(
 
 def _greeting(source: Source, session: Session) -> str:
     lines = [f"{source.model} in {source.place}, with {shown(session.adapter)}. /help lists the commands, Ctrl-D ends."]
-    if source.model == DEFAULT_MODEL_ID and session.adapter is None:
+    if session.adapter is None and source.is_pretrained():
         lines.append("This base is pre-trained: alone it goes on with a text instead of answering; choose an /adapter.")
     return "\n".join(lines)
 

@@ -49,6 +49,9 @@ class Source(Protocol):
     def adapters(self) -> list[str]:
         """Names of the adapters that can be used."""
 
+    def is_pretrained(self) -> bool:
+        """Whether the base is known to be pre-trained only: without an adapter it does not answer."""
+
     def stream(self, prompt: str | Chat, adapter: str | None, sampling: Sampling) -> Iterator[Piece]:
         """The pieces of one completion; a text is a raw prompt. Several threads may stream at a time.
 
@@ -71,6 +74,11 @@ class ServerSource:
         finetunes = Finetunes(self.connection)
         found = [*finetunes.list_own(), *finetunes.list_public()]
         return sorted({one["name"] for one in found if one["model"] == self.model})
+
+    def is_pretrained(self) -> bool:
+        listed = self.connection.get("models/search", search=self.model)
+        properties = [item for one in listed if one["name"] == self.model for item in one["properties"]]
+        return {"property_id": "pretrained", "value": "true"} in properties
 
     def stream(self, prompt: str | Chat, adapter: str | None, sampling: Sampling) -> Iterator[Piece]:
         body: dict[str, Any] = {"model": self.model, **sampling.given()}
@@ -97,6 +105,9 @@ class LocalSource:
         from intaglio.demo_adapters import demo_adapter_folders
 
         return sorted(demo_adapter_folders()) if self.model == DEFAULT_MODEL_ID else []
+
+    def is_pretrained(self) -> bool:
+        return self.llm.is_pretrained
 
     def stream(self, prompt: str | Chat, adapter: str | None, sampling: Sampling) -> Iterator[Piece]:
         from intaglio.request import SamplingParams
