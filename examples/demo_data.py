@@ -35,11 +35,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One demo task. `is_valid(prompt, text)`: whether a text has the right form, whether it is correct or not."""
+    """One demo task. `is_valid(prompt, text)`: whether a text has the right form, whether it is correct or not.
+
+    max_tokens  what a server is advised to give an answer: about twice the longest one that is trained on
+    """
 
     name: str
     description: str
     example_prompt: str
+    max_tokens: int
     make_pair: _PairMaker
     is_valid: Callable[[str, str], bool]
 
@@ -58,6 +62,7 @@ TASKS: dict[str, Task] = {
             "intaglio-json",
             "Turns a sentence about an order, an event or a contact into a JSON object.",
             "Please send two wool scarves to Ines Duarte in Funchal.",
+            96,
             extraction.make_pair,
             _is_json_object,
         ),
@@ -66,6 +71,7 @@ TASKS: dict[str, Task] = {
             "Answers a question about a table with one SQLite query.",
             "CREATE TABLE users (id INTEGER, name TEXT, country TEXT, age INTEGER);\n"
             "List the names of all users from France.",
+            64,
             sql.make_pair,
             sql.runs_in_sqlite,
         ),
@@ -73,6 +79,7 @@ TASKS: dict[str, Task] = {
             "intaglio-triage",
             "Sorts a customer's message into billing, delivery, returns, account, technical or praise.",
             "The app keeps crashing on my phone, what can I do?",
+            8,
             triage.make_pair,
             triage.is_label,
         ),

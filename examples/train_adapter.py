@@ -40,6 +40,7 @@ def complete_card(folder: Path) -> None:
         "description": task.description,
         "task": task.name.removeprefix("intaglio-"),
         "example_prompt": task.example_prompt,
+        "suggested": {"form": "prompt", "max_tokens": task.max_tokens, "temperature": 0},
     }
     path.write_text(json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 

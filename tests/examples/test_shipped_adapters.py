@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +55,13 @@ def test_the_card_has_the_command_that_makes_the_adapter_again(folder: Path, tra
     command = typer.main.get_command(build_cli()).get_command(None, "train")  # type: ignore[attr-defined,arg-type]
     given = command.make_context("train", arguments[1:]).params
     assert given["steps"] == card["steps"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_card_suggests_what_its_task_says(folder: Path, train_adapter: ModuleType, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    train_adapter.complete_card(copy)
+    assert card_of(copy) == card_of(folder)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

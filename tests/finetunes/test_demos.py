@@ -9,6 +9,7 @@ import pytest
 from intaglio.errors import AdapterError, FinetuneError
 from intaglio.finetunes import FinetuneState, FinetuneStore
 from intaglio.finetunes.demos import read_demo_adapters
+from intaglio.finetunes.records import SuggestedUse
 from intaglio.lora.peft.reader import AdapterLimits
 from intaglio.model.config import ModelConfig
 from tests.finetunes.conftest import CONFIG, MODEL, WEIGHTS
@@ -44,6 +45,24 @@ def test_a_demo_is_a_ready_public_finetune_of_every_account(demos: Path, base_co
 def test_the_id_is_the_same_at_every_start(demos: Path, base_config: ModelConfig) -> None:
     first, again = (read_demo_adapters(demos, MODEL, base_config, AdapterLimits()) for _ in range(2))
     assert first[0].id == again[0].id
+
+
+def test_a_card_may_suggest_how_its_adapter_is_asked(demos: Path, base_config: ModelConfig) -> None:
+    (unsaid,) = read_demo_adapters(demos, MODEL, base_config, AdapterLimits())
+    assert unsaid.suggested is None
+    card = CARD | {"suggested": {"form": "raw", "max_tokens": 12}}
+    (demos / "demo" / "card.json").write_text(json.dumps(card))
+    (said,) = read_demo_adapters(demos, MODEL, base_config, AdapterLimits())
+    assert said.suggested == SuggestedUse("raw", max_tokens=12)
+
+
+@pytest.mark.parametrize("suggested", [{"form": "chat"}, {"form": "raw", "max_tokens": 0}, {"temperature": 1}])
+def test_a_suggestion_that_is_no_suggestion_stops_the_start(
+    demos: Path, base_config: ModelConfig, suggested: dict[str, object]
+) -> None:
+    (demos / "demo" / "card.json").write_text(json.dumps(CARD | {"suggested": suggested}))
+    with pytest.raises(AdapterError, match=r"demo adapter demo: card\.json"):
+        read_demo_adapters(demos, MODEL, base_config, AdapterLimits())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import msgspec
 
 from intaglio.demo_adapters import CARD_FILE
 from intaglio.errors import AdapterError
-from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneVersion, StoredFile
+from intaglio.finetunes.records import ADAPTER_FILES, Finetune, FinetuneVersion, StoredFile, SuggestedUse
 from intaglio.lora.peft.reader import AdapterLimits, read_peft_adapter
 from intaglio.model.config import ModelConfig
 
@@ -29,6 +29,7 @@ class DemoCard(msgspec.Struct, frozen=True):
     name: str
     description: str
     example_prompt: str
+    suggested: SuggestedUse | None = None
 
 
 def read_demo_adapters(folder: Path, model: str, config: ModelConfig, limits: AdapterLimits) -> list[Finetune]:
@@ -41,8 +42,10 @@ def _read_card(path: Path) -> DemoCard:
     try:
         return msgspec.json.decode(path.read_bytes(), type=DemoCard)
     except (msgspec.MsgspecError, ValueError) as error:
-        fields = ", ".join(DemoCard.__struct_fields__)
-        raise AdapterError(f"{path.name} is not a JSON object with the texts {fields}: {error}") from error
+        texts = ", ".join(DemoCard.__struct_fields__[:3])
+        raise AdapterError(
+            f"{path.name} is not a JSON object with the texts {texts}, and perhaps suggested: {error}"
+        ) from error
 
 
 def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: AdapterLimits) -> Finetune:
@@ -70,6 +73,7 @@ def _read_demo(card_path: Path, model: str, config: ModelConfig, limits: Adapter
         current=FinetuneVersion(1, adapter.digest, folder, files),
         candidate=None,
         example_prompt=card.example_prompt,
+        suggested=card.suggested,
     )
 
 

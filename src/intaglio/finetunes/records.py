@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 from intaglio.files.adapter_folder import MLX_WEIGHTS_FILE
 from intaglio.lora.peft.config import CONFIG_FILE
@@ -56,6 +59,19 @@ class Check:
     step: str
     started_at: datetime
     step_since: datetime
+
+
+class SuggestedUse(Struct, frozen=True):
+    """How an adapter is best asked: the form of the prompt that it was trained on, and limits that fit its task.
+
+    form         messages: a chat with its turns; prompt: one turn in the model's chat form; raw: the text as it stands
+    max_tokens   of a completion; None: the server's default
+    temperature  None: the server's default
+    """
+
+    form: Literal["messages", "prompt", "raw"]
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=5)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +121,7 @@ class Finetune:
     candidate       the upload in progress; None if there is none
     earlier         versions before the current one whose files are kept, the newest first
     example_prompt  a prompt that shows what it does; demo adapters have one
+    suggested       how it is best asked; None if that is not said
     """
 
     id: str
@@ -119,6 +136,7 @@ class Finetune:
     candidate: Candidate | None
     earlier: tuple[FinetuneVersion, ...] = ()
     example_prompt: str | None = None
+    suggested: SuggestedUse | None = None
 
     @property
     def state(self) -> FinetuneState:

@@ -99,7 +99,8 @@ def test_demo_adapters_can_be_read_and_not_changed(
 ) -> None:
     demo = tmp_path / "demos" / "demo"
     shutil.copytree(adapter_folder, demo)
-    card = {"name": "intaglio-demo", "description": "shows it", "example_prompt": "Try me"}
+    suggested = {"form": "prompt", "max_tokens": 9, "temperature": 0.0}
+    card = {"name": "intaglio-demo", "description": "shows it", "example_prompt": "Try me", "suggested": suggested}
     (demo / "card.json").write_text(json.dumps(card))
     demos = read_demo_adapters(demo.parent, MODEL, base_config, AdapterLimits())
     state.finetunes.close()
@@ -116,4 +117,5 @@ def test_demo_adapters_can_be_read_and_not_changed(
             assert response.status_code == 400
             assert "comes with the server" in error_of(response)["message"]
         read_one = client.get(f"{FINETUNES}/intaglio-demo").json()["result"]
+        assert (read_one["example_prompt"], read_one["suggested"]) == ("Try me", suggested)
         assert (read_one["state"], read_one["version"], len(read_one["files"])) == ("ready", 1, 2)

@@ -96,6 +96,7 @@ class Finetune(Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="why the last upload was refused")] | UnsetType = UNSET
     digest: Annotated[Sha256, Meta(description="the identity of the current version's adapter")] | UnsetType = UNSET
     example_prompt: str | UnsetType = UNSET
+    suggested: records.SuggestedUse | UnsetType = UNSET
 
 
 class FinetuneDetail(Finetune, frozen=True, kw_only=True):
@@ -211,6 +212,7 @@ def _summary_fields(finetune: records.Finetune) -> dict[str, Any]:
         "reason": _or_unset(finetune.reason),
         "digest": _or_unset(finetune.digest),
         "example_prompt": _or_unset(finetune.example_prompt),
+        "suggested": _or_unset(finetune.suggested),
     }
 
 

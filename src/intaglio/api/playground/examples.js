@@ -14,10 +14,11 @@ export function examplesFor(finetune) {
 }
 
 /**
- * The prompt form and limits for an adapter, or for the base model when it is null. Adapters are trained on turns of a chat; a card
- * with an example is of a task with one right result, so the best token is taken; the token limit is the server's.
+ * The prompt form and limits for an adapter, or for the base model when it is null: what the adapter's card suggests, as the server
+ * lists it. Without a card's word the form is a turn of a chat, which most adapters are trained on, and the limits are the server's.
  */
 export function suggestionOf(finetune) {
   if (!finetune) return { mode: "raw", max_tokens: "24", temperature: "0" };
-  return { mode: "prompt", max_tokens: "", temperature: finetune.example_prompt ? "0" : "" };
+  const { form = "prompt", max_tokens = "", temperature = "" } = finetune.suggested ?? {};
+  return { mode: form, max_tokens: String(max_tokens ?? ""), temperature: String(temperature ?? "") };
 }

@@ -3,6 +3,7 @@
 import { isPretrained, isReady } from "../catalogue.js";
 import { fillModels } from "../choices.js";
 import { button, showAlert } from "../dom.js";
+import { suggestionOf } from "../examples.js";
 import { errorText } from "../measured_run.js";
 import { loraOf, samplingOf } from "../request.js";
 import { SamplingFields } from "../sampling_fields.js";
@@ -12,7 +13,8 @@ import { readColumns, writeColumns } from "./compare_link.js";
 
 const FIRST_COLUMNS = 4; // beside the base, when nothing was chosen
 const CONNECTIONS = 6; // of a browser to one server, in HTTP/1.1: more columns wait for one that ends
-const DEFAULTS = { max_tokens: "96", temperature: "0" };
+const DEFAULTS = { max_tokens: "96", temperature: "0" }; // where neither the reader nor a card says it
+const FORMS = ["prompt", "raw"]; // "": each one's own
 
 export class CompareView {
   #app;
@@ -21,7 +23,8 @@ export class CompareView {
   #sampling;
   #model = "";
   #ask = "";
-  #form = "prompt";
+  #form = "";
+  #typed = new Set(); // sampling fields that the reader filled
   #columns = null; // [{lora, scale}]; lora "" is the base; null: the first ones that are listed
   #shown = []; // Column
   #running = null; // AbortController of all columns
@@ -31,7 +34,7 @@ export class CompareView {
     this.#catalogue = app.catalogue;
     this.#parts = compareParts();
     root.append(...this.#parts.all);
-    this.#sampling = new SamplingFields(this.#parts.sampling, "compare", app.catalogue, () => app.changed());
+    this.#sampling = new SamplingFields(this.#parts.sampling, "compare", app.catalogue, (name) => { this.#typed.add(name); app.changed(); });
     this.#parts.form.addEventListener("submit", (event) => { event.preventDefault(); this.run(); });
     this.#parts.form.addEventListener("input", (event) => this.#onInput(event));
     this.#parts.ask.addEventListener("keydown", (event) => {
@@ -43,21 +46,26 @@ export class CompareView {
   }
 
   /** `run` of a link, "1", asks at once. */
-  restore({ model = "", ask = this.#ask, form = "prompt", with: columns = "", run = "", ...sampling }) {
+  restore({ model = "", ask = this.#ask, form = "", with: columns = "", run = "", ...sampling }) {
     delete sampling.account;
     this.stop();
     this.#model = model;
     this.#ask = ask;
-    this.#form = form === "raw" ? "raw" : "prompt";
+    this.#form = FORMS.includes(form) ? form : "";
     this.#columns = columns ? readColumns(columns) : null;
     this.#sampling.values = { ...DEFAULTS, ...sampling };
+    this.#typed = new Set(Object.keys(sampling));
     this.refresh();
     if (run && ask && this.#catalogue.loaded) this.run();
   }
 
   fields() {
     const chosen = this.#columns ? writeColumns(this.#columns) : "";
-    return { model: this.#model, ask: this.#ask, form: this.#form === "raw" ? "raw" : "", with: chosen, ...this.#sampling.values };
+    return { model: this.#model, ask: this.#ask, form: this.#form, with: chosen, ...this.#typedValues() };
+  }
+
+  #typedValues() {
+    return Object.fromEntries(Object.entries(this.#sampling.values).filter(([name]) => this.#typed.has(name)));
   }
 
   refresh() {
@@ -140,10 +148,15 @@ export class CompareView {
     this.#setBusy(false);
   }
 
+  /** An adapter is asked as its card suggests, where the reader has typed nothing. */
   #body(choice) {
+    const adapter = this.#catalogue.adapter(this.#model, choice.lora);
+    const { mode, ...suggested } = adapter ? suggestionOf(adapter) : { mode: "prompt" };
+    const values = { ...this.#sampling.values };
+    for (const [name, value] of Object.entries(suggested)) if (value && !this.#typed.has(name)) values[name] = value;
     const lora = choice.lora ? { lora: loraOf(choice) } : {};
-    const raw = this.#form === "raw" ? { raw: true } : {};
-    return { prompt: this.#ask, ...raw, ...lora, ...samplingOf(this.#sampling.values, Object.keys(this.#sampling.values)), stream: true };
+    const raw = (this.#form || mode) === "raw" ? { raw: true } : {};
+    return { prompt: this.#ask, ...raw, ...lora, ...samplingOf(values, Object.keys(values)), stream: true };
   }
 
   /** Shows while they run how much text all columns get together. Pieces are tokens, nearly always. */

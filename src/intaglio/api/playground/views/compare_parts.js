@@ -65,7 +65,7 @@ function settingsParts() {
   const model = element("select", { name: "model", disabled: true });
   const sampling = element("div", { class: "grid wide" });
   const forms = element("select", { name: "form" },
-    new Option("the model's chat form", "prompt"), new Option("raw: the text is continued", "raw"));
+    new Option("each one's own: what its card suggests, else the model's chat form", ""), new Option("the model's chat form", "prompt"), new Option("raw: the text is continued", "raw"));
   const details = element("details", {}, element("summary", {}, "Base model, prompt form and sampling"),
     element("div", { class: "choices" }, field("compare-model", "Base model", model), field("compare-form", "Prompt form", forms)), sampling);
   return { model, sampling, details };
