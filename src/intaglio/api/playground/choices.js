@@ -3,6 +3,8 @@
 import { element } from "./dom.js";
 import { hasWeights, isReady, propertyOf } from "./catalogue.js";
 
+const NO_WEIGHTS = "No weights on this server: intaglio serve --model ID=PATH adds them";
+
 /** The served models, then those that another one answers for, then those without weights, which cannot be chosen. */
 export function fillModels(select, catalogue, chosen) {
   const options = [];
@@ -11,11 +13,12 @@ export function fillModels(select, catalogue, chosen) {
     const standIn = propertyOf(model, "stand_in");
     const option = new Option(model.name, model.name);
     option.disabled = !hasWeights(model);
+    option.title = model.description;
     if (!standIn && !option.disabled) {
       options.push(option);
       continue;
     }
-    const label = standIn ? `Answered by ${standIn}` : "No weights on this server";
+    const label = standIn ? `Answered by ${standIn}` : NO_WEIGHTS;
     if (!groups.has(label)) groups.set(label, element("optgroup", { label }));
     groups.get(label).append(option);
   }
