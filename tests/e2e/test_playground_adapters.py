@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,47 @@ def test_a_refused_adapter_says_why_and_leaves_nothing_behind(
     expect(page.get_by_role("alert")).to_contain_text("rank", timeout=ANSWER_TIMEOUT_MS)
     expect(page.locator("#view-adapters progress")).to_be_hidden()
     assert own_names(page, live_server) == []
+
+
+def drop(page: Page, *paths: Path) -> None:
+    """Let go of files and folders over the page, as a person does: the browser reads them from the disk."""
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for step in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": step, "x": 400, "y": 300, "data": data})
+    devtools.detach()
+
+
+def test_a_dropped_folder_is_uploaded_under_its_name(
+    page: Page, live_server: LiveServer, adapter_folders: list[Path]
+) -> None:
+    page.get_by_role("link", name="Compare").click()
+    drop(page, adapter_folders[1])
+    expect(page.get_by_role("article", name="two", exact=True)).to_contain_text("Verified: ", timeout=ANSWER_TIMEOUT_MS)
+    assert own_names(page, live_server) == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "problem"),
+    [
+        (WEIGHTS_FILE, f"{CONFIG_FILE} is there, but not the weights"),
+        (CONFIG_FILE, f"{WEIGHTS_FILE} is there, but not {CONFIG_FILE}"),
+    ],
+)
+def test_a_dropped_folder_without_one_of_the_two_files_is_refused_with_what_is_missing(
+    page: Page, live_server: LiveServer, adapter_folders: list[Path], tmp_path: Path, missing: str, problem: str
+) -> None:
+    folder = shutil.copytree(adapter_folders[0], tmp_path / "half")
+    (folder / missing).unlink()
+    drop(page, folder)
+    expect(page.get_by_role("alert")).to_contain_text(problem)
+    assert own_names(page, live_server) == []
+
+
+def test_a_dropped_folder_with_nothing_in_it_says_so(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    drop(page, tmp_path / "nothing")
+    expect(page.get_by_role("alert")).to_contain_text("The folder is empty")
 
 
 @pytest.mark.parametrize(
