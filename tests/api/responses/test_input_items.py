@@ -75,9 +75,9 @@ def test_pages_follow_each_other(client: TestClient) -> None:
     ("query", "says"),
     [
         ({"order": "up"}, "query parameter 'order' is 'up', not asc or desc"),
-        ({"limit": 101}, "query parameter 'limit' is '101', not an integer from 1 to 100"),
+        ({"limit": 101}, "query parameter 'limit' is \"101\", not an integer from 1 to 100"),
         ({"after": "msg_x"}, "query parameter 'after' is 'msg_x', no item of this response's input"),
-        ({"before": "msg_x"}, "query parameter 'before' is not known here; known: order, after, limit"),
+        ({"before": "msg_x"}, 'query parameter "before" is not known here; known: order, after, limit'),
     ],
 )
 def test_what_cannot_be_listed_is_refused(client: TestClient, query: dict[str, Any], says: str) -> None:

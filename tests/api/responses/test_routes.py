@@ -188,7 +188,7 @@ def test_what_cannot_be_served_is_refused_by_name(
 
 def test_an_unknown_query_parameter_of_a_read_is_refused(client: TestClient) -> None:
     response_id = body_of(create(client))["id"]
-    assert "'stream' is not known" in refusal_of(client.get(f"{RESPONSES}/{response_id}?stream=true"))[2]
+    assert '"stream" is not known' in refusal_of(client.get(f"{RESPONSES}/{response_id}?stream=true"))[2]
 
 
 @pytest.mark.parametrize(
