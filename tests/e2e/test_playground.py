@@ -177,7 +177,7 @@ def test_an_adapter_chosen_after_typing_takes_its_form_and_limits_and_keeps_the_
     expect(box(page, "max_tokens")).to_have_value("24")
     page.get_by_role("combobox", name="Adapter").select_option("intaglio-json")
     expect(page.get_by_role("radio", name="prompt")).to_be_checked()
-    expect(box(page, "max_tokens")).to_have_value("")
+    expect(box(page, "max_tokens")).to_have_value("96")  # of the adapter's card
     expect(box(page, "Prompt")).to_have_value("Please send two wool scarves to Ines Duarte in Funchal.")
     box(page, "max_tokens").fill("9")
     page.get_by_role("combobox", name="Adapter").select_option("intaglio-sql")

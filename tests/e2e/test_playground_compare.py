@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.helpers.browser import ANSWER_TIMEOUT_MS, box, needs_browser, open_view, watched_page
-from tests.helpers.servers import LiveServer
+from tests.helpers.servers import LiveServer, serve
 
 pytestmark = needs_browser
 
@@ -46,6 +50,65 @@ def test_the_base_and_every_adapter_answer_one_question_side_by_side(page: Page)
         expect(column(page, name).locator(".output")).to_have_text(re.compile(r"\S"))
     expect(page.locator("#view-compare .status")).to_contain_text("tokens/s together")
     expect(column(page, "intaglio-json")).to_contain_text("Verified: ")
+
+
+def asked_bodies(page: Page) -> dict[str, dict[str, Any]]:
+    """The body that each column sent, by the adapter's name; the base's is under ""."""
+    found: list[dict[str, Any]] = []
+    page.on("request", lambda request: found.append(request.post_data_json) if "/ai/run/" in request.url else None)
+    ask_all(page)
+    return {body.get("lora", ""): body for body in found}
+
+
+def test_an_adapter_is_asked_as_its_card_suggests_where_nothing_was_typed(page: Page) -> None:
+    box(page, "Question").fill("The app keeps crashing.")
+    bodies = asked_bodies(page)
+    assert {name: (body["max_tokens"], body["temperature"], "raw" in body) for name, body in bodies.items()} == {
+        "": (96, 0, False),
+        "intaglio-json": (96, 0, False),
+        "intaglio-sql": (64, 0, False),
+        "intaglio-triage": (8, 0, False),
+    }
+
+
+def test_what_is_typed_counts_before_a_card_and_is_kept_in_the_link(page: Page, live_server: LiveServer) -> None:
+    open_view(page, live_server.url, "compare", ask="The app", max_tokens="3", form="raw")
+    bodies = asked_bodies(page)
+    assert {(body["max_tokens"], body["raw"]) for body in bodies.values()} == {(3, True)}
+    expect(page).to_have_url(re.compile(r"form=raw.*max_tokens=3"))
+    assert "temperature" not in page.url
+
+
+def raw_sql(route: Route) -> None:
+    """The list of adapters as if a card of another form were among them."""
+    content = route.fetch().json()
+    for finetune in content["result"]:
+        if finetune["name"] == "intaglio-sql":
+            finetune["suggested"]["form"] = "raw"
+    route.fulfill(json=content)
+
+
+def test_an_adapter_whose_card_says_raw_gets_the_text_as_it_stands(page: Page, live_server: LiveServer) -> None:
+    page.route("**/finetunes/public*", raw_sql)
+    open_view(page, live_server.url, "compare", ask="SELECT", max_tokens="3", **{"with": "*,intaglio-sql"})
+    bodies = asked_bodies(page)
+    assert bodies["intaglio-sql"]["raw"] is True
+    assert "raw" not in bodies[""]
+    open_view(page, live_server.url, "chat", lora="intaglio-sql")
+    expect(page.locator("#view-chat .note")).to_contain_text("raw text, not turns of a chat")
+
+
+def test_a_server_that_goes_away_in_the_middle_leaves_every_columns_text(browser: Browser, tmp_path: Path) -> None:
+    with serve([], tmp_path) as server, watched_page(browser, server.url) as page:
+        open_view(page, server.url, "compare", ask="Once", max_tokens="1500", **{"with": "*,intaglio-json:0"})
+        page.get_by_role("button", name="Ask all").click()
+        for name in ("base", "intaglio-json"):
+            expect(column(page, name).locator(".output")).to_have_text(re.compile(r"\w"), timeout=ANSWER_TIMEOUT_MS)
+        os.kill(server.pid, signal.SIGKILL)
+        for name in ("base", "intaglio-json"):
+            expect(column(page, name).get_by_role("alert")).to_contain_text(re.compile("server still running|was cut"))
+            expect(column(page, name).locator(".output")).to_have_text(re.compile(r"\w"))
+        expect(page.get_by_role("button", name="Ask all")).to_be_enabled()
 
 
 def test_the_columns_stream_together_and_esc_stops_all_of_them(page: Page, live_server: LiveServer) -> None:

@@ -15,6 +15,7 @@ import { TurnView } from "./chat_turn.js";
 const ASSISTANT = "intaglio-chat"; // the demo adapter that answers; taken visibly, by its name, when nothing else was chosen
 const MAX_TITLE = 60; // characters
 const PRETRAINED_NOTE = "This base is pre-trained: it continues text and was never trained to answer. Choose an adapter to chat with it, or let it continue a text in Complete.";
+const RAW_NOTE = "This adapter's card suggests raw text, not turns of a chat: ask it in Complete or Compare.";
 
 export class ChatView {
   #app;
@@ -111,7 +112,7 @@ export class ChatView {
     fillAdapters(parts.lora, this.#catalogue, { none: "base model (no adapter)", listed: this.#catalogue.adaptersOf(model), chosen: lora });
     for (const [input, value] of [[parts.scale, scale], [parts.system, system]]) if (input.value !== value) input.value = value;
     parts.scaleField.hidden = !lora;
-    const note = described && !hasWeights(described) ? described.description : isPretrained(described) && !lora ? PRETRAINED_NOTE : "";
+    const note = described && !hasWeights(described) ? described.description : isPretrained(described) && !lora ? PRETRAINED_NOTE : this.#adapter()?.suggested?.form === "raw" ? RAW_NOTE : "";
     parts.about.textContent = this.#adapter() ? aboutOf(this.#adapter()) : "";
     parts.note.textContent = note;
     parts.note.hidden = !note;
