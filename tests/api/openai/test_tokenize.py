@@ -32,6 +32,18 @@ def test_messages_become_the_ids_of_a_chat(client: TestClient) -> None:
     assert found["token_strs"] == ["user:", "one", "two"]
 
 
+def test_the_prompt_of_a_chat_with_tools_depends_on_how_they_may_be_chosen(client: TestClient) -> None:
+    def count(**choice: Any) -> int:
+        sent = {"model": MODEL, "messages": MESSAGES, "tools": [{"name": "get_weather"}], **choice}
+        found: int = body_of(client.post(TOKENIZE, json=sent))["count"]
+        return found
+
+    assert count() == count(tool_choice="auto")
+    assert count(tool_choice="none") == 3 < count(tool_choice="required") != count()
+    refusal = refusal_of(client.post(TOKENIZE, json={"model": MODEL, "messages": MESSAGES, "tool_choice": "often"}))
+    assert refusal[:2] == (400, 5006)
+
+
 def test_an_adapter_has_the_tokens_of_its_base_if_it_exists(client: TestClient, adapter_folder: Path) -> None:
     create(client, "mine")
     upload_both(client, adapter_folder, "mine")

@@ -36,6 +36,10 @@ TOKENIZE_SCHEMA: dict[str, Any] = {
         "prompt": {"type": "string"},
         "messages": MESSAGES,
         "tools": {"type": "array", "items": {"type": "object"}},
+        "tool_choice": {
+            "type": ["string", "object"],
+            "description": "as of chat completions: the prompt depends on it",
+        },
         "add_special_tokens": _FLAG,
         "add_generation_prompt": _FLAG,
         "continue_final_message": _FLAG,
@@ -132,7 +136,7 @@ def _token_ids(llm: AsyncLLM, body: dict[str, Any]) -> list[int]:
     if "prompt" in body:
         add_bos = body.get("add_special_tokens", True)
         return llm.tokenizer.encode(body["prompt"], special=True, add_bos=add_bos)
-    tools, ending = parse_tools(body.get("tools")), prompt_ending(body)
+    tools, ending = parse_tools(body.get("tools"), choice=body.get("tool_choice")), prompt_ending(body)
     return llm.render_messages(
         with_tools(body["messages"], tools) if tools else body["messages"],
         add_generation_prompt=ending is PromptEnding.NEW_TURN,
