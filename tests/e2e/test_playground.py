@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -79,7 +74,7 @@ def test_an_adapter_is_chosen_by_name_and_its_digest_is_shown(page: Page) -> Non
     choose_form(page, "prompt")
     box(page, "Prompt").fill("Nora Patel from Lisbon ordered three desk lamps.")
     box(page, "max_tokens").fill("5")
-    assert f'"lora": "{adapter}"' in page.locator("#curl").inner_text()
+    assert f'"lora": "{adapter}"' in page.locator("#code").inner_text()
     run_and_wait(page)
     assert re.fullmatch("[0-9a-f]{64}", fact(page, "intaglio-adapter-digest"))
 
@@ -123,18 +118,18 @@ def test_two_adapters_are_mixed_with_their_scales_and_the_link_keeps_them(page: 
     box(page, "Prompt").fill("Nora Patel from Lisbon ordered three desk lamps.")
     box(page, "max_tokens").fill("3")
     mix = f'"lora": [{{"name": "{first}", "scale": 0.5}}, {{"name": "{second}", "scale": -0.25}}]'
-    assert mix in page.locator("#curl").inner_text()
+    assert mix in page.locator("#code").inner_text()
     run_and_wait(page)
     digest = fact(page, "intaglio-adapter-digest")
     page.reload()
     expect(page.locator("#model")).to_be_enabled()
-    assert mix in page.locator("#curl").inner_text()
+    assert mix in page.locator("#code").inner_text()
     run_and_wait(page)
     assert fact(page, "intaglio-adapter-digest") == digest
     page.get_by_role("combobox", name="Adapter").select_option(second)  # it cannot be mixed with itself
-    assert f'"lora": [{{"name": "{second}", "scale": 0.5}}]' in page.locator("#curl").inner_text()
+    assert f'"lora": [{{"name": "{second}", "scale": 0.5}}]' in page.locator("#code").inner_text()
     page.get_by_role("combobox", name="Adapter").select_option("")
-    assert "lora" not in page.locator("#curl").inner_text()
+    assert "lora" not in page.locator("#code").inner_text()
 
 
 @pytest.mark.slow
@@ -225,31 +220,10 @@ def test_ctrl_enter_runs_the_prompt(page: Page) -> None:
     expect(page.get_by_role("status")).to_have_text("Done.", timeout=ANSWER_TIMEOUT_MS)
 
 
-@pytest.mark.slow
-def test_the_curl_command_shown_gives_the_same_completion(page: Page) -> None:
-    choose_form(page, "messages")
-    box(page, "System message").fill("Answer in one word.")
-    box(page, "User message").fill("Don't say \"no\": what's 2 < 3?\nÄ, 日本, $HOME and `id` stay as they are.")
-    box(page, "max_tokens").fill("6")
-    box(page, "temperature").fill("0")
-    page.get_by_label("stream").uncheck()
-    answer = run_and_wait(page)
-    command = page.locator("#curl").inner_text()
-    done = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60)
-    result = json.loads(done.stdout)["result"]
-    assert result["response"] == page.locator("#completion").evaluate("element => element.textContent")
-    assert result["response"].strip() == answer.strip()
-    assert str(result["usage"]["prompt_tokens"]) == fact(page, "prompt tokens").split()[0]
-
-
-def test_a_wrong_value_shows_the_code_and_the_message(page: Page) -> None:
-    box(page, "temperature").fill("9")
+def test_what_the_server_refuses_is_shown_with_its_code_and_message(page: Page) -> None:
+    box(page, "max_tokens").fill("1000000")  # the schema has no bound; the window of the model has
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_role("alert")).to_contain_text("Error 5006")
-    expect(page.get_by_role("alert")).to_contain_text("temperature")
-    box(page, "temperature").fill("warm")
-    page.get_by_role("button", name="Run").click()
-    expect(page.get_by_role("alert")).to_contain_text("temperature")
+    expect(page.get_by_role("alert")).to_have_text(re.compile(r"^Error \d+: .*1000000"))
     expect(page.locator("#completion")).to_have_text("")
 
 
@@ -294,47 +268,3 @@ def test_a_public_adapter_of_another_account_is_run_by_its_id_and_an_unready_one
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("alert")).to_contain_text("Error 3039")
     page.request.delete(f"{finetunes}/playground-shared")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["messages", "prompt", "raw"])
-def test_the_python_shown_gets_the_same_text_from_the_openai_routes(page: Page, form: str) -> None:
-    page.get_by_role("combobox", name="Adapter").select_option(first_adapter(page))
-    choose_form(page, form)
-    box(page, "User message" if form == "messages" else "Prompt").fill("Ines \"Ä\" ordered $2 'scarves'\nin Funchal.")
-    for name, value in {"max_tokens": "6", "temperature": "0", "top_k": "3", "seed": "5"}.items():
-        box(page, name).fill(value)
-    page.get_by_label("stream", exact=True).uncheck()
-    answer = run_and_wait(page)
-    page.get_by_role("combobox", name="Language").select_option("python")
-    client, called = (
-        node for node in ast.walk(ast.parse(page.locator("#curl").inner_text())) if is_call_of_client(node)
-    )
-    fields = arguments(called)
-    route = "completions" if form == "raw" else "chat/completions"
-    assert ast.unparse(called.func) == f"client.{route.replace('/', '.')}.create"
-    body = fields.pop("extra_body") | fields
-    (choice,) = page.request.post(f"{arguments(client)['base_url']}/{route}", data=body).json()["choices"]
-    assert (choice["text"] if form == "raw" else choice["message"]["content"]).strip() == answer.strip()
-
-
-def is_call_of_client(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[0] in ("OpenAI", "client")
-
-
-def arguments(call: ast.AST) -> dict[str, Any]:
-    assert isinstance(call, ast.Call)
-    return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
-def test_the_javascript_shown_is_a_module_that_names_the_adapter_in_the_model(page: Page) -> None:
-    adapter = first_adapter(page)
-    page.get_by_role("combobox", name="Adapter").select_option(adapter)
-    page.get_by_role("combobox", name="Language").select_option("javascript")
-    shown = page.locator("#curl").inner_text()
-    model = page.locator("#model").input_value()
-    assert f'model: "{model}:{adapter}"' in shown
-    check = ["node", "--input-type=module", "--check", "-"]
-    assert subprocess.run(check, input=shown, text=True, capture_output=True, timeout=30, check=False).returncode == 0

@@ -72,7 +72,9 @@ def open_view(page: Page, url: str, view: str, **fields: str) -> None:
 
 
 def box(page: Page | Locator, label: str) -> Locator:
-    return page.get_by_role("textbox", name=label, exact=True)
+    """The field for a text or a number."""
+    text, number = (page.get_by_role(role, name=label, exact=True) for role in ("textbox", "spinbutton"))
+    return text.or_(number)
 
 
 def send_message(page: Page, text: str) -> None:

@@ -1,14 +1,16 @@
 // Runs a request and measures it as the reader sees it: first text, tokens per second, usage, also of a stopped one.
 
 import { element } from "./dom.js";
+import { countedPrompt } from "./openai_route.js";
 import { countTokens, run } from "./wire.js";
 
 /**
  * Runs `body` on a model and calls `onText(piece)` as the completion comes.
- * Resolves to {finishReason, usage, firstText, total, rate, headers}: times in milliseconds, rate in tokens per second.
+ * Resolves to {finishReason, usage, toolCalls, firstText, total, rate, headers}: times in milliseconds, rate in tokens per second.
  * When `signal` fires it resolves too, with finishReason "stopped"; raises WireError, or TypeError without a response.
+ * `runner` sends the request, as `run` does.
  */
-export async function measuredRun(catalogue, model, body, signal, onText) {
+export async function measuredRun(catalogue, model, body, signal, onText, runner = run) {
   const times = { start: performance.now(), first: null, last: null };
   let text = "";
   const onPiece = (piece) => {
@@ -19,11 +21,11 @@ export async function measuredRun(catalogue, model, body, signal, onText) {
   };
   let end;
   try {
-    end = await run(catalogue, model, body, signal, onPiece);
+    end = await runner(catalogue, model, body, signal, onPiece);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
     times.end = performance.now();
-    end = { finishReason: "stopped", usage: await countedUsage(catalogue, model, body, text), headers: [] };
+    end = { finishReason: "stopped", usage: await countedUsage(catalogue, model, body, text), toolCalls: [], headers: [] };
   }
   return { ...end, ...ratesOf(times, end.usage) };
 }
@@ -37,11 +39,9 @@ function ratesOf({ start, first, last, end = performance.now() }, usage) {
 
 /** A stopped stream has no usage: prompt and text are counted by the server's tokenizer. Null if it cannot. */
 async function countedUsage(catalogue, model, body, text) {
-  const { prompt, messages, raw } = body;
-  const asked = messages ? { messages } : raw ? { prompt } : { messages: [{ role: "user", content: prompt }] };
   try {
     const [prompted, completed] = await Promise.all([
-      countTokens(catalogue, model, asked),
+      countTokens(catalogue, model, countedPrompt(body)),
       text ? countTokens(catalogue, model, { prompt: text, add_special_tokens: false }) : { count: 0 },
     ]);
     return { prompt_tokens: prompted.count, completion_tokens: completed.count };

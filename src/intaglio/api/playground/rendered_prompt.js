@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { errorText } from "./measured_run.js";
+import { countedPrompt } from "./openai_route.js";
 import { countTokens } from "./wire.js";
 
 const PAUSE_MS = 250; // of typing, before the server is asked
@@ -23,11 +24,12 @@ export class RenderedPrompt {
   }
 
   /** Shows the prompt of a request's body. */
-  show(model, { prompt, messages, raw }) {
-    const asked = messages ? { messages } : raw ? { prompt } : { messages: [{ role: "user", content: prompt }] };
-    const key = JSON.stringify([model, asked]);
+  show(model, body) {
+    const asked = countedPrompt(body);
+    const key = JSON.stringify([model, asked, body.functions]);
     if (!this.#catalogue.loaded || key === this.#asked) return;
     this.#asked = key;
+    if (body.functions?.length) return this.#drawNone("not shown with `functions`, which the server does not count beforehand");
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#ask(key, model, asked), PAUSE_MS);
   }
@@ -38,10 +40,15 @@ export class RenderedPrompt {
       if (key === this.#asked) this.#draw(counted);
     } catch (error) {
       if (key !== this.#asked) return;
-      this.#count.textContent = errorText(error);
-      this.#tokens.replaceChildren();
+      this.#drawNone(errorText(error));
       this.#asked = ""; // asked again at the next change
     }
+  }
+
+  #drawNone(reason) {
+    clearTimeout(this.#timer);
+    this.#count.textContent = reason;
+    this.#tokens.replaceChildren();
   }
 
   #draw({ count, max_model_len: window, token_strs: texts }) {

@@ -1,62 +1,57 @@
-// Turns the form into code for OpenAI's clients, which get the same completion from the OpenAI-compatible routes.
-// Knows neither the page nor the network.
+// Turns the request of a view into code, for each language and client. Each text runs as it is pasted; the token stands in the
+// environment and never in the code. Knows neither the page nor the network.
 
-import { accountPath, bodyOf } from "./request.js";
+import { openaiBase, openaiCall } from "./openai_route.js";
+import { accountPath, runPath } from "./request.js";
+import { aiSdkOf, fetchOf, openaiJavascriptOf, workerConfigOf, workerOf } from "./snippets_javascript.js";
+import { cloudflareOf, intaglioOf, openaiPythonOf } from "./snippets_python.js";
 
-const NOT_OPENAIS = ["top_k", "lora"]; // accepted by the routes, but not arguments of the Python client's methods
+/** name in links -> {label, write}. */
+export const LANGUAGES = Object.freeze({
+  curl: { label: "curl", write: curlOf },
+  cloudflare: { label: "Python (cloudflare)", write: cloudflareOf },
+  python: { label: "Python (openai)", write: openaiPythonOf },
+  intaglio: { label: "Python (intaglio, no server)", write: intaglioOf },
+  fetch: { label: "JavaScript (fetch)", write: fetchOf },
+  javascript: { label: "JavaScript (openai)", write: openaiJavascriptOf },
+  aisdk: { label: "JavaScript (AI SDK)", write: aiSdkOf },
+  worker: { label: "Worker: src/index.js", write: workerOf },
+  wrangler: { label: "Worker: wrangler.jsonc", write: workerConfigOf },
+});
 
-/** A Python program. */
-export function pythonOf(state, origin, withToken) {
-  const { route, fields } = callOf(state);
-  const known = Object.entries(fields).filter(([name]) => !NOT_OPENAIS.includes(name));
-  const extra = Object.fromEntries(Object.entries(fields).filter(([name]) => NOT_OPENAIS.includes(name)));
-  const lines = known.map(([name, value]) => `    ${name}=${value === true ? "True" : JSON.stringify(value)},`);
-  if (Object.keys(extra).length) lines.push(`    extra_body=${JSON.stringify(extra)},`);
-  const key = withToken ? 'os.environ["CLOUDFLARE_API_TOKEN"]' : '"any"';
-  const [piece, whole] = state.mode === "raw" ? ["text", "text"] : ["delta.content", "message.content"];
-  return [
-    ...(withToken ? ["import os", ""] : []),
-    "from openai import OpenAI",
-    "",
-    `client = OpenAI(base_url=${JSON.stringify(baseOf(state, origin))}, api_key=${key})`,
-    `answer = client.${route}.create(`,
-    ...lines,
-    ")",
-    ...(state.stream
-      ? ["for chunk in answer:", `    print(chunk.choices[0].${piece} or "", end="", flush=True)`]
-      : [`print(answer.choices[0].${whole})`]),
-  ].join("\n");
+/**
+ * The code of a request {origin, account, model, body, logprobs, withToken, defaults}: `body` is that of the native route,
+ * `logprobs` as in openaiCall, `defaults` what the server uses for fields that are left out.
+ */
+export function codeOf(language, request) {
+  const { origin, account, model, body, logprobs } = request;
+  const openai = openaiCall(model, body, logprobs);
+  const native = { url: `${origin}/${accountPath(account, runPath(model))}`, body };
+  // fetch and curl reach any route: logprobs need OpenAI's
+  const sent = logprobs === "" ? native : { url: `${openaiBase(origin, account)}/${openai.route}`, body: openai.body };
+  return LANGUAGES[language].write({ ...request, openai, sent, isOpenai: logprobs !== "", base: openaiBase(origin, account) });
 }
 
-/** A JavaScript module for Node.js. */
-export function javascriptOf(state, origin, withToken) {
-  const { route, fields } = callOf(state);
-  const key = withToken ? "process.env.CLOUDFLARE_API_TOKEN" : '"any"';
-  const [piece, whole] = state.mode === "raw" ? ["text", "text"] : ["delta.content", "message.content"];
-  return [
-    'import OpenAI from "openai";',
-    "",
-    `const client = new OpenAI({ baseURL: ${JSON.stringify(baseOf(state, origin))}, apiKey: ${key} });`,
-    `const answer = await client.${route}.create({`,
-    ...Object.entries(fields).map(([name, value]) => `  ${name}: ${JSON.stringify(value)},`),
-    "});",
-    state.stream
-      ? `for await (const chunk of answer) process.stdout.write(chunk.choices[0].${piece} ?? "");`
-      : `console.log(answer.choices[0].${whole});`,
-  ].join("\n");
+/** A command for a POSIX shell. */
+function curlOf({ sent, withToken }) {
+  const words = ["curl", ...(sent.body.stream ? ["-N"] : []), quoted(sent.url)];
+  const lines = [words.join(" ")];
+  if (withToken) lines.push('-H "Authorization: Bearer $CLOUDFLARE_API_TOKEN"');
+  lines.push(`-d ${singleQuoted(spaced(sent.body))}`);
+  return lines.join(" \\\n  ");
 }
 
-/** The client's method and its fields. One adapter stands in the model's name, where every client has a place for it. */
-function callOf(state) {
-  const { prompt, raw, lora, ...others } = bodyOf(state);
-  const isList = Array.isArray(lora);
-  const model = lora && !isList ? `${state.model}:${lora}` : state.model;
-  const rest = isList ? { ...others, lora } : others;
-  if (raw) return { route: "completions", fields: { model, prompt, ...rest } };
-  const messages = rest.messages ?? [{ role: "user", content: prompt }];
-  return { route: "chat.completions", fields: { model, ...rest, messages } };
+function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : singleQuoted(word);
 }
 
-function baseOf(state, origin) {
-  return `${origin}/${accountPath(state.account, "v1")}`;
+function singleQuoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** JSON on one line with a space after each comma and colon: what a person would type. */
+function spaced(value) {
+  if (Array.isArray(value)) return `[${value.map(spaced).join(", ")}]`;
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${spaced(item)}`).join(", ")}}`;
 }

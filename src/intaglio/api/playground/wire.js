@@ -49,7 +49,7 @@ export async function countTokens(connection, model, asked) {
 
 /**
  * Runs a body on a model and calls `onText(piece)` as the completion comes.
- * Resolves to {usage, finishReason, headers} at the end; raises WireError, or AbortError when `signal` fires.
+ * Resolves to {usage, finishReason, toolCalls, headers} at the end; raises WireError, or AbortError when `signal` fires.
  */
 export async function run(connection, model, body, signal, onText) {
   const response = await send(connection, runPath(model), body, signal);
@@ -58,7 +58,7 @@ export async function run(connection, model, body, signal, onText) {
   if (!response.ok || !isStream) {
     const result = await resultOf(response);
     onText(textOf(result.response));
-    return { usage: result.usage ?? null, finishReason: result.finish_reason ?? null, headers };
+    return { usage: result.usage ?? null, finishReason: result.finish_reason ?? null, toolCalls: result.tool_calls ?? [], headers };
   }
   return { ...(await readStream(response.body, onText)), headers };
 }
@@ -66,10 +66,12 @@ export async function run(connection, model, body, signal, onText) {
 async function readStream(stream, onText) {
   let usage = null;
   let finishReason = null;
+  const toolCalls = [];
   for await (const data of events(stream)) {
-    if (data === "[DONE]") return { usage, finishReason };
+    if (data === "[DONE]") return { usage, finishReason, toolCalls };
     const chunk = parsed(data);
     if (chunk.response) onText(textOf(chunk.response));
+    toolCalls.push(...(chunk.tool_calls ?? []));
     usage = chunk.usage ?? usage;
     finishReason = chunk.finish_reason ?? finishReason;
     if (chunk.errors?.length) throw new WireError(chunk.errors[0].message, chunk.errors[0].code);
@@ -78,7 +80,7 @@ async function readStream(stream, onText) {
 }
 
 /** The `data:` of each server-sent event, as text. An event ends with an empty line. */
-async function* events(stream) {
+export async function* events(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
@@ -113,7 +115,8 @@ export async function readStatus({ token }) {
   throw new WireError(status.errors?.[0]?.message ?? `HTTP ${response.status}`, status.errors?.[0]?.code, response.status);
 }
 
-async function send({ account, token }, path, body, signal = null) {
+/** A POST below the account's path. */
+export async function send({ account, token }, path, body, signal = null) {
   const headers = { "Content-Type": "application/json", ...authorization(token) };
   return fetch(accountPath(account, path), { method: "POST", headers, body: JSON.stringify(body), signal });
 }
@@ -130,7 +133,8 @@ export function resultOfText(text, status) {
   throw new WireError(first?.message ?? `HTTP ${status}`, first?.code, status);
 }
 
-function parsed(text, status = null) {
+/** JSON of the server; raises WireError if it is none. */
+export function parsed(text, status = null) {
   try {
     return JSON.parse(text);
   } catch {
