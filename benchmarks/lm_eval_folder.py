@@ -19,8 +19,11 @@ def write_folder(file: Path, folder: Path) -> None:
         for name in ("hf_quantizer", "quantization_config"):
             if hasattr(holder, name):
                 delattr(holder, name)
+    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    # As Google publishes it: an answer ends with its turn. The GGUF file names one token.
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")]
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def answers(logprob: float, text: str) -> dict[str, Any]:
     return {task: {"metrics": metrics, "answers": found[task]} for task in TASKS}
 
 
-def test_a_row_has_the_largest_difference_and_the_equal_texts() -> None:
+def test_a_row_has_the_largest_relative_difference_and_the_equal_texts() -> None:
     ours = {**answers(-2.5, "a"), "chat": answers(0.0, "b")["generate"]}
     rows = list(rows_beside({"transformers": {"base": answers(-2.0, "a")}, "f32": {"base": ours}}))
-    assert [row["difference"] for row in rows] == [0.0, 0.5]
+    assert [row["difference"] for row in rows] == [0.0, 0.25]
     assert (rows[1]["same_texts"], rows[1]["same_by_chat"]) == (1, 0)
 
 
