@@ -79,7 +79,7 @@ def test_a_form_is_read_the_same_in_pieces_of_any_size(client: TestClient, good:
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        ("?keep_other_file=maybe", "'keep_other_file' is 'maybe', not true or false"),
+        ("?keep_other_file=maybe", "'keep_other_file' is \"maybe\", not true or false"),
         ("?keep_other_file=2", "not true or false"),
         ("?keep_other_file=%00", "not true or false"),
         ("?keep_other_file=" + "x" * 5000, "not true or false"),

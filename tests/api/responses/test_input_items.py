@@ -74,9 +74,9 @@ def test_pages_follow_each_other(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ({"order": "up"}, "query parameter 'order' is 'up', not asc or desc"),
+        ({"order": "up"}, "query parameter 'order' is \"up\", not asc or desc"),
         ({"limit": 101}, "query parameter 'limit' is \"101\", not an integer from 1 to 100"),
-        ({"after": "msg_x"}, "query parameter 'after' is 'msg_x', no item of this response's input"),
+        ({"after": "msg_x"}, "query parameter 'after' is \"msg_x\", no item of this response's input"),
         ({"before": "msg_x"}, 'query parameter "before" is not known here; known: order, after, limit'),
     ],
 )

@@ -17,6 +17,7 @@ from intaglio.api.responses.shapes import (
     OutputText,
 )
 from intaglio.errors import BadInputError
+from intaglio.wording import shown
 
 MAX_ITEMS, DEFAULT_ITEMS = 100, 20  # of one page, as for OpenAI
 ORDERS = ("asc", "desc")
@@ -31,7 +32,7 @@ def input_items(response_id: str, messages: Sequence[Mapping[str, Any]], query: 
     check_names(query, "order", "after", "limit")
     order = query.get("order", "desc")
     if order not in ORDERS:
-        raise BadInputError(f"query parameter 'order' is {order[:40]!r}, not asc or desc")
+        raise BadInputError(f"query parameter 'order' is {shown(order)}, not asc or desc")
     limit = integer(query, "limit", default=DEFAULT_ITEMS, low=1, high=MAX_ITEMS)
     items = list(_items(response_id, messages))
     if order == "desc":
@@ -39,7 +40,7 @@ def input_items(response_id: str, messages: Sequence[Mapping[str, Any]], query: 
     if "after" in query:
         ids = [item.id for item in items]
         if query["after"] not in ids:
-            raise BadInputError(f"query parameter 'after' is {query['after'][:60]!r}, no item of this response's input")
+            raise BadInputError(f"query parameter 'after' is {shown(query['after'])}, no item of this response's input")
         items = items[ids.index(query["after"]) + 1 :]
     page = items[:limit]
     first, last = (page[0].id, page[-1].id) if page else (None, None)
