@@ -15,6 +15,7 @@ ORACLE := .venv-oracle
 TRAIN := .venv-train
 CLIENTS := .venv-clients
 NEWEST := .venv-newest
+DOCS := .venv-docs
 RESULTS := build/results
 TORCH := 2.13.0
 PIP_FLAGS := --quiet --disable-pip-version-check
@@ -22,7 +23,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 # Everything is installed from the locks of requirements/, by uv. `make setup UV=false` leaves it all to pip, from the same locks.
 UV := $(VENV)/bin/uv
 PIP := $(VENV)/bin/python -m pip
-LOCK_NAMES := uv build serve test bench train oracle
+LOCK_NAMES := uv build serve test bench train oracle docs
 LOCKED_uv := --group uv
 LOCKED_build := --group build
 LOCKED_serve := pyproject.toml --extra default-model --extra hub
@@ -30,6 +31,7 @@ LOCKED_test := pyproject.toml --extra default-model --extra hub --extra test
 LOCKED_bench := pyproject.toml --extra default-model --extra hub --extra test --extra bench
 LOCKED_train := pyproject.toml --extra default-model --extra train
 LOCKED_oracle := pyproject.toml --extra default-model --extra test --extra oracle
+LOCKED_docs := pyproject.toml --extra docs
 
 UV_STAMP := $(VENV)/.installed-uv
 # The package itself, as an editable wheel: the C++ kernels are compiled once, whichever environments install it.
@@ -41,6 +43,7 @@ TEST_STAMP := $(VENV)/.installed-test
 BENCH_STAMP := $(VENV)/.installed-bench
 ORACLE_STAMP := $(ORACLE)/.installed
 TRAIN_STAMP := $(TRAIN)/.installed
+DOCS_STAMP := $(DOCS)/.installed
 # One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
 TOOLS := agents llama-index inspect-ai locust aiperf litellm-proxy
@@ -49,7 +52,7 @@ NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table test-tools tools-table smoke lint types fix coverage lock bench bench-7b bench-install clean
+.PHONY: help setup serve train-env test test-kernels test-random test-random-oracle test-newest test-slow test-oracle test-clients clients-table test-tools tools-table smoke docs docs-serve lint types fix coverage lock bench bench-7b bench-install clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -143,6 +146,14 @@ tools-table: test-tools  ## the same, and write what they showed into docs/clien
 smoke: $(SERVE_STAMP)  ## run the README's own commands against a server started as it says
 	$(VENV)/bin/python scripts/readme_smoke.py
 
+# The site names no address: where one is given (SITE_SOURCE, of the repository at this commit), links to files that are no pages lead
+# there, otherwise they are plain text.
+docs: $(DOCS_STAMP)  ## the pages as a site, in build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet $(ARGS)
+
+docs-serve: $(DOCS_STAMP)  ## the same at http://127.0.0.1:8000/, built anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve --dev-addr 127.0.0.1:8000 $(ARGS)
+
 CSRC = $(wildcard csrc/*/*.h csrc/*/*.cpp tests/ops/cross/*.cpp)
 
 lint: $(TEST_STAMP)  ## rules and format: ruff for Python, clang-format and the compiler's warnings for csrc/
@@ -181,7 +192,7 @@ bench-install: $(BENCH_STAMP)  ## install the peers that `make bench` compares w
 	$(VENV)/bin/python -m benchmarks install all
 
 clean:  ## remove the virtual environments and what tools left behind
-	rm -rf $(VENV) $(ORACLE) $(TRAIN) $(CLIENTS) $(NEWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(ORACLE) $(TRAIN) $(CLIENTS) $(NEWEST) $(DOCS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find tests -name node_modules -type d -prune -exec rm -rf {} +
 	find src tests examples scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -287,6 +298,13 @@ $(TRAIN_STAMP): requirements/train.txt $(PACKAGE_STAMP)
 	$(call install,$(TRAIN),$<)
 	$(call install-torch,$(TRAIN))
 	$(call install-package,$(TRAIN))
+	@touch $@
+
+$(DOCS_STAMP): requirements/docs.txt $(PACKAGE_STAMP)
+	@echo "Making $(DOCS) with mkdocs-material ..."
+	@$(VENV)/bin/python -m venv --without-pip $(DOCS)
+	$(call install,$(DOCS),$<)
+	$(call install-package,$(DOCS))
 	@touch $@
 
 $(CLIENTS)/%/.installed: tests/clients/requirements/%.txt | $(TEST_STAMP)

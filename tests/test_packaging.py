@@ -34,7 +34,7 @@ def test_a_workflow_has_least_rights_and_runs_what_exists(workflow: Path) -> Non
 
 
 def test_the_workflows_are_there() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["image", "release", "test", "wheels"]
+    assert [path.stem for path in WORKFLOWS] == ["docs", "image", "release", "test", "wheels"]
 
 
 def test_the_release_publishes_what_the_wheels_workflow_builds() -> None:
