@@ -55,8 +55,8 @@ def error_of(response: httpx.Response, status: int, code: int) -> str:
 BODIES: list[tuple[bytes, int, int, str]] = [
     (b"", 400, 3003, "no body"),
     (b"not JSON", 400, 5006, "not JSON"),
-    (b"[1, 2]", 400, 5006, "'object' not in 'array'"),
-    (b'{"prompt": 5}', 400, 5006, "'string' not in 'integer'"),
+    (b"[1, 2]", 400, 5006, "the body is [1, 2]; a JSON object is needed"),
+    (b'{"prompt": 5}', 400, 5006, "prompt is 5; a string is needed"),
     (b'{"prompt": "x", "temperature": 5.01}', 400, 5006, "temperature is 5.01, more than 5"),
     (b'{"prompt": "x", "top_k": 51}', 400, 5006, "top_k is 51, more than 50"),
     (b'{"prompt": "x", "max_tokens": -1}', 400, 5006, "max_tokens is -1, less than 0"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -137,14 +136,9 @@ def test_default_embedding_rows_are_bit_equal_to_ggml(default_model: Path) -> No
         np.testing.assert_array_equal(values[token_id], expected[0])
 
 
-@pytest.mark.slow  # takes 1.1 GB, and a clock says little while other tests run
-def test_default_model_is_opened_and_decoded_in_under_two_seconds(default_model: Path) -> None:
-    def read_all_s() -> float:
-        start = time.perf_counter()
-        with open_checkpoint(default_model) as checkpoint:
-            tensors = [checkpoint.tensor(name) for name in checkpoint.names()]
-        elapsed_s = time.perf_counter() - start
-        assert sum(values.size for values in tensors) == 268_098_176
-        return elapsed_s
-
-    assert min(read_all_s() for _ in range(3)) < 2.0
+@pytest.mark.slow  # takes 1.1 GB
+def test_every_tensor_of_the_default_model_is_decoded(default_model: Path) -> None:
+    with open_checkpoint(default_model) as checkpoint:
+        tensors = [checkpoint.tensor(name) for name in checkpoint.names()]
+    assert sum(values.size for values in tensors) == 268_098_176
+    assert all(np.isfinite(values).all() for values in tensors)
