@@ -94,6 +94,30 @@ def test_tools_and_their_choice_are_those_of_chat_completions(choice: Any, read:
     read_chat(body, NamedModel(MODEL))
 
 
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_a_strict_tool_is_strict(strict: bool | None) -> None:
+    (tool,) = chat_body(tools=[{**TOOL, "strict": strict}])["tools"]
+    assert tool["function"].get("strict", False) is bool(strict)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"stop": ["a"]}, "stop is not supported: send it as 'stop_sequences'"),
+        ({"min_p": 0.1}, "min_p is not a field of this route: chat/completions has it. It is 0.1"),
+        ({"functions": [{"name": "f"}]}, "functions is not supported: send them as 'tools'"),
+        (
+            {"tools": [{"name": "f", "input_schema": {"type": "objekt"}}]},
+            'tools[0].input_schema.type is "objekt"; "object" is needed',
+        ),
+    ],
+)
+def test_a_field_of_another_form_is_refused_with_what_to_send(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        chat_body(**fields)
+    assert says in str(refused.value)
+
+
 @pytest.mark.parametrize("content", ["And", [TEXT], ""])
 def test_a_last_message_of_the_assistant_is_continued(content: Any) -> None:
     body = chat_body(USER, {"role": "assistant", "content": content})

@@ -58,6 +58,18 @@ def test_a_format_is_enforced_as_a_grammar(client: TestClient, llm: FakeLLM, fie
     assert llm.submitted[-1][1].grammar is not None
 
 
+@pytest.mark.parametrize("field", ["output_format", "output_config"])
+def test_a_format_that_cannot_be_enforced_is_named_as_it_was_sent(client: TestClient, field: str) -> None:
+    asked: dict[str, Any] = {"type": "json_schema", "schema": {"type": "objekt"}}
+    status, code, _, message = refusal_of(
+        ask(client, **{field: asked if field == "output_format" else {"format": asked}})
+    )
+    assert (status, code) == (400, 5025)
+    assert (
+        f"{'output_format' if field == 'output_format' else 'output_config.format'}: the JSON schema is not" in message
+    )
+
+
 def test_the_count_of_tokens_is_that_of_the_prompt(client: TestClient, llm: FakeLLM) -> None:
     body = {"model": MODEL, "system": "Be brief.", "messages": [{"role": "user", "content": "one two three"}]}
     counted = client.post(f"{MESSAGES}/count_tokens", json=body)

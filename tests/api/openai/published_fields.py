@@ -103,6 +103,32 @@ OPENAI_RESPONSES = [
     "user",
 ]
 
+# vLLM at commit 010a69cea9ac: entrypoints/openai/responses/protocol.py, ResponsesRequest, without OpenAI's; and the two
+# penalties, `session_id` and `media_io_kwargs` that later ones have.
+VLLM_RESPONSES = [
+    "cache_salt",
+    "enable_response_messages",
+    "frequency_penalty",
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "logit_bias",
+    "media_io_kwargs",
+    "mm_processor_kwargs",
+    "presence_penalty",
+    "previous_input_messages",
+    "previous_response",
+    "priority",
+    "repetition_penalty",
+    "request_id",
+    "seed",
+    "session_id",
+    "skip_special_tokens",
+    "stop",
+    "structured_outputs",
+    "top_k",
+    "vllm_xargs",
+]
+
 # vLLM at commit 002032ee2b18: entrypoints/openai/chat_completion/protocol.py, ChatCompletionRequest.
 VLLM_CHAT = [
     "messages",

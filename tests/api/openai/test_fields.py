@@ -18,6 +18,7 @@ from tests.api.openai.published_fields import (
     VLLM_BEFORE,
     VLLM_CHAT,
     VLLM_COMPLETIONS,
+    VLLM_RESPONSES,
     VLLM_STRUCTURED_OUTPUTS,
 )
 from tests.api.openai.wire import body_of, chat, chunks_of, complete, refusal_of
@@ -55,7 +56,9 @@ def test_every_published_field_is_in_the_table(route: Route, published: set[str]
 
 def test_every_published_field_of_responses_and_of_structured_outputs_is_known() -> None:
     check = responses_check()
-    assert sorted(set(OPENAI_RESPONSES) - check.schema["properties"].keys() - check.refused.keys()) == []
+    known = {*check.schema["properties"], *check.refused}
+    assert sorted(set(OPENAI_RESPONSES) - known) == []
+    assert sorted(set(VLLM_RESPONSES) - known - {field.name for _, field in rows(Treatment.REFUSED)}) == []
     assert set(VLLM_STRUCTURED_OUTPUTS) == FORM_FIELDS["structured_outputs"]["properties"].keys()
 
 

@@ -158,6 +158,7 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": 3}, "top_logprobs needs logprobs to be true"),
     ({"logit_bias": {"7": 101}}, 'logit_bias[7] is 101, more than 100'),
     ({"logit_bias": {"hello": 1}}, "logit_bias has the key 'hello', which is not a token id"),
+    ({"logit_bias": {"07": 1, "7": 2}}, "logit_bias has the key '07', which is not a token id"),
     ({"logit_bias": {"5000": 1}}, "logit_bias has the token id 5000; this model's ids are < 5000"),
     ({"lora": 3}, "lora is 3; a string or a list is needed"),
     ({"options": {"lora": 3}}, "lora is 3; a string or a list is needed"),

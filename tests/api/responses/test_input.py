@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intaglio.api.inference.forms.text_grammar import TextGrammar
 from intaglio.api.inference.run_input import PromptEnding
 from intaglio.api.model_names import NamedModel
 from intaglio.api.openai.input import read_chat
 from intaglio.api.responses.input import as_chat_body, read_items
-from intaglio.api.responses.schema import RESPONSES_SCHEMA, responses_check
+from intaglio.api.responses.schema import RESPONSES_SCHEMA, VLLM_FIELDS, responses_check
 from intaglio.errors import BadInputError, IntaglioError
 from tests.api.conftest import MODEL
 from tests.api.responses.wire import TOOL
@@ -66,6 +67,47 @@ def test_tools_and_formats_are_those_of_chat_completions() -> None:
     assert (body["tool_choice"], body["max_tokens"]) == ("required", 9)
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
     read_chat(body, NamedModel(MODEL))
+
+
+def test_vllms_fields_are_those_of_chat_completions() -> None:
+    sent: dict[str, Any] = {
+        "top_k": 3, "seed": 7, "stop": ["a"], "include_stop_str_in_output": True, "ignore_eos": True,
+        "skip_special_tokens": False, "logit_bias": {"5": 1}, "frequency_penalty": 0.1, "presence_penalty": 0.2,
+        "repetition_penalty": 1.1, "structured_outputs": {"choice": ["a", "b"]}, "cache_salt": "s",
+    }  # fmt: skip
+    assert sent.keys() == set(VLLM_FIELDS)
+    asked = read_chat(chat_body(**sent), NamedModel(MODEL))
+    assert asked == read_chat({"model": MODEL, "messages": chat_body()["messages"], **sent}, NamedModel(MODEL))
+    assert asked.prompts[0].text_grammar == TextGrammar("choice", ["a", "b"], "structured_outputs.choice")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"min_p": 0.1}, "min_p is not a field of this route: chat/completions has it. It is 0.1"),
+        ({"n": 2}, "n is not a field of this route: chat/completions has it. It is 2"),
+        ({"logprobs": True}, "logprobs is not supported: send 'top_logprobs'"),
+        ({"priority": 3}, "priority is not supported: all requests have one priority"),
+        ({"vllm_xargs": {"a": 1}}, "vllm_xargs is not supported"),
+        ({"max_token": 3}, "max_token is not known; did you mean max_output_tokens?"),
+        ({"tool_choice": "maybe"}, 'tool_choice is "maybe"; it must be auto, none, required or {"type": "function",'),
+        ({"tool_choice": {"type": "web_search"}}, 'none, required or {"type": "function", "name": ...}'),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_form_is_refused_with_what_to_send(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        chat_body(**fields)
+    assert says in str(refused.value)
+
+
+def test_a_refused_field_that_asks_for_nothing_passes() -> None:
+    nothing = {"messages": [], "enable_response_messages": False, "logprobs": False, "priority": 0, "min_p": None}
+    assert chat_body(**nothing) == chat_body()
+
+
+def test_a_named_function_may_be_in_the_form_of_chat_completions() -> None:
+    named = {"type": "function", "function": {"name": TOOL["name"]}}
+    assert chat_body(tools=[TOOL], tool_choice=named)["tool_choice"] == named
 
 
 @pytest.mark.parametrize(

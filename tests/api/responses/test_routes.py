@@ -174,7 +174,19 @@ class TestWithLittleSpace:
         ({"tools": [{"type": "web_search"}]}, 400, 5006, 'tools[0].type is "web_search"; "function" is needed'),
         ({"text": {"verbosity": "low"}}, 400, 5006, 'text.verbosity is "low"; "medium" is needed'),
         ({"max_tokens": 5}, 400, 5006, "max_tokens is not supported: send it as 'max_output_tokens'"),
-        ({"stop": "x"}, 400, 5006, "stop is not known"),
+        ({"min_p": 0.5}, 400, 5006, "min_p is not a field of this route"),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "objekt"}}}},
+            400,
+            5025,
+            "text.format: the JSON schema is not valid at #/type",
+        ),
+        (
+            {"text": {"format": {"type": "json_object"}}, "structured_outputs": {"choice": ["a"]}},
+            400,
+            5006,
+            "text.format and structured_outputs.choice both give the completion a form; send one of them",
+        ),
         ({"input": "<fail>"}, 500, 3043, "the engine process ended"),
     ],
 )

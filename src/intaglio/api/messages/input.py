@@ -30,7 +30,7 @@ def as_chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
         choice = body["tool_choice"]
         chat["tool_choice"] = _tool_choice(choice)
         chat["parallel_tool_calls"] = not choice.get("disable_parallel_tool_use")
-    asked = _output_format(body)
+    _, asked = output_format(body)
     if asked is not None:
         chat["response_format"] = {"type": "json_schema", "json_schema": {"name": "output", "schema": asked["schema"]}}
     return chat
@@ -63,7 +63,7 @@ def _check_continued(body: Mapping[str, Any]) -> None:
             f"messages[{last}], which the answer continues, ends with whitespace; send it without, because the model "
             "writes it"
         )
-    if _output_format(body) is not None:
+    if output_format(body)[1] is not None:
         raise BadInputError(
             f"messages[{last}] is of the assistant, whose text the answer would continue; an answer that has to be "
             "JSON begins anew: end with a message of the user"
@@ -126,7 +126,7 @@ def _tool_result(place: str, block: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     described = {"name": tool["name"], "description": tool.get("description"), "parameters": tool["input_schema"]}
-    return {"type": "function", "function": described}
+    return {"type": "function", "function": described | ({"strict": True} if tool.get("strict") else {})}
 
 
 def _tool_choice(choice: Mapping[str, Any]) -> Any:
@@ -137,9 +137,9 @@ def _tool_choice(choice: Mapping[str, Any]) -> Any:
     return {"type": "function", "function": {"name": choice["name"]}}
 
 
-def _output_format(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def output_format(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """The form that the text must have, None for any, and the field that asks for it. Raises BadInputError for two."""
     newer, older = body.get("output_config", {}).get("format"), body.get("output_format")
     if newer is not None and older is not None:
         raise BadInputError("output_config.format and output_format both ask for JSON; send only one of them")
-    found: Mapping[str, Any] | None = newer if newer is not None else older
-    return found
+    return ("output_config.format", newer) if newer is not None else ("output_format", older)

@@ -13,7 +13,7 @@ from intaglio.api.http.disconnects import client_closed_response, run_until_disc
 from intaglio.api.http.envelope import JsonResponse
 from intaglio.api.http.json_body import read_json
 from intaglio.api.inference.running_request import prepare
-from intaglio.api.messages.input import as_chat_body
+from intaglio.api.messages.input import as_chat_body, output_format
 from intaglio.api.messages.output import MessageForm, MessageTokens
 from intaglio.api.messages.schema import count_check, messages_check
 from intaglio.api.messages.stream import MessageStream
@@ -50,10 +50,12 @@ def message_routes(state: ServerState) -> APIRouter:
         request.state.request_id = str(uuid4())
         sent = await read_json(request, state.settings.max_body_bytes)
         note_stand_in(state, request, sent)
-        body: dict[str, Any] = as_chat_body(check.read(sent, request.query_params))
+        body: dict[str, Any] = check.read(sent, request.query_params)
+        chat = as_chat_body(body)
         named = await find_model(state, account, body["model"])
         request.state.answered_by = state.stand_ins.get(named.base)
-        return read_chat(body, named)
+        format_field, _ = output_format(body)
+        return read_chat(chat, named, format_field=format_field)
 
     return router
 

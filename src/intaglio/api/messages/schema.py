@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from intaglio.api.inference.lora_field import LORA_SCHEMA
 from intaglio.api.inference.schema import STOP
+from intaglio.api.openai.fields import Route, fields_of
 from intaglio.api.openai.schema import CHAT_SCHEMA, BodyCheck
 
 _CHAT_FIELDS: dict[str, Any] = CHAT_SCHEMA["properties"]
@@ -47,7 +49,8 @@ _PROMPT_FIELDS: dict[str, Any] = {
                 "type": {"enum": ["custom", None]},
                 "name": {"type": "string", "minLength": 1},
                 "description": {"type": ["string", "null"]},
-                "input_schema": {"type": "object"},
+                "input_schema": {"type": "object", "properties": {"type": {"enum": ["object"]}}},
+                "strict": {"type": ["boolean", "null"]},
             },
             "required": ["name", "input_schema"],
         },
@@ -91,9 +94,17 @@ COUNT_SCHEMA: dict[str, Any] = {
 }
 
 
+_REFUSED = MappingProxyType({
+    "stop": "send it as 'stop_sequences'",
+    "max_completion_tokens": "send it as 'max_tokens'",
+    "response_format": "send it as 'output_config.format'",
+    "parallel_tool_calls": "send 'tool_choice.disable_parallel_tool_use'",
+})  # fmt: skip
+
+
 def messages_check() -> BodyCheck:
     """The check for a message."""
-    return BodyCheck(MESSAGES_SCHEMA)
+    return BodyCheck(MESSAGES_SCHEMA, _REFUSED, others=fields_of(Route.CHAT))
 
 
 def count_check() -> BodyCheck:

@@ -52,10 +52,16 @@ class OpenAIInput:
         return [replace(prompt, params=with_choice_seed(prompt.params, number)) for number in range(self.n)]
 
 
-def read_chat(body: dict[str, Any], named: NamedModel, default_max_tokens: int = DEFAULT_MAX_TOKENS) -> OpenAIInput:
+def read_chat(
+    body: dict[str, Any],
+    named: NamedModel,
+    default_max_tokens: int = DEFAULT_MAX_TOKENS,
+    format_field: str = "response_format",
+) -> OpenAIInput:
     """A body of chat completions as its check gives it. named: what its model names. Raises BadInputError.
 
     default_max_tokens  for a body without: -1 is as many as the window has room for
+    format_field        the caller's name of `response_format`, for messages
     """
     if body.get("echo"):
         raise BadInputError("echo is for completions: a chat answers with the new message alone")
@@ -65,7 +71,7 @@ def read_chat(body: dict[str, Any], named: NamedModel, default_max_tokens: int =
     messages = [_message(one) for one in body["messages"]]
     parallel = body.get("parallel_tool_calls", True)
     tools = parse_tools(body.get("tools"), choice=body.get("tool_choice"), parallel=parallel)
-    run_input = _run_input(body, logprobs, default_max_tokens)
+    run_input = _run_input(body, logprobs, default_max_tokens, format_field)
     refuse_beside_tools(run_input.text_grammar, tools)
     return _joined(body, named, [replace(run_input, messages=messages, tools=tools, ending=prompt_ending(body))])
 
@@ -131,9 +137,11 @@ def _adapters(body: dict[str, Any], named: NamedModel) -> tuple[NamedAdapter, ..
     return read_lora(body.get("lora", named.adapter))
 
 
-def _run_input(body: dict[str, Any], logprobs: int | None, default_max_tokens: int) -> RunInput:
+def _run_input(
+    body: dict[str, Any], logprobs: int | None, default_max_tokens: int, format_field: str = "response_format"
+) -> RunInput:
     """What all prompts of the request have in common."""
-    json_mode, text_grammar = read_form(body)
+    json_mode, text_grammar = read_form(body, format_field)
     return RunInput(
         prompt=None,
         messages=None,

@@ -61,6 +61,7 @@ def _limit(max_tokens: int) -> int | None:
 
 def _logit_bias(given: dict[str, float]) -> dict[int, float]:
     for name in given:
-        if not (name.isascii() and name.isdecimal() and len(name) < 10):
+        # int() would take 07 and 7 for the same token, and one of the two values would be lost.
+        if not (name.isascii() and name.isdecimal() and len(name) < 10 and name == str(int(name))):
             raise BadInputError(f"logit_bias has the key {name[:40]!r}, which is not a token id")
     return {int(name): float(value) for name, value in given.items()}

@@ -16,7 +16,7 @@ from intaglio.api.inference.lora_field import with_lora
 from intaglio.api.inference.schema import checked_violation
 from intaglio.api.openai.fields import Field, Route, Treatment, fields_of
 from intaglio.errors import BadInputError
-from intaglio.wording import at, wrong_type
+from intaglio.wording import at, shown, wrong_type
 from intaglio.wording.similar import meant_or
 
 _WINDOW_FIELDS = ("max_tokens", "max_completion_tokens")
@@ -35,9 +35,11 @@ COMPLETIONS_SCHEMA: dict[str, Any] = _schema(Route.COMPLETIONS, ["model", "promp
 class BodyCheck:
     """One body's schema and its checker.
 
-    refused   key -> why; such a key may be null or an empty list
+    refused   key -> why; such a key may be null, false or an empty list
     fields    the table of the route's fields, by name: a key that it does not have is refused. None: keys that neither
               schema nor `refused` has are let through, unless the schema forbids them
+    others    the table of another route: its fields that neither schema nor `refused` has are refused as fields of that
+              route, not as misspelt ones
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class BodyCheck:
         schema: dict[str, Any],
         refused: Mapping[str, str] = MappingProxyType({}),
         fields: Mapping[str, Field] | None = None,
+        others: Mapping[str, Field] = MappingProxyType({}),
     ) -> None:
         self.schema = schema
         self.refused = refused
         self.fields = fields
+        self._others = {name: field for name, field in others.items() if name not in schema["properties"]}
         self._validator = jsonschema_rs.Draft202012Validator(schema)
 
     def read(self, body: object, query: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
@@ -60,14 +64,28 @@ class BodyCheck:
             raise BadInputError(wrong_type("", body, ["object"]))
         given = with_lora({name: value for name, value in body.items() if value is not None}, query)
         for name, reason in self.refused.items():
-            if given.get(name, []) != []:  # an empty list asks for nothing
+            if given.get(name, []) != [] and given[name] is not False:  # these ask for nothing
                 raise BadInputError(f"{name} is not supported: {reason}")
+        given = {name: value for name, value in given.items() if name not in self.refused}
+        given = {name: value for name, value in given.items() if not self._is_without_effect(name, value)}
         if self.fields is not None:
             given = _read_by_table(body, given, self.fields)
         fault = checked_violation(self._validator, self.schema, given)
         if fault is not None:
             raise BadInputError(fault)
         return given
+
+    def _is_without_effect(self, name: str, value: object) -> bool:
+        """Whether a field of another route asks for nothing. Raises BadInputError if it asks for something."""
+        field = self._others.get(name)
+        if field is None or field.treatment is Treatment.HARMLESS:
+            return False
+        if field.treatment is Treatment.HONOURED:
+            raise BadInputError(f"{name} is not a field of this route: chat/completions has it. It is {shown(value)}")
+        reason = field.refusal(value)
+        if reason is not None:
+            raise BadInputError(reason)
+        return True
 
 
 def _read_by_table(body: Mapping[str, Any], given: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from intaglio.api.inference.schema import member, typed_object
+from intaglio.api.responses.schema import VLLM_FIELDS
 from intaglio.errors import BadInputError
 from intaglio.wording import missing, shown
 
-_SAME = (
-    "model", "temperature", "top_p", "top_k", "seed", "stream", "lora", "options", "parallel_tool_calls"
-)  # fmt: skip
+FORMAT_FIELD = "text.format"  # what is `response_format` in chat completions
+_SAME = ("model", "temperature", "top_p", "stream", "lora", "options", "parallel_tool_calls", *VLLM_FIELDS)
+_CHOICES = ("auto", "none", "required")
 _ROLES = ("user", "assistant", "system", "developer")
 _TEXTS = ("input_text", "output_text", "text")
 
@@ -114,8 +115,15 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool_choice(choice: Any) -> Any:
-    if isinstance(choice, dict) and choice.get("type") == "function" and isinstance(choice.get("name"), str):
-        return {"type": "function", "function": {"name": choice["name"]}}
+    if isinstance(choice, dict) and choice.get("type") == "function":
+        if isinstance(choice.get("name"), str):
+            return {"type": "function", "function": {"name": choice["name"]}}
+        if "function" in choice:  # the form of chat completions
+            return choice
+    if choice not in _CHOICES:
+        raise BadInputError(
+            f'tool_choice is {shown(choice)}; it must be {", ".join(_CHOICES)} or {{"type": "function", "name": ...}}'
+        )
     return choice
 
 

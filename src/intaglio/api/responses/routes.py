@@ -19,7 +19,7 @@ from intaglio.api.http.query import check_names
 from intaglio.api.model_names import find_model, note_stand_in
 from intaglio.api.openai.choices import Choices, collect, start_choices
 from intaglio.api.openai.input import read_chat
-from intaglio.api.responses.input import Message, as_chat_body, read_items
+from intaglio.api.responses.input import FORMAT_FIELD, Message, as_chat_body, read_items
 from intaglio.api.responses.input_items import input_items
 from intaglio.api.responses.output import ResponseForm, output_message
 from intaglio.api.responses.schema import responses_check
@@ -43,7 +43,7 @@ def response_routes(state: ServerState) -> APIRouter:
         earlier = await _earlier(state, account, body)
         named = await find_model(state, account, body["model"])
         request.state.answered_by = state.stand_ins.get(named.base)
-        asked = read_chat(as_chat_body(body, earlier), named, state.settings.responses_max_tokens)
+        asked = read_chat(as_chat_body(body, earlier), named, state.settings.responses_max_tokens, FORMAT_FIELD)
         form = ResponseForm(request_id, body, asked.prompts[0].params)
         store = _storing(state, account, form, [*earlier, *read_items(body["input"])])
         choices = await start_choices(state, account, asked, request_id)

@@ -6,10 +6,17 @@ from types import MappingProxyType
 from typing import Any
 
 from intaglio.api.inference.lora_field import LORA_SCHEMA
+from intaglio.api.openai.fields import Route, fields_of
 from intaglio.api.openai.schema import CHAT_SCHEMA, BodyCheck
 
 _CHAT_FIELDS: dict[str, Any] = CHAT_SCHEMA["properties"]
 _WITHOUT_EFFECT = "without effect"
+# Of vLLM's ResponsesRequest, besides OpenAI's fields: with the meaning that they have for chat completions.
+VLLM_FIELDS = (
+    "top_k", "seed", "stop", "include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "logit_bias",
+    "frequency_penalty", "presence_penalty", "repetition_penalty", "structured_outputs", "cache_salt",
+)  # fmt: skip
+_VLLM_WITHOUT_EFFECT = ("session_id", "media_io_kwargs", "mm_processor_kwargs")
 LOGPROBS = "message.output_text.logprobs"  # in `include`: the output has them
 _ITEM = {
     "type": "object",
@@ -44,7 +51,8 @@ RESPONSES_SCHEMA: dict[str, Any] = {
         "previous_response_id": {"type": "string", "minLength": 1},
         "store": {"type": "boolean", "default": True},
         "max_output_tokens": {"type": "integer", "minimum": 1},
-        **{name: _CHAT_FIELDS[name] for name in ("temperature", "top_p", "top_k", "seed", "stream")},
+        **{name: _CHAT_FIELDS[name] for name in ("temperature", "top_p", "stream", *VLLM_FIELDS)},
+        **{name: _CHAT_FIELDS[name] for name in _VLLM_WITHOUT_EFFECT},
         "tools": {"type": "array", "items": _TOOL},
         "tool_choice": _CHAT_FIELDS["tool_choice"],
         "parallel_tool_calls": _CHAT_FIELDS["parallel_tool_calls"],
@@ -92,9 +100,15 @@ _REFUSED = MappingProxyType({
     "max_tokens": "send it as 'max_output_tokens'",
     "messages": "send them as 'input'",
     "response_format": "send it as 'text.format'",
+    "max_completion_tokens": "send it as 'max_output_tokens'",
+    "logprobs": "send 'top_logprobs', or \"message.output_text.logprobs\" in 'include'",
+    "reasoning_effort": "these models write no reasoning that could be longer or shorter; leave it out",
+    "previous_response": "send 'previous_response_id', or the earlier items in 'input'",
+    "previous_input_messages": "send the earlier items in 'input'",
+    "enable_response_messages": "the prompt is not sent back; /tokenize lists its tokens",
 })  # fmt: skip
 
 
 def responses_check() -> BodyCheck:
     """The check for a response."""
-    return BodyCheck(RESPONSES_SCHEMA, _REFUSED)
+    return BodyCheck(RESPONSES_SCHEMA, _REFUSED, others=fields_of(Route.CHAT))

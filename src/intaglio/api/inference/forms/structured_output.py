@@ -39,9 +39,10 @@ class JsonMode:
     field: str
 
 
-def read_json_mode(response_format: object) -> JsonMode | None:
+def read_json_mode(response_format: object, field: str = "response_format") -> JsonMode | None:
     """The JSON mode that the field asks for; None for plain text.
 
+    field            the field's name, for messages
     response_format  `{type: "json_object"}`, `{type: "json_schema", json_schema: S}` where S is a schema or OpenAI's
                      `{name, schema, strict}`, or `{type: "text"}`; None if absent
 
@@ -53,10 +54,10 @@ def read_json_mode(response_format: object) -> JsonMode | None:
     if kind == "text":
         return None
     if kind not in ("json_object", "json_schema"):
-        raise BadInputError(f"response_format.type is {shown(kind)}; json_object, json_schema or text is needed")
+        raise BadInputError(f"{field}.type is {shown(kind)}; json_object, json_schema or text is needed")
     assert isinstance(response_format, Mapping)  # it has a type
     given = response_format.get("json_schema") if kind == "json_schema" else None
-    return JsonMode(_as_schema(_unwrapped(given), "response_format/json_schema"), "response_format")
+    return JsonMode(_as_schema(_unwrapped(given), f"{field}/json_schema"), field)
 
 
 def completion_grammar(json_mode: JsonMode | None, tools: ToolUse | None) -> str | None:

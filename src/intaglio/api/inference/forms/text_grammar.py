@@ -72,12 +72,17 @@ class TextGrammar:
         return grammar
 
 
-def read_form(body: Mapping[str, Any]) -> tuple[JsonMode | None, TextGrammar | None]:
-    """The form that a body asks for, as one of the two; at most one field may ask. Raises BadInputError."""
+def read_form(
+    body: Mapping[str, Any], format_field: str = "response_format"
+) -> tuple[JsonMode | None, TextGrammar | None]:
+    """The form that a body asks for, as one of the two; at most one field may ask. Raises BadInputError.
+
+    format_field  the name under which the caller sent what stands in `response_format`, for messages
+    """
     asked = [*_asked_fields(body), *_asked_outputs(body.get("structured_outputs"))]
     form = body.get("response_format")
     if form is not None and not (isinstance(form, Mapping) and form.get("type") == "text"):
-        asked.insert(0, ("response_format", "response_format", form))
+        asked.insert(0, (format_field, "response_format", form))
     if len(asked) > 1:
         raise BadInputError(f"{asked[0][0]} and {asked[1][0]} both give the completion a form; send one of them")
     if not asked:
@@ -86,7 +91,7 @@ def read_form(body: Mapping[str, Any]) -> tuple[JsonMode | None, TextGrammar | N
     if kind in _KINDS:
         return None, TextGrammar(kind, value, field)
     if kind == "response_format":
-        return read_json_mode(value), None
+        return read_json_mode(value, field), None
     return _json_mode(field, value), None
 
 
