@@ -46,7 +46,7 @@ TRAIN_STAMP := $(TRAIN)/.installed
 DOCS_STAMP := $(DOCS)/.installed
 # One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
-TOOLS := agents llama-index inspect-ai locust aiperf litellm-proxy
+TOOLS := agents llama-index inspect-ai locust aiperf litellm-proxy aider
 TOOL_STAMPS := $(TOOLS:%=$(CLIENTS)/%/.installed) tests/clients/promptfoo/node_modules/.installed
 NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))

@@ -44,8 +44,11 @@ LOCUST = client_row(
 )  # fmt: skip
 AIPERF = client_row("aiperf", "aiperf", "aiperf", "aiperf_profile.py", structured=_LOAD, tools=_LOAD)
 LITELLM_PROXY = client_row("LiteLLM proxy", "litellm", "litellm-proxy", "litellm_proxy.py")
+AIDER = client_row(
+    "aider", "aider-chat", "aider", "aider_editing.py", tools="it asks for edits as text and has no tools"
+)
 
 TOOLS = (
     OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS, PROMPTFOO, INSPECT,
-    LOCUST, AIPERF, LITELLM_PROXY,
+    LOCUST, AIPERF, LITELLM_PROXY, AIDER,
 )  # fmt: skip
