@@ -1,4 +1,4 @@
-"""The blocks of the pages about prompting and streaming, run against a live server with the bundled model."""
+"""The blocks of the quick start, and of the pages about prompting and streaming, run against a live server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.clients.clients import NODE_BIN
 from tests.helpers.servers import LiveServer, serve
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("prompting.md", "streaming.md")
+PAGES = ("quick_start.md", "prompting.md", "streaming.md")
 PAGE_URL = "http://127.0.0.1:8080"
 COUNTED = "four, five, six, seven,"  # what every program of the page on streaming prints
 DEADLINE_S = 120
