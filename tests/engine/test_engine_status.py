@@ -17,10 +17,10 @@ def test_running_and_waiting_requests_and_their_adapters_are_counted(
     tiny: TinyModel, adapters: list[AdapterRef]
 ) -> None:
     engine = tiny.engine(LIMITS)
-    for name, adapter in (("base", None), ("adapted", adapters[0]), ("waits", adapters[1])):
+    run(engine, [request("first", prompt(9), adapters[0], **LENGTH)])  # its adapter stays in memory
+    for name, adapter in (("base", None), ("adapted", adapters[0]), ("waits", adapters[0])):
         engine.add(request(name, prompt(9), adapter, **LENGTH))
-    while len(engine.scheduler.running) < 2:  # the adapter is being read
-        engine.step()
+    engine.step()
     status = engine.status()
     assert (status.running, status.running_on_base, status.waiting) == (2, 1, 1)
     (resident,) = status.adapters
