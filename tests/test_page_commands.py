@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ import pytest
 from scripts.readme_smoke import check_response, read_steps
 
 from tests.clients.clients import NODE_BIN
+from tests.helpers.commands import output_of
 from tests.helpers.servers import LiveServer, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("quick_start.md", "prompting.md", "streaming.md")
 PAGE_URL = "http://127.0.0.1:8080"
 COUNTED = "four, five, six, seven,"  # what every program of the page on streaming prints
-DEADLINE_S = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         assert "Traceback" not in running.log.text, running.log.text
 
 
-def output_of(command: list[str]) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def programs_in(language: str) -> list[Program]:
     return [one for one in PROGRAMS if one.language == language]
 
@@ -66,7 +59,7 @@ def programs_in(language: str) -> list[Program]:
 def test_a_command_gets_the_response_that_the_page_shows(server: LiveServer, number: int) -> None:
     name, step = STEPS[number]
     assert PAGE_URL in step.command, name
-    check_response(step, output_of(["bash", "-c", step.command.replace(PAGE_URL, server.url)]))
+    check_response(step, output_of(["bash", "-c", step.command.replace(PAGE_URL, server.url)], folder=ROOT))
 
 
 @pytest.mark.slow
@@ -74,15 +67,14 @@ def test_a_command_gets_the_response_that_the_page_shows(server: LiveServer, num
 @pytest.mark.parametrize("number", range(len(programs_in("python"))))
 def test_a_python_program_prints_the_completion(server: LiveServer, number: int) -> None:
     text = programs_in("python")[number].text.replace(PAGE_URL, server.url)
-    assert COUNTED in output_of([sys.executable, "-c", text])
+    assert COUNTED in output_of([sys.executable, "-c", text], folder=ROOT)
 
 
 @pytest.mark.clients
 def test_a_program_in_javascript_prints_the_completion(server: LiveServer) -> None:
     (program,) = programs_in("js")
-    output = output_of(
-        [str(NODE_BIN / "node"), "--input-type=module", "--eval", program.text.replace(PAGE_URL, server.url)]
-    )
+    text = program.text.replace(PAGE_URL, server.url)
+    output = output_of([str(NODE_BIN / "node"), "--input-type=module", "--eval", text], folder=ROOT)
     assert COUNTED in output
     assert "(cut)" not in output
 

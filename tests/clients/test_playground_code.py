@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from playwright.sync_api import Page
 
 from tests.clients.clients import ENVIRONMENTS, NODE_BIN, NODE_FOLDER
 from tests.helpers.browser import launch_browser, needs_browser, watched_page
+from tests.helpers.commands import output_of
 from tests.helpers.playground_code import (
     REQUESTS,
     TOOLS_AS_BODY,
@@ -20,17 +20,16 @@ from tests.helpers.playground_code import (
     server_calls,
     server_text,
     shown_code,
+    streams,
 )
 from tests.helpers.servers import LiveServer
 
 pytestmark = needs_browser
 
-DEADLINE_S = 100.0
 PYTHON = {"cloudflare": "cloudflare-5", "python": "openai"}  # language on the page -> environment
 LANGUAGES = (*PYTHON, "javascript", "aisdk")
 
 languages = pytest.mark.parametrize("language", LANGUAGES)
-streams = pytest.mark.parametrize("stream", ["true", "false"], ids=["streamed", "whole"])
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def page(live_server: LiveServer) -> Iterator[Page]:
         yield page
 
 
-def output_of(language: str, code: str, folder: Path) -> str:
+def output_in(language: str, code: str, folder: Path) -> str:
     """What the code prints. The https proxy does not exist, so a client that connects to its vendor fails."""
     if language in PYTHON:
         command = [str(ENVIRONMENTS / PYTHON[language] / "bin" / "python"), "code.py"]
@@ -48,11 +47,7 @@ def output_of(language: str, code: str, folder: Path) -> str:
         (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
     (folder / command[1]).write_text(code, encoding="utf-8")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, text=True, capture_output=True, timeout=DEADLINE_S, check=False
-    )
-    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return output_of(command, folder=folder, environment=environment)
 
 
 @streams
@@ -63,7 +58,7 @@ def test_it_gets_the_servers_completion(
 ) -> None:
     fields, body = REQUESTS[kind]
     code = shown_code(page, live_server.url, language, stream=stream, **fields)
-    printed = compact(output_of(language, code, tmp_path).removesuffix("\n"))
+    printed = compact(output_in(language, code, tmp_path).removesuffix("\n"))
     assert printed == server_text(live_server.url, body).removesuffix("\n")
 
 
@@ -73,7 +68,7 @@ def test_it_prints_the_tool_calls(
     page: Page, live_server: LiveServer, tmp_path: Path, language: str, stream: str
 ) -> None:
     code = shown_code(page, live_server.url, language, stream=stream, **TOOLS_ON_THE_PAGE)
-    printed = output_of(language, code, tmp_path)
+    printed = output_in(language, code, tmp_path)
     (call,) = server_calls(live_server.url, TOOLS_AS_BODY)
     assert call["name"] in printed
     for value in call["arguments"].values():
@@ -84,7 +79,7 @@ def test_it_prints_the_tool_calls(
 @pytest.mark.parametrize("language", ["python", "javascript"])
 def test_it_prints_logprobs(page: Page, live_server: LiveServer, tmp_path: Path, language: str, mode: str) -> None:
     fields = {"mode": mode, "prompt": "One, two,", "logprobs": "2", "max_tokens": "3", "temperature": "0"}
-    printed = output_of(language, shown_code(page, live_server.url, language, stream="false", **fields), tmp_path)
+    printed = output_in(language, shown_code(page, live_server.url, language, stream="false", **fields), tmp_path)
     told = printed.splitlines()[-1]
     assert "top_logprobs" in told
     if language == "javascript":

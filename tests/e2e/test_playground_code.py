@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers.browser import needs_browser, watched_page
+from tests.helpers.commands import output_of
 from tests.helpers.playground_code import (
     PROMPT,
     REQUESTS,
@@ -26,31 +26,21 @@ from tests.helpers.playground_code import (
     server_calls,
     server_text,
     shown_code,
+    streams,
 )
 from tests.helpers.servers import LiveServer, serve
 
 pytestmark = needs_browser
 
-DEADLINE_S = 100.0
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="no node on this machine")
 kinds = pytest.mark.parametrize("kind", REQUESTS)
-streams = pytest.mark.parametrize("stream", ["true", "false"], ids=["streamed", "whole"])
 
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
     with watched_page(browser, live_server.url) as page:
         yield page
-
-
-def output_of(command: list[str], code: str = "", **variables: str) -> str:
-    done = subprocess.run(
-        command, input=code, text=True, capture_output=True, timeout=DEADLINE_S, check=False,
-        env={**os.environ, **variables},
-    )  # fmt: skip
-    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def events(text: str) -> list[dict[str, object]]:
@@ -81,7 +71,7 @@ def test_curl_streams(page: Page, live_server: LiveServer) -> None:
 def test_fetch_gets_the_same_completion(page: Page, live_server: LiveServer, kind: str, stream: str) -> None:
     fields, body = REQUESTS[kind]
     code = shown_code(page, live_server.url, "fetch", stream=stream, **fields)
-    printed = output_of([str(NODE), "--input-type=module"], code)
+    printed = output_of([str(NODE), "--input-type=module"], stdin=code)
     if kind == "schema":
         printed = printed.replace("city:", '"city":')  # node's way to print an object
     assert compact(printed.removesuffix("\n")) == server_text(live_server.url, body).removesuffix("\n")
@@ -90,7 +80,7 @@ def test_fetch_gets_the_same_completion(page: Page, live_server: LiveServer, kin
 @needs_node
 def test_fetch_prints_tool_calls(page: Page, live_server: LiveServer) -> None:
     code = shown_code(page, live_server.url, "fetch", **TOOLS_ON_THE_PAGE)
-    (call,) = json.loads(output_of([str(NODE), "--input-type=module"], code))
+    (call,) = json.loads(output_of([str(NODE), "--input-type=module"], stdin=code))
     (wanted,) = server_calls(live_server.url, TOOLS_AS_BODY)
     assert (call["name"], call["arguments"]) == (wanted["name"], wanted["arguments"])
 
@@ -100,7 +90,8 @@ def test_fetch_prints_tool_calls(page: Page, live_server: LiveServer) -> None:
 def test_logprobs_are_asked_for_by_curl_and_fetch(page: Page, live_server: LiveServer, mode: str) -> None:
     fields = {"mode": mode, "prompt": PROMPT, "logprobs": "3", "stream": "false", "max_tokens": "4", "temperature": "0"}
     curl = json.loads(output_of(["bash", "-c", shown_code(page, live_server.url, "curl", **fields)]))
-    fetched = output_of([str(NODE), "--input-type=module"], shown_code(page, live_server.url, "fetch", **fields))
+    code = shown_code(page, live_server.url, "fetch", **fields)
+    fetched = output_of([str(NODE), "--input-type=module"], stdin=code)
     told = curl["choices"][0]["logprobs"]
     assert json.loads(fetched)["logprobs"] == told
     assert len(told["tokens" if mode == "raw" else "content"]) == 4
@@ -139,7 +130,7 @@ def test_a_token_is_named_by_its_variable_and_never_shown(browser: Browser, tmp_
         assert not any("secret-token" in text for text in texts.values())
         named = {language for language, text in texts.items() if "_TOKEN" in text}
         assert named == set(texts) - {"intaglio", "worker"}  # a Worker's is in its configuration
-        token = {"CLOUDFLARE_API_TOKEN": "secret-token"}
-        assert json.loads(output_of(["bash", "-c", texts["curl"]], **token))["success"] is True
+        environment = {**os.environ, "CLOUDFLARE_API_TOKEN": "secret-token"}
+        assert json.loads(output_of(["bash", "-c", texts["curl"]], environment=environment))["success"] is True
         if NODE is not None:
-            assert output_of([NODE, "--input-type=module"], texts["fetch"], **token).strip()
+            assert output_of([NODE, "--input-type=module"], environment=environment, stdin=texts["fetch"]).strip()

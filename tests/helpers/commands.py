@@ -1,11 +1,13 @@
-"""Runs the `intaglio` command, in the test's own process or in a new one."""
+"""Runs the `intaglio` command, in the test's own process or in a new one, and other programs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +43,29 @@ def run_in_subprocess(*words: str) -> CommandResult:
     command = [sys.executable, "-m", "intaglio.cli", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     return CommandResult(done.returncode, done.stdout, done.stderr)
+
+
+def output_of(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdin: str = "",
+    deadline_s: float = 120.0,
+) -> str:
+    """Standard output of a program. A failure shows what it printed.
+
+    folder, environment  None: those of this process
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=deadline_s,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{stdin}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

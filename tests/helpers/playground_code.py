@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import Page, expect
 
 from intaglio.settings import DEFAULT_MODEL_ID
@@ -52,6 +53,7 @@ REQUESTS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         {"prompt": "Where?", "response_format": {"type": "json_schema", "json_schema": SCHEMA}, "max_tokens": 40},
     ),
 }
+streams = pytest.mark.parametrize("stream", ["true", "false"], ids=["streamed", "whole"])
 TOOLS_ON_THE_PAGE = {
     "mode": "messages",
     "prompt": "The weather in Paris?",

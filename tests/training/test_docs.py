@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from scripts.readme_smoke import read_steps
 
 from intaglio.settings import DEFAULT_MODEL_ID
+from tests.helpers.commands import output_of
 from tests.helpers.servers import LiveServer, serve
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(900)]
@@ -26,21 +26,6 @@ PAGE_URL = "http://127.0.0.1:8080"
 # The options of the page's training, and those of the test, which are enough to show that it works.
 FULL, SHORT = "--steps 40", "--steps 12 --batch-size 4 --held-out 0.02 --threads 2"
 QUESTION = "My parcel never came."
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One `sh` block, and the `json` block right after it if there is one."""
-
-    command: str
-    answer: dict[str, Any] | None
-
-
-def read_blocks() -> list[Block]:
-    pattern = r"^```sh\n(?P<command>.*?)^```$(?:\s*^```json\n(?P<answer>.*?)^```$)?"
-    page = (ROOT / "docs" / "adapters.md").read_text()
-    found = re.finditer(pattern, page, re.MULTILINE | re.DOTALL)
-    return [Block(one["command"], json.loads(one["answer"]) if one["answer"] else None) for one in found]
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +47,14 @@ def run(command: str, server: LiveServer, folder: Path) -> str:
     command = command.replace(PAGE_URL, server.url).replace(".venv-train/bin/", "").replace(FULL, SHORT)
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "INTAGLIO_URL": server.url}
     environment.setdefault("OMP_WAIT_POLICY", "passive")  # other tests may run on the same cores; the page has it too
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    shell = ["bash", "-euo", "pipefail", "-c", command]
+    return output_of(shell, folder=folder, environment=environment, deadline_s=600)
 
 
 def test_the_page_leads_from_an_adapter_and_from_data_to_answers(server: LiveServer, tmp_path: Path) -> None:
     for name in ("src", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
-    blocks = read_blocks()
+    blocks = read_steps((ROOT / "docs" / "adapters.md").read_text())
     assert len(blocks) >= 10
     assert sum(FULL in block.command for block in blocks) == 1
     shown = ""
@@ -83,8 +64,8 @@ def test_the_page_leads_from_an_adapter_and_from_data_to_answers(server: LiveSer
             answered = json.loads(output)
             assert answered["success"] is True
             assert answered["result"]["response"]
-            if block.answer is not None:
-                assert block.answer["result"].items() <= answered["result"].items()
+            if block.expected is not None:
+                assert block.expected["result"].items() <= answered["result"].items()
         if FULL in block.command:
             shown = output
             check_effect(server)

@@ -156,7 +156,7 @@ def _raise_for_single_schema(tools: ToolUse, json_mode: JsonMode | None) -> None
 def _json_grammar(mode: JsonMode | None) -> str:
     if mode is None or mode.schema is None:
         return json_object_grammar()
-    return _named_grammar(f"{mode.field}", mode.schema)
+    return _named_grammar(mode.field, mode.schema)
 
 
 def _named_grammar(what: str, schema: Mapping[str, Any]) -> str:
