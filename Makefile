@@ -46,7 +46,7 @@ TRAIN_STAMP := $(TRAIN)/.installed
 DOCS_STAMP := $(DOCS)/.installed
 # One environment per Python client (they want different versions of the same packages), and one that holds Node.js.
 PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
-TOOLS := agents llama-index inspect-ai locust aiperf litellm-proxy aider
+TOOLS := agents llama-index inspect-ai locust aiperf guidellm litellm-proxy aider
 TOOL_STAMPS := $(TOOLS:%=$(CLIENTS)/%/.installed) tests/clients/promptfoo/node_modules/.installed
 NODE_STAMP := $(CLIENTS)/node/.installed
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/*/package.json tests/clients/*/package.json))
@@ -311,6 +311,14 @@ $(CLIENTS)/%/.installed: tests/clients/requirements/%.txt | $(TEST_STAMP)
 	@echo "Installing $* for the client tests ..."
 	@$(VENV)/bin/python -m venv --without-pip $(CLIENTS)/$*
 	$(call install,$(CLIENTS)/$*,$<)
+	@touch $@
+
+# Its loader of data imports torch.
+$(CLIENTS)/guidellm/.installed: tests/clients/requirements/guidellm.txt | $(TEST_STAMP)
+	@echo "Installing guidellm, with torch $(TORCH), for the client tests ..."
+	@$(VENV)/bin/python -m venv --without-pip $(CLIENTS)/guidellm
+	$(call install,$(CLIENTS)/guidellm,$<)
+	$(call install-torch,$(CLIENTS)/guidellm)
 	@touch $@
 
 # The wheel keeps node and npm among its modules; these links put them where a PATH can find them.

@@ -43,6 +43,7 @@ LOCUST = client_row(
     stream="its OpenAI user times whole answers", structured=_LOAD, tools=_LOAD,
 )  # fmt: skip
 AIPERF = client_row("aiperf", "aiperf", "aiperf", "aiperf_profile.py", structured=_LOAD, tools=_LOAD)
+GUIDELLM = client_row("guidellm", "guidellm", "guidellm", "guidellm_run.py", structured=_LOAD, tools=_LOAD)
 LITELLM_PROXY = client_row("LiteLLM proxy", "litellm", "litellm-proxy", "litellm_proxy.py")
 AIDER = client_row(
     "aider", "aider-chat", "aider", "aider_editing.py", tools="it asks for edits as text and has no tools"
@@ -50,5 +51,5 @@ AIDER = client_row(
 
 TOOLS = (
     OPENAI_AGENTS, INSTRUCTOR, LANGCHAIN_OPENAI_CHAT, LLAMA_INDEX, OUTLINES, AI_SDK, LANGCHAIN_JS, PROMPTFOO, INSPECT,
-    LOCUST, AIPERF, LITELLM_PROXY, AIDER,
+    LOCUST, AIPERF, GUIDELLM, LITELLM_PROXY, AIDER,
 )  # fmt: skip
