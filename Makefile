@@ -26,7 +26,7 @@ PIP := $(VENV)/bin/python -m pip
 LOCK_NAMES := uv build serve test bench train oracle docs
 LOCKED_uv := --group uv
 LOCKED_build := --group build
-LOCKED_serve := pyproject.toml --extra default-model --extra hub
+LOCKED_serve := pyproject.toml --extra default-model --extra hub --extra postgresql
 LOCKED_test := pyproject.toml --extra default-model --extra hub --extra test
 LOCKED_bench := pyproject.toml --extra default-model --extra hub --extra test --extra bench
 LOCKED_train := pyproject.toml --extra default-model --extra train
@@ -259,7 +259,7 @@ $(MODULE_LIST): always
 always:
 
 $(PACKAGE_STAMP): pyproject.toml CMakeLists.txt $(wildcard csrc/*/*) $(MODULE_LIST) requirements/build.txt $(UV_STAMP)
-	@echo "Building Intaglio (the CPU kernels are compiled if they have changed) ..."
+	@echo "Building Intaglio: the CPU kernels are compiled if they have changed, which takes one to three minutes ..."
 	$(call install,$(VENV),requirements/build.txt)
 	@rm -rf $(PACKAGE) && mkdir -p $(PACKAGE)
 	@$(VENV)/bin/python -c "from scikit_build_core import build; build.build_editable('$(PACKAGE)')" >$(PACKAGE)/log 2>&1 || { \

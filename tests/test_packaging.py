@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from intaglio.settings import PREFIX, ClientSettings, Settings
+from intaglio.settings import PREFIX, ClientSettings, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -66,6 +66,18 @@ def test_every_setting_that_is_named_exists(file: Path) -> None:
     named = set(re.findall(rf"{PREFIX}[A-Z_]+\b", file.read_text())) - {f"{PREFIX}NAME"}
     assert named
     assert named - SETTINGS == set()
+
+
+def test_the_settings_of_every_service_are_valid_and_the_image_has_the_driver_of_its_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    given = compose["services"]["server-with-postgresql"]["environment"]
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().database_url is not None
+    (lock,) = re.findall(r"requirements/\w+\.txt$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.search(r"^psycopg-binary==", (ROOT / lock).read_text(), re.MULTILINE)
 
 
 def test_a_service_has_a_volume_and_a_read_only_root() -> None:

@@ -82,8 +82,8 @@ def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("mysql://user:s3cr3t@host/name", "it begins with mysql://, and postgresql+psycopg:// is needed"),
-        ("postgres://user:s3cr3t@host/name", "it begins with postgres://"),
+        ("mysql://user:s3cr3t@host/name", "it begins with mysql://, and postgresql:// is needed"),
+        ("postgresql+asyncpg://user:s3cr3t@host/name", "it begins with postgresql+asyncpg://"),
         ("user:s3cr3t@host/name", "it has no scheme"),
         (17, "a string is needed"),
     ],
@@ -93,6 +93,12 @@ def test_a_database_of_another_kind_is_refused_without_its_password(url: object,
         load_settings(database_url=url)
     assert told in str(raised.value)
     assert "s3cr3t" not in f"{raised.value} {raised.value.__cause__}"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql", "postgres"])
+def test_a_database_may_be_named_as_hosts_of_databases_do(scheme: str) -> None:
+    settings = load_settings(database_url=f"{scheme}://user:p%40ss@host/name?sslmode=require")
+    assert settings.database_url == "postgresql+psycopg://user:p%40ss@host/name?sslmode=require"
 
 
 def test_the_settings_do_not_show_the_password_of_the_database() -> None:

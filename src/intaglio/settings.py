@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "INTAGLIO_"
 DATABASE_SCHEME = "postgresql+psycopg://"
+_SHORT_SCHEMES = ("postgresql://", "postgres://")  # as libpq and hosts of databases write them
 DEFAULT_MODEL_ID = "@intaglio/gemma-3-270m"
 
 WeightFormat = Literal["auto", "f32", "bf16", "w8", "w5", "w4"]
@@ -88,7 +89,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         repr=False,  # there may be a password in it
-        description="PostgreSQL for finetunes, batches and stored responses, postgresql+psycopg://USER@HOST/NAME; "
+        description="PostgreSQL for finetunes, batches and stored responses, postgresql://USER@HOST/NAME; "
         "none: SQLite in data_dir; the adapters' files are in data_dir either way",
     )
     cache_dir: Path = Field(
@@ -190,10 +191,13 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(DATABASE_SCHEME):
+        if url is None or url.startswith(DATABASE_SCHEME):
+            return url
+        short = next((short for short in _SHORT_SCHEMES if url.startswith(short)), None)
+        if short is None:
             scheme = f"begins with {url.partition('://')[0]}://" if "://" in url else "has no scheme"
-            raise ValueError(f"it {scheme}, and {DATABASE_SCHEME} is needed")
-        return url
+            raise ValueError(f"it {scheme}, and {_SHORT_SCHEMES[0]} is needed")
+        return DATABASE_SCHEME + url.removeprefix(short)
 
     @property
     def data_path(self) -> Path:

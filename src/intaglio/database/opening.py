@@ -93,9 +93,7 @@ def _checked_postgresql_engine(url: str) -> sa.Engine:
         ) from error
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError):
         # Neither the cause nor its text: both may quote the URL.
-        raise SettingsError(
-            "database_url is not a valid URL; its form is postgresql+psycopg://user@host:5432/name"
-        ) from None
+        raise SettingsError("database_url is not a valid URL; its form is postgresql://user@host:5432/name") from None
 
 
 def _cause_text(error: Exception) -> str:
