@@ -11,6 +11,19 @@
 namespace intaglio::ISA {
 namespace {
 
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+// Four activations, for every output of a register.
+INTAGLIO_INLINE __m256i four_inputs(const int8_t* x) {
+    int32_t four;
+    std::memcpy(&four, x, 4);
+    return _mm256_set1_epi32(four);
+}
+
+// maddubs leaves the sums of two products in 16 bits; those of so many quads can be added there before they are widened: eight of
+// w4 are at most 8 * 2 * 15 * 127 = 30480, four of w5 at most 4 * 2 * 31 * 127 = 31496.
+constexpr int quads_that_fit(bool five) { return five ? 4 : 8; }
+#endif
+
 // d[r] = sum over the group of w * x[r], per output of the tile. w8: bytes are value + 128.
 template <int R>
 inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums, I16* d) {
@@ -95,29 +108,31 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
     }
 #elif defined(__AVX2__)
     const __m256i ones = _mm256_set1_epi16(1), mask = _mm256_set1_epi8(15);
-    __m256i acc[R][2];
-    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
-    for (int pair = 0; pair < 4; pair++)
-        for (int half = 0; half < 2; half++) {
-            const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
-            __m256i low = _mm256_and_si256(bytes, mask);
-            __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
-            if constexpr (Five) {
-                low = with_fifth(low, bits + pair * 8 + half * 4);
-                high = with_fifth(high, bits + 32 + pair * 8 + half * 4);
+    constexpr int kJoined = quads_that_fit(Five) / 2;
+    for (int first = 0; first < 4; first += kJoined) {
+        __m256i joined[R][2];
+        for (int r = 0; r < R; r++) joined[r][0] = joined[r][1] = _mm256_setzero_si256();
+        for (int pair = first; pair < first + kJoined; pair++)
+            for (int half = 0; half < 2; half++) {
+                const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
+                __m256i low = _mm256_and_si256(bytes, mask);
+                __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+                if constexpr (Five) {
+                    low = with_fifth(low, bits + pair * 8 + half * 4);
+                    high = with_fifth(high, bits + 32 + pair * 8 + half * 4);
+                }
+                for (int r = 0; r < R; r++) {
+                    const __m256i a = _mm256_maddubs_epi16(low, four_inputs(x[r] + pair * 4));
+                    const __m256i b = _mm256_maddubs_epi16(high, four_inputs(x[r] + 16 + pair * 4));
+                    joined[r][half] = _mm256_add_epi16(joined[r][half], _mm256_add_epi16(a, b));
+                }
             }
-            for (int r = 0; r < R; r++) {
-                int32_t first, second;
-                std::memcpy(&first, x[r] + pair * 4, 4);
-                std::memcpy(&second, x[r] + 16 + pair * 4, 4);
-                // Two pairs stay below 4 * 31 * 127 = 15748, so nothing saturates.
-                const __m256i a = _mm256_maddubs_epi16(low, _mm256_set1_epi32(first));
-                const __m256i b = _mm256_maddubs_epi16(high, _mm256_set1_epi32(second));
-                acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(_mm256_add_epi16(a, b), ones));
+        for (int r = 0; r < R; r++)
+            for (int half = 0; half < 2; half++) {
+                const Ints sum = (Ints)_mm256_madd_epi16(joined[r][half], ones);
+                d[r].part[half] = first ? d[r].part[half] + sum : sum;
             }
-        }
-    for (int r = 0; r < R; r++)
-        for (int part = 0; part < kParts; part++) d[r].part[part] = (Ints)acc[r][part];
+    }
 #elif defined(__ARM_FEATURE_DOTPROD)
     const uint8x16_t mask = vdupq_n_u8(15);
     int32x4_t acc[R][4];
@@ -157,6 +172,50 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
     }
 #endif
 }
+
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+// The numbers of a group of w4 or w5, one to a byte in the order of w8. Taken apart once they serve many rows.
+template <bool Five>
+inline void unpack_small(const uint8_t* w, uint8_t* to) {
+    [[maybe_unused]] const uint8_t* bits = w + 256;
+    const __m256i mask = _mm256_set1_epi8(15);
+    for (int pair = 0; pair < 4; pair++)
+        for (int half = 0; half < 2; half++) {
+            const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
+            __m256i low = _mm256_and_si256(bytes, mask);
+            __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+            if constexpr (Five) {
+                low = with_fifth(low, bits + pair * 8 + half * 4);
+                high = with_fifth(high, bits + 32 + pair * 8 + half * 4);
+            }
+            _mm256_storeu_si256((__m256i*)(to + pair * 64 + half * 32), low);
+            _mm256_storeu_si256((__m256i*)(to + (pair + 4) * 64 + half * 32), high);
+        }
+}
+
+// dot_small of numbers that are unpacked.
+template <int R, bool Five>
+inline void dot_unpacked(const uint8_t* w, const int8_t* const* x, I16* d) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (int first = 0; first < 8; first += quads_that_fit(Five)) {
+        __m256i joined[R][2];
+        for (int r = 0; r < R; r++) joined[r][0] = joined[r][1] = _mm256_setzero_si256();
+        for (int quad = first; quad < first + quads_that_fit(Five); quad++)
+            for (int r = 0; r < R; r++) {
+                const __m256i four = four_inputs(x[r] + quad * 4);
+                for (int half = 0; half < 2; half++) {
+                    const __m256i bytes = _mm256_load_si256((const __m256i*)(w + quad * 64 + half * 32));
+                    joined[r][half] = _mm256_add_epi16(joined[r][half], _mm256_maddubs_epi16(bytes, four));
+                }
+            }
+        for (int r = 0; r < R; r++)
+            for (int half = 0; half < 2; half++) {
+                const Ints sum = (Ints)_mm256_madd_epi16(joined[r][half], ones);
+                d[r].part[half] = first ? d[r].part[half] + sum : sum;
+            }
+    }
+}
+#endif
 
 }  // namespace
 }  // namespace intaglio::ISA

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.helpers.browser import needs_browser, watched_page
+from tests.helpers.browser import box, chat_turns, needs_browser, open_view, send_message, watched_page
 from tests.helpers.commands import output_of
 from tests.helpers.playground_code import (
     PROMPT,
@@ -112,6 +112,29 @@ def test_the_model_in_the_program_gets_the_servers_completion(
 def test_the_program_says_which_fields_it_does_not_have(page: Page, live_server: LiveServer) -> None:
     code = shown_code(page, live_server.url, "intaglio", **TOOLS_ON_THE_PAGE)
     assert code == "# LLM of intaglio does not have these fields: tools, tool_choice. Choose another client for them."
+
+
+def test_a_chat_shows_its_next_request_as_code_that_continues_it(page: Page, live_server: LiveServer) -> None:
+    open_view(page, live_server.url, "chat", lora="intaglio-triage", temperature="0", max_tokens="5", system="Sort it.")
+    expect(page.locator("#chat-temperature")).to_have_value("0")
+    send_message(page, "It's my parcel, it never came.")
+    expect(chat_turns(page)).to_have_count(2)
+    answer = chat_turns(page).nth(1).locator(".text").inner_text()
+    page.get_by_text("The next answer as code").click()
+    box(page, "Message").fill("I was charged twice.")
+    texts = {}
+    for language in ("curl", "intaglio"):
+        page.locator("#chat-language").select_option(language)
+        texts[language] = page.locator("#chat-code").text_content() or ""
+    assert f'"content": "{answer}"' in texts["curl"]
+    streamed = events(output_of(["bash", "-c", texts["curl"]]))
+    by_curl = "".join(str(event["response"]) for event in streamed)
+    assert output_of([sys.executable, "-c", texts["intaglio"]]).removesuffix("\n") == by_curl
+    send_message(page, "I was charged twice.")
+    expect(chat_turns(page)).to_have_count(4)
+    assert chat_turns(page).nth(3).locator(".text").inner_text() == by_curl
+    page.locator("#chat-language").select_option("curl")
+    assert page.locator("#chat-code").text_content() == texts["curl"], "with nothing typed: what made the last answer"
 
 
 def test_a_token_is_named_by_its_variable_and_never_shown(browser: Browser, tmp_path: Path) -> None:

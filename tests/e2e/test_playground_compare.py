@@ -18,6 +18,7 @@ from tests.helpers.servers import LiveServer, serve
 pytestmark = needs_browser
 
 ORDER = "Please send two wool scarves to Ines Duarte in Funchal."
+DEMOS = ("intaglio-chat", "intaglio-json", "intaglio-sql", "intaglio-triage")
 
 
 @pytest.fixture
@@ -42,10 +43,10 @@ def test_the_base_and_every_adapter_answer_one_question_side_by_side(page: Page)
     bodies = []
     page.on("request", lambda request: bodies.append(request.post_data_json) if "/ai/run/" in request.url else None)
     ask_all(page)
-    assert [body.get("lora") for body in bodies] == [None, "intaglio-json", "intaglio-sql", "intaglio-triage"]
+    assert [body.get("lora") for body in bodies] == [None, *DEMOS]
     assert {body["prompt"] for body in bodies} == {ORDER}
     expect(column(page, "intaglio-json").locator(".output")).to_contain_text("Ines Duarte")
-    for name in ("base", "intaglio-json", "intaglio-sql", "intaglio-triage"):
+    for name in ("base", *DEMOS):
         expect(column(page, name).locator(".facts")).to_contain_text(re.compile(r"tokens/s\s*[\d.]+"))
         expect(column(page, name).locator(".output")).to_have_text(re.compile(r"\S"))
     expect(page.locator("#view-compare .status")).to_contain_text("tokens/s together")
@@ -65,6 +66,7 @@ def test_an_adapter_is_asked_as_its_card_suggests_where_nothing_was_typed(page: 
     bodies = asked_bodies(page)
     assert {name: (body["max_tokens"], body["temperature"], "raw" in body) for name, body in bodies.items()} == {
         "": (96, 0, False),
+        "intaglio-chat": (128, 0, False),
         "intaglio-json": (96, 0, False),
         "intaglio-sql": (64, 0, False),
         "intaglio-triage": (8, 0, False),
@@ -166,7 +168,7 @@ def test_nothing_is_asked_without_a_question_or_without_a_column(page: Page) -> 
     expect(page.get_by_role("alert")).to_have_text("Type a question first.")
     expect(box(page, "Question")).to_be_focused()
     box(page, "Question").fill("Hello")
-    for name in ("base", "intaglio-json", "intaglio-sql", "intaglio-triage"):
+    for name in ("base", *DEMOS):
         page.get_by_role("checkbox", name=name, exact=True).uncheck()
     page.get_by_role("button", name="Ask all").click()
     expect(page.get_by_role("alert")).to_have_text("Choose the base or an adapter first.")

@@ -38,10 +38,10 @@ def run_in_process(patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return CommandResult(int(ended.value.code or 0), printed.out, printed.err)
 
 
-def run_in_subprocess(*words: str) -> CommandResult:
+def run_in_subprocess(*words: str, stdin: str = "") -> CommandResult:
     """Run the command in a new process, with this one's environment."""
     command = [sys.executable, "-m", "intaglio.cli", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 

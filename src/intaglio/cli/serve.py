@@ -113,11 +113,11 @@ def _announcement(state: ServerState, host: str, port: int) -> str:
     model_id = DEFAULT_MODEL_ID if DEFAULT_MODEL_ID in state.models else next(iter(state.models))
     run = f"{base}/client/v4/accounts/local/ai/run/{model_id}"
     commands = [
-        _curl(run, token, {"prompt": "The three primary colors are", "raw": True, "max_tokens": 7, "temperature": 0}),
         *(
             _curl(run, token, {"prompt": prompt, "lora": name, "temperature": 0})
             for name, prompt in state.demo_adapter_names(model_id)[:1]
         ),
+        _curl(run, token, {"prompt": "The three primary colors are", "raw": True, "max_tokens": 7, "temperature": 0}),
         _curl(run, f"-N {token}", {"prompt": "Once upon a time", "raw": True, "max_tokens": 24, "stream": True}),
     ]
     served = ", ".join(state.models)

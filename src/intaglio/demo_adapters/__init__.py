@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 CARD_FILE = "card.json"
-
+ASSISTANT = "intaglio-chat"  # makes the bundled base answer; the playground's chat and `intaglio chat` begin with it
 
 FOLDER = Path(__file__).parent
 

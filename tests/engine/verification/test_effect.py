@@ -66,7 +66,7 @@ def random_adapter(model: Gemma, size: float) -> AdapterTensors:
 def test_a_hundredth_of_a_trained_adapter_is_verified_and_a_billionth_refused(
     served: tuple[Gemma, Ops, AdapterDtype],
 ) -> None:
-    for name in ("intaglio-json", "intaglio-sql", "intaglio-triage"):
+    for name in ("intaglio-chat", "intaglio-json", "intaglio-sql", "intaglio-triage"):
         tensors = read_peft_adapter(DEMOS / name, served[0].config, AdapterLimits()).tensors
         verification = verify(served, weakened(tensors, 0.01))
         assert 0 < verification.mean_change < 1, "about a hundredth of the 12 to 26 that the whole changes"

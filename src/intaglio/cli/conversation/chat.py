@@ -9,8 +9,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
+import typer
 from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,15 +19,17 @@ from rich.panel import Panel
 from rich.text import Text
 
 from intaglio.cli.adapters import Account, Token, Url, client_settings
-from intaglio.cli.conversation.options import Adapter, MaxTokens, Model, Seed, System, Temperature, TopP
+from intaglio.cli.conversation.options import Adapter, Model, Seed, System, TopP
 from intaglio.cli.conversation.session import Session, shown
 from intaglio.cli.conversation.source import Sampling, Source, open_source
 from intaglio.client import Piece
+from intaglio.demo_adapters import ASSISTANT
 from intaglio.errors import IntaglioError
 from intaglio.settings import load_settings
 
 _HISTORY_FILE = "chat-history"  # in the data folder
 _HISTORY_LINES = 1000
+_MAX_TOKENS = 512  # of an answer, where the adapter's card says nothing
 _NARROWEST = 30  # columns of an answer; narrower terminals show them one below the other
 
 
@@ -34,8 +37,15 @@ def chat(
     model: Model = None,
     adapter: Adapter = None,
     system: System = None,
-    max_tokens: MaxTokens = 512,
-    temperature: Temperature = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="tokens of an answer at most [default: what the adapter's card suggests, or 512]")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="0 takes the best token; higher varies more [default: what the adapter's card suggests, or 0.6]"
+        ),
+    ] = None,
     top_p: TopP = None,
     seed: Seed = None,
     url: Url = None,
@@ -44,21 +54,25 @@ def chat(
 ) -> None:
     """Talk to a model. Uses a running server, or runs the model itself where there is none. /help lists the commands.
 
+    A pre-trained base is asked with the adapter intaglio-chat if there is one; `--adapter base` asks it alone.
+
     Example: intaglio chat --adapter intaglio-triage
     """
     with open_source(client_settings(url, account, token), model) as source:
         session = Session(source.adapters(), system=system)
         if adapter is not None:
             session.adapter = session.checked(adapter)
+        elif ASSISTANT in session.available and source.is_pretrained():
+            session.adapter = ASSISTANT
         print(_greeting(source, session))
-        sampling = Sampling(max_tokens, temperature, top_p, seed)
+        given = Sampling(max_tokens, temperature, top_p, seed)
         console = Console(highlight=False)
         for line in _lines():
             try:
                 if line.startswith("/"):
                     print(session.run_command(line))
                 else:
-                    _answer(source, session, line, sampling, console)
+                    _answer(source, session, line, given, console)
             except EOFError:
                 return
             except IntaglioError as error:
@@ -67,6 +81,8 @@ def chat(
 
 def _greeting(source: Source, session: Session) -> str:
     lines = [f"{source.model} in {source.place}, with {shown(session.adapter)}. /help lists the commands, Ctrl-D ends."]
+    if session.adapter == ASSISTANT:
+        lines.append(f"{ASSISTANT} makes a small assistant of this base, which often errs; /adapter chooses another.")
     if session.adapter is None and source.is_pretrained():
         lines.append("This base is pre-trained: alone it goes on with a text instead of answering; choose an /adapter.")
     return "\n".join(lines)
@@ -122,13 +138,19 @@ def _write_history(path: Path, write: Callable[[str], None]) -> None:
         print(f"intaglio: the history of lines could not be kept in {path}: {error.strerror}", file=sys.stderr)
 
 
-def _answer(source: Source, session: Session, question: str, sampling: Sampling, console: Console) -> None:
+def _answer(source: Source, session: Session, question: str, given: Sampling, console: Console) -> None:
     """Print the answer, or the answers side by side, as they come. Ctrl-C ends them; what has come is kept."""
     messages = session.asked(question)
+
+    def stream(answer: Answer) -> Iterator[Piece]:
+        suggested = {} if answer.adapter is None else source.suggested(answer.adapter)
+        sampling = given.or_suggested({"max_tokens": _MAX_TOKENS, **suggested})
+        return source.stream(messages, answer.adapter, sampling)
+
     answers = [Answer(name) for name in session.answering]
     if len(answers) == 1:
         try:
-            for piece in answers[0].pieces(source.stream(messages, answers[0].adapter, sampling)):
+            for piece in answers[0].pieces(stream(answers[0])):
                 print(piece.text, end="", flush=True)
         except KeyboardInterrupt:
             answers[0].reason = "stopped"
@@ -136,7 +158,7 @@ def _answer(source: Source, session: Session, question: str, sampling: Sampling,
             print()
         console.print(Text(f"{shown(answers[0].adapter)} · {answers[0].summary}", style="dim"))
     else:
-        _compare(answers, lambda answer: source.stream(messages, answer.adapter, sampling), console)
+        _compare(answers, stream, console)
     session.keep(question, answers[0].text)
 
 

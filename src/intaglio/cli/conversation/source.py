@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -23,7 +24,7 @@ Chat: TypeAlias = Sequence[Mapping[str, str]]
 class Sampling:
     """How completions are sampled; None is the default of the server or of `SamplingParams`."""
 
-    max_tokens: int
+    max_tokens: int | None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
@@ -34,6 +35,10 @@ class Sampling:
         """The numbers that were given, by name."""
         names = ("max_tokens", "temperature", "top_p", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def or_suggested(self, suggested: Mapping[str, Any]) -> Sampling:
+        """With what is suggested for the numbers that were not given."""
+        return replace(self, **{name: value for name, value in suggested.items() if getattr(self, name) is None})
 
 
 class Source(Protocol):
@@ -48,6 +53,9 @@ class Source(Protocol):
 
     def adapters(self) -> list[str]:
         """Names of the adapters that can be used."""
+
+    def suggested(self, adapter: str) -> Mapping[str, Any]:
+        """What an adapter's card suggests: max_tokens and temperature, or less. Nothing if it has no card."""
 
     def is_pretrained(self) -> bool:
         """Whether the base is known to be pre-trained only: without an adapter it does not answer."""
@@ -66,14 +74,19 @@ class ServerSource:
     connection: Connection
     model: str
     place: str = field(init=False)
+    _cards: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.place = self.connection.url
 
     def adapters(self) -> list[str]:
         finetunes = Finetunes(self.connection)
-        found = [*finetunes.list_own(), *finetunes.list_public()]
-        return sorted({one["name"] for one in found if one["model"] == self.model})
+        found = [*finetunes.list_public(), *finetunes.list_own()]
+        self._cards = {one["name"]: one.get("suggested") or {} for one in found if one["model"] == self.model}
+        return sorted(self._cards)
+
+    def suggested(self, adapter: str) -> Mapping[str, Any]:
+        return _limits(self._cards.get(adapter, {}))
 
     def is_pretrained(self) -> bool:
         listed = self.connection.get("models/search", search=self.model)
@@ -106,6 +119,13 @@ class LocalSource:
 
         return sorted(demo_adapter_folders()) if self.model == DEFAULT_MODEL_ID else []
 
+    def suggested(self, adapter: str) -> Mapping[str, Any]:
+        from intaglio.demo_adapters import CARD_FILE, demo_adapter_folders
+
+        folder = demo_adapter_folders().get(adapter)
+        card = json.loads((folder / CARD_FILE).read_text("utf-8")) if folder is not None else {}
+        return _limits(card.get("suggested", {}))
+
     def is_pretrained(self) -> bool:
         return self.llm.is_pretrained
 
@@ -126,6 +146,12 @@ class LocalSource:
             if delta.finish_reason is not None and delta.usage is not None:
                 usage = delta.usage
                 yield Piece("", str(delta.finish_reason), usage.prompt_tokens, usage.completion_tokens)
+
+
+def _limits(suggested: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers among what a card suggests."""
+    found = {name: suggested.get(name) for name in ("max_tokens", "temperature")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager

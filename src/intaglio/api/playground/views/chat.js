@@ -7,6 +7,7 @@ import { suggestionOf } from "../examples.js";
 import { errorText, factsOf, measuredRun } from "../measured_run.js";
 import { loraOf, samplingOf } from "../request.js";
 import { SamplingFields } from "../sampling_fields.js";
+import { codeOf } from "../snippets.js";
 import { newId, readChat, saveChat } from "../storage.js";
 import { ChatList } from "./chat_list.js";
 import { chatParts } from "./chat_parts.js";
@@ -36,7 +37,7 @@ export class ChatView {
     this.#catalogue = app.catalogue;
     this.#parts = chatParts();
     root.append(...this.#parts.all);
-    this.#sampling = new SamplingFields(this.#parts.sampling, "chat", app.catalogue, (name) => { this.#typed.add(name); app.changed(); });
+    this.#sampling = new SamplingFields(this.#parts.sampling, "chat", app.catalogue, (name) => { this.#typed.add(name); this.#showCode(); app.changed(); });
     this.#parts.choices.addEventListener("input", (event) => this.#onChoice(event.target.name));
     this.#parts.settings.addEventListener("submit", (event) => event.preventDefault());
     this.#parts.system.addEventListener("input", () => this.#onChoice("system"));
@@ -46,6 +47,9 @@ export class ChatView {
       event.preventDefault();
       this.#onSend();
     });
+    this.#parts.message.addEventListener("input", () => this.#showCode());
+    this.#parts.language.addEventListener("input", (event) => { event.stopPropagation(); this.#showCode(); });
+    this.#parts.asCode.addEventListener("toggle", () => this.#showCode());
     this.#parts.stop.addEventListener("click", () => this.stop());
     this.#parts.fresh.addEventListener("click", () => this.#begin());
     this.#list = new ChatList({
@@ -117,7 +121,7 @@ export class ChatView {
     parts.note.textContent = note;
     parts.note.hidden = !note;
     this.#showStarter();
-    this.#sampling.showFor(model).catch((error) => this.#showError(error));
+    this.#sampling.showFor(model).then(() => this.#showCode(), (error) => this.#showError(error));
     this.#app.changed();
   }
 
@@ -127,6 +131,17 @@ export class ChatView {
     this.#parts.empty.hidden = this.#turns.length > 0;
     this.#parts.fresh.disabled = !this.#turns.length;
     this.#parts.starters.replaceChildren(...(example ? [button(example, () => this.#ask(example), { title: example })] : []));
+    this.#showCode();
+  }
+
+  /** The request that Send would make, with what is typed or an example; after an answer, without either, the one that made it. */
+  #showCode() {
+    const { asCode, code, language, message } = this.#parts;
+    if (!asCode.open) return;
+    const example = this.#turns.length ? "" : this.#adapter()?.example_prompt || "Hello!";
+    const body = this.#body(message.value.trim() ? message.value : example);
+    const catalogue = this.#catalogue;
+    code.textContent = codeOf(language.value, { origin: location.origin, account: catalogue.account, model: this.#chosen.model, body, logprobs: "", withToken: catalogue.token !== "", defaults: this.#sampling.defaults });
   }
 
   #onSend() {
@@ -229,8 +244,11 @@ export class ChatView {
     this.#answer();
   }
 
-  #body() {
+  /** The request for the next answer, to a question that is not among the turns if there is one. */
+  #body(question = "") {
     const asked = this.#turns.filter((turn) => turn.content).map(({ role, content }) => ({ role, content }));
+    if (question) asked.push({ role: "user", content: question });
+    else if (asked.at(-1)?.role === "assistant") asked.pop();
     const system = this.#chosen.system.trim() ? [{ role: "system", content: this.#chosen.system }] : [];
     const lora = this.#chosen.lora ? { lora: loraOf(this.#chosen) } : {};
     return { messages: [...system, ...asked], ...lora, ...samplingOf(this.#sampling.values, Object.keys(this.#sampling.values)), stream: true };

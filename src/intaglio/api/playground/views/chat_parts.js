@@ -1,6 +1,7 @@
 // The elements of Chat: the conversation with its composer, and the settings beside it.
 
 import { button, element, field } from "../dom.js";
+import { codeParts } from "./code_parts.js";
 
 /** The elements by name; `all` are those that the view holds. */
 export function chatParts() {
@@ -47,11 +48,15 @@ function composerParts() {
 function settingsParts() {
   const system = element("textarea", { rows: 4, placeholder: "optional: how to answer" });
   const sampling = element("div", { class: "grid" });
+  const { language, copy, code } = codeParts("chat-", "chat-code-title");
+  const asCode = element("details", { class: "card" }, element("summary", { id: "chat-code-title" }, "The next answer as code"),
+    element("div", { class: "bar" }, language, copy), code);
   const settings = element("form", { class: "settings" },
     element("section", { class: "card", "aria-labelledby": "chat-system-title" },
       element("h2", { id: "chat-system-title" }, "System text"),
       element("label", { for: "chat-system", class: "visually-hidden" }, "System text"), Object.assign(system, { id: "chat-system" })),
     element("details", { class: "card" }, element("summary", {}, "Sampling"), sampling,
-      element("p", { class: "hint" }, "An empty field is left out of the request. Temperature 0 always takes the best token.")));
-  return { system, sampling, settings };
+      element("p", { class: "hint" }, "An empty field is left out of the request. Temperature 0 always takes the best token.")),
+    asCode);
+  return { system, sampling, settings, asCode, language, code };
 }

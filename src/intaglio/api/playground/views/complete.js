@@ -1,7 +1,7 @@
 // Complete: one prompt in each of its forms, two adapters mixed, every field of the model's schema, and the same request as code.
 
 import { aboutOf, fillAdapters, fillModels, verificationText } from "../choices.js";
-import { button, copyText } from "../dom.js";
+import { button } from "../dom.js";
 import { examplesFor, suggestionOf } from "../examples.js";
 import { runWithLogprobs } from "../logprobs_run.js";
 import { measuredRun } from "../measured_run.js";
@@ -45,10 +45,9 @@ export class CompleteView {
     root.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this.#onRun(); }
     });
-    const { form, stop, copy, code } = this.#parts;
+    const { form, stop } = this.#parts;
     form.addEventListener("submit", (event) => { event.preventDefault(); this.#onRun(); });
     stop.addEventListener("click", () => this.stop());
-    copy.addEventListener("click", () => copyText(code.textContent, copy, code));
   }
 
   /** Fields of a link: the page's own, and those of the model's schema, which is not known yet. */

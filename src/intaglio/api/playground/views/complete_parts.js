@@ -2,7 +2,7 @@
 
 import { button, element, field } from "../dom.js";
 import { MOST_LOGPROBS } from "../openai_route.js";
-import { LANGUAGES } from "../snippets.js";
+import { codeParts } from "./code_parts.js";
 
 /** The editors that are seen first, in this order; those of the schema's other fields are folded. */
 export const OFTEN = ["response_format", "tools", "tool_choice"];
@@ -12,7 +12,9 @@ const FORMS = ["messages", "prompt", "raw"];
 export function completeParts() {
   const parts = { ...modelParts(), ...samplingParts(), ...promptParts(), ...editorParts(), ...answerParts(), ...codeParts() };
   const form = element("form", { id: "form", noValidate: true }, parts.modelCard, parts.samplingCard);
-  const work = element("div", { class: "work" }, parts.promptCard, parts.editorCard, parts.answerCard, parts.codeCard);
+  const codeCard = element("section", { class: "card", id: "same", "aria-labelledby": "code-title" },
+    element("div", { class: "bar" }, element("h2", { id: "code-title" }, "The same as code"), parts.language, parts.copy), parts.code);
+  const work = element("div", { class: "work" }, parts.promptCard, parts.editorCard, parts.answerCard, codeCard);
   return { ...parts, form, all: [form, work] };
 }
 
@@ -90,13 +92,4 @@ function answerParts() {
   const answerCard = element("section", { class: "card", "aria-labelledby": "completion-title" },
     element("div", { class: "bar" }, element("h2", { id: "completion-title" }, "Answer"), copyAnswer), error, completion, calls, tokenPart, facts);
   return { error, completion, calls, tokens, detail, tokenPart, facts, copyAnswer, answerCard };
-}
-
-function codeParts() {
-  const language = element("select", { id: "language", "aria-label": "Language of the code" }, ...Object.entries(LANGUAGES).map(([value, { label }]) => new Option(label, value)));
-  const copy = button("Copy", null, { id: "copy", "aria-label": "Copy the code" });
-  const code = element("pre", { id: "code", role: "group", tabIndex: 0, "aria-labelledby": "code-title" });
-  const codeCard = element("section", { class: "card", id: "same", "aria-labelledby": "code-title" },
-    element("div", { class: "bar" }, element("h2", { id: "code-title" }, "The same as code"), language, copy), code);
-  return { language, copy, code, codeCard };
 }
