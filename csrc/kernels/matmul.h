@@ -22,7 +22,8 @@ struct TilePart {
 // first group, it goes on from what is in y. Minima: whether a w4 or w5 has them.
 // With `ahead` the next tile is prefetched meanwhile: otherwise the machine alternates between waiting for memory and computing.
 template <Format F, bool Minima, int R, bool Unpacked = false>
-void quantized_rows(const Matrix& w, const QuantizedRows& q, const TilePart& part, int64_t row, bool ahead, float* y, int64_t ldy) {
+void quantized_rows(const Matrix& w, const QuantizedRows& q, const TilePart& part, int64_t row, bool ahead, float* y,
+                    int64_t ldy) {
     constexpr int64_t kBytes = Unpacked ? group_bytes(Format::w8) : group_bytes(F);
     constexpr int32_t kCentre = F == Format::w5 ? 16 : 8;
     const int64_t groups = group_count(w.in), start = part.tile * groups + part.first, outputs = w.out - part.tile * kTile;
@@ -107,7 +108,8 @@ void quantized_tile(const Matrix& w, const QuantizedRows& q, int64_t tile, int64
                 const int64_t stop = group + kUnpacked < groups ? group + kUnpacked : groups;
                 for (int64_t g = group; g < stop; g++) {
                     const uint8_t* from = bytes + g * group_bytes(F);
-                    for (int64_t at = 0; at < group_bytes(F); at += 64) __builtin_prefetch(from + groups * group_bytes(F) + at, 0, 2);
+                    for (int64_t at = 0; at < group_bytes(F); at += 64)
+                        __builtin_prefetch(from + groups * group_bytes(F) + at, 0, 2);
                     unpack_small<F == Format::w5>(from, unpacked + (g - group) * group_bytes(Format::w8));
                 }
                 all_rows<F, Minima, true>(w, q, TilePart{tile, group, stop, unpacked}, first, last, false, y, ldy);

@@ -32,6 +32,16 @@ def test_finetunes_and_batches_share_a_database_and_their_writers_do_not_wait_fo
     batches.close()
 
 
+@pytest.mark.slow
+def test_a_database_without_an_encoding_holds_text_all_the_same(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    database = open_database(FINETUNES, tmp_path / "x", postgresql_server.new_database("SQL_ASCII"))
+    with database.writing() as connection:
+        assert connection.scalar(sa.text("SELECT :text"), {"text": "Ä日本"}) == "Ä日本"
+    database.close()
+
+
 @pytest.mark.parametrize("where", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_a_writer_waits_for_the_previous_one_up_to_a_bound(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, where: str

@@ -108,7 +108,7 @@ def test_a_pre_trained_base_says_so_until_an_adapter_is_chosen(page: Page, live_
     expect(page.locator("#view-chat .note")).to_contain_text("pre-trained")
     page.get_by_role("combobox", name="Adapter").select_option("intaglio-json")
     expect(page.locator("#view-chat .note")).to_be_hidden()
-    page.locator("#view-chat summary").click()
+    page.locator("#view-chat summary", has_text="Sampling").click()
     expect(box(page, "temperature")).to_have_value("0")  # the adapter's task has one right result
     expect(page.locator("#chat-temperature-bounds")).to_have_text("0 to 5")
     expect(box(page, "presence_penalty")).to_have_attribute("placeholder", "off")

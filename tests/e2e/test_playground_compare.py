@@ -130,7 +130,8 @@ def test_the_columns_stream_together_and_esc_stops_all_of_them(page: Page, live_
 
 def test_columns_and_scales_are_chosen_and_kept_in_the_link(page: Page) -> None:
     page.get_by_role("checkbox", name="base", exact=True).uncheck()
-    page.get_by_role("checkbox", name="intaglio-sql", exact=True).uncheck()
+    for name in ("intaglio-chat", "intaglio-sql"):
+        page.get_by_role("checkbox", name=name, exact=True).uncheck()
     box(page, "Scale of intaglio-json").fill("0.5")
     box(page, "Question").fill("2 & <b>3</b>?")
     expect(page.locator("article.column")).to_have_count(2)

@@ -79,6 +79,6 @@ def test_the_card_has_the_hash_of_the_data_that_is_written_for_it(
 def test_the_card_tells_that_the_adapter_had_learnt_its_task(folder: Path) -> None:
     judged = card_of(folder)["held_out"]
     assert judged["before"]["exact"] == 0
-    assert judged["after"]["loss"] < 0.1 * judged["before"]["loss"]
+    assert judged["after"]["loss"] < 0.2 * judged["before"]["loss"]
     if folder.name != "intaglio-chat":  # of free text few answers are the same word for word
         assert judged["after"]["exact"] > 0.8

@@ -51,11 +51,12 @@ class PostgresqlServer:
     def remove(self) -> None:
         shutil.rmtree(self._root)
 
-    def new_database(self) -> str:
+    def new_database(self, encoding: str = "UTF8") -> str:
         """Create a database; return its URL for `database_url`."""
         self._num_databases += 1
         name = f"test{self._num_databases}"
-        self._run("createdb", "-h", str(self._root), "-U", SERVER_USER, name)
+        options = ["-h", str(self._root), "-U", SERVER_USER, "-E", encoding, "--locale=C", "-T", "template0"]
+        self._run("createdb", *options, name)
         return f"postgresql+psycopg://{SERVER_USER}@/{name}?host={quote(str(self._root), safe='')}"
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -70,6 +70,7 @@ def postgresql_engine(url: str) -> sa.Engine:
         "connect_timeout": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": 1000 * int(LOCK_TIMEOUT_S),
         "application_name": "intaglio",
+        "client_encoding": "utf8",  # a database in SQL_ASCII would hand out bytes
     }
     given = {key: value for key, value in defaults.items() if key not in parsed.query}
     engine = sa.create_engine(parsed, connect_args=given, pool_pre_ping=True, pool_timeout=LOCK_TIMEOUT_S)
