@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Starts the services of compose.yaml without a registry: sudo scripts/try_compose.sh, after scripts/try_image.sh
 #
-# It needs podman, runc, buildah, mmdebstrap, curl and podman-compose (COMPOSE="uv tool run podman-compose"). Debian's PostgreSQL
-# stands in for the published image, with its names for user and password. podman leaves health checks to systemd's timers, which a
-# machine may lack, so the database is waited for by its port. PODMAN_ARGS and RUN_ARGS are for a machine with bounds of its own.
+# It needs podman with netavark and aardvark-dns, runc, buildah, mmdebstrap, curl and podman-compose (COMPOSE="uv tool run podman-compose").
+# Debian's PostgreSQL stands in for the published image, with its names for user and password. podman leaves health checks to systemd's
+# timers, which a machine may lack, so the server is restarted until the database is there. PODMAN_ARGS and RUN_ARGS are for a machine
+# with bounds of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export STORAGE_DRIVER=${STORAGE_DRIVER:-vfs} BUILDAH_ISOLATION=chroot POSTGRES_PASSWORD=${POSTGRES_PASSWORD:-tried}
 WORK=$(mktemp -d) DATABASE=docker.io/library/postgres:17
+printf '[network]\nnetwork_backend = "netavark"\n' >"$WORK/containers.conf"
+export CONTAINERS_CONF=$WORK/containers.conf
 read -r -a COMPOSE <<<"${COMPOSE:-podman-compose}"
 
 compose() {
@@ -38,6 +41,7 @@ text = re.sub(r"    healthcheck:\n(?:      .*\n)+", "", text)
 open(sys.argv[1], "w").write(text)
 PYTHON
 
+if ! podman image exists "$DATABASE"; then
 cat >"$WORK/entry.sh" <<'ENTRY'
 set -e
 PATH=$(echo /usr/lib/postgresql/*/bin):$PATH
@@ -46,7 +50,7 @@ as_postgres() { setpriv --reuid postgres --regid postgres --clear-groups "$@"; }
 if [ ! -s $DATA/PG_VERSION ]; then
   chown postgres $DATA && chmod 700 $DATA
   printf %s "$POSTGRES_PASSWORD" >/tmp/password && chmod 644 /tmp/password
-  as_postgres initdb -D $DATA -U "$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256 --auth-local=trust
+  as_postgres initdb -D $DATA -E UTF8 -U "$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256 --auth-local=trust
   echo "host all all all scram-sha-256" >>$DATA/pg_hba.conf
   as_postgres pg_ctl -D $DATA -w start && createdb -h /var/run/postgresql -U "$POSTGRES_USER" "$POSTGRES_USER"
   as_postgres pg_ctl -D $DATA -w stop
@@ -63,6 +67,7 @@ DOCKERFILE
 mmdebstrap --quiet --variant=minbase --include=postgresql bookworm "$WORK/database.tar"
 buildah build --quiet --format docker --tag "$DATABASE" "$WORK" >/dev/null
 rm "$WORK/database.tar"
+fi
 podman tag localhost/intaglio-tried localhost/intaglio
 said "the images are there"
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,14 @@ def test_the_settings_of_every_service_are_valid_and_the_image_has_the_driver_of
     assert load_settings().database_url is not None
     (lock,) = re.findall(r"requirements/\w+\.txt$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert re.search(r"^psycopg-binary==", (ROOT / lock).read_text(), re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/intaglio/bin/intaglio", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_service_has_a_volume_and_a_read_only_root() -> None:
