@@ -79,6 +79,11 @@ def test_a_program_in_javascript_prints_the_completion(server: LiveServer) -> No
     assert "(cut)" not in output
 
 
+def test_the_function_of_a_worker_is_that_of_the_example_which_a_test_runs() -> None:
+    (block,) = re.findall(r"^```javascript\n(.*?)^```$", page_text("streaming.md"), re.MULTILINE | re.DOTALL)
+    assert block in (ROOT / "workers" / "example" / "src" / "index.js").read_text("utf-8")
+
+
 def test_each_page_has_blocks_that_are_run() -> None:
     assert {name for name, _ in STEPS} == set(PAGES)
     assert {one.language for one in PROGRAMS} == {"python", "js"}
