@@ -19,6 +19,9 @@ INTAGLIO_INLINE __m256i four_inputs(const int8_t* x) {
     return _mm256_set1_epi32(four);
 }
 
+// Keeps the compiler from gathering all products before it adds them up, since they would not fit into the registers.
+INTAGLIO_INLINE void keep_order(__m256i& sum) { asm("" : "+x"(sum)); }
+
 // maddubs leaves the sums of two products in 16 bits; those of so many quads can be added there before they are widened: eight of
 // w4 are at most 8 * 2 * 15 * 127 = 30480, four of w5 at most 4 * 2 * 31 * 127 = 31496.
 constexpr int quads_that_fit(bool five) { return five ? 4 : 8; }
@@ -52,6 +55,7 @@ inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums
                 // |w| * (x with w's sign): pairs stay below 2 * 128 * 127 = 32512, so nothing saturates.
                 const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(_mm256_set1_epi32(four), value));
                 acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(pairs, ones));
+                keep_order(acc[r][half]);
             }
         }
     for (int r = 0; r < R; r++)
@@ -108,11 +112,14 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
     }
 #elif defined(__AVX2__)
     const __m256i ones = _mm256_set1_epi16(1), mask = _mm256_set1_epi8(15);
-    constexpr int kJoined = quads_that_fit(Five) / 2;
-    for (int first = 0; first < 4; first += kJoined) {
+    // For one or two rows of w5 taking the numbers apart decides, and one pass over the group is faster than two.
+    constexpr bool kJoin = !Five || R > 2;
+    constexpr int kPairs = kJoin ? quads_that_fit(Five) / 2 : 4;
+    __m256i acc[R][2];
+    for (int first = 0; first < 4; first += kPairs) {
         __m256i joined[R][2];
         for (int r = 0; r < R; r++) joined[r][0] = joined[r][1] = _mm256_setzero_si256();
-        for (int pair = first; pair < first + kJoined; pair++)
+        for (int pair = first; pair < first + kPairs; pair++)
             for (int half = 0; half < 2; half++) {
                 const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
                 __m256i low = _mm256_and_si256(bytes, mask);
@@ -124,15 +131,22 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
                 for (int r = 0; r < R; r++) {
                     const __m256i a = _mm256_maddubs_epi16(low, four_inputs(x[r] + pair * 4));
                     const __m256i b = _mm256_maddubs_epi16(high, four_inputs(x[r] + 16 + pair * 4));
-                    joined[r][half] = _mm256_add_epi16(joined[r][half], _mm256_add_epi16(a, b));
+                    if constexpr (kJoin) {
+                        joined[r][half] = _mm256_add_epi16(joined[r][half], _mm256_add_epi16(a, b));
+                        keep_order(joined[r][half]);
+                    } else {
+                        joined[r][half] = _mm256_add_epi32(joined[r][half], _mm256_madd_epi16(_mm256_add_epi16(a, b), ones));
+                    }
                 }
             }
         for (int r = 0; r < R; r++)
             for (int half = 0; half < 2; half++) {
-                const Ints sum = (Ints)_mm256_madd_epi16(joined[r][half], ones);
-                d[r].part[half] = first ? d[r].part[half] + sum : sum;
+                const __m256i sum = kJoin ? _mm256_madd_epi16(joined[r][half], ones) : joined[r][half];
+                acc[r][half] = first ? _mm256_add_epi32(acc[r][half], sum) : sum;
             }
     }
+    for (int r = 0; r < R; r++)
+        for (int part = 0; part < kParts; part++) d[r].part[part] = (Ints)acc[r][part];
 #elif defined(__ARM_FEATURE_DOTPROD)
     const uint8x16_t mask = vdupq_n_u8(15);
     int32x4_t acc[R][4];
@@ -206,6 +220,7 @@ inline void dot_unpacked(const uint8_t* w, const int8_t* const* x, I16* d) {
                 for (int half = 0; half < 2; half++) {
                     const __m256i bytes = _mm256_load_si256((const __m256i*)(w + quad * 64 + half * 32));
                     joined[r][half] = _mm256_add_epi16(joined[r][half], _mm256_maddubs_epi16(bytes, four));
+                    keep_order(joined[r][half]);
                 }
             }
         for (int r = 0; r < R; r++)

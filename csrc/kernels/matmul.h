@@ -100,7 +100,7 @@ void quantized_tile(const Matrix& w, const QuantizedRows& q, int64_t tile, int64
     const uint8_t* bytes = (const uint8_t*)w.values + tile * groups * group_bytes(F);
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
     // From so many rows on it pays to take the numbers apart once, in parts that stay in the first-level cache.
-    constexpr int64_t kManyRows = 8, kUnpacked = 32;
+    constexpr int64_t kManyRows = F == Format::w5 ? 3 : 8, kUnpacked = 32;
     if constexpr (F != Format::w8)
         if (last - first >= kManyRows) {
             alignas(64) uint8_t unpacked[kUnpacked * group_bytes(Format::w8)];
