@@ -1,7 +1,7 @@
 """Run the held-out examples on a server, with the base and with the adapter, and print a table of scores.
 
     make serve                                            # in another terminal
-    python examples/evaluate_adapter.py                   # all three demo adapters
+    python examples/evaluate_adapter.py                   # the three demo tasks
     python examples/evaluate_adapter.py intaglio-sql --count 200 --show-errors
 
 Uses only the Workers AI API and the standard library's HTTP client, so it can evaluate any server with that API. Runs
