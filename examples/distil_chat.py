@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import sys
 import time
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 from chat_assistant import few_shot
 from chat_assistant.marks import mark
 from chat_assistant.questions import KINDS, Question, train_questions
+from server import Server, add_server_options, server_of
 
-MODEL = "@intaglio/gemma-3-270m"
 BATCH_ITEMS = 200
 POLL_S = 2.0
 TRIES = (0.0, 0.5, 0.5, 0.8)  # temperatures
@@ -40,15 +37,7 @@ _CAPITAL = "What is the capital of "
 REPEATED = {"small talk": 6, "unknown": 2}
 
 
-def post(url: str, body: object, token: str | None) -> dict[str, object]:
-    """The `result` of an answer. Raises urllib.error.HTTPError if the server refuses."""
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as response:
-        result: dict[str, object] = json.load(response)["result"]
-        return result
-
-
-def ask_base(url: str, token: str | None, questions: list[Question], temperature: float, first_seed: int) -> list[str]:
+def ask_base(server: Server, questions: list[Question], temperature: float, first_seed: int) -> list[str]:
     """What the base answers, through the batch route. Raises RuntimeError if a request failed."""
     answers: list[str] = []
     for start in range(0, len(questions), BATCH_ITEMS):
@@ -62,11 +51,12 @@ def ask_base(url: str, token: str | None, questions: list[Question], temperature
             }
             for number, question in enumerate(questions[start : start + BATCH_ITEMS])
         ]
-        result = post(url, {"requests": requests}, token)
+        route = f"{server.run_route}?queueRequest=true"
+        result = server.post(route, {"requests": requests})["result"]
         while "responses" not in result:
             time.sleep(POLL_S)
-            result = post(url, {"request_id": result["request_id"]}, token)
-        for response in result["responses"]:  # type: ignore[attr-defined]
+            result = server.post(route, {"request_id": result["request_id"]})["result"]
+        for response in result["responses"]:
             if not response["success"]:
                 raise RuntimeError(f"a request of the batch failed: {response['errors']}")
             answers.append(few_shot.answer_of(response["result"]["response"]))
@@ -74,7 +64,7 @@ def ask_base(url: str, token: str | None, questions: list[Question], temperature
     return answers
 
 
-def distil(url: str, token: str | None, questions: list[Question]) -> list[tuple[Question, str]]:
+def distil(server: Server, questions: list[Question]) -> list[tuple[Question, str]]:
     """Questions with an answer that got all marks. A kind in REPEATED may have a question several times."""
     kept: dict[tuple[str, str], Question] = {}
     open_questions = questions
@@ -82,7 +72,7 @@ def distil(url: str, token: str | None, questions: list[Question]) -> list[tuple
         wanted_times = [question for question in open_questions if number < len(TRIES) * REPEATED.get(question.kind, 1)]
         if not wanted_times:
             break
-        answers = ask_base(url, token, wanted_times, temperature, 1 + 10_000 * number)
+        answers = ask_base(server, wanted_times, temperature, 1 + 10_000 * number)
         for question, answer in zip(wanted_times, answers, strict=True):
             if mark(question.wanted, answer, stops=True).all_right:
                 kept[question.text, answer] = question
@@ -124,17 +114,12 @@ def follow_ups(kept: list[tuple[Question, str]], rng: random.Random, count: int)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--base-url", default="http://127.0.0.1:8080")
-    parser.add_argument("--account", default="local")
-    parser.add_argument("--token", default=os.environ.get("CLOUDFLARE_API_TOKEN"))
-    parser.add_argument("--model", default=MODEL)
+    add_server_options(parser)
     parser.add_argument("--count", type=int, help="only so many questions, to try it")
     arguments = parser.parse_args()
 
-    model = urllib.parse.quote(arguments.model, safe="@/")
-    url = f"{arguments.base_url.rstrip('/')}/client/v4/accounts/{arguments.account}/ai/run/{model}?queueRequest=true"
     questions = train_questions()[: arguments.count]
-    kept = distil(url, arguments.token, questions)
+    kept = distil(server_of(arguments), questions)
     written = [pair for kind in KINDS for pair in few_shot.examples(kind)]
     pairs = [(question.text, answer) for question, answer in kept] + written
     rng = random.Random(270)

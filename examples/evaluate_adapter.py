@@ -15,19 +15,14 @@ Uses only the Workers AI API and the standard library's HTTP client, so it can e
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import os
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from demo_data import TASKS, Example, Task, make_examples
-
-MODEL = "@intaglio/gemma-3-270m"
-TIMEOUT_S = 600
+from server import Server, add_server_options, server_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +34,16 @@ class Question:
     example: Example
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    base_url: str
-    account: str
-    token: str | None
-    model: str
-
-    def ask(self, question: Question) -> str:
-        """The text of the completion. Raises RuntimeError with the server's message if it refuses."""
-        body: dict[str, object] = {
-            "messages": [{"role": "user", "content": question.example.prompt}],
-            "temperature": 0,
-            "max_tokens": 96,
-        }
-        if question.adapter is not None:
-            body["lora"] = question.adapter
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        model = urllib.parse.quote(self.model, safe="@/")
-        url = f"{self.base_url.rstrip('/')}/client/v4/accounts/{self.account}/ai/run/{model}"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                return str(json.load(response)["result"]["response"])
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{url} has status {error.code}: {error.read().decode(errors='replace')}") from error
+def ask(server: Server, question: Question) -> str:
+    """The text of the completion. Raises RuntimeError with the server's message if it refuses."""
+    body: dict[str, object] = {
+        "messages": [{"role": "user", "content": question.example.prompt}],
+        "temperature": 0,
+        "max_tokens": 96,
+    }
+    if question.adapter is not None:
+        body["lora"] = question.adapter
+    return str(server.post(server.run_route, body)["result"]["response"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +104,7 @@ def print_table(rows: list[tuple[str, str, Score]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="task", help=f"default: all of {', '.join(TASKS)}")
-    parser.add_argument("--base-url", default="http://127.0.0.1:8080")
-    parser.add_argument("--account", default="local")
-    parser.add_argument("--token", default=os.environ.get("CLOUDFLARE_API_TOKEN"))
-    parser.add_argument("--model", default=MODEL)
+    add_server_options(parser)
     parser.add_argument("--count", type=int, default=100, help="held-out examples for each task")
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--adapter", help="name of your own adapter to evaluate instead of the task's demo adapter")
@@ -139,7 +114,7 @@ def main() -> None:
     if unknown := [name for name in arguments.tasks if name not in TASKS]:
         parser.error(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")
 
-    server = Server(arguments.base_url, arguments.account, arguments.token, arguments.model)
+    server = server_of(arguments)
     questions = [
         Question(TASKS[name], adapter, example)
         for name in arguments.tasks or TASKS
@@ -148,7 +123,7 @@ def main() -> None:
     ]
     started = time.monotonic()
     with ThreadPoolExecutor(arguments.concurrency) as pool:
-        answers = list(pool.map(server.ask, questions))
+        answers = list(pool.map(functools.partial(ask, server), questions))
     seconds = time.monotonic() - started
 
     groups: dict[tuple[str, str], tuple[list[Question], list[str]]] = {}

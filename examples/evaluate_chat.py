@@ -17,61 +17,35 @@ answer gets four marks (chat_assistant/marks.py):
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import functools
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from chat_assistant import few_shot
 from chat_assistant.marks import Marks, mark
 from chat_assistant.questions import HELD_OUT_COUNTS, Question, held_out_questions
+from server import Server, add_server_options, server_of
 
-MODEL = "@intaglio/gemma-3-270m"
 ADAPTER = "intaglio-chat"
 MAX_TOKENS = 128
 WAYS = {"base": "base", "few-shot": "base with five examples", "adapter": "adapter"}
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where the questions go: `url` is that of the OpenAI-compatible routes."""
-
-    url: str
-    token: str | None
-    model: str
-    adapter: str
-
-    def ask(self, asked: tuple[str, Question]) -> tuple[str, Marks]:
-        """The answer and its marks. Raises RuntimeError with the server's message if it refuses."""
-        way, question = asked
-        settings = {"temperature": 0, "max_tokens": MAX_TOKENS}
-        if way == "few-shot":
-            prompt = few_shot.prompt(question.text)
-            choice = self._post("completions", settings | {"prompt": prompt, "stop": few_shot.END_OF_ANSWER})
-            answer = choice["text"]
-        else:
-            adapter = {"lora": self.adapter} if way == "adapter" else {}
-            messages = [{"role": "user", "content": question.text}]
-            choice = self._post("chat/completions", settings | adapter | {"messages": messages})
-            answer = choice["message"]["content"]
-        return answer.strip(), mark(question.wanted, answer, stops=choice["finish_reason"] == "stop")
-
-    def _post(self, route: str, body: dict[str, object]) -> dict[str, object]:
-        headers = {"Content-Type": "application/json"} | (
-            {"Authorization": f"Bearer {self.token}"} if self.token else {}
+def ask(server: Server, adapter: str, asked: tuple[str, Question]) -> tuple[str, Marks]:
+    """The answer and its marks. Raises RuntimeError with the server's message if it refuses."""
+    way, question = asked
+    body: dict[str, object] = {"model": server.model, "temperature": 0, "max_tokens": MAX_TOKENS}
+    if way == "few-shot":
+        body |= {"prompt": few_shot.prompt(question.text), "stop": few_shot.END_OF_ANSWER}
+        (choice,) = server.post("ai/v1/completions", body)["choices"]
+        answer = choice["text"]
+    else:
+        body |= {"messages": [{"role": "user", "content": question.text}]} | (
+            {"lora": adapter} if way == "adapter" else {}
         )
-        request = urllib.request.Request(
-            f"{self.url}/{route}", json.dumps({"model": self.model} | body).encode(), headers
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=600) as response:
-                choice: dict[str, object] = json.load(response)["choices"][0]
-                return choice
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{self.url}/{route} has status {error.code}: {error.read().decode()}") from error
+        (choice,) = server.post("ai/v1/chat/completions", body)["choices"]
+        answer = choice["message"]["content"]
+    return answer.strip(), mark(question.wanted, answer, stops=choice["finish_reason"] == "stop")
 
 
 def print_table(ways: list[str], marked: dict[tuple[str, str], list[Marks]]) -> None:
@@ -92,28 +66,24 @@ def print_table(ways: list[str], marked: dict[tuple[str, str], list[Marks]]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-url", default="http://127.0.0.1:8080")
-    parser.add_argument("--account", default="local")
-    parser.add_argument("--token", default=os.environ.get("CLOUDFLARE_API_TOKEN"))
-    parser.add_argument("--model", default=MODEL)
+    add_server_options(parser)
     parser.add_argument("--adapter", default=ADAPTER)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--show-errors", action="store_true", help="print the answers that miss a mark")
     arguments = parser.parse_args()
 
-    url = f"{arguments.base_url.rstrip('/')}/client/v4/accounts/{arguments.account}/ai/v1"
-    server = Server(url, arguments.token, arguments.model, arguments.adapter)
+    answer = functools.partial(ask, server_of(arguments), arguments.adapter)
     asked = [(way, question) for question in held_out_questions() for way in arguments.ways]
     started = time.monotonic()
     with ThreadPoolExecutor(arguments.concurrency) as pool:
-        answers = list(pool.map(server.ask, asked))
+        answers = list(pool.map(answer, asked))
 
     marked: dict[tuple[str, str], list[Marks]] = {}
-    for (way, question), (answer, marks) in zip(asked, answers, strict=True):
+    for (way, question), (text, marks) in zip(asked, answers, strict=True):
         marked.setdefault((way, question.kind), []).append(marks)
         if arguments.show_errors and not marks.all_right:
-            print(f"\n{way}, {question.kind}: {question.text}\n  {answer!r}\n  {marks}")
+            print(f"\n{way}, {question.kind}: {question.text}\n  {text!r}\n  {marks}")
     print_table(arguments.ways, marked)
     print(f"\n{len(asked)} requests, {arguments.concurrency} at a time, {time.monotonic() - started:.0f} s")
 

@@ -12,7 +12,8 @@ BASE=localhost/intaglio-base IMAGE=localhost/intaglio-tried
 server="" container=""
 
 clean_up() {
-  if [ -n "$server" ]; then kill "$server" 2>/dev/null && wait "$server" || true; fi
+  # `unshare --fork` ignores SIGTERM, and ends what it has started when it ends itself.
+  if [ -n "$server" ]; then pkill -KILL -P "$server" || true; kill -KILL "$server" 2>/dev/null || true; wait "$server" || true; fi
   if [ -n "$container" ]; then buildah rm "$container" >/dev/null; fi
   rm -rf "$WORK"
 }

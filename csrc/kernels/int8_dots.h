@@ -11,7 +11,7 @@
 namespace intaglio::ISA {
 namespace {
 
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#if defined(INTAGLIO_AVX2)
 // Four activations, for every output of a register.
 INTAGLIO_INLINE __m256i four_inputs(const int8_t* x) {
     int32_t four;
@@ -25,6 +25,21 @@ INTAGLIO_INLINE void keep_order(__m256i& sum) { asm("" : "+x"(sum)); }
 // maddubs leaves the sums of two products in 16 bits; those of so many quads can be added there before they are widened: eight of
 // w4 are at most 8 * 2 * 15 * 127 = 30480, four of w5 at most 4 * 2 * 31 * 127 = 31496.
 constexpr int quads_that_fit(bool five) { return five ? 4 : 8; }
+
+struct TwoQuads {
+    __m256i low, high;
+};
+
+// Half of the outputs' numbers of quads `pair` and `pair + 4` of a group of w4 or w5, one to a byte.
+template <bool Five>
+INTAGLIO_INLINE TwoQuads take_apart(const uint8_t* w, int pair, int half) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
+    const __m256i low = _mm256_and_si256(bytes, mask), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+    if constexpr (!Five) return {low, high};
+    const uint8_t* bits = w + 256 + pair * 8 + half * 4;
+    return {with_fifth(low, bits), with_fifth(high, bits + 32)};
+}
 #endif
 
 // d[r] = sum over the group of w * x[r], per output of the tile. w8: bytes are value + 128.
@@ -50,10 +65,8 @@ inline void dot_w8(const uint8_t* w, const int8_t* const* x, const int32_t* sums
             const __m256i value = _mm256_xor_si256(bytes, flip);  // signed again
             const __m256i magnitude = _mm256_abs_epi8(value);
             for (int r = 0; r < R; r++) {
-                int32_t four;
-                std::memcpy(&four, x[r] + quad * 4, 4);
                 // |w| * (x with w's sign): pairs stay below 2 * 128 * 127 = 32512, so nothing saturates.
-                const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(_mm256_set1_epi32(four), value));
+                const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four_inputs(x[r] + quad * 4), value));
                 acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(pairs, ones));
                 keep_order(acc[r][half]);
             }
@@ -111,7 +124,7 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
         }
     }
 #elif defined(__AVX2__)
-    const __m256i ones = _mm256_set1_epi16(1), mask = _mm256_set1_epi8(15);
+    const __m256i ones = _mm256_set1_epi16(1);
     // For one or two rows of w5 taking the numbers apart decides, and one pass over the group is faster than two.
     constexpr bool kJoin = !Five || R > 2;
     constexpr int kPairs = kJoin ? quads_that_fit(Five) / 2 : 4;
@@ -121,13 +134,7 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
         for (int r = 0; r < R; r++) joined[r][0] = joined[r][1] = _mm256_setzero_si256();
         for (int pair = first; pair < first + kPairs; pair++)
             for (int half = 0; half < 2; half++) {
-                const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
-                __m256i low = _mm256_and_si256(bytes, mask);
-                __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
-                if constexpr (Five) {
-                    low = with_fifth(low, bits + pair * 8 + half * 4);
-                    high = with_fifth(high, bits + 32 + pair * 8 + half * 4);
-                }
+                const auto [low, high] = take_apart<Five>(w, pair, half);
                 for (int r = 0; r < R; r++) {
                     const __m256i a = _mm256_maddubs_epi16(low, four_inputs(x[r] + pair * 4));
                     const __m256i b = _mm256_maddubs_epi16(high, four_inputs(x[r] + 16 + pair * 4));
@@ -187,21 +194,13 @@ inline void dot_small(const uint8_t* w, const int8_t* const* x, I16* d) {
 #endif
 }
 
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#if defined(INTAGLIO_AVX2)
 // The numbers of a group of w4 or w5, one to a byte in the order of w8. Taken apart once they serve many rows.
 template <bool Five>
 inline void unpack_small(const uint8_t* w, uint8_t* to) {
-    [[maybe_unused]] const uint8_t* bits = w + 256;
-    const __m256i mask = _mm256_set1_epi8(15);
     for (int pair = 0; pair < 4; pair++)
         for (int half = 0; half < 2; half++) {
-            const __m256i bytes = _mm256_loadu_si256((const __m256i*)(w + pair * 64 + half * 32));
-            __m256i low = _mm256_and_si256(bytes, mask);
-            __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
-            if constexpr (Five) {
-                low = with_fifth(low, bits + pair * 8 + half * 4);
-                high = with_fifth(high, bits + 32 + pair * 8 + half * 4);
-            }
+            const auto [low, high] = take_apart<Five>(w, pair, half);
             _mm256_storeu_si256((__m256i*)(to + pair * 64 + half * 32), low);
             _mm256_storeu_si256((__m256i*)(to + (pair + 4) * 64 + half * 32), high);
         }

@@ -1,7 +1,7 @@
 // x . Wt, tile by tile of 16 outputs, for the formats that are not computed on matrix tiles (amx_matmul.h).
 //
-// Up to eight rows are computed together, so that each load of W serves all of them; each row's sum has the same order however
-// many rows there are.
+// Up to eight rows are computed together (four on AVX2), so that each load of W serves all of them; each row's sum has the same
+// order however many rows there are.
 #pragma once
 
 #include "kernels/int8_dots.h"
@@ -45,7 +45,7 @@ void quantized_rows(const Matrix& w, const QuantizedRows& q, const TilePart& par
         I16 d[R];
         int32_t sums[R];
         for (int r = 0; r < R; r++) sums[r] = x_sums[r * groups + g];
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#if defined(INTAGLIO_AVX2)
         if constexpr (Unpacked)
             dot_unpacked<R, F == Format::w5>(bytes, x, d);
         else
@@ -76,7 +76,7 @@ void quantized_rows(const Matrix& w, const QuantizedRows& q, const TilePart& par
 }
 
 // Rows that are computed together: their sums, two registers each for AVX2, have to fit into the registers.
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#if defined(INTAGLIO_AVX2)
 constexpr int kRows = 4;
 #else
 constexpr int kRows = 8;
@@ -98,7 +98,7 @@ template <Format F, bool Minima>
 void quantized_tile(const Matrix& w, const QuantizedRows& q, int64_t tile, int64_t first, int64_t last, float* y, int64_t ldy) {
     const int64_t groups = group_count(w.in);
     const uint8_t* bytes = (const uint8_t*)w.values + tile * groups * group_bytes(F);
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#if defined(INTAGLIO_AVX2)
     // From so many rows on it pays to take the numbers apart once, in parts that stay in the first-level cache.
     constexpr int64_t kManyRows = F == Format::w5 ? 3 : 8, kUnpacked = 32;
     if constexpr (F != Format::w8)

@@ -24,6 +24,7 @@ namespace intaglio::ISA {
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
 #elif defined(__AVX2__)
+#define INTAGLIO_AVX2  // and nothing wider
 constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;

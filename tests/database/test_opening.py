@@ -42,6 +42,17 @@ def test_a_database_without_an_encoding_holds_text_all_the_same(
     database.close()
 
 
+@pytest.mark.slow
+def test_a_database_whose_encoding_lacks_characters_is_refused_before_it_has_tables(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    url = postgresql_server.new_database("LATIN1")
+    with pytest.raises(DataFolderError, match=r"is encoded in LATIN1, .* create it with ENCODING 'UTF8'"):
+        open_database(FINETUNES, tmp_path / "x", url)
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
 @pytest.mark.parametrize("where", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_a_writer_waits_for_the_previous_one_up_to_a_bound(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, where: str

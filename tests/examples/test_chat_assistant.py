@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import sys
@@ -19,36 +20,30 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def _examples_on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     yield
-    for name in [name for name in sys.modules if name.startswith(("chat_assistant", "distil_chat", "train_adapter"))]:
+    for name in [
+        name for name in sys.modules if name.startswith(("chat_assistant", "distil_chat", "train_adapter", "server"))
+    ]:
         del sys.modules[name]
 
 
 @pytest.fixture
 def questions() -> ModuleType:
-    from chat_assistant import questions  # type: ignore[import-not-found]
-
-    return sys.modules[questions.__name__]
+    return importlib.import_module("chat_assistant.questions")
 
 
 @pytest.fixture
 def marks() -> ModuleType:
-    from chat_assistant import marks
-
-    return sys.modules[marks.__name__]
+    return importlib.import_module("chat_assistant.marks")
 
 
 @pytest.fixture
 def few_shot() -> ModuleType:
-    from chat_assistant import few_shot
-
-    return sys.modules[few_shot.__name__]
+    return importlib.import_module("chat_assistant.few_shot")
 
 
 @pytest.fixture
 def distil() -> ModuleType:
-    import distil_chat  # type: ignore[import-not-found]
-
-    return sys.modules[distil_chat.__name__]
+    return importlib.import_module("distil_chat")
 
 
 def shipped_chats() -> list[list[dict[str, str]]]:
@@ -178,10 +173,10 @@ def test_only_right_answers_are_kept_and_a_missed_question_is_asked_again(
     )
     rounds: list[list[str]] = []
 
-    def answers(_: str, __: None, asked: list[object], temperature: float, seed: int) -> list[str]:
+    def answers(_: None, asked: list[object], temperature: float, seed: int) -> list[str]:
         rounds.append([question.topic for question in asked])  # type: ignore[attr-defined]
         return ["Lima is it." if len(rounds) == 1 else "Havana is it." for _ in asked]
 
     monkeypatch.setattr(distil, "ask_base", answers)
-    assert distil.distil("", None, [peru, cuba, nowhere]) == [(peru, "Lima is it."), (cuba, "Havana is it.")]
+    assert distil.distil(None, [peru, cuba, nowhere]) == [(peru, "Lima is it."), (cuba, "Havana is it.")]
     assert rounds == [["Peru", "Cuba", "Nowhere"], ["Cuba", "Nowhere"], ["Nowhere"], ["Nowhere"]]

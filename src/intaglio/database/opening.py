@@ -33,6 +33,8 @@ def open_database(schema: Schema, path: Path, url: str | None, *, alone: bool = 
     database = Database(engine, schema.name, schema.lock_key)
     try:
         with database.writing() as connection:
+            if url is not None:
+                _check_encoding(connection, label)
             upgrade_tables(connection, schema, label, alone=alone)
     except (DatabaseError, StorageFullError, SQLAlchemyError) as error:
         engine.dispose()
@@ -94,6 +96,15 @@ def _checked_postgresql_engine(url: str) -> sa.Engine:
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError):
         # Neither the cause nor its text: both may quote the URL.
         raise SettingsError("database_url is not a valid URL; its form is postgresql://user@host:5432/name") from None
+
+
+def _check_encoding(connection: sa.Connection, label: str) -> None:
+    """SQL_ASCII holds whatever bytes the client sends, which are UTF-8; see postgresql_engine."""
+    encoding = connection.scalar(sa.text("SHOW server_encoding"))
+    if encoding not in {"UTF8", "SQL_ASCII"}:
+        raise DataFolderError(
+            f"{label} is encoded in {encoding}, which cannot hold every text; create it with ENCODING 'UTF8'"
+        )
 
 
 def _cause_text(error: Exception) -> str:

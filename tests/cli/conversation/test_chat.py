@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from intaglio.api.app import create_app
+from intaglio.cli.conversation.source import Sampling
 from intaglio.model.config import config_from_hf
 from intaglio.settings import Settings
 from tests.api.conftest import fake_state
@@ -63,6 +64,15 @@ def test_a_base_is_called_pretrained_by_what_its_checkpoint_is(
     for name, said in (("gemma-3-270m", True), ("gemma-3-270m-it", False)):
         copy = shutil.copytree(base_folder, tmp_path / name)
         assert (PRETRAINED in connected("chat", "--model", str(copy)).out) == said
+
+
+def test_what_is_given_counts_before_what_a_card_suggests() -> None:
+    suggested = {"max_tokens": 8, "temperature": 0}
+    assert Sampling(None).or_suggested(suggested).given() == suggested
+    assert Sampling(3, temperature=0.5, seed=1).or_suggested(suggested).given() == {
+        "max_tokens": 3, "temperature": 0.5, "seed": 1,
+    }  # fmt: skip
+    assert Sampling(3, temperature=0).or_suggested({"temperature": 1}).given() == {"max_tokens": 3, "temperature": 0}
 
 
 def test_adapters_answer_side_by_side(intaglio: Intaglio, base_folder: Path, tmp_path: Path) -> None:

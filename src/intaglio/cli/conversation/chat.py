@@ -21,7 +21,7 @@ from rich.text import Text
 from intaglio.cli.adapters import Account, Token, Url, client_settings
 from intaglio.cli.conversation.options import Adapter, Model, Seed, System, TopP
 from intaglio.cli.conversation.session import Session, shown
-from intaglio.cli.conversation.source import Sampling, Source, open_source
+from intaglio.cli.conversation.source import Chat, Sampling, Source, open_source
 from intaglio.client import Piece
 from intaglio.demo_adapters import ASSISTANT
 from intaglio.errors import IntaglioError
@@ -59,20 +59,26 @@ def chat(
     Example: intaglio chat --adapter intaglio-triage
     """
     with open_source(client_settings(url, account, token), model) as source:
-        session = Session(source.adapters(), system=system)
+        limits = source.adapters()
+        session = Session(sorted(limits), system=system)
         if adapter is not None:
             session.adapter = session.checked(adapter)
         elif ASSISTANT in session.available and source.is_pretrained():
             session.adapter = ASSISTANT
         print(_greeting(source, session))
         given = Sampling(max_tokens, temperature, top_p, seed)
+
+        def complete(messages: Chat, name: str | None) -> Iterator[Piece]:
+            suggested = {} if name is None else limits.get(name, {})
+            return source.stream(messages, name, given.or_suggested({"max_tokens": _MAX_TOKENS, **suggested}))
+
         console = Console(highlight=False)
         for line in _lines():
             try:
                 if line.startswith("/"):
                     print(session.run_command(line))
                 else:
-                    _answer(source, session, line, given, console)
+                    _answer(complete, session, line, console)
             except EOFError:
                 return
             except IntaglioError as error:
@@ -138,19 +144,15 @@ def _write_history(path: Path, write: Callable[[str], None]) -> None:
         print(f"intaglio: the history of lines could not be kept in {path}: {error.strerror}", file=sys.stderr)
 
 
-def _answer(source: Source, session: Session, question: str, given: Sampling, console: Console) -> None:
+def _answer(
+    complete: Callable[[Chat, str | None], Iterator[Piece]], session: Session, question: str, console: Console
+) -> None:
     """Print the answer, or the answers side by side, as they come. Ctrl-C ends them; what has come is kept."""
     messages = session.asked(question)
-
-    def stream(answer: Answer) -> Iterator[Piece]:
-        suggested = {} if answer.adapter is None else source.suggested(answer.adapter)
-        sampling = given.or_suggested({"max_tokens": _MAX_TOKENS, **suggested})
-        return source.stream(messages, answer.adapter, sampling)
-
     answers = [Answer(name) for name in session.answering]
     if len(answers) == 1:
         try:
-            for piece in answers[0].pieces(stream(answers[0])):
+            for piece in answers[0].pieces(complete(messages, answers[0].adapter)):
                 print(piece.text, end="", flush=True)
         except KeyboardInterrupt:
             answers[0].reason = "stopped"
@@ -158,7 +160,7 @@ def _answer(source: Source, session: Session, question: str, given: Sampling, co
             print()
         console.print(Text(f"{shown(answers[0].adapter)} · {answers[0].summary}", style="dim"))
     else:
-        _compare(answers, stream, console)
+        _compare(answers, lambda answer: complete(messages, answer.adapter), console)
     session.keep(question, answers[0].text)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from intaglio.llm import LLM
 
 Chat: TypeAlias = Sequence[Mapping[str, str]]
+# max_tokens and temperature, or less
+Limits: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Sampling:
         names = ("max_tokens", "temperature", "top_p", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def or_suggested(self, suggested: Mapping[str, Any]) -> Sampling:
+    def or_suggested(self, suggested: Limits) -> Sampling:
         """With what is suggested for the numbers that were not given."""
         return replace(self, **{name: value for name, value in suggested.items() if getattr(self, name) is None})
 
@@ -51,11 +53,8 @@ class Source(Protocol):
     model: str
     place: str
 
-    def adapters(self) -> list[str]:
-        """Names of the adapters that can be used."""
-
-    def suggested(self, adapter: str) -> Mapping[str, Any]:
-        """What an adapter's card suggests: max_tokens and temperature, or less. Nothing if it has no card."""
+    def adapters(self) -> Mapping[str, Limits]:
+        """The adapters that can be used: name -> what its card suggests."""
 
     def is_pretrained(self) -> bool:
         """Whether the base is known to be pre-trained only: without an adapter it does not answer."""
@@ -74,19 +73,14 @@ class ServerSource:
     connection: Connection
     model: str
     place: str = field(init=False)
-    _cards: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.place = self.connection.url
 
-    def adapters(self) -> list[str]:
+    def adapters(self) -> Mapping[str, Limits]:
         finetunes = Finetunes(self.connection)
-        found = [*finetunes.list_public(), *finetunes.list_own()]
-        self._cards = {one["name"]: one.get("suggested") or {} for one in found if one["model"] == self.model}
-        return sorted(self._cards)
-
-    def suggested(self, adapter: str) -> Mapping[str, Any]:
-        return _limits(self._cards.get(adapter, {}))
+        found = [*finetunes.list_public(), *finetunes.list_own()]  # an account's own hides another's of the same name
+        return {one["name"]: _limits(one) for one in found if one["model"] == self.model}
 
     def is_pretrained(self) -> bool:
         listed = self.connection.get("models/search", search=self.model)
@@ -114,17 +108,11 @@ class LocalSource:
     model: str
     place: str = "this process"
 
-    def adapters(self) -> list[str]:
-        from intaglio.demo_adapters import demo_adapter_folders
-
-        return sorted(demo_adapter_folders()) if self.model == DEFAULT_MODEL_ID else []
-
-    def suggested(self, adapter: str) -> Mapping[str, Any]:
+    def adapters(self) -> Mapping[str, Limits]:
         from intaglio.demo_adapters import CARD_FILE, demo_adapter_folders
 
-        folder = demo_adapter_folders().get(adapter)
-        card = json.loads((folder / CARD_FILE).read_text("utf-8")) if folder is not None else {}
-        return _limits(card.get("suggested", {}))
+        folders = demo_adapter_folders() if self.model == DEFAULT_MODEL_ID else {}
+        return {name: _limits(json.loads((path / CARD_FILE).read_bytes())) for name, path in folders.items()}
 
     def is_pretrained(self) -> bool:
         return self.llm.is_pretrained
@@ -148,10 +136,10 @@ class LocalSource:
                 yield Piece("", str(delta.finish_reason), usage.prompt_tokens, usage.completion_tokens)
 
 
-def _limits(suggested: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers among what a card suggests."""
-    found = {name: suggested.get(name) for name in ("max_tokens", "temperature")}
-    return {name: value for name, value in found.items() if value is not None}
+def _limits(card: Mapping[str, Any]) -> Limits:
+    """The numbers that a card, or a finetune in a list, suggests."""
+    suggested = card.get("suggested") or {}
+    return {name: suggested[name] for name in ("max_tokens", "temperature") if suggested.get(name) is not None}
 
 
 @contextmanager

@@ -139,7 +139,9 @@ export class ChatView {
     const { asCode, code, language, message } = this.#parts;
     if (!asCode.open) return;
     const example = this.#turns.length ? "" : this.#adapter()?.example_prompt || "Hello!";
-    const body = this.#body(message.value.trim() ? message.value : example);
+    const question = message.value.trim() ? message.value : example;
+    const body = this.#body(question);
+    if (!question && body.messages.at(-1)?.role === "assistant") body.messages.pop();
     const catalogue = this.#catalogue;
     code.textContent = codeOf(language.value, { origin: location.origin, account: catalogue.account, model: this.#chosen.model, body, logprobs: "", withToken: catalogue.token !== "", defaults: this.#sampling.defaults });
   }
@@ -248,7 +250,6 @@ export class ChatView {
   #body(question = "") {
     const asked = this.#turns.filter((turn) => turn.content).map(({ role, content }) => ({ role, content }));
     if (question) asked.push({ role: "user", content: question });
-    else if (asked.at(-1)?.role === "assistant") asked.pop();
     const system = this.#chosen.system.trim() ? [{ role: "system", content: this.#chosen.system }] : [];
     const lora = this.#chosen.lora ? { lora: loraOf(this.#chosen) } : {};
     return { messages: [...system, ...asked], ...lora, ...samplingOf(this.#sampling.values, Object.keys(this.#sampling.values)), stream: true };
