@@ -12,8 +12,8 @@ BASE=localhost/intaglio-base IMAGE=localhost/intaglio-tried
 server="" container=""
 
 clean_up() {
-  # `unshare --fork` ignores SIGTERM, and ends what it has started when it ends itself.
-  if [ -n "$server" ]; then pkill -KILL -P "$server" || true; kill -KILL "$server" 2>/dev/null || true; wait "$server" || true; fi
+  # The server itself: `unshare --fork` ignores SIGTERM, and what it started has another user and so outlives it.
+  if [ -n "$server" ]; then pkill -f "intaglio serve --port $PORT" && wait "$server" || true; fi
   if [ -n "$container" ]; then buildah rm "$container" >/dev/null; fi
   rm -rf "$WORK"
 }
